@@ -1,0 +1,1 @@
+"""PAFT (prompt-agnostic fine-tuning, arXiv 2502.12859) as a distributed Ray application."""

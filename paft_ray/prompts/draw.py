@@ -1,0 +1,48 @@
+"""The draw: which template an example meets, a pure function of its key (paper, Algorithm 1).
+
+The key holds nothing of workers, batches or restarts, so neither can change a draw. BLAKE2b makes it the same on every machine and version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerExample:
+    """A fresh draw for each example and epoch; key (seed, epoch, example id)."""
+
+    seed: int
+
+    def index(self, *, epoch: int, example_id: str, index_in_epoch: int, num_templates: int) -> int:
+        """Template index in [0, num_templates)."""
+        return _uniform(f"example\0{self.seed}\0{epoch}\0{example_id}", num_templates)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EveryK:
+    """One draw for K examples in a row; key (seed, epoch, window of the epoch's order)."""
+
+    seed: int
+    k: int
+
+    def index(self, *, epoch: int, example_id: str, index_in_epoch: int, num_templates: int) -> int:
+        """Template index in [0, num_templates)."""
+        return _uniform(f"window\0{self.seed}\0{epoch}\0{index_in_epoch // self.k}", num_templates)
+
+
+Draw = PerExample | EveryK
+
+
+def _uniform(key: str, n: int) -> int:
+    """Uniform in [0, n): the high half of a 64-bit hash times n (bias below n / 2**64)."""
+    return (int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") * n) >> 64
+
+
+def keyed_order(keys: list[str], seed: int, purpose: str) -> np.ndarray:
+    """Indices that sort `keys` into a random order fixed by (purpose, seed) and each key alone, so subsets are nested. Shape [len(keys)]."""
+    digests = [hashlib.blake2b(f"{purpose}\0{seed}\0{key}".encode(), digest_size=16).digest() for key in keys]
+    return np.array(sorted(range(len(keys)), key=digests.__getitem__), dtype=np.int64)

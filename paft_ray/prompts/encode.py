@@ -1,0 +1,148 @@
+"""The one token boundary: (template, example) -> token ids, for training and inference alike.
+
+Plain input: trailing spaces are stripped, line breaks kept; the answer follows after one space, or after nothing where a line break stands.
+Chat input: the model's own chat template with its generation prompt. In both, text of templates and fields never becomes a special token.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from paft_ray.errors import UserError
+from paft_ray.prompts.template import PromptTemplate
+from paft_ray.tasks.task import Example, Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_MARK = "\u2063PAFT-CONTENT\u2063"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """Token ids of one prompt and its answer."""
+
+    prompt_ids: list[int]
+    """[prompt length] as the model reads it."""
+    answer_ids: list[int]
+    """[answer length] with the end token; exactly these positions carry loss."""
+    after_newline: bool
+    """The prompt ends with a line break, so the answer has no space before it."""
+    cut_characters: int
+    """Characters taken off `cut_field` to keep to the longest prompt."""
+
+
+class Encoder:
+    """Encodes examples of one task for one tokenizer; pure apart from its caches."""
+
+    def __init__(
+        self, task: Task, tokenizer: PreTrainedTokenizerBase, *, chat: bool = False, max_prompt_tokens: int = 512, cut_field: str | None = None
+    ) -> None:
+        """Raises `UserError` where the tokenizer lacks an end token, a chat template (chat input), or the task lacks `cut_field`."""
+        if tokenizer.eos_token_id is None:
+            raise UserError("the tokenizer has no end token (eos_token); choose a model that has one")
+        if chat and not tokenizer.chat_template:
+            raise UserError("model.chat=true, but the tokenizer has no chat template; set model.chat=false or choose a chat model")
+        if cut_field is not None and cut_field not in task.fields:
+            raise UserError(f"model.cut_field={cut_field}: not a field of task {task.name}; allowed: {', '.join(task.fields)}")
+        self.task = task
+        self.tokenizer = tokenizer
+        self.chat = chat
+        self.max_prompt_tokens = max_prompt_tokens
+        self.cut_field = cut_field
+        special = sorted((t for t in tokenizer.all_special_tokens if t), key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, special))) if special else None
+        self._answer = lru_cache(maxsize=4096)(self._encode_answer)
+        self._frame = lru_cache(maxsize=4096)(self._chat_frame)
+
+    def encode(self, template: PromptTemplate, example: Example) -> Encoded:
+        """Ids of the prompt and of the answer with its end token. Raises `UserError` where the template alone is longer than the longest prompt."""
+        fields = dict(example.fields)
+        ids, after_newline = self._prompt(template, fields)
+        cut = 0
+        if len(ids) > self.max_prompt_tokens:
+            name = self.cut_field or max(fields, key=lambda field: len(fields[field]))
+            whole = fields[name]
+            kept = self._longest_fit(template, fields, name)
+            fields[name] = whole[:kept]
+            cut = len(whole) - kept
+            ids, after_newline = self._prompt(template, fields)
+        return Encoded(prompt_ids=ids, answer_ids=list(self._answer(example.answer, after_newline)), after_newline=after_newline, cut_characters=cut)
+
+    def label_ids(self, after_newline: bool) -> dict[str, list[int]]:
+        """Label text -> its answer ids (with end token) behind a prompt that does or does not end with a line break."""
+        return {label: list(self._answer(label, after_newline)) for label in self.task.label_texts}
+
+    def _longest_fit(self, template: PromptTemplate, fields: dict[str, str], name: str) -> int:
+        """Most characters of field `name` with which the prompt keeps to its limit (bisection over the prompt's real length)."""
+        low, high = 0, len(fields[name])
+        if len(self._prompt(template, {**fields, name: ""})[0]) > self.max_prompt_tokens:
+            raise UserError(
+                f"template {template.id}: longer than model.max_prompt_tokens={self.max_prompt_tokens} without field {name}; raise the limit or shorten it"
+            )
+        while low < high:
+            middle = (low + high + 1) // 2
+            if len(self._prompt(template, {**fields, name: fields[name][:middle]})[0]) <= self.max_prompt_tokens:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def _prompt(self, template: PromptTemplate, fields: dict[str, str]) -> tuple[list[int], bool]:
+        text = template.render(fields)
+        if self.chat:
+            head, tail = self._frame(template.system)
+            return self._chat_ids(template.system, head, text, tail), tail.endswith("\n")
+        if template.system:
+            text = f"{template.system}\n\n{text}"
+        text = text.rstrip(" \t")
+        return self._plain_ids(text), text.endswith("\n")
+
+    def _plain_ids(self, text: str) -> list[int]:
+        """Ids of plain text with the tokenizer's own start token, special tokens in the text split into ordinary ones."""
+        return list(self.tokenizer(text, add_special_tokens=True, split_special_tokens=self._has_special(text))["input_ids"])
+
+    def _chat_frame(self, system: str | None) -> tuple[str, str]:
+        """What the chat template writes before and after the user's text."""
+        messages = [{"role": "user", "content": _MARK}]
+        if system:
+            messages.insert(0, {"role": "system", "content": system})
+        whole = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        head, mark, tail = str(whole).partition(_MARK)
+        if not mark:
+            raise UserError("the model's chat template drops the user's text; set model.chat=false")
+        return head, tail
+
+    def _chat_ids(self, system: str | None, head: str, text: str, tail: str) -> list[int]:
+        """Ids of a chat prompt. Only where text or system hold a special token's spelling is it encoded in pieces, with those pieces as plain text."""
+        if not self._has_special(text) and not (system and self._has_special(system)):
+            return self._piece(head + text + tail, special=True)
+        outside = head.split(system) if system else [head]
+        pieces: list[tuple[str, bool]] = []
+        for i, frame in enumerate(outside):
+            if i:
+                pieces.append((system or "", False))
+            pieces.append((frame, True))
+        pieces += [(text, False), (tail, True)]
+        return [token for piece, special in pieces for token in self._piece(piece, special=special)]
+
+    def _piece(self, text: str, *, special: bool) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=not special)["input_ids"]) if text else []
+
+    def _has_special(self, text: str) -> bool:
+        return self._special is not None and self._special.search(text) is not None
+
+    def _encode_answer(self, answer: str, after_newline: bool) -> tuple[int, ...]:
+        """Ids of an answer behind an anchor of the same kind as the prompt's end, so that the tokenizer sees the boundary it will see."""
+        anchor, text = ("\n", answer) if after_newline else (":", f" {answer}")
+        before, both = self._piece(anchor, special=False), self._piece(anchor + text, special=False)
+        ids = both[len(before) :] if both[: len(before)] == before else self._piece(text, special=False)
+        return (*ids, int(self.tokenizer.eos_token_id))
+
+
+def encode(task: Task, template: PromptTemplate, example: Example, tokenizer: PreTrainedTokenizerBase, *, chat: bool = False) -> Encoded:
+    """Token ids of one (template, example); for many, keep an `Encoder`."""
+    return Encoder(task, tokenizer, chat=chat, max_prompt_tokens=2**31).encode(template, example)

@@ -1,0 +1,142 @@
+"""PromptSet: an ordered, content-hashed table of templates with provenance."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from paft_ray.errors import UserError
+from paft_ray.prompts.draw import keyed_order
+from paft_ray.prompts.template import PromptTemplate, TemplateError, check_fields
+
+Split = Literal["train", "held_out"]
+
+SCHEMA = pa.schema(
+    [("id", pa.string()), ("text", pa.string()), ("system", pa.string()), ("split", pa.string()), ("cluster", pa.int32()), ("provenance", pa.string())]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A template with where it comes from and where it goes."""
+
+    template: PromptTemplate
+    split: Split = "train"
+    cluster: int = -1
+    """Cluster of near-duplicates; templates of one cluster share a split."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """`source` (seed, held_out, user, or generator id), and for generated ones strategy, axes, attempt, grammar_share."""
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """Templates sorted by content id, each once."""
+
+    entries: tuple[Entry, ...]
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> PromptSet:
+        """A set sorted by content id; a template that comes twice keeps its first entry, so file order is no input to draws."""
+        unique: dict[str, Entry] = {}
+        for entry in entries:
+            unique.setdefault(entry.template.id, entry)
+        return cls(tuple(unique[key] for key in sorted(unique)))
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def templates(self) -> tuple[PromptTemplate, ...]:
+        """The templates in index order (what a draw's index points into)."""
+        return tuple(entry.template for entry in self.entries)
+
+    def split(self, name: Split) -> PromptSet:
+        """The part of one split."""
+        return PromptSet(tuple(entry for entry in self.entries if entry.split == name))
+
+    def only(self, ids: Iterable[str]) -> PromptSet:
+        """The templates with these content ids."""
+        wanted = set(ids)
+        return PromptSet(tuple(entry for entry in self.entries if entry.template.id in wanted))
+
+    def take(self, n: int, seed: int) -> PromptSet:
+        """A random subset of n templates; for one seed the smaller is part of the larger. Raises `UserError` where the set is smaller than n."""
+        if not 1 <= n <= len(self):
+            raise UserError(f"prompt set: {n} templates asked for, it holds {len(self)}; ask for 1 to {len(self)}")
+        order = keyed_order([entry.template.id for entry in self.entries], seed, "subset")
+        return PromptSet(tuple(self.entries[i] for i in sorted(order[:n])))
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 over ids and splits, 16 hex digits."""
+        return hashlib.sha256(json.dumps([(e.template.id, e.split) for e in self.entries]).encode()).hexdigest()[:16]
+
+    def to_table(self) -> pa.Table:
+        """An Arrow table with `SCHEMA`."""
+        rows = [
+            {
+                "id": e.template.id,
+                "text": e.template.text,
+                "system": e.template.system,
+                "split": e.split,
+                "cluster": e.cluster,
+                "provenance": json.dumps(e.provenance, sort_keys=True),
+            }
+            for e in self.entries
+        ]
+        return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> PromptSet:
+        """The set in a table made by `to_table`; content ids are computed anew."""
+        return cls.of(
+            Entry(
+                template=PromptTemplate(text=row["text"], system=row["system"]),
+                split=row["split"],
+                cluster=row["cluster"],
+                provenance=json.loads(row["provenance"]),
+            )
+            for row in table.to_pylist()
+        )
+
+    def with_split(self, name: Split) -> PromptSet:
+        """The same templates, all in one split."""
+        return PromptSet(tuple(replace(entry, split=name) for entry in self.entries))
+
+
+def read_templates(path: str | Path) -> list[PromptTemplate]:
+    """Templates of a JSONL file (rows with `text`, optional `system`), in file order, not yet parsed. Raises `UserError` with file and line."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"templates {path}: cannot be read ({error}); give a UTF-8 JSONL file of rows with `text`") from None
+    templates = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}:{number}: not JSON ({error.msg}); each line is one object with `text`") from None
+        if not isinstance(row, dict) or not isinstance(row.get("text"), str) or not isinstance(row.get("system"), str | None):
+            raise UserError(f"{path}:{number}: an object with the text `text` (and optional text `system`) is needed")
+        templates.append(PromptTemplate(text=row["text"], system=row.get("system")))
+    if not templates:
+        raise UserError(f"templates {path}: no templates in the file; give JSONL rows with `text`")
+    return templates
+
+
+def check_templates(templates: Sequence[PromptTemplate], fields: Iterable[str], source: str) -> None:
+    """Raises `UserError` naming file and template for the first one that does not parse or does not name exactly the task's fields."""
+    wanted = tuple(fields)
+    for number, template in enumerate(templates, start=1):
+        try:
+            check_fields(template, wanted)
+        except TemplateError as error:
+            raise UserError(f"{source}: template {number}: {error}") from None
