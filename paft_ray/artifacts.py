@@ -115,7 +115,9 @@ class Run:
         return hashlib.sha256(self.read_bytes(relative)).hexdigest()[:16]
 
 
-def cached(run: Run, stage: str, key: Mapping[str, Any], body: Callable[[], Manifest], *, force: bool = False, announce: Callable[[str], None] = print) -> Manifest:
+def cached(
+    run: Run, stage: str, key: Mapping[str, Any], body: Callable[[], Manifest], *, force: bool = False, announce: Callable[[str], None] = print
+) -> Manifest:
     """The manifest of a stage: read where it is finished with this key, else from running `body`.
 
     `key`: everything that decides the result (config parts, hashes of inputs); versions of the libraries are added. A finished stage with another

@@ -209,9 +209,7 @@ class TrainConfig(Section):
         if (self.num_epochs is None) == (self.num_steps is None):
             raise ValueError("set exactly one of train.num_epochs and train.num_steps (the other one to null)")
         if self.global_batch % (self.num_workers * self.micro_batch):
-            raise ValueError(
-                f"train.global_batch={self.global_batch} is not a multiple of num_workers x micro_batch = {self.num_workers} x {self.micro_batch}"
-            )
+            raise ValueError(f"train.global_batch={self.global_batch} is not a multiple of num_workers x micro_batch = {self.num_workers} x {self.micro_batch}")
         if self.offload == "optimizer_and_weights" and self.zero_stage != 3:
             raise ValueError(f"train.offload=optimizer_and_weights needs train.zero_stage=3, given {self.zero_stage}")
         if self.offload != "none" and self.zero_stage == 0:

@@ -1,0 +1,54 @@
+# `make demo` and `make test` set everything up on a fresh machine; a second call sets nothing up again.
+# With an NVIDIA GPU the GPU builds are installed, without one the CPU builds.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+BUILD := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+READY := $(VENV)/.ready-$(BUILD)
+export HF_HUB_DISABLE_TELEMETRY := 1
+export RAY_USAGE_STATS_ENABLED := 0
+export VLLM_NO_USAGE_STATS := 1
+export DO_NOT_TRACK := 1
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup demo test test-all unit lint mutants bench sweep clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+setup: $(READY)  ## environment and demo model
+
+$(READY): pyproject.toml scripts/setup.sh
+	bash scripts/setup.sh "$(PYTHON)" "$(VENV)" "$(BUILD)"
+	touch $@
+
+demo: setup  ## the whole pipeline on a small real model: synthesize, score, train, evaluate, report
+	$(BIN)/paft run jobs/configs/demo.yaml
+
+unit: setup  ## tests without Ray, seconds
+	$(BIN)/pytest tests/unit
+
+test: setup  ## unit and integration tests with real Ray, vLLM and DeepSpeed
+	$(BIN)/pytest tests/unit tests/integration -m "not slow"
+
+test-all: setup  ## the slow ones too
+	$(BIN)/pytest tests
+
+lint: setup  ## style, types, import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+mutants: setup  ## each invariant switched off by a small patch must turn its test red
+	$(BIN)/python tests/mutants/run.py
+
+bench: setup  ## draw, render, encode and training speed, side by side
+	$(BIN)/python benchmarks/data_path.py
+	$(BIN)/python benchmarks/training.py
+
+sweep: setup  ## Ray Tune over prompt-set sizes at demo scale
+	$(BIN)/paft sweep jobs/configs/demo.yaml
+
+clean:  ## the environment (runs are kept)
+	rm -rf $(VENV)
