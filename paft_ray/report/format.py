@@ -1,0 +1,24 @@
+"""Figures as text, alike in every form of the report."""
+
+from __future__ import annotations
+
+
+def percent(value: float | None) -> str:
+    """A fraction as percent with one decimal; a refused figure as a dash."""
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def points(value: float | None) -> str:
+    """A difference of fractions as signed points; a refused one as a dash."""
+    return "–" if value is None else f"{100 * value:+.1f}".replace("-", "−")
+
+
+def shade(accuracy: float) -> int:
+    """Class of a cell's background, 0 (accuracy 0) to 10 (accuracy 1)."""
+    return round(10 * accuracy)
+
+
+def duration(seconds: float) -> str:
+    """`42 s` or `3 min 07 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{seconds:.1f} s" if seconds < 10 else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -1,0 +1,96 @@
+"""What a report is made of: outcomes with their templates and examples, and what the stages' manifests say. Reads artifacts only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from paft_ray.artifacts import Manifest, Run
+from paft_ray.errors import UserError
+from paft_ray.prompts.prompt_set import PromptSet
+from paft_ray.tasks.task import Example
+
+STAGES = ("data", "prompts", "score", "train", "evaluate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One evaluation of all arms."""
+
+    outcomes: pa.Table
+    """Rows of evaluate/outcomes.parquet: arm, seed, template_id, example_id, answer, predicted, parsed, correct, logprob."""
+    templates: PromptSet
+    """At least the templates that the outcomes name."""
+    examples: Mapping[str, Example]
+    """Example id -> example; ids that are absent are shown by id alone."""
+    speed: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """`ARM-sSEED` -> tokens_per_answer, seconds_per_answer; may be empty."""
+    manifest: Manifest = field(default_factory=dict)
+    """Manifest of the evaluation: time_s, engine_starts."""
+
+    @classmethod
+    def of(cls, run: Run) -> Measured:
+        """The run's own evaluation. Raises `UserError` where it has not been made."""
+        for path, stage in (("evaluate/outcomes.parquet", "evaluate"), ("prompts/prompt_set.parquet", "synthesize")):
+            if not run.exists(path):
+                raise UserError(f"run {run.name}: {path} is missing, there is nothing to report; run stage {stage} first")
+        return cls(
+            outcomes=run.read_table("evaluate/outcomes.parquet"),
+            templates=PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")),
+            examples=_examples(run.read_table("data/test.parquet")) if run.exists("data/test.parquet") else {},
+            speed=_json_or_empty(run, "evaluate/speed.json"),
+            manifest=_json_or_empty(run, "evaluate/manifest.json"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """What the finished stages left behind, besides outcomes."""
+
+    manifests: Mapping[str, Manifest]
+    """Stage -> manifest, of the stages that are finished."""
+    losses: Mapping[str, tuple[tuple[float, float], ...]]
+    """`ARM-sSEED` -> (optimizer step, training loss)."""
+    scores: Mapping[str, float]
+    """Template id -> accuracy of the base model on validation rows (training templates)."""
+
+    @classmethod
+    def of(cls, run: Run) -> History:
+        """Everything that is there; absent artifacts leave empty places."""
+        manifests = {stage: _json_or_empty(run, f"{stage}/manifest.json") for stage in STAGES}
+        names = [f"{model['arm']}-s{model['seed']}" for model in manifests["train"].get("models", [])]
+        if manifests["train"] and names:
+            manifests["train"] = {**manifests["train"], "time_s": _train_time(run, names, manifests["train"])}
+        scores = run.read_table("score/scores.parquet").to_pylist() if run.exists("score/scores.parquet") else []
+        return cls(
+            manifests={stage: manifest for stage, manifest in manifests.items() if manifest},
+            losses={name: losses for name in names if (losses := _losses(run, f"train/{name}/metrics.jsonl"))},
+            scores={row["template_id"]: row["accuracy"] for row in scores},
+        )
+
+
+def _train_time(run: Run, names: list[str], manifest: Manifest) -> float:
+    """Seconds of all arms: after an interruption the stage's own clock misses the arms that were finished before."""
+    arms = sum(_json_or_empty(run, f"train/{name}/manifest.json").get("time_s", 0.0) for name in names)
+    return max(float(arms), float(manifest.get("time_s", 0.0)))
+
+
+def _losses(run: Run, path: str) -> tuple[tuple[float, float], ...]:
+    if not run.exists(path):
+        return ()
+    rows = [json.loads(line) for line in run.read_bytes(path).decode().splitlines() if line.strip()]
+    points = {float(row["step"]): float(row["loss"]) for row in rows if row.get("step") is not None and row.get("loss") is not None}
+    return tuple(sorted(points.items()))
+
+
+def _examples(table: pa.Table) -> dict[str, Example]:
+    return {row["id"]: Example(id=row["id"], fields=row["fields"], answer=row["answer"]) for row in table.to_pylist()}
+
+
+def _json_or_empty(run: Run, path: str) -> dict[str, Any]:
+    found: dict[str, Any] = run.read_json(path) if run.exists(path) else {}
+    return found

@@ -1,0 +1,186 @@
+"""The tables of a report: results, the accuracy of every template, the worst templates with failing examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from paft_ray.artifacts import Manifest
+from paft_ray.config import ReportConfig
+from paft_ray.metrics import ArmOutcomes, Difference, arms_from_table, difference, figures, verdict
+from paft_ray.prompts.template import PromptTemplate
+from paft_ray.report.sources import History, Measured
+from paft_ray.tasks.task import Example
+
+ARM_ORDER = ("base", "sft", "top_accuracy", "paft")
+_FIGURES = ("mean", "std", "std_noise_corrected", "worst", "best", "share_above", "consistency", "num_templates", "num_examples", "num_seeds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemplateRow:
+    """One held-out template."""
+
+    number: int
+    """From 1, worst for arm `sft` first; the same number in plot and table."""
+    template: PromptTemplate
+    accuracy: Mapping[str, float]
+    """Arm -> accuracy averaged over seeds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A wrong answer."""
+
+    fields: Mapping[str, str]
+    answer: str
+    predicted: str | None
+    """None: could not be parsed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorstTemplate:
+    """A template on which an arm did badly, with some wrong answers."""
+
+    row: TemplateRow
+    accuracy: float
+    failures: tuple[Failure, ...]
+    num_failures: int
+    """All wrong answers, of the arm's first seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """Everything that results.json, the page and the Markdown file say about accuracy."""
+
+    values: dict[str, Any]
+    """The content of results.json."""
+    arms: Mapping[str, ArmOutcomes]
+    """In the order base, sft, top_accuracy, paft, others."""
+    differences: Mapping[str, Difference]
+    parse_failure_rates: Mapping[str, float]
+    refused: str | None
+    """Why spread and intervals are absent."""
+
+
+def results(measured: Measured, history: History, config: ReportConfig, seed: int) -> Results:
+    """Figures per arm and differences for every pair of arms (paft - sft first); intervals follow `seed`."""
+    found = arms_from_table(measured.outcomes)
+    arms = {name: found[name] for name in sorted(found, key=_rank)}
+    tables = {name: figures(arm, threshold=config.threshold) for name, arm in arms.items()}
+    differences = {
+        f"{first}-{second}": difference(
+            arms[first],
+            arms[second],
+            rng=np.random.default_rng(seed),
+            num_bootstrap=config.num_bootstrap,
+            confidence=config.confidence,
+            names=(first, second),
+        )
+        for first, second in _pairs(list(arms))
+    }
+    manifests = {**history.manifests, "evaluate": measured.manifest}
+    values = {
+        "arms": {name: {key: getattr(table, key) for key in _FIGURES} for name, table in tables.items()},
+        "differences": {name: {"mean": gap.mean, "low": gap.low, "high": gap.high} for name, gap in differences.items()},
+        "timings_s": {stage: manifest["time_s"] for stage, manifest in manifests.items() if "time_s" in manifest},
+        "engine_starts": sum(manifest.get("engine_starts", 0) for manifest in manifests.values()),
+        "peak_memory_gib": _peak_memory(manifests.values()),
+        "verdict": verdict(next(iter(differences.values()))) if differences else f"only arm {next(iter(arms))} was measured: nothing to compare",
+    }
+    return Results(
+        values=values,
+        arms=arms,
+        differences=differences,
+        parse_failure_rates={name: table.parse_failure_rate or 0.0 for name, table in tables.items()},
+        refused=next(iter(tables.values())).refused,
+    )
+
+
+def _rank(arm: str) -> tuple[int, str]:
+    return (ARM_ORDER.index(arm) if arm in ARM_ORDER else len(ARM_ORDER), arm)
+
+
+def _pairs(arms: list[str]) -> list[tuple[str, str]]:
+    """Every pair, the later arm first; paft against sft opens, then paft against the others."""
+    pairs = [(later, earlier) for earlier, later in combinations(arms, 2)]
+    return sorted(pairs, key=lambda pair: (pair != ("paft", "sft"), pair[0] != "paft"))
+
+
+def _peak_memory(manifests: Any) -> float | None:
+    peaks = [manifest["peak_memory_gib"] for manifest in manifests if manifest.get("peak_memory_gib") is not None]
+    return max(peaks) if peaks else None
+
+
+def template_rows(measured: Measured, arms: Mapping[str, ArmOutcomes]) -> list[TemplateRow]:
+    """Every measured template with its accuracy per arm, lowest accuracy of `sft` (else of the first arm) first."""
+    accuracy = {name: arm.by_template for name, arm in arms.items()}
+    sorting = accuracy.get("sft", next(iter(accuracy.values())))
+    texts = {template.id: template for template in measured.templates.templates}
+    ids = next(iter(arms.values())).template_ids
+    return [
+        TemplateRow(
+            number=number,
+            template=texts.get(ids[t], PromptTemplate(text=f"(template {ids[t]} is not in the prompt set)")),
+            accuracy={name: float(values[t]) for name, values in accuracy.items()},
+        )
+        for number, t in enumerate(np.argsort(sorting, kind="stable"), start=1)
+    ]
+
+
+def worst_templates(measured: Measured, rows: Sequence[TemplateRow], arm: str, *, num_templates: int = 3, num_failures: int = 4) -> list[WorstTemplate]:
+    """The templates with the arm's lowest accuracies, each with wrong answers of the arm's first seed, the surest mistakes first."""
+    wanted = sorted(rows, key=lambda row: row.accuracy[arm])[:num_templates]
+    wrong = _wrong_rows(measured, arm)
+    found = []
+    for row in wanted:
+        mistakes = wrong.get(row.template.id, [])
+        shown = tuple(_failure(mistake, measured.examples) for mistake in mistakes[:num_failures])
+        found.append(WorstTemplate(row=row, accuracy=row.accuracy[arm], failures=shown, num_failures=len(mistakes)))
+    return found
+
+
+def _wrong_rows(measured: Measured, arm: str) -> dict[str, list[dict[str, Any]]]:
+    """Template id -> wrong outcomes of the arm's lowest seed, lowest log-probability of the right answer first."""
+    names = measured.outcomes.column("arm").to_numpy(zero_copy_only=False)
+    seeds = measured.outcomes.column("seed").to_numpy()
+    right = measured.outcomes.column("correct").to_numpy(zero_copy_only=False).astype(bool)
+    chosen = (names == arm) & (seeds == seeds[names == arm].min()) & ~right
+    wrong: dict[str, list[dict[str, Any]]] = {}
+    for outcome in measured.outcomes.filter(chosen).to_pylist():
+        wrong.setdefault(outcome["template_id"], []).append(outcome)
+    for outcomes in wrong.values():
+        outcomes.sort(key=lambda o: (o["logprob"] if o.get("logprob") is not None else 0.0, o["example_id"]))
+    return wrong
+
+
+def _failure(outcome: dict[str, Any], examples: Mapping[str, Example]) -> Failure:
+    example = examples.get(outcome["example_id"])
+    fields = example.fields if example else {"id": outcome["example_id"]}
+    return Failure(fields=fields, answer=outcome["answer"], predicted=outcome["predicted"] if outcome["parsed"] else None)
+
+
+def speeds(measured: Measured) -> dict[str, dict[str, float]]:
+    """Arm -> tokens_per_answer and seconds_per_answer, averaged over its seeds (each seed answers as many rows)."""
+    found: dict[str, list[Mapping[str, float]]] = {}
+    for name, speed in measured.speed.items():
+        found.setdefault(name.rsplit("-s", 1)[0], []).append(speed)
+    keys = ("tokens_per_answer", "seconds_per_answer")
+    return {arm: {key: float(np.mean([speed[key] for speed in seeds])) for key in keys} for arm, seeds in found.items()}
+
+
+def provenance_counts(measured: Measured) -> dict[str, dict[str, int]]:
+    """Source of templates -> number per split."""
+    counts: dict[str, dict[str, int]] = {}
+    for entry in measured.templates.entries:
+        row = counts.setdefault(str(entry.provenance.get("source", "unknown")), {"train": 0, "held_out": 0})
+        row[entry.split] += 1
+    return dict(sorted(counts.items()))
+
+
+def stage_rows(manifests: Mapping[str, Manifest], timings_s: Mapping[str, float]) -> list[tuple[str, float, int | None]]:
+    """(stage, seconds, engine starts or None) in the order of the pipeline."""
+    return [(stage, seconds, manifests.get(stage, {}).get("engine_starts")) for stage, seconds in timings_s.items()]

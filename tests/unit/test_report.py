@@ -1,0 +1,228 @@
+"""Reports of a made-up run: the numbers are drawn in this file and stand for no measurement."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from paft_ray.artifacts import Run
+from paft_ray.config import Config, builtin, parse_config
+from paft_ray.errors import UserError
+from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
+from paft_ray.prompts.template import PromptTemplate
+from paft_ray.report.sources import Measured
+from paft_ray.report.sweep import Trial, recommended, write_sweep
+from paft_ray.report.write import write_report
+from paft_ray.stages import report as stage
+from paft_ray.tasks.task import Example
+
+HOSTILE = '<script>alert("t")</script><img src="https://example.org/x.png"> {text}'
+HOSTILE_FIELD = '</td></table><script src=https://example.org/a.js></script> & "quotes" | pipe\n# heading'
+LEVELS = {"base": (0.55, 0.09), "sft": (0.74, 0.09), "top_accuracy": (0.77, 0.07), "paft": (0.87, 0.02)}
+
+
+def config(**report: object) -> Config:
+    return parse_config({"name": "made-up", "task": "demo", "report": {"num_bootstrap": 200, **report}}, source="test")
+
+
+def prompt_set(num_held_out: int) -> PromptSet:
+    folder = builtin("tasks", "data", "demo")
+    held_out = [*read_templates(folder / "held_out_templates.jsonl")[: num_held_out - 1], PromptTemplate(text=HOSTILE, system="<b>system</b>")]
+    seeds = read_templates(folder / "seed_templates.jsonl")
+    return PromptSet.of(
+        [Entry(template=t, provenance={"source": "seed"}) for t in seeds]
+        + [Entry(template=t, split="held_out", provenance={"source": "user"}) for t in held_out]
+    )
+
+
+def examples(number: int) -> list[Example]:
+    lines = builtin("tasks", "data", "demo", "test.jsonl").read_text(encoding="utf-8").splitlines()[: number - 1]
+    rows = [json.loads(line) for line in lines]
+    return [Example(id=row["id"], fields={"text": row["text"]}, answer=row["label"]) for row in rows] + [
+        Example(id="hostile", fields={"text": HOSTILE_FIELD}, answer="positive")
+    ]
+
+
+def outcomes(templates: PromptSet, rows: list[Example], arms: dict[str, tuple[float, float]], seeds: tuple[int, ...] = (0,)) -> pa.Table:
+    """Made-up answers: each template has an accuracy near the arm's level; the hostile example is always wrong."""
+    rng = np.random.default_rng(0)
+    found = []
+    for arm, (level, spread) in arms.items():
+        for seed in (-1,) if arm == "base" else seeds:
+            for template in templates.templates:
+                accuracy = np.clip(rng.normal(level, spread), 0, 1)
+                for example in rows:
+                    correct = example.id != "hostile" and bool(rng.random() < accuracy)
+                    other = "negative" if example.answer == "positive" else "positive"
+                    parsed = correct or example.id == "hostile" or bool(rng.random() < 0.95)
+                    found.append(
+                        {
+                            "arm": arm,
+                            "seed": seed,
+                            "template_id": template.id,
+                            "example_id": example.id,
+                            "answer": example.answer,
+                            "predicted": (example.answer if correct else other) if parsed else None,
+                            "parsed": parsed,
+                            "correct": correct,
+                            "logprob": -20.0 if example.id == "hostile" else float(-rng.random()),
+                        }
+                    )
+    return pa.Table.from_pylist(found)
+
+
+def made_up_run(
+    folder: Path,
+    *,
+    num_held_out: int = 13,
+    num_examples: int = 40,
+    seeds: tuple[int, ...] = (0,),
+    optional: bool = True,
+    levels: dict[str, tuple[float, float]] | None = None,
+) -> Run:
+    run = Run(str(folder / "made-up"))
+    templates, rows = prompt_set(num_held_out), examples(num_examples)
+    run.write_table("prompts/prompt_set.parquet", templates.to_table())
+    run.write_table("data/test.parquet", pa.Table.from_pylist([{"id": e.id, "fields": dict(e.fields), "answer": e.answer} for e in rows]))
+    run.write_table("evaluate/outcomes.parquet", outcomes(templates.split("held_out"), rows, levels or LEVELS, seeds))
+    run.write_json("evaluate/manifest.json", {"time_s": 310.4, "engine_starts": 4, "num_failed": 0, "key": {"versions": {"ray": "0.0"}}})
+    if optional:
+        _optional_artifacts(run, templates, seeds)
+    return run
+
+
+def _optional_artifacts(run: Run, templates: PromptSet, seeds: tuple[int, ...]) -> None:
+    run.write_json("data/manifest.json", {"time_s": 0.42, "counts": {"train": 800, "validation": 100, "test": 100}})
+    rejected = {"unfilled slot": 9, "<i>near-copy</i>": 4, "missing {text}": 21}
+    run.write_json("prompts/manifest.json", {"time_s": 95.0, "engine_starts": 1, "asked": 16, "kept": 11, "rejected": rejected, "grammar_share": 0.12})
+    train = templates.split("train").templates
+    run.write_table("score/scores.parquet", pa.Table.from_pylist([{"template_id": t.id, "accuracy": 0.6} for t in train]))
+    run.write_json("score/manifest.json", {"time_s": 40.0, "engine_starts": 1, "best": train[0].id})
+    rng = np.random.default_rng(1)
+    models = []
+    for arm in ("sft", "top_accuracy", "paft"):
+        for seed in seeds:
+            models.append({"arm": arm, "seed": seed})
+            lines = [json.dumps({"step": s, "loss": 0.2 + np.exp(-s / 20) + 0.1 * rng.random()}) for s in range(1, 76)]
+            run.write_bytes(f"train/{arm}-s{seed}/metrics.jsonl", "\n".join(lines).encode())
+            run.write_json(f"train/{arm}-s{seed}/manifest.json", {"time_s": 150.0})
+    run.write_json("train/manifest.json", {"time_s": 20.0, "peak_memory_gib": 3.25, "models": models})
+    names = ["base-s-1", *(f"{arm}-s{seed}" for arm in ("sft", "top_accuracy", "paft") for seed in seeds)]
+    run.write_json("evaluate/speed.json", {name: {"tokens_per_answer": 2.0, "seconds_per_answer": 0.11} for name in names})
+
+
+def test_results_hold_the_documented_keys(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path)
+    found = write_report(run, config=config())
+    assert found == run.read_json("report/results.json")
+    assert set(found) == {"arms", "differences", "timings_s", "engine_starts", "peak_memory_gib", "verdict"}
+    assert list(found["arms"]) == ["base", "sft", "top_accuracy", "paft"]
+    figures = {"mean", "std", "std_noise_corrected", "worst", "best", "share_above", "consistency", "num_templates", "num_examples", "num_seeds"}
+    assert all(set(arm) == figures for arm in found["arms"].values())
+    assert next(iter(found["differences"])) == "paft-sft"
+    assert set(found["differences"]) == {"paft-sft", "paft-base", "paft-top_accuracy", "sft-base", "top_accuracy-base", "top_accuracy-sft"}
+    gap = found["differences"]["paft-sft"]
+    assert gap["mean"] == pytest.approx(found["arms"]["paft"]["mean"] - found["arms"]["sft"]["mean"])
+    assert gap["low"] < gap["mean"] < gap["high"]
+    assert found["engine_starts"] == 6
+    assert found["peak_memory_gib"] == 3.25
+    assert found["timings_s"] == {"data": 0.42, "prompts": 95.0, "score": 40.0, "train": 450.0, "evaluate": 310.4}, "an interrupted train stage counts all arms"
+    assert found["verdict"].endswith("on this seed")
+    assert write_report(run, config=config()) == found, "a second report gives the same intervals"
+
+
+def test_outside_text_is_escaped_and_nothing_is_loaded_from_elsewhere(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path)
+    write_report(run, config=config())
+    page = run.read_bytes("report/report.html").decode()
+    assert "<script" not in page
+    assert "<b>system" not in page
+    assert "<i>near-copy" not in page
+    assert "&lt;script&gt;alert(&#34;t&#34;)&lt;/script&gt;" in page
+    assert page.count("</td></table>") == 0
+    sources = re.findall(r"""<[^>]*\b(?:src|href|srcset|action|data)\s*=\s*["']?([^"'\s>]+)""", page)
+    assert len(sources) == 2
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
+    assert "url(" not in page
+    assert "@import" not in page
+    assert re.findall(r'<img [^>]*alt="([^"]{40,})"', page), "plots carry text for those who cannot see them"
+    text = run.read_bytes("report/report.md").decode()
+    assert "<script" not in text
+    assert "\n# heading" not in text
+
+
+def test_absent_optional_artifacts_leave_a_shorter_report(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path, optional=False)
+    found = write_report(run, config=config())
+    assert found["peak_memory_gib"] is None
+    assert found["timings_s"] == {"evaluate": 310.4}
+    page = run.read_bytes("report/report.html").decode()
+    assert "<h2>Training</h2>" not in page
+    assert "tokens per" not in page
+
+
+def test_too_few_templates_are_said_and_not_computed(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path, num_held_out=11)
+    found = write_report(run, config=config())
+    assert found["arms"]["paft"]["std"] is found["arms"]["paft"]["worst"] is found["differences"]["paft-sft"]["low"] is None
+    reason = "only 11 held-out templates, at least 12 are needed"
+    assert reason in run.read_bytes("report/report.html").decode()
+    assert reason in run.read_bytes("report/report.md").decode()
+
+
+def test_several_seeds_may_be_called_better_and_one_arm_is_no_comparison(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path / "seeds", seeds=(0, 1, 2))
+    assert write_report(run, config=config())["verdict"].startswith("paft is better than sft")
+    alone = made_up_run(tmp_path / "alone", optional=False, levels={"base": (0.5, 0.1)})
+    found = write_report(alone, config=config())
+    assert found["verdict"] == "only arm base was measured: nothing to compare"
+    assert found["differences"] == {}
+
+
+def test_another_evaluation_is_written_beside_the_run(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path)
+    templates = PromptSet.of(Entry(template=PromptTemplate(text=f"Own wording {n}: {{text}}"), split="held_out") for n in range(12))
+    rows = examples(20)
+    own = Measured(
+        outcomes=outcomes(templates, rows, LEVELS), templates=templates, examples={e.id: e for e in rows}, manifest={"engine_starts": 4, "time_s": 9.0}
+    )
+    found = write_report(run, config=config(), measured=own, out=Run(str(tmp_path / "own")), folder="")
+    assert json.loads((tmp_path / "own" / "results.json").read_text()) == found
+    assert found["timings_s"]["evaluate"] == 9.0
+    assert "Own wording 3" in (tmp_path / "own" / "report.html").read_text()
+    assert (tmp_path / "own" / "report.md").is_file()
+    assert not run.exists("report/results.json")
+
+
+def test_the_stage_is_cached_and_needs_an_evaluation(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path)
+    first = stage.run(config(), run)
+    assert first["verdict"] == run.read_json("report/results.json")["verdict"]
+    run.delete("report/report.md")
+    assert stage.run(config(), run) == first
+    assert not run.exists("report/report.md"), "a finished stage does nothing"
+    with pytest.raises(UserError, match=r"report\.threshold: 0.8 -> 0.7"):
+        stage.run(config(threshold=0.7), run)
+    with pytest.raises(UserError, match=r"evaluate/outcomes\.parquet is missing"):
+        stage.run(config(), Run(str(tmp_path / "empty")))
+
+
+def test_a_sweep_gives_a_curve_with_intervals_and_a_size(tmp_path: Path) -> None:
+    run = Run(str(tmp_path / "sweep"))
+    templates, rows = prompt_set(12).split("held_out"), examples(30)
+    levels = {1: 0.70, 2: 0.78, 4: 0.86, 8: 0.86}
+    trials = [Trial(size=n, subset_seed=s, outcomes=outcomes(templates, rows, {"paft": (level, 0.03)})) for n, level in levels.items() for s in (1, 0)]
+    found = write_sweep(run, trials, config=config().report, seed=0, engine_starts=1)
+    assert run.read_json("report/sweep.json") == found
+    assert [(row["size"], row["seed"]) for row in found["sizes"]] == [(n, s) for n in (1, 2, 4, 8) for s in (0, 1)]
+    assert set(found["sizes"][0]) == {"size", "seed", "mean", "std", "worst"}
+    assert all(point["low"] <= point["mean"] <= point["high"] for point in found["curve"])
+    assert found["engine_starts"] == 1
+    assert recommended(found["curve"]) == 4
+    assert run.read_bytes("report/sweep.png").startswith(b"\x89PNG")
+    assert b"<svg" in run.read_bytes("report/sweep.svg")
+    with pytest.raises(ValueError, match="outcomes of one arm"):
+        write_sweep(run, [Trial(size=1, subset_seed=0, outcomes=outcomes(templates, rows, LEVELS))], config=config().report, seed=0, engine_starts=1)
