@@ -139,7 +139,7 @@ def figures(arm: ArmOutcomes, *, threshold: float) -> Figures:
 
 def refusal(num_templates: int) -> str | None:
     """Why figures of spread are refused, or None where there are enough templates."""
-    return None if num_templates >= MIN_TEMPLATES else f"only {num_templates} held-out templates, at least {MIN_TEMPLATES} are needed"
+    return None if num_templates >= MIN_TEMPLATES else f"only {num_templates} templates, at least {MIN_TEMPLATES} are needed"
 
 
 def noise_corrected_std(arm: ArmOutcomes) -> float | None:
@@ -248,17 +248,17 @@ def _weighted_sum(values: NDArray[np.float64], weights: Sequence[NDArray[np.floa
     return np.asarray((over_templates * seeds.T).sum(axis=0))
 
 
-def verdict(found: Difference) -> str:
+def verdict(found: Difference, *, templates: str = "held-out templates") -> str:
     """One plain sentence: who is above whom, by how many points; "better" only with several seeds and an interval above zero."""
     points = 100 * found.mean
     side = "above" if points >= 0 else "below"
     seeds = "on this seed" if found.num_seeds == 1 else f"over {found.num_seeds} seeds"
-    claim = f"{found.first} is {abs(points):.1f} points {side} {found.second} on held-out templates"
+    claim = f"{found.first} is {abs(points):.1f} points {side} {found.second} on {templates}"
     if found.low is None or found.high is None:
         return f"{claim}, {seeds}; no interval: {found.refused}"
     interval = f"({100 * found.confidence:g} % interval {100 * found.low:.1f} to {100 * found.high:.1f})"
     if found.low <= 0 <= found.high:
         return f"not decisive: {claim} {interval}, {seeds}"
     if found.num_seeds > 1 and found.low > 0:
-        return f"{found.first} is better than {found.second}: {abs(points):.1f} points above it on held-out templates {interval}, {seeds}"
+        return f"{found.first} is better than {found.second}: {abs(points):.1f} points above it on {templates} {interval}, {seeds}"
     return f"{claim} {interval}, {seeds}"

@@ -15,10 +15,11 @@ _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", **{character: 
 def render_markdown(*, title: str, config: Config, measured: Measured, results: Results, rows: Sequence[TemplateRow], rejected: Mapping[str, int]) -> str:
     """The Markdown text."""
     values = results.values
+    kind = "held-out" if measured.held_out else "given"
     parts = [
         f"# {title}: robustness to prompt wording",
         f"**{values['verdict']}.**",
-        f"Task {config.task}, model {config.model.id}; {len(rows)} held-out templates x {next(iter(values['arms'].values()))['num_examples']} test examples.",
+        f"Task {config.task}, model {config.model.id}; {len(rows)} {kind} templates x {next(iter(values['arms'].values()))['num_examples']} test examples.",
         "## Arms",
         _arms(results, config.report.threshold),
     ]
@@ -27,7 +28,7 @@ def render_markdown(*, title: str, config: Config, measured: Measured, results: 
     if results.differences:
         gaps = [(f"{g.first} - {g.second}", points(g.mean), _interval(g.low, g.high)) for g in results.differences.values()]
         parts.append(_table(("difference", "points", f"{100 * config.report.confidence:g} % interval"), gaps))
-    parts += ["## Accuracy per held-out template, %", _matrix(results, rows), *_worst(results, measured, rows), "## Prompt set"]
+    parts += [f"## Accuracy per {kind} template, %", _matrix(results, rows), *_worst(results, measured, rows), "## Prompt set"]
     parts.append(_table(("source", "training", "held out"), [(name, str(n["train"]), str(n["held_out"])) for name, n in provenance_counts(measured).items()]))
     if rejected:
         parts.append(_table(("rejected because", "candidates"), [(reason, str(number)) for reason, number in rejected.items()]))

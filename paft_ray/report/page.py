@@ -24,6 +24,7 @@ def render_page(*, title: str, config: Config, measured: Measured, history: Hist
     prompts = {"asked": 0, "kept": 0, "rejected": {}, "grammar_share": None, **history.manifests.get("prompts", {})}
     return environment.get_template("template.html.j2").render(
         title=title,
+        held_out=measured.held_out,
         config=config,
         config_yaml=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         values=values,
@@ -36,7 +37,7 @@ def render_page(*, title: str, config: Config, measured: Measured, history: Hist
         rows=rows,
         worst={arm: worst_templates(measured, rows, arm) for arm in reversed(arms)},
         template_plot=plots.data_uri(plots.template_plot(rows, arms)),
-        template_plot_text=plot_text(values, len(rows)),
+        template_plot_text=plot_text(values, f"{len(rows)} {'held-out' if measured.held_out else 'given'} templates"),
         loss_plot=plots.data_uri(plots.loss_plot(history.losses)) if history.losses else None,
         final_losses={name: points_[-1] for name, points_ in history.losses.items()},
         provenance=provenance_counts(measured),
@@ -47,10 +48,10 @@ def render_page(*, title: str, config: Config, measured: Measured, history: Hist
     )
 
 
-def plot_text(values: Mapping[str, Any], num_templates: int) -> str:
+def plot_text(values: Mapping[str, Any], templates: str) -> str:
     """Alternative text of the template plot: what the eye would take from it."""
     parts = []
     for arm, table in values["arms"].items():
         worst = "" if table["worst"] is None else f", from {100 * table['worst']:.1f} to {100 * table['best']:.1f}"
         parts.append(f"{arm} mean {100 * table['mean']:.1f} %{worst}")
-    return f"Accuracy of each arm on each of {num_templates} held-out templates. " + "; ".join(parts) + "."
+    return f"Accuracy of each arm on each of {templates}. " + "; ".join(parts) + "."

@@ -38,7 +38,7 @@ def style(arm: str) -> tuple[str, str]:
 def template_plot(rows: Sequence[TemplateRow], arms: Sequence[str]) -> bytes:
     """SVG: one line per template (numbered as in the table), one mark per arm, a dashed line at each arm's mean."""
     with mpl.rc_context(_RC):
-        figure = Figure(figsize=(6.0, 1.3 + 0.24 * len(rows)), layout="constrained")
+        figure = Figure(figsize=(4.8, 1.3 + 0.22 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
         places = [row.number for row in rows]
         for row in rows:
@@ -53,7 +53,7 @@ def template_plot(rows: Sequence[TemplateRow], arms: Sequence[str]) -> bytes:
         axes.set_yticks(places, [str(place) for place in places])
         axes.set_ylim(len(rows) + 0.7, 0.3)
         axes.set_xlabel("accuracy, %")
-        axes.set_ylabel("held-out template")
+        axes.set_ylabel("template")
         axes.tick_params(length=0)
         figure.legend(loc="outside upper center", ncols=2 if len(arms) > 2 else len(arms), frameon=False)
         return _svg(figure)
@@ -62,7 +62,7 @@ def template_plot(rows: Sequence[TemplateRow], arms: Sequence[str]) -> bytes:
 def loss_plot(losses: Mapping[str, Sequence[tuple[float, float]]]) -> bytes:
     """SVG: training loss over optimizer steps, one line per arm and seed (pale: single steps; strong: running average)."""
     with mpl.rc_context(_RC):
-        figure = Figure(figsize=(6.0, 3.0), layout="constrained")
+        figure = Figure(figsize=(4.8, 2.8), layout="constrained")
         axes = figure.add_subplot()
         labelled: set[str] = set()
         for name, points in losses.items():
@@ -84,7 +84,7 @@ def loss_plot(losses: Mapping[str, Sequence[tuple[float, float]]]) -> bytes:
 def sweep_plot(curve: Sequence[Mapping[str, Any]], sizes: Sequence[Mapping[str, Any]], *, form: str = "svg") -> bytes:
     """SVG or PNG: mean held-out accuracy over the number of training templates, with its interval and every trial as a dot."""
     with mpl.rc_context(_RC):
-        figure = Figure(figsize=(6.0, 3.4), layout="constrained", dpi=160)
+        figure = Figure(figsize=(4.8, 3.0), layout="constrained", dpi=160)
         axes = figure.add_subplot()
         colour = style("paft")[0]
         banded = [point for point in curve if point["low"] is not None and point["high"] is not None]

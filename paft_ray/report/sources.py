@@ -12,6 +12,7 @@ import pyarrow as pa
 from paft_ray.artifacts import Manifest, Run
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import PromptSet
+from paft_ray.tasks.readers import examples_from_table
 from paft_ray.tasks.task import Example
 
 STAGES = ("data", "prompts", "score", "train", "evaluate")
@@ -31,6 +32,8 @@ class Measured:
     """`ARM-sSEED` -> tokens_per_answer, seconds_per_answer; may be empty."""
     manifest: Manifest = field(default_factory=dict)
     """Manifest of the evaluation: time_s, engine_starts."""
+    held_out: bool = False
+    """The templates are the run's own held-out split, checked against near-copies; False: given by the user."""
 
     @classmethod
     def of(cls, run: Run) -> Measured:
@@ -41,9 +44,10 @@ class Measured:
         return cls(
             outcomes=run.read_table("evaluate/outcomes.parquet"),
             templates=PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")),
-            examples=_examples(run.read_table("data/test.parquet")) if run.exists("data/test.parquet") else {},
+            examples=_examples(run, "data/test.parquet"),
             speed=_json_or_empty(run, "evaluate/speed.json"),
             manifest=_json_or_empty(run, "evaluate/manifest.json"),
+            held_out=True,
         )
 
 
@@ -87,8 +91,8 @@ def _losses(run: Run, path: str) -> tuple[tuple[float, float], ...]:
     return tuple(sorted(points.items()))
 
 
-def _examples(table: pa.Table) -> dict[str, Example]:
-    return {row["id"]: Example(id=row["id"], fields=row["fields"], answer=row["answer"]) for row in table.to_pylist()}
+def _examples(run: Run, path: str) -> dict[str, Example]:
+    return {example.id: example for example in examples_from_table(run.read_table(path))} if run.exists(path) else {}
 
 
 def _json_or_empty(run: Run, path: str) -> dict[str, Any]:

@@ -83,13 +83,16 @@ def results(measured: Measured, history: History, config: ReportConfig, seed: in
         for first, second in _pairs(list(arms))
     }
     manifests = {**history.manifests, "evaluate": measured.manifest}
+    where = "held-out templates" if measured.held_out else "the given templates"
     values = {
         "arms": {name: {key: getattr(table, key) for key in _FIGURES} for name, table in tables.items()},
         "differences": {name: {"mean": gap.mean, "low": gap.low, "high": gap.high} for name, gap in differences.items()},
         "timings_s": {stage: manifest["time_s"] for stage, manifest in manifests.items() if "time_s" in manifest},
         "engine_starts": sum(manifest.get("engine_starts", 0) for manifest in manifests.values()),
         "peak_memory_gib": _peak_memory(manifests.values()),
-        "verdict": verdict(next(iter(differences.values()))) if differences else f"only arm {next(iter(arms))} was measured: nothing to compare",
+        "verdict": verdict(next(iter(differences.values())), templates=where)
+        if differences
+        else f"only arm {next(iter(arms))} was measured: nothing to compare",
     }
     return Results(
         values=values,

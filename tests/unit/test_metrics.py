@@ -73,10 +73,10 @@ def test_below_twelve_templates_spread_is_refused_and_the_mean_stays() -> None:
     found = metrics.figures(few, threshold=0.8)
     assert (found.std, found.std_noise_corrected, found.worst) == (None, None, None)
     assert found.mean == 0.5
-    assert found.refused == "only 11 held-out templates, at least 12 are needed"
+    assert found.refused == "only 11 templates, at least 12 are needed"
     gap = metrics.difference(few, few, rng=np.random.default_rng(0), num_bootstrap=10, confidence=0.95)
     assert (gap.mean, gap.low, gap.high) == (0.0, None, None)
-    assert "no interval: only 11 held-out templates" in metrics.verdict(gap)
+    assert "no interval: only 11 templates" in metrics.verdict(gap)
 
 
 def test_consistency_is_the_share_of_agreeing_pairs() -> None:

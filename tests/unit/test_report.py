@@ -168,7 +168,7 @@ def test_too_few_templates_are_said_and_not_computed(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, num_held_out=11)
     found = write_report(run, config=config())
     assert found["arms"]["paft"]["std"] is found["arms"]["paft"]["worst"] is found["differences"]["paft-sft"]["low"] is None
-    reason = "only 11 held-out templates, at least 12 are needed"
+    reason = "only 11 templates, at least 12 are needed"
     assert reason in run.read_bytes("report/report.html").decode()
     assert reason in run.read_bytes("report/report.md").decode()
 
@@ -192,6 +192,7 @@ def test_another_evaluation_is_written_beside_the_run(tmp_path: Path) -> None:
     found = write_report(run, config=config(), measured=own, out=Run(str(tmp_path / "own")), folder="")
     assert json.loads((tmp_path / "own" / "results.json").read_text()) == found
     assert found["timings_s"]["evaluate"] == 9.0
+    assert "on the given templates" in found["verdict"], "nothing shows that they are unlike the training templates"
     assert "Own wording 3" in (tmp_path / "own" / "report.html").read_text()
     assert (tmp_path / "own" / "report.md").is_file()
     assert not run.exists("report/results.json")
