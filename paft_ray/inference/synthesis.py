@@ -1,0 +1,40 @@
+"""Generator models write templates: requests -> texts, in the order asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import ray.data
+
+from paft_ray.config import EngineConfig, GeneratorConfig
+from paft_ray.inference.engine import generate
+from paft_ray.models import load_tokenizer, resolve_model
+from paft_ray.prompts.request import Request
+
+
+def write_templates(requests: Sequence[Request], generator: GeneratorConfig, engine: EngineConfig, seed: int) -> list[str]:
+    """One text per request; an empty one where the row failed or the grammar was not finished. One engine start."""
+    path = resolve_model(generator.id, generator.revision)
+    tokenizer = load_tokenizer(path)
+    rows = []
+    for number, asked in enumerate(requests):
+        if tokenizer.chat_template:
+            messages = [{"role": "user", "content": asked.message}]
+            text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        else:
+            ids = tokenizer(f"{asked.message}\n\nText:")["input_ids"]
+        sampling = {
+            "max_tokens": generator.max_tokens,
+            "temperature": generator.temperature,
+            "top_p": 0.95,
+            "seed": seed * 1_000_003 + number,
+            "detokenize": False,
+            "structured_outputs": {"regex": asked.regex},
+        }
+        rows.append({"key": str(number), "prompt_ids": list(ids), "sampling": json.dumps(sampling)})
+    longest = max(len(row["prompt_ids"]) for row in rows) + generator.max_tokens
+    answered = generate(ray.data.from_items(rows), model_path=path, engine=engine, max_model_len=longest, seed=seed)
+    texts = {int(row["key"]): str(tokenizer.decode(row["token_ids"], skip_special_tokens=True)).strip() for row in answered.rows}
+    return [texts.get(i, "") for i in range(len(requests))]

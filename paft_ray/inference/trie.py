@@ -1,0 +1,46 @@
+"""Labels as a trie of token ids: which prefixes an engine must be asked about, and what its answers mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+Prefix = tuple[int, ...]
+
+
+def branches(labels: Mapping[str, list[int]]) -> dict[Prefix, tuple[int, ...]]:
+    """Prefix -> the next token ids, for each place where labels part; the empty prefix first. Labels whose first tokens differ part once."""
+    found: dict[Prefix, set[int]] = {}
+    for ids in labels.values():
+        for depth, token in enumerate(ids):
+            found.setdefault(tuple(ids[:depth]), set()).add(token)
+    return {prefix: tuple(sorted(tokens)) for prefix, tokens in sorted(found.items()) if len(tokens) > 1}
+
+
+def label_logprobs(labels: Mapping[str, list[int]], answers: Mapping[Prefix, Mapping[int, float]]) -> dict[str, float]:
+    """Log-probability of each label among the labels: at every branch the raw log-probabilities are normalised over its tokens, then added along the label."""
+    norms = {prefix: _logsumexp(list(tokens.values())) for prefix, tokens in answers.items()}
+    result = {}
+    for label, ids in labels.items():
+        steps = [(tuple(ids[:depth]), token) for depth, token in enumerate(ids)]
+        result[label] = sum(answers[prefix][token] - norms[prefix] for prefix, token in steps if prefix in answers)
+    return result
+
+
+def greedy_label(labels: Mapping[str, list[int]], answers: Mapping[Prefix, Mapping[int, float]]) -> str:
+    """The label that greedy decoding constrained to the trie ends in (ties go to the smaller token id)."""
+    prefix: Prefix = ()
+    remaining = dict(labels)
+    while len(remaining) > 1:
+        if prefix in answers:
+            token = min(answers[prefix], key=lambda t: (-answers[prefix][t], t))
+        else:
+            token = next(iter(remaining.values()))[len(prefix)]
+        prefix = (*prefix, token)
+        remaining = {label: ids for label, ids in remaining.items() if tuple(ids[: len(prefix)]) == prefix}
+    return next(iter(remaining))
+
+
+def _logsumexp(values: list[float]) -> float:
+    top = max(values)
+    return top + math.log(sum(math.exp(v - top) for v in values))

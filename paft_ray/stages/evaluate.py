@@ -1,0 +1,136 @@
+"""Stage `evaluate`: every arm answers the test rows under every held-out template."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from paft_ray.artifacts import Manifest, Run, cached
+from paft_ray.config import Config
+from paft_ray.models import model_identity, resolve_model
+from paft_ray.prompts.prompt_set import PromptSet
+from paft_ray.prompts.template import PromptTemplate
+from paft_ray.stages.prepare import examples_of
+from paft_ray.tasks.task import Example, load_task
+
+BASE_SEED = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One model to evaluate."""
+
+    arm: str
+    seed: int
+    adapter: str | None = None
+    """Path in the run; None with `weights` None is the base model."""
+    weights: str | None = None
+
+
+def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
+    """Writes evaluate/outcomes.parquet and evaluate/speed.json."""
+    path = resolve_model(config.model.id, config.model.revision)
+    models = run.read_json("train/manifest.json")["models"]
+    key = {
+        "evaluate": config.evaluate.model_dump(mode="json"),
+        "model": {**config.model.model_dump(mode="json"), "identity": model_identity(config.model.id, config.model.revision, path)},
+        "precision": config.engine.precision,
+        "data": run.content_hash("data/test.parquet"),
+        "prompts": run.content_hash("prompts/prompt_set.parquet"),
+        "models": {f"{m['arm']}-s{m['seed']}": run.content_hash(_tensors(m)) for m in models},
+    }
+
+    def body() -> Manifest:
+        held_out = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("held_out")
+        outcomes, speed, manifest = evaluate_models(config, run, candidates(models), held_out.templates, examples_of(run, "test"))
+        run.write_table("evaluate/outcomes.parquet", outcomes)
+        run.write_json("evaluate/speed.json", speed)
+        return manifest
+
+    return cached(run, "evaluate", key, body, force=force)
+
+
+def candidates(models: Sequence[dict[str, Any]]) -> list[Candidate]:
+    """The base model and every trained one."""
+    return [Candidate(arm="base", seed=BASE_SEED)] + [
+        Candidate(arm=m["arm"], seed=m["seed"], adapter=m["adapter"], weights=m["weights"]) for m in models
+    ]
+
+
+def evaluate_models(
+    config: Config, run: Run, models: Sequence[Candidate], templates: Sequence[PromptTemplate], examples: Sequence[Example]
+) -> tuple[pa.Table, dict[str, Any], Manifest]:
+    """(outcomes with arm and seed, speed of free answers per model, counts). One engine start per model, with the adapter merged into the weights:
+    on a CPU adapter rows take twice as long as merged ones, and a start costs less than that (EXPERIMENTS.md).
+    """
+    from paft_ray.inference.accuracy import Free, measure
+
+    task = load_task(config.task)
+    path = resolve_model(config.model.id, config.model.revision)
+    tables, speed = [], {}
+    starts = failed = 0
+    for candidate in models:
+        with _weights(run, candidate, path) as weights:
+            result = measure(
+                task=task,
+                templates=templates,
+                examples=examples,
+                model=config.model,
+                tokenizer_path=path,
+                weights_path=weights,
+                engine=config.engine,
+                speed=Free(num_rows=config.evaluate.speed_rows, max_tokens=config.evaluate.max_answer_tokens),
+            )
+        starts += result.engine_starts
+        if result.tokens_per_answer is not None:
+            speed[f"{candidate.arm}-s{candidate.seed}"] = {"tokens_per_answer": result.tokens_per_answer}
+        failed += result.num_failed
+        table = result.outcomes
+        table = table.append_column("arm", pa.array([candidate.arm] * table.num_rows, pa.string()))
+        tables.append(table.append_column("seed", pa.array([candidate.seed] * table.num_rows, pa.int32())))
+        accuracy = sum(table["correct"].to_pylist()) / max(1, table.num_rows)
+        print(f"evaluate: {candidate.arm} (seed {candidate.seed}): {accuracy:.1%} of {table.num_rows} answers right, {result.time_s:.0f} s", flush=True)
+    outcomes = pa.concat_tables(tables)
+    return outcomes, speed, {"engine_starts": starts, "num_failed": failed, "num_rows": outcomes.num_rows}
+
+
+class _weights:  # noqa: N801  a context manager used as a function
+    """Folder of a candidate's full weights, merged for as long as the block runs; beside the run where nodes share it, else local."""
+
+    def __init__(self, run: Run, candidate: Candidate, base: str) -> None:
+        self._run, self._candidate, self._base = run, candidate, base
+        self._scratch: str | None = None
+
+    def __enter__(self) -> str:
+        found = self._candidate.adapter or self._candidate.weights
+        if found is None:
+            return self._base
+        local = isinstance(self._run.filesystem, pafs.LocalFileSystem)
+        self._scratch = tempfile.mkdtemp(prefix="merged-", dir=self._run.path("") if local else None)
+        trained = f"{self._scratch}/trained"
+        self._run.download_dir(found, trained)
+        if self._candidate.weights is not None:
+            return trained
+        import ray
+
+        return ray.get(ray.remote(num_cpus=1)(_merge).remote(self._base, trained, f"{self._scratch}/merged"))
+
+    def __exit__(self, *_: object) -> None:
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def _merge(base: str, adapter: str, target: str) -> str:
+    from paft_ray.training.export import merge_adapter
+
+    return merge_adapter(base, adapter, target)
+
+
+def _tensors(model: dict[str, Any]) -> str:
+    return f"{model['adapter']}/adapter_model.safetensors" if model["adapter"] else f"{model['weights']}/config.json"

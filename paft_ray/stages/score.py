@@ -1,0 +1,63 @@
+"""Stage `score`: the base model answers validation rows under every training template. Sees neither held-out templates nor test rows."""
+
+from __future__ import annotations
+
+import math
+
+import pyarrow as pa
+
+from paft_ray.artifacts import Manifest, Run, cached
+from paft_ray.config import Config
+from paft_ray.models import model_identity, resolve_model
+from paft_ray.prompts.prompt_set import PromptSet
+from paft_ray.stages.prepare import examples_of
+from paft_ray.tasks.task import load_task
+
+
+def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
+    """Writes score/scores.parquet; the manifest names the best template (the best of n noisy scores is biased up)."""
+    path = resolve_model(config.model.id, config.model.revision)
+    key = {
+        "score": config.score.model_dump(mode="json", exclude={"select_top"}),
+        "model": {**config.model.model_dump(mode="json"), "identity": model_identity(config.model.id, config.model.revision, path)},
+        "precision": config.engine.precision,
+        "data": run.content_hash("data/validation.parquet"),
+        "prompts": run.content_hash("prompts/prompt_set.parquet"),
+    }
+    return cached(run, "score", key, lambda: _score(config, run, path), force=force)
+
+
+def _score(config: Config, run: Run, path: str) -> Manifest:
+    from paft_ray.inference.accuracy import measure
+
+    prompts = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("train")
+    examples = examples_of(run, "validation")[: config.score.num_examples]
+    task = load_task(config.task)
+    result = measure(
+        task=task, templates=prompts.templates, examples=examples, model=config.model, tokenizer_path=path, weights_path=path, engine=config.engine
+    )
+    scores = score_table(result.outcomes)
+    run.write_table("score/scores.parquet", scores)
+    rows = scores.to_pylist()
+    best = min(rows, key=lambda row: (-row["accuracy"], -(row["mean_logprob"] or 0.0), row["template_id"]))
+    return {"best": best["template_id"], "best_accuracy": best["accuracy"], "engine_starts": result.engine_starts, "num_failed": result.num_failed}
+
+
+def score_table(outcomes: pa.Table) -> pa.Table:
+    """Per template: accuracy with its binomial standard error, mean log-probability of the right answer (nats; null for `free`), parse-failure rate."""
+    frame = outcomes.to_pandas()
+    rows = []
+    for identity, group in frame.groupby("template_id"):
+        accuracy, n = float(group["correct"].mean()), len(group)
+        logprob = group["logprob"].mean()
+        rows.append(
+            {
+                "template_id": str(identity),
+                "accuracy": accuracy,
+                "stderr": math.sqrt(accuracy * (1 - accuracy) / n),
+                "mean_logprob": None if math.isnan(logprob) else float(logprob),
+                "parse_failure_rate": float(1 - group["parsed"].mean()),
+                "num_examples": n,
+            }
+        )
+    return pa.Table.from_pylist(rows)

@@ -1,0 +1,112 @@
+"""Ray Data feeds every worker its positions of the one global order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+from ray.train import DataConfig
+
+from paft_ray.artifacts import Run
+from paft_ray.config import ModelConfig
+from paft_ray.models import load_tokenizer
+from paft_ray.prompts.draw import Draw
+from paft_ray.prompts.encode import Encoder
+from paft_ray.prompts.template import PromptTemplate
+from paft_ray.tasks.task import Task
+from paft_ray.training import checkpoint
+from paft_ray.training.batches import RowMaker
+
+DATA_CPUS = 0.25
+"""Logical CPUs of one Ray Data task: small, so that preparation finds room beside the workers on small machines."""
+_CONCURRENT_TASKS = 2
+_BLOCK_ROWS = 1024
+_BLOCK_BYTES = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowSource:
+    """What a Ray Data task needs to make rows; hashable, so that each task process builds its `RowMaker` once."""
+
+    table: ray.ObjectRef
+    """Arrow table in the object store, read without a copy."""
+    task_json: str
+    templates: tuple[PromptTemplate, ...]
+    model: ModelConfig
+    model_path: str
+    draw: Draw
+    seed: int
+    num_positions: int
+
+
+@lru_cache(maxsize=1)
+def row_maker(source: RowSource) -> RowMaker:
+    """The `RowMaker` of a source, kept in this process."""
+    table: pa.Table = ray.get(source.table)
+    return RowMaker(
+        table=table,
+        templates=source.templates,
+        encoder=make_encoder(Task.model_validate_json(source.task_json), source.model, source.model_path),
+        draw=source.draw,
+        seed=source.seed,
+        num_positions=source.num_positions,
+    )
+
+
+def make_encoder(task: Task, model: ModelConfig, model_path: str) -> Encoder:
+    """The encoder of a model section. Raises `UserError` as `Encoder` does."""
+    return Encoder(task, load_tokenizer(model_path), chat=model.chat, max_prompt_tokens=model.max_prompt_tokens, cut_field=model.cut_field)
+
+
+class GlobalOrder(DataConfig):
+    """Gives rank r of w an iterator over its slice of every step, from the newest checkpoint on; read anew at each start of the worker group."""
+
+    def __init__(self, source: RowSource, *, num_steps: int, global_batch: int, checkpoints: str) -> None:
+        super().__init__()
+        self.source = source
+        self.num_steps = num_steps
+        self.global_batch = global_batch
+        self.checkpoints = checkpoints
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GlobalOrder:
+        return self  # immutable, and a copied ObjectRef would not be counted by Ray
+
+    def configure(self, datasets: Any, world_size: int, worker_handles: Any, worker_node_ids: Any, **kwargs: Any) -> list[dict[str, Any]]:
+        """One `{"train": iterator}` per rank, rows of `batches.Row` in order of position."""
+        start = checkpoint.newest(Run(self.checkpoints))
+        return [{"train": self.rank_dataset(rank, world_size, start).iterator()} for rank in range(world_size)]
+
+    def rank_dataset(self, rank: int, world_size: int, start_step: int) -> ray.data.Dataset:
+        """Rows of one rank from `start_step` to the end, prepared while they are read: memory does not grow with their number."""
+        share = self.global_batch // world_size
+        num_rows = (self.num_steps - start_step) * share
+        context = ray.data.DataContext.get_current()
+        context.execution_options.preserve_order = True
+        context.target_max_block_size = _BLOCK_BYTES
+        context.enable_progress_bars = False
+        rows = ray.data.range(num_rows, override_num_blocks=max(1, -(-num_rows // _BLOCK_ROWS)))
+        prepare = partial(_prepare, source=self.source, share=share, first=start_step * self.global_batch + rank * share, global_batch=self.global_batch)
+        compute = ray.data.TaskPoolStrategy(size=_CONCURRENT_TASKS)
+        return rows.map_batches(prepare, batch_size=64, batch_format="numpy", compute=compute, num_cpus=DATA_CPUS)
+
+
+def _prepare(batch: dict[str, np.ndarray], *, source: RowSource, share: int, first: int, global_batch: int) -> pa.Table:
+    """Local indices of a rank -> positions -> rows."""
+    steps, offsets = np.divmod(batch["id"].astype(np.int64), share)
+    columns = row_maker(source).rows(first + steps * global_batch + offsets)
+    return pa.table({name: pa.array(values, type=_TYPES[name]) for name, values in columns.items()})
+
+
+_TYPES = {
+    "position": pa.int64(),
+    "weight": pa.float32(),
+    "prompt_ids": pa.list_(pa.int32()),
+    "answer_ids": pa.list_(pa.int32()),
+    "template": pa.int32(),
+    "example_id": pa.string(),
+}

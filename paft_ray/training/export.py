@@ -1,0 +1,63 @@
+"""Finished weights: a PEFT adapter, whole weights, or an adapter merged into its base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftConfig, PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from paft_ray.errors import StageError
+from paft_ray.training.checkpoint import collect_weights
+
+ADAPTER_FILE = "adapter_model.safetensors"
+
+
+def export_adapter(engine: Any, folder: Path | None) -> None:
+    """Writes `adapter_config.json` and `adapter_model.safetensors` in PEFT's format and checks them by reading them back.
+
+    Collective (ZeRO-3 holds the weights in pieces): every rank calls it, the one with a folder writes. Raises `StageError` for an empty or zero adapter.
+    """
+    weights = collect_weights(engine, keep=folder is not None)
+    if folder is None:
+        return
+    engine.module.save_pretrained(str(folder), state_dict=weights, safe_serialization=True, save_embedding_layers=False)
+    check_adapter(folder, num_tensors=len(weights))
+
+
+def check_adapter(folder: Path, num_tensors: int) -> None:
+    """Raises `StageError` unless the adapter has this many tensors, none of them empty, zero or not finite, and a readable configuration."""
+    PeftConfig.from_pretrained(str(folder))
+    tensors = load_file(folder / ADAPTER_FILE)
+    bad = sorted(name for name, t in tensors.items() if t.numel() == 0 or not torch.isfinite(t).all() or not t.norm() > 0)
+    if len(tensors) != num_tensors or bad:
+        raise StageError(f"adapter {folder}: {len(tensors)} tensors where {num_tensors} were trained; empty, zero or not finite: {bad[:3]}")
+
+
+def export_weights(engine: Any, folder: Path | None, model_path: str) -> None:
+    """Writes a model folder (bf16 weights, configuration, tokenizer) after full fine-tuning. Collective, as `export_adapter`."""
+    weights = collect_weights(engine, keep=folder is not None)
+    if folder is None:
+        return
+    bad = sorted(name for name, t in weights.items() if t.numel() == 0 or not torch.isfinite(t).all())
+    if bad:
+        raise StageError(f"weights {folder}: empty or not finite: {bad[:3]}")
+    model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32, trust_remote_code=False)
+    model.load_state_dict(weights, strict=False)
+    _save(model, model_path, folder)
+
+
+def merge_adapter(model_path: str, adapter_dir: str, out_dir: str) -> None:
+    """Writes the base model with the adapter added into its weights (sum in fp32, stored in bf16) and the tokenizer, for vLLM."""
+    base = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32, trust_remote_code=False)
+    _save(PeftModel.from_pretrained(base, adapter_dir).merge_and_unload(), model_path, Path(out_dir))
+
+
+def _save(model: Any, model_path: str, folder: Path) -> None:
+    model.to(torch.bfloat16)
+    model.config.dtype = torch.bfloat16
+    model.save_pretrained(str(folder))
+    AutoTokenizer.from_pretrained(model_path, trust_remote_code=False).save_pretrained(str(folder))

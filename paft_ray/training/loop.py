@@ -1,0 +1,210 @@
+"""One worker's training: steps of rows in, trained engine out. A plain function; Ray is not needed to call it.
+
+Loss of a step = sum of token cross-entropies over answer and end tokens / global count of those tokens. DeepSpeed divides by accumulation and
+averages over workers, so both are multiplied back.
+"""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import deepspeed
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from paft_ray.artifacts import Run
+from paft_ray.config import TrainConfig
+from paft_ray.training import checkpoint
+from paft_ray.training.batches import Batch, Row, answer_loss, answer_tokens, collate, length, micro_batches
+from paft_ray.training.model import build_model
+from paft_ray.training.order import step_positions
+from paft_ray.training.progress import Progress
+from paft_ray.training.zero import accumulation, deepspeed_config, learning_rate
+
+# DeepSpeed would compile a shared-memory all-reduce for CPUs at its first start (about 50 s); gloo gives the same sums.
+deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What one training does, the same on every worker and after every restart."""
+
+    config: TrainConfig
+    model_path: str
+    seed: int
+    num_steps: int
+    """Optimizer steps of the whole run."""
+    out: str
+    """Folder or URI of this training's files."""
+    fingerprint: str
+    """Hash of all that decides the weights; checkpoints of another fingerprint are never resumed."""
+    name: str
+    """Opens every console line."""
+    validation: tuple[Row, ...] = ()
+    """Rows of the periodic validation; a multiple of workers x micro_batch."""
+
+    @property
+    def store(self) -> Run:
+        """Where its checkpoints are."""
+        return Run(f"{self.out}/checkpoints/{self.fingerprint}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """One process of the group."""
+
+    rank: int
+    world_size: int
+
+
+def train(
+    job: Job,
+    steps: Iterator[list[Row]],
+    worker: Worker,
+    *,
+    report: Callable[[dict[str, Any]], None] | None = None,
+    observe: Callable[[int, list[Row]], None] | None = None,
+) -> Any:
+    """The DeepSpeed engine after the last step.
+
+    `steps` gives this rank's rows of one step after another, from the step at which to start; the state of that step is read from the newest
+    checkpoint. `report` gets the last metrics after each checkpoint, on every rank equally often; `observe` gets the rows of every step.
+    """
+    first = next(steps, None)
+    start = job.num_steps if first is None else first[0]["position"] // job.config.global_batch
+    engine = start_engine(job, worker, start)
+    progress = Progress(Run(job.out), name=job.name, start_step=start, num_steps=job.num_steps) if worker.rank == 0 else None
+    following = steps if first is None else itertools.chain([first], steps)
+    for step in range(start, job.num_steps):
+        rows = next(following, None)
+        _check_positions(rows, step, worker, job.config.global_batch)
+        assert rows is not None
+        if observe:
+            observe(step, rows)
+        metrics = _step(engine, job, step, rows, worker)
+        if job.config.validate_every and (step + 1) % job.config.validate_every == 0 and job.validation:
+            metrics["validation_loss"] = validate(engine, job.validation, worker, job.config.micro_batch)
+        if progress:
+            progress.add(metrics)
+        if (step + 1) % job.config.checkpoint_every == 0 or step + 1 == job.num_steps:
+            _save(engine, job, step + 1, progress)
+            if report:
+                report(metrics)
+    if progress:
+        progress.close()
+    return engine
+
+
+def start_engine(job: Job, worker: Worker, start_step: int) -> Any:
+    """A DeepSpeed engine with the state after `start_step` steps (fresh for 0). Collective."""
+    device = deepspeed.accelerator.get_accelerator().device_name()
+    model = build_model(job.model_path, job.config, seed=job.seed, device=device)
+    state = checkpoint.read(job.store, start_step) if start_step else None
+    if state:
+        checkpoint.load_weights(model, state)
+    parameters = list(checkpoint.trainable(model).values())
+    engine, *_ = deepspeed.initialize(model=model, model_parameters=parameters, config=deepspeed_config(job.config, worker.world_size))
+    if state:
+        _empty_step(engine, accumulation(job.config, worker.world_size))
+        checkpoint.restore_optimizer(engine, state)
+    return engine
+
+
+def _empty_step(engine: Any, passes: int) -> None:
+    """One optimizer step that changes no weight (rate 0, gradients 0), so that the optimizer state exists."""
+    _set_rate(engine, 0.0)
+    ids = torch.zeros(1, 2, dtype=torch.int64, device=engine.device)
+    for _ in range(passes):
+        engine.backward(engine(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits.float().sum() * 0.0)
+        engine.step()
+
+
+def _step(engine: Any, job: Job, step: int, rows: list[Row], worker: Worker) -> dict[str, Any]:
+    """Runs one optimizer step; metrics of it, equal on every rank."""
+    begin = time.perf_counter()
+    rate = learning_rate(step, job.num_steps, job.config)
+    _set_rate(engine, rate)
+    torch.manual_seed(_dropout_seed(job.seed, step, worker.rank))
+    local = torch.tensor([answer_tokens(rows), float(sum(map(length, rows)))], dtype=torch.float64, device=engine.device)
+    dist.all_reduce(local)
+    num_answer, num_tokens = local.tolist()
+    scale = accumulation(job.config, worker.world_size) * worker.world_size / num_answer
+    total = torch.zeros((), dtype=torch.float64, device=engine.device)
+    for chunk in micro_batches(rows, job.config.micro_batch):
+        loss = answer_loss(forward(engine, batch := collate(chunk).to(engine.device)), batch)
+        engine.backward(loss * scale)
+        engine.step()
+        total += loss.detach()
+    dist.all_reduce(total)
+    seconds = time.perf_counter() - begin
+    return {
+        "step": step + 1,
+        "loss": total.item() / num_answer,
+        "learning_rate": rate,
+        "tokens": int(num_tokens),
+        "tokens_per_s": num_tokens / seconds,
+        "time_s": seconds,
+    }
+
+
+def forward(engine: Any, batch: Batch) -> torch.Tensor:
+    """Logits [batch, longest answer + 1, vocabulary]: only the positions that answers need."""
+    return engine(
+        input_ids=batch.input_ids,
+        attention_mask=batch.attention_mask,
+        position_ids=batch.position_ids,
+        logits_to_keep=batch.logits_to_keep,
+        use_cache=False,
+    ).logits
+
+
+def validate(engine: Any, rows: Sequence[Row], worker: Worker, micro_batch: int) -> float:
+    """Mean loss per answer token over rows that all ranks share out. Collective."""
+    engine.eval()
+    sums = torch.zeros(2, dtype=torch.float64, device=engine.device)
+    with torch.no_grad():
+        for chunk in micro_batches(rows[worker.rank :: worker.world_size], micro_batch):
+            batch = collate(chunk).to(engine.device)
+            sums += torch.tensor([answer_loss(forward(engine, batch), batch).item(), answer_tokens(chunk)], dtype=torch.float64, device=engine.device)
+    engine.train()
+    dist.all_reduce(sums)
+    return float(sums[0] / sums[1])
+
+
+def peak_memory_gib(device: torch.device) -> float:
+    """Largest memory of this process so far: resident on a CPU, allocated on an accelerator."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _save(engine: Any, job: Job, step: int, progress: Progress | None) -> None:
+    """Metrics first, then the checkpoint: a resumed run finds the metrics of all that it does not repeat. Collective."""
+    state = checkpoint.collect(engine, step, keep=progress is not None)
+    if progress and state:
+        progress.save()
+        meta = {"seed": job.seed, "position": step * job.config.global_batch, "fingerprint": job.fingerprint, "num_steps": job.num_steps}
+        checkpoint.write(job.store, state, meta, job.config.keep_checkpoints)
+    dist.barrier()
+
+
+def _check_positions(rows: list[Row] | None, step: int, worker: Worker, global_batch: int) -> None:
+    """A lost, repeated or misplaced row is an error and not a silence."""
+    expected = step_positions(step, worker.rank, worker.world_size, global_batch)
+    found = [] if rows is None else [row["position"] for row in rows]
+    assert np.array_equal(found, expected), f"step {step}, rank {worker.rank}: positions {found[:3]}... where {expected[0]}... was due"
+
+
+def _set_rate(engine: Any, rate: float) -> None:
+    for group in engine.optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _dropout_seed(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence([seed % 2**32, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,0 +1,62 @@
+"""What rank 0 tells while it trains: console lines, metrics.jsonl, TensorBoard events."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from paft_ray.artifacts import Run
+
+METRICS = "metrics.jsonl"
+_LINE_EVERY = 10
+
+
+class Progress:
+    """Metrics of the lineage of the final weights: what a restart repeats is dropped first."""
+
+    def __init__(self, out: Run, *, name: str, start_step: int, num_steps: int) -> None:
+        self.out = out
+        self.name = name
+        self.num_steps = num_steps
+        self.start_step = start_step
+        self.history = [row for row in read_metrics(out) if row["step"] <= start_step]
+        self._events = tempfile.TemporaryDirectory(prefix="paft-events-")
+        self._writer = SummaryWriter(self._events.name, purge_step=start_step + 1)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Takes the metrics of one optimizer step (`step` counts from 1)."""
+        self.history.append(row)
+        for name, value in row.items():
+            if name != "step":
+                self._writer.add_scalar(f"train/{name}", value, row["step"])
+        done = row["step"]
+        if done % _LINE_EVERY == 0 or done in (self.start_step + 1, self.num_steps):
+            print(self._line(row), flush=True)
+
+    def save(self) -> None:
+        """Writes metrics and events to storage."""
+        self.out.write_bytes(METRICS, "".join(json.dumps(row) + "\n" for row in self.history).encode())
+        self._writer.flush()
+        self.out.upload_dir(self._events.name, f"tensorboard/from-step-{self.start_step:06d}")
+
+    def close(self) -> None:
+        self._writer.close()
+        self._events.cleanup()
+
+    def _line(self, row: dict[str, Any]) -> str:
+        recent = self.history[-_LINE_EVERY:]
+        seconds = sum(r["time_s"] for r in recent)
+        speed = sum(r["tokens"] for r in recent) / seconds
+        left = (self.num_steps - row["step"]) * seconds / len(recent)
+        loss = sum(r["loss"] for r in recent) / len(recent)
+        return f"{self.name}: step {row['step']}/{self.num_steps}  loss {loss:.4f}  {speed:.0f} tokens/s  ETA {int(left) // 60}:{int(left) % 60:02d}"
+
+
+def read_metrics(out: Run) -> list[dict[str, Any]]:
+    """Rows of metrics.jsonl, none where the file is missing."""
+    if not out.exists(METRICS):
+        return []
+    return [json.loads(line) for line in out.read_bytes(METRICS).decode().splitlines()]

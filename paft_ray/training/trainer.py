@@ -1,0 +1,236 @@
+"""Driver side of training: checks, Ray Train, result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.train
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from paft_ray.artifacts import Run
+from paft_ray.config import ModelConfig, TrainConfig
+from paft_ray.errors import UserError
+from paft_ray.models import model_identity
+from paft_ray.prompts.draw import Draw, EveryK, PerExample
+from paft_ray.prompts.prompt_set import PromptSet
+from paft_ray.tasks.task import Task
+from paft_ray.training.batches import Row, RowMaker, rows_of
+from paft_ray.training.data import DATA_CPUS, GlobalOrder, RowSource, make_encoder
+from paft_ray.training.order import num_steps
+
+RESULT = "result.json"
+# Parts of the train section that do not decide the weights: another choice of these may resume a run.
+_RESOURCES = {
+    "arms", "seeds", "micro_batch", "gradient_checkpointing", "zero_stage", "offload", "num_workers", "cpus_per_worker", "gpus_per_worker",
+    "threads_per_worker", "checkpoint_every", "keep_checkpoints", "validate_every", "num_validation", "max_failures",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """A finished training."""
+
+    adapter_dir: str | None
+    """URI of the PEFT adapter; None after full fine-tuning."""
+    weights_dir: str | None
+    """URI of whole weights; None for adapters."""
+    num_steps: int
+    final_loss: float
+    """Mean loss per answer token over the last tenth of the steps."""
+    tokens_per_s: float
+    """Tokens of prompts and answers, all workers together, over the time of the steps."""
+    time_s: float
+    """Seconds in optimizer steps, without starts and checkpoints."""
+    peak_memory_gib: float
+    """Of the largest worker."""
+    history: list[dict[str, Any]]
+    """Metrics of every step in the lineage of the weights."""
+
+
+def fit(
+    *,
+    task: Task,
+    data: pa.Table,
+    templates: PromptSet,
+    config: TrainConfig,
+    model: ModelConfig,
+    model_path: str,
+    seed: int,
+    storage: str,
+    name: str,
+    validation: pa.Table | None = None,
+) -> TrainResult:
+    """Fine-tunes on Ray Train and writes to `storage`/`name`: adapter/ (or weights/), metrics.jsonl, tensorboard/, checkpoints/.
+
+    `data`: columns id, fields, answer. A call with the same settings goes on from the newest checkpoint. Ray must be initialised.
+    Raises `UserError` before any resource is requested.
+    """
+    check(config, num_examples=data.num_rows, num_templates=len(templates), cluster=ray.cluster_resources())
+    encoder = make_encoder(task, model, model_path)
+    steps, positions = plan(config, data.num_rows)
+    out = Run(f"{storage.rstrip('/')}/{name}")
+    draw = EveryK(seed=seed, k=config.k) if config.draw == "every_k" else PerExample(seed=seed)
+    print_id = fingerprint(task=task, data=data, templates=templates, config=config, model=model, model_path=model_path, seed=seed)
+    source = RowSource(
+        table=ray.put(data.combine_chunks()),
+        task_json=task.model_dump_json(),
+        templates=templates.templates,
+        model=model,
+        model_path=model_path,
+        draw=draw,
+        seed=seed,
+        num_positions=positions,
+    )
+    job = {
+        "config": config,
+        "model_path": model_path,
+        "seed": seed,
+        "num_steps": steps,
+        "out": out.root,
+        "fingerprint": print_id,
+        "name": name,
+        "validation": _validation_rows(validation, templates, encoder, draw, config),
+    }
+    order = GlobalOrder(source, num_steps=steps, global_batch=config.global_batch, checkpoints=f"{out.root}/checkpoints/{print_id}")
+    out.delete(RESULT)
+    _trainer(job, order, config, storage=out.uri("ray"), name=print_id).fit()
+    out.delete("ray")
+    return TrainResult(**out.read_json(RESULT))
+
+
+def check(config: TrainConfig, *, num_examples: int, num_templates: int, cluster: Mapping[str, float]) -> None:
+    """Raises `UserError` for what cannot run: no data, no templates, fp16 on a CPU, more than the cluster holds. `cluster`: total resources."""
+    if num_examples < 1:
+        raise UserError("training data: 0 examples; give at least one")
+    if num_templates < 1:
+        raise UserError("training templates: 0 templates; give at least one")
+    if config.precision == "fp16" and not config.gpus_per_worker:
+        raise UserError("train.precision=fp16 needs a GPU (train.gpus_per_worker=1); on a CPU use bf16 or fp32")
+    cpus, gpus = config.num_workers * config.cpus_per_worker, config.num_workers * config.gpus_per_worker
+    if cpus + DATA_CPUS > cluster.get("CPU", 0):
+        raise UserError(
+            f"train.num_workers={config.num_workers} x cpus_per_worker={config.cpus_per_worker} leaves no CPU for Ray Data on a cluster of "
+            f"{cluster.get('CPU', 0):g} CPUs; take fewer workers, or start Ray with more logical CPUs (ray start --num-cpus)"
+        )
+    if gpus > cluster.get("GPU", 0):
+        raise UserError(f"train needs {gpus} GPUs (num_workers x gpus_per_worker), the cluster has {cluster.get('GPU', 0):g}; take fewer workers")
+
+
+def plan(config: TrainConfig, num_examples: int) -> tuple[int, int]:
+    """(optimizer steps, positions that carry loss) of a training on so many examples."""
+    if config.num_steps is not None:
+        return config.num_steps, config.num_steps * config.global_batch
+    assert config.num_epochs is not None
+    return num_steps(num_examples, config.num_epochs, config.global_batch), round(num_examples * config.num_epochs)
+
+
+def fingerprint(*, task: Task, data: pa.Table, templates: PromptSet, config: TrainConfig, model: ModelConfig, model_path: str, seed: int) -> str:
+    """16 hex digits over all that decides the weights; resources, ZeRO stage and checkpoint settings are left out."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, data.schema) as writer:
+        writer.write_table(data.combine_chunks())
+    parts = {
+        "task": task.model_dump(mode="json"),
+        "data": hashlib.sha256(sink.getvalue()).hexdigest(),
+        "templates": [template.id for template in templates.templates],
+        "train": config.model_dump(mode="json", exclude=_RESOURCES),
+        "model": model_identity(model.id, model.revision, model_path),
+        "encoding": model.model_dump(mode="json"),
+        "seed": seed,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _validation_rows(table: pa.Table | None, templates: PromptSet, encoder: Any, draw: Draw, config: TrainConfig) -> tuple[Row, ...]:
+    """Rows of the periodic validation under drawn training templates, filled up with weight 0 so that every worker gets as many."""
+    if not config.validate_every or table is None or not table.num_rows:
+        return ()
+    wanted = min(config.num_validation, table.num_rows)
+    unit = config.num_workers * config.micro_batch
+    maker = RowMaker(table=table, templates=templates.templates, encoder=encoder, draw=draw, seed=0, num_positions=wanted)
+    return tuple(rows_of(maker.rows(np.arange(-(-wanted // unit) * unit, dtype=np.int64))))
+
+
+def _trainer(job: dict[str, Any], order: GlobalOrder, config: TrainConfig, *, storage: str, name: str) -> TorchTrainer:
+    resources: dict[str, float] = {"CPU": config.cpus_per_worker}
+    if config.gpus_per_worker:
+        resources["GPU"] = config.gpus_per_worker
+    return TorchTrainer(
+        _work,
+        train_loop_config=job,
+        torch_config=TorchConfig(backend="nccl" if config.gpus_per_worker else "gloo"),
+        scaling_config=ScalingConfig(num_workers=config.num_workers, use_gpu=bool(config.gpus_per_worker), resources_per_worker=resources),
+        run_config=RunConfig(name=name, storage_path=storage, failure_config=FailureConfig(max_failures=config.max_failures)),
+        datasets={"train": ray.data.range(1)},
+        dataset_config=order,
+    )
+
+
+def _work(values: dict[str, Any]) -> None:
+    """One Ray Train worker: rows from Ray Data, the loop, the export."""
+    config: TrainConfig = values["config"]
+    if not config.gpus_per_worker:
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    import torch
+    import torch.distributed as dist
+
+    from paft_ray.training import export, loop
+
+    context = ray.train.get_context()
+    if not config.gpus_per_worker:
+        torch.set_num_threads(config.threads_per_worker or max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
+    worker = loop.Worker(rank=context.get_world_rank(), world_size=context.get_world_size())
+    job = loop.Job(**values)
+    shard = ray.train.get_dataset_shard("train")
+    engine = loop.train(job, step_rows(shard, config.global_batch // worker.world_size), worker, report=ray.train.report)
+    memory = torch.tensor(loop.peak_memory_gib(engine.device))
+    dist.all_reduce(memory, op=dist.ReduceOp.MAX)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "model" if worker.rank == 0 else None
+        if config.lora is None:
+            export.export_weights(engine, folder, job.model_path)
+        else:
+            export.export_adapter(engine, folder)
+        if folder is not None:
+            _publish(job, folder, peak_memory_gib=float(memory))
+    dist.barrier()
+
+
+def step_rows(shard: Any, share: int) -> Iterator[list[Row]]:
+    """This rank's rows of one step after another from a Ray Data iterator."""
+    for batch in shard.iter_batches(batch_size=share, batch_format="pyarrow", prefetch_batches=4):
+        yield batch.to_pylist()
+
+
+def _publish(job: Any, folder: Path, *, peak_memory_gib: float) -> None:
+    """Uploads the finished weights, then result.json."""
+    from paft_ray.training.progress import read_metrics
+
+    out = Run(job.out)
+    kind = "weights" if job.config.lora is None else "adapter"
+    out.upload_dir(folder, kind)
+    history = read_metrics(out)
+    last = history[-max(1, len(history) // 10) :]
+    time_s = sum(row["time_s"] for row in history)
+    result = {
+        "adapter_dir": out.uri("adapter") if kind == "adapter" else None,
+        "weights_dir": out.uri("weights") if kind == "weights" else None,
+        "num_steps": job.num_steps,
+        "final_loss": sum(row["loss"] for row in last) / len(last),
+        "tokens_per_s": sum(row["tokens"] for row in history) / time_s,
+        "time_s": time_s,
+        "peak_memory_gib": peak_memory_gib,
+        "history": history,
+    }
+    out.write_json(RESULT, result)

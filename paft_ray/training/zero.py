@@ -1,0 +1,63 @@
+"""Pure functions of the train section: the DeepSpeed configuration and the learning rate of a step."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from paft_ray.config import TrainConfig
+
+_BUCKET_ELEMENTS = 50_000_000
+_AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
+
+
+def accumulation(config: TrainConfig, world_size: int) -> int:
+    """Forward passes of one worker per optimizer step."""
+    return config.global_batch // (world_size * config.micro_batch)
+
+
+def deepspeed_config(config: TrainConfig, world_size: int) -> dict[str, Any]:
+    """The dict for `deepspeed.initialize`.
+
+    Weights that train are fp32 at every precision; lower precision comes from autocast in the forward pass, and gradients travel in fp32.
+    `torch_adam` avoids compiling an optimizer on the machine.
+    """
+    values: dict[str, Any] = {
+        "train_batch_size": config.global_batch,
+        "train_micro_batch_size_per_gpu": config.micro_batch,
+        "gradient_accumulation_steps": accumulation(config, world_size),
+        "gradient_clipping": config.max_grad_norm or 0.0,
+        "optimizer": {"type": "AdamW", "params": {"lr": config.learning_rate, "weight_decay": config.weight_decay, "torch_adam": True}},
+        "zero_optimization": _zero(config),
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 2**31,
+        "wall_clock_breakdown": False,
+    }
+    if config.precision != "fp32":
+        values["torch_autocast"] = {"enabled": True, "dtype": _AUTOCAST[config.precision], "lower_precision_safe_modules": []}
+    return values
+
+
+def _zero(config: TrainConfig) -> dict[str, Any]:
+    values: dict[str, Any] = {"stage": config.zero_stage, "reduce_bucket_size": _BUCKET_ELEMENTS, "overlap_comm": False}
+    if config.zero_stage in (1, 2):
+        values["allgather_bucket_size"] = _BUCKET_ELEMENTS
+    if config.offload != "none":
+        values["offload_optimizer"] = {"device": "cpu"}
+    if config.offload == "optimizer_and_weights":
+        values["offload_param"] = {"device": "cpu"}
+    return values
+
+
+def learning_rate(step: int, num_steps: int, config: TrainConfig) -> float:
+    """Rate of step 0 <= step < num_steps: a linear rise over the warm-up, then `schedule`, which ends just above 0 (linear, cosine)."""
+    warmup = math.ceil(config.warmup_fraction * num_steps)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / (warmup + 1)
+    progress = (step - warmup) / max(1, num_steps - warmup)
+    if config.schedule == "constant":
+        return config.learning_rate
+    if config.schedule == "linear":
+        return config.learning_rate * (1 - progress)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
