@@ -167,11 +167,11 @@ def _failure(outcome: dict[str, Any], examples: Mapping[str, Example]) -> Failur
 
 
 def speeds(measured: Measured) -> dict[str, dict[str, float]]:
-    """Arm -> tokens_per_answer and seconds_per_answer, averaged over its seeds (each seed answers as many rows)."""
+    """Arm -> tokens_per_answer, averaged over its seeds (each seed answers as many rows)."""
     found: dict[str, list[Mapping[str, float]]] = {}
     for name, speed in measured.speed.items():
         found.setdefault(name.rsplit("-s", 1)[0], []).append(speed)
-    keys = ("tokens_per_answer", "seconds_per_answer")
+    keys = ("tokens_per_answer",)
     return {arm: {key: float(np.mean([speed[key] for speed in seeds])) for key in keys} for arm, seeds in found.items()}
 
 

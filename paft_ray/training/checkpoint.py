@@ -9,21 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.fs as pafs
-import torch
-from deepspeed.utils import (
-    safe_get_full_fp32_param,
-    safe_get_full_optimizer_state,
-    safe_set_full_fp32_param,
-    safe_set_full_optimizer_state,
-)
-from safetensors.torch import load, save
 
 from paft_ray.artifacts import Run, versions
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+if TYPE_CHECKING:
+    import torch
+
 _STATE, _MANIFEST = "state.safetensors", "manifest.json"
 
 
@@ -37,65 +31,10 @@ class TrainingState:
     """`weight/NAME`, `exp_avg/NAME`, `exp_avg_sq/NAME`, fp32 on the CPU."""
 
 
-def trainable(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """Trained parameters by name, in module order."""
-    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
-
-
-def collect_weights(engine: Any, *, keep: bool) -> dict[str, torch.Tensor]:
-    """Whole fp32 weights of the trained parameters, by name, on the CPU. Collective: every rank calls it; ranks with keep=False get {}."""
-    weights = {}
-    for name, parameter in trainable(engine.module).items():
-        full = parameter.data if engine.zero_optimization_stage() == 0 else safe_get_full_fp32_param(parameter)
-        if keep:
-            weights[name] = full.detach().float().cpu().clone()
-    return weights
-
-
-def collect(engine: Any, step: int, *, keep: bool) -> TrainingState | None:
-    """The state of an engine after `step` optimizer steps. Collective; ranks with keep=False get None."""
-    tensors = {f"weight/{name}": weight for name, weight in collect_weights(engine, keep=keep).items()}
-    for name, parameter in trainable(engine.module).items():
-        for moment in _MOMENTS:
-            full = _moment(engine, parameter, moment)
-            if keep:
-                tensors[f"{moment}/{name}"] = full.detach().float().cpu().clone()
-    return TrainingState(step=step, tensors=tensors) if keep else None
-
-
-def _moment(engine: Any, parameter: torch.nn.Parameter, moment: str) -> torch.Tensor:
-    if engine.zero_optimization_stage() == 0:
-        return engine.optimizer.state[parameter][moment]
-    return safe_get_full_optimizer_state(parameter, moment)
-
-
-def load_weights(module: torch.nn.Module, state: TrainingState) -> None:
-    """Copies the weights of a state into a module that no engine has partitioned yet."""
-    with torch.no_grad():
-        for name, parameter in trainable(module).items():
-            parameter.copy_(state.tensors[f"weight/{name}"])
-
-
-def restore_optimizer(engine: Any, state: TrainingState) -> None:
-    """Puts weights, moments and step count into an engine whose optimizer state exists (after one step). Collective."""
-    stage = engine.zero_optimization_stage()
-    for name, parameter in trainable(engine.module).items():
-        if stage:
-            safe_set_full_fp32_param(parameter, state.tensors[f"weight/{name}"].to(engine.device))
-        for moment in _MOMENTS:
-            value = state.tensors[f"{moment}/{name}"].to(engine.device)
-            if stage:
-                safe_set_full_optimizer_state(parameter, value, moment)
-            else:
-                engine.optimizer.state[parameter][moment].copy_(value)
-    inner = engine.optimizer.optimizer if stage else engine.optimizer
-    for slots in inner.state.values():
-        if "step" in slots:
-            slots["step"] = torch.full_like(torch.as_tensor(slots["step"], dtype=torch.float32), float(state.step))
-
-
 def write(store: Run, state: TrainingState, meta: dict[str, Any], keep: int) -> None:
     """Writes a checkpoint whole or not at all, then removes all but the newest `keep`."""
+    from safetensors.torch import save  # late: Ray Data's side reads `newest` without torch
+
     folder = _folder(state.step)
     data = save(state.tensors)
     store.delete(f"{folder}/{_MANIFEST}")
@@ -121,6 +60,8 @@ def newest(store: Run) -> int:
 
 def read(store: Run, step: int) -> TrainingState:
     """The state of a checkpoint that `newest` named."""
+    from safetensors.torch import load
+
     return TrainingState(step=step, tensors=load(store.read_bytes(f"{_folder(step)}/{_STATE}")))
 
 

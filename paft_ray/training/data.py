@@ -20,7 +20,7 @@ from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import Task
 from paft_ray.training import checkpoint
-from paft_ray.training.batches import RowMaker
+from paft_ray.training.rows import RowMaker
 
 DATA_CPUS = 0.25
 """Logical CPUs of one Ray Data task: small, so that preparation finds room beside the workers on small machines."""
@@ -77,7 +77,7 @@ class GlobalOrder(DataConfig):
         return self  # immutable, and a copied ObjectRef would not be counted by Ray
 
     def configure(self, datasets: Any, world_size: int, worker_handles: Any, worker_node_ids: Any, **kwargs: Any) -> list[dict[str, Any]]:
-        """One `{"train": iterator}` per rank, rows of `batches.Row` in order of position."""
+        """One `{"train": iterator}` per rank, rows of `rows.Row` in order of position."""
         start = checkpoint.newest(Run(self.checkpoints))
         return [{"train": self.rank_dataset(rank, world_size, start).iterator()} for rank in range(world_size)]
 

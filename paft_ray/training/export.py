@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from paft_ray.errors import StageError
-from paft_ray.training.checkpoint import collect_weights
+from paft_ray.training.state import collect_weights
 
 ADAPTER_FILE = "adapter_model.safetensors"
 

@@ -20,11 +20,12 @@ import torch.distributed as dist
 
 from paft_ray.artifacts import Run
 from paft_ray.config import TrainConfig
-from paft_ray.training import checkpoint
-from paft_ray.training.batches import Batch, Row, answer_loss, answer_tokens, collate, length, micro_batches
+from paft_ray.training import checkpoint, state
+from paft_ray.training.batches import Batch, answer_loss, answer_tokens, collate, length, micro_batches
 from paft_ray.training.model import build_model
 from paft_ray.training.order import step_positions
 from paft_ray.training.progress import Progress
+from paft_ray.training.rows import Row
 from paft_ray.training.zero import accumulation, deepspeed_config, learning_rate
 
 # DeepSpeed would compile a shared-memory all-reduce for CPUs at its first start (about 50 s); gloo gives the same sums.
@@ -105,14 +106,14 @@ def start_engine(job: Job, worker: Worker, start_step: int) -> Any:
     """A DeepSpeed engine with the state after `start_step` steps (fresh for 0). Collective."""
     device = deepspeed.accelerator.get_accelerator().device_name()
     model = build_model(job.model_path, job.config, seed=job.seed, device=device)
-    state = checkpoint.read(job.store, start_step) if start_step else None
-    if state:
-        checkpoint.load_weights(model, state)
-    parameters = list(checkpoint.trainable(model).values())
+    saved = checkpoint.read(job.store, start_step) if start_step else None
+    if saved:
+        state.load_weights(model, saved)
+    parameters = list(state.trainable(model).values())
     engine, *_ = deepspeed.initialize(model=model, model_parameters=parameters, config=deepspeed_config(job.config, worker.world_size))
-    if state:
+    if saved:
         _empty_step(engine, accumulation(job.config, worker.world_size))
-        checkpoint.restore_optimizer(engine, state)
+        state.restore_optimizer(engine, saved)
     return engine
 
 
@@ -186,11 +187,11 @@ def peak_memory_gib(device: torch.device) -> float:
 
 def _save(engine: Any, job: Job, step: int, progress: Progress | None) -> None:
     """Metrics first, then the checkpoint: a resumed run finds the metrics of all that it does not repeat. Collective."""
-    state = checkpoint.collect(engine, step, keep=progress is not None)
-    if progress and state:
+    current = state.collect(engine, step, keep=progress is not None)
+    if progress and current:
         progress.save()
         meta = {"seed": job.seed, "position": step * job.config.global_batch, "fingerprint": job.fingerprint, "num_steps": job.num_steps}
-        checkpoint.write(job.store, state, meta, job.config.keep_checkpoints)
+        checkpoint.write(job.store, current, meta, job.config.keep_checkpoints)
     dist.barrier()
 
 

@@ -25,9 +25,9 @@ from paft_ray.models import model_identity
 from paft_ray.prompts.draw import Draw, EveryK, PerExample
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.tasks.task import Task
-from paft_ray.training.batches import Row, RowMaker, rows_of
 from paft_ray.training.data import DATA_CPUS, GlobalOrder, RowSource, make_encoder
 from paft_ray.training.order import num_steps
+from paft_ray.training.rows import Row, RowMaker, rows_of
 
 RESULT = "result.json"
 # Parts of the train section that do not decide the weights: another choice of these may resume a run.

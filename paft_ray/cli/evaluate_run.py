@@ -1,0 +1,38 @@
+"""`paft evaluate RUN`: the arms of a finished run on other templates and rows."""
+
+from __future__ import annotations
+
+import typer
+
+from paft_ray.artifacts import Run
+from paft_ray.cli.session import ray_session
+from paft_ray.config import parse_config
+from paft_ray.errors import UserError
+from paft_ray.prompts.prompt_set import Entry, PromptSet, check_templates, read_templates
+from paft_ray.tasks.readers import read_examples
+from paft_ray.tasks.task import Source, load_task
+
+
+def evaluate_run(folder: str, templates: str, test: str, out: str, address: str | None) -> None:
+    """Writes results.json, report.md and report.html (and outcomes.parquet) into `out`. Raises `UserError`."""
+    run = Run(folder)
+    for needed in ("config.json", "train/manifest.json"):
+        if not run.exists(needed):
+            raise UserError(f"run {folder}: {needed} is missing; give the folder of a run whose stage train is finished")
+    config = parse_config(run.read_json("config.json"), f"{folder}/config.json")
+    task = load_task(config.task)
+    given = read_templates(templates)
+    check_templates(given, task.fields, templates)
+    examples = list(read_examples(task, Source(path=test)))
+    prompts = PromptSet.of(Entry(template=t, split="held_out", provenance={"source": "user"}) for t in given)
+    target = Run(out)
+    from paft_ray.report.sources import Measured
+    from paft_ray.report.write import write_report
+    from paft_ray.stages.evaluate import candidates, evaluate_models
+
+    with ray_session(address):
+        outcomes, speed, manifest = evaluate_models(config, run, candidates(run.read_json("train/manifest.json")["models"]), prompts.templates, examples)
+    target.write_table("outcomes.parquet", outcomes)
+    measured = Measured(outcomes=outcomes, templates=prompts, examples={e.id: e for e in examples}, speed=speed, manifest=manifest)
+    write_report(run, config=config, measured=measured, out=target, folder="")
+    typer.echo(f"evaluate: {target.uri('report.html')}")

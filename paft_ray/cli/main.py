@@ -1,0 +1,154 @@
+"""`paft`: the command line. Ray, torch and transformers are imported inside commands, so that `--help` is fast."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from paft_ray.config import load_config
+from paft_ray.errors import StageError, UserError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Prompt-agnostic fine-tuning (PAFT) on Ray.")
+prompts_app = typer.Typer(no_args_is_help=True, help="Prompt templates: import through the gate, show those of a run.")
+app.add_typer(prompts_app, name="prompts")
+
+ConfigArg = Annotated[str, typer.Argument(metavar="CONFIG", help="YAML file of the run, e.g. jobs/configs/demo.yaml")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one setting; may be repeated.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace finished stages, also those made with other settings.")]
+DryOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
+AddressOption = Annotated[str | None, typer.Option("--address", help="Ray cluster to join (`auto`, HOST:PORT); default: RAY_ADDRESS, else a local Ray.")]
+
+
+def run_stage(name: str, path: str, overrides: list[str] | None, *, force: bool = False, dry_run: bool = False, address: str | None = None) -> None:
+    """One stage, or all of them for `run`. The jobs of `jobs/` call the same function."""
+    import os
+
+    config = load_config(path, overrides or [])
+    if dry_run:
+        from paft_ray.cli.plan import plan
+
+        typer.echo(plan(config))
+        return
+    from paft_ray.cli.check import check
+
+    run = check(config, local=not (address or os.environ.get("RAY_ADDRESS")))
+    run.write_json("config.json", config.model_dump(mode="json"))
+    from paft_ray.cli.session import ray_session
+
+    with ray_session(address):
+        if name == "run":
+            from paft_ray.stages.pipeline import run_all
+
+            run_all(config, run, force=force)
+        elif name == "sweep":
+            from paft_ray.stages import sweep
+
+            sweep.run(config, run, force=force)
+        else:
+            from paft_ray.stages.pipeline import STAGES
+
+            STAGES[name](config, run, force=force)
+    typer.echo(f"{name}: {run.uri('report/report.html') if run.exists('report/report.html') else run.root}")
+
+
+def _command(name: str, text: str) -> None:
+    @app.command(name, help=text)
+    def command(
+        config: ConfigArg, set_: SetOption = None, force: ForceOption = False, dry_run: DryOption = False, address: AddressOption = None
+    ) -> None:
+        run_stage(name, config, set_, force=force, dry_run=dry_run, address=address)
+
+
+for _name, _text in {
+    "run": "All stages in order.",
+    "prepare": "Read and check the rows.",
+    "synthesize": "Write, gate and split prompt templates.",
+    "score": "Accuracy of the base model under every training template.",
+    "train": "Fine-tune every arm.",
+    "report": "Figures, Markdown and HTML page.",
+    "sweep": "Ray Tune over the size of the prompt set.",
+}.items():
+    _command(_name, _text)
+
+
+@app.command("evaluate", help="Evaluate every arm on held-out templates; with a run's folder, on any templates and rows.")
+def evaluate(
+    config: Annotated[str, typer.Argument(metavar="CONFIG|RUN", help="YAML file, or the folder of a finished run")],
+    templates: Annotated[str | None, typer.Option(help="JSONL rows with `text` (with RUN)")] = None,
+    test: Annotated[str | None, typer.Option(help="Rows of the task (with RUN)")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder for the results (with RUN)")] = None,
+    set_: SetOption = None,
+    force: ForceOption = False,
+    dry_run: DryOption = False,
+    address: AddressOption = None,
+) -> None:
+    """Two forms, see the help."""
+    if not Path(config).is_dir():
+        run_stage("evaluate", config, set_, force=force, dry_run=dry_run, address=address)
+        return
+    if not (templates and test and out):
+        raise UserError("paft evaluate RUN needs --templates FILE, --test FILE and --out DIR")
+    from paft_ray.cli.evaluate_run import evaluate_run
+
+    evaluate_run(config, templates, test, out, address)
+
+
+@prompts_app.command("import", help="Put a list of templates through the gate.")
+def prompts_import(
+    file: Annotated[str, typer.Argument(help=".jsonl (rows with `text`), .json or .txt")],
+    task: Annotated[str, typer.Option(help="Built-in task or path of a task YAML")],
+    out: Annotated[str, typer.Option(help="Parquet file to write")],
+    max_words: Annotated[int, typer.Option(help="Longest template in words")] = 120,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON")] = False,
+) -> None:
+    """Prints what was read, kept, repaired and rejected."""
+    import pyarrow.parquet as pq
+
+    from paft_ray.prompts.gate import gate, read_any
+    from paft_ray.prompts.prompt_set import Entry, PromptSet
+    from paft_ray.tasks.task import load_task
+
+    result = gate(read_any(file), load_task(task), max_words=max_words)
+    if not result.kept:
+        raise UserError(f"templates {file}: none of {result.read} came through the gate ({dict(result.rejected)}); see paft prompts import --help")
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(PromptSet.of(Entry(template=t, provenance={"source": "user"}) for t in result.kept).to_table(), out)
+    typer.echo(json.dumps(result.summary()) if as_json else "\n".join(f"{k}: {v}" for k, v in result.summary().items()))
+
+
+@prompts_app.command("show", help="Print the templates of a run.")
+def prompts_show(run: Annotated[str, typer.Argument(help="Folder of the run")]) -> None:
+    """Split, source and text of each template."""
+    from paft_ray.artifacts import Run
+    from paft_ray.prompts.prompt_set import PromptSet
+
+    found = Run(run)
+    if not found.exists("prompts/prompt_set.parquet"):
+        raise UserError(f"run {run}: no prompt set there; give the folder of a run whose stage synthesize is finished")
+    for entry in PromptSet.from_table(found.read_table("prompts/prompt_set.parquet")).entries:
+        typer.echo(f"[{entry.split}] {entry.template.id} ({entry.provenance.get('source')})\n{entry.template.text}\n")
+
+
+def main() -> None:
+    """Entry point: one line and code 2 for what a user can mend, code 1 for a failed stage, 130 when interrupted."""
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"paft: {error}", err=True)
+        sys.exit(2)
+    except StageError as error:
+        typer.echo(f"paft: {error}; finished stages are kept: start the same command again to go on", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("paft: interrupted; start the same command again to go on from the newest checkpoint", err=True)
+        sys.exit(130)
+
+
+def job(name: str, arguments: list[str]) -> None:
+    """Entry point of the scripts in `jobs/`: CONFIG, then `section.key=value` settings; joins the cluster that runs the job."""
+    sys.argv = ["paft", name, *arguments[:1], *(part for setting in arguments[1:] for part in ("--set", setting))]
+    main()
