@@ -24,7 +24,9 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
     hashes = {arm: prompts.content_hash for arm, prompts in sets.items()}
 
     def body() -> Manifest:
-        models = [_arm(config, run, arm, seed, prompts, path, {**key, "prompts": hashes[arm]}, force) for seed in config.train.seeds for arm, prompts in sets.items()]
+        models = [
+            _arm(config, run, arm, seed, prompts, path, {**key, "prompts": hashes[arm]}, force) for seed in config.train.seeds for arm, prompts in sets.items()
+        ]
         return {"models": models, "peak_memory_gib": max(m["peak_memory_gib"] for m in models)}
 
     return cached(run, "train", {**key, "prompts": hashes, "seeds": list(config.train.seeds)}, body, force=force)
@@ -62,9 +64,19 @@ def _arm(config: Config, run: Run, arm: str, seed: int, prompts: PromptSet, path
             seed=seed,
             run=run,
             folder=folder,
+            validation=run.read_table("data/validation.parquet") if config.train.validate_every else None,
         )
-        values = {k: v for k, v in vars(result).items() if k != "export"}
-        kind = "adapter" if config.train.lora is not None else "weights"
-        return {"arm": arm, "seed": seed, "adapter": None, "weights": None, kind: result.export, "num_templates": len(prompts), **values}
+        return {
+            "arm": arm,
+            "seed": seed,
+            "adapter": result.export if result.kind == "adapter" else None,
+            "weights": result.export if result.kind == "weights" else None,
+            "num_templates": len(prompts),
+            "num_steps": result.num_steps,
+            "final_loss": result.final_loss,
+            "tokens_per_s": result.tokens_per_s,
+            "train_time_s": result.time_s,
+            "peak_memory_gib": result.peak_memory_gib,
+        }
 
     return cached(run, folder, {**key, "seed": seed}, body)

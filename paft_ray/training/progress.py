@@ -6,8 +6,6 @@ import json
 import tempfile
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
 from paft_ray.artifacts import Run
 
 METRICS = "metrics.jsonl"
@@ -23,6 +21,8 @@ class Progress:
         self.num_steps = num_steps
         self.start_step = start_step
         self.history = [row for row in read_metrics(out) if row["step"] <= start_step]
+        from torch.utils.tensorboard import SummaryWriter  # late: the driver reads metrics without it
+
         self._events = tempfile.TemporaryDirectory(prefix="paft-events-")
         self._writer = SummaryWriter(self._events.name, purge_step=start_step + 1)
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,7 @@ from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.tasks.task import Task
 from paft_ray.training.data import DATA_CPUS, GlobalOrder, RowSource, make_encoder
 from paft_ray.training.order import num_steps
+from paft_ray.training.progress import read_metrics
 from paft_ray.training.rows import Row, RowMaker, rows_of
 
 RESULT = "result.json"
@@ -41,10 +42,10 @@ _RESOURCES = {
 class TrainResult:
     """A finished training."""
 
-    adapter_dir: str | None
-    """URI of the PEFT adapter; None after full fine-tuning."""
-    weights_dir: str | None
-    """URI of whole weights; None for adapters."""
+    kind: Literal["adapter", "weights"]
+    """What was written: a PEFT adapter, or whole weights after full fine-tuning."""
+    export: str
+    """Where, relative to the run."""
     num_steps: int
     final_loss: float
     """Mean loss per answer token over the last tenth of the steps."""
@@ -67,11 +68,11 @@ def fit(
     model: ModelConfig,
     model_path: str,
     seed: int,
-    storage: str,
-    name: str,
+    run: Run,
+    folder: str,
     validation: pa.Table | None = None,
 ) -> TrainResult:
-    """Fine-tunes on Ray Train and writes to `storage`/`name`: adapter/ (or weights/), metrics.jsonl, tensorboard/, checkpoints/.
+    """Fine-tunes on Ray Train and writes to `folder` of the run: adapter/ (or weights/), metrics.jsonl, tensorboard/, checkpoints/.
 
     `data`: columns id, fields, answer. A call with the same settings goes on from the newest checkpoint. Ray must be initialised.
     Raises `UserError` before any resource is requested.
@@ -79,7 +80,7 @@ def fit(
     check(config, num_examples=data.num_rows, num_templates=len(templates), cluster=ray.cluster_resources())
     encoder = make_encoder(task, model, model_path)
     steps, positions = plan(config, data.num_rows)
-    out = Run(f"{storage.rstrip('/')}/{name}")
+    out = Run(run.uri(folder))
     draw = EveryK(seed=seed, k=config.k) if config.draw == "every_k" else PerExample(seed=seed)
     print_id = fingerprint(task=task, data=data, templates=templates, config=config, model=model, model_path=model_path, seed=seed)
     source = RowSource(
@@ -99,14 +100,16 @@ def fit(
         "num_steps": steps,
         "out": out.root,
         "fingerprint": print_id,
-        "name": name,
+        "name": out.name,
         "validation": _validation_rows(validation, templates, encoder, draw, config),
     }
     order = GlobalOrder(source, num_steps=steps, global_batch=config.global_batch, checkpoints=f"{out.root}/checkpoints/{print_id}")
     out.delete(RESULT)
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else every progress line comes twice
     _trainer(job, order, config, storage=out.uri("ray"), name=print_id).fit()
     out.delete("ray")
-    return TrainResult(**out.read_json(RESULT))
+    result = out.read_json(RESULT)
+    return TrainResult(**result, export=f"{folder}/{result['kind']}", history=read_metrics(out))
 
 
 def check(config: TrainConfig, *, num_examples: int, num_templates: int, cluster: Mapping[str, float]) -> None:
@@ -215,8 +218,6 @@ def step_rows(shard: Any, share: int) -> Iterator[list[Row]]:
 
 def _publish(job: Any, folder: Path, *, peak_memory_gib: float) -> None:
     """Uploads the finished weights, then result.json."""
-    from paft_ray.training.progress import read_metrics
-
     out = Run(job.out)
     kind = "weights" if job.config.lora is None else "adapter"
     out.upload_dir(folder, kind)
@@ -224,13 +225,11 @@ def _publish(job: Any, folder: Path, *, peak_memory_gib: float) -> None:
     last = history[-max(1, len(history) // 10) :]
     time_s = sum(row["time_s"] for row in history)
     result = {
-        "adapter_dir": out.uri("adapter") if kind == "adapter" else None,
-        "weights_dir": out.uri("weights") if kind == "weights" else None,
+        "kind": kind,
         "num_steps": job.num_steps,
         "final_loss": sum(row["loss"] for row in last) / len(last),
         "tokens_per_s": sum(row["tokens"] for row in history) / time_s,
         "time_s": time_s,
         "peak_memory_gib": peak_memory_gib,
-        "history": history,
     }
     out.write_json(RESULT, result)
