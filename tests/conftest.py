@@ -16,7 +16,7 @@ ALLOWED_SKIPS = (
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # noqa: ANN201
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
     """Turns a skip without a listed reason into a failure."""
     outcome = yield
     report = outcome.get_result()

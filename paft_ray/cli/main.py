@@ -57,9 +57,7 @@ def run_stage(name: str, path: str, overrides: list[str] | None, *, force: bool 
 
 def _command(name: str, text: str) -> None:
     @app.command(name, help=text)
-    def command(
-        config: ConfigArg, set_: SetOption = None, force: ForceOption = False, dry_run: DryOption = False, address: AddressOption = None
-    ) -> None:
+    def command(config: ConfigArg, set_: SetOption = None, force: ForceOption = False, dry_run: DryOption = False, address: AddressOption = None) -> None:
         run_stage(name, config, set_, force=force, dry_run=dry_run, address=address)
 
 
@@ -108,13 +106,13 @@ def prompts_import(
     """Prints what was read, kept, repaired and rejected."""
     import pyarrow.parquet as pq
 
-    from paft_ray.prompts.gate import gate, read_any
+    from paft_ray.prompts.gate import import_templates
     from paft_ray.prompts.prompt_set import Entry, PromptSet
     from paft_ray.tasks.task import load_task
 
-    result = gate(read_any(file), load_task(task), max_words=max_words)
+    result = import_templates(file, load_task(task), max_words)
     if not result.kept:
-        raise UserError(f"templates {file}: none of {result.read} came through the gate ({dict(result.rejected)}); see paft prompts import --help")
+        raise UserError(f"templates {file}: none of {len(result.verdicts)} came through the gate ({dict(result.rejected)}); see paft prompts import --help")
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(PromptSet.of(Entry(template=t, provenance={"source": "user"}) for t in result.kept).to_table(), out)
     typer.echo(json.dumps(result.summary()) if as_json else "\n".join(f"{k}: {v}" for k, v in result.summary().items()))

@@ -28,11 +28,17 @@ def _resources(config: Config) -> dict[str, Any]:
     train, engine = config.train, config.engine
     trained = len(train.arms) * len(train.seeds)
     return {
-        "engine_starts": {"synthesis_at_most": len(config.prompts.generators) * config.prompts.max_attempts, "score": int(config.score.enabled), "evaluate": 1 + trained},
+        "engine_starts": {
+            "synthesis_at_most": len(config.prompts.generators) * config.prompts.max_attempts,
+            "score": int(config.score.enabled),
+            "evaluate": 1 + trained,
+        },
         "engine": f"{engine.replicas} x ({engine.num_cpus:g} CPU, {engine.num_gpus:g} GPU) x tensor parallel {engine.tensor_parallel}",
         "trainings": trained,
         "training_workers": f"{train.num_workers} x ({train.cpus_per_worker} CPU, {train.gpus_per_worker} GPU), ZeRO-{train.zero_stage}",
-        "training_tokens_at_most": train.num_steps * train.global_batch * config.model.max_prompt_tokens if train.num_steps else "epochs x rows x max_prompt_tokens",
+        "training_tokens_at_most": train.num_steps * train.global_batch * config.model.max_prompt_tokens
+        if train.num_steps
+        else "epochs x rows x max_prompt_tokens",
     }
 
 
@@ -48,5 +54,6 @@ def _examples(config: Config) -> list[str]:
     shown = []
     for example, template in zip(islice(read_examples(task, source), 3), [*seeds, *seeds, *seeds][:3], strict=False):
         row = encoder.encode(template, example)
-        shown.append(f"# example {example.id}: {len(row.prompt_ids)} prompt tokens, {len(row.answer_ids)} with loss\n{tokenizer.decode(row.prompt_ids)} | {tokenizer.decode(row.answer_ids)}\n")
+        head = f"# example {example.id}: {len(row.prompt_ids)} prompt tokens, {len(row.answer_ids)} with loss"
+        shown.append(f"{head}\n{tokenizer.decode(row.prompt_ids)} | {tokenizer.decode(row.answer_ids)}\n")
     return shown

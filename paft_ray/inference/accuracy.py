@@ -115,7 +115,14 @@ class Grid:
 
 
 def measure(
-    *, task: Task, templates: Sequence[PromptTemplate], examples: Sequence[Example], model: ModelConfig, tokenizer_path: str, weights_path: str, engine: EngineConfig,
+    *,
+    task: Task,
+    templates: Sequence[PromptTemplate],
+    examples: Sequence[Example],
+    model: ModelConfig,
+    tokenizer_path: str,
+    weights_path: str,
+    engine: EngineConfig,
     speed: Free = Free(num_rows=0, max_tokens=1),
 ) -> Measurement:
     """Answers of the model in `weights_path` to every example under every template, judged.

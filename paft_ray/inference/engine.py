@@ -52,7 +52,9 @@ def generate(requests: ray.data.Dataset, *, model_path: str, engine: EngineConfi
     good = [row for row in rows if not row.get("__inference_error__")]
     failed = [row for row in rows if row.get("__inference_error__")]
     if len(failed) > engine.max_failed_fraction * len(rows):
-        raise StageError(f"{len(failed)} of {len(rows)} rows failed (allowed share {engine.max_failed_fraction}); the first: {failed[0]['__inference_error__']}")
+        raise StageError(
+            f"{len(failed)} of {len(rows)} rows failed (allowed share {engine.max_failed_fraction}); the first: {failed[0]['__inference_error__']}"
+        )
     return Generated(rows=good, num_failed=len(failed), time_s=time.perf_counter() - begin)
 
 

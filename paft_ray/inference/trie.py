@@ -32,10 +32,8 @@ def greedy_label(labels: Mapping[str, list[int]], answers: Mapping[Prefix, Mappi
     prefix: Prefix = ()
     remaining = dict(labels)
     while len(remaining) > 1:
-        if prefix in answers:
-            token = min(answers[prefix], key=lambda t: (-answers[prefix][t], t))
-        else:
-            token = next(iter(remaining.values()))[len(prefix)]
+        found = answers.get(prefix)
+        token = min(found, key=lambda t: (-found[t], t)) if found else next(iter(remaining.values()))[len(prefix)]
         prefix = (*prefix, token)
         remaining = {label: ids for label, ids in remaining.items() if tuple(ids[: len(prefix)]) == prefix}
     return next(iter(remaining))

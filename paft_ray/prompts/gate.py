@@ -6,63 +6,64 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import read_templates
-from paft_ray.prompts.template import PromptTemplate, TemplateError
+from paft_ray.prompts.template import PromptTemplate, Slot, TemplateError
 from paft_ray.tasks.task import Task
 
-_UNFILLED = re.compile(r"\[[^\[\]\n]*[a-z][^\[\]\n]*\s[^\[\]\n]*\]|\[(?:insert|describe|your|blank|answer|name)[^\[\]\n]*\]|<(?:insert|describe|your)[^<>\n]*>", re.IGNORECASE)
-_MIN_WORDS = 2
+_FIELD = "\0"  # stands for a field's value in the wording that is inspected
+_BRACKET = re.compile(r"\[([^\[\]\n]+)\]")
+_ANGLE = re.compile(r"<([A-Za-z][^<>\n/]*)>")
+_ROUND = re.compile(r"\(\s*(?:insert|describe|fill in)\b[^()\n]*\)", re.IGNORECASE)
+_ORDER = re.compile(r"\s*(?:insert|describe|explain|specify|your|fill|add|enter|put)\b", re.IGNORECASE)
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class GateResult:
     """What came through the gate and what did not."""
 
-    read: int = 0
-    kept: list[PromptTemplate] = field(default_factory=list)
-    repaired: Counter[str] = field(default_factory=Counter)
-    rejected: Counter[str] = field(default_factory=Counter)
+    kept: list[PromptTemplate]
+    """Repaired templates, in the order read."""
+    verdicts: list[str | None]
+    """[number read] None where kept, else the reason of the rejection."""
+    repaired: dict[str, int]
+    """Reason -> number of kept templates that were repaired."""
+    rejected: dict[str, int]
+    """Reason -> number of templates."""
 
     def summary(self) -> dict[str, Any]:
         """`{"read", "kept", "repaired": {reason: n}, "rejected": {reason: n}}`."""
-        return {"read": self.read, "kept": len(self.kept), "repaired": dict(self.repaired), "rejected": dict(self.rejected)}
+        return {"read": len(self.verdicts), "kept": len(self.kept), "repaired": self.repaired, "rejected": self.rejected}
 
 
-def gate(templates: Iterable[PromptTemplate], task: Task, *, max_words: int) -> GateResult:
+def gate(candidates: Iterable[PromptTemplate | str], task: Task, *, max_words: int) -> GateResult:
     """Templates that parse, name each field of the task once and no other, hold wording, no unfilled slot and no answer, and are new."""
-    result = GateResult()
-    seen: set[str] = set()
-    for raw in templates:
-        result.read += 1
-        template, repairs = repair(raw)
+    kept: dict[str, PromptTemplate] = {}
+    verdicts: list[str | None] = []
+    repaired: Counter[str] = Counter()
+    for candidate in candidates:
+        template, repairs = repair(PromptTemplate(text=candidate) if isinstance(candidate, str) else candidate)
         reason = rejection(template, task, max_words=max_words)
-        if reason is None and template.id in seen:
+        if reason is None and template.id in kept:
             reason = "duplicate"
-        if reason is not None:
-            result.rejected[reason] += 1
-            continue
-        seen.add(template.id)
-        result.repaired.update(repairs)
-        result.kept.append(template)
-    return result
+        verdicts.append(reason)
+        if reason is None:
+            kept[template.id] = template
+            repaired.update(repairs)
+    rejected = Counter(reason for reason in verdicts if reason is not None)
+    return GateResult(kept=list(kept.values()), verdicts=verdicts, repaired=dict(repaired), rejected=dict(rejected))
 
 
 def repair(template: PromptTemplate) -> tuple[PromptTemplate, list[str]]:
     """The template with literal backslash-n turned into line breaks and outer white space removed, and the names of the repairs."""
-    repairs = []
-    text = template.text
-    if "\\n" in text:
-        text = text.replace("\\n", "\n")
-        repairs.append("literal_newline")
-    if text.strip() != text:
-        text = text.strip()
-        repairs.append("outer_space")
-    return PromptTemplate(text=text, system=template.system), repairs
+    text = template.text.replace("\\n", "\n")
+    system = template.system.replace("\\n", "\n").strip() if template.system else None
+    repairs = ["literal_newline"] if "\\n" in f"{template.text}{template.system or ''}" else []
+    return PromptTemplate(text=text.strip(), system=system or None), repairs
 
 
 def rejection(template: PromptTemplate, task: Task, *, max_words: int) -> str | None:
@@ -77,42 +78,80 @@ def rejection(template: PromptTemplate, task: Task, *, max_words: int) -> str | 
         return "unknown_field"
     if len(named) != len(set(named)):
         return "repeated_field"
-    words = " ".join(getattr(part, "text", " ") for part in template.parts)
-    if _UNFILLED.search(words):
+    wording = "".join(_FIELD if isinstance(part, Slot) else part.text for part in template.parts)
+    whole = f"{template.system}\n{wording}" if template.system else wording
+    count = len(re.findall(r"\w+", whole))
+    if _unfilled(whole, task) or (not count and re.search(r"\.\.\.|…", whole)):
         return "unfilled_slot"
-    if _leaks(template, task):
+    if _leaks(wording, task):
         return "leaks_answer"
-    count = len(re.findall(r"\w+", words))
     if count > max_words:
         return "too_long"
-    return "too_short" if count < _MIN_WORDS else None
+    return None if count else "too_short"
 
 
-def _leaks(template: PromptTemplate, task: Task) -> bool:
-    """The template ends by giving one label as the answer (`Answer: positive`), or its text after the last field names exactly one label after a colon."""
-    if not task.label_texts:
+def _unfilled(wording: str, task: Task) -> bool:
+    """A slot that the writer left open: `[describe the topic]`, `<your answer>`, `(insert text)`.
+
+    Brackets around a field, a list of labels or a single letter, a one-word heading of a line, and tags with a closing tag are wording.
+    """
+    labels = {label.lower() for label in task.label_texts} | {"or", "and"}
+    for match in _BRACKET.finditer(wording):
+        words = re.findall(r"\w+", match.group(1).lower())
+        heading = len(words) == 1 and wording[: match.start()].rpartition("\n")[2].strip() == "" and not _ORDER.match(match.group(1))
+        if words and _FIELD not in match.group() and not heading and any(len(w) > 1 and not w.isdigit() and w not in labels for w in words):
+            return True
+    if any(f"</{match.group(1).split()[0]}>" not in wording for match in _ANGLE.finditer(wording)):
+        return True
+    return _ROUND.search(wording) is not None
+
+
+def _leaks(wording: str, task: Task) -> bool:
+    """The wording ends by stating an answer (`Answer: positive`, `#### 42`), not by listing the choices."""
+    end = wording.rstrip(" \t\n.\"'!*)]")
+    if task.kind == "free":
+        matches = list(re.finditer(task.pattern or "", wording))
+        return bool(matches) and matches[-1].end() >= len(end)
+    before, _, last = end.rpartition("\n")
+    stated = re.search(rf"(?P<lead>^|[:=>→?]|\bis)[\s\"'(\[*]*(?P<label>{_any(task.label_texts)})$", last)
+    if stated is None:
         return False
-    labels = "|".join(map(re.escape, sorted(task.label_texts, key=len, reverse=True)))
-    return re.search(rf"(?i:answer|label|sentiment|output|response|verdict)\s*(?::|is)\s*[\"']?(?:{labels})[\"'.]?\s*$", template.text) is not None
+    if stated.group("lead"):  # `1: positive, 2: negative` lists, `Positive or negative? Answer: negative` states
+        others = [label for label in task.label_texts if label.lower() != stated.group("label").lower()]
+        return not re.search(rf"\b(?:{_any(others)})\b", re.split(r"[.?!]", last[: stated.end("lead")].rstrip("?"))[-1])
+    return not re.fullmatch(rf"\W*(?:{_any(task.label_texts)})\W*", before.rpartition("\n")[2])
 
 
-def read_any(path: str) -> list[PromptTemplate]:
-    """Templates of a JSONL (`text`, optional `system`), JSON (list of texts or rows) or text file (one per line). Raises `UserError` with file and line."""
+def _any(labels: Iterable[str]) -> str:
+    """Pattern of any of the labels; letter case counts only in single letters (`a` is an article)."""
+    return "|".join(re.escape(label) if len(label) == 1 else f"(?i:{re.escape(label)})" for label in sorted(labels, key=len, reverse=True))
+
+
+def import_templates(path: str, task: Task, max_words: int) -> GateResult:
+    """What the gate makes of a file: JSONL (`text`, optional `system`), JSON (list of texts or such objects) or text (one template per line).
+
+    Raises `UserError` with file and line where the file cannot be read.
+    """
+    return gate(_read(path), task, max_words=max_words)
+
+
+def _read(path: str) -> list[PromptTemplate]:
     if path.endswith(".jsonl"):
         return read_templates(path)
+    if not path.endswith((".json", ".txt")):
+        raise UserError(f"templates {path}: unknown kind of file; allowed: .jsonl, .json, .txt")
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"templates {path}: cannot be read ({error}); give a UTF-8 .jsonl, .json or .txt file") from None
     if path.endswith(".txt"):
-        return [PromptTemplate(text=line) for line in text.splitlines() if line.strip()]
-    if not path.endswith(".json"):
-        raise UserError(f"templates {path}: unknown kind of file; allowed: .jsonl, .json, .txt")
-    try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
-    texts = [row.get("text") if isinstance(row, dict) else row for row in rows] if isinstance(rows, list) else []
-    if not texts or not all(isinstance(t, str) for t in texts):
-        raise UserError(f"templates {path}: a JSON list of texts, or of objects with `text`, is needed")
-    return [PromptTemplate(text=t) for t in texts]
+        found: list[Any] = [line for line in text.splitlines() if line.strip()]
+    else:
+        try:
+            found = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}:{error.lineno}: not JSON ({error.msg}); give a list of texts, or of objects with `text`") from None
+    rows = [row if isinstance(row, dict) else {"text": row} for row in found] if isinstance(found, list) else []
+    if not rows or not all(isinstance(row.get("text"), str) and isinstance(row.get("system"), str | None) for row in rows):
+        raise UserError(f"templates {path}: no list of texts, or of objects with `text` (and optional `system`), in the file; mend it")
+    return [PromptTemplate(text=row["text"], system=row.get("system")) for row in rows]

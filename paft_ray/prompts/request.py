@@ -1,4 +1,4 @@
-"""What a generator model is asked: half zero-shot, half few-shot (paper, section 3.1), along axes of diversity, with a grammar that keeps placeholders whole."""
+"""What a generator model is asked: half zero-shot, half few-shot (paper, section 3.1), along axes of diversity, under a grammar."""
 
 from __future__ import annotations
 
@@ -34,9 +34,7 @@ class Request:
 def request(task: Task, shots: Sequence[PromptTemplate], num_shots: int, seed: int, number: int) -> Request:
     """Request `number`, fixed by (seed, number): even ones zero-shot, odd ones few-shot where there are templates to show."""
     draw = PerExample(seed=seed)
-    axes = {
-        name: values[draw.index(epoch=0, example_id=f"{name}-{number}", index_in_epoch=0, num_templates=len(values))] for name, values in _AXES.items()
-    }
+    axes = {name: values[draw.index(epoch=0, example_id=f"{name}-{number}", index_in_epoch=0, num_templates=len(values))] for name, values in _AXES.items()}
     few = bool(shots) and number % 2 == 1
     fields = ", ".join(f"{{{name}}} ({what})" for name, what in task.fields.items())
     lines = [

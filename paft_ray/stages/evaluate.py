@@ -58,9 +58,7 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
 
 def candidates(models: Sequence[dict[str, Any]]) -> list[Candidate]:
     """The base model and every trained one."""
-    return [Candidate(arm="base", seed=BASE_SEED)] + [
-        Candidate(arm=m["arm"], seed=m["seed"], adapter=m["adapter"], weights=m["weights"]) for m in models
-    ]
+    return [Candidate(arm="base", seed=BASE_SEED)] + [Candidate(arm=m["arm"], seed=m["seed"], adapter=m["adapter"], weights=m["weights"]) for m in models]
 
 
 def evaluate_models(
@@ -100,7 +98,7 @@ def evaluate_models(
     return outcomes, speed, {"engine_starts": starts, "num_failed": failed, "num_rows": outcomes.num_rows}
 
 
-class _weights:  # noqa: N801  a context manager used as a function
+class _weights:
     """Folder of a candidate's full weights, merged for as long as the block runs; beside the run where nodes share it, else local."""
 
     def __init__(self, run: Run, candidate: Candidate, base: str) -> None:
@@ -129,7 +127,8 @@ class _weights:  # noqa: N801  a context manager used as a function
 def _merge(base: str, adapter: str, target: str) -> str:
     from paft_ray.training.export import merge_adapter
 
-    return merge_adapter(base, adapter, target)
+    merge_adapter(base, adapter, target)
+    return target
 
 
 def _tensors(model: dict[str, Any]) -> str:

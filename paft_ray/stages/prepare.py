@@ -2,72 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from paft_ray.artifacts import Manifest, Run, cached
 from paft_ray.config import Config, DataConfig
 from paft_ray.errors import UserError
 from paft_ray.prompts.draw import keyed_order
-from paft_ray.tasks.readers import check_source, examples_to_table, read_examples
-from paft_ray.tasks.task import Example, Source, Task, load_task
+from paft_ray.tasks.readers import check_source, content_hash, examples_from_table, examples_to_table, read_examples
+from paft_ray.tasks.task import Example, Source, Task, content_id, load_task
 
 SplitName = Literal["train", "validation", "test"]
-
-
-def sources(task: Task, data: DataConfig) -> dict[SplitName, Source]:
-    """Where each split comes from: the config's files before the task's own. Raises `UserError` where there is nothing to train on."""
-    given: dict[SplitName, str | None] = {"train": data.train, "validation": data.validation, "test": data.test}
-    own = {} if data.train else task.sources  # other training rows make the task's own test rows another task's
-    found: dict[SplitName, Source] = {name: Source(path=path) for name, path in given.items() if path}
-    for name, source in own.items():
-        found.setdefault(name, source)
-    if "train" not in found:
-        raise UserError(f"task {task.name}: no training rows; set data.train=FILE (.jsonl, .csv, .parquet) or `sources` in the task")
-    return found
-
-
-def check(config: Config) -> None:
-    """Raises `UserError` for files that are not there, before anything starts."""
-    for source in sources(load_task(config.task), config.data).values():
-        check_source(source)
+_ROWS_PER_BLOCK = 4096
 
 
 def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
     """Writes data/{train,validation,test}.parquet."""
     task = load_task(config.task)
-    key = {"task": task.model_dump(mode="json"), "data": config.data.model_dump(mode="json"), "seed": config.seed}
+    key = {
+        "task": task.model_dump(mode="json"),
+        "data": config.data.model_dump(mode="json"),
+        "seed": config.seed,
+        "sources": {name: content_hash(source) for name, source in sources(task, config.data).items()},
+    }
     return cached(run, "data", key, lambda: _prepare(config, task, run), force=force)
 
 
-def _prepare(config: Config, task: Task, run: Run) -> Manifest:
-    import ray
-
-    read = ray.remote(num_cpus=0.5)(_read)
-    names = sources(task, config.data)
-    tables = ray.get([read.remote(task, source) for source in names.values()])
-    for table in tables:
-        if isinstance(table, str):
-            raise UserError(table)
-    splits = divide(dict(zip(names, tables, strict=True)), config.data, config.seed)
-    for name, table in splits.items():
-        run.write_table(f"data/{name}.parquet", table)
-    return {"counts": {name: table.num_rows for name, table in splits.items()}}
+def check_sources(config: Config, task: Task) -> None:
+    """Raises `UserError` for a split without rows or a file that is not there or holds no row, before anything starts. Data sets on a hub are not reached."""
+    found = sources(task, config.data)
+    for source in found.values():
+        check_source(source)
+    for name, count in (("validation", config.data.num_validation), ("test", config.data.num_test)):
+        if name not in found and count is None:
+            raise UserError(f"data: no source for {name}; set data.{name}=FILE, or data.num_{name}=N to keep back N of the training rows")
 
 
-def _read(task: Task, source: Source) -> pa.Table | str:
-    """The table of one source, or the message of a user error (Ray would wrap the exception)."""
-    try:
-        return examples_to_table(read_examples(task, source), task.fields)
-    except UserError as error:
-        return str(error)
+def sources(task: Task, data: DataConfig) -> dict[SplitName, Source]:
+    """Where each split comes from: the config's files before the task's own. Raises `UserError` where there is nothing to train on."""
+    given: dict[SplitName, str | None] = {"train": data.train, "validation": data.validation, "test": data.test}
+    found: dict[SplitName, Source] = {**task.sources, **{name: Source(path=path) for name, path in given.items() if path}}
+    if "train" not in found:
+        raise UserError(f"task {task.name}: no training rows; set data.train=FILE (.jsonl, .csv, .parquet) or `sources` in the task")
+    return found
+
+
+def examples_of(run: Run, split: SplitName) -> list[Example]:
+    """The examples of one split of a run."""
+    return examples_from_table(run.read_table(f"data/{split}.parquet"))
 
 
 def divide(tables: dict[SplitName, pa.Table], data: DataConfig, seed: int) -> dict[SplitName, pa.Table]:
-    """The three splits, drawn by seed; validation and test rows that no source gives are kept back from training.
+    """The three splits, drawn by seed; validation and test rows that no source gives are kept back from training, so the splits are disjoint.
 
-    Raises `UserError` where too few rows are there.
+    Raises `UserError` where there are fewer rows than asked for (of a validation source with fewer, all are used).
     """
     wanted: dict[SplitName, int | None] = {"test": data.num_test, "validation": data.num_validation, "train": data.num_train}
     pool = {name: table.take(keyed_order(table["id"].to_pylist(), seed, f"rows {name}")) for name, table in tables.items()}
@@ -75,18 +67,81 @@ def divide(tables: dict[SplitName, pa.Table], data: DataConfig, seed: int) -> di
     for name, count in wanted.items():
         origin: SplitName = name if name in pool else "train"
         have = pool[origin].num_rows
-        if origin != name and count is None:
-            raise UserError(f"data: no source for {name}; set data.{name}=FILE or data.num_{name}=N to keep back N of the training rows")
-        n = have if count is None else min(count, have)
-        if origin != name and n >= have:
+        if count is None:
+            count = have
+        elif origin != name and count >= have:
             raise UserError(f"data: {have} training rows are too few to keep back {count} for {name}; lower data.num_{name} or add rows")
-        result[name] = pool[origin].slice(0, n)
-        pool[origin] = pool[origin].slice(n)
+        elif count > have and name != "validation":
+            raise UserError(f"data.num_{name}={count}: only {have} rows are there; allowed: 1 to {have}, or null for all")
+        result[name] = pool[origin].slice(0, count)
+        pool[origin] = pool[origin].slice(count)
     return result
 
 
-def examples_of(run: Run, split: SplitName) -> list[Example]:
-    """The examples of one split of a run."""
-    from paft_ray.tasks.readers import examples_from_table
+def _prepare(config: Config, task: Task, run: Run) -> Manifest:
+    check_sources(config, task)
+    splits = divide(_read_all(task, sources(task, config.data)), config.data, config.seed)
+    for name, table in splits.items():
+        run.write_table(f"data/{name}.parquet", table)
+    trained = _contents(splits["train"])
+    repeats = {name: len(_contents(splits[name]) & trained) for name in splits if name != "train"}
+    return {"counts": {name: table.num_rows for name, table in splits.items()}, "also_in_train": repeats}
 
-    return examples_from_table(run.read_table(f"data/{split}.parquet"))
+
+def _contents(table: pa.Table) -> set[str]:
+    """Content ids of the rows whatever their given ids: the same text in two splits is counted and said."""
+    return {content_id(example.fields, example.answer) for example in examples_from_table(table)}
+
+
+def _read_all(task: Task, found: dict[SplitName, Source]) -> dict[SplitName, pa.Table]:
+    """One table per source, its rows streamed and checked by one Ray Data task each. Raises the `UserError` of the first bad row.
+
+    Files without a scheme lie on this machine, so their tasks run here where it has a free CPU.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    items = [{"split": name, "source": _absolute(source).model_dump_json()} for name, source in found.items()]
+    rows = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        _read, batch_size=1, batch_format="pyarrow", fn_kwargs={"task_json": task.model_dump_json()}, scheduling_strategy=here, udf_modifying_row_count=True
+    )
+    parts: dict[SplitName, list[pa.Table]] = {name: [] for name in found}
+    for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
+        if errors := batch["error"].drop_null().to_pylist():
+            raise UserError(errors[0])
+        for name in found:
+            parts[name].append(batch.filter(pc.equal(batch["split"], name)).select(["id", "fields", "answer"]))
+    return {name: pa.concat_tables(tables) for name, tables in parts.items()}
+
+
+def _read(batch: pa.Table, task_json: str) -> Iterator[pa.Table]:
+    """Blocks of one source's rows; a user error travels as a row, since Ray would wrap the exception in its own."""
+    task = Task.model_validate_json(task_json)
+    name, source = batch["split"][0].as_py(), Source.model_validate_json(batch["source"][0].as_py())
+    pending: list[Example] = []
+    message: str | None = None
+    try:
+        for example in read_examples(task, source):
+            pending.append(example)
+            if len(pending) == _ROWS_PER_BLOCK:
+                yield _block(pending, task, name)
+                pending = []
+    except UserError as error:
+        message = str(error)
+        pending = [Example(id="", fields=dict.fromkeys(task.fields, ""), answer="")]
+    if pending:
+        yield _block(pending, task, name, message)
+
+
+def _block(examples: list[Example], task: Task, name: str, message: str | None = None) -> pa.Table:
+    table = examples_to_table(examples, task.fields)
+    columns: dict[str, Any] = {"split": [name] * len(examples), "error": pa.array([message] * len(examples), pa.string())}
+    return pa.table({**columns, **{column: table[column] for column in table.column_names}})
+
+
+def _absolute(source: Source) -> Source:
+    """The source with a local path made absolute: Ray's workers may stand in another folder."""
+    if source.path is None or "://" in source.path or source.path.startswith("builtin:"):
+        return source
+    return source.model_copy(update={"path": str(Path(source.path).resolve())})

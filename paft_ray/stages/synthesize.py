@@ -10,7 +10,7 @@ from paft_ray.artifacts import Manifest, Run, cached
 from paft_ray.config import Config, GeneratorConfig, builtin
 from paft_ray.errors import UserError
 from paft_ray.prompts.gate import rejection, repair
-from paft_ray.prompts.prompt_set import Entry, PromptSet, check_templates, read_templates
+from paft_ray.prompts.prompt_set import Entry, check_templates, read_templates
 from paft_ray.prompts.request import grammar_share, request
 from paft_ray.prompts.split import near, proof, split_by_cluster, with_held_out
 from paft_ray.prompts.template import PromptTemplate

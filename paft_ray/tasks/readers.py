@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from collections import Counter
@@ -42,17 +43,19 @@ def read_rows(uri: str) -> Iterator[tuple[Row, str]]:
 def read_examples(task: Task, source: Source) -> Iterator[Example]:
     """Validated examples of one source; rows without an id get a content id and the number of its occurrence.
 
+    A row may use the source's columns as the task declares them, or the fields' own names with `answer` or `label`.
     Raises `UserError` with file and line for a bad row or an id that comes twice.
     """
     rows = read_rows(source.path) if source.path is not None else _dataset_rows(source)
     occurrences: Counter[str] = Counter()
     places: dict[str, str] = {}
     for row, where in rows:
-        example = task.example(_renamed(task, row), where)
+        example = _as_row_names(task, row).example(row, where)
+        _check_encodable(example, where)
         if row.get("id") is None:
             occurrences[example.id] += 1
             example = Example(id=f"{example.id}-{occurrences[example.id]}", fields=example.fields, answer=example.answer)
-        elif example.id in places:
+        if example.id in places:
             raise UserError(f"{where}: id {example.id!r} stands already at {places[example.id]}; ids must be unique (or leave them out)")
         places[example.id] = where
         yield example
@@ -75,10 +78,33 @@ def check_source(source: Source) -> None:
         next(read_rows(source.path))
 
 
-def _renamed(task: Task, row: Row) -> Row:
-    """Rows that already use the task's field names need no `columns`: the mapping holds only where its column is there."""
-    missing = {name: path for name, path in task.columns.items() if path.split(".")[0] not in row and name in row}
-    return {**row, **{path: row[name] for name, path in missing.items() if "." not in path}} if missing else row
+def content_hash(source: Source) -> str | None:
+    """SHA-256 of a file source, 16 hex digits; None for a data set on a hub, which its revision identifies. Raises `UserError` where it cannot be read."""
+    if source.path is None:
+        return None
+    digest = hashlib.sha256()
+    with _open(*_locate(source.path), source.path) as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()[:16]
+
+
+def _as_row_names(task: Task, row: Row) -> Task:
+    """The task as this row names things: a declared column that is not there gives way to the field's own name, or to `answer` or `label`."""
+    columns = {name: path for name, path in task.columns.items() if path.split(".")[0] in row or name not in row}
+    answer = task.answer if task.answer.split(".")[0] in row else next((name for name in ("answer", "label") if name in row), task.answer)
+    if columns == task.columns and answer == task.answer:
+        return task
+    return task.model_copy(update={"columns": columns, "answer": answer})
+
+
+def _check_encodable(example: Example, where: str) -> None:
+    """Refuses half characters (such as a lone `\\ud83d` in JSON), which no file or tokenizer downstream can hold."""
+    for name, text in {**example.fields, "id": example.id, "answer": example.answer}.items():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"{where}: {name} holds half a character ({text[error.start]!a}); write the whole character or drop it") from None
 
 
 def _locate(uri: str) -> tuple[pafs.FileSystem, str]:
@@ -91,15 +117,22 @@ def _locate(uri: str) -> tuple[pafs.FileSystem, str]:
             filesystem, path = pafs.LocalFileSystem(), uri
         info = filesystem.get_file_info(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"data {uri}: cannot be reached ({' '.join(str(error).split())})") from None
+        raise UserError(f"data {uri}: cannot be reached ({' '.join(str(error).split())}); give a path or URI that this machine can read") from None
     if info.type != pafs.FileType.File:
         raise UserError(f"data {uri}: no such file; give the path of a JSONL, CSV or Parquet file")
     return filesystem, path
 
 
+def _open(filesystem: pafs.FileSystem, path: str, uri: str) -> pa.NativeFile:
+    try:
+        return filesystem.open_input_stream(path)
+    except OSError as error:
+        raise UserError(f"data {uri}: cannot be opened ({' '.join(str(error).split())}); check that you may read it") from None
+
+
 def _lines(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[str, int]]:
     """Decoded lines with their numbers; wrong bytes are refused with their line."""
-    with filesystem.open_input_stream(path) as stream:
+    with _open(filesystem, path, uri) as stream:
         for number, line in enumerate(io.BufferedReader(stream), start=1):
             try:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8"), number
@@ -123,6 +156,9 @@ def _jsonl(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[R
 def _csv(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row, str]]:
     reader = csv.DictReader((line for line, _ in _lines(filesystem, path, uri)), strict=True)
     try:
+        names = reader.fieldnames or []
+        if len(set(names)) < len(names):
+            raise UserError(f"{uri}:1: the head line names a column twice ({', '.join(names)}); rename one")
         for row in reader:
             if None in row or None in row.values():
                 raise UserError(f"{uri}:{reader.line_num}: the row has another number of columns than the head line; mend it")
@@ -132,15 +168,14 @@ def _csv(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row
 
 
 def _parquet(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row, str]]:
-    try:
-        file = pq.ParquetFile(path, filesystem=filesystem)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"data {uri}: not a Parquet file ({' '.join(str(error).split())})") from None
     number = 0
-    for batch in file.iter_batches(batch_size=1024):
-        for row in batch.to_pylist():
-            number += 1
-            yield row, f"{uri}: row {number}"
+    try:
+        for batch in pq.ParquetFile(path, filesystem=filesystem).iter_batches(batch_size=1024):
+            for row in batch.to_pylist():
+                number += 1
+                yield row, f"{uri}: row {number}"
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{uri}: row {number + 1}: not readable as Parquet ({' '.join(str(error).split())[:200]}); write the file anew") from None
 
 
 def _dataset_rows(source: Source) -> Iterator[tuple[Row, str]]:
@@ -148,9 +183,17 @@ def _dataset_rows(source: Source) -> Iterator[tuple[Row, str]]:
     from datasets import load_dataset
 
     name = f"data set {source.dataset} ({source.split})"
+    if source.split is None:
+        raise UserError(f"data set {source.dataset}: name its split in the task's sources, e.g. split: train")
+    number = 0
     try:
-        rows = load_dataset(source.dataset, source.config, split=source.split, revision=source.revision, streaming=True)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{name}: cannot be fetched ({' '.join(str(error).split())[:200]}); check id, split, HF_TOKEN and the network, or give a file") from None
-    for number, row in enumerate(rows, start=1):
-        yield row, f"{name}: row {number}"
+        for row in load_dataset(source.dataset, source.config, split=source.split, revision=source.revision, streaming=True):
+            number += 1
+            yield row, f"{name}: row {number}"
+    except (OSError, ValueError, RuntimeError) as error:  # the hub, its cache, an unknown configuration or split, a loading script
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{name}: cannot be fetched ({reason}); check id, config, split, HF_TOKEN and the network, or give files with data.train=FILE"
+        ) from None
+    if not number:
+        raise UserError(f"{name}: no rows; check the split")

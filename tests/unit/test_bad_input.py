@@ -1,0 +1,81 @@
+"""Bad input ends in one clear line and exit code 2, before Ray starts."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from paft_ray.cli import main as cli
+
+GOOD_ROW = json.dumps({"text": "fine film", "label": "positive"})
+
+
+def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tuple[int, str]:
+    monkeypatch.setattr("sys.argv", ["paft", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    return int(stopped.value.code or 0), capsys.readouterr().err
+
+
+def write(folder: Path, name: str, text: str | bytes) -> str:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+CASES = {
+    "unknown key": (["train.num_step=3"], "did you mean train.num_steps"),
+    "unknown section": (["trian.x=3"], "did you mean train"),
+    "wrong type": (["train.global_batch=many"], "train.global_batch"),
+    "out of range": (["train.learning_rate=-1"], "train.learning_rate"),
+    "steps and epochs": (["train.num_epochs=2"], "exactly one of"),
+    "batch does not divide": (["train.micro_batch=5"], "not a multiple"),
+    "offload without its stage": (["train.offload=optimizer_and_weights"], "needs train.zero_stage=3"),
+    "arm without scores": (["score.enabled=false"], "needs score.enabled"),
+    "override without a value": (["train"], "write section.key=value"),
+    "name with a slash": (["name=a/b"], "name"),
+    "unknown task": (["task=sentiments"], "no such task; built in: demo"),
+    "missing data file": (["data.train=nowhere.jsonl"], "no such file"),
+    "unknown kind of data file": (["data.train=rows.xml"], "unknown kind of file"),
+    "broken row": (["data.train={dir}/broken.jsonl"], "broken.jsonl:1: not JSON"),
+    "empty file": (["data.train={dir}/empty.jsonl"], "holds no rows"),
+    "wrong encoding": (["data.train={dir}/latin.jsonl"], "not UTF-8"),
+    "missing templates": (["prompts.seed_templates=nowhere.jsonl"], "cannot be read"),
+    "template without the field": (["prompts.seed_templates={dir}/nofield.jsonl"], "template 1: template"),
+    "template with a stray brace": (["prompts.seed_templates={dir}/stray.jsonl"], "stray '{'"),
+    "too few held-out templates": (["prompts.held_out_templates={dir}/few.jsonl"], "at least 12 are needed"),
+    "no templates at all": (["prompts.seed_templates=null", "prompts.generators=[]"], "neither seed_templates nor generators"),
+    "missing model": (["model.id=./nowhere"], "no such folder"),
+    "unknown cut field": (["model.cut_field=body"], "not a field of task demo"),
+    "too many CPUs": (["train.num_workers=512", "train.micro_batch=1", "train.global_batch=512"], "lower train.num_workers"),
+    "storage cannot be written": (["storage=/proc/none"], "cannot be written"),
+    "unknown storage": (["storage=zz://bucket"], "storage zz://bucket"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input_is_one_clear_line_and_exit_code_2(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    overrides, message = CASES[case]
+    write(tmp_path, "broken.jsonl", "{")
+    write(tmp_path, "empty.jsonl", "")
+    write(tmp_path, "latin.jsonl", '{"text": "caf\xe9", "label": "positive"}\n'.encode("latin-1"))
+    write(tmp_path, "nofield.jsonl", '{"text": "Is it good?"}\n')
+    write(tmp_path, "stray.jsonl", '{"text": "Is it good? {text"}\n')
+    write(tmp_path, "few.jsonl", '{"text": "Good or bad? {text}"}\n')
+    changes = ["prompts.generators=[]", f"storage={tmp_path}/runs", *(o.replace("{dir}", str(tmp_path)) for o in overrides)]
+    arguments = ["run", "jobs/configs/demo.yaml", *(part for change in changes for part in ("--set", change))]
+    code, error = run_cli(monkeypatch, capsys, arguments)
+    assert code == 2
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+    assert "Traceback" not in error
+
+
+def test_a_missing_config_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, error = run_cli(monkeypatch, capsys, ["run", "nowhere.yaml"])
+    assert (code, "cannot be read" in error) == (2, True)
+
+
+def test_broken_yaml_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, error = run_cli(monkeypatch, capsys, ["run", write(tmp_path, "a.yaml", "name: [")])
+    assert (code, "not valid YAML" in error, len(error.strip().splitlines())) == (2, True, 1)
