@@ -32,9 +32,9 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
     return cached(run, "data", key, lambda: _prepare(config, task, run), force=force)
 
 
-def check_sources(config: Config, task: Task) -> None:
+def check(config: Config) -> None:
     """Raises `UserError` for a split without rows or a file that is not there or holds no row, before anything starts. Data sets on a hub are not reached."""
-    found = sources(task, config.data)
+    found = sources(load_task(config.task), config.data)
     for source in found.values():
         check_source(source)
     for name, count in (("validation", config.data.num_validation), ("test", config.data.num_test)):
@@ -79,7 +79,7 @@ def divide(tables: dict[SplitName, pa.Table], data: DataConfig, seed: int) -> di
 
 
 def _prepare(config: Config, task: Task, run: Run) -> Manifest:
-    check_sources(config, task)
+    check(config)
     splits = divide(_read_all(task, sources(task, config.data)), config.data, config.seed)
     for name, table in splits.items():
         run.write_table(f"data/{name}.parquet", table)

@@ -175,7 +175,7 @@ def _parquet(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple
                 number += 1
                 yield row, f"{uri}: row {number}"
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{uri}: row {number + 1}: not readable as Parquet ({' '.join(str(error).split())[:200]}); write the file anew") from None
+        raise UserError(f"{uri}: row {number + 1}: not a Parquet file that can be read ({' '.join(str(error).split())[:200]}); write the file anew") from None
 
 
 def _dataset_rows(source: Source) -> Iterator[tuple[Row, str]]:
