@@ -11,7 +11,7 @@ export VLLM_NO_USAGE_STATS := 1
 export DO_NOT_TRACK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test test-all unit lint mutants bench sweep clean
+.PHONY: help setup demo test test-all unit lint sweep clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -39,13 +39,6 @@ lint: setup  ## style, types, import directions
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-
-mutants: setup  ## each invariant switched off by a small patch must turn its test red
-	$(BIN)/python tests/mutants/run.py
-
-bench: setup  ## draw, render, encode and training speed, side by side
-	$(BIN)/python benchmarks/data_path.py
-	$(BIN)/python benchmarks/training.py
 
 sweep: setup  ## Ray Tune over prompt-set sizes at demo scale
 	$(BIN)/paft sweep jobs/configs/demo.yaml
