@@ -1,0 +1,266 @@
+"""The loop in real gloo process groups on a tiny random Llama: plain SFT, resume, ZeRO stages, sharding, export. No Ray."""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from paft_ray.config import LoraConfig, ModelConfig, TrainConfig, builtin
+from paft_ray.prompts.encode import Encoder
+from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
+from paft_ray.tasks.readers import examples_to_table, read_examples
+from paft_ray.tasks.task import load_task
+from paft_ray.training.export import merge_adapter
+from paft_ray.training.order import permute
+
+NUM_EXAMPLES, BATCH, STEPS = 20, 8, 6
+CONFIG: dict[str, Any] = {
+    "global_batch": BATCH, "micro_batch": 4, "precision": "fp32", "learning_rate": 5e-3, "num_epochs": None, "num_steps": STEPS, "zero_stage": 2,
+    "checkpoint_every": 3, "warmup_fraction": 0.2, "weight_decay": 0.1, "max_grad_norm": 0.5,
+}  # fmt: skip
+DROPOUT = {"lora": {"rank": 8, "alpha": 16, "dropout": 0.1}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What the processes of one job left."""
+
+    out: Path
+    probes: list[dict[str, Any]]
+
+    @property
+    def losses(self) -> list[float]:
+        return list(self.probes[0]["losses"].values())
+
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        return load_file(self.out / "final.safetensors")
+
+    @property
+    def pairs(self) -> list[list[Any]]:
+        return sorted(pair for probe in self.probes for pair in probe["pairs"])
+
+
+@pytest.fixture(scope="module")
+def tiny_model(demo_model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("tiny")
+    tokenizer = AutoTokenizer.from_pretrained(demo_model)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        initializer_range=0.2, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def group(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Trained]]:
+    base = tmp_path_factory.mktemp("group")
+    task = load_task("demo")
+    examples = list(read_examples(task, task.sources["train"]))[:NUM_EXAMPLES]
+    pq.write_table(examples_to_table(examples, task.fields), base / "table.parquet")
+    seeds = PromptSet.of(Entry(template=t) for t in read_templates(builtin("tasks", "data", "demo", "seed_templates.jsonl")))
+    pq.write_table(seeds.to_table(), base / "prompts.parquet")
+    common = {"config": CONFIG, "model_path": tiny_model, "table": str(base / "table.parquet"), "prompts": str(base / "prompts.parquet")}
+
+    def run(world_size: int, jobs: dict[str, dict[str, Any]]) -> dict[str, Trained]:
+        folder = base / "-".join([str(world_size), *jobs])[:80]
+        folder.mkdir()
+        values = [{"num_steps": STEPS, "out": str(folder / name), **job} for name, job in jobs.items()]
+        (folder / "spec.json").write_text(json.dumps({"common": common, "jobs": values}))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        worker = Path(__file__).with_name("training_worker.py")
+        processes = [subprocess.Popen([sys.executable, str(worker), str(folder / "spec.json"), str(r), str(world_size), port]) for r in range(world_size)]
+        try:
+            assert [p.wait(timeout=300) for p in processes] == [0] * world_size
+        finally:
+            for process in processes:
+                process.kill()
+        outs = {name: Path(job["out"]) for name, job in zip(jobs, values, strict=True) if "stop_at" not in job}
+        return {name: Trained(out=out, probes=[json.loads((out / f"probe-{r}.json").read_text()) for r in range(world_size)]) for name, out in outs.items()}
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def alone(group: Callable[..., dict[str, Trained]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
+    """Jobs of one process."""
+    broken = str(tmp_path_factory.mktemp("broken") / "out")
+    return group(
+        1,
+        {
+            "plain": {"num_templates": 1, "config": {"zero_stage": 0}},
+            "whole": {"config": {"micro_batch": 8}},
+            "micro2": {"config": {"micro_batch": 2, "zero_stage": 1}},
+            "checkpointing": {"config": {"micro_batch": 8, "gradient_checkpointing": True}},
+            "dropout": {"config": DROPOUT},
+            "crash": {"config": DROPOUT, "stop_at": 5, "out": broken},
+            "resumed": {"config": DROPOUT, "out": broken},
+            "epochs": {"num_steps": 8, "num_positions": 3 * NUM_EXAMPLES, "config": {"zero_stage": 0}},
+            "full": {"num_steps": 3, "config": {"lora": None, "learning_rate": 1e-3}},
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def pair(group: Callable[..., dict[str, Trained]], alone: dict[str, Trained], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
+    """Jobs of two processes; `moved` goes on from a checkpoint that one process wrote."""
+    base = tmp_path_factory.mktemp("pair")
+    broken, moved = str(base / "broken"), base / "moved"
+    shutil.copytree(alone["whole"].out, moved)
+    shutil.rmtree(moved / "checkpoints" / "f" / f"step-{STEPS:06d}")
+    return group(
+        2,
+        {
+            **{f"zero{stage}": {"config": {"zero_stage": stage}} for stage in range(4)},
+            "zero3micro2": {"config": {"zero_stage": 3, "micro_batch": 2, "gradient_checkpointing": True}},
+            "crash": {"stop_at": 4, "out": broken, "config": {**DROPOUT, "zero_stage": 3}},
+            "resumed": {"out": broken, "config": {**DROPOUT, "zero_stage": 3}},
+            "dropout": {"config": {**DROPOUT, "zero_stage": 3}},
+            "moved": {"out": str(moved)},
+        },
+    )
+
+
+def test_a_prompt_set_of_size_one_is_plain_supervised_fine_tuning_step_for_step(alone: dict[str, Trained], tiny_model: str) -> None:
+    losses, weights = _plain_fine_tuning(tiny_model)
+    assert alone["plain"].losses == pytest.approx(losses, rel=1e-5)
+    assert losses[-1] < losses[0]
+    for name, weight in alone["plain"].weights.items():
+        torch.testing.assert_close(weight, weights[name], rtol=1e-3, atol=2e-5)
+
+
+def _plain_fine_tuning(path: str) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """An independent loop in PyTorch and PEFT: right-padded, whole logits, one pass per step, AdamW and a schedule written out."""
+    from peft import LoraConfig as PeftLora
+    from peft import get_peft_model
+
+    task, tokenizer = load_task("demo"), AutoTokenizer.from_pretrained(path)
+    examples = list(read_examples(task, task.sources["train"]))[:NUM_EXAMPLES]
+    seeds = PromptSet.of(Entry(template=t) for t in read_templates(builtin("tasks", "data", "demo", "seed_templates.jsonl")))
+    template = seeds.take(1, seed=0).templates[0]
+    encoder = Encoder(task, tokenizer)
+    encoded = [encoder.encode(template, example) for example in examples]
+    order = [permute(torch.arange(NUM_EXAMPLES).numpy(), NUM_EXAMPLES, 1, epoch) for epoch in range(3)]
+    stream = [encoded[i] for epoch in order for i in epoch]
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    torch.manual_seed(1)
+    lora = LoraConfig()
+    model = get_peft_model(model, PeftLora(r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM"))
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(trained.values(), lr=1.0, weight_decay=CONFIG["weight_decay"])
+    losses = []
+    for step in range(STEPS):
+        batch = stream[step * BATCH : (step + 1) * BATCH]
+        width = max(len(e.prompt_ids) + len(e.answer_ids) for e in batch)
+        ids, labels = torch.zeros(BATCH, width, dtype=torch.long), torch.full((BATCH, width), -100)
+        for i, e in enumerate(batch):
+            n, m = len(e.prompt_ids), len(e.prompt_ids) + len(e.answer_ids)
+            ids[i, :m] = torch.tensor(e.prompt_ids + e.answer_ids)
+            labels[i, n:m] = ids[i, n:m]
+        loss = model(input_ids=ids, attention_mask=(torch.arange(width) < (labels != -100).long().cumsum(1).argmax(1)[:, None] + 1).long(), labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained.values(), CONFIG["max_grad_norm"])
+        for groups in optimizer.param_groups:  # warm-up of 2 of 6 steps, then cosine
+            groups["lr"] = CONFIG["learning_rate"] * [1 / 3, 2 / 3, 1.0, 0.853553, 0.5, 0.146447][step]
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, {name: p.detach() for name, p in trained.items()}
+
+
+@pytest.mark.parametrize("other", ["zero0", "zero1", "zero2", "zero3", "zero3micro2"])
+def test_zero_stages_micro_batches_and_workers_agree(alone: dict[str, Trained], pair: dict[str, Trained], other: str) -> None:
+    _same_training(alone["whole"], pair[other])
+
+
+@pytest.mark.parametrize("other", ["micro2", "checkpointing"])
+def test_accumulation_and_recomputation_change_nothing(alone: dict[str, Trained], other: str) -> None:
+    _same_training(alone["whole"], alone[other])
+
+
+def _same_training(one: Trained, other: Trained) -> None:
+    assert other.losses == pytest.approx(one.losses, rel=2e-5)
+    assert other.pairs == one.pairs
+    for name, weight in other.weights.items():
+        torch.testing.assert_close(weight, one.weights[name], rtol=1e-3, atol=5e-5)
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_each_worker_holds_half_of_the_optimizer_state(pair: dict[str, Trained], stage: int) -> None:
+    for probe in pair[f"zero{stage}"].probes:
+        assert probe["held"] == pytest.approx(probe["trained"] / 2, rel=0.02)
+
+
+def test_without_zero_each_worker_holds_all_of_the_optimizer_state(pair: dict[str, Trained]) -> None:
+    assert [probe["held"] for probe in pair["zero0"].probes] == [probe["trained"] for probe in pair["zero0"].probes]
+
+
+@pytest.mark.parametrize("world", ["alone", "pair"])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(world: str, request: pytest.FixtureRequest) -> None:
+    trained = request.getfixturevalue(world)
+    whole, resumed = trained["dropout"], trained["resumed"]
+    assert min(position for position, *_ in resumed.pairs) == 3 * BATCH, "it did not resume from the checkpoint at step 3"
+    assert resumed.losses == whole.losses
+    assert all(torch.equal(weight, whole.weights[name]) for name, weight in resumed.weights.items())
+
+
+def test_a_run_moved_to_another_world_size_goes_on_alike(alone: dict[str, Trained], pair: dict[str, Trained]) -> None:
+    assert pair["moved"].pairs == alone["whole"].pairs[3 * BATCH :], "the (example, template) pairs changed"
+    assert pair["moved"].losses == pytest.approx(alone["whole"].losses, rel=2e-5)
+
+
+def test_every_example_is_used_once_per_epoch_and_only_the_last_batch_is_padded(alone: dict[str, Trained]) -> None:
+    pairs = alone["epochs"].pairs
+    for epoch in range(3):
+        used = [example for position, example, _, weight in pairs if weight and position // NUM_EXAMPLES == epoch]
+        assert len(used) == len(set(used)) == NUM_EXAMPLES
+    assert [position for position, _, _, weight in pairs if not weight] == list(range(3 * NUM_EXAMPLES, 8 * BATCH))
+
+
+def test_an_adapter_trained_with_zero_3_loads_in_peft_and_holds_the_trained_weights(pair: dict[str, Trained], tiny_model: str, tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    trained = pair["zero3"]
+    base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    model = PeftModel.from_pretrained(base, str(trained.out / "export"))
+    loaded = {name: p for name, p in model.named_parameters() if "lora_" in name}
+    assert loaded.keys() == trained.weights.keys()
+    assert all(torch.equal(p, trained.weights[name]) for name, p in loaded.items())
+    assert all(p.norm() > 0 for p in loaded.values())
+    ids = torch.arange(5, 25)[None]
+    with torch.no_grad():
+        expected = model(ids).logits
+        merge_adapter(tiny_model, str(trained.out / "export"), str(tmp_path))
+        merged = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)(ids).logits
+        plain = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)(ids).logits
+    assert (merged - expected).abs().max() < 0.1 * (plain - expected).abs().max()
+
+
+def test_full_fine_tuning_exports_a_model_folder_with_tokenizer(alone: dict[str, Trained], tiny_model: str) -> None:
+    folder = alone["full"].out / "export"
+    model, base = (AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32) for path in (folder, tiny_model))
+    assert AutoTokenizer.from_pretrained(folder).eos_token_id is not None
+    for name, weight in alone["full"].weights.items():
+        torch.testing.assert_close(dict(model.named_parameters())[name], weight.bfloat16().float())
+        assert not torch.equal(weight, dict(base.named_parameters())[name])
+
+
+def test_the_test_configuration_is_valid() -> None:
+    TrainConfig(**CONFIG)
+    assert ModelConfig().chat is False

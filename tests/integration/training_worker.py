@@ -1,0 +1,106 @@
+"""One gloo process of a test's worker group: `python training_worker.py SPEC.json RANK WORLD PORT` runs the jobs of the spec one after another.
+
+For every job it leaves OUT/probe-RANK.json (losses, pairs met, optimizer elements held) and, on rank 0, OUT/final.safetensors and OUT/export/.
+"""
+
+import itertools
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+SPEC, RANK, WORLD, PORT = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+os.environ.update(DS_ACCELERATOR="cpu", RANK=str(RANK), LOCAL_RANK=str(RANK), WORLD_SIZE=str(WORLD), MASTER_ADDR="127.0.0.1", MASTER_PORT=PORT)
+
+import torch  # noqa: E402
+import torch.distributed as dist  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
+
+from paft_ray.artifacts import Run  # noqa: E402
+from paft_ray.config import ModelConfig, TrainConfig  # noqa: E402
+from paft_ray.prompts.draw import PerExample  # noqa: E402
+from paft_ray.prompts.prompt_set import PromptSet  # noqa: E402
+from paft_ray.tasks.task import load_task  # noqa: E402
+from paft_ray.training import checkpoint, export, loop, state  # noqa: E402
+from paft_ray.training.data import make_encoder  # noqa: E402
+from paft_ray.training.order import step_positions  # noqa: E402
+from paft_ray.training.rows import Row, RowMaker, rows_of  # noqa: E402
+
+
+class Stopped(Exception):
+    """The test's own crash."""
+
+
+def run(values: dict[str, Any], common: dict[str, Any]) -> None:
+    config = TrainConfig(**{**common["config"], **values.get("config", {})})
+    job = loop.Job(config=config, model_path=common["model_path"], seed=1, num_steps=values["num_steps"], out=values["out"], fingerprint="f", name="job")
+    table = pq.read_table(common["table"])
+    prompts = PromptSet.from_table(pq.read_table(common["prompts"])).take(values.get("num_templates", 4), seed=0)
+    maker = RowMaker(
+        table=table,
+        templates=prompts.templates,
+        encoder=make_encoder(load_task("demo"), ModelConfig(), job.model_path),
+        draw=PerExample(seed=job.seed),
+        seed=job.seed,
+        num_positions=values.get("num_positions", job.num_steps * config.global_batch),
+    )
+
+    def steps() -> Iterator[list[Row]]:
+        for step in itertools.count(checkpoint.newest(job.store)):
+            if step == values.get("stop_at"):
+                raise Stopped
+            if step == job.num_steps:
+                return
+            yield rows_of(maker.rows(step_positions(step, RANK, WORLD, config.global_batch)))
+
+    pairs: list[Any] = []
+    losses: dict[int, float] = {}
+    try:
+        engine = loop.train(
+            job,
+            steps(),
+            loop.Worker(rank=RANK, world_size=WORLD),
+            observe=lambda step, rows: pairs.extend((r["position"], r["example_id"], r["template"], r["weight"]) for r in rows),
+        )
+    except Stopped:
+        return
+    weights = state.collect_weights(engine, keep=RANK == 0)
+    folder = Path(job.out) / "export" if RANK == 0 else None
+    if config.lora is None:
+        export.export_weights(engine, folder, job.model_path)
+    else:
+        export.export_adapter(engine, folder)
+    if RANK == 0:
+        save_file(weights, f"{job.out}/final.safetensors")
+        losses = {row["step"]: row["loss"] for row in map(json.loads, Run(job.out).read_bytes("metrics.jsonl").decode().splitlines())}
+    probe = {
+        "losses": losses,
+        "pairs": pairs,
+        "held": held_elements(engine),
+        "trained": sum(p.ds_numel if hasattr(p, "ds_numel") else p.numel() for p in state.trainable(engine.module).values()),
+    }
+    Path(f"{job.out}/probe-{RANK}.json").write_text(json.dumps(probe))
+
+
+def held_elements(engine: Any) -> int:
+    """Elements of the first AdamW moment that this process holds."""
+    inner = engine.optimizer.optimizer if engine.zero_optimization_stage() else engine.optimizer
+    return sum(slots["exp_avg"].numel() for slots in inner.state.values())
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=RANK, world_size=WORLD)
+    spec = json.loads(Path(SPEC).read_text())
+    for values in spec["jobs"]:
+        run(values, spec["common"])
+        dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
