@@ -92,12 +92,12 @@ class Grid:
             encoded = self.encoder.encode(*self.cell(cell))
             if self.task.kind == "free" or cell in spread:
                 limit = self.task.max_answer_tokens if self.task.kind == "free" else free.max_tokens
-                sampling: dict[str, Any] = {"max_tokens": limit, "temperature": 0.0, "detokenize": False, "stop_token_ids": [self._end]}
+                sampling = _sampling(max_tokens=limit, stop=[self._end], asked=None)
                 rows.append({"key": json.dumps([cell, _FREE]), "prompt_ids": encoded.prompt_ids, "sampling": json.dumps(sampling)})
             if self.task.kind == "free":
                 continue
             for prefix, tokens in branches(self.encoder.label_ids(encoded.after_newline)).items():
-                sampling = {"max_tokens": 1, "temperature": 0.0, "detokenize": False, "logprobs": len(tokens), "logprob_token_ids": list(tokens)}
+                sampling = _sampling(max_tokens=1, stop=[], asked=list(tokens))
                 key = json.dumps([cell, list(prefix), encoded.after_newline])
                 rows.append({"key": key, "prompt_ids": [*encoded.prompt_ids, *prefix], "sampling": json.dumps(sampling)})
         return rows
@@ -147,6 +147,20 @@ def measure(
         time_s=answered.time_s,
         tokens_per_answer=round(sum(lengths) / len(lengths), 2) if lengths else None,
     )
+
+
+def _sampling(*, max_tokens: int, stop: list[int], asked: list[int] | None) -> dict[str, Any]:
+    """Greedy vLLM sampling parameters. Every row names the same keys with the same types: Ray Data turns an integer that some rows lack into a
+    float, which kills the engine's input thread and hangs the stage.
+    """
+    return {
+        "max_tokens": max_tokens,
+        "temperature": 0.0,
+        "detokenize": False,
+        "stop_token_ids": stop,
+        "logprobs": len(asked) if asked else 0,
+        "logprob_token_ids": asked,
+    }
 
 
 def vars_of(grid: Grid) -> dict[str, Any]:
