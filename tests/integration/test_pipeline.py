@@ -23,6 +23,7 @@ SMALL = (
     "train.micro_batch=4",
     "train.checkpoint_every=2",
     "evaluate.speed_rows=2",
+    "engine.timeout_s=300",
 )
 
 
