@@ -154,17 +154,24 @@ def _jsonl(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[R
 
 
 def _csv(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row, str]]:
-    reader = csv.DictReader((line for line, _ in _lines(filesystem, path, uri)), strict=True)
+    line = 1
+
+    def lines() -> Iterator[str]:
+        nonlocal line
+        for text, line in _lines(filesystem, path, uri):  # noqa: B007 (the number is read below)
+            yield text
+
     try:
+        reader = csv.DictReader(lines(), strict=True)
         names = reader.fieldnames or []
         if len(set(names)) < len(names):
             raise UserError(f"{uri}:1: the head line names a column twice ({', '.join(names)}); rename one")
         for row in reader:
             if None in row or None in row.values():
-                raise UserError(f"{uri}:{reader.line_num}: the row has another number of columns than the head line; mend it")
-            yield row, f"{uri}:{reader.line_num}"
+                raise UserError(f"{uri}:{line}: the row has another number of columns than the head line; mend it")
+            yield row, f"{uri}:{line}"
     except csv.Error as error:
-        raise UserError(f"{uri}:{reader.line_num}: not CSV ({error}); quote fields that hold commas, quotes or line breaks") from None
+        raise UserError(f"{uri}:{line}: not CSV ({error}); quote fields that hold commas, quotes or line breaks") from None
 
 
 def _parquet(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row, str]]:

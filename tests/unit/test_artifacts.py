@@ -1,0 +1,108 @@
+"""The run directory and the stage cache. Invariant 10."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from paft_ray.artifacts import Manifest, Run, cached, versions
+from paft_ray.errors import UserError
+
+
+class Body:
+    """A stage's body that counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self) -> Manifest:
+        self.calls += 1
+        return {"made": self.calls}
+
+
+def silent(_: str) -> None:
+    return None
+
+
+def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:
+    run, body = Run.open(str(tmp_path), "a"), Body()
+    first = cached(run, "data", {"seed": 1}, body, announce=silent)
+    assert cached(run, "data", {"seed": 1}, body, announce=silent) == first
+    assert (body.calls, first["made"]) == (1, 1)
+
+
+def test_a_changed_key_is_refused_with_the_differing_entry_named(tmp_path: Path) -> None:
+    run, body = Run.open(str(tmp_path), "a"), Body()
+    cached(run, "data", {"data": {"num_train": 4}, "seed": 1}, body, announce=silent)
+    with pytest.raises(UserError, match=r"stage data of run a .* \(data\.num_train: 4 -> 5\); use another name or --force"):
+        cached(run, "data", {"data": {"num_train": 5}, "seed": 1}, body, announce=silent)
+    assert body.calls == 1
+
+
+def test_force_says_what_it_replaces(tmp_path: Path) -> None:
+    run, body, said = Run.open(str(tmp_path), "a"), Body(), []
+    cached(run, "data", {"seed": 1}, body, announce=silent)
+    assert cached(run, "data", {"seed": 2}, body, force=True, announce=said.append)["made"] == 2
+    assert said[0] == f"data: --force replaces {tmp_path}/a/data"
+
+
+def test_the_key_holds_the_versions_of_the_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, body = Run.open(str(tmp_path), "a"), Body()
+    manifest = cached(run, "data", {}, body, announce=silent)
+    assert manifest["key"]["versions"] == versions()
+    monkeypatch.setattr("paft_ray.artifacts.versions", lambda: {**versions(), "ray": "9.9"})
+    with pytest.raises(UserError, match=r"versions\.ray: .* -> \"9\.9\""):
+        cached(run, "data", {}, body, announce=silent)
+
+
+def test_a_stage_that_fails_leaves_no_manifest(tmp_path: Path) -> None:
+    run = Run.open(str(tmp_path), "a")
+
+    def broken() -> Manifest:
+        run.write_json("data/half.json", {})
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        cached(run, "data", {}, broken, announce=silent)
+    assert not run.exists("data/manifest.json")
+    assert cached(run, "data", {}, Body(), announce=silent)["made"] == 1
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    run = Run.open(str(tmp_path), "a")
+    run.write_bytes("x/y.bin", b"old")
+    run.write_bytes("x/y.bin", b"new")
+    assert run.read_bytes("x/y.bin") == b"new"
+    assert [p.name for p in (tmp_path / "a" / "x").iterdir()] == ["y.bin"]
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_paths_and_uris_hold_the_same_artifacts(tmp_path: Path, scheme: str) -> None:
+    run = Run.open(f"{scheme}{tmp_path}", "a")
+    table = pa.table({"id": ["x"]})
+    run.write_table("data/t.parquet", table)
+    assert run.read_table("data/t.parquet") == table
+    assert run.name == "a"
+    assert run.uri("data").endswith("/a/data")
+    assert run.content_hash("data/t.parquet") == Run(f"{tmp_path}/a").content_hash("data/t.parquet")
+    run.delete("data")
+    run.delete("data")
+    assert not run.exists("data/t.parquet")
+
+
+def test_folders_go_up_and_come_down(tmp_path: Path) -> None:
+    run = Run.open(str(tmp_path / "runs"), "a")
+    (tmp_path / "up").mkdir()
+    (tmp_path / "up" / "f.txt").write_text("x")
+    run.write_bytes("train/stale.txt", b"old")
+    run.upload_dir(tmp_path / "up", "train")
+    run.download_dir("train", tmp_path / "down")
+    assert [p.name for p in (tmp_path / "down").iterdir()] == ["f.txt"]
+
+
+def test_storage_that_cannot_be_used_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for storage, message in ((str(tmp_path / "file"), "cannot be written"), ("zz://x", "give a folder or a URI")):
+        with pytest.raises(UserError, match=message) as caught:
+            Run.open(storage, "a")
+        assert "\n" not in str(caught.value)

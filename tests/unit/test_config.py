@@ -1,0 +1,88 @@
+"""The configuration: strict, with the nearest valid key, and overrides that are YAML."""
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from pydantic import BaseModel
+
+from paft_ray.config import Config, LoraConfig, load_config, parse_config
+from paft_ray.errors import UserError
+
+GOOD = {"name": "a", "task": "demo"}
+
+
+def load(tmp_path: Path, text: str, *overrides: str) -> Config:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    return load_config(path, overrides)
+
+
+def test_overrides_are_yaml_values_below_their_section(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        "name: a\ntask: demo\ntrain: {num_steps: 4, num_epochs: null}\n",
+        "train.num_steps=9",
+        "train.seeds=[1, 2]",
+        "train.lora=null",
+        "data.train=my.csv",
+        "engine.engine_kwargs.max_num_seqs=8",
+    )
+    assert (config.train.num_steps, config.train.seeds, config.train.lora, config.data.train) == (9, (1, 2), None, "my.csv")
+    assert config.engine.engine_kwargs == {"max_num_seqs": 8}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.lora.rnak=4", "unknown key train.lora.rnak; did you mean train.lora.rank"),
+        ("prompts.zzz=4", "unknown key prompts.zzz; allowed: few_shot"),
+        ("train.lora.rank=0", r"train.lora.rank: .*greater than 0 \(given 0\)"),
+        ("train.precision=int8", "train.precision: .*'bf16', 'fp16' or 'fp32'"),
+        ("train.arms=[paft, best]", "train.arms.1"),
+        ("name.x=1", "name has no keys below it|name.* no keys below"),
+        ("=3", "write section.key=value"),
+        ("train.num_steps=[", "is not a YAML value"),
+    ],
+)
+def test_a_wrong_override_says_what_is_allowed(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load(tmp_path, "name: a\ntask: demo\n", override)
+
+
+def test_a_key_of_a_generator_in_a_list_is_checked_too() -> None:
+    with pytest.raises(UserError, match=r"prompts\.generators\.0\.temprature; did you mean prompts\.generators\.0\.temperature"):
+        parse_config({**GOOD, "prompts": {"generators": [{"temprature": 1}]}}, "x")
+
+
+def test_what_is_required_is_named() -> None:
+    with pytest.raises(UserError, match="config x: name is required; task is required"):
+        parse_config({}, "x")
+
+
+@pytest.mark.parametrize("text", ["- a\n", "3\n", ""])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UserError, match="a mapping of sections is needed"):
+        load(tmp_path, text)
+
+
+def test_a_configuration_survives_its_own_dump() -> None:
+    config = parse_config(GOOD, "x")
+    assert parse_config(config.model_dump(mode="json"), "x") == config
+
+
+def sections(model: type[BaseModel]) -> list[type[BaseModel]]:
+    """The model and all models in its fields."""
+    kinds = [kind for field in model.model_fields.values() for kind in (field.annotation, *get_args(field.annotation))]
+    return [model, *(found for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel) for found in sections(kind))]
+
+
+def test_every_field_of_a_section_is_documented() -> None:
+    found = sections(Config)[1:]
+    assert LoraConfig in found
+    assert [f"{model.__name__}.{name}" for model in found for name, field in model.model_fields.items() if not field.description] == []
+
+
+@pytest.mark.parametrize("name", ["demo", "sst2", "llama3-8b-hellaswag"])
+def test_shipped_configurations_are_valid(name: str) -> None:
+    assert load_config(Path(__file__).parents[2] / "jobs" / "configs" / f"{name}.yaml").name

@@ -1,0 +1,90 @@
+"""The leak-free split. Invariant 5."""
+
+import pytest
+
+from paft_ray.errors import UserError
+from paft_ray.prompts.prompt_set import Entry, PromptSet
+from paft_ray.prompts.similarity import NORMALISATION
+from paft_ray.prompts.split import near, proof, split_by_cluster, with_held_out
+from paft_ray.prompts.template import PromptTemplate
+
+
+def entry(text: str) -> Entry:
+    return Entry(template=PromptTemplate(text=text))
+
+
+def wording(number: int, copy: str = "") -> Entry:
+    """Wordings of different numbers share no trigram; copies of one number are near-duplicates."""
+    name = "abcdefghijklmnopqrstuvwxyz"[number % 26] + "abcdefghijklmnopqrstuvwxyz"[number // 26]
+    return entry(" ".join(f"{word}{name}" for word in ["please", "read", "this", "review", "and", "say", "what", "you", "feel"]) + f" {{text}}{copy}")
+
+
+def split(entries: list[Entry], *, seed: int = 0, min_held_out: int = 4) -> PromptSet:
+    return split_by_cluster(entries, fraction=1 / 9, min_held_out=min_held_out, threshold=0.7, seed=seed, keep_in_train=entries[0].template.id)
+
+
+def test_the_split_is_eight_to_one_and_fixed_by_its_seed() -> None:
+    entries = [wording(i) for i in range(90)]
+    first = split(entries)
+    assert (len(first.split("train")), len(first.split("held_out"))) == (80, 10)
+    assert split(entries[::-1][-1:] + entries[1:][::-1]) == first
+    assert split(entries, seed=1) != first
+
+
+def test_a_cluster_never_stands_on_both_sides() -> None:
+    entries = [wording(i, copy) for i in range(24) for copy in ("", "!", " now")]
+    for seed in range(8):
+        prompts = split(entries, seed=seed)
+        sides: dict[int, set[str]] = {}
+        for e in prompts.entries:
+            sides.setdefault(e.cluster, set()).add(e.split)
+        assert len(sides) == 24
+        assert all(len(side) == 1 for side in sides.values())
+
+
+def test_a_cluster_larger_than_the_share_is_held_out_only_where_nothing_else_fits() -> None:
+    entries = [wording(0)] + [wording(1, "!" * i) for i in range(7)] + [wording(i) for i in range(2, 20)]
+    for seed in range(8):
+        held = split(entries, seed=seed).split("held_out")
+        assert len(held) == 4
+    few = [wording(0)] + [wording(n, mark) for n in range(1, 6) for mark in ("", "!", "?")]
+    assert len(split(few).split("held_out")) == 6
+
+
+def test_the_template_of_arm_sft_and_its_near_copies_stay_in_training() -> None:
+    entries = [wording(0), wording(0, "!"), *(wording(i) for i in range(1, 9))]
+    for seed in range(8):
+        train = {t.id for t in split(entries, seed=seed).split("train").templates}
+        assert {entries[0].template.id, entries[1].template.id} <= train
+
+
+def test_near_candidates_of_given_held_out_templates_are_found() -> None:
+    held_out = [wording(i) for i in range(3)]
+    candidates = [wording(2, "!"), wording(3), wording(4)]
+    assert near(candidates, held_out, 0.7) == {candidates[0].template.id}
+    prompts = with_held_out(candidates[1:], held_out, threshold=0.7)
+    assert (len(prompts.split("train")), len(prompts.split("held_out"))) == (2, 3)
+
+
+def test_the_proof_names_the_closest_pair_the_normalisation_and_the_threshold() -> None:
+    a, b = entry("please say whether you like this {text}"), entry("please say whether they hate that {text}")
+    found = proof(with_held_out([a], [b], threshold=0.7), 0.7)
+    assert found == {"largest_similarity": round(1 / 9, 4), "pair": [a.template.id, b.template.id], "threshold": 0.7, "normalisation": NORMALISATION}
+
+
+def test_a_leak_is_an_error_and_not_a_silence() -> None:
+    with pytest.raises(AssertionError, match="leak across the split"):
+        proof(with_held_out([wording(1)], [wording(1, "!")], threshold=0.7), 0.7)
+
+
+def test_one_cluster_over_thirty_percent_is_refused_in_both_ways_of_splitting() -> None:
+    entries = [wording(0, mark) for mark in ("", "!", "?", "...")] + [wording(i) for i in range(1, 7)]
+    with pytest.raises(UserError, match="4 of 10 templates are near-copies of one another"):
+        split(entries)
+    with pytest.raises(UserError, match="4 of 10 templates are near-copies of one another"):
+        with_held_out(entries, [wording(9)], threshold=0.7)
+
+
+def test_too_few_templates_say_how_many_are_missing() -> None:
+    with pytest.raises(UserError, match="8 distinct templates, but 12 held out and at least one to train on are needed: 5 missing"):
+        split([wording(i) for i in range(8)], min_held_out=12)

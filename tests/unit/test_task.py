@@ -1,0 +1,71 @@
+"""Tasks: what a YAML file may declare, and how completions are judged."""
+
+from pathlib import Path
+
+import pytest
+
+from paft_ray.config import builtin
+from paft_ray.errors import UserError
+from paft_ray.prompts.prompt_set import check_templates, read_templates
+from paft_ray.tasks.task import content_id, load_task
+
+GOOD = "name: t\nkind: choice\ndescription: d\nfields: {text: the text}\nlabels: [no, maybe]\n"
+
+
+def refused(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "t.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_task(str(path))
+    return str(caught.value)
+
+
+def test_labels_come_in_the_order_of_the_file_without_repeats() -> None:
+    assert load_task("trec").label_texts == ("abbreviation", "description", "entity", "human", "location", "number")
+    assert load_task("hellaswag").label_texts == ("A", "B", "C", "D")
+
+
+@pytest.mark.parametrize("name", ["demo", "sst2"])
+def test_templates_shipped_with_a_task_name_its_fields(name: str) -> None:
+    task = load_task(name)
+    for uri in (task.seed_templates, task.held_out_templates):
+        path = builtin(*str(uri).removeprefix("builtin:").split("/"))
+        check_templates(read_templates(path), task.fields, str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD.replace("labels", "label"), "label: Extra inputs"),
+        (GOOD.replace("[no, maybe]", "[one]"), "needs at least two"),
+        (GOOD.replace("choice", "free"), "needs a regular expression with one group"),
+        (GOOD.replace("choice", "free") + "pattern: '(a)(b)'\n", "exactly one group is needed"),
+        (GOOD.replace("choice", "free") + "pattern: '('\n", "not a regular expression"),
+        (GOOD.replace("{text: the text}", "{}"), "at least one field"),
+        (GOOD + "sources: {train: {path: a, dataset: b}}\n", "exactly one of path and dataset"),
+        (GOOD + "sources: {dev: {path: a}}\n", "sources"),
+        ("name: [", "not valid YAML"),
+    ],
+)
+def test_a_task_that_cannot_work_is_refused_with_its_entry(tmp_path: Path, text: str, message: str) -> None:
+    assert message in refused(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("completion", "parsed", "correct"),
+    [(" positive\n", True, True), ("negative", True, False), ("Positive", False, False), ("positive.", False, False), ("", False, False)],
+)
+def test_a_choice_is_parsed_exactly_and_what_is_not_a_label_is_wrong(completion: str, parsed: bool, correct: bool) -> None:
+    assert load_task("demo").judge(completion, "positive") == (parsed, correct)
+
+
+@pytest.mark.parametrize(
+    ("completion", "correct"), [("#### 1,000", True), ("#### 1000.", True), ("first #### 3, then #### 1000", True), ("####1000", True), ("#### -1000", False)]
+)
+def test_the_last_number_of_a_free_answer_counts(completion: str, correct: bool) -> None:
+    assert load_task("gsm8k").judge(completion, "#### 1000") == (True, correct)
+
+
+def test_content_ids_tell_fields_apart() -> None:
+    assert content_id({"a": "xy", "b": ""}, "z") != content_id({"a": "x", "b": "y"}, "z")
+    assert content_id({"a": "1", "b": "2"}, "z") == content_id({"b": "2", "a": "1"}, "z")
