@@ -11,7 +11,7 @@ export VLLM_NO_USAGE_STATS := 1
 export DO_NOT_TRACK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test test-all unit lint sweep clean
+.PHONY: help setup demo test test-all unit lint mutants sweep clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -39,6 +39,9 @@ lint: setup  ## style, types, import directions
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+mutants: setup  ## each invariant switched off by a small patch must turn its test red
+	$(BIN)/python tests/mutants/run.py
 
 sweep: setup  ## Ray Tune over prompt-set sizes at demo scale
 	$(BIN)/paft sweep jobs/configs/demo.yaml
