@@ -1,8 +1,11 @@
-"""`ray job submit --working-dir . -- python jobs/prepare.py jobs/configs/demo.yaml [section.key=value ...]`: what `paft prepare` does."""
+"""`paft prepare` as a cluster job, with the same options.
+
+ray job submit --working-dir . -- python jobs/prepare.py jobs/configs/demo.yaml --set storage=/shared/runs
+"""
 
 import sys
 
-from paft_ray.cli.main import job
+from paft_ray.cli.main import main
 
 if __name__ == "__main__":
-    job("prepare", sys.argv[1:])
+    main(["prepare", *sys.argv[1:]])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import typer
 
 from paft_ray.artifacts import Run
+from paft_ray.cli.check import check_resources, local_resources
 from paft_ray.cli.session import ray_session
 from paft_ray.config import parse_config
 from paft_ray.errors import UserError
@@ -14,7 +18,7 @@ from paft_ray.tasks.task import Source, load_task
 
 
 def evaluate_run(folder: str, templates: str, test: str, out: str, address: str | None) -> None:
-    """Writes results.json, report.md and report.html (and outcomes.parquet) into `out`. Raises `UserError`."""
+    """Writes results.json, report.md and report.html (and outcomes.parquet) into `out`. Raises `UserError` before Ray starts."""
     run = Run(folder)
     for needed in ("config.json", "train/manifest.json"):
         if not run.exists(needed):
@@ -25,14 +29,27 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
     check_templates(given, task.fields, templates)
     examples = list(read_examples(task, Source(path=test)))
     prompts = PromptSet.of(Entry(template=t, split="held_out", provenance={"source": "user"}) for t in given)
-    target = Run(out)
+    target = _target(out)
+    if not (address or os.environ.get("RAY_ADDRESS")):
+        check_resources(config, local_resources())
     from paft_ray.report.sources import Measured
     from paft_ray.report.write import write_report
     from paft_ray.stages.evaluate import candidates, evaluate_models
 
-    with ray_session(address):
-        outcomes, speed, manifest = evaluate_models(config, run, candidates(run.read_json("train/manifest.json")["models"]), prompts.templates, examples)
+    with ray_session(address) as total:
+        check_resources(config, total)
+        models = candidates(run.read_json("train/manifest.json")["models"])
+        outcomes, speed, manifest = evaluate_models(config, run, models, prompts.templates, examples)
     target.write_table("outcomes.parquet", outcomes)
     measured = Measured(outcomes=outcomes, templates=prompts, examples={e.id: e for e in examples}, speed=speed, manifest=manifest)
     write_report(run, config=config, measured=measured, out=target, folder="")
     typer.echo(f"evaluate: {target.uri('report.html')}")
+
+
+def _target(out: str) -> Run:
+    """The folder of the results, seen to be writable. Raises `UserError`."""
+    if "://" in out:
+        storage, _, name = out.rstrip("/").rpartition("/")
+    else:
+        storage, name = str(Path(out).resolve().parent), Path(out).resolve().name
+    return Run.open(storage, name)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from paft_ray.config import load_config
+from paft_ray.config import Config, load_config
 from paft_ray.errors import StageError, UserError
+
+if TYPE_CHECKING:
+    from paft_ray.artifacts import Run
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Prompt-agnostic fine-tuning (PAFT) on Ray.")
 prompts_app = typer.Typer(no_args_is_help=True, help="Prompt templates: import through the gate, show those of a run.")
@@ -24,35 +29,41 @@ AddressOption = Annotated[str | None, typer.Option("--address", help="Ray cluste
 
 
 def run_stage(name: str, path: str, overrides: list[str] | None, *, force: bool = False, dry_run: bool = False, address: str | None = None) -> None:
-    """One stage, or all of them for `run`. The jobs of `jobs/` call the same function."""
-    import os
-
+    """One stage, `sweep`, or all stages for `run`."""
     config = load_config(path, overrides or [])
     if dry_run:
         from paft_ray.cli.plan import plan
 
         typer.echo(plan(config))
         return
-    from paft_ray.cli.check import check
+    from paft_ray.cli.check import check, check_resources
 
-    run = check(config, local=not (address or os.environ.get("RAY_ADDRESS")))
+    run = check(config, name, local=not (address or os.environ.get("RAY_ADDRESS")))
     run.write_json("config.json", config.model_dump(mode="json"))
     from paft_ray.cli.session import ray_session
 
-    with ray_session(address):
-        if name == "run":
-            from paft_ray.stages.pipeline import run_all
+    try:
+        with ray_session(address) as total:
+            check_resources(config, total)
+            _stages(name, config, run, force=force)
+    except KeyboardInterrupt:
+        _stop(130, f"interrupted; start the same command again: finished stages of run {run.name} are kept, training goes on from its newest checkpoint")
+    shown = {"sweep": "report/sweep.md", "run": "report/report.html", "report": "report/report.html"}
+    typer.echo(f"{name}: {run.uri(shown[name]) if name in shown else run.root}")
 
-            run_all(config, run, force=force)
-        elif name == "sweep":
-            from paft_ray.stages import sweep
 
-            sweep.run(config, run, force=force)
-        else:
-            from paft_ray.stages.pipeline import STAGES
+def _stages(name: str, config: Config, run: Run, *, force: bool) -> None:
+    """Ray Tune is imported for the sweep alone."""
+    from paft_ray.stages import pipeline
 
-            STAGES[name](config, run, force=force)
-    typer.echo(f"{name}: {run.uri('report/report.html') if run.exists('report/report.html') else run.root}")
+    if name == "run":
+        pipeline.run_all(config, run, force=force)
+    elif name == "sweep":
+        from paft_ray.stages import sweep
+
+        pipeline.run_stage(name, sweep.run, config, run, force=force)
+    else:
+        pipeline.run_stage(name, pipeline.STAGES[name], config, run, force=force)
 
 
 def _command(name: str, text: str) -> None:
@@ -85,7 +96,7 @@ def evaluate(
     address: AddressOption = None,
 ) -> None:
     """Two forms, see the help."""
-    if not Path(config).is_dir():
+    if not (templates or test or out or Path(config).is_dir()):
         run_stage("evaluate", config, set_, force=force, dry_run=dry_run, address=address)
         return
     if not (templates and test and out):
@@ -104,8 +115,7 @@ def prompts_import(
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON")] = False,
 ) -> None:
     """Prints what was read, kept, repaired and rejected."""
-    import pyarrow.parquet as pq
-
+    from paft_ray.artifacts import Run
     from paft_ray.prompts.gate import import_templates
     from paft_ray.prompts.prompt_set import Entry, PromptSet
     from paft_ray.tasks.task import load_task
@@ -113,8 +123,11 @@ def prompts_import(
     result = import_templates(file, load_task(task), max_words)
     if not result.kept:
         raise UserError(f"templates {file}: none of {len(result.verdicts)} came through the gate ({dict(result.rejected)}); see paft prompts import --help")
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(PromptSet.of(Entry(template=t, provenance={"source": "user"}) for t in result.kept).to_table(), out)
+    folder, name = Path(out).parent, Path(out).name
+    try:
+        Run(str(folder)).write_table(name, PromptSet.of(Entry(template=t, provenance={"source": "user"}) for t in result.kept).to_table())
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written ({error.strerror or error}); give a path of a Parquet file that you may write") from None
     typer.echo(json.dumps(result.summary()) if as_json else "\n".join(f"{k}: {v}" for k, v in result.summary().items()))
 
 
@@ -131,22 +144,20 @@ def prompts_show(run: Annotated[str, typer.Argument(help="Folder of the run")]) 
         typer.echo(f"[{entry.split}] {entry.template.id} ({entry.provenance.get('source')})\n{entry.template.text}\n")
 
 
-def main() -> None:
-    """Entry point: one line and code 2 for what a user can mend, code 1 for a failed stage, 130 when interrupted."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of `paft` and, with the arguments of a command, of the scripts in `jobs/`.
+
+    One line and code 2 for what a user can mend, code 1 for a failed stage, 130 when interrupted.
+    """
     try:
-        app()
+        app(list(sys.argv[1:] if arguments is None else arguments), prog_name="paft")
     except UserError as error:
-        typer.echo(f"paft: {error}", err=True)
-        sys.exit(2)
+        _stop(2, error)
     except StageError as error:
-        typer.echo(f"paft: {error}; finished stages are kept: start the same command again to go on", err=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("paft: interrupted; start the same command again to go on from the newest checkpoint", err=True)
-        sys.exit(130)
+        _stop(1, error, "; finished stages are kept: start the same command again to go on")
 
 
-def job(name: str, arguments: list[str]) -> None:
-    """Entry point of the scripts in `jobs/`: CONFIG, then `section.key=value` settings; joins the cluster that runs the job."""
-    sys.argv = ["paft", name, *arguments[:1], *(part for setting in arguments[1:] for part in ("--set", setting))]
-    main()
+def _stop(code: int, reason: object, remedy: str = "") -> NoReturn:
+    """Ends with one line on stderr; an error that comes out of a Ray task is told by its cause, without Ray's traceback."""
+    typer.echo(f"paft: {' '.join(str(getattr(reason, 'cause', None) or reason).split())}{remedy}", err=True)
+    sys.exit(code)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+
+from paft_ray.cli.check import local_resources
+from paft_ray.errors import UserError
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -17,8 +20,11 @@ _ENVIRONMENT = {
 
 
 @contextmanager
-def ray_session(address: str | None = None) -> Iterator[None]:
-    """Joins the cluster at `address` (or RAY_ADDRESS), else starts a local Ray with room for a worker beside Ray Data, closed to the outside."""
+def ray_session(address: str | None = None) -> Iterator[Mapping[str, float]]:
+    """Total resources of the cluster at `address` (or RAY_ADDRESS), else of a local Ray with room for a worker beside Ray Data, closed to the outside.
+
+    Raises `UserError` where no cluster answers at the address.
+    """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ray
@@ -26,11 +32,18 @@ def ray_session(address: str | None = None) -> Iterator[None]:
 
     target = address or os.environ.get("RAY_ADDRESS")
     if target:
-        ray.init(address=target)
+        try:
+            ray.init(address=target)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"--address {target}: no Ray cluster could be joined ({reason}); give HOST:PORT or auto, and RAY_AUTH_MODE=token if it asks"
+            ) from None
     else:
-        ray.init(num_cpus=max(4, os.cpu_count() or 1), include_dashboard=False)
+        total = local_resources()
+        ray.init(num_cpus=int(total["CPU"]), include_dashboard=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     try:
-        yield
+        yield ray.cluster_resources()
     finally:
         ray.shutdown()

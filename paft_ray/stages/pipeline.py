@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from rich.console import Console
+
 from paft_ray.artifacts import Manifest, Run
 from paft_ray.config import Config
+from paft_ray.errors import StageError, UserError
 from paft_ray.stages import evaluate, prepare, report, score, synthesize, train
 
 Stage = Callable[..., Manifest]
@@ -22,7 +25,20 @@ STAGES: dict[str, Stage] = {
 
 def run_all(config: Config, run: Run, *, force: bool = False) -> None:
     """Every stage, in one Ray session; finished ones are kept."""
-    for name, stage in STAGES.items():
-        if name == "score" and not config.score.enabled:
-            continue
-        stage(config, run, force=force)
+    names = [name for name in STAGES if name != "score" or config.score.enabled]
+    for number, name in enumerate(names, start=1):
+        Console().print(f"[bold]{number}/{len(names)} {name}[/bold]")
+        run_stage(name, STAGES[name], config, run, force=force)
+
+
+def run_stage(name: str, stage: Stage, config: Config, run: Run, *, force: bool = False) -> Manifest:
+    """The manifest of one stage; what goes wrong in it names stage and run."""
+    try:
+        return stage(config, run, force=force)
+    except UserError:
+        raise
+    except StageError as error:
+        raise StageError(f"run {run.name}, stage {name}: {error}") from error
+    except Exception as error:
+        error.add_note(f"run {run.name}, stage {name} failed; finished stages are kept: start the same command again to go on")
+        raise

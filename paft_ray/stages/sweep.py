@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import pyarrow.compute as pc
 import ray
 from ray import tune
+from rich.console import Console
+from rich.table import Table
 
-from paft_ray.artifacts import Manifest, Run
+from paft_ray.artifacts import Manifest, Run, cached
 from paft_ray.config import Config
 from paft_ray.errors import StageError, UserError
-from paft_ray.models import resolve_model
+from paft_ray.models import model_identity, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.report.sweep import Trial, write_sweep
 from paft_ray.stages import prepare, synthesize
@@ -18,40 +22,75 @@ from paft_ray.stages.evaluate import Candidate, evaluate_models
 from paft_ray.stages.prepare import examples_of
 from paft_ray.tasks.task import load_task
 
+Point = dict[str, int]
+"""`size` and `subset_seed` of a trial."""
+
 
 def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
-    """Trains one model per size and subset seed, evaluates all in one stage, writes report/sweep.json, sweep.md and the curve."""
+    """Trains one model per size and subset seed, evaluates all in one stage, writes report/sweep.json, sweep.md and the curve.
+
+    The manifest: the content of sweep.json and `failed`, the names of trials that failed. Raises `StageError` where all did.
+    """
     prepare.run(config, run, force=force)
     synthesize.run(config, run, force=force)
     prompts = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet"))
-    train = prompts.split("train")
-    if too_large := [size for size in config.sweep.sizes if size > len(train)]:
-        raise UserError(f"sweep.sizes: {too_large} asked for, the training set holds {len(train)} templates; lower the sizes or add templates")
-    points = [{"size": size, "subset_seed": seed} for size in config.sweep.sizes for seed in config.sweep.subset_seeds]
+    available = len(prompts.split("train"))
+    if too_large := [size for size in config.sweep.sizes if size > available]:
+        raise UserError(f"sweep.sizes: {too_large} asked for, the training set holds {available} templates; lower the sizes or add templates")
     path = resolve_model(config.model.id, config.model.revision)
+    key = {
+        "sweep": config.sweep.model_dump(mode="json", exclude={"max_concurrent"}),
+        "train": config.train.model_dump(mode="json", exclude={"arms", "seeds", "max_failures", "keep_checkpoints", "checkpoint_every"}),
+        "seed": config.train.seeds[0],
+        "model": {**config.model.model_dump(mode="json"), "identity": model_identity(config.model.id, config.model.revision, path)},
+        "report": config.report.model_dump(mode="json"),
+        "data": {name: run.content_hash(f"data/{name}.parquet") for name in ("train", "test")},
+        "prompts": run.content_hash("prompts/prompt_set.parquet"),
+    }
+    return cached(run, "sweep", key, lambda: _sweep(config, run, prompts, path, force), force=force)
+
+
+def _sweep(config: Config, run: Run, prompts: PromptSet, model_path: str, force: bool) -> Manifest:
+    points: list[Point] = [{"size": size, "subset_seed": seed} for size in config.sweep.sizes for seed in config.sweep.subset_seeds]
+    if force:
+        for point in points:
+            run.delete(f"sweep/{_name(point)}")
+    finished = _train(config, run, points, model_path)
+    models = [Candidate(arm=_name(point), seed=config.train.seeds[0], adapter=f"sweep/{_name(point)}/adapter") for point in finished]
+    if config.train.lora is None:
+        models = [replace(model, adapter=None, weights=f"sweep/{model.arm}/weights") for model in models]
+    outcomes, _, info = evaluate_models(config, run, models, prompts.split("held_out").templates, examples_of(run, "test"))
+    run.write_table("sweep/outcomes.parquet", outcomes)
+    trials = [Trial(**point, outcomes=outcomes.filter(pc.equal(outcomes["arm"], _name(point)))) for point in finished]
+    written = write_sweep(run, trials, config=config.report, seed=config.seed, engine_starts=info["engine_starts"])
+    _show(written)
+    return {**written, "failed": [_name(point) for point in points if point not in finished]}
+
+
+def _train(config: Config, run: Run, points: list[Point], model_path: str) -> list[Point]:
+    """The points whose training finished; a trial that fails is told and does not end the others."""
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(_trial, settings=config, root=run.root, model_path=path), {"CPU": 0.1}),
+        tune.with_resources(tune.with_parameters(_trial, settings=config, root=run.root, model_path=model_path), {"CPU": 0.1}),
         param_space={"point": tune.grid_search(points)},
         tune_config=tune.TuneConfig(max_concurrent_trials=config.sweep.max_concurrent or _concurrency(config)),
         run_config=tune.RunConfig(name="tune", storage_path=run.uri("sweep"), verbose=0),
     )
-    results = tuner.fit()
-    for error in results.errors:
+    results = list(tuner.fit())
+    for error in (result.error for result in results if result.error is not None):
         print(f"sweep: a trial failed: {' '.join(str(error).split())[-300:]}", flush=True)
-    finished = [result.config["point"] for result in results if result.error is None]
+    finished = [result.config["point"] for result in results if result.error is None and result.config is not None]
     if not finished:
-        raise StageError("sweep: every trial failed")
-    models = [Candidate(arm=_name(point), seed=config.train.seeds[0], adapter=f"sweep/{_name(point)}/adapter") for point in finished]
-    outcomes, _, info = evaluate_models(config, run, models, prompts.split("held_out").templates, examples_of(run, "test"))
-    run.write_table("sweep/outcomes.parquet", outcomes)
-    frame = outcomes.to_pandas()
-    trials = [
-        Trial(size=point["size"], subset_seed=point["subset_seed"], outcomes=outcomes.filter((frame["arm"] == _name(point)).to_numpy())) for point in finished
-    ]
-    written = write_sweep(run, trials, config=config.report, seed=config.seed, engine_starts=info["engine_starts"])
+        raise StageError("every trial failed; the first reason stands above")
+    return finished
+
+
+def _show(written: Manifest) -> None:
+    table = Table("templates", "subset", "mean", "std", "worst", title="held-out accuracy by size of the prompt set")
     for row in written["sizes"]:
-        print(f"sweep: size {row['size']} (subset {row['seed']}): mean {row['mean']:.1%}", flush=True)
-    return written
+        std = "–" if row["std"] is None else f"{row['std']:.1%}"
+        worst = "–" if row["worst"] is None else f"{row['worst']:.1%}"
+        table.add_row(str(row["size"]), str(row["seed"]), f"{row['mean']:.1%}", std, worst)
+    Console().print(table)
 
 
 def _trial(config: dict[str, Any], settings: Config, root: str, model_path: str) -> None:
@@ -76,7 +115,7 @@ def _trial(config: dict[str, Any], settings: Config, root: str, model_path: str)
     tune.report({"loss": result.final_loss, "tokens_per_s": result.tokens_per_s})
 
 
-def _name(point: dict[str, int]) -> str:
+def _name(point: Point) -> str:
     return f"size{point['size']}-subset{point['subset_seed']}"
 
 

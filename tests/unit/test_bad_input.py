@@ -1,13 +1,13 @@
 """Bad input ends in one clear line and exit code 2, before Ray starts."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from paft_ray.cli import main as cli
-
-GOOD_ROW = json.dumps({"text": "fine film", "label": "positive"})
+from paft_ray.errors import UserError
+from paft_ray.tasks.readers import read_examples
+from paft_ray.tasks.task import Source, load_task
 
 
 def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]) -> tuple[int, str]:
@@ -40,14 +40,23 @@ CASES = {
     "broken row": (["data.train={dir}/broken.jsonl"], "broken.jsonl:1: not JSON"),
     "empty file": (["data.train={dir}/empty.jsonl"], "holds no rows"),
     "wrong encoding": (["data.train={dir}/latin.jsonl"], "not UTF-8"),
+    "folder as data file": (["data.test={dir}"], "unknown kind of file"),
+    "templates that are no JSON": (["prompts.seed_templates={dir}/broken.jsonl"], "broken.jsonl:1: not JSON"),
+    "templates without text": (["prompts.seed_templates={dir}/notext.jsonl"], "notext.jsonl:1: an object with the text"),
     "missing templates": (["prompts.seed_templates=nowhere.jsonl"], "cannot be read"),
     "template without the field": (["prompts.seed_templates={dir}/nofield.jsonl"], "template 1: template"),
     "template with a stray brace": (["prompts.seed_templates={dir}/stray.jsonl"], "stray '{'"),
     "too few held-out templates": (["prompts.held_out_templates={dir}/few.jsonl"], "at least 12 are needed"),
     "no templates at all": (["prompts.seed_templates=null", "prompts.generators=[]"], "neither seed_templates nor generators"),
     "missing model": (["model.id=./nowhere"], "no such folder"),
+    "folder that is no model": (["model.id={dir}"], "holds no config.json"),
+    "missing generator": (["prompts.generators=[{id: ./nowhere}]"], "no such folder"),
+    "a secret in the configuration": (["engine.engine_kwargs={hf_token: abc}"], "secrets come from the environment"),
+    "a secret in a URI": (["storage=s3://me:secret@bucket"], "the URI holds credentials"),
     "unknown cut field": (["model.cut_field=body"], "not a field of task demo"),
-    "too many CPUs": (["train.num_workers=512", "train.micro_batch=1", "train.global_batch=512"], "lower train.num_workers"),
+    "too many CPUs": (["train.num_workers=512", "train.micro_batch=1", "train.global_batch=512"], "asks for 512 CPUs"),
+    "engines that do not fit": (["engine.replicas=512"], "engine.replicas x tensor_parallel x num_cpus asks for 512 CPUs"),
+    "more GPUs than there are": (["engine.num_gpus=512"], "asks for 512 GPUs"),
     "storage cannot be written": (["storage=/proc/none"], "cannot be written"),
     "unknown storage": (["storage=zz://bucket"], "storage zz://bucket"),
 }
@@ -59,6 +68,7 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(case: str, tmp_path: Path, 
     write(tmp_path, "broken.jsonl", "{")
     write(tmp_path, "empty.jsonl", "")
     write(tmp_path, "latin.jsonl", '{"text": "caf\xe9", "label": "positive"}\n'.encode("latin-1"))
+    write(tmp_path, "notext.jsonl", '{"prompt": "Good or bad? {text}"}\n')
     write(tmp_path, "nofield.jsonl", '{"text": "Is it good?"}\n')
     write(tmp_path, "stray.jsonl", '{"text": "Is it good? {text"}\n')
     write(tmp_path, "few.jsonl", '{"text": "Good or bad? {text}"}\n')
@@ -79,3 +89,24 @@ def test_a_missing_config_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: p
 def test_broken_yaml_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     code, error = run_cli(monkeypatch, capsys, ["run", write(tmp_path, "a.yaml", "name: [")])
     assert (code, "not valid YAML" in error, len(error.strip().splitlines())) == (2, True, 1)
+
+
+ROWS = {
+    "missing field": ('{"label": "positive"}\n', ":2: "),
+    "unknown label": ('{"text": "so so", "label": "neutral"}\n', ":2: "),
+    "broken JSON": ('{"text": "so so", \n', ":2: not JSON"),
+    "repeated id": ('{"id": "a", "text": "so so", "label": "positive"}\n', ":2: id 'a' stands already at"),
+    "no object": ("[1]\n", ":2: an object is needed"),
+    "half a character": ('{"text": "so \\ud83d", "label": "positive"}\n', ":2: text holds half a character"),
+}
+
+
+@pytest.mark.parametrize("case", ROWS)
+def test_a_bad_row_anywhere_is_named_with_file_and_line(case: str, tmp_path: Path) -> None:
+    row, message = ROWS[case]
+    path = write(tmp_path, "rows.jsonl", '{"id": "a", "text": "fine film", "label": "positive"}\n' + row)
+    with pytest.raises(UserError) as refused:
+        list(read_examples(load_task("demo"), Source(path=path)))
+    assert message in str(refused.value)
+    assert "rows.jsonl" in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1

@@ -1,0 +1,171 @@
+"""The command line: fast help, plans without Ray, prompt import, exit codes."""
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from paft_ray.artifacts import Run
+from paft_ray.cli import check
+from paft_ray.cli.main import main
+from paft_ray.cli.plan import shapes, trained_weights
+from paft_ray.config import TrainConfig, load_config
+from paft_ray.errors import StageError, UserError
+from paft_ray.stages.pipeline import run_stage
+
+DEMO = "jobs/configs/demo.yaml"
+PUBLISHED = Path(__file__).parents[3] / "shared/data/prompts/winogrande.jsonl"
+
+
+def run_cli(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    out, err = capsys.readouterr()
+    return int(stopped.value.code or 0), out, err
+
+
+def test_help_imports_none_of_the_large_libraries() -> None:
+    code = "import sys; import paft_ray.cli.main; print([m for m in ('ray', 'torch', 'transformers', 'pyarrow', 'pandas') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_help_takes_under_a_second() -> None:
+    """Of processor time, so that other work on the machine does not count."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "paft_ray.cli.main", "--help"], capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in Path("jobs").glob("*.py")))
+def test_a_job_script_takes_the_options_of_its_command(script: str) -> None:
+    found = subprocess.run([sys.executable, f"jobs/{script}", "nowhere.yaml", "--force"], capture_output=True, text=True, check=False)
+    assert found.returncode == 2
+    assert found.stderr.startswith("paft: config nowhere.yaml: cannot be read")
+
+
+def test_a_plan_shows_configuration_loss_mask_and_estimates_without_ray(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, _ = run_cli(capsys, "run", DEMO, "--dry-run", "--set", "train.num_steps=7", "--set", f"storage={tmp_path}/runs")
+    assert code == 0
+    assert "num_steps: 7" in out
+    assert "Answer: |  positive<|im_end|>" in out
+    assert out.count("prompt tokens without loss | 2 with loss") == 3
+    assert "training_rows_each: 112" in out
+    assert "4 models x 12 held-out templates x 100 rows = 4800" in out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_plan_of_a_hub_model_on_gpus_needs_neither(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run_cli(capsys, "run", "jobs/configs/llama3-8b-hellaswag.yaml", "--dry-run")
+    assert code == 0
+    assert "4 x (1 CPU, 1 GPU)" in out
+    assert "3 epochs of a data set on a hub" in out
+
+
+def test_adapter_size_is_counted_from_the_heads_of_the_weight_files(tmp_path: Path) -> None:
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    layer = {"self_attn.q_proj": (6, 4), "self_attn.v_proj": (2, 4), "mlp.up_proj": (8, 4)}
+    tensors = {f"model.layers.{i}.{name}.weight": np.zeros(shape, np.float32) for i in range(2) for name, shape in layer.items()}
+    save_file({**tensors, "model.embed_tokens.weight": np.zeros((50, 4), np.float32)}, tmp_path / "model.safetensors")
+    found = shapes(str(tmp_path))
+    assert trained_weights(TrainConfig(lora=None), found) == 2 * (24 + 8 + 32) + 200
+    assert trained_weights(TrainConfig.model_validate({"lora": {"rank": 8}}), found) == 8 * 2 * (10 + 6 + 12)
+    assert trained_weights(TrainConfig.model_validate({"lora": {"rank": 8, "target_modules": ["q_proj"]}}), found) == 8 * 2 * 10
+
+
+def test_import_prints_the_counts_and_writes_the_kept_templates(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    texts = ["Good or bad?\\n{text}", "Good or bad?\n{text}", "[describe the task] {text}", "no field"]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    out_file = tmp_path / "new" / "own.parquet"
+    code, out, _ = run_cli(capsys, "prompts", "import", str(tmp_path / "own.jsonl"), "--task", "demo", "--out", str(out_file), "--json")
+    assert code == 0
+    counts = json.loads(out)
+    assert (counts["read"], counts["kept"], counts["repaired"]) == (4, 1, {"literal_newline": 1})
+    assert sum(counts["rejected"].values()) == 3
+    assert pq.read_table(out_file).num_rows == 1
+
+
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="../shared is absent")
+def test_a_published_set_is_repaired_and_its_duplicates_are_rejected(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, _ = run_cli(capsys, "prompts", "import", str(PUBLISHED), "--task", "winogrande", "--out", str(tmp_path / "w.parquet"), "--json")
+    counts = json.loads(out)
+    assert code == 0
+    assert counts["read"] == counts["kept"] + sum(counts["rejected"].values())
+    assert counts["rejected"]["duplicate"] >= 24
+    assert counts["repaired"]["literal_newline"] > 100
+
+
+def test_import_refuses_a_place_that_cannot_be_written(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "own.jsonl").write_text('{"text": "Good or bad? {text}"}\n')
+    code, _, err = run_cli(capsys, "prompts", "import", str(tmp_path / "own.jsonl"), "--task", "demo", "--out", "/proc/none/a.parquet")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "cannot be written" in err
+
+
+def test_a_run_without_training_is_refused_by_evaluate(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, _, err = run_cli(capsys, "evaluate", str(tmp_path), "--templates", "a.jsonl", "--test", "b.jsonl", "--out", str(tmp_path / "out"))
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "whose stage train is finished" in err
+
+
+def test_evaluate_with_a_run_names_the_options_it_needs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, _, err = run_cli(capsys, "evaluate", str(tmp_path))
+    assert code == 2
+    assert "needs --templates FILE, --test FILE and --out DIR" in err
+
+
+def test_a_failed_stage_exits_with_1_and_names_run_and_stage(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from paft_ray.cli import main as module
+
+    def fails(config: object, run: object, *, force: bool) -> dict[str, object]:
+        raise StageError("3 of 10 rows failed")
+
+    def command(*_: object, **__: object) -> None:
+        run_stage("score", fails, load_config(DEMO), Run(str(tmp_path / "mine")))
+
+    monkeypatch.setattr(module, "run_stage", command)
+    code, _, err = run_cli(capsys, "score", DEMO)
+    assert code == 1
+    assert err == "paft: run mine, stage score: 3 of 10 rows failed; finished stages are kept: start the same command again to go on\n"
+
+
+def test_an_interrupted_run_says_how_to_go_on(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from paft_ray.cli import session
+
+    def interrupted(address: str | None) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "ray_session", interrupted)
+    code, _, err = run_cli(capsys, "prepare", DEMO, "--set", f"storage={tmp_path}")
+    assert code == 130
+    assert "start the same command again" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_job_refuses_a_relative_storage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with pytest.raises(UserError, match="a job's own folder goes away"):
+        check.check(load_config(DEMO), "prepare", local=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("train.num_workers=4", "train.num_workers x cpus_per_worker asks for 4 CPUs, allowed are 3 (one is left for Ray Data)"),
+        ("train.gpus_per_worker=1", "asks for 1 GPUs, allowed are 0"),
+        ("engine.replicas=4", "engine.replicas x tensor_parallel x num_cpus asks for 4 CPUs"),
+        ("engine.num_gpus=1", "engine.replicas x tensor_parallel x num_gpus asks for 1 GPUs"),
+    ],
+)
+def test_resources_that_are_not_there_are_refused(change: str, message: str) -> None:
+    config = load_config(DEMO, [change, "train.micro_batch=4"])
+    with pytest.raises(UserError) as refused:
+        check.check_resources(config, {"CPU": 4})
+    assert message in str(refused.value)
