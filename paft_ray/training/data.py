@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
+from ray.data import ExecutionResources
 from ray.train import DataConfig
 
 from paft_ray.artifacts import Run
@@ -27,6 +28,7 @@ DATA_CPUS = 0.25
 _CONCURRENT_TASKS = 2
 _BLOCK_ROWS = 1024
 _BLOCK_BYTES = 2**20
+_AHEAD_BYTES = 2**26  # prepared rows that wait for a slow worker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,14 +87,15 @@ class GlobalOrder(DataConfig):
         """Rows of one rank from `start_step` to the end, prepared while they are read: memory does not grow with their number."""
         share = self.global_batch // world_size
         num_rows = (self.num_steps - start_step) * share
-        context = ray.data.DataContext.get_current()
-        context.execution_options.preserve_order = True
-        context.target_max_block_size = _BLOCK_BYTES
-        context.enable_progress_bars = False
         rows = ray.data.range(num_rows, override_num_blocks=max(1, -(-num_rows // _BLOCK_ROWS)))
         prepare = partial(_prepare, source=self.source, share=share, first=start_step * self.global_batch + rank * share, global_batch=self.global_batch)
         compute = ray.data.TaskPoolStrategy(size=_CONCURRENT_TASKS)
-        return rows.map_batches(prepare, batch_size=64, batch_format="numpy", compute=compute, num_cpus=DATA_CPUS)
+        prepared = rows.map_batches(prepare, batch_size=64, batch_format="numpy", compute=compute, num_cpus=DATA_CPUS)
+        prepared.context.execution_options.preserve_order = True
+        prepared.context.execution_options.resource_limits = ExecutionResources.for_limits(object_store_memory=_AHEAD_BYTES)
+        prepared.context.target_max_block_size = _BLOCK_BYTES
+        prepared.context.enable_progress_bars = False
+        return prepared
 
 
 def _prepare(batch: dict[str, np.ndarray], *, source: RowSource, share: int, first: int, global_batch: int) -> pa.Table:

@@ -88,7 +88,7 @@ def train(
         assert rows is not None
         if observe:
             observe(step, rows)
-        metrics = _step(engine, job, step, rows, worker)
+        metrics = optimizer_step(engine, job, step, rows, worker)
         if job.config.validate_every and (step + 1) % job.config.validate_every == 0 and job.validation:
             metrics["validation_loss"] = validate(engine, job.validation, worker, job.config.micro_batch)
         if progress:
@@ -126,7 +126,7 @@ def _empty_step(engine: Any, passes: int) -> None:
         engine.step()
 
 
-def _step(engine: Any, job: Job, step: int, rows: list[Row], worker: Worker) -> dict[str, Any]:
+def optimizer_step(engine: Any, job: Job, step: int, rows: list[Row], worker: Worker) -> dict[str, Any]:
     """Runs one optimizer step; metrics of it, equal on every rank."""
     begin = time.perf_counter()
     rate = learning_rate(step, job.num_steps, job.config)

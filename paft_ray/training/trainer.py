@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,9 +188,12 @@ def _work(values: dict[str, Any]) -> None:
         os.environ["DS_ACCELERATOR"] = "cpu"
     import torch
     import torch.distributed as dist
+    from transformers.utils.logging import disable_progress_bar
 
     from paft_ray.training import export, loop
 
+    disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # one line per collective call otherwise
     context = ray.train.get_context()
     if not config.gpus_per_worker:
         torch.set_num_threads(config.threads_per_worker or max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
