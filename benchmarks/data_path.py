@@ -128,7 +128,7 @@ def main() -> None:
     for name, speed in rows_per_second().items():
         print(f"| {name} | {speed:,.0f} |", flush=True)
     print(
-        "\n| rows in the table | read | rows/s through Ray Data, start included | table MiB | peak private MiB | peak object store MiB |\n|---|---|---|---|---|---|"
+        "\n| rows in the table | read | rows/s through Ray Data, start included | table MiB | peak private MiB | peak object store MiB |\n|---|---|---|---|---|---|"  # noqa: E501
     )
     for size in SIZES:
         output = subprocess.run([sys.executable, __file__, str(size)], check=True, capture_output=True, text=True).stdout
