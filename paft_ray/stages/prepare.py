@@ -99,12 +99,17 @@ def _read_all(task: Task, found: dict[SplitName, Source]) -> dict[SplitName, pa.
     Files without a scheme lie on this machine, so their tasks run here where it has a free CPU.
     """
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
     items = [{"split": name, "source": _absolute(source).model_dump_json()} for name, source in found.items()]
     rows = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        _read, batch_size=1, batch_format="pyarrow", fn_kwargs={"task_json": task.model_dump_json()}, scheduling_strategy=here, udf_modifying_row_count=True
+        _read,
+        batch_size=1,
+        batch_format="pyarrow",
+        fn_kwargs={"task_json": task.model_dump_json()},
+        label_selector=here,
+        fallback_strategy=[{"label_selector": {}}],
+        udf_modifying_row_count=True,
     )
     parts: dict[SplitName, list[pa.Table]] = {name: [] for name in found}
     for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
