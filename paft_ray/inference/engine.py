@@ -5,26 +5,42 @@ from __future__ import annotations
 import json
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeout
+from collections import UserDict
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
 import ray.data
 from ray.data.llm import build_processor, vLLMEngineProcessorConfig
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from paft_ray.config import EngineConfig
 from paft_ray.errors import StageError
 
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+ANSWERS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("token_ids", pa.list_(pa.int32())),
+        ("top_ids", pa.list_(pa.int32())),
+        ("top_logprobs", pa.list_(pa.float64())),
+        ("latency_s", pa.float64()),
+        ("error", pa.string()),
+    ]
+)
+_ERROR = "__inference_error__"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generated:
     """What one engine answered."""
 
-    rows: list[dict[str, Any]]
-    """`key` (as given), `token_ids` [generated], `top_ids` and `top_logprobs` [asked tokens] of the first generated position."""
+    answers: pa.Table
+    """`key` (as given), `token_ids` [generated], `top_ids` and `top_logprobs` [asked tokens] of the first generated position, `latency_s` from the
+    start of a request's computation to its last token. Failed rows are absent."""
     num_failed: int
     time_s: float
     """Start of the engine included."""
@@ -34,28 +50,50 @@ class Generated:
 def generate(requests: ray.data.Dataset, *, model_path: str, engine: EngineConfig, max_model_len: int, seed: int = 0) -> Generated:
     """Answers to requests: rows with `key` (string), `prompt_ids` (token ids) and `sampling` (JSON of vLLM sampling parameters).
 
-    Raises `StageError` where more rows fail than allowed (quoting the first error) or the time limit ends.
+    The engine belongs to a child task, so that its resources are free again however this ends. Raises `StageError` where the engine cannot start or
+    dies, more rows fail than allowed (quoting the first error), or the time limit ends.
     """
-    processor = build_processor(_processor_config(model_path, engine, max_model_len, seed), preprocess=_to_engine, postprocess=_from_engine)
     begin = time.perf_counter()
-    answered = processor(requests)
-    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="paft-engine")
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    running = _answer.options(scheduling_strategy=here).remote(requests, _processor_config(model_path, engine, max_model_len, seed))
     try:
-        rows = pool.submit(answered.take_all).result(timeout=engine.timeout_s)
-    except FutureTimeout:
+        answers = ray.get(running, timeout=engine.timeout_s)
+    except GetTimeoutError:
+        free = ray.available_resources()
+        ray.cancel(running, force=True)
         raise StageError(
-            f"the engine gave no end within engine.timeout_s={engine.timeout_s} s; free resources now: {ray.available_resources()}; "
-            f"look at the Ray logs, or give the engine more time"
+            f"the engine gave no end within engine.timeout_s={engine.timeout_s} s and was ended; free while it ran: CPU {free.get('CPU', 0):g}, "
+            f"GPU {free.get('GPU', 0):g}; an engine takes {engine.num_cpus:g} CPUs and {engine.num_gpus:g} GPUs; give it more time or resources"
         ) from None
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-    good = [row for row in rows if not row.get("__inference_error__")]
-    failed = [row for row in rows if row.get("__inference_error__")]
-    if len(failed) > engine.max_failed_fraction * len(rows):
+    except RayError as error:
+        raise StageError(f"the engine failed: {_last_line(error)}; the Ray logs have the whole story") from error
+    except KeyboardInterrupt:
+        ray.cancel(running, force=True)
+        raise
+    good = accept(answers, engine.max_failed_fraction)
+    return Generated(answers=good, num_failed=answers.num_rows - good.num_rows, time_s=time.perf_counter() - begin)
+
+
+def accept(answers: pa.Table, max_failed_fraction: float) -> pa.Table:
+    """The rows that did not fail. Raises `StageError`, quoting the first error, where a larger share failed."""
+    failed = answers.filter(pc.field("error") != "")
+    if failed.num_rows > max_failed_fraction * answers.num_rows:
         raise StageError(
-            f"{len(failed)} of {len(rows)} rows failed (allowed share {engine.max_failed_fraction}); the first: {failed[0]['__inference_error__']}"
+            f"{failed.num_rows} of {answers.num_rows} rows failed (engine.max_failed_fraction={max_failed_fraction}); "
+            f"the first, {failed['key'][0].as_py()}: {failed['error'][0].as_py()}"
         )
-    return Generated(rows=good, num_failed=len(failed), time_s=time.perf_counter() - begin)
+    return answers.filter(pc.field("error") == "").drop_columns("error")
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _answer(requests: ray.data.Dataset, config: vLLMEngineProcessorConfig) -> pa.Table:
+    """Schema `ANSWERS`, in the order of completion."""
+    answered = build_processor(config, preprocess=_to_engine, postprocess=_from_engine)(requests)
+    batches = []
+    for batch in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
+        rows = [{**row, "error": row.get(_ERROR) or ""} for row in batch.to_pylist()]
+        batches.append(pa.Table.from_pylist(rows, schema=ANSWERS))
+    return pa.concat_tables(batches).combine_chunks()
 
 
 def _processor_config(model_path: str, engine: EngineConfig, max_model_len: int, seed: int) -> vLLMEngineProcessorConfig:
@@ -67,18 +105,14 @@ def _processor_config(model_path: str, engine: EngineConfig, max_model_len: int,
         "trust_remote_code": False,
         "enable_prefix_caching": True,
         "max_logprobs": 128,
+        "distributed_executor_backend": "uni" if engine.tensor_parallel == 1 else "mp",
     }
     environment = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
     if engine.num_gpus == 0:
-        # On a CPU compiling costs a minute and gains nothing here; in one process the engine starts in 5 s instead of 22 s and keeps every core;
-        # blocks of 32 tokens let short shared prefixes hit the cache (the default is 128).
-        kwargs |= {"enforce_eager": True, "block_size": 32, "max_num_seqs": 64, "distributed_executor_backend": "uni"}
-        threads = max(1, (os.cpu_count() or 1) // engine.replicas)
-        environment |= {
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-            "VLLM_CPU_KVCACHE_SPACE": str(max(1, round(engine.kv_cache_gib))),
-            "OMP_NUM_THREADS": str(threads),
-        }
+        # On a CPU compiling costs a minute and gains nothing here. Without vLLM's multi-process workers the engine core computes on every core;
+        # with them it keeps one back and binds the rest. Blocks of 32 tokens let short shared prefixes hit the cache (the default is 128).
+        kwargs |= {"enforce_eager": True, "block_size": 32, "max_num_seqs": 64, "kv_cache_memory_bytes": int(engine.kv_cache_gib * 2**30)}
+        environment |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": str(_threads(engine))}
         bundles = [{"CPU": engine.num_cpus}] * engine.tensor_parallel
     else:
         bundles = [{"CPU": engine.num_cpus, "GPU": engine.num_gpus}] * engine.tensor_parallel
@@ -98,16 +132,33 @@ def _processor_config(model_path: str, engine: EngineConfig, max_model_len: int,
 
 
 def _to_engine(row: dict[str, Any]) -> dict[str, Any]:
-    return {"key": row["key"], "tokenized_prompt": [int(t) for t in row["prompt_ids"]], "sampling_params": json.loads(row["sampling"])}
+    # Arrow would turn dicts with different keys into one struct (missing keys null, their integers floats), which kills the engine's input thread
+    # without an error; it leaves a UserDict as it is.
+    return {"key": row["key"], "tokenized_prompt": [int(t) for t in row["prompt_ids"]], "sampling_params": UserDict(json.loads(row["sampling"]))}
 
 
 def _from_engine(row: dict[str, Any]) -> dict[str, Any]:
     first = row["logprobs"][0] if row.get("logprobs") is not None and len(row["logprobs"]) else {}
     top = {int(token): float(value["logprob"]) for token, value in first.items() if value is not None}
+    times = row.get("metrics") or {}
     return {
         "key": row["key"],
         "token_ids": [int(t) for t in row["generated_tokens"]],
         "top_ids": list(top),
         "top_logprobs": list(top.values()),
-        "__inference_error__": "",
+        "latency_s": float(times["last_token_ts"] - times["scheduled_ts"]) if "last_token_ts" in times else None,
+        _ERROR: "",
     }
+
+
+def _threads(engine: EngineConfig) -> int:
+    """Computing threads of a CPU engine: this machine's cores shared by the engines; on several nodes the CPUs that an engine asks for."""
+    if sum(node["Alive"] for node in ray.nodes()) > 1:
+        return max(1, int(engine.num_cpus))
+    return max(1, len(os.sched_getaffinity(0)) // engine.replicas)
+
+
+def _last_line(error: BaseException) -> str:
+    """The last line of a remote traceback: the exception that began it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:500] if lines else type(error).__name__

@@ -67,7 +67,8 @@ def evaluate_models(
     """(outcomes with arm and seed, speed of free answers per model, counts). One engine start per model, with the adapter merged into the weights:
     on a CPU adapter rows take twice as long as merged ones, and a start costs less than that (EXPERIMENTS.md).
     """
-    from paft_ray.inference.accuracy import Free, measure
+    from paft_ray.inference.accuracy import measure
+    from paft_ray.inference.grid import Free
 
     task = load_task(config.task)
     path = resolve_model(config.model.id, config.model.revision)
@@ -87,7 +88,7 @@ def evaluate_models(
             )
         starts += result.engine_starts
         if result.tokens_per_answer is not None:
-            speed[f"{candidate.arm}-s{candidate.seed}"] = {"tokens_per_answer": result.tokens_per_answer}
+            speed[f"{candidate.arm}-s{candidate.seed}"] = {"tokens_per_answer": result.tokens_per_answer, "seconds_per_answer": result.seconds_per_answer}
         failed += result.num_failed
         table = result.outcomes
         table = table.append_column("arm", pa.array([candidate.arm] * table.num_rows, pa.string()))

@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from paft_ray.artifacts import Manifest, Run, cached
-from paft_ray.config import Config, GeneratorConfig, builtin
+from paft_ray.config import Config, EngineConfig, GeneratorConfig, builtin
 from paft_ray.errors import UserError
 from paft_ray.prompts.gate import rejection, repair
 from paft_ray.prompts.prompt_set import Entry, check_templates, read_templates
-from paft_ray.prompts.request import grammar_share, request
+from paft_ray.prompts.request import Request, grammar_share, request
 from paft_ray.prompts.split import near, proof, split_by_cluster, with_held_out
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import Task, load_task
 
+Write = Callable[[Sequence[Request], GeneratorConfig, EngineConfig, int], list[str]]
+"""(requests, generator, engine, seed) -> one text per request, empty where none came; one engine start."""
 
-def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
-    """Writes prompts/prompt_set.parquet, prompts/raw.jsonl (what generators answered) and prompts/split.json (the proof)."""
+
+def write_with_engine(requests: Sequence[Request], generator: GeneratorConfig, engine: EngineConfig, seed: int) -> list[str]:
+    """The real generators: vLLM through Ray Data, imported only where it is used."""
+    from paft_ray.inference.synthesis import write_templates
+
+    return write_templates(requests, generator, engine, seed)
+
+
+def run(config: Config, run: Run, *, force: bool = False, write: Write = write_with_engine) -> Manifest:
+    """Writes prompts/prompt_set.parquet, prompts/raw.jsonl (what generators answered) and prompts/split.json (the proof).
+
+    `write`: what asks a generator.
+    """
     task = load_task(config.task)
     seeds, held_out = user_templates(config, task)
     key = {
@@ -27,7 +41,7 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
         "task": task.model_dump(mode="json"),
         "templates": {"seed": [t.id for t in seeds], "held_out": [t.id for t in held_out]},
     }
-    return cached(run, "prompts", key, lambda: _build(config, task, seeds, held_out, run), force=force)
+    return cached(run, "prompts", key, lambda: _build(config, task, seeds, held_out, run, write), force=force)
 
 
 def user_templates(config: Config, task: Task) -> tuple[list[PromptTemplate], list[PromptTemplate]]:
@@ -56,7 +70,7 @@ def _templates(path: str | None, own: str | None, task: Task) -> list[PromptTemp
     return templates
 
 
-def _build(config: Config, task: Task, seeds: list[PromptTemplate], held_out: list[PromptTemplate], run: Run) -> Manifest:
+def _build(config: Config, task: Task, seeds: list[PromptTemplate], held_out: list[PromptTemplate], run: Run, write: Write) -> Manifest:
     settings = config.prompts
     fixed = [Entry(template=t, provenance={"source": "held_out"}) for t in held_out]
     entries = [Entry(template=t, provenance={"source": "seed"}) for t in seeds]
@@ -70,7 +84,7 @@ def _build(config: Config, task: Task, seeds: list[PromptTemplate], held_out: li
     starts = 0
     for number, generator in enumerate(settings.generators):
         share = _share(settings.num_candidates, len(settings.generators), number)
-        made, rows, used = _from_generator(config, task, generator, share, seeds, [*entries, *fixed])
+        made, rows, used = _from_generator(config, task, generator, share, seeds, [*entries, *fixed], write)
         starts += used
         raw += rows
         entries += made
@@ -105,11 +119,9 @@ def _share(total: int, parts: int, number: int) -> int:
 
 
 def _from_generator(
-    config: Config, task: Task, generator: GeneratorConfig, target: int, seeds: list[PromptTemplate], others: list[Entry]
+    config: Config, task: Task, generator: GeneratorConfig, target: int, seeds: list[PromptTemplate], others: list[Entry], write: Write
 ) -> tuple[list[Entry], list[dict[str, Any]], int]:
     """(accepted entries, every raw answer with its reason, engine starts) of one generator; each round asks for twice what is missing."""
-    from paft_ray.inference.synthesis import write_templates
-
     accepted: list[Entry] = []
     raw: list[dict[str, Any]] = []
     rounds = 0
@@ -117,7 +129,7 @@ def _from_generator(
         first = len(raw)
         requests = [request(task, seeds, config.prompts.few_shot, config.seed, first + i) for i in range(2 * (target - len(accepted)))]
         rounds += 1
-        for asked, text in zip(requests, write_templates(requests, generator, config.engine, config.seed + rounds), strict=True):
+        for asked, text in zip(requests, write(requests, generator, config.engine, config.seed + rounds), strict=True):
             template, _ = repair(PromptTemplate(text=text))
             reason = "failed" if not text else rejection(template, task, max_words=config.prompts.max_words)
             if reason is None and near([Entry(template=template)], [*others, *accepted], config.prompts.similarity):

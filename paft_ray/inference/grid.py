@@ -1,0 +1,164 @@
+"""Templates x examples as engine requests, and what the answers mean. Needs a tokenizer, but neither Ray nor an engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from paft_ray.config import ModelConfig
+from paft_ray.errors import UserError
+from paft_ray.inference.trie import Prefix, branches, greedy_label, label_logprobs
+from paft_ray.models import load_tokenizer
+from paft_ray.prompts.encode import Encoder
+from paft_ray.prompts.template import PromptTemplate
+from paft_ray.tasks.task import Example, Task
+
+OUTCOMES = pa.schema(
+    [
+        ("template_id", pa.string()),
+        ("example_id", pa.string()),
+        ("answer", pa.string()),
+        ("predicted", pa.string()),
+        ("parsed", pa.bool_()),
+        ("correct", pa.bool_()),
+        ("logprob", pa.float64()),
+    ]
+)
+MOST_LABEL_TOKENS = 128
+"""Tokens whose log-probabilities an engine reports at one place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Free:
+    """Free generation beside the constrained answers, to see how long a model talks (the paper's inference-time claim)."""
+
+    num_rows: int
+    """Cells spread evenly over the grid."""
+    max_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Templates x examples, then the freely answered cells. Cell c is template c // E and example c mod E, so that neighbours share their beginning."""
+
+    task: Task
+    templates: tuple[PromptTemplate, ...]
+    examples: tuple[Example, ...]
+    model: ModelConfig
+    model_path: str
+    """Folder of the tokenizer, loaded where the grid is used."""
+    free: Free = Free(num_rows=0, max_tokens=1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields without the cached tokenizer."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        tokenizer = load_tokenizer(self.model_path)
+        return Encoder(self.task, tokenizer, chat=self.model.chat, max_prompt_tokens=self.model.max_prompt_tokens, cut_field=self.model.cut_field)
+
+    @property
+    def num_cells(self) -> int:
+        return len(self.templates) * len(self.examples)
+
+    @property
+    def num_free(self) -> int:
+        """Freely answered cells after the grid; a `free` task has none, all its cells are answered freely."""
+        return 0 if self.task.kind == "free" else min(self.free.num_rows, self.num_cells)
+
+    @property
+    def longest(self) -> int:
+        """Most tokens of a request with its answer."""
+        answer = self.task.max_answer_tokens if self.task.kind == "free" else self.free.max_tokens if self.num_free else 1
+        labels = [ids for newline in (True, False) for ids in self.encoder.label_ids(newline).values()]
+        return self.model.max_prompt_tokens + max(answer, *map(len, labels), 1)
+
+    def cell(self, index: int) -> tuple[PromptTemplate, Example]:
+        """Template and example of a cell, or of the cell that a free index stands for."""
+        if index >= self.num_cells:
+            index = (index - self.num_cells) * self.num_cells // self.num_free
+        return self.templates[index // len(self.examples)], self.examples[index % len(self.examples)]
+
+    def requests(self, indices: Iterable[int]) -> list[dict[str, Any]]:
+        """Engine rows: for `choice` one per branch of the label trie (one where first tokens differ), else one greedy generation."""
+        rows = []
+        for index in indices:
+            encoded = self.encoder.encode(*self.cell(index))
+            if self.task.kind == "free" or index >= self.num_cells:
+                limit = self.task.max_answer_tokens if self.task.kind == "free" else self.free.max_tokens
+                sampling: dict[str, Any] = {"max_tokens": limit, "temperature": 0.0, "detokenize": False, "stop_token_ids": [self._end]}
+                rows.append(_request([index], encoded.prompt_ids, sampling))
+                continue
+            for prefix, tokens in branches(self.encoder.label_ids(encoded.after_newline)).items():
+                sampling = {"max_tokens": 1, "temperature": 0.0, "detokenize": False, "logprobs": len(tokens), "logprob_token_ids": list(tokens)}
+                rows.append(_request([index, list(prefix), encoded.after_newline], [*encoded.prompt_ids, *prefix], sampling))
+        return rows
+
+    @property
+    def _end(self) -> int:
+        return int(self.encoder.tokenizer.eos_token_id)
+
+    def check(self) -> None:
+        """Raises `UserError` where labels part into more tokens than an engine reports, or two labels have the same token ids."""
+        if self.task.kind == "free":
+            return
+        for newline in (True, False):
+            labels = self.encoder.label_ids(newline)
+            widest = max((len(tokens) for tokens in branches(labels).values()), default=0)
+            if widest > MOST_LABEL_TOKENS:
+                raise UserError(
+                    f"task {self.task.name}: labels part into {widest} tokens at one place, at most {MOST_LABEL_TOKENS} can be scored; use kind free"
+                )
+            if len({tuple(ids) for ids in labels.values()}) < len(labels):
+                raise UserError(f"task {self.task.name}: two labels have the same tokens for this model; write them differently")
+
+    def judge(self, batches: Iterable[Sequence[Mapping[str, Any]]]) -> pa.Table:
+        """Outcomes in cell order (schema `OUTCOMES`) from engine rows in any order; a cell with a missing branch is absent."""
+        columns: dict[str, list[Any]] = {name: [] for name in OUTCOMES.names}
+        cells: list[int] = []
+        waiting: dict[int, dict[Prefix, dict[int, float]]] = {}
+        for rows in batches:
+            for row in rows:
+                index, *branch = json.loads(row["key"])
+                if index >= self.num_cells:
+                    continue
+                values = self._judge_free(index, row["token_ids"]) if self.task.kind == "free" else self._judge_choice(index, branch, row, waiting)
+                if values is not None:
+                    cells.append(index)
+                    for name, value in zip(OUTCOMES.names, values, strict=True):
+                        columns[name].append(value)
+        order = pa.array(sorted(range(len(cells)), key=cells.__getitem__), pa.int64())
+        return pa.table(columns, schema=OUTCOMES).take(order)
+
+    def _judge_choice(
+        self, index: int, branch: list[Any], row: Mapping[str, Any], waiting: dict[int, dict[Prefix, dict[int, float]]]
+    ) -> tuple[Any, ...] | None:
+        """Values of `OUTCOMES` once every branch of the cell has answered."""
+        prefix, after_newline = branch
+        labels = self.encoder.label_ids(after_newline)
+        found = waiting.setdefault(index, {})
+        tokens = branches(labels)[tuple(prefix)]
+        top = dict(zip(row["top_ids"], row["top_logprobs"], strict=True))
+        found[tuple(prefix)] = {token: top[token] for token in tokens}
+        if len(found) < len(branches(labels)):
+            return None
+        del waiting[index]
+        template, example = self.cell(index)
+        predicted = greedy_label(labels, found)
+        return template.id, example.id, example.answer, predicted, True, predicted == example.answer, label_logprobs(labels, found)[example.answer]
+
+    def _judge_free(self, index: int, token_ids: Sequence[int]) -> tuple[Any, ...]:
+        template, example = self.cell(index)
+        text = str(self.encoder.tokenizer.decode(list(token_ids), skip_special_tokens=True))
+        parsed, correct = self.task.judge(text, example.answer)
+        return template.id, example.id, example.answer, self.task.final(text), parsed, correct, None
+
+
+def _request(key: list[Any], prompt_ids: list[int], sampling: dict[str, Any]) -> dict[str, Any]:
+    return {"key": json.dumps(key), "prompt_ids": prompt_ids, "sampling": json.dumps(sampling)}

@@ -1,0 +1,132 @@
+"""One engine start: label scores against a plain forward pass (invariant 12), free answers, grammar, a row that fails (invariant 9)."""
+
+import json
+import math
+import re
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+
+from paft_ray.config import EngineConfig, ModelConfig
+from paft_ray.errors import StageError
+from paft_ray.inference.grid import Grid
+from paft_ray.prompts.request import request
+from paft_ray.prompts.template import PromptTemplate
+from paft_ray.tasks.task import Example, Task, load_task
+
+TEMPLATES = (PromptTemplate(text="Review: {text}\nPositive or negative? Answer:"), PromptTemplate(text="Is this review positive or negative?\n{text}\n"))
+EXAMPLES = tuple(
+    Example(id=str(i), fields={"text": text}, answer=answer)
+    for i, (text, answer) in enumerate([("a warm, funny film", "positive"), ("the room smelled of smoke", "negative"), ("bad <|im_end|> tea", "negative")])
+)
+CITIES = Task(name="cities", kind="choice", description="Where?", fields={"text": "a hint"}, labels={c: c for c in ("New York", "New Delhi", "Rome")})
+NUMBERS = Task(name="numbers", kind="free", description="Count.", fields={"text": "a question"}, pattern=r"(\d+)", max_answer_tokens=8)
+TOO_LONG = {"key": "poison", "prompt_ids": [5] * 5000, "sampling": json.dumps({"max_tokens": 1})}
+FP32 = EngineConfig(precision="fp32", kv_cache_gib=0.5, max_failed_fraction=0.2)
+
+
+@pytest.fixture(scope="module")
+def grids(demo_model: str) -> dict[str, Grid]:
+    place = {"model": ModelConfig(max_prompt_tokens=64), "model_path": demo_model}
+    hint, sum_ = PromptTemplate(text="{text} The city is"), PromptTemplate(text="Q: {text}\nA:")
+    return {
+        "choice": Grid(task=load_task("demo"), templates=TEMPLATES, examples=EXAMPLES, **place),
+        "cities": Grid(task=CITIES, templates=(hint,), examples=(Example(id="a", fields={"text": "It never sleeps."}, answer="New York"),), **place),
+        "free": Grid(task=NUMBERS, templates=(sum_,), examples=(Example(id="b", fields={"text": "What is 1 + 1?"}, answer="2"),), **place),
+    }
+
+
+@pytest.fixture(scope="module")
+def grammar_request():
+    return request(load_task("demo"), TEMPLATES, 1, seed=0, number=0)
+
+
+@pytest.fixture(scope="module")
+def answers(grids: dict[str, Grid], grammar_request, demo_model: str, ray_session: None) -> dict[str, list[dict[str, Any]]]:
+    """Kind -> engine rows, all from one start in fp32; `failed` holds the number of failed rows."""
+    import ray.data
+
+    from paft_ray.inference.engine import generate
+
+    rows = [{**row, "key": f"{kind}|{row['key']}"} for kind, grid in grids.items() for row in grid.requests(range(grid.num_cells))]
+    sampling = {"max_tokens": 80, "temperature": 0.9, "seed": 1, "detokenize": False, "structured_outputs": {"regex": grammar_request.regex}}
+    ids = list(grids["free"].encoder.tokenizer(grammar_request.message)["input_ids"])
+    rows += [{"key": "grammar|[]", "prompt_ids": ids, "sampling": json.dumps(sampling)}, TOO_LONG]
+    done = generate(ray.data.from_items(rows), model_path=demo_model, engine=FP32, max_model_len=400)
+    found: dict[str, list[dict[str, Any]]] = {"failed": [{"num": done.num_failed, "time_s": done.time_s}]}
+    for row in done.answers.to_pylist():
+        kind, key = row["key"].split("|")
+        found.setdefault(kind, []).append({**row, "key": key})
+    return found
+
+
+@pytest.fixture(scope="module")
+def hugging_face(demo_model: str):
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(demo_model, dtype=torch.float32)
+
+
+def test_label_log_probabilities_are_those_of_a_plain_forward_pass_over_whole_labels(grids, answers, hugging_face) -> None:
+    for kind in ("choice", "cities"):
+        grid = grids[kind]
+        outcomes = grid.judge([answers[kind]]).to_pylist()
+        assert len(outcomes) == grid.num_cells
+        for index, outcome in enumerate(outcomes):
+            encoded = grid.encoder.encode(*grid.cell(index))
+            scores = {label: _score(hugging_face, encoded.prompt_ids, ids) for label, ids in grid.encoder.label_ids(encoded.after_newline).items()}
+            if kind == "choice":
+                norm = math.log(sum(math.exp(s[0]) for s in scores.values()))
+                assert outcome["logprob"] == pytest.approx(scores[outcome["answer"]][0] - norm, abs=2e-3)
+                assert outcome["predicted"] == max(scores, key=lambda label: scores[label][0])
+            else:
+                (new, york), (_, delhi), (rome, _) = (scores[label][:2] for label in ("New York", "New Delhi", "Rome"))
+                assert outcome["logprob"] == pytest.approx(_normalised(new, rome) + _normalised(york, delhi), abs=4e-3)
+
+
+def _normalised(chosen: float, other: float) -> float:
+    """Log-probability of the first of two."""
+    return -math.log1p(math.exp(other - chosen))
+
+
+def _score(model, prompt_ids: list[int], answer_ids: list[int]) -> list[float]:
+    """Log-probability of each answer token. Shape [answer length]."""
+    with torch.no_grad():
+        logits = model(torch.tensor([prompt_ids + answer_ids])).logits[0, len(prompt_ids) - 1 : -1]
+    return torch.log_softmax(logits.double(), -1)[range(len(answer_ids)), answer_ids].tolist()
+
+
+def test_free_answers_are_those_of_greedy_decoding(grids, answers, hugging_face) -> None:
+    grid = grids["free"]
+    ids = list(grid.encoder.encode(*grid.cell(0)).prompt_ids)
+    expected: list[int] = []
+    while len(expected) < 8 and (not expected or expected[-1] != grid.encoder.tokenizer.eos_token_id):
+        with torch.no_grad():
+            expected.append(int(hugging_face(torch.tensor([ids + expected])).logits[0, -1].argmax()))
+    assert answers["free"][0]["token_ids"] == expected
+    outcome = grid.judge([answers["free"]]).to_pylist()[0]
+    assert outcome["parsed"] == (re.search(r"\d", grid.encoder.tokenizer.decode(expected)) is not None)
+    assert answers["free"][0]["latency_s"] > 0
+
+
+def test_a_grammar_keeps_the_placeholder_and_leaves_the_wording(grids, answers, grammar_request) -> None:
+    text = grids["free"].encoder.tokenizer.decode(answers["grammar"][0]["token_ids"], skip_special_tokens=True)
+    assert text.count("{text}") == 1
+    assert re.fullmatch(grammar_request.regex, text)
+
+
+def test_a_row_that_fails_is_counted_and_the_others_are_answered(answers) -> None:
+    assert answers["failed"][0]["num"] == 1
+    assert "poison" not in answers
+
+
+def test_a_share_of_failed_rows_above_the_limit_is_an_error_that_quotes_the_first() -> None:
+    from paft_ray.inference.engine import ANSWERS, accept
+
+    row = {"key": "[7]", "token_ids": [], "top_ids": [], "top_logprobs": [], "latency_s": None}
+    table = pa.Table.from_pylist([{**row, "error": "ValueError: too long"}, {**row, "error": ""}], schema=ANSWERS)
+    with pytest.raises(StageError, match=r"1 of 2 rows failed .*=0\.2\).*\[7\]: ValueError: too long"):
+        accept(table, 0.2)
+    assert accept(table, 0.5).num_rows == 1

@@ -1,0 +1,100 @@
+"""The grid of a measurement and the judging of engine rows, with a fake tokenizer and no engine. Invariant 9."""
+
+import json
+import pickle
+from typing import Any
+
+import pytest
+
+from paft_ray.config import ModelConfig
+from paft_ray.errors import UserError
+from paft_ray.inference.grid import Free, Grid
+from paft_ray.prompts.template import PromptTemplate
+from paft_ray.tasks.task import Example, Task
+
+EXAMPLES = tuple(Example(id=f"e{i}", fields={"text": t}, answer=a) for i, (t, a) in enumerate([("x", "yes"), ("y", "no"), ("z", "yes")]))
+TEMPLATES = (PromptTemplate(text="Q {text} A"), PromptTemplate(text="{text}?\n"))
+
+
+class Letters:
+    """One token per character; its own code point is the id, 0 ends an answer."""
+
+    eos_token_id = 0
+    chat_template = None
+    all_special_tokens: tuple[str, ...] = ()
+
+    def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
+        return {"input_ids": [ord(c) for c in text]}
+
+    def decode(self, ids: list[int], skip_special_tokens: bool = True) -> str:
+        return "".join(chr(i) for i in ids if i)
+
+
+def grid(monkeypatch: pytest.MonkeyPatch, labels: list[str] | None, free: Free = Free(num_rows=0, max_tokens=4)) -> Grid:
+    monkeypatch.setattr("paft_ray.inference.grid.load_tokenizer", lambda path: Letters())
+    rest: dict[str, Any] = {"kind": "choice", "labels": labels} if labels else {"kind": "free", "pattern": r"(\d+)", "max_answer_tokens": 5}
+    task = Task(name="t", description="d", fields={"text": "a text"}, **rest)
+    return Grid(task=task, templates=TEMPLATES, examples=EXAMPLES, model=ModelConfig(max_prompt_tokens=64), model_path="", free=free)
+
+
+def answer(request: dict[str, Any], liked: str) -> dict[str, Any]:
+    """An engine that likes the characters of one word."""
+    ids = json.loads(request["sampling"])["logprob_token_ids"]
+    return {"key": request["key"], "token_ids": [1], "top_ids": ids, "top_logprobs": [-0.1 if chr(i) in liked else -3.0 for i in ids], "latency_s": 0.1}
+
+
+def test_cells_are_ordered_by_template_so_that_neighbours_share_their_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = [grid(monkeypatch, ["yes", "no"]).cell(c) for c in range(6)]
+    assert [(TEMPLATES.index(t), e.id) for t, e in cells] == [(t, f"e{i}") for t in range(2) for i in range(3)]
+
+
+def test_labels_that_part_at_the_first_token_cost_one_request_of_one_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = grid(monkeypatch, ["yes", "no"]).requests([3])
+    assert len(requests) == 1
+    sampling = json.loads(requests[0]["sampling"])
+    assert (sampling["max_tokens"], sampling["temperature"], sampling["logprob_token_ids"]) == (1, 0.0, [ord("n"), ord("y")])
+
+
+def test_judging_does_not_depend_on_the_order_of_the_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = grid(monkeypatch, ["no", "not", "yes"])
+    rows = [answer(r, "not") for r in asked.requests(range(asked.num_cells))]
+    forward, backward = asked.judge([rows]), asked.judge([rows[3::-1], rows[:3:-1]])
+    assert forward.equals(backward)
+    assert forward["example_id"].to_pylist() == ["e0", "e1", "e2"] * 2
+    assert set(forward["predicted"].to_pylist()) == {"not"}
+    assert forward["correct"].to_pylist() == [False] * 6
+
+
+def test_a_cell_with_a_failed_branch_is_left_out_and_not_counted_as_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = grid(monkeypatch, ["no", "not", "yes"])
+    rows = [answer(r, "yes") for r in asked.requests(range(asked.num_cells))]
+    assert asked.judge([rows[1:]]).num_rows == asked.num_cells - 1
+
+
+def test_a_free_answer_without_the_pattern_is_wrong_and_unparsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = grid(monkeypatch, None)
+    object.__setattr__(asked, "examples", (Example(id="n", fields={"text": "1+1"}, answer="2"),))
+    key = {"top_ids": [], "top_logprobs": [], "latency_s": 0.1}
+    rows = [{**key, "key": "[0]", "token_ids": [ord("2"), 0]}, {**key, "key": "[1]", "token_ids": [ord("?")]}]
+    outcomes = asked.judge([rows]).to_pylist()
+    assert [(o["parsed"], o["correct"], o["predicted"]) for o in outcomes] == [(True, True, "2"), (False, False, None)]
+
+
+def test_freely_answered_cells_come_after_the_grid_and_are_spread_over_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = grid(monkeypatch, ["yes", "no"], Free(num_rows=3, max_tokens=4))
+    assert asked.num_free == 3
+    assert [asked.cell(i) for i in range(6, 9)] == [asked.cell(c) for c in (0, 2, 4)]
+    assert [json.loads(r["key"]) for r in asked.requests([6, 7])] == [[6], [7]]
+    assert asked.judge([[{"key": "[6]", "token_ids": [5]}]]).num_rows == 0
+
+
+def test_more_label_tokens_than_an_engine_reports_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="part into 129 tokens"):
+        grid(monkeypatch, [chr(1000 + i) + "x" for i in range(129)]).check()
+    grid(monkeypatch, [chr(1000 + i) + "x" for i in range(128)]).check()
+
+
+def test_a_grid_travels_without_its_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = grid(monkeypatch, ["yes", "no"])
+    assert asked.encoder
+    assert "encoder" not in pickle.loads(pickle.dumps(asked)).__dict__

