@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from paft_ray.artifacts import Manifest, Run, cached
-from paft_ray.config import Config
+from paft_ray.config import Config, TrainConfig
 from paft_ray.errors import StageError, UserError
 from paft_ray.models import model_identity, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
@@ -55,7 +56,7 @@ def _sweep(config: Config, run: Run, prompts: PromptSet, model_path: str, force:
     if force:
         for point in points:
             run.delete(f"sweep/{_name(point)}")
-    finished = _train(config, run, points, model_path)
+    finished = train_points(config, run, points, tune.with_parameters(_trial, settings=config, root=run.root, model_path=model_path))
     models = [Candidate(arm=_name(point), seed=config.train.seeds[0], adapter=f"sweep/{_name(point)}/adapter") for point in finished]
     if config.train.lora is None:
         models = [replace(model, adapter=None, weights=f"sweep/{model.arm}/weights") for model in models]
@@ -67,12 +68,13 @@ def _sweep(config: Config, run: Run, prompts: PromptSet, model_path: str, force:
     return {**written, "failed": [_name(point) for point in points if point not in finished]}
 
 
-def _train(config: Config, run: Run, points: list[Point], model_path: str) -> list[Point]:
-    """The points whose training finished; a trial that fails is told and does not end the others."""
+def train_points(config: Config, run: Run, points: list[Point], trial: Callable[[dict[str, Any]], None]) -> list[Point]:
+    """The points whose `trial` finished; one that fails is told and does not end the others. Raises `StageError` where all failed."""
+    nodes = len([node for node in ray.nodes() if node["Alive"]])
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(_trial, settings=config, root=run.root, model_path=model_path), {"CPU": 0.1}),
+        tune.with_resources(trial, {"CPU": 0.1}),
         param_space={"point": tune.grid_search(points)},
-        tune_config=tune.TuneConfig(max_concurrent_trials=config.sweep.max_concurrent or _concurrency(config)),
+        tune_config=tune.TuneConfig(max_concurrent_trials=config.sweep.max_concurrent or concurrency(config.train, ray.cluster_resources(), nodes)),
         run_config=tune.RunConfig(name="tune", storage_path=run.uri("sweep"), verbose=0),
     )
     results = list(tuner.fit())
@@ -119,11 +121,8 @@ def _name(point: Point) -> str:
     return f"size{point['size']}-subset{point['subset_seed']}"
 
 
-def _concurrency(config: Config) -> int:
-    """Trials whose workers fit side by side (Tune does not count them), with a CPU left for Ray Data per trial."""
-    have = ray.cluster_resources()
-    train = config.train
+def concurrency(train: TrainConfig, have: Mapping[str, float], num_nodes: int) -> int:
+    """Trials whose workers fit side by side (Tune does not count them), with a CPU left for Ray Data per trial; on CPUs one per node, which it fills."""
     by_cpu = int(have.get("CPU", 1) // (train.num_workers * train.cpus_per_worker + 1))
-    by_gpu = int(have.get("GPU", 0) // (train.num_workers * train.gpus_per_worker)) if train.gpus_per_worker else by_cpu
-    nodes = len([node for node in ray.nodes() if node["Alive"]])
-    return max(1, min(by_cpu, by_gpu, nodes if not train.gpus_per_worker else by_gpu))
+    by_device = int(have.get("GPU", 0) // (train.num_workers * train.gpus_per_worker)) if train.gpus_per_worker else num_nodes
+    return max(1, min(by_cpu, by_device))

@@ -1,0 +1,135 @@
+"""A real cluster of one node, closed by a token, and a real job on it: `jobs/pipeline.py` does what `paft run` does."""
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from paft_ray.artifacts import Run
+
+BIN = Path(sys.executable).parent
+SMALL = (
+    "name=job",
+    "data.num_train=24",
+    "data.num_validation=4",
+    "data.num_test=4",
+    "prompts.generators=[]",
+    "score.enabled=false",
+    "train.arms=[paft]",
+    "train.num_steps=2",
+    "train.global_batch=8",
+    "train.micro_batch=4",
+    "evaluate.speed_rows=0",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """A started head node."""
+
+    environment: dict[str, str]
+    """Of a client with the token."""
+    url: str
+    """Of the job API."""
+
+    def ray(self, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+        """A `ray` command as a client of this cluster."""
+        return subprocess.run([str(BIN / "ray"), *arguments], env=self.environment, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def head(demo_model: str) -> Iterator[Head]:
+    port, dashboard, agent, agent_grpc, client = free_ports(5)
+    folder = tempfile.mkdtemp(prefix="paft-head-", dir="/tmp")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    url = f"http://127.0.0.1:{dashboard}"
+    environment = {
+        **inherited,
+        "PATH": f"{BIN}{os.pathsep}{inherited['PATH']}",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_API_SERVER_ADDRESS": url,
+    }
+    command = ["ray", "start", "--head", "--block", "--num-cpus=4", f"--port={port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
+    command += [f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_grpc}", f"--ray-client-server-port={client}"]
+    log = Path(folder) / "head.log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [str(BIN / command[0]), *command[1:], f"--temp-dir={folder}/ray"], env=environment, stdout=stream, stderr=stream, start_new_session=True
+        )
+    try:
+        for place in (f"{url}/api/jobs/", f"http://127.0.0.1:{agent}/api/local_raylet_healthz"):  # jobs start through the node's agent
+            wait_for(place, environment["RAY_AUTH_TOKEN"], process, log)
+        yield Head(environment=environment, url=url)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_for(url: str, token: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})  # noqa: S310
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=5):  # noqa: S310
+                return
+        except OSError:
+            assert process.poll() is None, log.read_text()[-3000:]
+            assert time.monotonic() < deadline, log.read_text()[-3000:]
+            time.sleep(0.5)
+
+
+def test_a_client_without_the_token_is_refused(head: Head) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{head.url}/api/jobs/", timeout=10)  # noqa: S310
+    assert refused.value.code == 401
+
+
+def test_a_submitted_pipeline_needs_only_what_was_shipped(head: Head, tmp_path: Path) -> None:
+    shipped = tmp_path / "shipped"
+    shutil.copytree("jobs", shipped / "jobs", ignore=shutil.ignore_patterns("__pycache__"))
+    settings = [part for setting in (*SMALL, f"storage={tmp_path}/runs") for part in ("--set", setting)]
+    job = ["job", "submit", "--no-wait", "--submission-id=tiny", "--working-dir=.", "--", "python", "jobs/pipeline.py", "jobs/configs/demo.yaml", *settings]
+    submitted = head.ray(*job, folder=shipped)
+    assert submitted.returncode == 0, submitted.stderr
+    shutil.rmtree(shipped)
+
+    logs = head.ray("job", "logs", "--follow", "tiny", folder=tmp_path)
+    status = head.ray("job", "status", "tiny", folder=tmp_path)
+    assert "succeeded" in status.stdout, (logs.stdout + logs.stderr)[-6000:]
+    run = Run(f"{tmp_path}/runs/job")
+    results = run.read_json("report/results.json")
+    assert set(results["arms"]) == {"base", "paft"}
+    assert results["arms"]["paft"]["num_templates"] == 12
+    assert run.read_json("train/manifest.json")["models"][0]["num_steps"] == 2
+
+
+def test_a_job_with_a_relative_storage_fails_and_says_why(head: Head, tmp_path: Path) -> None:
+    shutil.copytree("jobs", tmp_path / "jobs", ignore=shutil.ignore_patterns("__pycache__"))
+    job = head.ray("job", "submit", "--working-dir=.", "--", "python", "jobs/prepare.py", "jobs/configs/demo.yaml", folder=tmp_path)
+    assert job.returncode == 1
+    assert "paft: storage=runs: a job's own folder goes away with it" in job.stdout + job.stderr
