@@ -14,7 +14,7 @@ import ray.data
 
 from paft_ray.config import EngineConfig, ModelConfig
 from paft_ray.inference.engine import generate
-from paft_ray.inference.grid import Free, Grid
+from paft_ray.inference.grid import NO_FREE, Free, Grid
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import Example, Task
 
@@ -46,7 +46,7 @@ def measure(
     tokenizer_path: str,
     weights_path: str,
     engine: EngineConfig,
-    speed: Free = Free(num_rows=0, max_tokens=1),
+    speed: Free = NO_FREE,
 ) -> Measurement:
     """Answers of the model in `weights_path` to every example under every template, judged.
 

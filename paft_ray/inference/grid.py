@@ -42,6 +42,9 @@ class Free:
     max_tokens: int
 
 
+NO_FREE = Free(num_rows=0, max_tokens=1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Grid:
     """Templates x examples, then the freely answered cells. Cell c is template c // E and example c mod E, so that neighbours share their beginning."""
@@ -52,7 +55,7 @@ class Grid:
     model: ModelConfig
     model_path: str
     """Folder of the tokenizer, loaded where the grid is used."""
-    free: Free = Free(num_rows=0, max_tokens=1)
+    free: Free = NO_FREE
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields without the cached tokenizer."""

@@ -1,14 +1,14 @@
 """The grid of a measurement and the judging of engine rows, with a fake tokenizer and no engine. Invariant 9."""
 
 import json
-import pickle
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
 from paft_ray.config import ModelConfig
 from paft_ray.errors import UserError
-from paft_ray.inference.grid import Free, Grid
+from paft_ray.inference.grid import NO_FREE, Free, Grid
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import Example, Task
 
@@ -30,7 +30,7 @@ class Letters:
         return "".join(chr(i) for i in ids if i)
 
 
-def grid(monkeypatch: pytest.MonkeyPatch, labels: list[str] | None, free: Free = Free(num_rows=0, max_tokens=4)) -> Grid:
+def grid(monkeypatch: pytest.MonkeyPatch, labels: list[str] | None, free: Free = NO_FREE) -> Grid:
     monkeypatch.setattr("paft_ray.inference.grid.load_tokenizer", lambda path: Letters())
     rest: dict[str, Any] = {"kind": "choice", "labels": labels} if labels else {"kind": "free", "pattern": r"(\d+)", "max_answer_tokens": 5}
     task = Task(name="t", description="d", fields={"text": "a text"}, **rest)
@@ -97,4 +97,5 @@ def test_more_label_tokens_than_an_engine_reports_are_refused(monkeypatch: pytes
 def test_a_grid_travels_without_its_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = grid(monkeypatch, ["yes", "no"])
     assert asked.encoder
-    assert "encoder" not in pickle.loads(pickle.dumps(asked)).__dict__
+    assert "encoder" not in asked.__getstate__()
+    assert set(asked.__getstate__()) == {f.name for f in fields(Grid)}

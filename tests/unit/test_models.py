@@ -14,7 +14,7 @@ def test_a_local_folder_is_taken_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no config.json"):
+    with pytest.raises(UserError, match="holds no config"):
         models.resolve_model(str(tmp_path), None)
 
 

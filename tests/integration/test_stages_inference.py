@@ -1,0 +1,50 @@
+"""Synthesis and scoring as stages on the real engine: one start each, nothing held out is seen."""
+
+import pytest
+
+from paft_ray.artifacts import Run
+from paft_ray.config import Config, load_config
+from paft_ray.prompts.prompt_set import PromptSet
+from paft_ray.stages import prepare, score, synthesize
+
+SMALL = (
+    "name=stages",
+    "data.num_train=40",
+    "data.num_validation=10",
+    "data.num_test=6",
+    "prompts.num_candidates=2",
+    "prompts.max_attempts=1",
+    "score.num_examples=5",
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> tuple[Config, Run]:
+    config = load_config("jobs/configs/demo.yaml", [*SMALL, f"storage={tmp_path_factory.mktemp('runs')}"])
+    run = Run.open(config.storage, config.name)
+    for stage in (prepare, synthesize, score):
+        stage.run(config, run)
+    return config, run
+
+
+def test_synthesis_says_what_it_asked_and_got(finished: tuple[Config, Run]) -> None:
+    _, run = finished
+    manifest = run.read_json("prompts/manifest.json")
+    assert manifest["asked"] == 2
+    assert manifest["engine_starts"] == 1
+    answers = run.read_bytes("prompts/raw.jsonl").decode().splitlines()
+    assert len(answers) == 4
+    assert manifest["kept"] + sum(manifest["rejected"].values()) == len(answers)
+    assert manifest["kept"] == 0 or 0 < manifest["grammar_share"] < 0.6
+
+
+def test_every_training_template_and_no_held_out_one_is_scored(finished: tuple[Config, Run]) -> None:
+    config, run = finished
+    prompts = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet"))
+    scores = run.read_table("score/scores.parquet").to_pylist()
+    assert {row["template_id"] for row in scores} == {t.id for t in prompts.split("train").templates}
+    assert all(row["num_examples"] == config.score.num_examples for row in scores)
+    assert all(row["mean_logprob"] < 0 and row["parse_failure_rate"] == 0 for row in scores)
+    manifest = run.read_json("score/manifest.json")
+    assert manifest["engine_starts"] == 1
+    assert max(row["accuracy"] for row in scores) == next(row["accuracy"] for row in scores if row["template_id"] == manifest["best"])
