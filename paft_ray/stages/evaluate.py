@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,30 +99,30 @@ def evaluate_models(
     return outcomes, speed, {"engine_starts": starts, "num_failed": failed, "num_rows": outcomes.num_rows}
 
 
-class _weights:
-    """Folder of a candidate's full weights, merged for as long as the block runs; beside the run where nodes share it, else local."""
+@contextmanager
+def _weights(run: Run, candidate: Candidate, base: str) -> Iterator[str]:
+    """Folder of a candidate's full weights, there for as long as the block runs.
 
-    def __init__(self, run: Run, candidate: Candidate, base: str) -> None:
-        self._run, self._candidate, self._base = run, candidate, base
-        self._scratch: str | None = None
+    It lies in the run where that is a folder, which the nodes then must share, else on this node, where the engines must run too.
+    """
+    found = candidate.adapter or candidate.weights
+    if found is None:
+        yield base
+        return
+    local = isinstance(run.filesystem, pafs.LocalFileSystem)
+    with tempfile.TemporaryDirectory(prefix="merged-", dir=run.path("") if local else None) as scratch:
+        trained = f"{scratch}/trained"
+        run.download_dir(found, trained)
+        yield trained if candidate.weights is not None else _merged(base, trained, f"{scratch}/merged")
 
-    def __enter__(self) -> str:
-        found = self._candidate.adapter or self._candidate.weights
-        if found is None:
-            return self._base
-        local = isinstance(self._run.filesystem, pafs.LocalFileSystem)
-        self._scratch = tempfile.mkdtemp(prefix="merged-", dir=self._run.path("") if local else None)
-        trained = f"{self._scratch}/trained"
-        self._run.download_dir(found, trained)
-        if self._candidate.weights is not None:
-            return trained
-        import ray
 
-        return ray.get(ray.remote(num_cpus=1)(_merge).remote(self._base, trained, f"{self._scratch}/merged"))
+def _merged(base: str, adapter: str, target: str) -> str:
+    """The folder `target` with base and adapter merged, by a task on this node, whose memory is free again afterwards."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    def __exit__(self, *_: object) -> None:
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return str(ray.get(ray.remote(num_cpus=0, scheduling_strategy=here)(_merge).remote(base, adapter, target)))
 
 
 def _merge(base: str, adapter: str, target: str) -> str:
