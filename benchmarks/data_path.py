@@ -1,7 +1,7 @@
 """Draw + render + encode: rows per second in one process, and memory of the whole Ray Data path at 1k, 10k and 200k rows.
 
 `python benchmarks/data_path.py`. Memory is the peak private memory (USS) of the reader plus all Ray Data task processes, and the peak of the object
-store; a process of its own per size. At most 40,000 rows are read per size: what must not grow is the memory, whatever the size of the table.
+store; a process of its own per size. At most 20,000 rows are read per size: what must not grow is the memory, whatever the size of the table.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from paft_ray.training.data import GlobalOrder, RowSource, make_encoder
 from paft_ray.training.rows import RowMaker
 
 SIZES = (1_000, 10_000, 200_000)
-MOST_READ = 40_000
+MOST_READ = 20_000
 BATCH = 16
 TASK = load_task("demo")
 TEMPLATES = tuple(read_templates(builtin("tasks", "data", "demo", "seed_templates.jsonl")))

@@ -14,6 +14,7 @@ import tempfile
 import time
 from typing import Any
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as training workers have it; spinning threads starve each other beside other work
 os.environ.update(DS_ACCELERATOR="cpu", RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="29631")
 
 import numpy as np
@@ -62,7 +63,7 @@ class Peer:
 
 
 def main() -> None:
-    steps = int(sys.argv[1]) if len(sys.argv) > 1 else 12
+    steps = int(sys.argv[1]) if len(sys.argv) > 1 else 8
     config = TrainConfig(num_epochs=None, num_steps=steps, zero_stage=2)
     path = resolve_model("demo", None)
     dist.init_process_group("gloo", rank=0, world_size=1)
