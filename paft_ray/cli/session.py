@@ -16,6 +16,11 @@ _ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
+    # What the libraries say about themselves would bury a run's own lines; the full logs stay in Ray's log folder.
+    "RAY_DATA_LOG_LEVEL": "WARNING",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "TQDM_DISABLE": "1",
+    "PYTHONWARNINGS": "ignore::FutureWarning",
 }
 
 
@@ -33,7 +38,7 @@ def ray_session(address: str | None = None) -> Iterator[Mapping[str, float]]:
     target = address or os.environ.get("RAY_ADDRESS")
     if target:
         try:
-            ray.init(address=target)
+            ray.init(address=target, logging_level="warning")
         except (ConnectionError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(
@@ -41,7 +46,8 @@ def ray_session(address: str | None = None) -> Iterator[Mapping[str, float]]:
             ) from None
     else:
         total = local_resources()
-        ray.init(num_cpus=int(total["CPU"]), include_dashboard=False)
+        # The dashboard listens on the loopback; without it Ray Train warns every second that it cannot ask for the state of its controller.
+        ray.init(num_cpus=int(total["CPU"]), include_dashboard=True, dashboard_host="127.0.0.1", logging_level="warning")
     ray.data.DataContext.get_current().enable_progress_bars = False
     try:
         yield ray.cluster_resources()
