@@ -127,7 +127,7 @@ def _empty_step(engine: Any, passes: int) -> None:
 
 
 def optimizer_step(engine: Any, job: Job, step: int, rows: list[Row], worker: Worker) -> dict[str, Any]:
-    """Runs one optimizer step; metrics of it, equal on every rank."""
+    """Runs one optimizer step; metrics of it, equal on every rank (`grad_norm` before clipping; None for ZeRO-0, which does not tell it)."""
     begin = time.perf_counter()
     rate = learning_rate(step, job.num_steps, job.config)
     _set_rate(engine, rate)
@@ -143,11 +143,13 @@ def optimizer_step(engine: Any, job: Job, step: int, rows: list[Row], worker: Wo
         engine.step()
         total += loss.detach()
     dist.all_reduce(total)
+    norm = engine.get_global_grad_norm()
     seconds = time.perf_counter() - begin
     return {
         "step": step + 1,
         "loss": total.item() / num_answer,
         "learning_rate": rate,
+        "grad_norm": None if norm is None else float(norm),
         "tokens": int(num_tokens),
         "tokens_per_s": num_tokens / seconds,
         "time_s": seconds,

@@ -30,7 +30,7 @@ class Progress:
         """Takes the metrics of one optimizer step (`step` counts from 1)."""
         self.history.append(row)
         for name, value in row.items():
-            if name != "step":
+            if name != "step" and value is not None:
                 self._writer.add_scalar(f"train/{name}", value, row["step"])
         done = row["step"]
         if done % _LINE_EVERY == 0 or done in (self.start_step + 1, self.num_steps):

@@ -41,7 +41,12 @@ class Trained:
 
     @property
     def losses(self) -> list[float]:
-        return list(self.probes[0]["losses"].values())
+        return self.probes[0]["losses"]
+
+    @property
+    def norms(self) -> list[float]:
+        """Of the gradient before clipping: AdamW hides a gradient that is too large or small by a factor, its norm does not."""
+        return self.probes[0]["norms"]
 
     @property
     def weights(self) -> dict[str, torch.Tensor]:
@@ -104,7 +109,7 @@ def alone(group: Callable[..., dict[str, Trained]], tmp_path_factory: pytest.Tem
     return group(
         1,
         {
-            "plain": {"num_templates": 1, "config": {"zero_stage": 0}},
+            "plain": {"num_templates": 1, "config": {"zero_stage": 1}},
             "whole": {"config": {"micro_batch": 8}},
             "micro2": {"config": {"micro_batch": 2, "zero_stage": 1}},
             "checkpointing": {"config": {"micro_batch": 8, "gradient_checkpointing": True}},
@@ -138,14 +143,15 @@ def pair(group: Callable[..., dict[str, Trained]], alone: dict[str, Trained], tm
 
 
 def test_a_prompt_set_of_size_one_is_plain_supervised_fine_tuning_step_for_step(alone: dict[str, Trained], tiny_model: str) -> None:
-    losses, weights = _plain_fine_tuning(tiny_model)
+    losses, norms, weights = _plain_fine_tuning(tiny_model)
+    assert alone["plain"].norms == pytest.approx(norms, rel=1e-4)
     assert alone["plain"].losses == pytest.approx(losses, rel=1e-5)
     assert losses[-1] < losses[0]
     for name, weight in alone["plain"].weights.items():
         torch.testing.assert_close(weight, weights[name], rtol=1e-3, atol=2e-5)
 
 
-def _plain_fine_tuning(path: str) -> tuple[list[float], dict[str, torch.Tensor]]:
+def _plain_fine_tuning(path: str) -> tuple[list[float], list[float], dict[str, torch.Tensor]]:
     """An independent loop in PyTorch and PEFT: right-padded, whole logits, one pass per step, AdamW and a schedule written out."""
     from peft import LoraConfig as PeftLora
     from peft import get_peft_model
@@ -164,7 +170,7 @@ def _plain_fine_tuning(path: str) -> tuple[list[float], dict[str, torch.Tensor]]
     model = get_peft_model(model, PeftLora(r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM"))
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(trained.values(), lr=1.0, weight_decay=CONFIG["weight_decay"])
-    losses = []
+    losses, norms = [], []
     for step in range(STEPS):
         batch = stream[step * BATCH : (step + 1) * BATCH]
         width = max(len(e.prompt_ids) + len(e.answer_ids) for e in batch)
@@ -176,12 +182,12 @@ def _plain_fine_tuning(path: str) -> tuple[list[float], dict[str, torch.Tensor]]
         loss = model(input_ids=ids, attention_mask=(torch.arange(width) < (labels != -100).long().cumsum(1).argmax(1)[:, None] + 1).long(), labels=labels).loss
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained.values(), CONFIG["max_grad_norm"])
+        norms.append(torch.nn.utils.clip_grad_norm_(trained.values(), CONFIG["max_grad_norm"]).item())
         for groups in optimizer.param_groups:  # warm-up of 2 of 6 steps, then cosine
             groups["lr"] = CONFIG["learning_rate"] * [1 / 3, 2 / 3, 1.0, 0.853553, 0.5, 0.146447][step]
         optimizer.step()
         losses.append(loss.item())
-    return losses, {name: p.detach() for name, p in trained.items()}
+    return losses, norms, {name: p.detach() for name, p in trained.items()}
 
 
 @pytest.mark.parametrize("other", ["zero0", "zero1", "zero2", "zero3", "zero3micro2"])
@@ -197,6 +203,8 @@ def test_accumulation_and_recomputation_change_nothing(alone: dict[str, Trained]
 def _same_training(one: Trained, other: Trained) -> None:
     assert other.losses == pytest.approx(one.losses, rel=2e-5)
     assert other.pairs == one.pairs
+    if other.norms[0] is not None:
+        assert other.norms == pytest.approx(one.norms, rel=1e-3)
     for name, weight in other.weights.items():
         torch.testing.assert_close(weight, one.weights[name], rtol=1e-3, atol=5e-5)
 

@@ -1,6 +1,6 @@
 """One gloo process of a test's worker group: `python training_worker.py SPEC.json RANK WORLD PORT` runs the jobs of the spec one after another.
 
-For every job it leaves OUT/probe-RANK.json (losses, pairs met, optimizer elements held) and, on rank 0, OUT/final.safetensors and OUT/export/.
+For every job it leaves OUT/probe-RANK.json (losses, gradient norms, pairs met, optimizer elements held) and, on rank 0, OUT/final.safetensors and OUT/export/.
 """
 
 import itertools
@@ -58,7 +58,7 @@ def run(values: dict[str, Any], common: dict[str, Any]) -> None:
             yield rows_of(maker.rows(step_positions(step, RANK, WORLD, config.global_batch)))
 
     pairs: list[Any] = []
-    losses: dict[int, float] = {}
+    metrics: list[dict[str, Any]] = []
     try:
         engine = loop.train(
             job,
@@ -76,9 +76,10 @@ def run(values: dict[str, Any], common: dict[str, Any]) -> None:
         export.export_adapter(engine, folder)
     if RANK == 0:
         save_file(weights, f"{job.out}/final.safetensors")
-        losses = {row["step"]: row["loss"] for row in map(json.loads, Run(job.out).read_bytes("metrics.jsonl").decode().splitlines())}
+        metrics = [json.loads(line) for line in Run(job.out).read_bytes("metrics.jsonl").decode().splitlines()]
     probe = {
-        "losses": losses,
+        "losses": [row["loss"] for row in metrics],
+        "norms": [row["grad_norm"] for row in metrics],
         "pairs": pairs,
         "held": held_elements(engine),
         "trained": sum(p.ds_numel if hasattr(p, "ds_numel") else p.numel() for p in state.trainable(engine.module).values()),
