@@ -214,6 +214,8 @@ class TrainConfig(Section):
             raise ValueError(f"train.offload=optimizer_and_weights needs train.zero_stage=3, given {self.zero_stage}")
         if self.offload != "none" and self.zero_stage == 0:
             raise ValueError("train.offload needs train.zero_stage of 1 or more, given 0")
+        if self.precision == "fp16" and not self.gpus_per_worker:
+            raise ValueError("train.precision=fp16 needs a GPU (train.gpus_per_worker=1); on a CPU use bf16 or fp32")
         return self
 
 

@@ -114,13 +114,11 @@ def fit(
 
 
 def check(config: TrainConfig, *, num_examples: int, num_templates: int, cluster: Mapping[str, float]) -> None:
-    """Raises `UserError` for what cannot run: no data, no templates, fp16 on a CPU, more than the cluster holds. `cluster`: total resources."""
+    """Raises `UserError` for what cannot run: no data, no templates, more than the cluster holds. `cluster`: total resources."""
     if num_examples < 1:
         raise UserError("training data: 0 examples; give at least one")
     if num_templates < 1:
         raise UserError("training templates: 0 templates; give at least one")
-    if config.precision == "fp16" and not config.gpus_per_worker:
-        raise UserError("train.precision=fp16 needs a GPU (train.gpus_per_worker=1); on a CPU use bf16 or fp32")
     cpus, gpus = config.num_workers * config.cpus_per_worker, config.num_workers * config.gpus_per_worker
     if cpus + DATA_CPUS > cluster.get("CPU", 0):
         raise UserError(

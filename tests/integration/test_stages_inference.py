@@ -7,6 +7,8 @@ from paft_ray.config import Config, load_config
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages import prepare, score, synthesize
 
+pytestmark = pytest.mark.slow  # two more engine starts than `make test` has room for; `make demo` runs both stages too
+
 SMALL = (
     "name=stages",
     "data.num_train=40",

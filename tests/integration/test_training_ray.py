@@ -124,7 +124,6 @@ def _kill_a_worker_after_the_first_checkpoint(folder: Path, killed: list[int]) -
     [
         (TrainConfig(num_workers=2, micro_batch=8), {"CPU": 2.0}, "leaves no CPU for Ray Data"),
         (TrainConfig(gpus_per_worker=1), {"CPU": 8.0}, "needs 1 GPUs"),
-        (TrainConfig(precision="fp16"), {"CPU": 8.0}, "fp16 needs a GPU"),
     ],
 )
 def test_what_cannot_run_is_refused_in_one_line(config: TrainConfig, cluster: dict[str, float], message: str) -> None:

@@ -31,6 +31,7 @@ CASES = {
     "steps and epochs": (["train.num_epochs=2"], "exactly one of"),
     "batch does not divide": (["train.micro_batch=5"], "not a multiple"),
     "offload without its stage": (["train.offload=optimizer_and_weights"], "needs train.zero_stage=3"),
+    "half precision on a CPU": (["train.precision=fp16"], "fp16 needs a GPU"),
     "arm without scores": (["score.enabled=false"], "needs score.enabled"),
     "override without a value": (["train"], "write section.key=value"),
     "name with a slash": (["name=a/b"], "name"),
