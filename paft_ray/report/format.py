@@ -5,12 +5,12 @@ from __future__ import annotations
 
 def percent(value: float | None) -> str:
     """A fraction as percent with one decimal; a refused figure as a dash."""
-    return "–" if value is None else f"{100 * value:.1f}"
+    return "–" if value is None else f"{round(100 * value, 6):.1f}"
 
 
 def points(value: float | None) -> str:
     """A difference of fractions as signed points; a refused one as a dash."""
-    return "–" if value is None else f"{100 * value:+.1f}".replace("-", "−")
+    return "–" if value is None else f"{round(100 * value, 6):+.1f}".replace("-", "−")
 
 
 def shade(accuracy: float) -> int:
