@@ -49,6 +49,10 @@ def run_stage(name: str, path: str, overrides: list[str] | None, *, force: bool 
     except (KeyboardInterrupt, SystemExit):  # Ray Train answers Ctrl-C by ending the process itself
         _stop(130, f"interrupted; start the same command again: finished stages of run {run.name} are kept, training goes on from its newest checkpoint")
     shown = {"sweep": "report/sweep.md", "run": "report/report.html", "report": "report/report.html"}
+    if name in ("run", "report"):
+        from paft_ray.cli.summary import print_summary
+
+        print_summary(run)
     typer.echo(f"{name}: {run.uri(shown[name]) if name in shown else run.root}")
 
 

@@ -3,12 +3,20 @@
 from pathlib import Path
 
 import pytest
+import torch
+from peft import PeftModel
 from safetensors.numpy import load_file
+from transformers import AutoModelForCausalLM
 
 from paft_ray.artifacts import Run
 from paft_ray.config import Config, load_config
 from paft_ray.errors import UserError
+from paft_ray.models import load_tokenizer
+from paft_ray.prompts.encode import Encoder
+from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.pipeline import run_all
+from paft_ray.stages.prepare import examples_of
+from paft_ray.tasks.task import load_task
 
 SMALL = (
     "name=tiny",
@@ -24,6 +32,7 @@ SMALL = (
     "train.checkpoint_every=2",
     "evaluate.speed_rows=2",
     "engine.timeout_s=300",
+    "engine.precision=fp32",
 )
 
 
@@ -63,6 +72,25 @@ def test_adapters_are_trained_and_differ_between_arms(finished: tuple[Config, Ru
     assert learned
     assert all(abs(sft[name]).max() > 0 for name in learned)
     assert any(abs(sft[name] - paft[name]).max() > 1e-5 for name in learned)
+
+
+def test_the_merged_adapter_answers_in_vllm_as_the_adapter_does_in_peft(finished: tuple[Config, Run], demo_model: str) -> None:
+    """Invariant 11: labels agree, or the two labels are within 0.05 nats."""
+    config, run = finished
+    encoder = Encoder(load_task(config.task), load_tokenizer(demo_model), max_prompt_tokens=config.model.max_prompt_tokens)
+    templates = {t.id: t for t in PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).templates}
+    examples = {e.id: e for e in examples_of(run, "test")}
+    base = AutoModelForCausalLM.from_pretrained(demo_model, dtype=torch.float32)
+    model = PeftModel.from_pretrained(base, run.path("train/paft-s0/adapter")).eval()
+    rows = [row for row in run.read_table("evaluate/outcomes.parquet").to_pylist() if row["arm"] == "paft"]
+    for row in rows:
+        encoded = encoder.encode(templates[row["template_id"]], examples[row["example_id"]])
+        labels = {label: ids[0] for label, ids in encoder.label_ids(encoded.after_newline).items()}
+        with torch.no_grad():
+            scores = torch.log_softmax(model(torch.tensor([encoded.prompt_ids])).logits[0, -1, list(labels.values())], 0)
+        found = dict(zip(labels, scores.tolist(), strict=True))
+        assert found[row["answer"]] == pytest.approx(row["logprob"], abs=0.05)
+        assert row["predicted"] == max(found, key=found.__getitem__) or abs(scores[0] - scores[1]) < 0.05
 
 
 def test_held_out_templates_are_not_among_those_trained_on(finished: tuple[Config, Run]) -> None:

@@ -1,0 +1,64 @@
+"""Writes docs/configuration.md from the models of paft_ray/config.py: `python scripts/configuration_reference.py`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from paft_ray import config
+
+TARGET = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
+NESTED = {"prompts.generators[]": config.GeneratorConfig, "train.lora": config.LoraConfig}
+
+
+def reference() -> str:
+    """The whole page."""
+    parts = [
+        "# Configuration",
+        "",
+        "One YAML file per run; `--set section.key=value` changes one setting. Made from `paft_ray/config.py` by",
+        "`scripts/configuration_reference.py`.",
+        "",
+    ]
+    sections = {name: field.annotation for name, field in config.Config.model_fields.items() if _is_model(field.annotation)}
+    parts += ["## top level", "", *_table(config.Config, set(sections))]
+    for name, model in {**sections, **NESTED}.items():
+        parts += [f"## `{name}`", "", (model.__doc__ or "").strip().splitlines()[0], "", *_table(model, set())]
+    return "\n".join(parts)
+
+
+def _table(model: type[BaseModel], left_out: set[str]) -> list[str]:
+    lines = ["| key | default | meaning |", "|---|---|---|"]
+    for name, field in model.model_fields.items():
+        if name not in left_out:
+            lines.append(f"| `{name}` | {_default(field)} | {' '.join((field.description or '').split()).replace('|', chr(92) + '|')}{_allowed(field)} |")
+    return [*lines, ""]
+
+
+def _allowed(field: FieldInfo) -> str:
+    """The choices of a field that has some."""
+    choices = re.findall(r"Literal\[([^\]]*)\]", str(field.annotation))
+    return f" Allowed: {choices[0].replace(chr(39), '`')}." if choices else ""
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.default
+    if isinstance(value, BaseModel):
+        return "see below"
+    if isinstance(value, float) and value != round(value, 6):
+        value = round(value, 4)
+    return f"`{json.dumps(value)}`"
+
+
+def _is_model(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+if __name__ == "__main__":
+    TARGET.write_text(reference(), encoding="utf-8")
