@@ -75,7 +75,7 @@ def evaluate_models(
     tables, speed = [], {}
     starts = failed = 0
     for candidate in models:
-        with _weights(run, candidate, path) as weights:
+        with _weights(run, candidate, path, config.engine.precision) as weights:
             result = measure(
                 task=task,
                 templates=templates,
@@ -100,7 +100,7 @@ def evaluate_models(
 
 
 @contextmanager
-def _weights(run: Run, candidate: Candidate, base: str) -> Iterator[str]:
+def _weights(run: Run, candidate: Candidate, base: str, precision: str) -> Iterator[str]:
     """Folder of a candidate's full weights, there for as long as the block runs.
 
     It lies in the run where that is a folder, which the nodes then must share, else on this node, where the engines must run too.
@@ -113,22 +113,22 @@ def _weights(run: Run, candidate: Candidate, base: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="merged-", dir=run.path("") if local else None) as scratch:
         trained = f"{scratch}/trained"
         run.download_dir(found, trained)
-        yield trained if candidate.weights is not None else _merged(base, trained, f"{scratch}/merged")
+        yield trained if candidate.weights is not None else _merged(base, trained, f"{scratch}/merged", precision)
 
 
-def _merged(base: str, adapter: str, target: str) -> str:
+def _merged(base: str, adapter: str, target: str, precision: str) -> str:
     """The folder `target` with base and adapter merged, by a task on this node, whose memory is free again afterwards."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return str(ray.get(ray.remote(num_cpus=0, scheduling_strategy=here)(_merge).remote(base, adapter, target)))
+    return str(ray.get(ray.remote(num_cpus=0, scheduling_strategy=here)(_merge).remote(base, adapter, target, precision)))
 
 
-def _merge(base: str, adapter: str, target: str) -> str:
+def _merge(base: str, adapter: str, target: str, precision: str) -> str:
     from paft_ray.training.export import merge_adapter
 
-    merge_adapter(base, adapter, target)
+    merge_adapter(base, adapter, target, precision=precision)
     return target
 
 

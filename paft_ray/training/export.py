@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from paft_ray.errors import StageError
+from paft_ray.training.model import DTYPES
 from paft_ray.training.state import collect_weights
 
 ADAPTER_FILE = "adapter_model.safetensors"
@@ -47,17 +48,17 @@ def export_weights(engine: Any, folder: Path | None, model_path: str) -> None:
         raise StageError(f"weights {folder}: empty or not finite: {bad[:3]}")
     model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32, trust_remote_code=False)
     model.load_state_dict(weights, strict=False)
-    _save(model, model_path, folder)
+    _save(model, model_path, folder, torch.bfloat16)
 
 
-def merge_adapter(model_path: str, adapter_dir: str, out_dir: str) -> None:
-    """Writes the base model with the adapter added into its weights (sum in fp32, stored in bf16) and the tokenizer, for vLLM."""
+def merge_adapter(model_path: str, adapter_dir: str, out_dir: str, *, precision: str = "bf16") -> None:
+    """Writes the base model with the adapter added into its weights (sum in fp32, stored in `precision`: bf16, fp16 or fp32) and the tokenizer, for vLLM."""
     base = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32, trust_remote_code=False)
-    _save(PeftModel.from_pretrained(base, adapter_dir).merge_and_unload(), model_path, Path(out_dir))
+    _save(PeftModel.from_pretrained(base, adapter_dir).merge_and_unload(), model_path, Path(out_dir), DTYPES[precision])
 
 
-def _save(model: Any, model_path: str, folder: Path) -> None:
-    model.to(torch.bfloat16)
-    model.config.dtype = torch.bfloat16
+def _save(model: Any, model_path: str, folder: Path, dtype: torch.dtype) -> None:
+    model.to(dtype)
+    model.config.dtype = dtype
     model.save_pretrained(str(folder))
     AutoTokenizer.from_pretrained(model_path, trust_remote_code=False).save_pretrained(str(folder))

@@ -11,6 +11,8 @@ from transformers import AutoModelForCausalLM
 
 from paft_ray.config import TrainConfig
 
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
 
 def build_model(model_path: str, config: TrainConfig, *, seed: int, device: str) -> Any:
     """A causal language model with fp32 trainable weights, frozen ones in the format that suits the device; the same on every rank for one seed.
@@ -19,7 +21,7 @@ def build_model(model_path: str, config: TrainConfig, *, seed: int, device: str)
     on an accelerator frozen weights are bf16 or fp16, half the memory.
     """
     on_cpu = device == "cpu"
-    dtype = torch.float32 if on_cpu or config.lora is None else {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[config.precision]
+    dtype = torch.float32 if on_cpu or config.lora is None else DTYPES[config.precision]
     attention = "eager" if on_cpu else "sdpa"
     model = AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype, attn_implementation=attention, trust_remote_code=False)
     model.config.use_cache = False
