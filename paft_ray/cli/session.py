@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from paft_ray.cli.check import local_resources
+from paft_ray.console import console
 from paft_ray.errors import UserError
 
 _ENVIRONMENT = {
@@ -16,7 +18,7 @@ _ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
-    # What the libraries say about themselves would bury a run's own lines; the full logs stay in Ray's log folder.
+    # What libraries say about themselves would bury a run's own lines; the full logs stay in Ray's log folder.
     "RAY_DATA_LOG_LEVEL": "WARNING",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "TQDM_DISABLE": "1",
@@ -38,7 +40,7 @@ def ray_session(address: str | None = None) -> Iterator[Mapping[str, float]]:
     target = address or os.environ.get("RAY_ADDRESS")
     if target:
         try:
-            ray.init(address=target, logging_level="warning")
+            ray.init(address=target, logging_level="warning", log_to_driver=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(
@@ -46,10 +48,13 @@ def ray_session(address: str | None = None) -> Iterator[Mapping[str, float]]:
             ) from None
     else:
         total = local_resources()
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # as Ray would decide, after a warning
         # The dashboard listens on the loopback; without it Ray Train warns every second that it cannot ask for the state of its controller.
-        ray.init(num_cpus=int(total["CPU"]), include_dashboard=True, dashboard_host="127.0.0.1", logging_level="warning")
+        ray.init(num_cpus=int(total["CPU"]), include_dashboard=True, dashboard_host="127.0.0.1", logging_level="warning", log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # warns that they are off
     try:
-        yield ray.cluster_resources()
+        with console():
+            yield ray.cluster_resources()
     finally:
         ray.shutdown()

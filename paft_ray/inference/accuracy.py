@@ -39,6 +39,7 @@ class Measurement:
 
 def measure(
     *,
+    name: str,
     task: Task,
     templates: Sequence[PromptTemplate],
     examples: Sequence[Example],
@@ -52,11 +53,11 @@ def measure(
 
     `choice`: greedy decoding constrained to the labels, from one forward pass per branch of the label trie (one in all where first tokens differ);
     `logprob` is that of the right label, normalised over the labels. `free`: greedy generation, parsed; what cannot be parsed is wrong.
-    Raises `UserError` for labels that cannot be scored, `StageError` where the engine fails.
+    `name` opens its console lines. Raises `UserError` for labels that cannot be scored, `StageError` where the engine fails.
     """
     grid = Grid(task=task, templates=tuple(templates), examples=tuple(examples), model=model, model_path=tokenizer_path, free=speed)
     grid.check()
-    answered = generate(_dataset(grid), model_path=weights_path, engine=engine, max_model_len=grid.longest)
+    answered = generate(_dataset(grid), name=name, model_path=weights_path, engine=engine, max_model_len=grid.longest)
     outcomes = grid.judge(_batches(answered.answers))
     free = [row for rows in _batches(answered.answers) for row in rows if len(json.loads(row["key"])) == 1]
     return Measurement(

@@ -18,6 +18,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from paft_ray.config import EngineConfig
+from paft_ray.console import say
 from paft_ray.errors import StageError
 
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
@@ -32,6 +33,7 @@ ANSWERS = pa.schema(
     ]
 )
 _ERROR = "__inference_error__"
+_SAY_EVERY_S = 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,15 +49,17 @@ class Generated:
     engine_starts: int = 1
 
 
-def generate(requests: ray.data.Dataset, *, model_path: str, engine: EngineConfig, max_model_len: int, seed: int = 0) -> Generated:
+def generate(requests: ray.data.Dataset, *, name: str, model_path: str, engine: EngineConfig, max_model_len: int, seed: int = 0) -> Generated:
     """Answers to requests: rows with `key` (string), `prompt_ids` (token ids) and `sampling` (JSON of vLLM sampling parameters).
+
+    `name` opens the console lines of its progress.
 
     The engine belongs to a child task, so that its resources are free again however this ends. Raises `StageError` where the engine cannot start or
     dies, more rows fail than allowed (quoting the first error), or the time limit ends.
     """
     begin = time.perf_counter()
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    running = _answer.options(scheduling_strategy=here).remote(requests, _processor_config(model_path, engine, max_model_len, seed))
+    running = _answer.options(scheduling_strategy=here).remote(requests, _processor_config(model_path, engine, max_model_len, seed), name)
     try:
         answers = ray.get(running, timeout=engine.timeout_s)
     except GetTimeoutError:
@@ -86,13 +90,18 @@ def accept(answers: pa.Table, max_failed_fraction: float) -> pa.Table:
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def _answer(requests: ray.data.Dataset, config: vLLMEngineProcessorConfig) -> pa.Table:
+def _answer(requests: ray.data.Dataset, config: vLLMEngineProcessorConfig, name: str) -> pa.Table:
     """Schema `ANSWERS`, in the order of completion."""
     answered = build_processor(config, preprocess=_to_engine, postprocess=_from_engine)(requests)
-    batches = []
+    batches: list[pa.Table] = []
+    said = begin = time.perf_counter()
+    say(f"{name}: starts an engine")
     for batch in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
         rows = [{**row, "error": row.get(_ERROR) or ""} for row in batch.to_pylist()]
         batches.append(pa.Table.from_pylist(rows, schema=ANSWERS))
+        if (now := time.perf_counter()) - said > _SAY_EVERY_S:
+            say(f"{name}: {sum(table.num_rows for table in batches)} requests answered, {now - begin:.0f} s")
+            said = now
     return pa.concat_tables(batches).combine_chunks()
 
 

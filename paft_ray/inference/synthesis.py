@@ -35,6 +35,6 @@ def write_templates(requests: Sequence[Request], generator: GeneratorConfig, eng
         }
         rows.append({"key": str(number), "prompt_ids": list(ids), "sampling": json.dumps(sampling)})
     longest = max(len(row["prompt_ids"]) for row in rows) + generator.max_tokens
-    answered = generate(ray.data.from_items(rows), model_path=path, engine=engine, max_model_len=longest, seed=seed)
+    answered = generate(ray.data.from_items(rows), name=f"synthesize ({generator.id})", model_path=path, engine=engine, max_model_len=longest, seed=seed)
     texts = {int(row["key"]): str(tokenizer.decode(row["token_ids"], skip_special_tokens=True)).strip() for row in answered.answers.to_pylist()}
     return [texts.get(i, "") for i in range(len(requests))]

@@ -75,8 +75,10 @@ def evaluate_models(
     tables, speed = [], {}
     starts = failed = 0
     for candidate in models:
+        name = f"evaluate: {candidate.arm}" + ("" if candidate.seed == BASE_SEED else f" (seed {candidate.seed})")
         with _weights(run, candidate, path, config.engine.precision) as weights:
             result = measure(
+                name=name,
                 task=task,
                 templates=templates,
                 examples=examples,
@@ -94,7 +96,7 @@ def evaluate_models(
         table = table.append_column("arm", pa.array([candidate.arm] * table.num_rows, pa.string()))
         tables.append(table.append_column("seed", pa.array([candidate.seed] * table.num_rows, pa.int32())))
         accuracy = sum(table["correct"].to_pylist()) / max(1, table.num_rows)
-        print(f"evaluate: {candidate.arm} (seed {candidate.seed}): {accuracy:.1%} of {table.num_rows} answers right, {result.time_s:.0f} s", flush=True)
+        print(f"{name}: {accuracy:.1%} of {table.num_rows} answers right, {result.time_s:.0f} s", flush=True)
     outcomes = pa.concat_tables(tables)
     return outcomes, speed, {"engine_starts": starts, "num_failed": failed, "num_rows": outcomes.num_rows}
 

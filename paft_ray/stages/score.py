@@ -34,7 +34,14 @@ def _score(config: Config, run: Run, path: str) -> Manifest:
     examples = examples_of(run, "validation")[: config.score.num_examples]
     task = load_task(config.task)
     result = measure(
-        task=task, templates=prompts.templates, examples=examples, model=config.model, tokenizer_path=path, weights_path=path, engine=config.engine
+        name="score",
+        task=task,
+        templates=prompts.templates,
+        examples=examples,
+        model=config.model,
+        tokenizer_path=path,
+        weights_path=path,
+        engine=config.engine,
     )
     scores = score_table(result.outcomes)
     run.write_table("score/scores.parquet", scores)

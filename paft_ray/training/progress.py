@@ -7,6 +7,7 @@ import tempfile
 from typing import Any
 
 from paft_ray.artifacts import Run
+from paft_ray.console import say
 
 METRICS = "metrics.jsonl"
 _LINE_EVERY = 10
@@ -25,6 +26,8 @@ class Progress:
 
         self._events = tempfile.TemporaryDirectory(prefix="paft-events-")
         self._writer = SummaryWriter(self._events.name, purge_step=start_step + 1)
+        if start_step:
+            say(f"{name}: goes on from the checkpoint of step {start_step}")
 
     def add(self, row: dict[str, Any]) -> None:
         """Takes the metrics of one optimizer step (`step` counts from 1)."""
@@ -34,7 +37,7 @@ class Progress:
                 self._writer.add_scalar(f"train/{name}", value, row["step"])
         done = row["step"]
         if done % _LINE_EVERY == 0 or done in (self.start_step + 1, self.num_steps):
-            print(self._line(row), flush=True)
+            say(self._line(row))
 
     def save(self) -> None:
         """Writes metrics and events to storage."""

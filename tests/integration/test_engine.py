@@ -54,7 +54,7 @@ def answers(grids: dict[str, Grid], grammar_request, demo_model: str, ray_sessio
     sampling = {"max_tokens": 80, "temperature": 0.9, "seed": 1, "detokenize": False, "structured_outputs": {"regex": grammar_request.regex}}
     ids = list(grids["free"].encoder.tokenizer(grammar_request.message)["input_ids"])
     rows += [{"key": "grammar|[]", "prompt_ids": ids, "sampling": json.dumps(sampling)}, TOO_LONG]
-    done = generate(ray.data.from_items(rows), model_path=demo_model, engine=FP32, max_model_len=400)
+    done = generate(ray.data.from_items(rows), name="test", model_path=demo_model, engine=FP32, max_model_len=400)
     found: dict[str, list[dict[str, Any]]] = {"failed": [{"num": done.num_failed, "time_s": done.time_s}]}
     for row in done.answers.to_pylist():
         kind, key = row["key"].split("|")
