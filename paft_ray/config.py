@@ -122,6 +122,11 @@ class EngineConfig(Section):
     """Further vLLM engine arguments, as they are."""
 
 
+def engine_key(engine: EngineConfig) -> dict[str, Any]:
+    """The settings that decide answers."""
+    return engine.model_dump(mode="json", include={"precision", "engine_kwargs"})
+
+
 class ScoreConfig(Section):
     """Stage `score`: the base model answers validation rows under every training template."""
 
@@ -216,7 +221,24 @@ class TrainConfig(Section):
             raise ValueError("train.offload needs train.zero_stage of 1 or more, given 0")
         if self.precision == "fp16" and not self.gpus_per_worker:
             raise ValueError("train.precision=fp16 needs a GPU (train.gpus_per_worker=1); on a CPU use bf16 or fp32")
+        if self.precision == "fp16" and self.zero_stage:
+            # DeepSpeed 0.19 clips gradients there before autocast's loss scale is taken out of them.
+            raise ValueError(f"train.precision=fp16 needs train.zero_stage=0, given {self.zero_stage}; or use bf16")
+        for name, values in (("arms", self.arms), ("seeds", self.seeds)):
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"train.{name}: at least one is needed, and each once (given {list(values)})")
         return self
+
+
+_RESOURCES = {
+    "arms", "seeds", "micro_batch", "gradient_checkpointing", "zero_stage", "offload", "num_workers", "cpus_per_worker", "gpus_per_worker",
+    "threads_per_worker", "checkpoint_every", "keep_checkpoints", "validate_every", "num_validation", "max_failures",
+}  # fmt: skip
+
+
+def weights_key(train: TrainConfig) -> dict[str, Any]:
+    """The settings that decide the weights; with another choice of the rest a training may be resumed and its result is kept."""
+    return train.model_dump(mode="json", exclude=_RESOURCES)
 
 
 class EvaluateConfig(Section):
@@ -249,6 +271,13 @@ class SweepConfig(Section):
     max_concurrent: Positive | None = None
     """Trials side by side; default: what the cluster's free CPUs and GPUs hold."""
 
+    @model_validator(mode="after")
+    def _distinct(self) -> SweepConfig:
+        for name, values in (("sizes", self.sizes), ("subset_seeds", self.subset_seeds)):
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"sweep.{name}: at least one is needed, and each once (given {list(values)})")
+        return self
+
 
 class Config(Section):
     """A whole run."""
@@ -256,7 +285,7 @@ class Config(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     """Name of the run: letters, digits, `.`, `_`, `-`."""
     storage: str = "runs"
-    """Folder or URI (file, s3, gs) that holds runs; several nodes need one that all can reach."""
+    """Folder or URI (file, s3, gs) that holds runs; several nodes need a folder that all share."""
     seed: int = 0
     """Seed of the choice of rows, of synthesis and of the split."""
     task: str

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pyarrow.fs import LocalFileSystem
+
 from paft_ray.artifacts import Run
 from paft_ray.config import Config
 from paft_ray.errors import UserError
@@ -62,6 +64,15 @@ def check_resources(config: Config, total: Mapping[str, float]) -> None:
         if count > allowed:
             spare = " (one is left for Ray Data)" if kind == "CPU" else ""
             raise UserError(f"{name} asks for {count:g} {kind}s, allowed are {max(0, allowed):g}{spare}; lower it, or give --address of a larger cluster")
+
+
+def check_nodes(run: Run) -> None:
+    """Raises `UserError` where a run on object storage meets several nodes: merged weights lie on the driver's node, and engines would not find them."""
+    import ray
+
+    count = sum(node["Alive"] for node in ray.nodes())
+    if count > 1 and not isinstance(run.filesystem, LocalFileSystem):
+        raise UserError(f"storage {run.root}: object storage serves clusters of one node so far, this one has {count}; give a folder that all nodes share")
 
 
 def local_resources() -> dict[str, float]:

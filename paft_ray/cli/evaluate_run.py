@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from paft_ray.artifacts import Run
 from paft_ray.cli.check import check_resources, local_resources
 from paft_ray.cli.session import ray_session
-from paft_ray.config import parse_config
+from paft_ray.config import Config, ModelConfig, parse_config
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import Entry, PromptSet, check_templates, read_templates
 from paft_ray.tasks.readers import read_examples
@@ -23,7 +25,8 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
     for needed in ("config.json", "train/manifest.json"):
         if not run.exists(needed):
             raise UserError(f"run {folder}: {needed} is missing; give the folder of a run whose stage train is finished")
-    config = parse_config(run.read_json("config.json"), f"{folder}/config.json")
+    trained = run.read_json("train/manifest.json")
+    config = _as_trained(parse_config(run.read_json("config.json"), f"{folder}/config.json"), trained["key"])
     task = load_task(config.task)
     given = read_templates(templates)
     check_templates(given, task.fields, templates)
@@ -38,12 +41,19 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
 
     with ray_session(address) as total:
         check_resources(config, total)
-        models = candidates(run.read_json("train/manifest.json")["models"])
+        models = candidates(trained["models"])
         outcomes, speed, manifest = evaluate_models(config, run, models, prompts.templates, examples)
     target.write_table("outcomes.parquet", outcomes)
     measured = Measured(outcomes=outcomes, templates=prompts, examples={e.id: e for e in examples}, speed=speed, manifest=manifest)
     write_report(run, config=config, measured=measured, out=target, folder="")
     typer.echo(f"evaluate: {target.uri('report.html')}")
+
+
+def _as_trained(config: Config, key: Mapping[str, Any]) -> Config:
+    """The run's configuration with the model section that its arms were trained with. Raises `UserError` where the task has changed since."""
+    if load_task(config.task).model_dump(mode="json") != key["task"]:
+        raise UserError(f"task {config.task}: not the one that the run was trained on; restore its YAML file, or train again")
+    return config.model_copy(update={"model": ModelConfig(**{name: value for name, value in key["model"].items() if name != "identity"})})
 
 
 def _target(out: str) -> Run:

@@ -36,18 +36,19 @@ def run_stage(name: str, path: str, overrides: list[str] | None, *, force: bool 
 
         typer.echo(plan(config))
         return
-    from paft_ray.cli.check import check, check_resources
+    from paft_ray.cli.check import check, check_nodes, check_resources
 
     run = check(config, name, local=not (address or os.environ.get("RAY_ADDRESS")))
-    run.write_json("config.json", config.model_dump(mode="json"))
     from paft_ray.cli.session import ray_session
 
     try:
         with ray_session(address) as total:
             check_resources(config, total)
+            check_nodes(run)
             _stages(name, config, run, force=force)
     except (KeyboardInterrupt, SystemExit):  # Ray Train answers Ctrl-C by ending the process itself
-        _stop(130, f"interrupted; start the same command again: finished stages of run {run.name} are kept, training goes on from its newest checkpoint")
+        again = "the same command without --force" if force else "the same command again"
+        _stop(130, f"interrupted; start {again}: finished stages of run {run.name} are kept, training goes on from its newest checkpoint")
     shown = {"sweep": "report/sweep.md", "run": "report/report.html", "report": "report/report.html"}
     if name in ("run", "report"):
         from paft_ray.cli.summary import print_summary
@@ -57,17 +58,25 @@ def run_stage(name: str, path: str, overrides: list[str] | None, *, force: bool 
 
 
 def _stages(name: str, config: Config, run: Run, *, force: bool) -> None:
-    """Ray Tune is imported for the sweep alone."""
+    """Ray Tune is imported for the sweep alone. config.json is that of the last command that was not refused."""
     from paft_ray.stages import pipeline
 
-    if name == "run":
-        pipeline.run_all(config, run, force=force)
-    elif name == "sweep":
-        from paft_ray.stages import sweep
+    refused = False
+    try:
+        if name == "run":
+            pipeline.run_all(config, run, force=force)
+        elif name == "sweep":
+            from paft_ray.stages import sweep
 
-        pipeline.run_stage(name, sweep.run, config, run, force=force)
-    else:
-        pipeline.run_stage(name, pipeline.STAGES[name], config, run, force=force)
+            pipeline.run_stage(name, sweep.run, config, run, force=force)
+        else:
+            pipeline.run_stage(name, pipeline.STAGES[name], config, run, force=force)
+    except UserError:
+        refused = True
+        raise
+    finally:
+        if not refused:
+            run.write_json("config.json", config.model_dump(mode="json"))
 
 
 def _command(name: str, text: str) -> None:
@@ -114,7 +123,7 @@ def evaluate(
 def prompts_import(
     file: Annotated[str, typer.Argument(help=".jsonl (rows with `text`), .json or .txt")],
     task: Annotated[str, typer.Option(help="Built-in task or path of a task YAML")],
-    out: Annotated[str, typer.Option(help="Parquet file to write")],
+    out: Annotated[str, typer.Option(help="File to write: .parquet or .jsonl")],
     max_words: Annotated[int, typer.Option(help="Longest template in words")] = 120,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON")] = False,
 ) -> None:
@@ -124,14 +133,20 @@ def prompts_import(
     from paft_ray.prompts.prompt_set import Entry, PromptSet
     from paft_ray.tasks.task import load_task
 
+    if not out.endswith((".parquet", ".jsonl")):
+        raise UserError(f"--out {out}: unknown kind of file; allowed: .parquet, .jsonl")
     result = import_templates(file, load_task(task), max_words)
     if not result.kept:
         raise UserError(f"templates {file}: none of {len(result.verdicts)} came through the gate ({dict(result.rejected)}); see paft prompts import --help")
     folder, name = Path(out).parent, Path(out).name
     try:
-        Run(str(folder)).write_table(name, PromptSet.of(Entry(template=t, provenance={"source": "user"}) for t in result.kept).to_table())
+        kept = PromptSet.of(Entry(template=t, provenance={"source": "user"}) for t in result.kept)
+        if name.endswith(".parquet"):
+            Run(str(folder)).write_table(name, kept.to_table())
+        else:
+            Run(str(folder)).write_bytes(name, kept.to_jsonl().encode())
     except OSError as error:
-        raise UserError(f"--out {out}: cannot be written ({error.strerror or error}); give a path of a Parquet file that you may write") from None
+        raise UserError(f"--out {out}: cannot be written ({error.strerror or error}); give the path of a file that you may write") from None
     typer.echo(json.dumps(result.summary()) if as_json else "\n".join(f"{k}: {v}" for k, v in result.summary().items()))
 
 

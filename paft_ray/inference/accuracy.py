@@ -29,6 +29,8 @@ class Measurement:
     outcomes: pa.Table
     """Schema `OUTCOMES`, in the order of templates, then examples; failed rows are absent."""
     num_failed: int
+    num_cut: int
+    """Cells whose fields were cut to keep to `model.max_prompt_tokens`."""
     engine_starts: int
     time_s: float
     tokens_per_answer: float | None
@@ -59,10 +61,18 @@ def measure(
     grid.check()
     answered = generate(_dataset(grid), name=name, model_path=weights_path, engine=engine, max_model_len=grid.longest)
     outcomes = grid.judge(_batches(answered.answers))
-    free = [row for rows in _batches(answered.answers) for row in rows if len(json.loads(row["key"])) == 1]
+    free, cut = [], set()
+    for rows in _batches(answered.answers):
+        for row in rows:
+            cell, cut_characters, *branch = json.loads(row["key"])
+            if not branch:
+                free.append(row)
+            if cut_characters:
+                cut.add(cell)
     return Measurement(
         outcomes=outcomes,
         num_failed=grid.num_cells - outcomes.num_rows,
+        num_cut=len(cut),
         engine_starts=answered.engine_starts,
         time_s=answered.time_s,
         tokens_per_answer=_mean([len(row["token_ids"]) for row in free]),

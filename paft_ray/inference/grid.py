@@ -96,11 +96,12 @@ class Grid:
             if self.task.kind == "free" or index >= self.num_cells:
                 limit = self.task.max_answer_tokens if self.task.kind == "free" else self.free.max_tokens
                 sampling: dict[str, Any] = {"max_tokens": limit, "temperature": 0.0, "detokenize": False, "stop_token_ids": [self._end]}
-                rows.append(_request([index], encoded.prompt_ids, sampling))
+                rows.append(_request([index, encoded.cut_characters], encoded.prompt_ids, sampling))
                 continue
             for prefix, tokens in branches(self.encoder.label_ids(encoded.after_newline)).items():
                 sampling = {"max_tokens": 1, "temperature": 0.0, "detokenize": False, "logprobs": len(tokens), "logprob_token_ids": list(tokens)}
-                rows.append(_request([index, list(prefix), encoded.after_newline], [*encoded.prompt_ids, *prefix], sampling))
+                key = [index, encoded.cut_characters, list(prefix), encoded.after_newline]
+                rows.append(_request(key, [*encoded.prompt_ids, *prefix], sampling))
         return rows
 
     @property
@@ -108,7 +109,9 @@ class Grid:
         return int(self.encoder.tokenizer.eos_token_id)
 
     def check(self) -> None:
-        """Raises `UserError` where labels part into more tokens than an engine reports, or two labels have the same token ids."""
+        """Raises `UserError` for a template that is too long, labels that part into more tokens than an engine reports, or two labels of the same tokens."""
+        for template in self.templates:
+            self.encoder.check(template)
         if self.task.kind == "free":
             return
         for newline in (True, False):
@@ -128,7 +131,7 @@ class Grid:
         waiting: dict[int, dict[Prefix, dict[int, float]]] = {}
         for rows in batches:
             for row in rows:
-                index, *branch = json.loads(row["key"])
+                index, _, *branch = json.loads(row["key"])
                 if index >= self.num_cells:
                     continue
                 values = self._judge_free(index, row["token_ids"]) if self.task.kind == "free" else self._judge_choice(index, branch, row, waiting)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 
 import ray.data
@@ -10,11 +11,11 @@ import ray.data
 from paft_ray.config import EngineConfig, GeneratorConfig
 from paft_ray.inference.engine import generate
 from paft_ray.models import load_tokenizer, resolve_model
-from paft_ray.prompts.request import Request
+from paft_ray.prompts.request import Request, Written
 
 
-def write_templates(requests: Sequence[Request], generator: GeneratorConfig, engine: EngineConfig, seed: int) -> list[str]:
-    """One text per request; an empty one where the row failed or the grammar was not finished. One engine start."""
+def write_templates(requests: Sequence[Request], generator: GeneratorConfig, engine: EngineConfig, seed: int) -> list[Written]:
+    """One answer per request; an empty one where the row failed. One engine start."""
     path = resolve_model(generator.id, generator.revision)
     tokenizer = load_tokenizer(path)
     rows = []
@@ -37,4 +38,5 @@ def write_templates(requests: Sequence[Request], generator: GeneratorConfig, eng
     longest = max(len(row["prompt_ids"]) for row in rows) + generator.max_tokens
     answered = generate(ray.data.from_items(rows), name=f"synthesize ({generator.id})", model_path=path, engine=engine, max_model_len=longest, seed=seed)
     texts = {int(row["key"]): str(tokenizer.decode(row["token_ids"], skip_special_tokens=True)).strip() for row in answered.answers.to_pylist()}
-    return [texts.get(i, "") for i in range(len(requests))]
+    found = [texts.get(i, "") for i in range(len(requests))]
+    return [Written(text=text, finished=re.fullmatch(asked.regex, text) is not None) for asked, text in zip(requests, found, strict=True)]

@@ -18,6 +18,7 @@ from paft_ray.tasks.task import Example, Task
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_DATE = "26 Jul 2024"  # Llama 3.2 puts a date into every prompt, by default today's: its own fixed default keeps prompts the same from day to day
 _MARK = "\u2063PAFT-CONTENT\u2063"
 
 
@@ -53,36 +54,49 @@ class Encoder:
         self.chat = chat
         self.max_prompt_tokens = max_prompt_tokens
         self.cut_field = cut_field
-        special = sorted((t for t in tokenizer.all_special_tokens if t), key=len, reverse=True)
+        # `all_special_tokens` holds the named ones only; a tokenizer can have hundreds more (`<|eot_id|>`).
+        added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+        special = sorted((t for t in added.union(tokenizer.all_special_tokens) if t), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, special))) if special else None
         self._answer = lru_cache(maxsize=4096)(self._encode_answer)
         self._frame = lru_cache(maxsize=4096)(self._chat_frame)
 
     def encode(self, template: PromptTemplate, example: Example) -> Encoded:
-        """Ids of the prompt and of the answer with its end token. Raises `UserError` where the template alone is longer than the longest prompt."""
+        """Ids of the prompt and of the answer with its end token.
+
+        A prompt over the limit loses the end of `cut_field` (default: the longest field), then of the other fields, longest first.
+        Raises `UserError` as `check`.
+        """
         fields = dict(example.fields)
         ids, after_newline = self._prompt(template, fields)
         cut = 0
-        if len(ids) > self.max_prompt_tokens:
-            name = self.cut_field or max(fields, key=lambda field: len(fields[field]))
+        for name in sorted(fields, key=lambda field: (field != self.cut_field, -len(fields[field]))):
+            if len(ids) <= self.max_prompt_tokens:
+                break
             whole = fields[name]
-            kept = self._longest_fit(template, fields, name)
-            fields[name] = whole[:kept]
-            cut = len(whole) - kept
+            fields[name] = whole[: self._longest_fit(template, fields, name)]
+            cut += len(whole) - len(fields[name])
             ids, after_newline = self._prompt(template, fields)
+        if len(ids) > self.max_prompt_tokens:
+            self.check(template)
         return Encoded(prompt_ids=ids, answer_ids=list(self._answer(example.answer, after_newline)), after_newline=after_newline, cut_characters=cut)
+
+    def check(self, template: PromptTemplate) -> None:
+        """Raises `UserError` where the template alone, all fields empty, is longer than the longest prompt."""
+        length = len(self._prompt(template, dict.fromkeys(self.task.fields, ""))[0])
+        if length > self.max_prompt_tokens:
+            raise UserError(
+                f"template {template.id}: {length} tokens without its fields, model.max_prompt_tokens={self.max_prompt_tokens} are allowed; "
+                f"raise the limit or shorten the template ({template.text[:40]!r}...)"
+            )
 
     def label_ids(self, after_newline: bool) -> dict[str, list[int]]:
         """Label text -> its answer ids (with end token) behind a prompt that does or does not end with a line break."""
         return {label: list(self._answer(label, after_newline)) for label in self.task.label_texts}
 
     def _longest_fit(self, template: PromptTemplate, fields: dict[str, str], name: str) -> int:
-        """Most characters of field `name` with which the prompt keeps to its limit (bisection over the prompt's real length)."""
+        """Most characters of field `name` with which the prompt keeps to its limit, 0 where it does not even without (bisection over its real length)."""
         low, high = 0, len(fields[name])
-        if len(self._prompt(template, {**fields, name: ""})[0]) > self.max_prompt_tokens:
-            raise UserError(
-                f"template {template.id}: longer than model.max_prompt_tokens={self.max_prompt_tokens} without field {name}; raise the limit or shorten it"
-            )
         while low < high:
             middle = (low + high + 1) // 2
             if len(self._prompt(template, {**fields, name: fields[name][:middle]})[0]) <= self.max_prompt_tokens:
@@ -110,7 +124,7 @@ class Encoder:
         messages = [{"role": "user", "content": _MARK}]
         if system:
             messages.insert(0, {"role": "system", "content": system})
-        whole = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        whole = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, date_string=_DATE)
         head, mark, tail = str(whole).partition(_MARK)
         if not mark:
             raise UserError("the model's chat template drops the user's text; set model.chat=false")

@@ -19,6 +19,7 @@ _FIELD = "\0"  # stands for a field's value in the wording that is inspected
 _BRACKET = re.compile(r"\[([^\[\]\n]+)\]")
 _ANGLE = re.compile(r"<([A-Za-z][^<>\n/]*)>")
 _ROUND = re.compile(r"\(\s*(?:insert|describe|fill in)\b[^()\n]*\)", re.IGNORECASE)
+_PLACE = frozenset(("the", "your", "final", "numeric", "numerical", "answer", "number", "result", "value", "solution"))
 _ORDER = re.compile(r"\s*(?:insert|describe|explain|specify|your|fill|add|enter|put)\b", re.IGNORECASE)
 
 
@@ -59,11 +60,14 @@ def gate(candidates: Iterable[PromptTemplate | str], task: Task, *, max_words: i
 
 
 def repair(template: PromptTemplate) -> tuple[PromptTemplate, list[str]]:
-    """The template with literal backslash-n turned into line breaks and outer white space removed, and the names of the repairs."""
+    """The template with literal backslash-n turned into line breaks and outer spaces removed, and the names of the repairs.
+
+    A line break at the end stays: it decides whether the answer follows a space or stands on a line of its own.
+    """
     text = template.text.replace("\\n", "\n")
     system = template.system.replace("\\n", "\n").strip() if template.system else None
     repairs = ["literal_newline"] if "\\n" in f"{template.text}{template.system or ''}" else []
-    return PromptTemplate(text=text.strip(), system=system or None), repairs
+    return PromptTemplate(text=text.lstrip().rstrip(" \t"), system=system or None), repairs
 
 
 def rejection(template: PromptTemplate, task: Task, *, max_words: int) -> str | None:
@@ -96,13 +100,18 @@ def _unfilled(wording: str, task: Task) -> bool:
     Brackets around a field, a list of labels or a single letter, a one-word heading of a line, and tags with a closing tag are wording.
     """
     labels = {label.lower() for label in task.label_texts} | {"or", "and"}
+    place = _PLACE if task.kind == "free" else frozenset()  # `#### <number>` says where a free answer stands
     for match in _BRACKET.finditer(wording):
         words = re.findall(r"\w+", match.group(1).lower())
+        if words and place.issuperset(words):
+            continue
         heading = len(words) == 1 and wording[: match.start()].rpartition("\n")[2].strip() == "" and not _ORDER.match(match.group(1))
         if words and _FIELD not in match.group() and not heading and any(len(w) > 1 and not w.isdigit() and w not in labels for w in words):
             return True
-    if any(f"</{match.group(1).split()[0]}>" not in wording for match in _ANGLE.finditer(wording)):
-        return True
+    for match in _ANGLE.finditer(wording):
+        words = re.findall(r"\w+", match.group(1).lower())
+        if not place.issuperset(words) and f"</{match.group(1).split()[0]}>" not in wording:
+            return True
     return _ROUND.search(wording) is not None
 
 

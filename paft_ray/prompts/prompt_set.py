@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from paft_ray.errors import UserError
 from paft_ray.prompts.draw import keyed_order
@@ -92,6 +93,11 @@ class PromptSet:
         ]
         return pa.Table.from_pylist(rows, schema=SCHEMA)
 
+    def to_jsonl(self) -> str:
+        """Rows with `text` and, where there is one, `system`: what `read_templates` reads."""
+        rows = [{"text": t.text} if t.system is None else {"text": t.text, "system": t.system} for t in self.templates]
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
     @classmethod
     def from_table(cls, table: pa.Table) -> PromptSet:
         """The set in a table made by `to_table`; content ids are computed anew."""
@@ -111,7 +117,12 @@ class PromptSet:
 
 
 def read_templates(path: str | Path) -> list[PromptTemplate]:
-    """Templates of a JSONL file (rows with `text`, optional `system`), in file order, not yet parsed. Raises `UserError` with file and line."""
+    """Templates of a JSONL file (rows with `text`, optional `system`) or of a Parquet file with these columns, in file order, not yet parsed.
+
+    Raises `UserError` with file and line.
+    """
+    if str(path).endswith(".parquet"):
+        return _parquet_templates(path)
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -130,6 +141,16 @@ def read_templates(path: str | Path) -> list[PromptTemplate]:
     if not templates:
         raise UserError(f"templates {path}: no templates in the file; give JSONL rows with `text`")
     return templates
+
+
+def _parquet_templates(path: str | Path) -> list[PromptTemplate]:
+    try:
+        rows = pq.read_table(path).to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"templates {path}: cannot be read ({' '.join(str(error).split())[:200]}); give a Parquet or JSONL file with `text`") from None
+    if not rows or not all(isinstance(row.get("text"), str) for row in rows):
+        raise UserError(f"templates {path}: no rows with the text column `text`; give a file that `paft prompts import` wrote, or JSONL")
+    return [PromptTemplate(text=row["text"], system=row.get("system")) for row in rows]
 
 
 def check_templates(templates: Sequence[PromptTemplate], fields: Iterable[str], source: str) -> None:

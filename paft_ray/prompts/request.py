@@ -31,6 +31,16 @@ class Request:
     axes: dict[str, str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """A generator's answer to one request."""
+
+    text: str
+    """Empty where none came."""
+    finished: bool = True
+    """False where the answer stops before the grammar's end."""
+
+
 def request(task: Task, shots: Sequence[PromptTemplate], num_shots: int, seed: int, number: int) -> Request:
     """Request `number`, fixed by (seed, number): even ones zero-shot, odd ones few-shot where there are templates to show."""
     draw = PerExample(seed=seed)
@@ -44,6 +54,8 @@ def request(task: Task, shots: Sequence[PromptTemplate], num_shots: int, seed: i
     ]
     if task.label_texts:
         lines.append(f"Say that the answer must be one of: {', '.join(task.label_texts)}. Do not give the answer.")
+    if task.options:
+        lines.append(f"Show each option behind its letter: {', '.join(f'{label}: {{{name}}}' for label, name in task.options.items())}.")
     if few:
         order = keyed_order([t.id for t in shots], seed, f"shots {number}")[:num_shots]
         lines += ["Examples of such texts:", *(f"- {shots[i].text}" for i in order), "Write a different one."]
@@ -51,23 +63,28 @@ def request(task: Task, shots: Sequence[PromptTemplate], num_shots: int, seed: i
 
 
 def grammar(task: Task, order: str) -> str:
-    """A regular expression: the model writes the wording, the grammar forces the placeholders and, for few labels, that they are named."""
-    slots = [rf"\{{{name}\}}" for name in task.fields]
+    """A regular expression: the model writes the wording, the grammar forces the placeholders with the letters of options, the task's answer format and,
+    for few labels, that they are named."""
+    letters = {name: f"{label}: " for label, name in task.options.items()}
+    slots = [re.escape(letters.get(name, "")) + rf"\{{{name}\}}" for name in task.fields]
     body = rf"{_WORDING}{{1,24}}".join(slots)
     labels = [re.escape(label) for label in task.label_texts] if 2 <= len(task.label_texts) <= 3 and all(len(x) > 2 for x in task.label_texts) else []
     named = rf"({' or '.join(labels)}|{' or '.join(reversed(labels))})" if labels else ""
     question = rf"[A-Z]{_WORDING}{{12,90}} {named}[?.:]" if named else rf"[A-Z]{_WORDING}{{16,140}}[?.:]"
+    if task.answer_format:
+        question = f"{question} {re.escape(task.answer_format)}"
     if order == "question first":
         return rf"{question}\n{body}(\n[A-Z][a-z]{{3,12}}:)?"
     return rf"([A-Z][a-z]{{3,12}}: )?{body}\n{question}"
 
 
 def grammar_share(template: PromptTemplate, task: Task) -> float:
-    """Share of the template's characters that the grammar forced: placeholders and label words. In [0, 1]."""
+    """Share of the template's characters that the grammar forced: placeholders, label words, letters of options and the answer format. In [0, 1]."""
     try:
         literal = "".join(part.text for part in template.parts if isinstance(part, Literal))
     except TemplateError:
         return 0.0
-    words = sum(len(label) for label in task.label_texts if len(label) > 2 and label in literal)
+    forced = [label for label in task.label_texts if len(label) > 2] + [f"{label}: " for label in task.options] + [task.answer_format or ""]
+    words = sum(len(text) for text in forced if text in literal)
     slots = len(template.text) - len(literal)
     return round(min(1.0, (slots + words) / max(1, len(template.text))), 3)

@@ -12,8 +12,10 @@ from paft_ray.report.tables import Results, TemplateRow, provenance_counts, wors
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", **{character: f"\\{character}" for character in "\\`*_|[]"}})
 
 
-def render_markdown(*, title: str, config: Config, measured: Measured, results: Results, rows: Sequence[TemplateRow], rejected: Mapping[str, int]) -> str:
-    """The Markdown text."""
+def render_markdown(
+    *, title: str, config: Config, measured: Measured, results: Results, rows: Sequence[TemplateRow], rejected: Mapping[str, int], cut: str | None = None
+) -> str:
+    """The Markdown text. `rejected`: candidates by reason; `cut`: sentence about shortened prompts."""
     values = results.values
     kind = "held-out" if measured.held_out else "given"
     parts = [
@@ -23,6 +25,8 @@ def render_markdown(*, title: str, config: Config, measured: Measured, results: 
         "## Arms",
         _arms(results, config.report.threshold),
     ]
+    if cut:
+        parts.append(cut)
     if results.refused:
         parts.append(f"Standard deviation, worst template and intervals are not given: {results.refused}.")
     if results.differences:

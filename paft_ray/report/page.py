@@ -15,8 +15,10 @@ from paft_ray.report.sources import History, Measured
 from paft_ray.report.tables import Results, TemplateRow, provenance_counts, speeds, stage_rows, worst_templates
 
 
-def render_page(*, title: str, config: Config, measured: Measured, history: History, results: Results, rows: Sequence[TemplateRow]) -> str:
-    """The HTML text of the page."""
+def render_page(
+    *, title: str, config: Config, measured: Measured, history: History, results: Results, rows: Sequence[TemplateRow], cut: str | None = None
+) -> str:
+    """The HTML text of the page. `cut`: sentence about shortened prompts."""
     arms = list(results.arms)
     values = results.values
     environment = Environment(loader=FileSystemLoader(str(builtin("report"))), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -42,6 +44,7 @@ def render_page(*, title: str, config: Config, measured: Measured, history: Hist
         final_losses={name: points_[-1] for name, points_ in history.losses.items()},
         provenance=provenance_counts(measured),
         prompts=prompts,
+        cut=cut,
         num_failed=measured.manifest.get("num_failed", 0),
         stages=stage_rows({**history.manifests, "evaluate": measured.manifest}, values["timings_s"]),
         versions=measured.manifest.get("key", {}).get("versions", {}),

@@ -166,6 +166,14 @@ def _failure(outcome: dict[str, Any], examples: Mapping[str, Example]) -> Failur
     return Failure(fields=fields, answer=outcome["answer"], predicted=outcome["predicted"] if outcome["parsed"] else None)
 
 
+def cut_note(measured: Measured, history: History, limit: int) -> str | None:
+    """How many prompts lost text to keep to the longest prompt (`limit`, tokens); None where none did."""
+    tested, trained = measured.manifest.get("num_cut", 0), sum(model.get("cut_rows", 0) for model in history.manifests.get("train", {}).get("models", []))
+    if not tested and not trained:
+        return None
+    return f"Fields were cut to keep to model.max_prompt_tokens={limit}: in {tested} of the test prompts of all arms and in {trained} training rows."
+
+
 def speeds(measured: Measured) -> dict[str, dict[str, float]]:
     """Arm -> tokens_per_answer, averaged over its seeds (each seed answers as many rows)."""
     found: dict[str, list[Mapping[str, float]]] = {}

@@ -9,7 +9,7 @@ from paft_ray.config import Config
 from paft_ray.report.markdown import render_markdown
 from paft_ray.report.page import render_page
 from paft_ray.report.sources import History, Measured
-from paft_ray.report.tables import results, template_rows
+from paft_ray.report.tables import cut_note, results, template_rows
 
 
 def write_report(run: Run, *, config: Config, measured: Measured | None = None, out: Run | None = None, folder: str = "report") -> dict[str, Any]:
@@ -23,9 +23,10 @@ def write_report(run: Run, *, config: Config, measured: Measured | None = None, 
     history = History.of(run)
     found = results(measured, history, config.report, config.seed)
     rows = template_rows(measured, found.arms)
+    cut = cut_note(measured, history, config.model.max_prompt_tokens)
     rejected = history.manifests.get("prompts", {}).get("rejected", {})
-    page = render_page(title=run.name, config=config, measured=measured, history=history, results=found, rows=rows)
-    text = render_markdown(title=run.name, config=config, measured=measured, results=found, rows=rows, rejected=rejected)
+    page = render_page(title=run.name, config=config, measured=measured, history=history, results=found, rows=rows, cut=cut)
+    text = render_markdown(title=run.name, config=config, measured=measured, results=found, rows=rows, rejected=rejected, cut=cut)
     prefix = f"{folder}/" if folder else ""
     out.write_json(f"{prefix}results.json", found.values)
     out.write_bytes(f"{prefix}report.md", text.encode())

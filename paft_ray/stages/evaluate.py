@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from paft_ray.artifacts import Manifest, Run, cached
-from paft_ray.config import Config
+from paft_ray.config import Config, engine_key
 from paft_ray.models import model_identity, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.prompts.template import PromptTemplate
@@ -40,10 +40,11 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
     key = {
         "evaluate": config.evaluate.model_dump(mode="json"),
         "model": {**config.model.model_dump(mode="json"), "identity": model_identity(config.model.id, config.model.revision, path)},
-        "precision": config.engine.precision,
+        "task": load_task(config.task).model_dump(mode="json"),
+        "engine": engine_key(config.engine),
         "data": run.content_hash("data/test.parquet"),
         "prompts": run.content_hash("prompts/prompt_set.parquet"),
-        "models": {f"{m['arm']}-s{m['seed']}": run.content_hash(_tensors(m)) for m in models},
+        "models": {f"{m['arm']}-s{m['seed']}": m["sha256"] for m in models},
     }
 
     def body() -> Manifest:
@@ -73,7 +74,7 @@ def evaluate_models(
     task = load_task(config.task)
     path = resolve_model(config.model.id, config.model.revision)
     tables, speed = [], {}
-    starts = failed = 0
+    starts = failed = cut = 0
     for candidate in models:
         name = f"evaluate: {candidate.arm}" + ("" if candidate.seed == BASE_SEED else f" (seed {candidate.seed})")
         with _weights(run, candidate, path, config.engine.precision) as weights:
@@ -92,13 +93,14 @@ def evaluate_models(
         if result.tokens_per_answer is not None:
             speed[f"{candidate.arm}-s{candidate.seed}"] = {"tokens_per_answer": result.tokens_per_answer, "seconds_per_answer": result.seconds_per_answer}
         failed += result.num_failed
+        cut += result.num_cut
         table = result.outcomes
         table = table.append_column("arm", pa.array([candidate.arm] * table.num_rows, pa.string()))
         tables.append(table.append_column("seed", pa.array([candidate.seed] * table.num_rows, pa.int32())))
         accuracy = sum(table["correct"].to_pylist()) / max(1, table.num_rows)
         print(f"{name}: {accuracy:.1%} of {table.num_rows} answers right, {result.time_s:.0f} s", flush=True)
     outcomes = pa.concat_tables(tables)
-    return outcomes, speed, {"engine_starts": starts, "num_failed": failed, "num_rows": outcomes.num_rows}
+    return outcomes, speed, {"engine_starts": starts, "num_failed": failed, "num_cut": cut, "num_rows": outcomes.num_rows}
 
 
 @contextmanager
@@ -132,7 +134,3 @@ def _merge(base: str, adapter: str, target: str, precision: str) -> str:
 
     merge_adapter(base, adapter, target, precision=precision)
     return target
-
-
-def _tensors(model: dict[str, Any]) -> str:
-    return f"{model['adapter']}/adapter_model.safetensors" if model["adapter"] else f"{model['weights']}/config.json"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from paft_ray.artifacts import Manifest, Run, cached
-from paft_ray.config import Config
+from paft_ray.config import Config, engine_key
 from paft_ray.models import model_identity, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.prepare import examples_of
@@ -20,7 +22,8 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
     key = {
         "score": config.score.model_dump(mode="json", exclude={"select_top"}),
         "model": {**config.model.model_dump(mode="json"), "identity": model_identity(config.model.id, config.model.revision, path)},
-        "precision": config.engine.precision,
+        "task": load_task(config.task).model_dump(mode="json"),
+        "engine": engine_key(config.engine),
         "data": run.content_hash("data/validation.parquet"),
         "prompts": run.content_hash("prompts/prompt_set.parquet"),
     }
@@ -45,9 +48,19 @@ def _score(config: Config, run: Run, path: str) -> Manifest:
     )
     scores = score_table(result.outcomes)
     run.write_table("score/scores.parquet", scores)
-    rows = scores.to_pylist()
-    best = min(rows, key=lambda row: (-row["accuracy"], -(row["mean_logprob"] or 0.0), row["template_id"]))
-    return {"best": best["template_id"], "best_accuracy": best["accuracy"], "engine_starts": result.engine_starts, "num_failed": result.num_failed}
+    best = best_first(scores.to_pylist())[0]
+    return {
+        "best": best["template_id"],
+        "best_accuracy": best["accuracy"],
+        "engine_starts": result.engine_starts,
+        "num_failed": result.num_failed,
+        "num_cut": result.num_cut,
+    }
+
+
+def best_first(scores: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of scores.parquet by accuracy, then mean log-probability where there is one, then content id."""
+    return sorted(scores, key=lambda row: (-row["accuracy"], -(row["mean_logprob"] or 0.0), row["template_id"]))
 
 
 def score_table(outcomes: pa.Table) -> pa.Table:

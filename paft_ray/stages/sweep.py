@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from paft_ray.artifacts import Manifest, Run, cached
-from paft_ray.config import Config, TrainConfig
+from paft_ray.config import Config, TrainConfig, engine_key, weights_key
 from paft_ray.errors import StageError, UserError
 from paft_ray.models import model_identity, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
@@ -41,7 +41,10 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
     path = resolve_model(config.model.id, config.model.revision)
     key = {
         "sweep": config.sweep.model_dump(mode="json", exclude={"max_concurrent"}),
-        "train": config.train.model_dump(mode="json", exclude={"arms", "seeds", "max_failures", "keep_checkpoints", "checkpoint_every"}),
+        "train": weights_key(config.train),
+        "evaluate": config.evaluate.model_dump(mode="json"),
+        "task": load_task(config.task).model_dump(mode="json"),
+        "engine": engine_key(config.engine),
         "seed": config.train.seeds[0],
         "model": {**config.model.model_dump(mode="json"), "identity": model_identity(config.model.id, config.model.revision, path)},
         "report": config.report.model_dump(mode="json"),

@@ -8,20 +8,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from paft_ray.artifacts import Manifest, Run, cached
-from paft_ray.config import Config, EngineConfig, GeneratorConfig, builtin
+from paft_ray.config import Config, EngineConfig, GeneratorConfig, builtin, engine_key
 from paft_ray.errors import UserError
+from paft_ray.models import model_identity, resolve_model
 from paft_ray.prompts.gate import rejection, repair
 from paft_ray.prompts.prompt_set import Entry, check_templates, read_templates
-from paft_ray.prompts.request import Request, grammar_share, request
+from paft_ray.prompts.request import Request, Written, grammar_share, request
 from paft_ray.prompts.split import near, proof, split_by_cluster, with_held_out
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import Task, load_task
 
-Write = Callable[[Sequence[Request], GeneratorConfig, EngineConfig, int], list[str]]
-"""(requests, generator, engine, seed) -> one text per request, empty where none came; one engine start."""
+Write = Callable[[Sequence[Request], GeneratorConfig, EngineConfig, int], list[Written]]
+"""(requests, generator, engine, seed) -> one answer per request; one engine start."""
 
 
-def write_with_engine(requests: Sequence[Request], generator: GeneratorConfig, engine: EngineConfig, seed: int) -> list[str]:
+def write_with_engine(requests: Sequence[Request], generator: GeneratorConfig, engine: EngineConfig, seed: int) -> list[Written]:
     """The real generators: vLLM through Ray Data, imported only where it is used."""
     from paft_ray.inference.synthesis import write_templates
 
@@ -40,24 +41,27 @@ def run(config: Config, run: Run, *, force: bool = False, write: Write = write_w
         "seed": config.seed,
         "task": task.model_dump(mode="json"),
         "templates": {"seed": [t.id for t in seeds], "held_out": [t.id for t in held_out]},
+        "generators": [model_identity(g.id, g.revision, resolve_model(g.id, g.revision)) for g in config.prompts.generators],
+        "engine": engine_key(config.engine),
     }
     return cached(run, "prompts", key, lambda: _build(config, task, seeds, held_out, run, write), force=force)
 
 
 def user_templates(config: Config, task: Task) -> tuple[list[PromptTemplate], list[PromptTemplate]]:
     """(seed templates, held-out templates) of the configuration, checked. Raises `UserError`."""
-    seeds = _templates(config.prompts.seed_templates, task.seed_templates, task)
-    held_out = _templates(config.prompts.held_out_templates, task.held_out_templates, task)
+    seeds = _templates(config, config.prompts.seed_templates, task.seed_templates, task)
+    held_out = _templates(config, config.prompts.held_out_templates, task.held_out_templates, task)
     if not seeds and not config.prompts.generators:
         raise UserError("prompts: neither seed_templates nor generators are given; set prompts.seed_templates=FILE or name a generator")
     if held_out and len(held_out) < config.prompts.min_held_out:
-        raise UserError(f"prompts: {len(held_out)} held-out templates given, at least {config.prompts.min_held_out} are needed; add some")
+        raise UserError(f"prompts: {len(held_out)} distinct held-out templates given, at least {config.prompts.min_held_out} are needed; add some")
     if not seeds and "sft" in config.train.arms:
         raise UserError("prompts: arm sft trains on the first seed template, but prompts.seed_templates is not set; set it or leave sft out of train.arms")
     return seeds, held_out
 
 
-def _templates(path: str | None, own: str | None, task: Task) -> list[PromptTemplate]:
+def _templates(config: Config, path: str | None, own: str | None, task: Task) -> list[PromptTemplate]:
+    """Distinct templates of a file, repaired. Raises `UserError` naming the first one that the gate refuses."""
     if path is None:
         return []
     if path == "builtin":
@@ -65,9 +69,15 @@ def _templates(path: str | None, own: str | None, task: Task) -> list[PromptTemp
             raise UserError(f"prompts: task {task.name} ships no templates; give a JSONL file instead of `builtin`")
         path = own
     found = str(builtin(*path.removeprefix("builtin:").split("/"))) if path.startswith("builtin:") else path
-    templates = read_templates(found)
+    templates = [repair(template)[0] for template in read_templates(found)]
     check_templates(templates, task.fields, found)
-    return templates
+    for number, template in enumerate(templates, start=1):
+        if reason := rejection(template, task, max_words=config.prompts.max_words):
+            raise UserError(
+                f"{found}: template {number} is refused: {reason} ({template.text[:60]!r}); "
+                f"mend it, or let `paft prompts import {found} --task {config.task} --out FILE.jsonl` take out all such templates"
+            )
+    return list({template.id: template for template in templates}.values())
 
 
 def _build(config: Config, task: Task, seeds: list[PromptTemplate], held_out: list[PromptTemplate], run: Run, write: Write) -> Manifest:
@@ -129,17 +139,19 @@ def _from_generator(
         first = len(raw)
         requests = [request(task, seeds, config.prompts.few_shot, config.seed, first + i) for i in range(2 * (target - len(accepted)))]
         rounds += 1
-        for asked, text in zip(requests, write(requests, generator, config.engine, config.seed + rounds), strict=True):
-            template, _ = repair(PromptTemplate(text=text))
-            reason = "failed" if not text else rejection(template, task, max_words=config.prompts.max_words)
+        for asked, written in zip(requests, write(requests, generator, config.engine, config.seed + rounds), strict=True):
+            template, _ = repair(PromptTemplate(text=written.text))
+            unanswered = None if written.finished else "unfinished" if written.text else "failed"
+            reason = unanswered or rejection(template, task, max_words=config.prompts.max_words)
             if reason is None and near([Entry(template=template)], [*others, *accepted], config.prompts.similarity):
                 reason = "near_duplicate"
             if reason is None and len(accepted) >= target:
                 reason = "surplus"
             share = grammar_share(template, task)
-            raw.append({"generator": generator.id, "strategy": asked.strategy, "axes": asked.axes, "text": text, "rejected": reason, "grammar_share": share})
+            origin = {"strategy": asked.strategy, "axes": asked.axes, "grammar_share": share}
+            raw.append({"generator": generator.id, **origin, "text": written.text, "rejected": reason})
             if reason is None:
-                provenance = {"source": generator.id, "strategy": asked.strategy, "axes": asked.axes, "attempt": rounds, "grammar_share": share}
+                provenance = {"source": generator.id, **origin, "attempt": rounds}
                 accepted.append(Entry(template=template, provenance=provenance))
     return accepted, raw, rounds
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from paft_ray.artifacts import Manifest, Run, cached
-from paft_ray.config import Config, TrainedArm
+from paft_ray.config import Config, TrainedArm, weights_key
 from paft_ray.models import model_identity, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
+from paft_ray.stages.score import best_first
 from paft_ray.tasks.task import load_task
 
 
 def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
     """Writes train/<arm>-s<seed>/ with adapter, metrics and checkpoints; finished arms are kept when the stage is killed."""
     path = resolve_model(config.model.id, config.model.revision)
-    settings = {**config.train.model_dump(mode="json", exclude={"arms", "seeds", "max_failures", "keep_checkpoints", "checkpoint_every"})}
     key = {
-        "train": settings,
+        "train": weights_key(config.train),
+        "task": load_task(config.task).model_dump(mode="json"),
         "model": {**config.model.model_dump(mode="json"), "identity": model_identity(config.model.id, config.model.revision, path)},
         "data": run.content_hash("data/train.parquet"),
     }
@@ -41,8 +42,7 @@ def arm_prompts(config: Config, run: Run, arm: TrainedArm) -> PromptSet:
         return prompts.only([run.read_json("score/manifest.json")["best"]])
     if config.score.enabled and config.score.select_top:
         scores = run.read_table("score/scores.parquet").to_pylist()
-        best = sorted(scores, key=lambda row: (-row["accuracy"], -row["mean_logprob"], row["template_id"]))
-        return prompts.only(row["template_id"] for row in best[: config.score.select_top])
+        return prompts.only(row["template_id"] for row in best_first(scores)[: config.score.select_top])
     return prompts
 
 
@@ -71,12 +71,14 @@ def _arm(config: Config, run: Run, arm: str, seed: int, prompts: PromptSet, path
             "seed": seed,
             "adapter": result.export if result.kind == "adapter" else None,
             "weights": result.export if result.kind == "weights" else None,
+            "sha256": result.sha256,
             "num_templates": len(prompts),
             "num_steps": result.num_steps,
             "final_loss": result.final_loss,
             "tokens_per_s": result.tokens_per_s,
             "train_time_s": result.time_s,
             "peak_memory_gib": result.peak_memory_gib,
+            "cut_rows": result.cut_rows,
         }
 
     return cached(run, folder, {**key, "seed": seed}, body)

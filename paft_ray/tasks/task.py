@@ -71,6 +71,10 @@ class Task(BaseModel):
     """`choice`: value in the data -> label text; the label texts are the allowed answers."""
     pattern: str | None = None
     """`free`: regular expression whose first group is the final answer, in completion and reference alike."""
+    options: dict[str, str] = {}
+    """`choice`: label text -> field that holds this option, where labels are letters; synthesized templates then show `A: {field}`."""
+    answer_format: str | None = None
+    """`free`: the sentence that asks for what `pattern` reads; ends the question of every synthesized template."""
     max_answer_tokens: int = 16
     """Longest answer in tokens when it is generated."""
     sources: dict[Literal["train", "validation", "test"], Source] = {}
@@ -96,6 +100,8 @@ class Task(BaseModel):
             raise ValueError("labels: a task of kind choice needs at least two")
         if self.kind == "free" and self.pattern is None:
             raise ValueError("pattern: a task of kind free needs a regular expression with one group")
+        if unknown := [f"{label}: {name}" for label, name in self.options.items() if label not in self.label_texts or name not in self.fields]:
+            raise ValueError(f"options: {', '.join(unknown)}: label text -> field name is needed")
         if self.pattern is not None:
             try:
                 if re.compile(self.pattern).groups != 1:

@@ -111,5 +111,6 @@ _TYPES = {
     "prompt_ids": pa.list_(pa.int32()),
     "answer_ids": pa.list_(pa.int32()),
     "template": pa.int32(),
+    "cut_characters": pa.int32(),
     "example_id": pa.string(),
 }

@@ -38,8 +38,8 @@ def check_adapter(folder: Path, num_tensors: int) -> None:
         raise StageError(f"adapter {folder}: {len(tensors)} tensors where {num_tensors} were trained; empty, zero or not finite: {bad[:3]}")
 
 
-def export_weights(engine: Any, folder: Path | None, model_path: str) -> None:
-    """Writes a model folder (bf16 weights, configuration, tokenizer) after full fine-tuning. Collective, as `export_adapter`."""
+def export_weights(engine: Any, folder: Path | None, model_path: str, *, precision: str) -> None:
+    """Writes a model folder (weights in the precision of training, configuration, tokenizer) after full fine-tuning. Collective, as `export_adapter`."""
     weights = collect_weights(engine, keep=folder is not None)
     if folder is None:
         return
@@ -48,7 +48,7 @@ def export_weights(engine: Any, folder: Path | None, model_path: str) -> None:
         raise StageError(f"weights {folder}: empty or not finite: {bad[:3]}")
     model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32, trust_remote_code=False)
     model.load_state_dict(weights, strict=False)
-    _save(model, model_path, folder, torch.bfloat16)
+    _save(model, model_path, folder, DTYPES[precision])
 
 
 def merge_adapter(model_path: str, adapter_dir: str, out_dir: str, *, precision: str = "bf16") -> None:

@@ -30,6 +30,8 @@ class Row(TypedDict):
     answer_ids: list[int]
     template: int
     """Index into the prompt set."""
+    cut_characters: int
+    """Characters taken off fields to keep to the longest prompt."""
     example_id: str
 
 
@@ -59,6 +61,7 @@ class RowMaker:
             columns["prompt_ids"].append(encoded.prompt_ids)
             columns["answer_ids"].append(encoded.answer_ids)
             columns["template"].append(template)
+            columns["cut_characters"].append(encoded.cut_characters)
             columns["example_id"].append(example.id)
         return columns
 

@@ -20,7 +20,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from paft_ray.artifacts import Run
-from paft_ray.config import ModelConfig, TrainConfig
+from paft_ray.config import ModelConfig, TrainConfig, weights_key
 from paft_ray.errors import UserError
 from paft_ray.models import model_identity
 from paft_ray.prompts.draw import Draw, EveryK, PerExample
@@ -32,11 +32,6 @@ from paft_ray.training.progress import read_metrics
 from paft_ray.training.rows import Row, RowMaker, rows_of
 
 RESULT = "result.json"
-# Parts of the train section that do not decide the weights: another choice of these may resume a run.
-_RESOURCES = {
-    "arms", "seeds", "micro_batch", "gradient_checkpointing", "zero_stage", "offload", "num_workers", "cpus_per_worker", "gpus_per_worker",
-    "threads_per_worker", "checkpoint_every", "keep_checkpoints", "validate_every", "num_validation", "max_failures",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +42,8 @@ class TrainResult:
     """What was written: a PEFT adapter, or whole weights after full fine-tuning."""
     export: str
     """Where, relative to the run."""
+    sha256: str
+    """Over names and contents of its safetensors files."""
     num_steps: int
     final_loss: float
     """Mean loss per answer token over the last tenth of the steps."""
@@ -56,6 +53,8 @@ class TrainResult:
     """Seconds in optimizer steps, without starts and checkpoints."""
     peak_memory_gib: float
     """Of the largest worker."""
+    cut_rows: int
+    """Rows whose fields were cut to keep to `model.max_prompt_tokens`."""
     history: list[dict[str, Any]]
     """Metrics of every step in the lineage of the weights."""
 
@@ -80,6 +79,8 @@ def fit(
     """
     check(config, num_examples=data.num_rows, num_templates=len(templates), cluster=ray.cluster_resources())
     encoder = make_encoder(task, model, model_path)
+    for template in templates.templates:
+        encoder.check(template)
     steps, positions = plan(config, data.num_rows)
     out = Run(run.uri(folder))
     draw = EveryK(seed=seed, k=config.k) if config.draw == "every_k" else PerExample(seed=seed)
@@ -146,7 +147,7 @@ def fingerprint(*, task: Task, data: pa.Table, templates: PromptSet, config: Tra
         "task": task.model_dump(mode="json"),
         "data": hashlib.sha256(sink.getvalue()).hexdigest(),
         "templates": [template.id for template in templates.templates],
-        "train": config.model_dump(mode="json", exclude=_RESOURCES),
+        "train": weights_key(config),
         "model": model_identity(model.id, model.revision, model_path),
         "encoding": model.model_dump(mode="json"),
         "seed": seed,
@@ -205,12 +206,12 @@ def _work(values: dict[str, Any]) -> None:
     job = loop.Job(**values)
     shard = ray.train.get_dataset_shard("train")
     engine = loop.train(job, step_rows(shard, config.global_batch // worker.world_size), worker, report=ray.train.report)
-    memory = torch.tensor(loop.peak_memory_gib(engine.device))
+    memory = torch.tensor(loop.peak_memory_gib(engine.device), device=engine.device)
     dist.all_reduce(memory, op=dist.ReduceOp.MAX)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model" if worker.rank == 0 else None
         if config.lora is None:
-            export.export_weights(engine, folder, job.model_path)
+            export.export_weights(engine, folder, job.model_path, precision=config.precision)
         else:
             export.export_adapter(engine, folder)
         if folder is not None:
@@ -234,10 +235,20 @@ def _publish(job: Any, folder: Path, *, peak_memory_gib: float) -> None:
     time_s = sum(row["time_s"] for row in history)
     result = {
         "kind": kind,
+        "sha256": _content_hash(folder),
         "num_steps": job.num_steps,
         "final_loss": sum(row["loss"] for row in last) / len(last),
         "tokens_per_s": sum(row["tokens"] for row in history) / time_s,
         "time_s": time_s,
         "peak_memory_gib": peak_memory_gib,
+        "cut_rows": sum(row["cut_rows"] for row in history),
     }
     out.write_json(RESULT, result)
+
+
+def _content_hash(folder: Path) -> str:
+    whole = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as stream:
+            whole.update(f"{file.name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\0".encode())
+    return whole.hexdigest()

@@ -64,5 +64,5 @@ def test_a_long_field_is_cut_and_counted_but_never_the_template(tokenizer) -> No
 
 
 def test_a_template_longer_than_the_limit_is_refused(tokenizer) -> None:
-    with pytest.raises(UserError, match=r"longer than model\.max_prompt_tokens=8"):
+    with pytest.raises(UserError, match=r"tokens without its fields, model\.max_prompt_tokens=8"):
         Encoder(TASK, tokenizer, max_prompt_tokens=8).encode(PromptTemplate(text="one two three four five six seven eight nine ten {text}"), ROW)

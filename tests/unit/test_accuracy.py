@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import fields
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -22,6 +22,7 @@ class Letters:
     eos_token_id = 0
     chat_template = None
     all_special_tokens: tuple[str, ...] = ()
+    added_tokens_decoder: ClassVar[dict[int, Any]] = {}
 
     def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
         return {"input_ids": [ord(c) for c in text]}
@@ -75,7 +76,7 @@ def test_a_free_answer_without_the_pattern_is_wrong_and_unparsed(monkeypatch: py
     asked = grid(monkeypatch, None)
     object.__setattr__(asked, "examples", (Example(id="n", fields={"text": "1+1"}, answer="2"),))
     key = {"top_ids": [], "top_logprobs": [], "latency_s": 0.1}
-    rows = [{**key, "key": "[0]", "token_ids": [ord("2"), 0]}, {**key, "key": "[1]", "token_ids": [ord("?")]}]
+    rows = [{**key, "key": "[0, 0]", "token_ids": [ord("2"), 0]}, {**key, "key": "[1, 0]", "token_ids": [ord("?")]}]
     outcomes = asked.judge([rows]).to_pylist()
     assert [(o["parsed"], o["correct"], o["predicted"]) for o in outcomes] == [(True, True, "2"), (False, False, None)]
 
@@ -84,8 +85,8 @@ def test_freely_answered_cells_come_after_the_grid_and_are_spread_over_it(monkey
     asked = grid(monkeypatch, ["yes", "no"], Free(num_rows=3, max_tokens=4))
     assert asked.num_free == 3
     assert [asked.cell(i) for i in range(6, 9)] == [asked.cell(c) for c in (0, 2, 4)]
-    assert [json.loads(r["key"]) for r in asked.requests([6, 7])] == [[6], [7]]
-    assert asked.judge([[{"key": "[6]", "token_ids": [5]}]]).num_rows == 0
+    assert [json.loads(r["key"]) for r in asked.requests([6, 7])] == [[6, 0], [7, 0]]
+    assert asked.judge([[{"key": "[6, 0]", "token_ids": [5]}]]).num_rows == 0
 
 
 def test_more_label_tokens_than_an_engine_reports_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

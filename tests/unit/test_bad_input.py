@@ -31,6 +31,8 @@ CASES = {
     "steps and epochs": (["train.num_epochs=2"], "exactly one of"),
     "batch does not divide": (["train.micro_batch=5"], "not a multiple"),
     "offload without its stage": (["train.offload=optimizer_and_weights"], "needs train.zero_stage=3"),
+    "a seed twice": (["train.seeds=[0, 0]"], "train.seeds: at least one is needed, and each once"),
+    "a size twice": (["sweep.sizes=[1, 2, 2]"], "sweep.sizes: at least one is needed"),
     "half precision on a CPU": (["train.precision=fp16"], "fp16 needs a GPU"),
     "arm without scores": (["score.enabled=false"], "needs score.enabled"),
     "override without a value": (["train"], "write section.key=value"),
@@ -47,6 +49,7 @@ CASES = {
     "missing templates": (["prompts.seed_templates=nowhere.jsonl"], "cannot be read"),
     "template without the field": (["prompts.seed_templates={dir}/nofield.jsonl"], "template 1: template"),
     "template with a stray brace": (["prompts.seed_templates={dir}/stray.jsonl"], "stray '{'"),
+    "template with an open slot": (["prompts.seed_templates={dir}/slot.jsonl"], "template 1 is refused: unfilled_slot"),
     "too few held-out templates": (["prompts.held_out_templates={dir}/few.jsonl"], "at least 12 are needed"),
     "no templates at all": (["prompts.seed_templates=null", "prompts.generators=[]"], "neither seed_templates nor generators"),
     "missing model": (["model.id=./nowhere"], "no such folder"),
@@ -72,6 +75,7 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(case: str, tmp_path: Path, 
     write(tmp_path, "notext.jsonl", '{"prompt": "Good or bad? {text}"}\n')
     write(tmp_path, "nofield.jsonl", '{"text": "Is it good?"}\n')
     write(tmp_path, "stray.jsonl", '{"text": "Is it good? {text"}\n')
+    write(tmp_path, "slot.jsonl", '{"text": "[describe the task] {text}"}\n')
     write(tmp_path, "few.jsonl", '{"text": "Good or bad? {text}"}\n')
     changes = ["prompts.generators=[]", f"storage={tmp_path}/runs", *(o.replace("{dir}", str(tmp_path)) for o in overrides)]
     arguments = ["run", "jobs/configs/demo.yaml", *(part for change in changes for part in ("--set", change))]

@@ -5,6 +5,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import AddedToken
 
 from paft_ray.errors import UserError
 from paft_ray.prompts.encode import Encoded, Encoder, encode
@@ -23,14 +24,15 @@ class WordTokenizer:
 
     def __init__(self, *, start: bool = False, chat_template: str | None = "chatml") -> None:
         self.words = ["<|end|>", "<|begin|>", "<|start|>"]
-        self.all_special_tokens = list(self.words)
+        self.all_special_tokens = self.words[:2]  # the named ones, as in real tokenizers
+        self.added_tokens_decoder = {i: AddedToken(word, special=True) for i, word in enumerate(self.words)}
         self.eos_token_id: int | None = 0
         self.start = start
         self.chat_template = chat_template
 
     def __call__(self, text: str, *, add_special_tokens: bool, split_special_tokens: bool) -> dict[str, list[int]]:
         chunks = [text] if split_special_tokens else SPECIAL.split(text)
-        pieces = [piece for chunk in chunks for piece in ([chunk] if chunk in self.all_special_tokens and not split_special_tokens else PIECES.findall(chunk))]
+        pieces = [piece for chunk in chunks for piece in ([chunk] if chunk in self.words[:3] and not split_special_tokens else PIECES.findall(chunk))]
         ids = [self.id_of(piece) for piece in pieces]
         return {"input_ids": [1, *ids] if self.start and add_special_tokens else ids}
 
@@ -39,7 +41,7 @@ class WordTokenizer:
             self.words.append(piece)
         return self.words.index(piece)
 
-    def apply_chat_template(self, messages: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool) -> str:
+    def apply_chat_template(self, messages: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool, date_string: str) -> str:
         assert not tokenize
         assert add_generation_prompt
         return "".join(f"<|start|>{m['role']}\n{m['content']}<|end|>\n" for m in messages) + "<|start|>assistant\n"
@@ -147,5 +149,5 @@ def test_what_a_tokenizer_lacks_is_said() -> None:
     tokenizer.eos_token_id = None
     with pytest.raises(UserError, match="no end token"):
         encoded(tokenizer)
-    with pytest.raises(UserError, match=r"longer than model\.max_prompt_tokens=3"):
+    with pytest.raises(UserError, match=r"6 tokens without its fields, model\.max_prompt_tokens=3 are allowed"):
         encoded(WordTokenizer(), max_prompt_tokens=3)

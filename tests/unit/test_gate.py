@@ -104,7 +104,7 @@ def test_a_system_part_is_inspected_and_repaired_too() -> None:
 
 
 def test_verdicts_follow_the_order_read_and_duplicates_count_after_the_repair() -> None:
-    result = gate(["Good?\\n{text}", " Good?\n{text}\n", "Good? {body}", "Good? {text}"], TASK, max_words=9)
+    result = gate(["Good?\\n{text}", " Good?\n{text} ", "Good? {body}", "Good? {text}"], TASK, max_words=9)
     assert result.verdicts == [None, "duplicate", "missing_field", None]
     assert [t.text for t in result.kept] == ["Good?\n{text}", "Good? {text}"]
     assert result.summary() == {"read": 4, "kept": 2, "repaired": {"literal_newline": 1}, "rejected": {"duplicate": 1, "missing_field": 1}}

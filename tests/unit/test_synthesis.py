@@ -11,7 +11,7 @@ from paft_ray.config import Config, GeneratorConfig, PromptsConfig, TrainConfig
 from paft_ray.errors import UserError
 from paft_ray.prompts.gate import gate
 from paft_ray.prompts.prompt_set import PromptSet
-from paft_ray.prompts.request import Request, grammar, grammar_share, request
+from paft_ray.prompts.request import Request, Written, grammar, grammar_share, request
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages import synthesize
 from paft_ray.tasks.task import load_task
@@ -36,12 +36,13 @@ def test_a_request_is_fixed_by_seed_and_number_and_axes_are_spread() -> None:
 
 
 @pytest.mark.parametrize("order", ["question first", "question last"])
-@pytest.mark.parametrize("task", [DEMO, HELLASWAG], ids=lambda t: t.name)
+@pytest.mark.parametrize("task", [DEMO, HELLASWAG, load_task("gsm8k")], ids=lambda t: t.name)
 def test_the_grammar_holds_every_placeholder_once(task, order: str) -> None:
     pattern = grammar(task, order)
-    body = " and ".join(f"{{{name}}}" for name in task.fields)
+    letters = {name: f"{label}: " for label, name in task.options.items()}
+    body = " and ".join(f"{letters.get(name, '')}{{{name}}}" for name in task.fields)
     labels = " positive or negative" if task is DEMO else ""
-    question = f"Please tell me what you make of the following,{labels}:"
+    question = f"Please tell me what you make of the following,{labels}:" + (f" {task.answer_format}" if task.answer_format else "")
     text = f"{question}\n{body}" if order == "question first" else f"{body}\n{question}"
     assert re.fullmatch(pattern, text)
     assert not re.fullmatch(pattern, text.replace("{", "", 1).replace("}", "", 1))
@@ -63,8 +64,8 @@ def writer(texts: Sequence[str]):
     """A generator that goes through a list of texts, then repeats its last one."""
     given = iter(texts)
 
-    def write(requests: Sequence[Request], generator: GeneratorConfig, engine: object, seed: int) -> list[str]:
-        return [next(given, texts[-1]) for _ in requests]
+    def write(requests: Sequence[Request], generator: GeneratorConfig, engine: object, seed: int) -> list[Written]:
+        return [Written(text=text, finished=bool(text)) for _, text in zip(requests, (next(given, texts[-1]) for _ in requests), strict=True)]
 
     return write
 
@@ -115,5 +116,5 @@ def test_without_generators_only_the_users_templates_are_used(tmp_path) -> None:
 def test_too_few_held_out_templates_are_refused(tmp_path) -> None:
     file = tmp_path / "few.jsonl"
     file.write_text('{"text": "A {text}"}\n')
-    with pytest.raises(UserError, match="1 held-out templates given, at least 12"):
+    with pytest.raises(UserError, match="1 distinct held-out templates given, at least 12"):
         synthesize.user_templates(config(held_out_templates=str(file)), DEMO)

@@ -60,9 +60,17 @@ def test_a_choice_is_parsed_exactly_and_what_is_not_a_label_is_wrong(completion:
 
 
 @pytest.mark.parametrize(
-    ("completion", "correct"), [("#### 1,000", True), ("#### 1000.", True), ("first #### 3, then #### 1000", True), ("####1000", True), ("#### -1000", False)]
+    ("completion", "correct"),
+    [
+        ("#### 1,000", True),
+        ("#### 1000.", True),
+        ("#### 1000\n\nQuestion: and two more?\n#### 1002", True),
+        ("#### $1,000", True),
+        ("####1000", True),
+        ("#### -1000", False),
+    ],
 )
-def test_the_last_number_of_a_free_answer_counts(completion: str, correct: bool) -> None:
+def test_the_number_of_the_first_answer_counts(completion: str, correct: bool) -> None:
     assert load_task("gsm8k").judge(completion, "#### 1000") == (True, correct)
 
 
