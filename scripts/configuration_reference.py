@@ -48,6 +48,8 @@ def _allowed(field: FieldInfo) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
+    if field.default_factory is not None:
+        return "by device"
     value = field.default
     if isinstance(value, BaseModel):
         return "see below"

@@ -34,10 +34,12 @@ def ray_session(address: str | None = None) -> Iterator[Mapping[str, float]]:
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    target = address or os.environ.get("RAY_ADDRESS")
+    if not target:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # as Ray would decide, after a warning; read when ray is imported
     import ray
     import ray.data
 
-    target = address or os.environ.get("RAY_ADDRESS")
     if target:
         try:
             ray.init(address=target, logging_level="warning", log_to_driver=False)
@@ -48,7 +50,6 @@ def ray_session(address: str | None = None) -> Iterator[Mapping[str, float]]:
             ) from None
     else:
         total = local_resources()
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # as Ray would decide, after a warning
         # The dashboard listens on the loopback; without it Ray Train warns every second that it cannot ask for the state of its controller.
         ray.init(num_cpus=int(total["CPU"]), include_dashboard=True, dashboard_host="127.0.0.1", logging_level="warning", log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False

@@ -159,12 +159,16 @@ def optimizer_step(engine: Any, job: Job, step: int, rows: list[Row], worker: Wo
 
 
 def forward(engine: Any, batch: Batch) -> torch.Tensor:
-    """Logits [batch, longest answer + 1, vocabulary]: only the positions that answers need."""
+    """Logits [batch, longest answer + 1, vocabulary]: only the positions that answers need.
+
+    Positions go in as indices: a slice leaves hidden states strided, and the output head then runs as one small product per row (a sixth of the step).
+    """
+    width = batch.input_ids.shape[1]
     return engine(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
         position_ids=batch.position_ids,
-        logits_to_keep=batch.logits_to_keep,
+        logits_to_keep=torch.arange(width - batch.logits_to_keep, width, device=batch.input_ids.device),
         use_cache=False,
     ).logits
 
