@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -29,6 +30,8 @@ class Run:
 
     def __init__(self, root: str) -> None:
         """`root`: local path or URI. Raises `UserError` for a URI no filesystem knows."""
+        if re.match(r"\w+:/(?!/)", root) or re.fullmatch(r"\w+:/*", root):
+            raise UserError(f"storage {root}: neither a folder nor a URI; write s3://bucket/prefix, or ./{root} for a folder of that name")
         self.root = root if "://" in root else str(Path(root).expanduser().resolve())
         try:
             self.filesystem, self._base = pafs.FileSystem.from_uri(self.root)
@@ -38,12 +41,18 @@ class Run:
     @classmethod
     def open(cls, storage: str, name: str) -> Run:
         """The run `name` under `storage`, made if missing. Raises `UserError` where it cannot be written."""
-        run = cls(f"{storage.rstrip('/')}/{name}")
+        run = cls(f"{cls(storage).root.rstrip('/')}/{name}")
         try:
             run.write_json("run.json", {"name": name})
         except (OSError, pa.ArrowInvalid) as error:
             raise UserError(f"storage {run.root}: cannot be written ({' '.join(str(error).split())}); choose another with --set storage=FOLDER") from None
         return run
+
+    @classmethod
+    def at(cls, path: str) -> Run:
+        """The folder or URI `path`, made if missing. Raises `UserError` where it cannot be written."""
+        storage, _, name = cls(path).root.rstrip("/").rpartition("/")
+        return cls.open(storage or "/", name)
 
     @property
     def name(self) -> str:
@@ -71,20 +80,32 @@ class Run:
         self.filesystem.create_dir(target.rsplit("/", 1)[0], recursive=True)
         local = isinstance(self.filesystem, pafs.LocalFileSystem)
         written = f"{target}.{os.getpid()}.part" if local else target
-        with self.filesystem.open_output_stream(written) as stream:
-            stream.write(data)
-        if local:
-            os.replace(written, target)
+        try:
+            with self.filesystem.open_output_stream(written) as stream:
+                stream.write(data)
+            if local:
+                os.replace(written, target)
+        except OSError:
+            if local:
+                Path(written).unlink(missing_ok=True)
+            raise
 
     def read_json(self, relative: str) -> Any:
-        return json.loads(self.read_bytes(relative))
+        """Raises `UserError` where the file is not JSON."""
+        try:
+            return json.loads(self.read_bytes(relative))
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{self.uri(relative)}: not JSON ({error}); delete it and run its stage again") from None
 
     def write_json(self, relative: str, value: Any) -> None:
         self.write_bytes(relative, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
     def read_table(self, relative: str) -> pa.Table:
-        """An Arrow table from a Parquet file."""
-        return pq.read_table(self.path(relative), filesystem=self.filesystem)
+        """An Arrow table from a Parquet file. Raises `UserError` where it is none."""
+        try:
+            return pq.read_table(self.path(relative), filesystem=self.filesystem)
+        except pa.ArrowInvalid as error:
+            raise UserError(f"{self.uri(relative)}: not Parquet ({' '.join(str(error).split())[:200]}); delete it and run its stage again") from None
 
     def write_table(self, relative: str, table: pa.Table) -> None:
         sink = pa.BufferOutputStream()
@@ -127,7 +148,7 @@ def cached(
     full = json.loads(json.dumps({**key, "versions": versions()}))
     if run.exists(path):
         manifest = run.read_json(path)
-        differing = sorted(_differences(manifest["key"], full))
+        differing = sorted(differences(manifest["key"], full))
         if not differing and not force:
             announce(f"{stage}: finished before, kept ({run.uri(stage)})")
             return manifest
@@ -153,10 +174,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _differences(old: Any, new: Any, prefix: str = "") -> list[str]:
+def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
     """`a.b: 1 -> 2` for each leaf that differs."""
     if isinstance(old, dict) and isinstance(new, dict):
-        return [line for key in sorted({*old, *new}) for line in _differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)]
+        return [line for key in sorted({*old, *new}) for line in differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)]
     return [] if old == new else [f"{prefix}: {_short(old)} -> {_short(new)}"]
 
 

@@ -29,6 +29,7 @@ def fast_precision(num_gpus: float) -> Precision:
 
 
 Positive = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 TrainedArm = Literal["sft", "top_accuracy", "paft"]
 
@@ -36,7 +37,7 @@ TrainedArm = Literal["sft", "top_accuracy", "paft"]
 class Section(BaseModel):
     """A part of the configuration: immutable, and unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class ModelConfig(Section):
@@ -147,7 +148,7 @@ class ScoreConfig(Section):
     num_examples: Positive = 50
     """Validation rows per template."""
     select_top: Positive | None = None
-    """Keep only the best-scored n training templates for arm `paft`; default: keep all."""
+    """Keep only the best-scored n training templates for arm `paft` (with `enabled`); default: keep all."""
 
 
 class LoraConfig(Section):
@@ -159,7 +160,7 @@ class LoraConfig(Section):
     """Scale numerator: the update is multiplied by alpha / rank."""
     dropout: Fraction = 0.0
     """Dropout on the adapter's input. Above 0 a resumed run still draws the same masks (keyed by step and rank)."""
-    target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    target_modules: Annotated[tuple[str, ...], Field(min_length=1)] | Literal["all-linear"] = "all-linear"
     """Names of the linear layers that get an adapter; the paper uses q_proj, v_proj."""
 
 
@@ -168,7 +169,7 @@ class TrainConfig(Section):
 
     arms: tuple[TrainedArm, ...] = ("sft", "top_accuracy", "paft")
     """Arms to train; `base` needs no training and is always evaluated."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Seed, ...] = (0,)
     """One training per arm and seed: weights, order of examples and draws all follow the seed."""
     draw: Literal["per_example", "every_k"] = "per_example"
     """`per_example` draws a template for each example and epoch; `every_k` one for K examples in a row (paper, Algorithm 1)."""
@@ -278,7 +279,7 @@ class SweepConfig(Section):
 
     sizes: tuple[Positive, ...] = (1, 2, 4, 8)
     """Prompt-set sizes; larger ones contain the smaller ones."""
-    subset_seeds: tuple[int, ...] = (0,)
+    subset_seeds: tuple[Seed, ...] = (0,)
     """One nested chain of subsets per seed."""
     max_concurrent: Positive | None = None
     """Trials side by side; default: what the cluster's free CPUs and GPUs hold."""
@@ -298,7 +299,7 @@ class Config(Section):
     """Name of the run: letters, digits, `.`, `_`, `-`."""
     storage: str = "runs"
     """Folder or URI (file, s3, gs) that holds runs; several nodes need a folder that all share."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the choice of rows, of synthesis and of the split."""
     task: str
     """Built-in task name or path of a task YAML."""
@@ -330,14 +331,32 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"config {path}: cannot be read ({error}); give the path of a YAML file, e.g. jobs/configs/demo.yaml") from None
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        values = read_yaml(text)
+    except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"config {path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise UserError(f"config {path}: a mapping of sections is needed, found {type(values).__name__}")
     for override in overrides:
         _apply(values, override)
     return parse_config(values, source=str(path))
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A safe loader that refuses a key that comes twice: the second one would silently replace the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} comes twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(text: str) -> Any:
+    """Plain values of a YAML text. Raises `yaml.YAMLError`, also for a key that comes twice."""
+    return yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 (a SafeLoader)
 
 
 def parse_config(values: dict[str, Any], source: str) -> Config:

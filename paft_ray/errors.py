@@ -8,5 +8,13 @@ class UserError(ValueError):
     """
 
 
+def check_text(text: str, name: str, where: str) -> None:
+    """Raises `UserError` for half a character (such as a lone `\\ud83d` in JSON), which no file or tokenizer downstream can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{where}: {name} holds half a character ({text[error.start]!a}); write the whole character or drop it") from None
+
+
 class StageError(RuntimeError):
     """A stage failed on work that had started (an engine died, too many rows failed); exit code 1, the run can be resumed."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 MIN_TEMPLATES = 12
 """With fewer templates std, worst and intervals say little about templates in general, and are refused."""
+_ROUNDING = 1e-9  # a mean of three 0.8 is 0.8000000000000002
 _NOT_PARSED, _MISSING = -1, -2
 _BLOCK = 256  # bootstrap draws computed at once: bounds the memory of the resampling weights
 
@@ -127,7 +128,7 @@ def figures(arm: ArmOutcomes, *, threshold: float) -> Figures:
         std_noise_corrected=None if refused else noise_corrected_std(arm),
         worst=None if refused else float(accuracy.min()),
         best=float(accuracy.max()),
-        share_above=float((accuracy > threshold).mean()),
+        share_above=float((accuracy > threshold + _ROUNDING).mean()),
         consistency=consistency(arm),
         parse_failure_rate=parse_failure_rate(arm),
         num_templates=len(arm.template_ids),

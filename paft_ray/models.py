@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import tempfile
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+Shapes = dict[str, tuple[int, ...]]
+"""Weight name -> shape."""
+_LONGEST_HEAD = 100_000_000
 _SAMPLES, _SAMPLE_BYTES = 16, 2**16
 _DEMO_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
@@ -31,6 +35,8 @@ def resolve_model(model_id: str, revision: str | None) -> str:
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UserError(f"model {model_id}: the folder holds no config.json; give a folder in Hugging Face format")
+        if not any(folder.glob("*.safetensors")):
+            raise UserError(f"model {model_id}: the folder holds no *.safetensors; other weight files are not loaded, save it with save_pretrained")
         return str(folder.resolve())
     if model_id.startswith((".", "/", "~")) or model_id.count("/") != 1:
         raise UserError(f"model {model_id}: no such folder; give a local folder, a Hugging Face id (owner/name) or `demo`")
@@ -39,16 +45,19 @@ def resolve_model(model_id: str, revision: str | None) -> str:
 
     try:
         return snapshot_download(model_id, revision=revision, ignore_patterns=["*.bin", "*.pt", "*.pth", "*.gguf", "original/*"])
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"model {model_id} (revision {revision}): cannot be fetched: {reason}; check the id, HF_TOKEN and the network") from None
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
-    """The tokenizer in a model folder; code shipped with a model is never run."""
+    """The tokenizer in a model folder; code shipped with a model is never run. Raises `UserError` where there is none that can be read."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    try:
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"model {path}: no tokenizer that can be read ({' '.join(str(error).split())[:200]}); mend the folder") from None
 
 
 def model_identity(model_id: str, revision: str | None, path: str) -> dict[str, Any]:
@@ -68,6 +77,19 @@ def _sampled_hash(file: Path) -> str:
             stream.seek(max(0, size - _SAMPLE_BYTES) * piece // (_SAMPLES - 1))
             found.update(stream.read(_SAMPLE_BYTES))
     return found.hexdigest()[:16]
+
+
+def shapes(path: str) -> Shapes:
+    """Shape of every weight of a model folder, from the heads of its safetensors files (8 bytes of length, then JSON)."""
+    found: Shapes = {}
+    for file in sorted(Path(path).glob("*.safetensors")):
+        try:
+            with file.open("rb") as stream:
+                head = json.loads(stream.read(min(_LONGEST_HEAD, int.from_bytes(stream.read(8), "little"))))
+        except ValueError:
+            raise UserError(f"model {path}: {file.name} is no safetensors file; fetch or save the model anew") from None
+        found |= {name: tuple(entry["shape"]) for name, entry in head.items() if name != "__metadata__"}
+    return found
 
 
 def _demo_model() -> Path:

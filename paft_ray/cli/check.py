@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,31 +13,79 @@ from pyarrow.fs import LocalFileSystem
 from paft_ray.artifacts import Run
 from paft_ray.config import Config
 from paft_ray.errors import UserError
-from paft_ray.models import load_tokenizer, resolve_model
+from paft_ray.models import load_tokenizer, resolve_model, shapes
 from paft_ray.prompts.encode import Encoder
 from paft_ray.stages import prepare, synthesize
 from paft_ray.tasks.task import Task, load_task
 
-_MODEL_FREE = ("prepare", "report")
+_ENGINE = ("run", "synthesize", "score", "evaluate", "sweep")
+_TRAINING = ("run", "train", "sweep")
+_NEEDED = {
+    "score": {"data/validation.parquet": "prepare", "prompts/prompt_set.parquet": "synthesize"},
+    "train": {"data/train.parquet": "prepare", "prompts/prompt_set.parquet": "synthesize"},
+    "evaluate": {"data/test.parquet": "prepare", "prompts/prompt_set.parquet": "synthesize", "train/manifest.json": "train"},
+    "report": {"evaluate/outcomes.parquet": "evaluate", "prompts/prompt_set.parquet": "synthesize"},
+}
 _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the process that a submitted job starts
 
 
 def check(config: Config, stage: str, *, local: bool) -> Run:
     """The run's directory, after task, files, templates, storage, models and (on one machine) resources are found good. Raises `UserError`."""
+    if stage == "report":
+        return _prepared(Run(f"{config.storage.rstrip('/')}/{config.name}"), stage, config)
     task = check_inputs(config)
     if local:
-        check_resources(config, local_resources())
+        check_resources(config, stage, local_resources())
     elif _JOB_VARIABLE in os.environ and "://" not in config.storage and not Path(config.storage).expanduser().is_absolute():
         raise UserError(
             f"storage={config.storage}: a job's own folder goes away with it; give a path or URI that all nodes reach, e.g. --set storage=/shared/runs"
         )
-    run = Run.open(config.storage, config.name)
-    if stage not in _MODEL_FREE:
+    if stage == "sweep":
+        _check_sizes(config, task)
+    run = _prepared(Run.open(config.storage, config.name), stage, config)
+    if stage != "prepare":
         for generator in config.prompts.generators:
             resolve_model(generator.id, generator.revision)
-        path = resolve_model(config.model.id, config.model.revision)
-        Encoder(task, load_tokenizer(path), chat=config.model.chat, cut_field=config.model.cut_field)
+        _check_model(config, task, resolve_model(config.model.id, config.model.revision))
     return run
+
+
+def _prepared(run: Run, stage: str, config: Config) -> Run:
+    """The run, which holds what the stage reads. Raises `UserError` naming the stage that is missing."""
+    needed = dict(_NEEDED.get(stage, {}))
+    if stage == "train" and config.score.enabled and ("top_accuracy" in config.train.arms or config.score.select_top):
+        needed["score/manifest.json"] = "score"
+    for path, maker in needed.items():
+        if not run.exists(path):
+            raise UserError(f"run {run.name}: {path} is missing; run stage {maker} first (`paft {maker} CONFIG`, or `paft run CONFIG` for all)")
+    return run
+
+
+def _check_model(config: Config, task: Task, path: str) -> None:
+    """Raises `UserError` where tokenizer, templates, prompt length or adapter targets do not go with the model."""
+    model = config.model
+    encoder = Encoder(task, load_tokenizer(path), chat=model.chat, max_prompt_tokens=model.max_prompt_tokens, cut_field=model.cut_field)
+    for templates in synthesize.user_templates(config, task):
+        for template in templates:
+            encoder.check(template)
+    longest = json.loads((Path(path) / "config.json").read_bytes()).get("max_position_embeddings")
+    if longest is not None and model.max_prompt_tokens >= longest:
+        raise UserError(f"model.max_prompt_tokens={model.max_prompt_tokens}: the model reads {longest} tokens with the answer; lower it")
+    lora = config.train.lora
+    if lora is not None and lora.target_modules != "all-linear":
+        linear = {name.split(".")[-2] for name, shape in shapes(path).items() if name.endswith(".weight") and len(shape) == 2 and "." in name}
+        if unknown := sorted(set(lora.target_modules) - linear):
+            raise UserError(f"train.lora.target_modules: {', '.join(unknown)} are not in the model; it has: {', '.join(sorted(linear))}")
+
+
+def _check_sizes(config: Config, task: Task) -> None:
+    """Raises `UserError` for sweep sizes that the prompt set cannot reach even if every candidate is kept."""
+    seeds, _ = synthesize.user_templates(config, task)
+    most = len(seeds) + (config.prompts.num_candidates if config.prompts.generators else 0)
+    if too_large := [size for size in config.sweep.sizes if size > most]:
+        raise UserError(
+            f"sweep.sizes: {too_large} asked for, at most {most} training templates can come of this configuration; lower the sizes or add templates"
+        )
 
 
 def check_inputs(config: Config) -> Task:
@@ -50,15 +99,18 @@ def check_inputs(config: Config) -> Task:
     return task
 
 
-def check_resources(config: Config, total: Mapping[str, float]) -> None:
-    """Raises `UserError` where engine or workers ask for more than `total` (CPU, GPU) holds; one CPU is left for Ray Data."""
+def check_resources(config: Config, stage: str, total: Mapping[str, float]) -> None:
+    """Raises `UserError` where what the stage starts asks for more than `total` (CPU, GPU) holds; one CPU is left for Ray Data."""
     train, engine = config.train, config.engine
-    wanted = {
+    workers = {
         "train.num_workers x cpus_per_worker": ("CPU", train.num_workers * train.cpus_per_worker),
         "train.num_workers x gpus_per_worker": ("GPU", train.num_workers * train.gpus_per_worker),
+    }
+    engines = {
         "engine.replicas x tensor_parallel x num_cpus": ("CPU", engine.replicas * engine.tensor_parallel * engine.num_cpus),
         "engine.replicas x tensor_parallel x num_gpus": ("GPU", engine.replicas * engine.tensor_parallel * engine.num_gpus),
     }
+    wanted = {**(workers if stage in _TRAINING else {}), **(engines if stage in _ENGINE else {})}
     for name, (kind, count) in wanted.items():
         allowed = total.get(kind, 0) - (kind == "CPU")
         if count > allowed:

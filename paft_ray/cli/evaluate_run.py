@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import typer
 
 from paft_ray.artifacts import Run
-from paft_ray.cli.check import check_resources, local_resources
+from paft_ray.cli.check import check_nodes, check_resources, local_resources
 from paft_ray.cli.session import ray_session
 from paft_ray.config import Config, ModelConfig, parse_config
 from paft_ray.errors import UserError
-from paft_ray.prompts.prompt_set import Entry, PromptSet, check_templates, read_templates
+from paft_ray.prompts.prompt_set import Entry, PromptSet
+from paft_ray.stages.synthesize import gated_templates
 from paft_ray.tasks.readers import read_examples
 from paft_ray.tasks.task import Source, load_task
+
+_OWN_FOLDERS = ("", "data", "prompts", "score", "train", "evaluate", "report", "sweep")
 
 
 def evaluate_run(folder: str, templates: str, test: str, out: str, address: str | None) -> None:
@@ -26,23 +29,27 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
         if not run.exists(needed):
             raise UserError(f"run {folder}: {needed} is missing; give the folder of a run whose stage train is finished")
     trained = run.read_json("train/manifest.json")
+    if not isinstance(trained, dict) or not {"task", "model"} <= set(trained.get("key", {})):
+        raise UserError(f"run {folder}: train/manifest.json does not say what was trained; run stage train again")
     config = _as_trained(parse_config(run.read_json("config.json"), f"{folder}/config.json"), trained["key"])
     task = load_task(config.task)
-    given = read_templates(templates)
-    check_templates(given, task.fields, templates)
+    given = gated_templates(templates, config, task)
     examples = list(read_examples(task, Source(path=test)))
     prompts = PromptSet.of(Entry(template=t, split="held_out", provenance={"source": "user"}) for t in given)
-    target = _target(out)
+    target = _target(out, run)
     if not (address or os.environ.get("RAY_ADDRESS")):
-        check_resources(config, local_resources())
+        check_resources(config, "evaluate", local_resources())
     from paft_ray.report.sources import Measured
     from paft_ray.report.write import write_report
     from paft_ray.stages.evaluate import candidates, evaluate_models
 
     with ray_session(address) as total:
-        check_resources(config, total)
+        check_resources(config, "evaluate", total)
+        check_nodes(run)
         models = candidates(trained["models"])
+        begin = time.perf_counter()
         outcomes, speed, manifest = evaluate_models(config, run, models, prompts.templates, examples)
+        manifest = {**manifest, "time_s": round(time.perf_counter() - begin, 3)}
     target.write_table("outcomes.parquet", outcomes)
     measured = Measured(outcomes=outcomes, templates=prompts, examples={e.id: e for e in examples}, speed=speed, manifest=manifest)
     write_report(run, config=config, measured=measured, out=target, folder="")
@@ -56,10 +63,10 @@ def _as_trained(config: Config, key: Mapping[str, Any]) -> Config:
     return config.model_copy(update={"model": ModelConfig(**{name: value for name, value in key["model"].items() if name != "identity"})})
 
 
-def _target(out: str) -> Run:
-    """The folder of the results, seen to be writable. Raises `UserError`."""
-    if "://" in out:
-        storage, _, name = out.rstrip("/").rpartition("/")
-    else:
-        storage, name = str(Path(out).resolve().parent), Path(out).resolve().name
-    return Run.open(storage, name)
+def _target(out: str, run: Run) -> Run:
+    """The folder of the results, seen to be writable. Raises `UserError` where it is the run or one of its own folders."""
+    target = Run(out)
+    inside = target.root.removeprefix(run.root).strip("/").split("/")[0] if f"{target.root}/".startswith(f"{run.root}/") else None
+    if inside is not None and inside in _OWN_FOLDERS:
+        raise UserError(f"--out {out}: holds the run's own results; give another folder")
+    return Run.at(out)

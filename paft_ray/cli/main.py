@@ -6,11 +6,13 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from paft_ray.cli.environment import prepare_environment
 from paft_ray.config import Config, load_config
 from paft_ray.errors import StageError, UserError
 
@@ -42,9 +44,10 @@ def run_stage(name: str, path: str, overrides: list[str] | None, *, force: bool 
     from paft_ray.cli.session import ray_session
 
     try:
-        with ray_session(address) as total:
-            check_resources(config, total)
-            check_nodes(run)
+        with nullcontext() if name == "report" else ray_session(address) as total:
+            if total is not None:
+                check_resources(config, name, total)
+                check_nodes(run)
             _stages(name, config, run, force=force)
     except (KeyboardInterrupt, SystemExit):  # Ray Train answers Ctrl-C by ending the process itself
         again = "the same command without --force" if force else "the same command again"
@@ -112,6 +115,8 @@ def evaluate(
     if not (templates or test or out or Path(config).is_dir()):
         run_stage("evaluate", config, set_, force=force, dry_run=dry_run, address=address)
         return
+    if set_ or force or dry_run:
+        raise UserError("paft evaluate RUN takes --templates, --test, --out and --address only: the run's settings are those that it was trained with")
     if not (templates and test and out):
         raise UserError("paft evaluate RUN needs --templates FILE, --test FILE and --out DIR")
     from paft_ray.cli.evaluate_run import evaluate_run
@@ -138,13 +143,14 @@ def prompts_import(
     result = import_templates(file, load_task(task), max_words)
     if not result.kept:
         raise UserError(f"templates {file}: none of {len(result.verdicts)} came through the gate ({dict(result.rejected)}); see paft prompts import --help")
-    folder, name = Path(out).parent, Path(out).name
+    name = Path(out).name
     try:
+        folder = Run(out.rpartition("/")[0] or ".")
         kept = PromptSet.of(Entry(template=t, provenance={"source": "user"}) for t in result.kept)
         if name.endswith(".parquet"):
-            Run(str(folder)).write_table(name, kept.to_table())
+            folder.write_table(name, kept.to_table())
         else:
-            Run(str(folder)).write_bytes(name, kept.to_jsonl().encode())
+            folder.write_bytes(name, kept.to_jsonl().encode())
     except OSError as error:
         raise UserError(f"--out {out}: cannot be written ({error.strerror or error}); give the path of a file that you may write") from None
     typer.echo(json.dumps(result.summary()) if as_json else "\n".join(f"{k}: {v}" for k, v in result.summary().items()))
@@ -168,6 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     One line and code 2 for what a user can mend, code 1 for a failed stage, 130 when interrupted.
     """
+    prepare_environment()
     try:
         app(list(sys.argv[1:] if arguments is None else arguments), prog_name="paft")
     except UserError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,18 +11,18 @@ import yaml
 
 from paft_ray.cli.check import check_inputs
 from paft_ray.config import Config, TrainConfig
-from paft_ray.models import load_tokenizer, resolve_model
+from paft_ray.models import Shapes, load_tokenizer, resolve_model, shapes
 from paft_ray.prompts.encode import Encoded, Encoder
 from paft_ray.prompts.template import PromptTemplate
+from paft_ray.stages import prepare
 from paft_ray.stages.prepare import sources
 from paft_ray.stages.synthesize import user_templates
 from paft_ray.tasks.readers import read_examples
-from paft_ray.tasks.task import Example, Task
+from paft_ray.tasks.task import Example
 
 _SAMPLE_ROWS = 64
 _GIB = 2**30
 _BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
-Shapes = dict[str, tuple[int, ...]]
 
 
 def plan(config: Config) -> str:
@@ -44,11 +43,13 @@ def plan(config: Config) -> str:
         encoder = Encoder(task, load_tokenizer(path), chat=model.chat, max_prompt_tokens=model.max_prompt_tokens, cut_field=model.cut_field)
         encoded = [encoder.encode(template, example) for example, template in drawn]
         shown = _examples(drawn, encoded, encoder.tokenizer)
-    num_train = config.data.num_train or (sum(1 for _ in read_examples(task, found["train"])) if rows else None)
+    counts = {name: sum(1 for _ in read_examples(task, source)) for name, source in found.items() if source.path is not None}
+    prepare.check_counts(counts, set(found), config.data)
+    num_train = config.data.num_train or counts.get("train")
     estimates = {
         **_resources(config),
         **_training(config, num_train, encoded),
-        **_evaluation(config, task, len(held_out)),
+        **_evaluation(config, counts.get("test"), "test" in found, len(held_out)),
         "memory": _memory(config, shapes(path)) if path is not None else "unknown: the model is not on this machine",
     }
     parts = [
@@ -92,25 +93,14 @@ def _training(config: Config, num_train: int | None, encoded: Sequence[Encoded])
     return {"training_rows_each": round(rows), **tokens}
 
 
-def _evaluation(config: Config, task: Task, given: int) -> dict[str, Any]:
+def _evaluation(config: Config, counted: int | None, has_source: bool, given: int) -> dict[str, Any]:
     """Prompts that the engines answer: per arm, held-out templates x test rows."""
     held_out = given or max(config.prompts.min_held_out, round(config.prompts.num_candidates * config.prompts.held_out_fraction))
-    source = sources(task, config.data).get("test")
-    num_test = config.data.num_test or (sum(1 for _ in read_examples(task, source)) if source is not None and source.path is not None else None)
+    num_test = config.data.num_test or (counted if has_source else None)
     if num_test is None:
         return {"evaluation_prompts_per_arm": f"{held_out} templates x the test rows of a data set on a hub"}
     arms = 1 + len(config.train.arms) * len(config.train.seeds)
     return {"evaluation_prompts": f"{arms} models x {held_out} held-out templates x {num_test} rows = {arms * held_out * num_test}"}
-
-
-def shapes(path: str) -> Shapes:
-    """Shape of every weight of a model folder, from the heads of its safetensors files (8 bytes of length, then JSON)."""
-    found: Shapes = {}
-    for file in sorted(Path(path).glob("*.safetensors")):
-        with file.open("rb") as stream:
-            head = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        found |= {name: tuple(entry["shape"]) for name, entry in head.items() if name != "__metadata__"}
-    return found
 
 
 def _memory(config: Config, weights: Shapes) -> dict[str, str]:

@@ -8,22 +8,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from paft_ray.cli.check import local_resources
+from paft_ray.cli.environment import prepare_environment
 from paft_ray.console import console
 from paft_ray.errors import UserError
-
-_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
-    # What libraries say about themselves would bury a run's own lines; the full logs stay in Ray's log folder.
-    "RAY_DATA_LOG_LEVEL": "WARNING",
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "TQDM_DISABLE": "1",
-    "PYTHONWARNINGS": "ignore::FutureWarning",
-}
 
 
 @contextmanager
@@ -32,8 +19,7 @@ def ray_session(address: str | None = None) -> Iterator[Mapping[str, float]]:
 
     Raises `UserError` where no cluster answers at the address.
     """
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    prepare_environment()
     target = address or os.environ.get("RAY_ADDRESS")
     if not target:
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # as Ray would decide, after a warning; read when ray is imported

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paft_ray.errors import UserError
+from paft_ray.errors import UserError, check_text
 from paft_ray.prompts.prompt_set import read_templates
 from paft_ray.prompts.template import PromptTemplate, Slot, TemplateError
 from paft_ray.tasks.task import Task
@@ -42,7 +42,7 @@ class GateResult:
 
 
 def gate(candidates: Iterable[PromptTemplate | str], task: Task, *, max_words: int) -> GateResult:
-    """Templates that parse, name each field of the task once and no other, hold wording, no unfilled slot and no answer, and are new."""
+    """Templates that parse, name each field of the task and no other, hold wording, no unfilled slot and no answer, and are new."""
     kept: dict[str, PromptTemplate] = {}
     verdicts: list[str | None] = []
     repaired: Counter[str] = Counter()
@@ -64,10 +64,14 @@ def repair(template: PromptTemplate) -> tuple[PromptTemplate, list[str]]:
 
     A line break at the end stays: it decides whether the answer follows a space or stands on a line of its own.
     """
-    text = template.text.replace("\\n", "\n")
-    system = template.system.replace("\\n", "\n").strip() if template.system else None
+    text = _unescaped(template.text)
+    system = _unescaped(template.system).strip() if template.system else None
     repairs = ["literal_newline"] if "\\n" in f"{template.text}{template.system or ''}" else []
     return PromptTemplate(text=text.lstrip().rstrip(" \t"), system=system or None), repairs
+
+
+def _unescaped(text: str) -> str:
+    return text.replace("\\r\\n", "\n").replace("\\n", "\n").replace("\\t", "\t")
 
 
 def rejection(template: PromptTemplate, task: Task, *, max_words: int) -> str | None:
@@ -80,14 +84,12 @@ def rejection(template: PromptTemplate, task: Task, *, max_words: int) -> str | 
         return "missing_field"
     if set(named) - set(task.fields):
         return "unknown_field"
-    if len(named) != len(set(named)):
-        return "repeated_field"
     wording = "".join(_FIELD if isinstance(part, Slot) else part.text for part in template.parts)
     whole = f"{template.system}\n{wording}" if template.system else wording
     count = len(re.findall(r"\w+", whole))
     if _unfilled(whole, task) or (not count and re.search(r"\.\.\.|…", whole)):
         return "unfilled_slot"
-    if _leaks(wording, task):
+    if _leaks(wording, task) or (template.system and _leaks(template.system, task)):
         return "leaks_answer"
     if count > max_words:
         return "too_long"
@@ -98,19 +100,22 @@ def _unfilled(wording: str, task: Task) -> bool:
     """A slot that the writer left open: `[describe the topic]`, `<your answer>`, `(insert text)`.
 
     Brackets around a field, a list of labels or a single letter, a one-word heading of a line, and tags with a closing tag are wording.
+    Braces that are left (`{{review}}`, or `{role}` in a system part) would reach the model as they are.
     """
+    if re.search(r"\{\s*\w+\s*\}", wording):
+        return True
     labels = {label.lower() for label in task.label_texts} | {"or", "and"}
     place = _PLACE if task.kind == "free" else frozenset()  # `#### <number>` says where a free answer stands
     for match in _BRACKET.finditer(wording):
         words = re.findall(r"\w+", match.group(1).lower())
-        if words and place.issuperset(words):
+        if words and (place.issuperset(words) or f"[/{match.group(1)}]" in wording or match.group(1).startswith("/")):
             continue
         heading = len(words) == 1 and wording[: match.start()].rpartition("\n")[2].strip() == "" and not _ORDER.match(match.group(1))
         if words and _FIELD not in match.group() and not heading and any(len(w) > 1 and not w.isdigit() and w not in labels for w in words):
             return True
     for match in _ANGLE.finditer(wording):
         words = re.findall(r"\w+", match.group(1).lower())
-        if not place.issuperset(words) and f"</{match.group(1).split()[0]}>" not in wording:
+        if not place.issuperset(words) and words != ["br"] and f"</{match.group(1).split()[0]}>" not in wording:
             return True
     return _ROUND.search(wording) is not None
 
@@ -122,12 +127,13 @@ def _leaks(wording: str, task: Task) -> bool:
         matches = list(re.finditer(task.pattern or "", wording))
         return bool(matches) and matches[-1].end() >= len(end)
     before, _, last = end.rpartition("\n")
-    stated = re.search(rf"(?P<lead>^|[:=>→?]|\bis)[\s\"'(\[*]*(?P<label>{_any(task.label_texts)})$", last)
+    stated = re.search(rf"(?P<lead>^|[:=>→?{_FIELD}]|\bis)[\s\"'(\[*]*(?P<label>{_any(task.label_texts)})$", last)
     if stated is None:
         return False
     if stated.group("lead"):  # `1: positive, 2: negative` lists, `Positive or negative? Answer: negative` states
         others = [label for label in task.label_texts if label.lower() != stated.group("label").lower()]
-        return not re.search(rf"\b(?:{_any(others)})\b", re.split(r"[.?!]", last[: stated.end("lead")].rstrip("?"))[-1])
+        before_it = re.split(rf"[.?!{_FIELD}]", last[: stated.end("lead")].rstrip(f"?{_FIELD}"))[-1]
+        return not re.search(rf"\b(?:{_any(others)})\b", before_it) or re.search(rf"\b(?:{_any([stated.group('label')])})\b", before_it) is not None
     return not re.fullmatch(rf"\W*(?:{_any(task.label_texts)})\W*", before.rpartition("\n")[2])
 
 
@@ -158,9 +164,11 @@ def _read(path: str) -> list[PromptTemplate]:
     else:
         try:
             found = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}:{error.lineno}: not JSON ({error.msg}); give a list of texts, or of objects with `text`") from None
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}:{getattr(error, 'lineno', 1)}: not JSON ({error}); give a list of texts, or of objects with `text`") from None
     rows = [row if isinstance(row, dict) else {"text": row} for row in found] if isinstance(found, list) else []
     if not rows or not all(isinstance(row.get("text"), str) and isinstance(row.get("system"), str | None) for row in rows):
         raise UserError(f"templates {path}: no list of texts, or of objects with `text` (and optional `system`), in the file; mend it")
+    for number, row in enumerate(rows, start=1):
+        check_text(row["text"] + (row.get("system") or ""), "text", f"{path}: template {number}")
     return [PromptTemplate(text=row["text"], system=row.get("system")) for row in rows]

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from paft_ray.errors import UserError
+from paft_ray.errors import UserError, check_text
 from paft_ray.prompts.draw import keyed_order
 from paft_ray.prompts.template import PromptTemplate, TemplateError, check_fields
 
@@ -124,7 +124,7 @@ def read_templates(path: str | Path) -> list[PromptTemplate]:
     if str(path).endswith(".parquet"):
         return _parquet_templates(path)
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"templates {path}: cannot be read ({error}); give a UTF-8 JSONL file of rows with `text`") from None
     templates = []
@@ -133,10 +133,11 @@ def read_templates(path: str | Path) -> list[PromptTemplate]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}:{number}: not JSON ({error.msg}); each line is one object with `text`") from None
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}:{number}: not JSON ({error}); each line is one object with `text`") from None
         if not isinstance(row, dict) or not isinstance(row.get("text"), str) or not isinstance(row.get("system"), str | None):
             raise UserError(f"{path}:{number}: an object with the text `text` (and optional text `system`) is needed")
+        check_text(row["text"] + (row.get("system") or ""), "text", f"{path}:{number}")
         templates.append(PromptTemplate(text=row["text"], system=row.get("system")))
     if not templates:
         raise UserError(f"templates {path}: no templates in the file; give JSONL rows with `text`")

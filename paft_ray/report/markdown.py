@@ -72,7 +72,7 @@ def _worst(results: Results, measured: Measured, rows: Sequence[TemplateRow]) ->
 def _cost(results: Results) -> str:
     values = results.values
     body = [(stage, duration(seconds)) for stage, seconds in values["timings_s"].items()]
-    memory = "" if values["peak_memory_gib"] is None else f", peak memory {values['peak_memory_gib']:.1f} GiB"
+    memory = "" if values["peak_memory_gib"] is None else f", peak memory of the largest training worker {values['peak_memory_gib']:.1f} GiB"
     return _table(("stage", "time"), body) + f"\n\n{values['engine_starts']} engine starts{memory}."
 
 

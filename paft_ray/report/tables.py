@@ -69,7 +69,7 @@ class Results:
 def results(measured: Measured, history: History, config: ReportConfig, seed: int) -> Results:
     """Figures per arm and differences for every pair of arms (paft - sft first); intervals follow `seed`."""
     found = arms_from_table(measured.outcomes)
-    arms = {name: found[name] for name in sorted(found, key=_rank)}
+    arms = {name: found[name] for name in sorted(found, key=arm_rank)}
     tables = {name: figures(arm, threshold=config.threshold) for name, arm in arms.items()}
     differences = {
         f"{first}-{second}": difference(
@@ -82,7 +82,7 @@ def results(measured: Measured, history: History, config: ReportConfig, seed: in
         )
         for first, second in _pairs(list(arms))
     }
-    manifests = {**history.manifests, "evaluate": measured.manifest}
+    manifests = {**(history.manifests if measured.held_out else {}), "evaluate": measured.manifest}
     where = "held-out templates" if measured.held_out else "the given templates"
     values = {
         "arms": {name: {key: getattr(table, key) for key in _FIGURES} for name, table in tables.items()},
@@ -103,7 +103,8 @@ def results(measured: Measured, history: History, config: ReportConfig, seed: in
     )
 
 
-def _rank(arm: str) -> tuple[int, str]:
+def arm_rank(arm: str) -> tuple[int, str]:
+    """Sorts arms: base, sft, top_accuracy, paft, others."""
     return (ARM_ORDER.index(arm) if arm in ARM_ORDER else len(ARM_ORDER), arm)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,9 +34,10 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
 
 def check(config: Config) -> None:
     """Raises `UserError` for a split without rows or a file that is not there or holds no row, before anything starts. Data sets on a hub are not reached."""
-    found = sources(load_task(config.task), config.data)
+    task = load_task(config.task)
+    found = sources(task, config.data)
     for source in found.values():
-        check_source(source)
+        check_source(task, source)
     for name, count in (("validation", config.data.num_validation), ("test", config.data.num_test)):
         if name not in found and count is None:
             raise UserError(f"data: no source for {name}; set data.{name}=FILE, or data.num_{name}=N to keep back N of the training rows")
@@ -61,21 +62,34 @@ def divide(tables: dict[SplitName, pa.Table], data: DataConfig, seed: int) -> di
 
     Raises `UserError` where there are fewer rows than asked for (of a validation source with fewer, all are used).
     """
-    wanted: dict[SplitName, int | None] = {"test": data.num_test, "validation": data.num_validation, "train": data.num_train}
+    taken = check_counts({name: table.num_rows for name, table in tables.items()}, set(tables), data)
     pool = {name: table.take(keyed_order(table["id"].to_pylist(), seed, f"rows {name}")) for name, table in tables.items()}
     result: dict[SplitName, pa.Table] = {}
-    for name, count in wanted.items():
-        origin: SplitName = name if name in pool else "train"
-        have = pool[origin].num_rows
-        if count is None:
-            count = have
-        elif origin != name and count >= have:
-            raise UserError(f"data: {have} training rows are too few to keep back {count} for {name}; lower data.num_{name} or add rows")
-        elif count > have and name != "validation":
-            raise UserError(f"data.num_{name}={count}: only {have} rows are there; allowed: 1 to {have}, or null for all")
+    for name, (origin, count) in taken.items():
         result[name] = pool[origin].slice(0, count)
         pool[origin] = pool[origin].slice(count)
     return result
+
+
+def check_counts(counts: Mapping[SplitName, int], found: Set[SplitName], data: DataConfig) -> dict[SplitName, tuple[SplitName, int]]:
+    """Split -> (source that its rows come from, number of rows), of the sources whose rows are counted. Raises `UserError` as `divide`."""
+    left = dict(counts)
+    taken: dict[SplitName, tuple[SplitName, int]] = {}
+    wanted: dict[SplitName, int | None] = {"test": data.num_test, "validation": data.num_validation, "train": data.num_train}
+    for name, count in wanted.items():
+        origin: SplitName = name if name in found else "train"
+        if origin not in left:
+            continue
+        have = left[origin]
+        if count is None or (count > have and name == origin == "validation"):
+            count = have
+        elif origin != name and count >= have:
+            raise UserError(f"data: {have} training rows are too few to keep back {count} for {name}; lower data.num_{name} or add rows")
+        elif count > have:
+            raise UserError(f"data.num_{name}={count}: only {have} rows are there; allowed: 1 to {have}, or null for all")
+        taken[name] = (origin, count)
+        left[origin] = have - count
+    return taken
 
 
 def _prepare(config: Config, task: Task, run: Run) -> Manifest:

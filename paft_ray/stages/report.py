@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from paft_ray.artifacts import Manifest, Run, cached
-from paft_ray.config import Config
+import json
+
+from paft_ray.artifacts import Manifest, Run, cached, differences
+from paft_ray.config import Config, weights_key
 from paft_ray.errors import UserError
 from paft_ray.report.write import write_report
+from paft_ray.tasks.task import load_task
 
 STAGE = "report"
 _INPUTS = ("evaluate/outcomes.parquet", "prompts/prompt_set.parquet")
@@ -16,9 +19,21 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
     for path in _INPUTS:
         if not run.exists(path):
             raise UserError(f"run {run.name}: {path} is missing, there is nothing to report; run the stages before it first (`paft run` does all)")
+    _check_trained(config, run)
     key = {"report": config.report.model_dump(mode="json"), "seed": config.seed, "inputs": {path: run.content_hash(path) for path in _INPUTS}}
 
     def body() -> Manifest:
         return {"verdict": write_report(run, config=config)["verdict"]}
 
     return cached(run, STAGE, key, body, force=force)
+
+
+def _check_trained(config: Config, run: Run) -> None:
+    """The page shows the configuration, so it must be the one of the arms. Raises `UserError` naming what differs."""
+    if not run.exists("train/manifest.json"):
+        return
+    key = run.read_json("train/manifest.json")["key"]
+    model = {name: value for name, value in key["model"].items() if name != "identity"}
+    wanted = {"train": weights_key(config.train), "model": config.model.model_dump(mode="json"), "task": load_task(config.task).model_dump(mode="json")}
+    if differing := differences({"train": key["train"], "model": model, "task": key["task"]}, json.loads(json.dumps(wanted))):
+        raise UserError(f"run {run.name} was trained with other settings ({'; '.join(differing)}); give the configuration that it was trained with")

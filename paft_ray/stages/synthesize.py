@@ -55,13 +55,15 @@ def user_templates(config: Config, task: Task) -> tuple[list[PromptTemplate], li
         raise UserError("prompts: neither seed_templates nor generators are given; set prompts.seed_templates=FILE or name a generator")
     if held_out and len(held_out) < config.prompts.min_held_out:
         raise UserError(f"prompts: {len(held_out)} distinct held-out templates given, at least {config.prompts.min_held_out} are needed; add some")
+    least = config.prompts.min_held_out + 1
+    if not held_out and not config.prompts.generators and len(seeds) < least:
+        raise UserError(f"prompts: {len(seeds)} distinct templates and no generators, at least {least} are needed to hold {least - 1} out; bring more")
     if not seeds and "sft" in config.train.arms:
         raise UserError("prompts: arm sft trains on the first seed template, but prompts.seed_templates is not set; set it or leave sft out of train.arms")
     return seeds, held_out
 
 
 def _templates(config: Config, path: str | None, own: str | None, task: Task) -> list[PromptTemplate]:
-    """Distinct templates of a file, repaired. Raises `UserError` naming the first one that the gate refuses."""
     if path is None:
         return []
     if path == "builtin":
@@ -69,13 +71,18 @@ def _templates(config: Config, path: str | None, own: str | None, task: Task) ->
             raise UserError(f"prompts: task {task.name} ships no templates; give a JSONL file instead of `builtin`")
         path = own
     found = str(builtin(*path.removeprefix("builtin:").split("/"))) if path.startswith("builtin:") else path
-    templates = [repair(template)[0] for template in read_templates(found)]
-    check_templates(templates, task.fields, found)
+    return gated_templates(found, config, task)
+
+
+def gated_templates(path: str, config: Config, task: Task) -> list[PromptTemplate]:
+    """Distinct templates of a file, repaired. Raises `UserError` naming the first one that the gate refuses."""
+    templates = [repair(template)[0] for template in read_templates(path)]
+    check_templates(templates, task.fields, path)
     for number, template in enumerate(templates, start=1):
         if reason := rejection(template, task, max_words=config.prompts.max_words):
             raise UserError(
-                f"{found}: template {number} is refused: {reason} ({template.text[:60]!r}); "
-                f"mend it, or let `paft prompts import {found} --task {config.task} --out FILE.jsonl` take out all such templates"
+                f"{path}: template {number} is refused: {reason} ({template.text[:60]!r}); "
+                f"mend it, or let `paft prompts import {path} --task {config.task} --out FILE.jsonl` take out all such templates"
             )
     return list({template.id: template for template in templates}.values())
 

@@ -15,7 +15,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from paft_ray.config import builtin
-from paft_ray.errors import UserError
+from paft_ray.errors import UserError, check_text
 from paft_ray.tasks.task import Example, Source, Task
 
 Row = Mapping[str, Any]
@@ -72,10 +72,10 @@ def examples_from_table(table: pa.Table) -> list[Example]:
     return [Example(id=row["id"], fields=row["fields"], answer=row["answer"]) for row in table.to_pylist()]
 
 
-def check_source(source: Source) -> None:
-    """Raises `UserError` where a file source does not exist or is of an unknown kind; reads its first row."""
+def check_source(task: Task, source: Source) -> None:
+    """Raises `UserError` where a file source does not exist, is of an unknown kind, or its first row is not one of the task."""
     if source.path is not None:
-        next(read_rows(source.path))
+        next(read_examples(task, source))
 
 
 def content_hash(source: Source) -> str | None:
@@ -99,12 +99,8 @@ def _as_row_names(task: Task, row: Row) -> Task:
 
 
 def _check_encodable(example: Example, where: str) -> None:
-    """Refuses half characters (such as a lone `\\ud83d` in JSON), which no file or tokenizer downstream can hold."""
     for name, text in {**example.fields, "id": example.id, "answer": example.answer}.items():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise UserError(f"{where}: {name} holds half a character ({text[error.start]!a}); write the whole character or drop it") from None
+        check_text(text, name, where)
 
 
 def _locate(uri: str) -> tuple[pafs.FileSystem, str]:
@@ -146,7 +142,7 @@ def _jsonl(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[R
             continue
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{uri}:{number}: not JSON ({error}); each line is one object") from None
         if not isinstance(row, dict):
             raise UserError(f"{uri}:{number}: an object is needed, found {type(row).__name__}")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from paft_ray.config import builtin
+from paft_ray.config import builtin, read_yaml
 from paft_ray.errors import UserError
 
 
@@ -49,6 +50,8 @@ class Source(BaseModel):
     def _one(self) -> Source:
         if (self.path is None) == (self.dataset is None):
             raise ValueError("a source names exactly one of path and dataset")
+        if self.dataset is not None and self.split is None:
+            raise ValueError(f"data set {self.dataset}: name its split, e.g. split: train")
         return self
 
 
@@ -75,7 +78,7 @@ class Task(BaseModel):
     """`choice`: label text -> field that holds this option, where labels are letters; synthesized templates then show `A: {field}`."""
     answer_format: str | None = None
     """`free`: the sentence that asks for what `pattern` reads; ends the question of every synthesized template."""
-    max_answer_tokens: int = 16
+    max_answer_tokens: Annotated[int, Field(gt=0)] = 16
     """Longest answer in tokens when it is generated."""
     sources: dict[Literal["train", "validation", "test"], Source] = {}
     seed_templates: str | None = None
@@ -86,6 +89,10 @@ class Task(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _label_list(cls, values: Any) -> Any:
+        given = values.get("labels") if isinstance(values, dict) else None
+        texts = [*given, *given.values()] if isinstance(given, dict) else given if isinstance(given, list) else []
+        if wrong := [value for value in texts if isinstance(value, bool) or not isinstance(value, str | int)]:
+            raise ValueError(f"labels: text or whole numbers are needed, YAML reads {wrong[0]!r}; put the label in quotes")
         if isinstance(values, dict) and isinstance(values.get("labels"), list):
             values = {**values, "labels": {str(label): str(label) for label in values["labels"]}}
         elif isinstance(values, dict) and isinstance(values.get("labels"), dict):
@@ -100,6 +107,8 @@ class Task(BaseModel):
             raise ValueError("labels: a task of kind choice needs at least two")
         if self.kind == "free" and self.pattern is None:
             raise ValueError("pattern: a task of kind free needs a regular expression with one group")
+        if unknown := sorted(set(self.columns) - set(self.fields)):
+            raise ValueError(f"columns: {', '.join(unknown)} are no fields of the task; allowed: {', '.join(self.fields)}")
         if unknown := [f"{label}: {name}" for label, name in self.options.items() if label not in self.label_texts or name not in self.fields]:
             raise ValueError(f"options: {', '.join(unknown)}: label text -> field name is needed")
         if self.pattern is not None:
@@ -155,8 +164,8 @@ def load_task(name: str) -> Task:
         known = ", ".join(sorted(p.stem for p in shipped.glob("*.yaml")))
         raise UserError(f"task {name}: no such task; built in: {known}; or give the path of a task YAML file")
     try:
-        return Task.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return Task.model_validate(read_yaml(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"task {path}: not valid YAML: {' '.join(str(error).split())}") from None
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'task'}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
@@ -176,6 +185,8 @@ def _at(row: Mapping[str, Any], path: str, where: str) -> Any:
 def _text(value: Any, name: str, where: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise UserError(f"{where}: {name} must be text or a number, found {type(value).__name__}; mend the row")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{where}: {name} is a missing value ({value}); fill it in or drop the row")
     text = str(value)
     if not text.strip():
         raise UserError(f"{where}: {name} is empty; fill it in or drop the row")

@@ -7,7 +7,6 @@ SHA-256, so a torn checkpoint is passed over. No pickle. Rank 0 holds the whole 
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +68,7 @@ def _intact(store: Run, step: int) -> bool:
     try:
         expected = store.read_json(f"{_folder(step)}/{_MANIFEST}")["sha256"]
         return all(hashlib.sha256(store.read_bytes(f"{_folder(step)}/{name}")).hexdigest() == digest for name, digest in expected.items())
-    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+    except (FileNotFoundError, ValueError, KeyError):
         return False
 
 

@@ -31,6 +31,18 @@ CASES = {
     "steps and epochs": (["train.num_epochs=2"], "exactly one of"),
     "batch does not divide": (["train.micro_batch=5"], "not a multiple"),
     "offload without its stage": (["train.offload=optimizer_and_weights"], "needs train.zero_stage=3"),
+    "a seed below zero": (["seed=-5"], "seed: Input should be greater than or equal to 0"),
+    "an endless learning rate": (["train.learning_rate=.inf"], "train.learning_rate: Input should be a finite number"),
+    "first row of another task": (["data.train={dir}/other.jsonl"], "other.jsonl:1: no column"),
+    "more test rows than there are": (["data.num_test=1000000", "--dry-run"], "data.num_test=1000000: only 160 rows are there"),
+    "wrong row in a test file": (["data.test={dir}/second.jsonl", "--dry-run"], "second.jsonl:2: unknown label"),
+    "target modules that the model lacks": (["train.lora.target_modules=[nope]"], "target_modules: nope are not in the model"),
+    "no target modules": (["train.lora.target_modules=[]"], "train.lora.target_modules"),
+    "prompts shorter than the templates": (["model.max_prompt_tokens=5"], "tokens without its fields, model.max_prompt_tokens=5 are allowed"),
+    "prompts longer than the model reads": (["model.max_prompt_tokens=99999"], "the model reads 8192 tokens"),
+    "nothing left to hold out": (["prompts.held_out_templates=null"], "10 distinct templates and no generators, at least 13 are needed"),
+    "a path that looks like a URI": (["storage=s3:/bucket"], "neither a folder nor a URI"),
+    "a bucket without a name": (["storage=s3://"], "neither a folder nor a URI"),
     "a seed twice": (["train.seeds=[0, 0]"], "train.seeds: at least one is needed, and each once"),
     "a size twice": (["sweep.sizes=[1, 2, 2]"], "sweep.sizes: at least one is needed"),
     "half precision on a CPU": (["train.precision=fp16"], "fp16 needs a GPU"),
@@ -76,9 +88,12 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(case: str, tmp_path: Path, 
     write(tmp_path, "nofield.jsonl", '{"text": "Is it good?"}\n')
     write(tmp_path, "stray.jsonl", '{"text": "Is it good? {text"}\n')
     write(tmp_path, "slot.jsonl", '{"text": "[describe the task] {text}"}\n')
+    write(tmp_path, "other.jsonl", '{"sentence_pair": "fine film", "label": "positive"}\n')
+    write(tmp_path, "second.jsonl", '{"text": "fine film", "label": "positive"}\n{"text": "so so", "label": "neutral"}\n')
     write(tmp_path, "few.jsonl", '{"text": "Good or bad? {text}"}\n')
     changes = ["prompts.generators=[]", f"storage={tmp_path}/runs", *(o.replace("{dir}", str(tmp_path)) for o in overrides)]
-    arguments = ["run", "jobs/configs/demo.yaml", *(part for change in changes for part in ("--set", change))]
+    settings = [part for change in changes for part in (("--set", change) if "=" in change or change == "train" else (change,))]
+    arguments = ["run", "jobs/configs/demo.yaml", *settings]
     code, error = run_cli(monkeypatch, capsys, arguments)
     assert code == 2
     assert message in error
@@ -96,11 +111,34 @@ def test_broken_yaml_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (code, "not valid YAML" in error, len(error.strip().splitlines())) == (2, True, 1)
 
 
+def test_a_key_that_comes_twice_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, error = run_cli(monkeypatch, capsys, ["run", write(tmp_path, "a.yaml", "name: a\ntask: demo\ntrain: {k: 1}\ntrain: {k: 2}\n")])
+    assert (code, "the key 'train' comes twice" in error, len(error.strip().splitlines())) == (2, True, 1)
+
+
+@pytest.mark.parametrize(
+    ("stage", "missing"), [("score", "data/validation.parquet"), ("train", "data/train.parquet"), ("evaluate", "data/test.parquet"), ("report", "outcomes")]
+)
+def test_a_stage_without_its_inputs_names_the_stage_before_it(
+    stage: str, missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, error = run_cli(monkeypatch, capsys, [stage, "jobs/configs/demo.yaml", "--set", f"storage={tmp_path}"])
+    assert (code, missing in error, "run stage" in error, len(error.strip().splitlines())) == (2, True, True, 1)
+
+
+def test_an_evaluation_of_a_run_takes_no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["evaluate", str(tmp_path), "--templates", "t.jsonl", "--test", "x.jsonl", "--out", "o", "--set", "engine.replicas=2"]
+    code, error = run_cli(monkeypatch, capsys, arguments)
+    assert (code, "takes --templates, --test, --out and --address only" in error) == (2, True)
+
+
 ROWS = {
     "missing field": ('{"label": "positive"}\n', ":2: "),
     "unknown label": ('{"text": "so so", "label": "neutral"}\n', ":2: "),
     "broken JSON": ('{"text": "so so", \n', ":2: not JSON"),
     "repeated id": ('{"id": "a", "text": "so so", "label": "positive"}\n', ":2: id 'a' stands already at"),
+    "a number too long to read": ('{"text": ' + "1" * 5000 + ', "label": "positive"}\n', ":2: not JSON"),
+    "a missing number": ('{"text": NaN, "label": "positive"}\n', ":2: text is a missing value"),
     "no object": ("[1]\n", ":2: an object is needed"),
     "half a character": ('{"text": "so \\ud83d", "label": "positive"}\n', ":2: text holds half a character"),
 }

@@ -165,7 +165,8 @@ def test_a_job_refuses_a_relative_storage(monkeypatch: pytest.MonkeyPatch) -> No
     ],
 )
 def test_resources_that_are_not_there_are_refused(change: str, message: str) -> None:
-    config = load_config(DEMO, [change, "train.micro_batch=4"])
+    config = load_config(DEMO, [change, "train.micro_batch=1"])
     with pytest.raises(UserError) as refused:
-        check.check_resources(config, {"CPU": 4})
+        check.check_resources(config, "run", {"CPU": 4})
     assert message in str(refused.value)
+    check.check_resources(config, "prepare", {"CPU": 4})

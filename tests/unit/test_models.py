@@ -10,7 +10,14 @@ from paft_ray.errors import UserError
 
 def test_a_local_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"holds no \*\.safetensors"):
+        models.resolve_model(str(tmp_path), None)
+    (tmp_path / "model.safetensors").write_bytes(b"")
     assert models.resolve_model(str(tmp_path), None) == str(tmp_path.resolve())
+    with pytest.raises(UserError, match="no tokenizer that can be read"):
+        models.load_tokenizer(str(tmp_path))
+    with pytest.raises(UserError, match=r"model\.safetensors is no safetensors file"):
+        models.shapes(str(tmp_path))
 
 
 def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:

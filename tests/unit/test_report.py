@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from paft_ray.artifacts import Run
-from paft_ray.config import Config, builtin, parse_config
+from paft_ray.config import Config, builtin, parse_config, weights_key
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.prompts.template import PromptTemplate
@@ -17,7 +17,7 @@ from paft_ray.report.sources import Measured
 from paft_ray.report.sweep import Trial, recommended, write_sweep
 from paft_ray.report.write import write_report
 from paft_ray.stages import report as stage
-from paft_ray.tasks.task import Example
+from paft_ray.tasks.task import Example, load_task
 
 HOSTILE = '<script>alert("t")</script><img src="https://example.org/x.png"> {text}'
 HOSTILE_FIELD = '</td></table><script src=https://example.org/a.js></script> & "quotes" | pipe\n# heading'
@@ -26,6 +26,12 @@ LEVELS = {"base": (0.55, 0.09), "sft": (0.74, 0.09), "top_accuracy": (0.77, 0.07
 
 def config(**report: object) -> Config:
     return parse_config({"name": "made-up", "task": "demo", "report": {"num_bootstrap": 200, **report}}, source="test")
+
+
+def trained(settings: Config) -> dict[str, object]:
+    """The key of a training with these settings, as stage train writes it."""
+    model, task = settings.model.model_dump(mode="json"), load_task(settings.task).model_dump(mode="json")
+    return {"train": weights_key(settings.train), "model": {**model, "identity": {}}, "task": task}
 
 
 def prompt_set(num_held_out: int) -> PromptSet:
@@ -109,7 +115,7 @@ def _optional_artifacts(run: Run, templates: PromptSet, seeds: tuple[int, ...]) 
             lines = [json.dumps({"step": s, "loss": 0.2 + np.exp(-s / 20) + 0.1 * rng.random()}) for s in range(1, 76)]
             run.write_bytes(f"train/{arm}-s{seed}/metrics.jsonl", "\n".join(lines).encode())
             run.write_json(f"train/{arm}-s{seed}/manifest.json", {"time_s": 150.0})
-    run.write_json("train/manifest.json", {"time_s": 20.0, "peak_memory_gib": 3.25, "models": models})
+    run.write_json("train/manifest.json", {"time_s": 20.0, "peak_memory_gib": 3.25, "models": models, "key": trained(config())})
     names = ["base-s-1", *(f"{arm}-s{seed}" for arm in ("sft", "top_accuracy", "paft") for seed in seeds)]
     run.write_json("evaluate/speed.json", {name: {"tokens_per_answer": 2.0, "seconds_per_answer": 0.11} for name in names})
 
@@ -191,7 +197,7 @@ def test_another_evaluation_is_written_beside_the_run(tmp_path: Path) -> None:
     )
     found = write_report(run, config=config(), measured=own, out=Run(str(tmp_path / "own")), folder="")
     assert json.loads((tmp_path / "own" / "results.json").read_text()) == found
-    assert found["timings_s"]["evaluate"] == 9.0
+    assert (found["timings_s"], found["engine_starts"]) == ({"evaluate": 9.0}, 4), "of this evaluation alone"
     assert "on the given templates" in found["verdict"], "nothing shows that they are unlike the training templates"
     assert "Own wording 3" in (tmp_path / "own" / "report.html").read_text()
     assert (tmp_path / "own" / "report.md").is_file()
@@ -207,6 +213,9 @@ def test_the_stage_is_cached_and_needs_an_evaluation(tmp_path: Path) -> None:
     assert not run.exists("report/report.md"), "a finished stage does nothing"
     with pytest.raises(UserError, match=r"report\.threshold: 0.8 -> 0.7"):
         stage.run(config(threshold=0.7), run)
+    other = parse_config({"name": "made-up", "task": "demo", "train": {"learning_rate": 0.5}}, source="test")
+    with pytest.raises(UserError, match=r"was trained with other settings \(train\.learning_rate: 0\.0001 -> 0\.5\)"):
+        stage.run(other, run)
     with pytest.raises(UserError, match=r"evaluate/outcomes\.parquet is missing"):
         stage.run(config(), Run(str(tmp_path / "empty")))
 

@@ -9,7 +9,7 @@ from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import check_templates, read_templates
 from paft_ray.tasks.task import content_id, load_task
 
-GOOD = "name: t\nkind: choice\ndescription: d\nfields: {text: the text}\nlabels: [no, maybe]\n"
+GOOD = "name: t\nkind: choice\ndescription: d\nfields: {text: the text}\nlabels: ['no', maybe]\n"
 
 
 def refused(tmp_path: Path, text: str) -> str:
@@ -37,7 +37,7 @@ def test_templates_shipped_with_a_task_name_its_fields(name: str) -> None:
     ("text", "message"),
     [
         (GOOD.replace("labels", "label"), "label: Extra inputs"),
-        (GOOD.replace("[no, maybe]", "[one]"), "needs at least two"),
+        (GOOD.replace("['no', maybe]", "[one]"), "needs at least two"),
         (GOOD.replace("choice", "free"), "needs a regular expression with one group"),
         (GOOD.replace("choice", "free") + "pattern: '(a)(b)'\n", "exactly one group is needed"),
         (GOOD.replace("choice", "free") + "pattern: '('\n", "not a regular expression"),
@@ -57,6 +57,12 @@ def test_a_task_that_cannot_work_is_refused_with_its_entry(tmp_path: Path, text:
 )
 def test_a_choice_is_parsed_exactly_and_what_is_not_a_label_is_wrong(completion: str, parsed: bool, correct: bool) -> None:
     assert load_task("demo").judge(completion, "positive") == (parsed, correct)
+
+
+def test_a_label_that_yaml_reads_as_something_else_is_refused(tmp_path: Path) -> None:
+    assert "YAML reads False; put the label in quotes" in refused(tmp_path, GOOD.replace("'no'", "no"))
+    assert "options: sure: text" in refused(tmp_path, GOOD + "options: {sure: text}\n")
+    assert "columns: body are no fields" in refused(tmp_path, GOOD + "columns: {body: text}\n")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,23 @@
+"""Variables that libraries read when they are imported: telemetry off, and quiet workers. Nothing that the user has set is changed."""
+
+import os
+
+_VARIABLES = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
+    # What libraries say about themselves would bury a run's own lines; the full logs stay in Ray's log folder.
+    "RAY_DATA_LOG_LEVEL": "WARNING",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "TQDM_DISABLE": "1",
+    "PYTHONWARNINGS": "ignore::FutureWarning",
+}
+
+
+def prepare_environment() -> None:
+    """Sets them, before any of the libraries is imported."""
+    for name, value in _VARIABLES.items():
+        os.environ.setdefault(name, value)
