@@ -55,8 +55,8 @@ def test_a_plan_shows_configuration_loss_mask_and_estimates_without_ray(capsys: 
     assert "num_steps: 7" in out
     assert "Answer: |  positive<|im_end|>" in out
     assert out.count("prompt tokens without loss | 2 with loss") == 3
-    assert "training_rows_each: 112" in out
-    assert "4 models x 12 held-out templates x 100 rows = 4800" in out
+    assert "training_rows_each: 56" in out
+    assert "4 models x 12 held-out templates x 50 rows = 2400" in out
     assert not (tmp_path / "runs").exists()
 
 
@@ -159,7 +159,7 @@ def test_a_job_refuses_a_relative_storage(monkeypatch: pytest.MonkeyPatch) -> No
     ("change", "message"),
     [
         ("train.num_workers=4", "train.num_workers x cpus_per_worker asks for 4 CPUs, allowed are 3 (one is left for Ray Data)"),
-        ("train.gpus_per_worker=1", "asks for 1 GPUs, allowed are 0"),
+        ("train.gpus_per_worker=1", "asks for 2 GPUs, allowed are 0"),
         ("engine.replicas=4", "engine.replicas x tensor_parallel x num_cpus asks for 4 CPUs"),
         ("engine.num_gpus=1", "engine.replicas x tensor_parallel x num_gpus asks for 1 GPUs"),
     ],
