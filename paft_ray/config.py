@@ -194,11 +194,11 @@ class TrainConfig(Section):
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Gradient clipping by global norm; null: none."""
     lora: LoraConfig | None = LoraConfig()
-    """Adapter settings; null trains all weights."""
+    """Adapter settings; null trains all weights (rank 0 then holds 12 bytes per weight while it writes a checkpoint)."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     zero_stage: Literal[0, 1, 2, 3] = 2
-    """DeepSpeed ZeRO stage: what is sharded (1 optimizer, 2 + gradients, 3 + weights)."""
+    """DeepSpeed ZeRO stage: what is sharded (1 optimizer, 2 + gradients, 3 + weights). Each worker loads the whole model before it is sharded."""
     offload: Literal["none", "optimizer", "optimizer_and_weights"] = "none"
     """DeepSpeed offload to CPU memory; weights only with ZeRO-3."""
     num_workers: Positive = 1

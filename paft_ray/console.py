@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 _NAME = "paft-console"
+_EVERY_S = 0.5
 
 
 class _Lines:
-    """An actor that hands lines on in the order in which they came."""
+    """An actor that keeps lines until they are taken; a worker's calls are carried out in their order."""
 
     def __init__(self) -> None:
-        self.waiting: asyncio.Queue[str | None] = asyncio.Queue()
+        self.lines: list[str] = []
 
-    async def put(self, line: str | None) -> None:
-        await self.waiting.put(line)
+    def put(self, line: str) -> None:
+        self.lines.append(line)
 
-    async def take(self) -> str | None:
-        """The next line, waited for; None ends the console."""
-        return await self.waiting.get()
+    def take(self) -> list[str]:
+        """The lines since the last call."""
+        taken, self.lines = self.lines, []
+        return taken
 
 
 def say(line: str) -> None:
@@ -40,23 +41,27 @@ def console() -> Iterator[None]:
     import ray
 
     actor = ray.remote(_Lines).options(name=_NAME, num_cpus=0).remote()
-    printer = threading.Thread(target=_print_lines, args=(actor,), daemon=True)
+    done = threading.Event()
+    printer = threading.Thread(target=_print_lines, args=(actor, done), daemon=True)
     printer.start()
     try:
         yield
     finally:
-        actor.put.remote(None)
+        done.set()
         printer.join(timeout=5)
         ray.kill(actor)
 
 
-def _print_lines(actor: Any) -> None:
+def _print_lines(actor: Any, done: threading.Event) -> None:
     import ray
     from ray.exceptions import RayError
 
     try:
-        while (line := ray.get(actor.take.remote())) is not None:
-            print(line, flush=True)
+        last = False
+        while not last:
+            last = done.wait(_EVERY_S)
+            for line in ray.get(actor.take.remote()):
+                print(line, flush=True)
     except RayError:  # Ray ended first
         return
 

@@ -71,7 +71,7 @@ def run(values: dict[str, Any], common: dict[str, Any]) -> None:
     weights = state.collect_weights(engine, keep=RANK == 0)
     folder = Path(job.out) / "export" if RANK == 0 else None
     if config.lora is None:
-        export.export_weights(engine, folder, job.model_path)
+        export.export_weights(engine, folder, job.model_path, precision=job.config.precision)
     else:
         export.export_adapter(engine, folder)
     if RANK == 0:

@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
-from paft_ray.config import Config, LoraConfig, load_config, parse_config
+from paft_ray.config import Config, EngineConfig, LoraConfig, TrainConfig, load_config, parse_config
 from paft_ray.errors import UserError
 
 GOOD = {"name": "a", "task": "demo"}
@@ -86,3 +86,15 @@ def test_every_field_of_a_section_is_documented() -> None:
 @pytest.mark.parametrize("name", ["demo", "sst2", "llama3-8b-hellaswag"])
 def test_shipped_configurations_are_valid(name: str) -> None:
     assert load_config(Path(__file__).parents[2] / "jobs" / "configs" / f"{name}.yaml").name
+
+
+def test_precision_follows_the_device_and_what_is_written_down_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = tmp_path / "cpuinfo"
+    monkeypatch.setattr("paft_ray.config._CPUINFO", cpu)
+    cpu.write_text("flags : fma avx2\n")
+    assert (EngineConfig().precision, TrainConfig().precision) == ("fp32", "fp32")
+    assert (EngineConfig(num_gpus=1).precision, TrainConfig(gpus_per_worker=1).precision) == ("bf16", "bf16")
+    assert EngineConfig(precision="bf16").precision == "bf16"
+    cpu.write_text("flags : fma avx2 avx512f avx512_bf16\n")
+    assert (EngineConfig().precision, TrainConfig().precision) == ("bf16", "bf16")
+    assert EngineConfig.model_validate({"precision": "fp32"}).precision == "fp32"
