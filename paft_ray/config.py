@@ -40,6 +40,13 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True, allow_inf_nan=False)
 
 
+def _each_once(section: str, **lists: Sequence[Any]) -> None:
+    """Raises `ValueError` for a list that is empty or holds a value twice."""
+    for name, values in lists.items():
+        if not values or len(set(values)) < len(values):
+            raise ValueError(f"{section}.{name}: at least one is needed, and each once (given {list(values)})")
+
+
 class ModelConfig(Section):
     """The language model that is scored, fine-tuned and evaluated."""
 
@@ -237,9 +244,7 @@ class TrainConfig(Section):
         if self.precision == "fp16" and self.zero_stage:
             # DeepSpeed 0.19 clips gradients there before autocast's loss scale is taken out of them.
             raise ValueError(f"train.precision=fp16 needs train.zero_stage=0, given {self.zero_stage}; or use bf16")
-        for name, values in (("arms", self.arms), ("seeds", self.seeds)):
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"train.{name}: at least one is needed, and each once (given {list(values)})")
+        _each_once("train", arms=self.arms, seeds=self.seeds)
         return self
 
 
@@ -286,9 +291,7 @@ class SweepConfig(Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> SweepConfig:
-        for name, values in (("sizes", self.sizes), ("subset_seeds", self.subset_seeds)):
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"sweep.{name}: at least one is needed, and each once (given {list(values)})")
+        _each_once("sweep", sizes=self.sizes, subset_seeds=self.subset_seeds)
         return self
 
 

@@ -49,7 +49,7 @@ def plan(config: Config) -> str:
     estimates = {
         **_resources(config),
         **_training(config, num_train, encoded),
-        **_evaluation(config, counts.get("test"), "test" in found, len(held_out)),
+        **_evaluation(config, counts.get("test"), len(held_out)),
         "memory": _memory(config, shapes(path)) if path is not None else "unknown: the model is not on this machine",
     }
     parts = [
@@ -93,10 +93,10 @@ def _training(config: Config, num_train: int | None, encoded: Sequence[Encoded])
     return {"training_rows_each": round(rows), **tokens}
 
 
-def _evaluation(config: Config, counted: int | None, has_source: bool, given: int) -> dict[str, Any]:
+def _evaluation(config: Config, counted: int | None, given: int) -> dict[str, Any]:
     """Prompts that the engines answer: per arm, held-out templates x test rows."""
     held_out = given or max(config.prompts.min_held_out, round(config.prompts.num_candidates * config.prompts.held_out_fraction))
-    num_test = config.data.num_test or (counted if has_source else None)
+    num_test = config.data.num_test or counted
     if num_test is None:
         return {"evaluation_prompts_per_arm": f"{held_out} templates x the test rows of a data set on a hub"}
     arms = 1 + len(config.train.arms) * len(config.train.seeds)
