@@ -12,7 +12,14 @@ from pydantic.fields import FieldInfo
 from paft_ray import config
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
-NESTED = {"prompts.generators[]": config.GeneratorConfig, "train.lora": config.LoraConfig}
+NESTED = {
+    "prompts.generators[]": config.GeneratorConfig,
+    "train.lora": config.LoraConfig,
+    "sweep.space": config.SpaceConfig,
+    "sweep.space.learning_rate": config.RangeConfig,
+    "sweep.searcher": config.SearcherConfig,
+    "sweep.scheduler": config.SchedulerConfig,
+}
 
 
 def reference() -> str:
@@ -42,7 +49,8 @@ def _table(model: type[BaseModel], left_out: set[str]) -> list[str]:
 def _allowed(field: FieldInfo) -> str:
     """The choices of a field that has some."""
     choices = re.findall(r"Literal\[([^\]]*)\]", str(field.annotation))
-    return f" Allowed: {choices[0].replace(chr(39), '`')}." if choices else ""
+    several = choices and "," in choices[0]  # one word beside other values is told in the text
+    return f" Allowed: {choices[0].replace(chr(39), '`')}." if several else ""
 
 
 def _default(field: FieldInfo) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from paft_ray.errors import UserError
 from paft_ray.models import load_tokenizer, resolve_model, shapes
 from paft_ray.prompts.encode import Encoder
 from paft_ray.stages import prepare, synthesize
+from paft_ray.stages.trials import listed_trials
 from paft_ray.tasks.task import Task, load_task
 
 _ENGINE = ("run", "synthesize", "score", "evaluate", "sweep")
@@ -79,13 +81,18 @@ def _check_model(config: Config, task: Task, path: str) -> None:
 
 
 def _check_sizes(config: Config, task: Task) -> None:
-    """Raises `UserError` for sweep sizes that the prompt set cannot reach even if every candidate is kept."""
+    """Raises `UserError` for sweep sizes that the prompt set cannot reach even if every candidate is kept, and for a searcher that is not installed."""
+    listed_trials(config.sweep, most_templates(config, task), config.train.draw)
+    searcher = config.sweep.searcher
+    if searcher is not None and importlib.util.find_spec(searcher.name) is None:
+        raise UserError(f"sweep.searcher.name={searcher.name}: the package is not installed; install it on every node (pip install {searcher.name})")
+
+
+def most_templates(config: Config, task: Task) -> int:
+    """Templates that the trials of a sweep can train on if every candidate is kept."""
     seeds, _ = synthesize.user_templates(config, task)
-    most = len(seeds) + (config.prompts.num_candidates if config.prompts.generators else 0)
-    if too_large := [size for size in config.sweep.sizes if size > most]:
-        raise UserError(
-            f"sweep.sizes: {too_large} asked for, at most {most} training templates can come of this configuration; lower the sizes or add templates"
-        )
+    aside = config.sweep.validation_templates if config.sweep.compares else 0
+    return len(seeds) + (config.prompts.num_candidates if config.prompts.generators else 0) - aside
 
 
 def check_inputs(config: Config) -> Task:

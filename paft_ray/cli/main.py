@@ -36,7 +36,7 @@ def run_stage(name: str, path: str, overrides: list[str] | None, *, force: bool 
     if dry_run:
         from paft_ray.cli.plan import plan
 
-        typer.echo(plan(config))
+        typer.echo(plan(config, name))
         return
     from paft_ray.cli.check import check, check_nodes, check_resources
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from paft_ray.cli.check import check_inputs
+from paft_ray.cli.check import check_inputs, most_templates
 from paft_ray.config import Config, TrainConfig
 from paft_ray.models import Shapes, load_tokenizer, resolve_model, shapes
 from paft_ray.prompts.encode import Encoded, Encoder
@@ -17,15 +17,16 @@ from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages import prepare
 from paft_ray.stages.prepare import sources
 from paft_ray.stages.synthesize import user_templates
+from paft_ray.stages.trials import listed_trials, num_trials
 from paft_ray.tasks.readers import read_examples
-from paft_ray.tasks.task import Example
+from paft_ray.tasks.task import Example, Task
 
 _SAMPLE_ROWS = 64
 _GIB = 2**30
 _BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 
 
-def plan(config: Config) -> str:
+def plan(config: Config, stage: str = "run") -> str:
     """Resolved configuration, resources, estimates and, where rows, templates and model are on this machine, three examples with their loss mask.
 
     Raises `UserError` for bad input; reaches neither a hub nor a cluster.
@@ -49,7 +50,7 @@ def plan(config: Config) -> str:
     estimates = {
         **_resources(config),
         **_training(config, num_train, encoded),
-        **_evaluation(config, counts.get("test"), len(held_out)),
+        **(_sweep(config, task) if stage == "sweep" else _evaluation(config, counts.get("test"), len(held_out))),
         "memory": _memory(config, shapes(path)) if path is not None else "unknown: the model is not on this machine",
     }
     parts = [
@@ -91,6 +92,19 @@ def _training(config: Config, num_train: int | None, encoded: Sequence[Encoded])
     mean = sum(len(row.prompt_ids) + len(row.answer_ids) for row in encoded) / len(encoded) if encoded else None
     tokens = {"training_tokens_each": round(rows * mean)} if mean else {"training_tokens_each_at_most": round(rows * config.model.max_prompt_tokens)}
     return {"training_rows_each": round(rows), **tokens}
+
+
+def _sweep(config: Config, task: Task) -> dict[str, Any]:
+    """Trials of a sweep; every finished one is evaluated by one engine with its adapter merged."""
+    most = most_templates(config, task)
+    listed = listed_trials(config.sweep, most, config.train.draw)
+    trials = num_trials(config.sweep, len(listed))
+    synthesis = len(config.prompts.generators) * config.prompts.max_attempts
+    return {
+        "trainings": trials,
+        "sizes": f"{', '.join(map(str, sorted({trial.size for trial in listed})))} templates; at most {most} can be trained on",
+        "engine_starts": {"synthesize_at_most": synthesis, "evaluate_at_most": trials},
+    }
 
 
 def _evaluation(config: Config, counted: int | None, given: int) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,70 +11,117 @@ import pyarrow as pa
 
 from paft_ray.artifacts import Run
 from paft_ray.config import ReportConfig
-from paft_ray.metrics import arms_from_table, bootstrap_interval, figures, refusal
+from paft_ray.metrics import ArmOutcomes, arms_from_table, figures, fit_saturation, mean_interval, recommended_size
 from paft_ray.report.format import percent
 from paft_ray.report.plots import sweep_plot
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class TrialOutcomes:
     """One training of the sweep, evaluated."""
 
+    name: str
     size: int
     """Number of training templates."""
     subset_seed: int
     """Which nested chain of subsets."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Training settings that differ from section `train`."""
+    trained: Mapping[str, Any] = field(default_factory=dict)
+    """Its manifest; `validation_loss` where trials are compared."""
     outcomes: pa.Table
     """Rows of one arm with the columns of evaluate/outcomes.parquet, on the templates and examples that all trials share."""
 
 
-def write_sweep(run: Run, trials: Sequence[Trial], *, config: ReportConfig, seed: int, engine_starts: int, folder: str = "report") -> dict[str, Any]:
+def write_sweep(
+    run: Run, trials: Sequence[TrialOutcomes], *, config: ReportConfig, seed: int, starts: tuple[int, int], counts: Mapping[str, int], folder: str = "report"
+) -> dict[str, Any]:
     """The content of sweep.json, after writing it with sweep.md, sweep.svg and sweep.png to `folder` of the run.
 
-    The interval of a size is over templates and examples, and over subset seeds where there are several; None below 12 templates.
-    Raises `ValueError` where there is no trial, or one whose outcomes hold another number of arms than one.
+    `starts`: engine starts of the evaluation, made and planned; `counts`: trials by how they ended. Where a size and subset has several trials (other
+    settings), the curve takes the one with the lowest validation loss. The interval of a size is over templates and examples, and over subset seeds
+    where there are several. Raises `ValueError` where there is no trial, or one whose outcomes hold another number of arms than one.
     """
     if not trials:
         raise ValueError("a sweep report needs at least one trial")
-    trials = sorted(trials, key=lambda trial: (trial.size, trial.subset_seed))
-    arms = [_only_arm(trial) for trial in trials]
-    sizes: list[dict[str, Any]] = []
-    for trial, arm in zip(trials, arms, strict=True):
-        found = figures(arm, threshold=config.threshold)
-        sizes.append({"size": trial.size, "seed": trial.subset_seed, "mean": found.mean, "std": found.std, "worst": found.worst})
-    curve: list[dict[str, Any]] = []
+    trials = sorted(trials, key=lambda trial: (trial.size, trial.subset_seed, trial.name))
+    arms = {trial.name: _only_arm(trial) for trial in trials}
+    on_curve = _best_settings(trials)
+    rows = [_row(trial, arms[trial.name], config, trial.name in on_curve) for trial in trials]
+    curve = []
     for size in sorted({trial.size for trial in trials}):
-        values = np.concatenate([arm.correct for trial, arm in zip(trials, arms, strict=True) if trial.size == size])
-        means = [row["mean"] for row in sizes if row["size"] == size]
-        low, high = (None, None)
-        if not refusal(values.shape[1]):
-            low, high = bootstrap_interval(values, rng=np.random.default_rng(seed), num_bootstrap=config.num_bootstrap, confidence=config.confidence)
-        curve.append({"size": size, "mean": float(np.mean(means)), "low": low, "high": high})
-    result = {"sizes": sizes, "curve": curve, "engine_starts": engine_starts}
+        chosen = [arms[trial.name] for trial in trials if trial.size == size and trial.name in on_curve]
+        curve.append(_point(size, chosen, [row for row in rows if row["size"] == size and row["on_curve"]], config, seed))
+    taken = [row for row in rows if row["on_curve"]]
+    means = {point["size"]: [row["mean"] for row in taken if row["size"] == point["size"]] for point in curve}
+    recommended, reason = recommended_size(means)
+    result = {
+        "sizes": rows,
+        "curve": curve,
+        "fit": asdict(fit_saturation(means)),
+        "recommended_size": recommended,
+        "reason": reason,
+        "engine_starts": starts[0],
+        "planned_engine_starts": starts[1],
+        "trials": dict(counts),
+    }
     run.write_json(f"{folder}/sweep.json", result)
     run.write_bytes(f"{folder}/sweep.md", _markdown(result).encode())
     for form in ("svg", "png"):
-        run.write_bytes(f"{folder}/sweep.{form}", sweep_plot(curve, sizes, form=form))
+        run.write_bytes(f"{folder}/sweep.{form}", sweep_plot(curve, taken, form=form))
     return result
 
 
-def _only_arm(trial: Trial) -> Any:
+def _best_settings(trials: Sequence[TrialOutcomes]) -> set[str]:
+    """Names of the trials on the curve: one per size and subset, the one with the lowest validation loss (never chosen by held-out accuracy)."""
+    best: dict[tuple[int, int], TrialOutcomes] = {}
+    for trial in trials:
+        place = (trial.size, trial.subset_seed)
+        if place not in best or trial.trained["validation_loss"] < best[place].trained["validation_loss"]:
+            best[place] = trial
+    return {trial.name for trial in best.values()}
+
+
+def _row(trial: TrialOutcomes, arm: ArmOutcomes, config: ReportConfig, on_curve: bool) -> dict[str, Any]:
+    found = figures(arm, threshold=config.threshold)
+    return {
+        "trial": trial.name,
+        "size": trial.size,
+        "seed": trial.subset_seed,
+        "settings": dict(trial.settings),
+        "validation_loss": trial.trained.get("validation_loss"),
+        "on_curve": on_curve,
+        "mean": found.mean,
+        "std": found.std,
+        "worst": found.worst,
+    }
+
+
+def _point(size: int, arms: Sequence[ArmOutcomes], rows: Sequence[Mapping[str, Any]], config: ReportConfig, seed: int) -> dict[str, Any]:
+    """One size of the curve: means over its subsets, the interval of the mean, and the range of std and worst (a minimum has no bootstrap interval)."""
+    whole = replace(arms[0], seeds=tuple(range(len(arms))), correct=np.concatenate([arm.correct for arm in arms]), predicted=None)
+    interval = mean_interval(whole, rng=np.random.default_rng(seed), num_bootstrap=config.num_bootstrap, confidence=config.confidence)
+    low, high = interval or (None, None)
+    point: dict[str, Any] = {"size": size, "mean": float(np.mean([row["mean"] for row in rows])), "low": low, "high": high, "num_trials": len(rows)}
+    for name in ("std", "worst"):
+        known = [row[name] for row in rows if row[name] is not None]
+        point |= {name: float(np.mean(known)) if known else None, f"{name}_range": [min(known), max(known)] if known else None}
+    return point
+
+
+def _only_arm(trial: TrialOutcomes) -> ArmOutcomes:
     arms = list(arms_from_table(trial.outcomes).values())
     if len(arms) != 1:
-        raise ValueError(f"trial size {trial.size}, seed {trial.subset_seed}: outcomes of one arm are needed, found {len(arms)}")
+        raise ValueError(f"trial {trial.name}: outcomes of one arm are needed, found {len(arms)}")
     return arms[0]
 
 
-def recommended(curve: Sequence[dict[str, Any]], *, tolerance: float = 0.01) -> int:
-    """The smallest size whose mean is within `tolerance` of the best mean."""
-    best = max(point["mean"] for point in curve)
-    return int(next(point["size"] for point in curve if point["mean"] >= best - tolerance))
-
-
 def _markdown(result: dict[str, Any]) -> str:
-    lines = ["| training templates | mean, % | interval |", "| --- | --- | --- |"]
+    lines = ["| training templates | trials | mean, % | interval | std | worst, % |", "| --- | --- | --- | --- | --- | --- |"]
     for point in result["curve"]:
         interval = "–" if point["low"] is None else f"{percent(point['low'])} to {percent(point['high'])}"
-        lines.append(f"| {point['size']} | {percent(point['mean'])} | {interval} |")
-    lines += ["", f"Smallest size within one point of the best: {recommended(result['curve'])} templates.", "", "![Held-out accuracy by size](sweep.svg)"]
-    return "# Prompt-set size\n\n" + "\n".join(lines) + "\n"
+        figures_ = f"{percent(point['mean'])} | {interval} | {percent(point['std'])} | {percent(point['worst'])}"
+        lines.append(f"| {point['size']} | {point['num_trials']} | {figures_} |")
+    ended = ", ".join(f"{number} {how}" for how, number in result["trials"].items())
+    lines += ["", f"Recommended size: **{result['recommended_size']}**. {result['reason']}", "", f"Trials: {ended}; {result['engine_starts']} engine starts."]
+    return "# Prompt-set size\n\n" + "\n".join([*lines, "", "![Held-out accuracy by size](sweep.svg)"]) + "\n"

@@ -1,131 +1,128 @@
-"""`paft sweep`: Ray Tune over the size of the prompt set; nested subsets, equal optimizer steps, the same global order in every trial."""
+"""`paft sweep`: Ray Tune over the size of the prompt set and training settings; nested subsets, the same global order in every trial.
+
+Every trial leaves a manifest when it is finished, so a sweep that is started again, also one with more sizes, trains what is missing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
-import pyarrow.compute as pc
-import ray
-from ray import tune
+import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from paft_ray.artifacts import Manifest, Run, cached
-from paft_ray.config import Config, TrainConfig, engine_key, weights_key
+from paft_ray.artifacts import Manifest, Run, cached, differences
+from paft_ray.config import Config, engine_key, weights_key
 from paft_ray.errors import StageError, UserError
 from paft_ray.models import model_identity, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
-from paft_ray.report.sweep import Trial, write_sweep
+from paft_ray.report.format import percent
+from paft_ray.report.sweep import TrialOutcomes, write_sweep
 from paft_ray.stages import prepare, synthesize
 from paft_ray.stages.evaluate import Candidate, evaluate_models
 from paft_ray.stages.prepare import examples_of
+from paft_ray.stages.trials import Setup, Trial, listed_trials, num_trials, validation_split
+from paft_ray.stages.tuning import train_trials
 from paft_ray.tasks.task import load_task
 
-Point = dict[str, int]
-"""`size` and `subset_seed` of a trial."""
+_INPUTS = "sweep/inputs.json"
 
 
 def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
-    """Trains one model per size and subset seed, evaluates all in one stage, writes report/sweep.json, sweep.md and the curve.
+    """Trains one model per size, subset seed and setting, evaluates all in one stage, writes report/sweep.json, sweep.md and the curve.
 
-    The manifest: the content of sweep.json and `failed`, the names of trials that failed. Raises `StageError` where all did.
+    The manifest: the content of sweep.json and `failed`, the names of trials that failed (started again, only those are tried).
+    Raises `StageError` where all did, `UserError` where inputs have changed since the sweep was begun.
     """
     prepare.run(config, run, force=force)
     synthesize.run(config, run, force=force)
-    prompts = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet"))
-    available = len(prompts.split("train"))
-    if too_large := [size for size in config.sweep.sizes if size > available]:
-        raise UserError(f"sweep.sizes: {too_large} asked for, the training set holds {available} templates; lower the sizes or add templates")
+    shared = setup(config, run)
+    trials = listed_trials(config.sweep, len(shared.pool), config.train.draw)
+    key = {**shared.inputs, "sweep": config.sweep.model_dump(mode="json", exclude={"max_concurrent"}), "report": config.report.model_dump(mode="json")}
+    _check_begun(run, shared.inputs, key, force)
+    return cached(run, "sweep", key, lambda: _sweep(shared, run, trials), force=force)
+
+
+def setup(config: Config, run: Run) -> Setup:
+    """What the trials share, from the run's rows and templates."""
+    pool, validation = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("train"), PromptSet(())
+    if config.sweep.compares:
+        pool, validation = validation_split(pool, config.sweep.validation_templates, config.seed)
     path = resolve_model(config.model.id, config.model.revision)
-    key = {
-        "sweep": config.sweep.model_dump(mode="json", exclude={"max_concurrent"}),
+    inputs = {
         "train": weights_key(config.train),
         "evaluate": config.evaluate.model_dump(mode="json"),
         "task": load_task(config.task).model_dump(mode="json"),
         "engine": engine_key(config.engine),
         "seed": config.train.seeds[0],
         "model": {**config.model.model_dump(mode="json"), "identity": model_identity(config.model.id, config.model.revision, path)},
-        "report": config.report.model_dump(mode="json"),
-        "data": {name: run.content_hash(f"data/{name}.parquet") for name in ("train", "test")},
+        "data": {name: run.content_hash(f"data/{name}.parquet") for name in ("train", "validation", "test")},
         "prompts": run.content_hash("prompts/prompt_set.parquet"),
+        "validation_templates": validation.content_hash,
     }
-    return cached(run, "sweep", key, lambda: _sweep(config, run, prompts, path, force), force=force)
+    return Setup(config=config, root=run.root, model_path=path, pool=pool, validation=validation, inputs=inputs)
 
 
-def _sweep(config: Config, run: Run, prompts: PromptSet, model_path: str, force: bool) -> Manifest:
-    points: list[Point] = [{"size": size, "subset_seed": seed} for size in config.sweep.sizes for seed in config.sweep.subset_seeds]
+def _check_begun(run: Run, inputs: dict[str, Any], key: dict[str, Any], force: bool) -> None:
+    """Keeps the trials of a sweep that was begun with the same inputs; other sizes or settings only add to them, and failed ones are tried again.
+
+    Raises `UserError` naming what has changed, unless `force`, which starts from nothing.
+    """
     if force:
-        for point in points:
-            run.delete(f"sweep/{_name(point)}")
-    finished = train_points(config, run, points, tune.with_parameters(_trial, settings=config, root=run.root, model_path=model_path))
-    models = [Candidate(arm=_name(point), seed=config.train.seeds[0], adapter=f"sweep/{_name(point)}/adapter") for point in finished]
-    if config.train.lora is None:
-        models = [replace(model, adapter=None, weights=f"sweep/{model.arm}/weights") for model in models]
-    outcomes, _, info = evaluate_models(config, run, models, prompts.split("held_out").templates, examples_of(run, "test"))
-    run.write_table("sweep/outcomes.parquet", outcomes)
-    trials = [Trial(**point, outcomes=outcomes.filter(pc.equal(outcomes["arm"], _name(point)))) for point in finished]
-    written = write_sweep(run, trials, config=config.report, seed=config.seed, engine_starts=info["engine_starts"])
+        run.delete("sweep")
+    elif run.exists(_INPUTS) and (changed := differences(run.read_json(_INPUTS), inputs)):
+        raise UserError(f"the sweep of run {run.name} was begun with other inputs ({'; '.join(changed)}); use another name or --force to replace it")
+    elif run.exists("sweep/manifest.json"):
+        finished = run.read_json("sweep/manifest.json")
+        if finished["failed"] or any(finished["key"][part] != key[part] for part in ("sweep", "report")):
+            run.delete("sweep/manifest.json")
+    run.write_json(_INPUTS, inputs)
+
+
+def _sweep(setup: Setup, run: Run, listed: Sequence[Trial]) -> Manifest:
+    planned = num_trials(setup.config.sweep, len(listed))
+    print(f"sweep: {planned} trials at most, then as many engine starts to evaluate them", flush=True)
+    trained = train_trials(setup, run, listed)
+    evaluated, starts = _evaluate(setup, run, trained.finished)
+    run.write_table("sweep/outcomes.parquet", pa.concat_tables(trial.outcomes for trial in evaluated))
+    counts = {"finished": len(trained.finished), "failed": len(trained.failed), "reused": len(trained.reused), "stopped": len(trained.stopped)}
+    written = write_sweep(run, evaluated, config=setup.config.report, seed=setup.config.seed, starts=(starts, planned), counts=counts)
     _show(written)
-    return {**written, "failed": [_name(point) for point in points if point not in finished]}
+    if trained.failed:
+        print(f"sweep: {len(trained.failed)} trials failed ({', '.join(trained.failed)}); the same command tries only them again", flush=True)
+    return {**written, "failed": list(trained.failed)}
 
 
-def train_points(config: Config, run: Run, points: list[Point], trial: Callable[[dict[str, Any]], None]) -> list[Point]:
-    """The points whose `trial` finished; one that fails is told and does not end the others. Raises `StageError` where all failed."""
-    nodes = len([node for node in ray.nodes() if node["Alive"]])
-    tuner = tune.Tuner(
-        tune.with_resources(trial, {"CPU": 0.1}),
-        param_space={"point": tune.grid_search(points)},
-        tune_config=tune.TuneConfig(max_concurrent_trials=config.sweep.max_concurrent or concurrency(config.train, ray.cluster_resources(), nodes)),
-        run_config=tune.RunConfig(name="tune", storage_path=run.uri("sweep"), verbose=0),
-    )
-    results = list(tuner.fit())
-    for error in (result.error for result in results if result.error is not None):
-        print(f"sweep: a trial failed: {' '.join(str(error).split())[-300:]}", flush=True)
-    finished = [result.config["point"] for result in results if result.error is None and result.config is not None]
-    if not finished:
-        raise StageError("every trial failed; the first reason stands above")
-    return finished
+def _evaluate(setup: Setup, run: Run, finished: dict[str, Trial]) -> tuple[list[TrialOutcomes], int]:
+    """(outcomes of every finished trial, engine starts); a trial that was evaluated before is not again."""
+    config = setup.config
+    held_out = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("held_out")
+    examples = examples_of(run, "test")
+    quick = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"speed_rows": 0})})
+    found, starts = [], 0
+    for name, trial in finished.items():
+        folder = f"sweep/{name}"
+        trained = run.read_json(f"{folder}/manifest.json")
+        model = Candidate(arm=name, seed=config.train.seeds[0], **{"adapter" if trained["kind"] == "adapter" else "weights": trained["export"]})
+
+        def body(model: Candidate = model, folder: str = folder) -> Manifest:
+            outcomes, _, info = evaluate_models(quick, run, [model], held_out.templates, examples)
+            run.write_table(f"{folder}/outcomes.parquet", outcomes)
+            return info
+
+        key = {"sha256": trained["sha256"], **{name: setup.inputs[name] for name in ("evaluate", "engine", "prompts")}, "test": setup.inputs["data"]["test"]}
+        starts += cached(run, f"{folder}/evaluate", key, body)["engine_starts"]
+        outcomes = run.read_table(f"{folder}/outcomes.parquet")
+        found.append(TrialOutcomes(name=name, size=trial.size, subset_seed=trial.subset_seed, settings=trial.settings, trained=trained, outcomes=outcomes))
+    return found, starts
 
 
 def _show(written: Manifest) -> None:
-    table = Table("templates", "subset", "mean", "std", "worst", title="held-out accuracy by size of the prompt set")
-    for row in written["sizes"]:
-        std = "–" if row["std"] is None else f"{row['std']:.1%}"
-        worst = "–" if row["worst"] is None else f"{row['worst']:.1%}"
-        table.add_row(str(row["size"]), str(row["seed"]), f"{row['mean']:.1%}", std, worst)
-    Console().print(table)
-
-
-def _trial(config: dict[str, Any], settings: Config, root: str, model_path: str) -> None:
-    """A Tune function that fits one Ray Train run."""
-    from paft_ray.training.trainer import fit
-
-    point = config["point"]
-    run = Run(root)
-    folder = f"sweep/{_name(point)}"
-    train = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("train")
-    result = fit(
-        task=load_task(settings.task),
-        data=run.read_table("data/train.parquet"),
-        templates=train.take(point["size"], point["subset_seed"]),
-        config=settings.train,
-        model=settings.model,
-        model_path=model_path,
-        seed=settings.train.seeds[0],
-        run=run,
-        folder=folder,
-    )
-    tune.report({"loss": result.final_loss, "tokens_per_s": result.tokens_per_s})
-
-
-def _name(point: Point) -> str:
-    return f"size{point['size']}-subset{point['subset_seed']}"
-
-
-def concurrency(train: TrainConfig, have: Mapping[str, float], num_nodes: int) -> int:
-    """Trials whose workers fit side by side (Tune does not count them), with a CPU left for Ray Data per trial; on CPUs one per node, which it fills."""
-    by_cpu = int(have.get("CPU", 1) // (train.num_workers * train.cpus_per_worker + 1))
-    by_device = int(have.get("GPU", 0) // (train.num_workers * train.gpus_per_worker)) if train.gpus_per_worker else num_nodes
-    return max(1, min(by_cpu, by_device))
+    columns = ("templates", "trials", "mean", "std", "worst")
+    table = Table(*columns, title="held-out accuracy by size of the prompt set, %")
+    for point in written["curve"]:
+        table.add_row(str(point["size"]), str(point["num_trials"]), *(percent(point[name]) for name in columns[2:]))
+    console = Console()
+    console.print(table)
+    console.print(f"Recommended size: {written['recommended_size']}. {written['reason']}")

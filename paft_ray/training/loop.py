@@ -75,7 +75,7 @@ def train(
     """The DeepSpeed engine after the last step.
 
     `steps` gives this rank's rows of one step after another, from the step at which to start; the state of that step is read from the newest
-    checkpoint. `report` gets the last metrics after each checkpoint, on every rank equally often; `observe` gets the rows of every step.
+    checkpoint. `report` gets the metrics of a step with a checkpoint or a validation, on every rank equally often; `observe` gets the rows of every step.
     """
     first = next(steps, None)
     start = job.num_steps if first is None else first[0]["position"] // job.config.global_batch
@@ -89,14 +89,16 @@ def train(
         if observe:
             observe(step, rows)
         metrics = optimizer_step(engine, job, step, rows, worker)
-        if job.config.validate_every and (step + 1) % job.config.validate_every == 0 and job.validation:
+        last = step + 1 == job.num_steps
+        if job.config.validate_every and job.validation and ((step + 1) % job.config.validate_every == 0 or last):
             metrics["validation_loss"] = validate(engine, job.validation, worker, job.config.micro_batch)
         if progress:
             progress.add(metrics)
-        if (step + 1) % job.config.checkpoint_every == 0 or step + 1 == job.num_steps:
+        saved = (step + 1) % job.config.checkpoint_every == 0 or last
+        if saved:
             _save(engine, job, step + 1, progress)
-            if report:
-                report(metrics)
+        if report and (saved or "validation_loss" in metrics):
+            report(metrics)
     if progress:
         progress.close()
     return engine

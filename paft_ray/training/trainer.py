@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 import ray.train
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from paft_ray.artifacts import Run
@@ -71,10 +71,14 @@ def fit(
     run: Run,
     folder: str,
     validation: pa.Table | None = None,
+    validation_templates: PromptSet | None = None,
+    callbacks: Sequence[UserCallback] = (),
 ) -> TrainResult:
     """Fine-tunes on Ray Train and writes to `folder` of the run: adapter/ (or weights/), metrics.jsonl, tensorboard/, checkpoints/.
 
     `data`: columns id, fields, answer. A call with the same settings goes on from the newest checkpoint. Ray must be initialised.
+    `validation`: rows of the periodic validation, under `validation_templates` (default: the training templates).
+    `callbacks`: Ray Train's, called where the workers report a checkpoint or a validation.
     Raises `UserError` before any resource is requested.
     """
     check(config, num_examples=data.num_rows, num_templates=len(templates), cluster=ray.cluster_resources())
@@ -103,12 +107,12 @@ def fit(
         "out": out.root,
         "fingerprint": print_id,
         "name": out.name,
-        "validation": _validation_rows(validation, templates, encoder, draw, config),
+        "validation": _validation_rows(validation, validation_templates or templates, encoder, config),
     }
     order = GlobalOrder(source, num_steps=steps, global_batch=config.global_batch, checkpoints=f"{out.root}/checkpoints/{print_id}")
     out.delete(RESULT)
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else every progress line comes twice
-    _trainer(job, order, config, storage=out.uri("ray"), name=print_id).fit()
+    _trainer(job, order, config, storage=out.uri("ray"), name=print_id, callbacks=callbacks).fit()
     out.delete("ray")
     result = out.read_json(RESULT)
     return TrainResult(**result, export=f"{folder}/{result['kind']}", history=read_metrics(out))
@@ -155,17 +159,17 @@ def fingerprint(*, task: Task, data: pa.Table, templates: PromptSet, config: Tra
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _validation_rows(table: pa.Table | None, templates: PromptSet, encoder: Any, draw: Draw, config: TrainConfig) -> tuple[Row, ...]:
-    """Rows of the periodic validation under drawn training templates, filled up with weight 0 so that every worker gets as many."""
+def _validation_rows(table: pa.Table | None, templates: PromptSet, encoder: Any, config: TrainConfig) -> tuple[Row, ...]:
+    """Rows of the periodic validation under drawn templates, the same for every training; filled up with weight 0 so that every worker gets as many."""
     if not config.validate_every or table is None or not table.num_rows:
         return ()
     wanted = min(config.num_validation, table.num_rows)
     unit = config.num_workers * config.micro_batch
-    maker = RowMaker(table=table, templates=templates.templates, encoder=encoder, draw=draw, seed=0, num_positions=wanted)
+    maker = RowMaker(table=table, templates=templates.templates, encoder=encoder, draw=PerExample(seed=0), seed=0, num_positions=wanted)
     return tuple(rows_of(maker.rows(np.arange(-(-wanted // unit) * unit, dtype=np.int64))))
 
 
-def _trainer(job: dict[str, Any], order: GlobalOrder, config: TrainConfig, *, storage: str, name: str) -> TorchTrainer:
+def _trainer(job: dict[str, Any], order: GlobalOrder, config: TrainConfig, *, storage: str, name: str, callbacks: Sequence[UserCallback]) -> TorchTrainer:
     """The Ray Train run. Waiting threads spin briefly, then sleep: endless spinning beside other work on
     the same cores was measured 5 to 30 times slower, no spinning on idle cores 1.5 times."""
     resources: dict[str, float] = {"CPU": config.cpus_per_worker}
@@ -179,6 +183,7 @@ def _trainer(job: dict[str, Any], order: GlobalOrder, config: TrainConfig, *, st
         run_config=RunConfig(
             name=name,
             storage_path=storage,
+            callbacks=list(callbacks),
             failure_config=FailureConfig(max_failures=config.max_failures),
             worker_runtime_env={"env_vars": {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "10000")}},
         ),

@@ -14,7 +14,6 @@ from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.report.sources import Measured
-from paft_ray.report.sweep import Trial, recommended, write_sweep
 from paft_ray.report.write import write_report
 from paft_ray.stages import report as stage
 from paft_ray.tasks.task import Example, load_task
@@ -218,21 +217,3 @@ def test_the_stage_is_cached_and_needs_an_evaluation(tmp_path: Path) -> None:
         stage.run(other, run)
     with pytest.raises(UserError, match=r"evaluate/outcomes\.parquet is missing"):
         stage.run(config(), Run(str(tmp_path / "empty")))
-
-
-def test_a_sweep_gives_a_curve_with_intervals_and_a_size(tmp_path: Path) -> None:
-    run = Run(str(tmp_path / "sweep"))
-    templates, rows = prompt_set(12).split("held_out"), examples(30)
-    levels = {1: 0.70, 2: 0.78, 4: 0.86, 8: 0.86}
-    trials = [Trial(size=n, subset_seed=s, outcomes=outcomes(templates, rows, {"paft": (level, 0.03)})) for n, level in levels.items() for s in (1, 0)]
-    found = write_sweep(run, trials, config=config().report, seed=0, engine_starts=1)
-    assert run.read_json("report/sweep.json") == found
-    assert [(row["size"], row["seed"]) for row in found["sizes"]] == [(n, s) for n in (1, 2, 4, 8) for s in (0, 1)]
-    assert set(found["sizes"][0]) == {"size", "seed", "mean", "std", "worst"}
-    assert all(point["low"] <= point["mean"] <= point["high"] for point in found["curve"])
-    assert found["engine_starts"] == 1
-    assert recommended(found["curve"]) == 4
-    assert run.read_bytes("report/sweep.png").startswith(b"\x89PNG")
-    assert b"<svg" in run.read_bytes("report/sweep.svg")
-    with pytest.raises(ValueError, match="outcomes of one arm"):
-        write_sweep(run, [Trial(size=1, subset_seed=0, outcomes=outcomes(templates, rows, LEVELS))], config=config().report, seed=0, engine_starts=1)

@@ -1,0 +1,224 @@
+"""Ray Tune: trains the trials of a sweep. The only file that knows it.
+
+A Tune function fits one Ray Train run. Tune does not count that run's workers, so the number of trials side by side is worked out here. What a
+trial leaves behind decides what is done, not Tune's own state: a finished trial answers from its manifest, a half-trained one goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from pyarrow.fs import FileSelector
+from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from paft_ray.artifacts import Manifest, Run, cached
+from paft_ray.config import Config, RangeConfig, TrainConfig
+from paft_ray.console import say
+from paft_ray.errors import StageError
+from paft_ray.stages.trials import Setup, Trial, num_trials, ranges
+from paft_ray.tasks.task import load_task
+
+METRIC, TIME = "validation_loss", "step"
+_SCHEDULERS = {"asha": "async_hyperband", "median_stopping_rule": "median_stopping_rule"}
+_VALIDATIONS = 8  # at least so many in a training that is compared on the way
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """How the trials ended."""
+
+    finished: dict[str, Trial]
+    """Name -> trial, small sizes first."""
+    failed: tuple[str, ...]
+    stopped: tuple[str, ...]
+    """Ended early by the scheduler."""
+    reused: tuple[str, ...]
+    """Finished before this call."""
+
+
+def train_trials(setup: Setup, run: Run, listed: Sequence[Trial], trial: Callable[..., None] | None = None) -> Trained:
+    """Trains every trial; one that fails is told and does not end the others. Raises `StageError` where none finished. `trial`: the Tune function."""
+    config, sweep = setup.config, setup.config.sweep
+    before = _finished_names(run)
+    nodes = len([node for node in ray.nodes() if node["Alive"]])
+    tuner = tune.Tuner(
+        tune.with_resources(tune.with_parameters(trial or _trial, setup=setup, listed=list(listed)), {"CPU": 0.1}),
+        param_space=_space(sweep.searcher is not None, len(listed), ranges(sweep)),
+        tune_config=tune.TuneConfig(
+            metric=METRIC if sweep.compares else None,
+            mode="min" if sweep.compares else None,
+            num_samples=sweep.num_samples,
+            search_alg=_search(config),
+            scheduler=_scheduler(config),
+            max_concurrent_trials=sweep.max_concurrent or concurrency(config.train, ray.cluster_resources(), nodes),
+        ),
+        run_config=tune.RunConfig(name="tune", storage_path=run.uri("sweep"), verbose=0, callbacks=[_Progress(num_trials(sweep, len(listed)))]),
+    )
+    results = list(tuner.fit())
+    run.delete("sweep/tune")
+    return _sorted_out(run, listed, results, before)
+
+
+def _sorted_out(run: Run, listed: Sequence[Trial], results: Sequence[Any], before: set[str]) -> Trained:
+    finished: dict[str, Trial] = {}
+    failed, stopped = [], []
+    for result in results:
+        found = chosen(listed, result.config or {})
+        if result.error is not None:
+            failed.append(found.name)
+            print(f"sweep: trial {found.name} failed: {' '.join(str(result.error).split())[-300:]}", flush=True)
+        elif run.exists(_manifest(found.name)):
+            finished[found.name] = found
+        else:
+            stopped.append(found.name)
+    if not finished:
+        raise StageError("no trial of the sweep finished; the reasons stand above")
+    order = sorted(finished.values(), key=lambda found: (found.size, found.subset_seed, found.name))
+    return Trained(
+        finished={found.name: found for found in order}, failed=tuple(failed), stopped=tuple(stopped), reused=tuple(name for name in finished if name in before)
+    )
+
+
+def chosen(listed: Sequence[Trial], config: Mapping[str, Any]) -> Trial:
+    """The trial that a point of Tune's search space stands for."""
+    return listed[config["trial"]].drawn({name: value for name, value in config.items() if name != "trial"})
+
+
+def trial_folder(name: str) -> str:
+    """Where a trial's files are, relative to the run."""
+    return f"sweep/{name}"
+
+
+def _manifest(name: str) -> str:
+    return f"{trial_folder(name)}/manifest.json"
+
+
+def _finished_names(run: Run) -> set[str]:
+    entries = run.filesystem.get_file_info(FileSelector(run.path("sweep"), allow_not_found=True))
+    return {entry.base_name for entry in entries if run.exists(_manifest(entry.base_name))}
+
+
+def _space(searched: bool, listed: int, drawn: Mapping[str, RangeConfig]) -> dict[str, Any]:
+    """Tune's search space: which listed trial, and the settings that are drawn."""
+    space: dict[str, Any] = {"trial": tune.choice(range(listed)) if searched else tune.grid_search(list(range(listed)))}
+    for name, values in drawn.items():
+        space[name] = tune.loguniform(*values.loguniform) if values.loguniform else tune.uniform(*(values.uniform or ()))
+    return space
+
+
+def _search(config: Config) -> Any:
+    """The search algorithm; seeded, so that a sweep that is started again meets the same trials."""
+    searcher = config.sweep.searcher
+    if searcher is None:
+        return tune.search.basic_variant.BasicVariantGenerator(random_state=config.seed)
+    seeded = {"seed": config.seed} if searcher.name == "optuna" else {"random_state_seed": config.seed} if searcher.name == "hyperopt" else {}
+    return tune.create_searcher(searcher.name, metric=METRIC, mode="min", **seeded, **searcher.options)
+
+
+def _scheduler(config: Config) -> Any:
+    scheduler = config.sweep.scheduler
+    if scheduler is None:
+        return None
+    # The longest time is never reached by a report on the way: a trial that ends by itself is not stopped before its weights are written.
+    longest = {"max_t": 2**31} if scheduler.name == "asha" else {}
+    return tune.create_scheduler(_SCHEDULERS[scheduler.name], time_attr=TIME, **longest, **scheduler.options)
+
+
+def concurrency(train: TrainConfig, have: Mapping[str, float], num_nodes: int) -> int:
+    """Trials whose workers fit side by side (Tune does not count them), with a CPU left for Ray Data per trial; on CPUs one per node, which it fills."""
+    by_cpu = int(have.get("CPU", 1) // (train.num_workers * train.cpus_per_worker + 1))
+    by_device = int(have.get("GPU", 0) // (train.num_workers * train.gpus_per_worker)) if train.gpus_per_worker else num_nodes
+    return max(1, min(by_cpu, by_device))
+
+
+class _Progress(tune.Callback):
+    """One console line per trial that ended."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.ended = total, 0
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._tell()
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._tell()
+
+    def _tell(self) -> None:
+        self.ended += 1
+        print(f"sweep: {self.ended} of {self.total} trials ended", flush=True)
+
+
+class _Forward(TuneReportCallback):
+    """Hands validations on the way to Tune's scheduler; the last one is told by the trial itself, once its weights are written."""
+
+    def __init__(self, num_steps: int) -> None:
+        super().__init__()
+        self.num_steps = num_steps
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        if METRIC in metrics[0] and metrics[0][TIME] < self.num_steps:
+            super().after_report(run_context, [{name: metrics[0][name] for name in (TIME, METRIC)}], checkpoint)
+
+
+def _trial(config: dict[str, Any], setup: Setup, listed: Sequence[Trial]) -> None:
+    """A Tune function that fits one Ray Train run and tells its validation losses and, at its end, its final losses."""
+    trial = chosen(listed, config)
+    run = Run(setup.root)
+    settings = _train_config(setup, trial, run)
+    scheduled = setup.config.sweep.scheduler is not None
+    if scheduled:
+        _repeat_reports(run, trial)
+    templates = setup.pool.take(trial.size, trial.subset_seed)
+    key = {"inputs": setup.inputs, "settings": dict(trial.settings), "prompts": templates.content_hash}
+    result = cached(run, trial_folder(trial.name), key, lambda: _fit(setup, run, trial, settings, templates, scheduled), announce=say)
+    tune.report({name: value for name, value in result.items() if name in (METRIC, "final_loss", "tokens_per_s")} | {TIME: result["num_steps"]})
+
+
+def _train_config(setup: Setup, trial: Trial, run: Run) -> TrainConfig:
+    """The trial's section `train`; where trials are compared they are validated at the end and, for a scheduler, on the way."""
+    settings = trial.train(setup.config.train)
+    if not setup.config.sweep.compares or settings.validate_every:
+        return settings
+    from paft_ray.training.trainer import plan
+
+    steps, _ = plan(settings, run.read_table("data/train.parquet").num_rows)
+    return settings.model_copy(update={"validate_every": max(1, steps // _VALIDATIONS)})
+
+
+def _repeat_reports(run: Run, trial: Trial) -> None:
+    """Tells the scheduler what the trial reported before an interruption: metrics are stored with every checkpoint that it goes on from."""
+    from paft_ray.training.progress import read_metrics
+
+    for row in read_metrics(Run(run.uri(trial_folder(trial.name))))[:-1]:
+        if METRIC in row:
+            tune.report({TIME: row[TIME], METRIC: row[METRIC]})
+
+
+def _fit(setup: Setup, run: Run, trial: Trial, settings: TrainConfig, templates: Any, scheduled: bool) -> Manifest:
+    """The manifest of a trained trial."""
+    from paft_ray.training.trainer import fit, plan
+
+    data = run.read_table("data/train.parquet")
+    steps, _ = plan(settings, data.num_rows)
+    result = fit(
+        task=load_task(setup.config.task),
+        data=data,
+        templates=templates,
+        config=settings,
+        model=setup.config.model,
+        model_path=setup.model_path,
+        seed=setup.config.train.seeds[0],
+        run=run,
+        folder=trial_folder(trial.name),
+        validation=run.read_table("data/validation.parquet") if len(setup.validation) else None,
+        validation_templates=setup.validation,
+        callbacks=[_Forward(steps)] if scheduled else [],
+    )
+    validated = [row[METRIC] for row in result.history if METRIC in row]
+    names = ("kind", "export", "sha256", "num_steps", "final_loss", "tokens_per_s", "time_s", "peak_memory_gib", "cut_rows")
+    values = {("train_time_s" if name == "time_s" else name): getattr(result, name) for name in names}
+    return {**values, "num_templates": len(templates), **({METRIC: validated[-1]} if validated else {})}
