@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from paft_ray import metrics
-from paft_ray.metrics import ArmOutcomes
+from paft_ray.metrics import ArmOutcomes, intervals
 
 
 def arm(correct: np.ndarray, predicted: np.ndarray | None = None, seeds: tuple[int, ...] | None = None) -> ArmOutcomes:
@@ -129,7 +129,7 @@ def test_bootstrap_equals_a_plain_loop_over_resampled_indices() -> None:
     for s, t, e in zip(*weights, strict=True):
         axes = [np.repeat(np.arange(len(counts)), counts) for counts in (s, t, e)]
         expected.append(values[np.ix_(*axes)].sum())
-    assert metrics._weighted_sum(values, [w.astype(float) for w in weights]) == pytest.approx(expected)
+    assert intervals._weighted_sum(values, [w.astype(float) for w in weights]) == pytest.approx(expected)
 
 
 def test_the_interval_covers_the_true_difference() -> None:
