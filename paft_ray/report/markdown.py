@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from paft_ray.config import Config
-from paft_ray.report.format import duration, percent, points
+from paft_ray.metrics import POWER
+from paft_ray.report.format import duration, percent, points, probability
 from paft_ray.report.sources import Measured
 from paft_ray.report.tables import Results, TemplateRow, provenance_counts, worst_templates
 
@@ -23,15 +24,16 @@ def render_markdown(
         f"**{values['verdict']}.**",
         f"Task {config.task}, model {config.model.id}; {len(rows)} {kind} templates x {next(iter(values['arms'].values()))['num_examples']} test examples.",
         "## Arms",
-        _arms(results, config.report.threshold),
+        *_arms(results, config),
     ]
     if cut:
         parts.append(cut)
     if results.refused:
-        parts.append(f"Standard deviation, worst template and intervals are not given: {results.refused}.")
+        parts.append(f"Standard deviation, quantiles, worst template and sensitivity are not given: {results.refused}.")
+    if results.no_intervals:
+        parts.append(f"Intervals are not given: {results.no_intervals}.")
     if results.differences:
-        gaps = [(f"{g.first} - {g.second}", points(g.mean), _interval(g.low, g.high)) for g in results.differences.values()]
-        parts.append(_table(("difference", "points", f"{100 * config.report.confidence:g} % interval"), gaps))
+        parts += ["## Differences", *_differences(results, config)]
     parts += [f"## Accuracy per {kind} template, %", _matrix(results, rows), *_worst(results, measured, rows), "## Prompt set"]
     parts.append(_table(("source", "training", "held out"), [(name, str(n["train"]), str(n["held_out"])) for name, n in provenance_counts(measured).items()]))
     if rejected:
@@ -40,14 +42,44 @@ def render_markdown(
     return "\n\n".join(parts) + "\n"
 
 
-def _arms(results: Results, threshold: float) -> str:
-    head = ("arm", "mean", "std", "std, noise taken out", "worst", "best", f"above {100 * threshold:g} %", "consistency", "not parsed", "seeds")
-    keys = ("mean", "std", "std_noise_corrected", "worst", "best", "share_above", "consistency")
-    body = [
-        (arm, *(percent(row[key]) for key in keys), percent(results.parse_failure_rates[arm]), str(row["num_seeds"]))
-        for arm, row in results.values["arms"].items()
+def _arms(results: Results, config: Config) -> list[str]:
+    """Accuracy over templates, its quantiles, and how the arms answer: three narrow tables with what their columns mean."""
+    arms = results.values["arms"]
+    level, threshold = f"{100 * config.report.confidence:g} %", f"above {100 * config.report.threshold:g} %"
+    head = ("arm", "mean", f"{level} interval", "std", "std, noise taken out", "worst", "worst, shrunken", "best", threshold)
+    keys = ("std", "std_noise_corrected", "worst", "worst_shrunken", "best", "share_above")
+    accuracy = [(arm, percent(row["mean"]), _range(row["low"], row["high"]), *(percent(row[key]) for key in keys)) for arm, row in arms.items()]
+    levels = list(next(iter(arms.values()))["quantiles"])
+    quantiles = [(arm, *(percent(row["quantiles"][level]) for level in levels)) for arm, row in arms.items()]
+    answers = [
+        (arm, *(percent(row[key]) for key in ("consistency", "sensitivity", "parse_failure_rate")), *_speed(row), str(row["num_seeds"]))
+        for arm, row in arms.items()
     ]
-    return _table(head, body)
+    parts = ["Accuracy over templates, %. Worst, shrunken: the worst template with most of its bad luck taken out.", _table(head, accuracy)]
+    if not results.refused:
+        parts += ["Quantiles over templates, %.", _table(("arm", *(f"{100 * float(level):g} %" for level in levels)), quantiles)]
+    return [
+        *parts,
+        "How the arms answer. Consistency: template pairs with the same answer, %; sensitivity: PromptSensiScore (arXiv 2410.12405), template pairs of which"
+        " only one is right, %; tokens and seconds per answer under free generation.",
+        _table(("arm", "consistency", "sensitivity", "not parsed", "tokens", "seconds", "seeds"), answers),
+    ]
+
+
+def _speed(row: Mapping[str, float | None]) -> list[str]:
+    return ["–" if row[key] is None else f"{row[key]:.1f}" for key in ("tokens_per_answer", "seconds_per_answer")]
+
+
+def _differences(results: Results, config: Config) -> list[str]:
+    gaps = [
+        (f"{g.first} - {g.second}", points(g.mean), _interval(g.low, g.high), probability(g.p_adjusted), percent(g.detectable), "yes" if g.decisive else "no")
+        for g in results.differences.values()
+    ]
+    return [
+        f"In points. p: bootstrap, corrected for {len(gaps)} comparison{'s' * (len(gaps) > 1)} (Holm); detectable: the smallest true difference that would"
+        f" come out decisive with a chance of {100 * POWER:g} %, before that correction.",
+        _table(("difference", "points", f"{100 * config.report.confidence:g} % interval", "p", "detectable", "decisive"), gaps),
+    ]
 
 
 def _matrix(results: Results, rows: Sequence[TemplateRow]) -> str:
@@ -78,6 +110,10 @@ def _cost(results: Results) -> str:
 
 def _shown(row: TemplateRow) -> str:
     return f"[system] {row.template.system} / {row.template.text}" if row.template.system else row.template.text
+
+
+def _range(low: float | None, high: float | None) -> str:
+    return "–" if low is None else f"{percent(low)} to {percent(high)}"
 
 
 def _interval(low: float | None, high: float | None) -> str:

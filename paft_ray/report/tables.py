@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
@@ -11,13 +11,25 @@ import numpy as np
 
 from paft_ray.artifacts import Manifest
 from paft_ray.config import ReportConfig
-from paft_ray.metrics import ArmOutcomes, Difference, arms_from_table, difference, figures, verdict
+from paft_ray.metrics import (
+    MIN_TEMPLATES_INTERVAL,
+    ArmOutcomes,
+    Difference,
+    arms_from_table,
+    corrected,
+    difference,
+    figures,
+    mean_interval,
+    refusal,
+    verdict,
+)
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.report.sources import History, Measured
 from paft_ray.tasks.task import Example
 
 ARM_ORDER = ("base", "sft", "top_accuracy", "paft")
-_FIGURES = ("mean", "std", "std_noise_corrected", "worst", "best", "share_above", "consistency", "num_templates", "num_examples", "num_seeds")
+_SPEED = ("tokens_per_answer", "seconds_per_answer")
+_DIFFERENCE = ("mean", "low", "high", "p_value", "p_adjusted", "detectable", "decisive", "num_seeds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +75,9 @@ class Results:
     differences: Mapping[str, Difference]
     parse_failure_rates: Mapping[str, float]
     refused: str | None
-    """Why spread and intervals are absent."""
+    """Why figures of spread are absent."""
+    no_intervals: str | None
+    """Why intervals are absent; they need fewer templates than figures of spread."""
 
 
 def results(measured: Measured, history: History, config: ReportConfig, seed: int) -> Results:
@@ -71,22 +85,20 @@ def results(measured: Measured, history: History, config: ReportConfig, seed: in
     found = arms_from_table(measured.outcomes)
     arms = {name: found[name] for name in sorted(found, key=arm_rank)}
     tables = {name: figures(arm, threshold=config.threshold) for name, arm in arms.items()}
-    differences = {
-        f"{first}-{second}": difference(
-            arms[first],
-            arms[second],
-            rng=np.random.default_rng(seed),
-            num_bootstrap=config.num_bootstrap,
-            confidence=config.confidence,
-            names=(first, second),
-        )
-        for first, second in _pairs(list(arms))
-    }
+    differences = _differences(arms, config, seed)
+    speed = speeds(measured)
     manifests = {**(history.manifests if measured.held_out else {}), "evaluate": measured.manifest}
     where = "held-out templates" if measured.held_out else "the given templates"
     values = {
-        "arms": {name: {key: getattr(table, key) for key in _FIGURES} for name, table in tables.items()},
-        "differences": {name: {"mean": gap.mean, "low": gap.low, "high": gap.high} for name, gap in differences.items()},
+        "arms": {
+            name: {
+                **{key: value for key, value in asdict(table).items() if key != "refused"},
+                **_interval_of_mean(arms[name], config, seed),
+                **{key: speed.get(name, {}).get(key) for key in _SPEED},
+            }
+            for name, table in tables.items()
+        },
+        "differences": {name: {key: getattr(gap, key) for key in _DIFFERENCE} for name, gap in differences.items()},
         "timings_s": {stage: manifest["time_s"] for stage, manifest in manifests.items() if "time_s" in manifest},
         "engine_starts": sum(manifest.get("engine_starts", 0) for manifest in manifests.values()),
         "peak_memory_gib": _peak_memory(manifests.values()),
@@ -94,13 +106,38 @@ def results(measured: Measured, history: History, config: ReportConfig, seed: in
         if differences
         else f"only arm {next(iter(arms))} was measured: nothing to compare",
     }
+    first = next(iter(tables.values()))
     return Results(
         values=values,
         arms=arms,
         differences=differences,
         parse_failure_rates={name: table.parse_failure_rate or 0.0 for name, table in tables.items()},
-        refused=next(iter(tables.values())).refused,
+        refused=first.refused,
+        no_intervals=refusal(first.num_templates, MIN_TEMPLATES_INTERVAL),
     )
+
+
+def _differences(arms: Mapping[str, ArmOutcomes], config: ReportConfig, seed: int) -> dict[str, Difference]:
+    """`FIRST-SECOND` -> difference for every pair, p-values corrected over all of them."""
+    return corrected(
+        {
+            f"{first}-{second}": difference(
+                arms[first],
+                arms[second],
+                rng=np.random.default_rng(seed),
+                num_bootstrap=config.num_bootstrap,
+                confidence=config.confidence,
+                names=(first, second),
+            )
+            for first, second in _pairs(list(arms))
+        }
+    )
+
+
+def _interval_of_mean(arm: ArmOutcomes, config: ReportConfig, seed: int) -> dict[str, float | None]:
+    found = mean_interval(arm, rng=np.random.default_rng(seed), num_bootstrap=config.num_bootstrap, confidence=config.confidence)
+    low, high = found or (None, None)
+    return {"low": low, "high": high}
 
 
 def arm_rank(arm: str) -> tuple[int, str]:
@@ -175,13 +212,16 @@ def cut_note(measured: Measured, history: History, limit: int) -> str | None:
     return f"Fields were cut to keep to model.max_prompt_tokens={limit}: in {tested} of the test prompts of all arms and in {trained} training rows."
 
 
-def speeds(measured: Measured) -> dict[str, dict[str, float]]:
-    """Arm -> tokens_per_answer, averaged over its seeds (each seed answers as many rows)."""
+def speeds(measured: Measured) -> dict[str, dict[str, float | None]]:
+    """Arm -> tokens_per_answer and seconds_per_answer (None: not measured), averaged over its seeds (each seed answers as many rows)."""
     found: dict[str, list[Mapping[str, float]]] = {}
     for name, speed in measured.speed.items():
         found.setdefault(name.rsplit("-s", 1)[0], []).append(speed)
-    keys = ("tokens_per_answer",)
-    return {arm: {key: float(np.mean([speed[key] for speed in seeds])) for key in keys} for arm, seeds in found.items()}
+    return {arm: {key: _mean([speed[key] for speed in seeds if speed.get(key) is not None]) for key in _SPEED} for arm, seeds in found.items()}
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
 
 
 def provenance_counts(measured: Measured) -> dict[str, dict[str, int]]:

@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -71,12 +73,10 @@ def test_noise_correction_is_unbiased_for_independent_answers() -> None:
 def test_below_twelve_templates_spread_is_refused_and_the_mean_stays() -> None:
     few = accuracies([0.5] * 11, 10)
     found = metrics.figures(few, threshold=0.8)
-    assert (found.std, found.std_noise_corrected, found.worst) == (None, None, None)
+    assert (found.std, found.std_noise_corrected, found.worst, found.worst_shrunken, found.sensitivity) == (None,) * 5
+    assert found.quantiles == dict.fromkeys(("0.1", "0.25", "0.5", "0.75", "0.9"))
     assert found.mean == 0.5
     assert found.refused == "only 11 templates, at least 12 are needed"
-    gap = metrics.difference(few, few, rng=np.random.default_rng(0), num_bootstrap=10, confidence=0.95)
-    assert (gap.mean, gap.low, gap.high) == (0.0, None, None)
-    assert "no interval: only 11 templates" in metrics.verdict(gap)
 
 
 def test_consistency_is_the_share_of_agreeing_pairs() -> None:
@@ -86,11 +86,71 @@ def test_consistency_is_the_share_of_agreeing_pairs() -> None:
     assert metrics.parse_failure_rate(arm(np.ones((3, 3)), predicted)) == pytest.approx(2 / 9)
 
 
+def test_sensitivity_is_the_prompt_sensi_score_of_prosa() -> None:
+    # example 0: right under 1 of 3 wordings -> 2 of 3 pairs differ; example 1: under all -> 0; example 2: a failed row leaves one pair, which differs
+    correct = np.array([[1, 1, 1], [0, 1, 0], [0, 1, np.nan]])
+    assert metrics.sensitivity(arm(correct)) == pytest.approx((2 / 3 + 0 + 1) / 3)
+    seeds = arm(np.stack([np.ones((3, 3)), correct]))
+    assert metrics.sensitivity(seeds) == pytest.approx((2 / 3 + 0 + 1) / 6), "seeds are averaged, not compared"
+    assert metrics.sensitivity(arm(np.ones((1, 3)))) is None
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.integers(2, 8), st.integers(1, 6))
+def test_sensitivity_equals_a_plain_loop_and_with_two_labels_the_lack_of_consistency(seed: int, templates: int, examples: int) -> None:
+    predicted = np.random.default_rng(seed).integers(0, 2, (templates, examples))
+    one = arm(predicted == 1, predicted)
+    gaps = [abs(int(a) - int(b)) for answers in predicted.T for a, b in combinations(answers, 2)]
+    assert metrics.sensitivity(one) == pytest.approx(np.mean(gaps))
+    consistency = metrics.consistency(one)
+    assert consistency is not None
+    assert metrics.sensitivity(one) == pytest.approx(1 - consistency)
+
+
+def test_quantiles_over_templates_of_a_hand_computed_case() -> None:
+    found = metrics.figures(accuracies([round(0.05 * n, 2) for n in range(5, 16)] + [1.0], 20), threshold=0.8)
+    # twelve ordered accuracies, 11 gaps: the 0.1 quantile lies 1.1 gaps above the lowest
+    assert found.quantiles == pytest.approx({"0.1": 0.305, "0.25": 0.3875, "0.5": 0.525, "0.75": 0.6625, "0.9": 0.745})
+
+
+def test_the_worst_template_is_shrunk_by_the_share_of_noise() -> None:
+    # accuracies 1, 0.5, 0.5, 0.5: variance 1 / 16; squares: 3.75 in all, 0.75 of templates, 0.25 of examples, so 2.75 of residuals with 9 degrees of freedom
+    correct = np.array([[1, 1, 1, 1], [1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 1, 0]])
+    kept = 1 - (4 - 3) / (4 - 1) * (2.75 / 9 / 4) / (1 / 16)
+    assert metrics.worst_shrunken(arm(correct)) == pytest.approx(0.625 + kept * (0.5 - 0.625))
+    assert metrics.worst_shrunken(accuracies([0.5] * 12, 10)) == 0.5, "without spread there is nothing to shrink"
+    assert metrics.worst_shrunken(accuracies([0.0, 1.0] * 6, 10)) == 0.0, "without noise nothing is shrunk"
+    assert metrics.worst_shrunken(accuracies([0.0, 1.0] * 6, 1)) is None, "one example does not tell its noise"
+
+
+def test_shrinking_nears_the_posterior_mean_of_a_beta_binomial() -> None:
+    rng = np.random.default_rng(8)
+    right = stats.betabinom.rvs(40, 12, 4, size=2000, random_state=rng)
+    one = arm(np.array([rng.permutation(40) < k for k in right]))
+    posterior = (12 + right.min()) / (12 + 4 + 40)
+    assert metrics.worst_shrunken(one) == pytest.approx(posterior, abs=0.02)
+    assert one.by_template.min() < posterior - 0.1, "the lowest accuracy itself is far below"
+
+
+def test_the_shrunken_worst_loses_most_of_the_winners_curse() -> None:
+    rng = np.random.default_rng(9)
+    raw, shrunken = [], []
+    for _ in range(300):
+        hard = rng.uniform(-0.2, 0.2, 50)
+        true = rng.normal(0.7, 0.05, 20)
+        one = arm(rng.random((20, 50)) < np.clip(true[:, None] + hard, 0, 1))
+        of_worst = true[one.by_template.argmin()] + hard.mean()
+        raw.append(one.by_template.min() - of_worst)
+        shrunken.append(metrics.worst_shrunken(one) - of_worst)
+    assert np.mean(raw) < -0.06, "the lowest accuracy is this much below what its template really reaches"
+    assert abs(np.mean(shrunken)) < 0.02
+
+
 def test_a_failed_row_is_left_out_of_every_figure() -> None:
     correct, predicted = np.ones((12, 4)), np.zeros((12, 4), dtype=int)
     correct[0, 0], predicted[0, 0] = np.nan, -2
     found = metrics.figures(arm(correct, predicted), threshold=0.8)
-    assert (found.mean, found.worst, found.consistency, found.parse_failure_rate) == (1.0, 1.0, 1.0, 0.0)
+    assert (found.mean, found.worst, found.worst_shrunken, found.consistency, found.sensitivity, found.parse_failure_rate) == (1.0, 1.0, 1.0, 1.0, 0.0, 0.0)
     correct[0, :] = np.nan
     with pytest.raises(ValueError, match="no outcomes for template t000"):
         metrics.figures(arm(correct), threshold=0.8)
@@ -108,78 +168,12 @@ def test_figures_do_not_depend_on_the_order_of_templates_and_examples(seed: int,
     assert found.std is not None
     assert found.std_noise_corrected is not None
     assert found.worst is not None
-    for name in ("mean", "std", "std_noise_corrected", "worst", "best", "share_above", "consistency", "parse_failure_rate"):
+    for name in ("mean", "std", "std_noise_corrected", "worst", "worst_shrunken", "best", "share_above", "consistency", "sensitivity", "quantiles"):
         assert getattr(found, name) == pytest.approx(getattr(moved, name), abs=1e-7), name
+    assert found.worst_shrunken is not None
+    assert found.worst - 1e-9 <= found.worst_shrunken <= found.mean + 1e-9
     assert 0 <= found.worst <= found.mean <= found.best <= 1
     assert found.std_noise_corrected <= found.std
-
-
-def test_bootstrap_over_one_axis_agrees_with_scipy() -> None:
-    values = np.random.default_rng(1).normal(size=40)
-    ours = metrics.bootstrap_interval(values[None, None, :], rng=np.random.default_rng(2), num_bootstrap=20_000, confidence=0.9)
-    theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, confidence_level=0.9, method="percentile", rng=np.random.default_rng(3))
-    assert ours == pytest.approx(tuple(theirs.confidence_interval), abs=0.01)
-
-
-def test_bootstrap_equals_a_plain_loop_over_resampled_indices() -> None:
-    rng = np.random.default_rng(4)
-    values = rng.normal(size=(3, 5, 7))
-    weights = [rng.multinomial(n, np.full(n, 1 / n), size=6) for n in values.shape]
-    expected = []
-    for s, t, e in zip(*weights, strict=True):
-        axes = [np.repeat(np.arange(len(counts)), counts) for counts in (s, t, e)]
-        expected.append(values[np.ix_(*axes)].sum())
-    assert metrics._weighted_sum(values, [w.astype(float) for w in weights]) == pytest.approx(expected)
-
-
-def test_the_interval_covers_the_true_difference() -> None:
-    rng = np.random.default_rng(5)
-    covered, trials = 0, 150
-    for _ in range(trials):
-        gain = rng.normal(0.10, 0.05, size=(24, 1))
-        hard = rng.normal(0, 0.15, size=(1, 60))
-        sft = rng.random((24, 60)) < np.clip(0.6 + hard, 0, 1)
-        paft = rng.random((24, 60)) < np.clip(0.6 + hard + gain, 0, 1)
-        gap = metrics.difference(arm(paft), arm(sft), rng=rng, num_bootstrap=400, confidence=0.95)
-        assert gap.low is not None
-        assert gap.high is not None
-        covered += gap.low <= 0.10 <= gap.high
-    assert covered / trials >= 0.92
-
-
-def test_the_interval_is_paired_and_seeded() -> None:
-    sft = np.random.default_rng(6).random((12, 50)) < 0.5
-    gap = metrics.difference(arm(sft), arm(sft), rng=np.random.default_rng(0), num_bootstrap=200, confidence=0.95)
-    assert (gap.mean, gap.low, gap.high) == (0.0, 0.0, 0.0), "equal arms differ nowhere once templates and examples are paired"
-    other = arm(np.random.default_rng(7).random((12, 50)) < 0.7)
-    again = [metrics.difference(other, arm(sft), rng=np.random.default_rng(1), num_bootstrap=200, confidence=0.95) for _ in range(2)]
-    assert again[0] == again[1]
-
-
-def test_seeds_are_a_third_level_and_pair_by_number() -> None:
-    low, high = np.zeros((1, 12, 20)), np.ones((1, 12, 20))
-    sft = arm(np.concatenate([low, low, low]), seeds=(0, 1, 2))
-    paft = arm(np.concatenate([high, low, high]), seeds=(0, 1, 2))
-    gap = metrics.difference(paft, sft, rng=np.random.default_rng(0), num_bootstrap=500, confidence=0.95)
-    assert (gap.mean, gap.low, gap.high, gap.num_seeds) == (pytest.approx(2 / 3), 0.0, 1.0, 3)
-    base = arm(low, seeds=(-1,))
-    assert metrics.difference(paft, base, rng=np.random.default_rng(0), num_bootstrap=50, confidence=0.95).num_seeds == 3
-    with pytest.raises(ValueError, match="no seed in common"):
-        metrics.difference(paft, arm(sft.correct, seeds=(7, 8, 9)), rng=np.random.default_rng(0), num_bootstrap=50, confidence=0.95)
-
-
-@pytest.mark.parametrize(
-    ("mean", "low", "high", "num_seeds", "sentence"),
-    [
-        (0.12, 0.05, 0.2, 1, "paft is 12.0 points above sft on held-out templates (95 % interval 5.0 to 20.0), on this seed"),
-        (0.12, -0.01, 0.2, 1, "not decisive: paft is 12.0 points above sft on held-out templates (95 % interval -1.0 to 20.0), on this seed"),
-        (0.12, 0.05, 0.2, 3, "paft is better than sft: 12.0 points above it on held-out templates (95 % interval 5.0 to 20.0), over 3 seeds"),
-        (-0.12, -0.2, -0.05, 3, "paft is 12.0 points below sft on held-out templates (95 % interval -20.0 to -5.0), over 3 seeds"),
-    ],
-)
-def test_the_verdict_says_no_more_than_the_interval(mean: float, low: float, high: float, num_seeds: int, sentence: str) -> None:
-    gap = metrics.Difference(first="paft", second="sft", mean=mean, low=low, high=high, confidence=0.95, num_seeds=num_seeds, refused=None)
-    assert metrics.verdict(gap) == sentence
 
 
 def test_a_table_becomes_arms_with_shared_ids_and_missing_rows() -> None:

@@ -1,0 +1,71 @@
+"""Right and wrong answers of the arms, from the rows of outcomes.parquet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+NOT_PARSED, MISSING = -1, -2
+"""Codes in `ArmOutcomes.predicted`: an answer that could not be parsed, a row that failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmOutcomes:
+    """Right and wrong answers of one arm."""
+
+    template_ids: tuple[str, ...]
+    example_ids: tuple[str, ...]
+    seeds: tuple[int, ...]
+    correct: NDArray[np.float64]
+    """Shape [seeds, templates, examples]: 1, 0, or NaN where the row failed."""
+    predicted: NDArray[np.int64] | None = None
+    """Same shape: code of the predicted text, -1 not parsed, -2 row failed. None: not known."""
+
+    @property
+    def by_template(self) -> NDArray[np.float64]:
+        """Accuracy per template, averaged over seeds. Shape [templates]. Raises `ValueError` for a template without any outcome."""
+        present = ~np.isnan(self.correct)
+        counts = present.sum(axis=2)
+        if (counts == 0).any():
+            missing = sorted({self.template_ids[t] for t in np.nonzero(counts == 0)[1]})
+            raise ValueError(f"no outcomes for template {', '.join(missing)}")
+        return np.asarray((np.nansum(self.correct, axis=2) / counts).mean(axis=0))
+
+
+def arms_from_table(table: Any) -> dict[str, ArmOutcomes]:
+    """Arm -> outcomes, from an Arrow table with columns arm, seed, template_id, example_id, predicted, parsed, correct.
+
+    All arms share the ids of templates and examples (sorted); a missing row is NaN. Raises `ValueError` for a row that comes twice.
+    """
+    arms, arm_code = np.unique(_texts(table, "arm"), return_inverse=True)
+    templates, template_code = np.unique(_texts(table, "template_id"), return_inverse=True)
+    examples, example_code = np.unique(_texts(table, "example_id"), return_inverse=True)
+    _, predicted_code = np.unique(_texts(table, "predicted"), return_inverse=True)
+    seed = table.column("seed").to_numpy()
+    predicted = np.where(table.column("parsed").to_numpy(), predicted_code, NOT_PARSED)
+    correct = table.column("correct").to_numpy().astype(np.float64)
+    found = {}
+    for number, arm in enumerate(arms):
+        rows = arm_code == number
+        seeds, seed_code = np.unique(seed[rows], return_inverse=True)
+        shape = (len(seeds), len(templates), len(examples))
+        cell = np.ravel_multi_index((seed_code, template_code[rows], example_code[rows]), shape)
+        if (repeated := np.bincount(cell) > 1).any():
+            raise ValueError(f"arm {arm}: {int(repeated.sum())} (seed, template, example) come more than once")
+        right, answer = np.full(shape, np.nan), np.full(shape, MISSING, dtype=np.int64)
+        right.flat[cell], answer.flat[cell] = correct[rows], predicted[rows]
+        found[str(arm)] = ArmOutcomes(
+            template_ids=tuple(map(str, templates)),
+            example_ids=tuple(map(str, examples)),
+            seeds=tuple(map(int, seeds)),
+            correct=right,
+            predicted=answer,
+        )
+    return found
+
+
+def _texts(table: Any, column: str) -> NDArray[np.str_]:
+    return np.array([value or "" for value in table.column(column).to_pylist()], dtype=np.str_)
