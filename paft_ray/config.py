@@ -360,7 +360,9 @@ class SweepConfig(Section):
         if self.num_samples > 1 and not isinstance(self.space.learning_rate, RangeConfig):
             raise ValueError("sweep.num_samples above 1 needs a range in sweep.space: the same trials would be repeated")
         if self.searcher is not None and not isinstance(self.space.learning_rate, RangeConfig):
-            raise ValueError("sweep.searcher needs a range in sweep.space (learning_rate: {loguniform: [1.0e-4, 1.0e-2]}); listed values are all tried without one")
+            raise ValueError(
+                "sweep.searcher needs a range in sweep.space (learning_rate: {loguniform: [1.0e-4, 1.0e-2]}); listed values are all tried without one"
+            )
         return self
 
 

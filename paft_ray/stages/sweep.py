@@ -14,7 +14,7 @@ from rich.table import Table
 
 from paft_ray.artifacts import Manifest, Run, cached, differences
 from paft_ray.config import Config, engine_key, weights_key
-from paft_ray.errors import StageError, UserError
+from paft_ray.errors import UserError
 from paft_ray.models import model_identity, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.report.format import percent

@@ -23,7 +23,7 @@ from paft_ray.artifacts import Run
 from paft_ray.config import ModelConfig, TrainConfig, weights_key
 from paft_ray.errors import UserError
 from paft_ray.models import model_identity
-from paft_ray.prompts.draw import Draw, EveryK, PerExample
+from paft_ray.prompts.draw import EveryK, PerExample
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.tasks.task import Task
 from paft_ray.training.data import DATA_CPUS, GlobalOrder, RowSource, make_encoder

@@ -171,7 +171,9 @@ def test_trials_with_settings_are_compared_on_validation_templates(tmp_path: Pat
     assert [row["settings"] for row in written["sizes"]] == [{"learning_rate": 1e-3}]
     steps = [json.loads(line) for line in run.read_bytes("sweep/size2-subset0-learning_rate0.001/metrics.jsonl").splitlines()]
     assert all("validation_loss" in row for row in steps), "eight validations on the way"
-    stopped = run.read_bytes("sweep/size2-subset0-learning_rate1e-06/metrics.jsonl") if run.exists("sweep/size2-subset0-learning_rate1e-06/metrics.jsonl") else b""
+    stopped = (
+        run.read_bytes("sweep/size2-subset0-learning_rate1e-06/metrics.jsonl") if run.exists("sweep/size2-subset0-learning_rate1e-06/metrics.jsonl") else b""
+    )
     assert len(stopped.splitlines()) < 8
 
 

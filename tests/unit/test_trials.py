@@ -1,5 +1,7 @@
 """The trials of a sweep: nested subsets, names, settings, validation templates."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -101,4 +103,4 @@ def test_a_sweep_with_nothing_left_to_train_on_is_refused() -> None:
 @given(st.integers(0, 20))
 def test_smaller_subsets_are_part_of_larger_ones(seed: int) -> None:
     sets = [set(POOL.take(size, seed).templates) for size in range(1, len(POOL) + 1)]
-    assert all(small < large for small, large in zip(sets, sets[1:], strict=False))
+    assert all(small < large for small, large in itertools.pairwise(sets))
