@@ -24,7 +24,7 @@ LEVELS = {"base": (0.55, 0.09), "sft": (0.74, 0.09), "top_accuracy": (0.77, 0.07
 
 
 def config(**report: object) -> Config:
-    return parse_config({"name": "made-up", "task": "demo", "report": {"num_bootstrap": 200, **report}}, source="test")
+    return parse_config({"name": "made-up", "task": "demo", "report": {"num_bootstrap": 400, **report}}, source="test")
 
 
 def trained(settings: Config) -> dict[str, object]:
@@ -125,13 +125,25 @@ def test_results_hold_the_documented_keys(tmp_path: Path) -> None:
     assert found == run.read_json("report/results.json")
     assert set(found) == {"arms", "differences", "timings_s", "engine_starts", "peak_memory_gib", "verdict"}
     assert list(found["arms"]) == ["base", "sft", "top_accuracy", "paft"]
-    figures = {"mean", "std", "std_noise_corrected", "worst", "best", "share_above", "consistency", "num_templates", "num_examples", "num_seeds"}
-    assert all(set(arm) == figures for arm in found["arms"].values())
+    figures = {"mean", "low", "high", "std", "std_noise_corrected", "quantiles", "worst", "worst_shrunken", "best", "share_above"}
+    answers = {"consistency", "sensitivity", "parse_failure_rate", "tokens_per_answer", "seconds_per_answer"}
+    assert all(set(arm) == figures | answers | {"num_templates", "num_examples", "num_seeds"} for arm in found["arms"].values())
+    paft = found["arms"]["paft"]
+    assert list(paft["quantiles"]) == ["0.1", "0.25", "0.5", "0.75", "0.9"]
+    assert paft["worst"] <= paft["worst_shrunken"] <= paft["quantiles"]["0.5"] <= paft["best"]
+    assert paft["low"] < paft["mean"] < paft["high"]
+    assert (paft["tokens_per_answer"], paft["seconds_per_answer"]) == (2.0, 0.11)
     assert next(iter(found["differences"])) == "paft-sft"
     assert set(found["differences"]) == {"paft-sft", "paft-base", "paft-top_accuracy", "sft-base", "top_accuracy-base", "top_accuracy-sft"}
     gap = found["differences"]["paft-sft"]
     assert gap["mean"] == pytest.approx(found["arms"]["paft"]["mean"] - found["arms"]["sft"]["mean"])
+    assert set(gap) == {"mean", "low", "high", "p_value", "p_adjusted", "detectable", "decisive", "num_seeds"}
     assert gap["low"] < gap["mean"] < gap["high"]
+    assert gap["p_value"] < gap["p_adjusted"] < 0.05, "six comparisons are corrected for"
+    assert (gap["decisive"], gap["num_seeds"]) == (True, 1)
+    text = run.read_bytes("report/report.md").decode()
+    assert f"| paft - sft | +{100 * gap['mean']:.1f} |" in text
+    assert "corrected for 6 comparisons (Holm)" in text
     assert found["engine_starts"] == 6
     assert found["peak_memory_gib"] == 3.25
     assert found["timings_s"] == {"data": 0.42, "prompts": 95.0, "score": 40.0, "train": 450.0, "evaluate": 310.4}, "an interrupted train stage counts all arms"
@@ -163,6 +175,7 @@ def test_absent_optional_artifacts_leave_a_shorter_report(tmp_path: Path) -> Non
     run = made_up_run(tmp_path, optional=False)
     found = write_report(run, config=config())
     assert found["peak_memory_gib"] is None
+    assert found["arms"]["sft"]["tokens_per_answer"] is found["arms"]["sft"]["seconds_per_answer"] is None
     assert found["timings_s"] == {"evaluate": 310.4}
     page = run.read_bytes("report/report.html").decode()
     assert "<h2>Training</h2>" not in page
@@ -170,12 +183,24 @@ def test_absent_optional_artifacts_leave_a_shorter_report(tmp_path: Path) -> Non
 
 
 def test_too_few_templates_are_said_and_not_computed(tmp_path: Path) -> None:
-    run = made_up_run(tmp_path, num_held_out=11)
+    run = made_up_run(tmp_path / "eleven", num_held_out=11)
     found = write_report(run, config=config())
-    assert found["arms"]["paft"]["std"] is found["arms"]["paft"]["worst"] is found["differences"]["paft-sft"]["low"] is None
+    paft = found["arms"]["paft"]
+    assert paft["std"] is paft["worst"] is paft["worst_shrunken"] is paft["sensitivity"] is paft["quantiles"]["0.5"] is None
+    assert paft["low"] is not None, "intervals need eight templates only"
+    assert found["differences"]["paft-sft"]["low"] is not None
     reason = "only 11 templates, at least 12 are needed"
     assert reason in run.read_bytes("report/report.html").decode()
-    assert reason in run.read_bytes("report/report.md").decode()
+    text = run.read_bytes("report/report.md").decode()
+    assert reason in text
+    assert "Intervals are not given" not in text
+    few = made_up_run(tmp_path / "seven", num_held_out=7)
+    found = write_report(few, config=config())
+    gap = found["differences"]["paft-sft"]
+    assert (gap["low"], gap["p_value"], gap["p_adjusted"], gap["detectable"], gap["decisive"]) == (None, None, None, None, False)
+    assert found["arms"]["paft"]["low"] is None
+    assert found["verdict"].endswith("no interval: only 7 templates, at least 8 are needed")
+    assert "Intervals are not given: only 7 templates, at least 8 are needed." in few.read_bytes("report/report.md").decode()
 
 
 def test_several_seeds_may_be_called_better_and_one_arm_is_no_comparison(tmp_path: Path) -> None:
