@@ -116,6 +116,7 @@ def _trial(config: dict[str, Any], settings: Config, root: str, model_path: str)
         seed=settings.train.seeds[0],
         run=run,
         folder=folder,
+        tracking=settings.tracking,
     )
     tune.report({"loss": result.final_loss, "tokens_per_s": result.tokens_per_s})
 

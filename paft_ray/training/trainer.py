@@ -20,7 +20,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from paft_ray.artifacts import Run
-from paft_ray.config import ModelConfig, TrainConfig, weights_key
+from paft_ray.config import ModelConfig, TrackingConfig, TrainConfig, weights_key
 from paft_ray.errors import UserError
 from paft_ray.models import model_identity
 from paft_ray.prompts.draw import Draw, EveryK, PerExample
@@ -30,6 +30,7 @@ from paft_ray.training.data import DATA_CPUS, GlobalOrder, RowSource, make_encod
 from paft_ray.training.order import num_steps
 from paft_ray.training.progress import read_metrics
 from paft_ray.training.rows import Row, RowMaker, rows_of
+from paft_ray.training.trackers import TrackerRun
 
 RESULT = "result.json"
 
@@ -71,6 +72,7 @@ def fit(
     run: Run,
     folder: str,
     validation: pa.Table | None = None,
+    tracking: TrackingConfig | None = None,
 ) -> TrainResult:
     """Fine-tunes on Ray Train and writes to `folder` of the run: adapter/ (or weights/), metrics.jsonl, tensorboard/, checkpoints/.
 
@@ -95,6 +97,10 @@ def fit(
         seed=seed,
         num_positions=positions,
     )
+    store = f"{out.root}/checkpoints/{print_id}"
+    settings = {"model": model, "train": config}
+    params = {name: section.model_dump(mode="json", exclude={"arms", "seeds"}) for name, section in settings.items()}
+    counts = {"seed": seed, "num_templates": len(templates), "num_examples": data.num_rows}
     job = {
         "config": config,
         "model_path": model_path,
@@ -104,8 +110,9 @@ def fit(
         "fingerprint": print_id,
         "name": out.name,
         "validation": _validation_rows(validation, templates, encoder, draw, config),
+        "shown": TrackerRun.of(tracking, Run(store), name=out.name, group=run.name, params={**params, **counts}),
     }
-    order = GlobalOrder(source, num_steps=steps, global_batch=config.global_batch, checkpoints=f"{out.root}/checkpoints/{print_id}")
+    order = GlobalOrder(source, num_steps=steps, global_batch=config.global_batch, checkpoints=store)
     out.delete(RESULT)
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else every progress line comes twice
     _trainer(job, order, config, storage=out.uri("ray"), name=print_id).fit()
