@@ -26,7 +26,8 @@ from paft_ray.training.model import build_model
 from paft_ray.training.order import step_positions
 from paft_ray.training.progress import Progress
 from paft_ray.training.rows import Row
-from paft_ray.training.trackers import TrackerRun, Trackers
+from paft_ray.training.tracker_run import TrackerRun
+from paft_ray.training.trackers import Trackers
 from paft_ray.training.zero import accumulation, deepspeed_config, learning_rate
 
 # DeepSpeed would compile a shared-memory all-reduce for CPUs at its first start (about 50 s); gloo gives the same sums.

@@ -8,7 +8,8 @@ from typing import Any
 
 from paft_ray.artifacts import Run
 from paft_ray.console import say
-from paft_ray.training.trackers import Trackers, scalars
+from paft_ray.training.tracker_run import scalars
+from paft_ray.training.trackers import Trackers
 
 METRICS = "metrics.jsonl"
 _LINE_EVERY = 10

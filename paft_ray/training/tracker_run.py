@@ -22,7 +22,7 @@ _BATCH_ROWS = 100  # MLflow takes 1000 metrics a call
 _VARIABLES = {
     # A server that is away holds a training up for seconds, not for MLflow's four minutes a call.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # As in cli/environment.py, for nodes of a cluster, which that does not reach.
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -136,7 +136,7 @@ class WandbRun:
             settings=wandb.Settings(console="off", silent=True, init_timeout=30, finish_timeout=60),
         )
         self._last = self._run.step - 1  # the first step that it would take is one more than it holds, 0 for a new run
-        say(f"{shown.name}: W&B {self._run.url or self._run.dir.removesuffix('/files')}")
+        say(f"{shown.name}: W&B {self._run.sync_dir if self._run.offline else self._run.url}")
 
     def send(self, rows: Rows) -> None:
         for row in rows:

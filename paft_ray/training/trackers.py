@@ -8,9 +8,9 @@ restart under the same id, and `wandb sync` of a later one replaces the one befo
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from typing import Protocol
 
 from paft_ray.artifacts import Run
@@ -89,7 +89,7 @@ def publish_report(config: TrackingConfig, run: Run) -> None:
 def check(config: TrackingConfig) -> None:
     """Raises `UserError` where a tracker that is asked for is not installed or does not let us in; takes at most half a minute."""
     for name, given in (("mlflow", config.mlflow), ("wandb", config.wandb)):
-        if given is not None and find_spec(name) is None:
+        if given is not None and importlib.util.find_spec(name) is None:
             raise UserError(f"tracking.{name}={given}: {name} is not installed; pip install 'paft-ray[tracking]', or set tracking.{name}=null")
     if config.mlflow is not None:
         from mlflow.exceptions import MlflowException

@@ -30,7 +30,7 @@ from paft_ray.training.data import DATA_CPUS, GlobalOrder, RowSource, make_encod
 from paft_ray.training.order import num_steps
 from paft_ray.training.progress import read_metrics
 from paft_ray.training.rows import Row, RowMaker, rows_of
-from paft_ray.training.trackers import TrackerRun
+from paft_ray.training.tracker_run import TrackerRun
 
 RESULT = "result.json"
 
