@@ -127,7 +127,7 @@ class WandbRun:
         self._run = wandb.init(
             project=shown.config.wandb,
             id=shown.id,
-            name=shown.name,
+            name=f"{shown.group}/{shown.name}",
             group=shown.group,
             config=dict(shown.params),
             resume="allow",
@@ -153,7 +153,7 @@ class WandbRun:
 
 def mlflow_client(config: TrackingConfig) -> Any:
     """A client of the server; reaches nothing yet."""
-    _prepare()
+    prepare_clients()
     from mlflow import MlflowClient
 
     return MlflowClient(config.mlflow)
@@ -167,12 +167,13 @@ def open_experiment(client: Any, name: str) -> str:
 
 def wandb_client() -> Any:
     """The module wandb."""
-    _prepare()
+    prepare_clients()
     import wandb
 
     return wandb
 
 
-def _prepare() -> None:
+def prepare_clients() -> None:
+    """Sets what the clients read when they are imported; nothing that the user has set is changed."""
     for name, value in _VARIABLES.items():
         os.environ.setdefault(name, value)

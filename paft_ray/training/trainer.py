@@ -30,7 +30,7 @@ from paft_ray.training.data import DATA_CPUS, GlobalOrder, RowSource, make_encod
 from paft_ray.training.order import num_steps
 from paft_ray.training.progress import read_metrics
 from paft_ray.training.rows import Row, RowMaker, rows_of
-from paft_ray.training.tracker_run import TrackerRun
+from paft_ray.training.tracker_run import TrackerRun, prepare_clients
 
 RESULT = "result.json"
 
@@ -98,9 +98,8 @@ def fit(
         num_positions=positions,
     )
     store = f"{out.root}/checkpoints/{print_id}"
-    settings = {"model": model, "train": config}
-    params = {name: section.model_dump(mode="json", exclude={"arms", "seeds"}) for name, section in settings.items()}
-    counts = {"seed": seed, "num_templates": len(templates), "num_examples": data.num_rows}
+    settings = {"model": model.model_dump(mode="json"), "train": config.model_dump(mode="json", exclude={"arms", "seeds"})}
+    params = {**settings, "seed": seed, "num_templates": len(templates), "num_examples": data.num_rows}
     job = {
         "config": config,
         "model_path": model_path,
@@ -110,7 +109,7 @@ def fit(
         "fingerprint": print_id,
         "name": out.name,
         "validation": _validation_rows(validation, templates, encoder, draw, config),
-        "shown": TrackerRun.of(tracking, Run(store), name=out.name, group=run.name, params={**params, **counts}),
+        "shown": TrackerRun.of(tracking, Run(store), name=out.name, group=run.name, params=params),
     }
     order = GlobalOrder(source, num_steps=steps, global_batch=config.global_batch, checkpoints=store)
     out.delete(RESULT)
@@ -199,6 +198,7 @@ def _work(values: dict[str, Any]) -> None:
     config: TrainConfig = values["config"]
     if not config.gpus_per_worker:
         os.environ["DS_ACCELERATOR"] = "cpu"
+    prepare_clients()  # DeepSpeed imports mlflow where it is installed
     import torch
     import torch.distributed as dist
     from transformers.utils.logging import disable_progress_bar
