@@ -19,9 +19,11 @@ from paft_ray.prompts.encode import Encoder
 from paft_ray.stages import prepare, synthesize
 from paft_ray.stages.trials import listed_trials
 from paft_ray.tasks.task import Task, load_task
+from paft_ray.training.trackers import check as check_trackers
 
 _ENGINE = ("run", "synthesize", "score", "evaluate", "sweep")
 _TRAINING = ("run", "train", "sweep")
+_TRACKED = (*_TRAINING, "report")
 _NEEDED = {
     "score": {"data/validation.parquet": "prepare", "prompts/prompt_set.parquet": "synthesize"},
     "train": {"data/train.parquet": "prepare", "prompts/prompt_set.parquet": "synthesize"},
@@ -53,13 +55,15 @@ def check(config: Config, stage: str, *, local: bool) -> Run:
 
 
 def _prepared(run: Run, stage: str, config: Config) -> Run:
-    """The run, which holds what the stage reads. Raises `UserError` naming the stage that is missing."""
+    """The run, which holds what the stage reads, with trackers that answer. Raises `UserError` naming what is missing."""
     needed = dict(_NEEDED.get(stage, {}))
     if stage == "train" and config.score.enabled and ("top_accuracy" in config.train.arms or config.score.select_top):
         needed["score/manifest.json"] = "score"
     for path, maker in needed.items():
         if not run.exists(path):
             raise UserError(f"run {run.name}: {path} is missing; run stage {maker} first (`paft {maker} CONFIG`, or `paft run CONFIG` for all)")
+    if stage in _TRACKED:
+        check_trackers(config.tracking)
     return run
 
 

@@ -7,6 +7,9 @@ _VARIABLES = {
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "RAY_AIR_NEW_OUTPUT": "0",  # else Tune prints tables of its own
+    "WANDB_ERROR_REPORTING": "false",
     "TOKENIZERS_PARALLELISM": "false",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
     # What libraries say about themselves would bury a run's own lines; the full logs stay in Ray's log folder.

@@ -9,6 +9,7 @@ from paft_ray.config import Config, weights_key
 from paft_ray.errors import UserError
 from paft_ray.report.write import write_report
 from paft_ray.tasks.task import load_task
+from paft_ray.training.trackers import publish_report
 
 STAGE = "report"
 _INPUTS = ("evaluate/outcomes.parquet", "prompts/prompt_set.parquet")
@@ -25,7 +26,9 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
     def body() -> Manifest:
         return {"verdict": write_report(run, config=config)["verdict"]}
 
-    return cached(run, STAGE, key, body, force=force)
+    manifest = cached(run, STAGE, key, body, force=force)
+    publish_report(config.tracking, run)
+    return manifest
 
 
 def _check_trained(config: Config, run: Run) -> None:

@@ -65,6 +65,7 @@ def _arm(config: Config, run: Run, arm: str, seed: int, prompts: PromptSet, path
             run=run,
             folder=folder,
             validation=run.read_table("data/validation.parquet") if config.train.validate_every else None,
+            tracking=config.tracking,
         )
         return {
             "arm": arm,

@@ -45,6 +45,8 @@ def train_trials(setup: Setup, run: Run, listed: Sequence[Trial], trial: Callabl
     config, sweep = setup.config, setup.config.sweep
     before = _finished_names(run)
     nodes = len([node for node in ray.nodes() if node["Alive"]])
+    limit = sweep.max_concurrent or concurrency(config.train, ray.cluster_resources(), nodes)
+    progress = _Progress(num_trials(sweep, len(listed)))
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(trial or _trial, setup=setup, listed=list(listed)), {"CPU": 0.1}),
         param_space=_space(sweep.searcher is not None, len(listed), ranges(sweep)),
@@ -52,13 +54,14 @@ def train_trials(setup: Setup, run: Run, listed: Sequence[Trial], trial: Callabl
             metric=METRIC if sweep.compares else None,
             mode="min" if sweep.compares else None,
             num_samples=sweep.num_samples,
-            search_alg=_search(config),
+            search_alg=_search(config, limit),
             scheduler=_scheduler(config),
-            max_concurrent_trials=sweep.max_concurrent or concurrency(config.train, ray.cluster_resources(), nodes),
         ),
-        run_config=tune.RunConfig(name="tune", storage_path=run.uri("sweep"), verbose=0, callbacks=[_Progress(num_trials(sweep, len(listed)))]),
+        run_config=tune.RunConfig(name="tune", storage_path=run.uri("sweep"), verbose=0, callbacks=[progress]),
     )
     results = list(tuner.fit())
+    if progress.ended < len(results):  # Tune takes Ctrl-C for itself and returns
+        raise KeyboardInterrupt
     run.delete("sweep/tune")
     return _sorted_out(run, listed, results, before)
 
@@ -110,13 +113,15 @@ def _space(searched: bool, listed: int, drawn: Mapping[str, RangeConfig]) -> dic
     return space
 
 
-def _search(config: Config) -> Any:
-    """The search algorithm; seeded, so that a sweep that is started again meets the same trials."""
+def _search(config: Config, limit: int) -> Any:
+    """The search algorithm, with at most `limit` trials at once (`TuneConfig.max_concurrent_trials` does not reach one that is given); seeded, so that a
+    sweep that is started again meets the same trials."""
     searcher = config.sweep.searcher
     if searcher is None:
-        return tune.search.basic_variant.BasicVariantGenerator(random_state=config.seed)
+        return tune.search.basic_variant.BasicVariantGenerator(random_state=config.seed, max_concurrent=limit)
     seeded = {"seed": config.seed} if searcher.name == "optuna" else {"random_state_seed": config.seed} if searcher.name == "hyperopt" else {}
-    return tune.create_searcher(searcher.name, metric=METRIC, mode="min", **seeded, **searcher.options)
+    found = tune.create_searcher(searcher.name, metric=METRIC, mode="min", **seeded, **searcher.options)
+    return tune.search.ConcurrencyLimiter(found, max_concurrent=limit)
 
 
 def _scheduler(config: Config) -> Any:
@@ -217,6 +222,7 @@ def _fit(setup: Setup, run: Run, trial: Trial, settings: TrainConfig, templates:
         validation=run.read_table("data/validation.parquet") if len(setup.validation) else None,
         validation_templates=setup.validation,
         callbacks=[_Forward(steps)] if scheduled else [],
+        tracking=setup.config.tracking,
     )
     validated = [row[METRIC] for row in result.history if METRIC in row]
     names = ("kind", "export", "sha256", "num_steps", "final_loss", "tokens_per_s", "time_s", "peak_memory_gib", "cut_rows")

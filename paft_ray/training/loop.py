@@ -26,6 +26,8 @@ from paft_ray.training.model import build_model
 from paft_ray.training.order import step_positions
 from paft_ray.training.progress import Progress
 from paft_ray.training.rows import Row
+from paft_ray.training.tracker_run import TrackerRun
+from paft_ray.training.trackers import Trackers
 from paft_ray.training.zero import accumulation, deepspeed_config, learning_rate
 
 # DeepSpeed would compile a shared-memory all-reduce for CPUs at its first start (about 50 s); gloo gives the same sums.
@@ -49,6 +51,8 @@ class Job:
     """Opens every console line."""
     validation: tuple[Row, ...] = ()
     """Rows of the periodic validation; a multiple of workers x micro_batch."""
+    shown: TrackerRun | None = None
+    """Run of the trackers, where some are asked for."""
 
     @property
     def store(self) -> Run:
@@ -80,7 +84,9 @@ def train(
     first = next(steps, None)
     start = job.num_steps if first is None else first[0]["position"] // job.config.global_batch
     engine = start_engine(job, worker, start)
-    progress = Progress(Run(job.out), name=job.name, start_step=start, num_steps=job.num_steps) if worker.rank == 0 else None
+    progress = None
+    if worker.rank == 0:
+        progress = Progress(Run(job.out), name=job.name, start_step=start, num_steps=job.num_steps, trackers=Trackers(job.shown))
     following = steps if first is None else itertools.chain([first], steps)
     for step in range(start, job.num_steps):
         rows = next(following, None)
@@ -196,12 +202,13 @@ def peak_memory_gib(device: torch.device) -> float:
 
 
 def _save(engine: Any, job: Job, step: int, progress: Progress | None) -> None:
-    """Metrics first, then the checkpoint: a resumed run finds the metrics of all that it does not repeat. Collective."""
+    """Metrics first, then the checkpoint: a resumed run finds the metrics of all that it does not repeat; trackers last. Collective."""
     current = state.collect(engine, step, keep=progress is not None)
     if progress and current:
         progress.save()
         meta = {"seed": job.seed, "position": step * job.config.global_batch, "fingerprint": job.fingerprint, "num_steps": job.num_steps}
         checkpoint.write(job.store, current, meta, job.config.keep_checkpoints)
+        progress.publish()
     dist.barrier()
 
 

@@ -1,4 +1,4 @@
-"""What rank 0 tells while it trains: console lines, metrics.jsonl, TensorBoard events."""
+"""What rank 0 tells while it trains: console lines, metrics.jsonl, TensorBoard events, trackers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 from paft_ray.artifacts import Run
 from paft_ray.console import say
+from paft_ray.training.tracker_run import scalars
+from paft_ray.training.trackers import Trackers
 
 METRICS = "metrics.jsonl"
 _LINE_EVERY = 10
@@ -16,11 +18,12 @@ _LINE_EVERY = 10
 class Progress:
     """Metrics of the lineage of the final weights: what a restart repeats is dropped first."""
 
-    def __init__(self, out: Run, *, name: str, start_step: int, num_steps: int) -> None:
+    def __init__(self, out: Run, *, name: str, start_step: int, num_steps: int, trackers: Trackers) -> None:
         self.out = out
         self.name = name
         self.num_steps = num_steps
         self.start_step = start_step
+        self.trackers = trackers
         self.history = [row for row in read_metrics(out) if row["step"] <= start_step]
         from torch.utils.tensorboard import SummaryWriter  # late: the driver reads metrics without it
 
@@ -28,13 +31,13 @@ class Progress:
         self._writer = SummaryWriter(self._events.name, purge_step=start_step + 1)
         if start_step:
             say(f"{name}: goes on from the checkpoint of step {start_step}")
+        self.publish()
 
     def add(self, row: dict[str, Any]) -> None:
         """Takes the metrics of one optimizer step (`step` counts from 1)."""
         self.history.append(row)
-        for name, value in row.items():
-            if name != "step" and value is not None:
-                self._writer.add_scalar(f"train/{name}", value, row["step"])
+        for name, value in scalars(row).items():
+            self._writer.add_scalar(name, value, row["step"])
         done = row["step"]
         if done % _LINE_EVERY == 0 or done in (self.start_step + 1, self.num_steps):
             say(self._line(row))
@@ -45,9 +48,16 @@ class Progress:
         self._writer.flush()
         self.out.upload_dir(self._events.name, f"tensorboard/from-step-{self.start_step:06d}")
 
+    def publish(self) -> None:
+        """Hands the trackers all steps up to a checkpoint that is written: none of them is repeated."""
+        self.trackers.send(self.history)
+
     def close(self) -> None:
+        """Once more to a tracker that was away at the last checkpoint, then the end of all."""
+        self.publish()
         self._writer.close()
         self._events.cleanup()
+        self.trackers.close()
 
     def _line(self, row: dict[str, Any]) -> str:
         recent = self.history[-_LINE_EVERY:]

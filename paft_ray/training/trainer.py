@@ -20,7 +20,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from paft_ray.artifacts import Run
-from paft_ray.config import ModelConfig, TrainConfig, weights_key
+from paft_ray.config import ModelConfig, TrackingConfig, TrainConfig, weights_key
 from paft_ray.errors import UserError
 from paft_ray.models import model_identity
 from paft_ray.prompts.draw import EveryK, PerExample
@@ -30,6 +30,7 @@ from paft_ray.training.data import DATA_CPUS, GlobalOrder, RowSource, make_encod
 from paft_ray.training.order import num_steps
 from paft_ray.training.progress import read_metrics
 from paft_ray.training.rows import Row, RowMaker, rows_of
+from paft_ray.training.tracker_run import TrackerRun, prepare_clients
 
 RESULT = "result.json"
 
@@ -73,6 +74,7 @@ def fit(
     validation: pa.Table | None = None,
     validation_templates: PromptSet | None = None,
     callbacks: Sequence[UserCallback] = (),
+    tracking: TrackingConfig | None = None,
 ) -> TrainResult:
     """Fine-tunes on Ray Train and writes to `folder` of the run: adapter/ (or weights/), metrics.jsonl, tensorboard/, checkpoints/.
 
@@ -99,6 +101,9 @@ def fit(
         seed=seed,
         num_positions=positions,
     )
+    store = f"{out.root}/checkpoints/{print_id}"
+    settings = {"model": model.model_dump(mode="json"), "train": config.model_dump(mode="json", exclude={"arms", "seeds"})}
+    params = {**settings, "seed": seed, "num_templates": len(templates), "num_examples": data.num_rows}
     job = {
         "config": config,
         "model_path": model_path,
@@ -108,8 +113,9 @@ def fit(
         "fingerprint": print_id,
         "name": out.name,
         "validation": _validation_rows(validation, validation_templates or templates, encoder, config),
+        "shown": TrackerRun.of(tracking, Run(store), name=out.name, group=run.name, params=params),
     }
-    order = GlobalOrder(source, num_steps=steps, global_batch=config.global_batch, checkpoints=f"{out.root}/checkpoints/{print_id}")
+    order = GlobalOrder(source, num_steps=steps, global_batch=config.global_batch, checkpoints=store)
     out.delete(RESULT)
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else every progress line comes twice
     _trainer(job, order, config, storage=out.uri("ray"), name=print_id, callbacks=callbacks).fit()
@@ -197,6 +203,7 @@ def _work(values: dict[str, Any]) -> None:
     config: TrainConfig = values["config"]
     if not config.gpus_per_worker:
         os.environ["DS_ACCELERATOR"] = "cpu"
+    prepare_clients()  # DeepSpeed imports mlflow where it is installed
     import torch
     import torch.distributed as dist
     from transformers.utils.logging import disable_progress_bar

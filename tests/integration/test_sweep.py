@@ -103,8 +103,10 @@ def _fails_at_two(config: dict[str, Any], setup: Setup, listed: list[Trial]) -> 
     trial = listed[config["trial"]]
     if trial.size == 2:
         raise RuntimeError("no room")
-    Run(setup.root).write_json(f"sweep/{trial.name}/manifest.json", {})
+    begin = time.time()
     tune.report({"final_loss": 1.0})
+    time.sleep(1)
+    Run(setup.root).write_json(f"sweep/{trial.name}/manifest.json", {"begin": begin, "end": time.time()})
 
 
 def test_a_trial_that_fails_does_not_end_the_others(tmp_path: Path, ray_session: None, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,6 +118,8 @@ def test_a_trial_that_fails_does_not_end_the_others(tmp_path: Path, ray_session:
     found = tuning.train_trials(setup, run, trials, _fails_at_two)
     assert (list(found.finished), found.failed, found.reused) == (["size1-subset0", "size4-subset0"], ("size2-subset0",), ())
     assert "trial size2-subset0 failed" in capsys.readouterr().out
+    first, second = (run.read_json(f"sweep/{name}/manifest.json") for name in found.finished)
+    assert first["end"] <= second["begin"], "one at a time: the workers of one trial fill this machine"
     with pytest.raises(StageError, match="no trial of the sweep finished"):
         tuning.train_trials(setup, run, trials[1:2], _fails_at_two)
 
