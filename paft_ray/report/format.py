@@ -13,6 +13,11 @@ def points(value: float | None) -> str:
     return "–" if value is None else f"{round(100 * value, 6):+.1f}".replace("-", "−")
 
 
+def probability(value: float | None) -> str:
+    """A p-value with three decimals, `< 0.001` below that; a refused one as a dash."""
+    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def shade(accuracy: float) -> int:
     """Class of a cell's background, 0 (accuracy 0) to 10 (accuracy 1)."""
     return round(10 * accuracy)
@@ -22,3 +27,8 @@ def duration(seconds: float) -> str:
     """`42 s` or `3 min 07 s`."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{seconds:.1f} s" if seconds < 10 else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def whole(value: float | None) -> str:
+    """A count with thousands apart; an unknown one as a dash."""
+    return "–" if value is None else f"{value:,.0f}".replace(",", " ")
