@@ -46,14 +46,19 @@ def accuracy_table(arms: Mapping[str, Values], *, confidence: float, threshold: 
         ("std, noise taken out", _percent("std_noise_corrected")),
         (f"above {100 * threshold:g} %", _percent("share_above")),
     ]
-    return _table("accuracy", f"Accuracy in percent over {where}. Above: share of the templates.", columns, arms)
+    caption = f"Accuracy in percent over {where}; above {100 * threshold:g} %: share of the templates with a higher accuracy."
+    return _table("accuracy", caption, columns, arms)
 
 
 def spread_table(arms: Mapping[str, Values]) -> FigureTable:
     """The distribution of accuracy over templates, from worst to best."""
     middle = [(f"{100 * float(level):g} %" if level != "0.5" else "median", _quantile(level)) for level in _levels(arms)]
     columns = [("worst", _percent("worst")), ("worst, shrunken", _percent("worst_shrunken")), *middle, ("best", _percent("best"))]
-    shrunken = " Shrunken: the worst template without the luck of being the lowest of many." if any(arm.get("worst_shrunken") for arm in arms.values()) else ""
+    shrunken = (
+        " Shrunken: the worst template without the luck of being the lowest of many."
+        if any(arm.get("worst_shrunken") is not None for arm in arms.values())
+        else ""
+    )
     return _table("spread", f"From the worst template to the best, accuracy in percent.{shrunken}", columns, arms)
 
 

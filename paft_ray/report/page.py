@@ -1,4 +1,7 @@
-"""The report as one self-contained HTML page: no external file, one small inline script (named by its hash in the page's policy), every outside text escaped."""
+"""The report as one self-contained HTML page: no external file, every outside text escaped.
+
+One small inline script sorts tables; script and style are admitted by their hashes in the page's Content-Security-Policy, nothing else is.
+"""
 
 from __future__ import annotations
 
@@ -64,9 +67,7 @@ def render_page(
 
 def render_sweep_page(*, title: str, config: Config, sweep: Mapping[str, Any], versions: Mapping[str, str] | None = None) -> str:
     """The HTML text of a page about a sweep alone. `sweep`: the content of sweep.json; `versions`: of the libraries that decided it."""
-    return _render(
-        "sweep.html.j2", config, arms=(), title=title, subject="how many prompt templates are enough", sweep=_sweep(sweep), versions=versions or {}
-    )
+    return _render("sweep.html.j2", config, arms=(), title=title, subject="how many prompt templates are enough", sweep=_sweep(sweep), versions=versions or {})
 
 
 def _render(template: str, config: Config, *, arms: Sequence[str], **values: Any) -> str:
@@ -162,5 +163,5 @@ def _fit_text(fit: Mapping[str, Any] | None) -> str | None:
         return None
     if fit.get("asymptote") is None:
         return f"No saturation curve: {fit['reason']}." if fit.get("reason") else None
-    curve = f"{100 * fit['asymptote']:.1f} − {100 * fit['gain']:.1f} × size^−{fit['exponent']:.2f}"
+    curve = f"{100 * fit['asymptote']:.1f} − {100 * fit['gain']:.1f} × size^(−{fit['exponent']:.2f})"
     return f"Fitted saturation curve: accuracy in percent = {curve}; with endless templates it would reach {100 * fit['asymptote']:.1f} % (extrapolated)."

@@ -58,7 +58,14 @@ def templates(rows: Sequence[TemplateRow], names: Sequence[str], values: Mapping
 def training(history: History) -> list[Picture]:
     """Training loss, and loss and accuracy on validation rows where training measured them."""
     found = [
-        (history.losses, "loss, nats per answer token", "Training loss", 1, True, "pale lines are single steps, strong lines a running average"),
+        (
+            history.losses,
+            "loss, nats per answer token",
+            "Training loss",
+            1,
+            True,
+            "logarithmic scale; pale lines are single steps, strong lines a running average",
+        ),
         (history.validation_losses, "loss, nats per answer token", "Validation loss", 1, False, "validation rows under training templates"),
         (history.validation_accuracies, "accuracy, %", "Validation accuracy in percent", 100, False, "validation rows under training templates"),
     ]

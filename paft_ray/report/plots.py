@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from paft_ray.report.tables import TemplateRow
 
@@ -95,7 +95,10 @@ def template_plot(rows: Sequence[TemplateRow], arms: Sequence[str]) -> bytes:
 
 
 def curves_plot(curves: Curves, *, label: str, noisy: bool = False, scale: float = 1.0) -> bytes:
-    """SVG: values over optimizer steps, one line per arm and seed. `noisy`: single steps pale, a running average strong; `scale`: factor of the values."""
+    """SVG: values over optimizer steps, one line per arm and seed.
+
+    `noisy`: log scale, single steps pale, a running average strong; `scale`: factor of the values.
+    """
     arms = list(dict.fromkeys(_arm(name) for name in curves))
     look = styles(arms)
     with mpl.rc_context(_RC):
@@ -113,8 +116,11 @@ def curves_plot(curves: Curves, *, label: str, noisy: bool = False, scale: float
         axes.set_xlabel("optimizer step")
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if noisy:
-            axes.set_ylim(bottom=0)
+        if noisy:  # training loss falls over orders of magnitude
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.minorticks_off()
         _finish(axes, "y")
         figure.legend(loc="outside upper center", ncols=max(len(labelled), 1), frameon=False)
         return _svg(figure)
