@@ -27,3 +27,8 @@ def duration(seconds: float) -> str:
     """`42 s` or `3 min 07 s`."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{seconds:.1f} s" if seconds < 10 else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def whole(value: float | None) -> str:
+    """A count with thousands apart; an unknown one as a dash."""
+    return "–" if value is None else f"{value:,.0f}".replace(",", " ")

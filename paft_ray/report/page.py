@@ -1,60 +1,167 @@
-"""The report as one self-contained HTML page: no script, no external file, every outside text escaped."""
+"""The report as one self-contained HTML page: no external file, every outside text escaped.
+
+One small inline script sorts tables; script and style are admitted by their hashes in the page's Content-Security-Policy, nothing else is.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from paft_ray.config import Config, builtin
-from paft_ray.report import plots
-from paft_ray.report.format import duration, percent, points, shade
+from paft_ray.report import columns, pictures
+from paft_ray.report.cost import training_costs, worker_time
+from paft_ray.report.flips import flips_by_arm
+from paft_ray.report.format import duration, percent, shade, whole
+from paft_ray.report.plots import styles
+from paft_ray.report.provenance import origins
 from paft_ray.report.sources import History, Measured
 from paft_ray.report.tables import Results, TemplateRow, provenance_counts, speeds, stage_rows, worst_templates
+
+_SUBJECT = "robustness to prompt wording"
 
 
 def render_page(
     *, title: str, config: Config, measured: Measured, history: History, results: Results, rows: Sequence[TemplateRow], cut: str | None = None
 ) -> str:
     """The HTML text of the page. `cut`: sentence about shortened prompts."""
-    arms = list(results.arms)
-    values = results.values
-    environment = Environment(loader=FileSystemLoader(str(builtin("report"))), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(percent=percent, points=points, shade=shade, duration=duration)
-    prompts = {"asked": 0, "kept": 0, "rejected": {}, "grammar_share": None, **history.manifests.get("prompts", {})}
-    return environment.get_template("template.html.j2").render(
-        title=title,
-        held_out=measured.held_out,
-        config=config,
-        config_yaml=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
-        values=values,
-        refused=results.refused,
+    arms, values = list(results.arms), results.values
+    timings = values["timings_s"]
+    return _render(
+        "template.html.j2",
+        config,
         arms=arms,
-        colours={arm: plots.style(arm)[0] for arm in arms},
-        parse_failure_rates=results.parse_failure_rates,
-        speeds=speeds(measured),
-        differences=results.differences,
+        title=title,
+        subject=_SUBJECT,
+        held_out=measured.held_out,
+        values=values,
+        num_examples=values["arms"][arms[0]]["num_examples"],
+        several_seeds=_most_seeds(values["arms"]) > 1,
+        refusals=_refusals(results),
+        arms_plot=pictures.arms(rows, values["arms"], confidence=config.report.confidence),
+        **_figure_tables(config, measured, results, len(rows)),
         rows=rows,
+        template_plot=pictures.templates(rows, arms, values["arms"], held_out=measured.held_out),
+        flips=flips_by_arm(measured, rows, results.arms),
         worst={arm: worst_templates(measured, rows, arm) for arm in reversed(arms)},
-        template_plot=plots.data_uri(plots.template_plot(rows, arms)),
-        template_plot_text=plot_text(values, f"{len(rows)} {'held-out' if measured.held_out else 'given'} templates"),
-        loss_plot=plots.data_uri(plots.loss_plot(history.losses)) if history.losses else None,
-        final_losses={name: points_[-1] for name, points_ in history.losses.items()},
+        sweep=_sweep(history.sweep) if history.sweep and measured.held_out else None,
+        curves=pictures.training(history),
         provenance=provenance_counts(measured),
-        prompts=prompts,
+        origins=origins(measured.templates, history.scores, rows),
+        prompts={"asked": 0, "kept": 0, "rejected": {}, "grammar_share": None, **history.manifests.get("prompts", {})},
         cut=cut,
         num_failed=measured.manifest.get("num_failed", 0),
-        stages=stage_rows({**history.manifests, "evaluate": measured.manifest}, values["timings_s"]),
+        stages=stage_rows({**history.manifests, "evaluate": measured.manifest}, timings),
+        total_s=sum(timings.values()) or 1.0,
+        trainings=training_costs(history),
+        effort=_effort(config, history, values),
         versions=measured.manifest.get("key", {}).get("versions", {}),
     )
 
 
-def plot_text(values: Mapping[str, Any], templates: str) -> str:
-    """Alternative text of the template plot: what the eye would take from it."""
-    parts = []
-    for arm, table in values["arms"].items():
-        worst = "" if table["worst"] is None else f", from {100 * table['worst']:.1f} to {100 * table['best']:.1f}"
-        parts.append(f"{arm} mean {100 * table['mean']:.1f} %{worst}")
-    return f"Accuracy of each arm on each of {templates}. " + "; ".join(parts) + "."
+def render_sweep_page(*, title: str, config: Config, sweep: Mapping[str, Any], versions: Mapping[str, str] | None = None) -> str:
+    """The HTML text of a page about a sweep alone. `sweep`: the content of sweep.json; `versions`: of the libraries that decided it."""
+    return _render("sweep.html.j2", config, arms=(), title=title, subject="how many prompt templates are enough", sweep=_sweep(sweep), versions=versions or {})
+
+
+def _render(template: str, config: Config, *, arms: Sequence[str], **values: Any) -> str:
+    environment = Environment(loader=FileSystemLoader(str(builtin("report"))), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(percent=percent, shade=shade, duration=duration, whole=whole)
+    css = environment.get_template("style.css.j2").render(colours=[colour for colour, _ in styles(arms).values()])
+    script = builtin("report", "sort.js").read_text(encoding="utf-8")
+    return environment.get_template(template).render(
+        css=Markup(css),  # noqa: S704 - our own file, no outside text in it
+        css_hash=_policy_hash(css),
+        script=Markup(script),  # noqa: S704 - likewise
+        script_hash=_policy_hash(script),
+        arms=arms,
+        config=config,
+        config_yaml=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        **values,
+    )
+
+
+def _policy_hash(text: str) -> str:
+    """The element with this content, as a Content-Security-Policy names it."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _figure_tables(config: Config, measured: Measured, results: Results, num_templates: int) -> dict[str, Any]:
+    speed = speeds(measured)
+    arms = {arm: {**speed.get(arm, {}), "parse_failure_rate": results.parse_failure_rates[arm], **row} for arm, row in results.values["arms"].items()}
+    where = f"{num_templates} {'held-out' if measured.held_out else 'given'} templates"
+    tables = [
+        columns.accuracy_table(arms, confidence=config.report.confidence, threshold=config.report.threshold, where=where),
+        columns.estimated_table(arms),
+        columns.spread_table(arms),
+        columns.answer_table(arms),
+    ]
+    gaps = {f"{gap.first} − {gap.second}": results.values["differences"][name] for name, gap in results.differences.items()}
+    seeds = max((gap.num_seeds for gap in results.differences.values()), default=1) > 1
+    return {
+        "arm_tables": [table for table in tables if table and table.head],
+        "differences": columns.difference_table(gaps, confidence=config.report.confidence, num_bootstrap=config.report.num_bootstrap, seeds=seeds)
+        if gaps
+        else None,
+    }
+
+
+def _most_seeds(arms: Mapping[str, Mapping[str, Any]]) -> int:
+    return max(int(arm["num_seeds"]) for arm in arms.values())
+
+
+def _refusals(results: Results) -> list[str]:
+    sentences = []
+    if results.refused:
+        sentences.append(f"Figures of spread (standard deviation, quantiles, worst template) are not given: {results.refused}.")
+    if no_intervals := getattr(results, "no_intervals", results.refused):
+        sentences.append(f"Intervals are not given: {no_intervals}.")
+    return sentences
+
+
+def _effort(config: Config, history: History, values: Mapping[str, Any]) -> list[str]:
+    """Sentences below the tables of cost."""
+    sentences = []
+    if (seconds := worker_time(history, config.train.num_workers)) is not None:
+        workers = f"{config.train.num_workers} worker{'s' * (config.train.num_workers > 1)}"
+        device = "GPU" if config.train.gpus_per_worker else "CPU"
+        sentences.append(f"Training took {seconds / 3600:.2f} {device} worker hours ({workers} per training).")
+    if values["peak_memory_gib"] is not None:
+        sentences.append(f"Peak memory of the largest training worker: {values['peak_memory_gib']:.1f} GiB.")
+    return sentences
+
+
+def _sweep(sweep: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page says about the content of sweep.json; keys that it may lack become None."""
+    trials = [{"settings": {}, "validation_loss": None, "on_curve": True, **trial} for trial in sweep["sizes"]]
+    size, reason = sweep.get("recommended_size"), sweep.get("reason")
+    recommendation = None if size is None else f"Recommended: {size} training template{'s' * (size > 1)}."
+    ended = ", ".join(f"{number} {how}" for how, number in sweep.get("trials", {}).items())
+    starts = None if "engine_starts" not in sweep else f"{sweep['engine_starts']} engine starts"
+    if starts and "planned_engine_starts" in sweep:
+        starts += f" ({sweep['planned_engine_starts']} planned)"
+    return {
+        "curve": [{"std": None, "worst": None, **point} for point in sweep["curve"]],
+        "sizes": trials,
+        "compared": any(trial["settings"] for trial in trials),
+        "recommended_size": size,
+        "verdict": " ".join(part for part in (recommendation, reason) if part),
+        "plot": pictures.sweep(sweep, [trial for trial in trials if trial["on_curve"]]),
+        "fit_text": _fit_text(sweep.get("fit")),
+        "effort": "; ".join(part for part in (f"Trials: {ended}" if ended else "", starts or "") if part) + "." if ended or starts else None,
+    }
+
+
+def _fit_text(fit: Mapping[str, Any] | None) -> str | None:
+    if not fit:
+        return None
+    if fit.get("asymptote") is None:
+        return f"No saturation curve: {fit['reason']}." if fit.get("reason") else None
+    curve = f"{100 * fit['asymptote']:.1f} − {100 * fit['gain']:.1f} × size^(−{fit['exponent']:.2f})"
+    return f"Fitted saturation curve: accuracy in percent = {curve}; with endless templates it would reach {100 * fit['asymptote']:.1f} % (extrapolated)."

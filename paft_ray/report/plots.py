@@ -1,4 +1,4 @@
-"""Plots as SVG: every template's accuracy per arm, training loss, sweep curve. No pyplot, so no global state and no display."""
+"""Plots as SVG: arms with their intervals, every template's accuracy per arm, training curves, sweep curve. No pyplot, so no global state and no display."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from paft_ray.report.tables import TemplateRow
 
+Curves = Mapping[str, Sequence[tuple[float, float]]]
+"""`ARM-sSEED` -> (optimizer step, value)."""
+
 _INK, _GRID = "#22303a", "#dfe4e8"
-# Okabe-Ito colours, and a marker of its own for each arm, so that the plot reads in grey and for colour-blind eyes.
-STYLES: dict[str, tuple[str, str]] = {"base": ("#8a949c", "s"), "sft": ("#d55e00", "^"), "top_accuracy": ("#b07aa1", "D"), "paft": ("#0072b2", "o")}
-_OTHER = ("#009e73", "v")
+# Okabe-Ito colours (darkened where they are under 3:1 on white), and a marker of its own for each arm, so that plots read in grey and for colour-blind eyes.
+_STYLES = {"base": ("#7a858e", "s"), "sft": ("#d55e00", "^"), "top_accuracy": ("#b8608f", "D"), "paft": ("#0072b2", "o")}
+_OTHERS = (("#008a63", "v"), ("#22303a", "P"), ("#a87000", "X"), ("#2f87b8", "<"))
+_WIDTH = 4.4  # inches, 422 px: close to a phone's width, so that letters are neither tiny there nor huge on a desk
+_MANY = 24  # templates from which rows are drawn closer
 _RC: dict[str, Any] = {
     "font.size": 9,
     "font.family": "DejaVu Sans",
@@ -30,83 +37,158 @@ _RC: dict[str, Any] = {
 }
 
 
-def style(arm: str) -> tuple[str, str]:
-    """(colour, marker) of an arm."""
-    return STYLES.get(arm, _OTHER)
+def styles(arms: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Arm -> (colour, marker); the four arms of the method always have the same."""
+    others = [arm for arm in arms if arm not in _STYLES]
+    return {arm: _STYLES[arm] if arm in _STYLES else _OTHERS[others.index(arm) % len(_OTHERS)] for arm in arms}
+
+
+def arms_plot(rows: Sequence[TemplateRow], arms: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """SVG: one row per arm, highest mean on top: the mean with its interval, and under it the templates as small marks, sorted.
+
+    `arms`: the part `arms` of results.json.
+    """
+    look = styles(list(arms))
+    order = sorted(arms, key=lambda arm: -arms[arm]["mean"])
+    with mpl.rc_context(_RC):
+        figure = Figure(figsize=(_WIDTH, 0.75 + 0.62 * len(order)), layout="constrained")
+        axes = figure.add_subplot()
+        for place, arm in enumerate(order):
+            colour, marker = look[arm]
+            values = np.sort([100 * row.accuracy[arm] for row in rows])
+            axes.scatter(values, place + np.linspace(0.34, -0.08, len(values)), color=colour, marker=marker, s=9, alpha=0.75, linewidths=0)
+            low, high = arms[arm].get("low"), arms[arm].get("high")
+            if low is not None and high is not None:
+                axes.errorbar([(low + high) * 50], [place - 0.26], xerr=[(high - low) * 50], color=colour, linewidth=2.2, capsize=3, capthick=1.5)
+            axes.scatter([100 * arms[arm]["mean"]], [place - 0.26], color=colour, marker=marker, s=46, edgecolors="white", linewidths=0.8, zorder=4)
+        axes.set_yticks(range(len(order)), order)
+        axes.set_ylim(len(order) - 0.4, -0.6)
+        axes.set_xlabel("accuracy, %")
+        _finish(axes, "x")
+        return _svg(figure)
 
 
 def template_plot(rows: Sequence[TemplateRow], arms: Sequence[str]) -> bytes:
     """SVG: one line per template (numbered as in the table), one mark per arm, a dashed line at each arm's mean."""
+    look = styles(arms)
+    height, size, small = (0.22, 30, 9.0) if len(rows) <= _MANY else (0.15, 18, 7.5)
     with mpl.rc_context(_RC):
-        figure = Figure(figsize=(4.8, 1.3 + 0.22 * len(rows)), layout="constrained")
+        figure = Figure(figsize=(_WIDTH, 1.3 + height * len(rows)), layout="constrained")
         axes = figure.add_subplot()
         places = [row.number for row in rows]
         for row in rows:
             spread = [100 * row.accuracy[arm] for arm in arms]
             axes.plot([min(spread), max(spread)], [row.number] * 2, color=_GRID, linewidth=1.5, zorder=1)
         for arm in arms:
-            colour, marker = style(arm)
+            colour, marker = look[arm]
             values = [100 * row.accuracy[arm] for row in rows]
             mean = sum(values) / len(values)
             axes.axvline(mean, color=colour, linestyle="--", linewidth=1, zorder=0)
-            axes.scatter(values, places, color=colour, marker=marker, s=30, label=f"{arm} (mean {mean:.1f})", zorder=3, alpha=0.9, linewidths=0)
-        axes.set_yticks(places, [str(place) for place in places])
+            axes.scatter(values, places, color=colour, marker=marker, s=size, label=f"{arm} (mean {mean:.1f})", zorder=3, alpha=0.9, linewidths=0)
+        axes.set_yticks(places, [str(place) for place in places], fontsize=small)
         axes.set_ylim(len(rows) + 0.7, 0.3)
         axes.set_xlabel("accuracy, %")
         axes.set_ylabel("template")
         axes.tick_params(length=0)
-        figure.legend(loc="outside upper center", ncols=2 if len(arms) > 2 else len(arms), frameon=False)
+        figure.legend(loc="outside upper center", ncols=2, frameon=False)
         return _svg(figure)
 
 
-def loss_plot(losses: Mapping[str, Sequence[tuple[float, float]]]) -> bytes:
-    """SVG: training loss over optimizer steps, one line per arm and seed (pale: single steps; strong: running average)."""
+def curves_plot(curves: Curves, *, label: str, noisy: bool = False, scale: float = 1.0) -> bytes:
+    """SVG: values over optimizer steps, one line per arm and seed.
+
+    `noisy`: log scale, single steps pale, a running average strong; `scale`: factor of the values.
+    """
+    arms = list(dict.fromkeys(_arm(name) for name in curves))
+    look = styles(arms)
     with mpl.rc_context(_RC):
-        figure = Figure(figsize=(4.8, 2.8), layout="constrained")
+        figure = Figure(figsize=(_WIDTH, 2.7), layout="constrained")
         axes = figure.add_subplot()
         labelled: set[str] = set()
-        for name, points in losses.items():
-            arm = name.rsplit("-s", 1)[0]
-            steps, values = zip(*points, strict=True)
-            colour = style(arm)[0]
-            axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.35)
-            axes.plot(steps, _smoothed(values), color=colour, linewidth=1.6, label=None if arm in labelled else arm)
-            labelled.add(arm)
+        for name, points in curves.items():
+            steps, values = [step for step, _ in points], [scale * value for _, value in points]
+            (colour, marker), shown = look[_arm(name)], None if _arm(name) in labelled else _arm(name)
+            if noisy:
+                axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.35)
+            # Few marks, so that arms are told apart without colour too.
+            axes.plot(steps, _smoothed(values) if noisy else values, color=colour, linewidth=1.6, marker=marker, markersize=4, markevery=0.2, label=shown)
+            labelled.add(_arm(name))
         axes.set_xlabel("optimizer step")
-        axes.set_ylabel("loss, nats per answer token")
-        axes.set_ylim(bottom=0)
-        axes.grid(axis="y", color=_GRID, linewidth=0.6)
-        axes.tick_params(length=0)
+        axes.set_ylabel(label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if noisy:  # training loss falls over orders of magnitude
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.minorticks_off()
+        _finish(axes, "y")
         figure.legend(loc="outside upper center", ncols=max(len(labelled), 1), frameon=False)
         return _svg(figure)
 
 
-def sweep_plot(curve: Sequence[Mapping[str, Any]], sizes: Sequence[Mapping[str, Any]], *, form: str = "svg") -> bytes:
-    """SVG or PNG: mean held-out accuracy over the number of training templates, with its interval and every trial as a dot."""
+def sweep_plot(
+    curve: Sequence[Mapping[str, Any]],
+    sizes: Sequence[Mapping[str, Any]],
+    *,
+    form: str = "svg",
+    fit: Mapping[str, Any] | None = None,
+    recommended: int | None = None,
+) -> bytes:
+    """SVG or PNG: mean and worst held-out accuracy over the number of training templates, std under it where it is known.
+
+    `curve`, `sizes`, `fit`, `recommended` (marked by a line): as in sweep.json; every trial of `sizes` is a dot.
+    """
+    spread = [point for point in curve if point.get("std") is not None]
     with mpl.rc_context(_RC):
-        figure = Figure(figsize=(4.8, 3.0), layout="constrained", dpi=160)
-        axes = figure.add_subplot()
-        colour = style("paft")[0]
-        banded = [point for point in curve if point["low"] is not None and point["high"] is not None]
-        if banded:
-            low, high = ([100 * point[key] for point in banded] for key in ("low", "high"))
-            axes.fill_between([point["size"] for point in banded], low, high, color=colour, alpha=0.15, linewidth=0, label="interval of the mean")
-        axes.plot([point["size"] for point in curve], [100 * point["mean"] for point in curve], color=colour, marker="o", label="mean")
-        axes.scatter([trial["size"] for trial in sizes], [100 * trial["mean"] for trial in sizes], color=_INK, s=12, zorder=3, label="one subset")
-        axes.set_xscale("log", base=2)
-        axes.set_xticks([point["size"] for point in curve], [str(point["size"]) for point in curve])
-        axes.minorticks_off()
-        axes.set_xlabel("training templates")
-        axes.set_ylabel("held-out accuracy, %")
-        axes.grid(axis="y", color=_GRID, linewidth=0.6)
-        axes.tick_params(length=0)
-        axes.legend(frameon=False, loc="best")
-        return _svg(figure) if form == "svg" else _saved(figure, "png")
+        figure = Figure(figsize=(_WIDTH, 4.3 if spread else 3.0), layout="constrained", dpi=160)
+        panels = figure.subplots(2 if spread else 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": [3, 1] if spread else [1]})[:, 0]
+        _accuracies(panels[0], curve, sizes, fit)
+        if spread:
+            panels[1].plot([point["size"] for point in spread], [100 * point["std"] for point in spread], color=_STYLES["paft"][0], marker="o", markersize=4)
+            panels[1].set_ylim(bottom=0)
+            panels[1].set_ylabel("std, points")
+        for axes in panels:
+            if recommended is not None:
+                axes.axvline(recommended, color=_INK, linestyle=":", linewidth=1, zorder=0, label="recommended")
+            axes.set_xscale("log", base=2)
+            axes.set_xticks([point["size"] for point in curve], [str(point["size"]) for point in curve])
+            axes.minorticks_off()
+            _finish(axes, "y")
+        panels[-1].set_xlabel("training templates")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+        return _svg(figure) if form == "svg" else _saved(figure, form)
+
+
+def _accuracies(axes: Any, curve: Sequence[Mapping[str, Any]], sizes: Sequence[Mapping[str, Any]], fit: Mapping[str, Any] | None) -> None:
+    colour, worst_colour = _STYLES["paft"][0], _STYLES["sft"][0]
+    banded = [point for point in curve if point["low"] is not None and point["high"] is not None]
+    if banded:
+        low, high = ([100 * point[key] for point in banded] for key in ("low", "high"))
+        axes.fill_between([point["size"] for point in banded], low, high, color=colour, alpha=0.15, linewidth=0, label="interval of the mean")
+    axes.plot([point["size"] for point in curve], [100 * point["mean"] for point in curve], color=colour, marker="o", label="mean")
+    if worst := [point for point in curve if point.get("worst") is not None]:
+        places, values = [point["size"] for point in worst], [100 * point["worst"] for point in worst]
+        axes.plot(places, values, color=worst_colour, marker="^", linestyle="--", linewidth=1.2, label="worst template")
+    axes.scatter([trial["size"] for trial in sizes], [100 * trial["mean"] for trial in sizes], color=_INK, s=10, zorder=3, label="mean of one subset")
+    if fit and fit.get("asymptote") is not None:
+        grid = np.geomspace(curve[0]["size"], curve[-1]["size"], 60)
+        axes.plot(grid, 100 * (fit["asymptote"] - fit["gain"] * grid ** -fit["exponent"]), color="#008a63", linestyle="-.", linewidth=1.2, label="fitted curve")
+    axes.set_ylabel("held-out accuracy, %")
 
 
 def data_uri(svg: bytes) -> str:
     """The picture as a `data:` URI, so that a page needs no second file and ids of two pictures cannot clash."""
     return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
+
+
+def _arm(name: str) -> str:
+    return name.rsplit("-s", 1)[0]
+
+
+def _finish(axes: Any, grid: str) -> None:
+    axes.grid(axis=grid, color=_GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0)
 
 
 def _smoothed(values: Sequence[float], weight: float = 0.8) -> list[float]:

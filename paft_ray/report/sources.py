@@ -59,8 +59,16 @@ class History:
     """Stage -> manifest, of the stages that are finished."""
     losses: Mapping[str, tuple[tuple[float, float], ...]]
     """`ARM-sSEED` -> (optimizer step, training loss)."""
+    validation_losses: Mapping[str, tuple[tuple[float, float], ...]]
+    """`ARM-sSEED` -> (optimizer step, loss on validation rows under training templates); empty where training did not validate."""
+    validation_accuracies: Mapping[str, tuple[tuple[float, float], ...]]
+    """Likewise for the accuracy."""
+    tokens: Mapping[str, int]
+    """`ARM-sSEED` -> tokens that went through the model in training."""
     scores: Mapping[str, float]
     """Template id -> accuracy of the base model on validation rows (training templates)."""
+    sweep: Mapping[str, Any]
+    """The content of report/sweep.json; empty without a sweep."""
 
     @classmethod
     def of(cls, run: Run) -> History:
@@ -69,11 +77,16 @@ class History:
         names = [f"{model['arm']}-s{model['seed']}" for model in manifests["train"].get("models", [])]
         if manifests["train"] and names:
             manifests["train"] = {**manifests["train"], "time_s": _train_time(run, names, manifests["train"])}
+        metrics = {name: rows for name in names if (rows := _metrics(run, f"train/{name}/metrics.jsonl"))}
         scores = run.read_table("score/scores.parquet").to_pylist() if run.exists("score/scores.parquet") else []
         return cls(
             manifests={stage: manifest for stage, manifest in manifests.items() if manifest},
-            losses={name: losses for name in names if (losses := _losses(run, f"train/{name}/metrics.jsonl"))},
+            losses=_curves(metrics, "loss"),
+            validation_losses=_curves(metrics, "validation_loss"),
+            validation_accuracies=_curves(metrics, "validation_accuracy"),
+            tokens={name: sum(row.get("tokens", 0) for row in rows) for name, rows in metrics.items()},
             scores={row["template_id"]: row["accuracy"] for row in scores},
+            sweep=_json_or_empty(run, "report/sweep.json"),
         )
 
 
@@ -83,12 +96,17 @@ def _train_time(run: Run, names: list[str], manifest: Manifest) -> float:
     return max(float(arms), float(manifest.get("time_s", 0.0)))
 
 
-def _losses(run: Run, path: str) -> tuple[tuple[float, float], ...]:
+def _metrics(run: Run, path: str) -> list[dict[str, Any]]:
+    """Rows of a metrics.jsonl by optimizer step, the last one of a step that comes twice."""
     if not run.exists(path):
-        return ()
+        return []
     rows = [json.loads(line) for line in run.read_bytes(path).decode().splitlines() if line.strip()]
-    points = {float(row["step"]): float(row["loss"]) for row in rows if row.get("step") is not None and row.get("loss") is not None}
-    return tuple(sorted(points.items()))
+    return [row for _, row in sorted({row["step"]: row for row in rows if row.get("step") is not None}.items())]
+
+
+def _curves(metrics: Mapping[str, list[dict[str, Any]]], key: str) -> dict[str, tuple[tuple[float, float], ...]]:
+    found = {name: tuple((float(row["step"]), float(row[key])) for row in rows if row.get(key) is not None) for name, rows in metrics.items()}
+    return {name: points for name, points in found.items() if points}
 
 
 def _examples(run: Run, path: str) -> dict[str, Example]:
