@@ -1,4 +1,4 @@
-"""Evaluating several adapters: multi-LoRA in one engine against merged weights with an engine start each. Which one `evaluate` and `sweep` take follows from it.
+"""Evaluating several adapters: multi-LoRA in one engine against merged weights with an engine start each.
 
 `python benchmarks/adapters.py RUN [ROWS]`, RUN a finished run with LoRA adapters. Every part is a process of its own with vLLM's bare engine under the
 settings of paft_ray/inference/engine.py; the prompts are held-out templates x test rows, one answer token each. Seconds until the last adapter has

@@ -22,7 +22,7 @@ from paft_ray.report.format import duration, percent, shade, whole
 from paft_ray.report.plots import styles
 from paft_ray.report.provenance import origins
 from paft_ray.report.sources import History, Measured
-from paft_ray.report.tables import Results, TemplateRow, provenance_counts, speeds, stage_rows, worst_templates
+from paft_ray.report.tables import Results, TemplateRow, provenance_counts, stage_rows, worst_templates
 
 _SUBJECT = "robustness to prompt wording"
 
@@ -93,8 +93,7 @@ def _policy_hash(text: str) -> str:
 
 
 def _figure_tables(config: Config, measured: Measured, results: Results, num_templates: int) -> dict[str, Any]:
-    speed = speeds(measured)
-    arms = {arm: {**speed.get(arm, {}), "parse_failure_rate": results.parse_failure_rates[arm], **row} for arm, row in results.values["arms"].items()}
+    arms = results.values["arms"]
     where = f"{num_templates} {'held-out' if measured.held_out else 'given'} templates"
     tables = [
         columns.accuracy_table(arms, confidence=config.report.confidence, threshold=config.report.threshold, where=where),
@@ -120,8 +119,8 @@ def _refusals(results: Results) -> list[str]:
     sentences = []
     if results.refused:
         sentences.append(f"Figures of spread (standard deviation, quantiles, worst template) are not given: {results.refused}.")
-    if no_intervals := getattr(results, "no_intervals", results.refused):
-        sentences.append(f"Intervals are not given: {no_intervals}.")
+    if results.no_intervals:
+        sentences.append(f"Intervals are not given: {results.no_intervals}.")
     return sentences
 
 

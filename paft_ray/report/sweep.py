@@ -1,4 +1,4 @@
-"""The result of a sweep over prompt-set sizes: sweep.json, sweep.md and the curve as SVG and PNG."""
+"""The result of a sweep over prompt-set sizes: sweep.json, a page, Markdown, and the curve as SVG and PNG."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from paft_ray.artifacts import Run
-from paft_ray.config import ReportConfig
+from paft_ray.artifacts import Run, versions
+from paft_ray.config import Config, ReportConfig
 from paft_ray.metrics import ArmOutcomes, arms_from_table, figures, fit_saturation, mean_interval, recommended_size
 from paft_ray.report.format import percent
+from paft_ray.report.page import render_sweep_page
 from paft_ray.report.plots import sweep_plot
 
 
@@ -33,10 +34,8 @@ class TrialOutcomes:
     """Rows of one arm with the columns of evaluate/outcomes.parquet, on the templates and examples that all trials share."""
 
 
-def write_sweep(
-    run: Run, trials: Sequence[TrialOutcomes], *, config: ReportConfig, seed: int, starts: tuple[int, int], counts: Mapping[str, int], folder: str = "report"
-) -> dict[str, Any]:
-    """The content of sweep.json, after writing it with sweep.md, sweep.svg and sweep.png to `folder` of the run.
+def write_sweep(run: Run, trials: Sequence[TrialOutcomes], *, config: Config, starts: tuple[int, int], counts: Mapping[str, int]) -> dict[str, Any]:
+    """The content of report/sweep.json, after writing it with sweep.html, sweep.md, sweep.svg and sweep.png beside it.
 
     `starts`: engine starts of the evaluation, made and planned; `counts`: trials by how they ended. Where a size and subset has several trials (other
     settings), the curve takes the one with the lowest validation loss. The interval of a size is over templates and examples, and over subset seeds
@@ -47,15 +46,15 @@ def write_sweep(
     trials = sorted(trials, key=lambda trial: (trial.size, trial.subset_seed, trial.name))
     arms = {trial.name: _only_arm(trial) for trial in trials}
     on_curve = _best_settings(trials)
-    rows = [_row(trial, arms[trial.name], config, trial.name in on_curve) for trial in trials]
+    rows = [_row(trial, arms[trial.name], config.report, trial.name in on_curve) for trial in trials]
     curve = []
     for size in sorted({trial.size for trial in trials}):
         chosen = [arms[trial.name] for trial in trials if trial.size == size and trial.name in on_curve]
-        curve.append(_point(size, chosen, [row for row in rows if row["size"] == size and row["on_curve"]], config, seed))
+        curve.append(_point(size, chosen, [row for row in rows if row["size"] == size and row["on_curve"]], config))
     taken = [row for row in rows if row["on_curve"]]
     means = {point["size"]: [row["mean"] for row in taken if row["size"] == point["size"]] for point in curve}
     recommended, reason = recommended_size(means)
-    result = {
+    result: dict[str, Any] = {
         "sizes": rows,
         "curve": curve,
         "fit": asdict(fit_saturation(means)),
@@ -65,10 +64,11 @@ def write_sweep(
         "planned_engine_starts": starts[1],
         "trials": dict(counts),
     }
-    run.write_json(f"{folder}/sweep.json", result)
-    run.write_bytes(f"{folder}/sweep.md", _markdown(result).encode())
+    run.write_json("report/sweep.json", result)
+    run.write_bytes("report/sweep.md", _markdown(result).encode())
+    run.write_bytes("report/sweep.html", render_sweep_page(title=run.name, config=config, sweep=result, versions=versions()).encode())
     for form in ("svg", "png"):
-        run.write_bytes(f"{folder}/sweep.{form}", sweep_plot(curve, taken, form=form))
+        run.write_bytes(f"report/sweep.{form}", sweep_plot(curve, taken, form=form, fit=result["fit"], recommended=recommended))
     return result
 
 
@@ -97,10 +97,11 @@ def _row(trial: TrialOutcomes, arm: ArmOutcomes, config: ReportConfig, on_curve:
     }
 
 
-def _point(size: int, arms: Sequence[ArmOutcomes], rows: Sequence[Mapping[str, Any]], config: ReportConfig, seed: int) -> dict[str, Any]:
+def _point(size: int, arms: Sequence[ArmOutcomes], rows: Sequence[Mapping[str, Any]], config: Config) -> dict[str, Any]:
     """One size of the curve: means over its subsets, the interval of the mean, and the range of std and worst (a minimum has no bootstrap interval)."""
     whole = replace(arms[0], seeds=tuple(range(len(arms))), correct=np.concatenate([arm.correct for arm in arms]), predicted=None)
-    interval = mean_interval(whole, rng=np.random.default_rng(seed), num_bootstrap=config.num_bootstrap, confidence=config.confidence)
+    report = config.report
+    interval = mean_interval(whole, rng=np.random.default_rng(config.seed), num_bootstrap=report.num_bootstrap, confidence=report.confidence)
     low, high = interval or (None, None)
     point: dict[str, Any] = {"size": size, "mean": float(np.mean([row["mean"] for row in rows])), "low": low, "high": high, "num_trials": len(rows)}
     for name in ("std", "worst"):

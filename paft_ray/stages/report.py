@@ -21,7 +21,11 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
         if not run.exists(path):
             raise UserError(f"run {run.name}: {path} is missing, there is nothing to report; run the stages before it first (`paft run` does all)")
     _check_trained(config, run)
-    key = {"report": config.report.model_dump(mode="json"), "seed": config.seed, "inputs": {path: run.content_hash(path) for path in _INPUTS}}
+    key = {
+        "report": config.report.model_dump(mode="json"),
+        "seed": config.seed,
+        "inputs": {path: run.content_hash(path) for path in _INPUTS},
+    }
 
     def body() -> Manifest:
         return {"verdict": write_report(run, config=config)["verdict"]}

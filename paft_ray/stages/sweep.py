@@ -87,7 +87,8 @@ def _sweep(setup: Setup, run: Run, listed: Sequence[Trial]) -> Manifest:
     evaluated, starts = _evaluate(setup, run, trained.finished)
     run.write_table("sweep/outcomes.parquet", pa.concat_tables(trial.outcomes for trial in evaluated))
     counts = {"finished": len(trained.finished), "failed": len(trained.failed), "reused": len(trained.reused), "stopped": len(trained.stopped)}
-    written = write_sweep(run, evaluated, config=setup.config.report, seed=setup.config.seed, starts=(starts, planned), counts=counts)
+    written = write_sweep(run, evaluated, config=setup.config, starts=(starts, planned), counts=counts)
+    run.delete("report/manifest.json")  # the run's page shows the sweep, too: the next `paft report` writes it anew
     _show(written)
     if trained.failed:
         print(f"sweep: {len(trained.failed)} trials failed ({', '.join(trained.failed)}); the same command tries only them again", flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -203,13 +204,16 @@ def _work(values: dict[str, Any]) -> None:
     config: TrainConfig = values["config"]
     if not config.gpus_per_worker:
         os.environ["DS_ACCELERATOR"] = "cpu"
-    prepare_clients()  # DeepSpeed imports mlflow where it is installed
+    prepare_clients()
+    hidden = sys.modules.setdefault("mlflow", None) is None  # type: ignore[arg-type]  # DeepSpeed imports it for its autotuner: seconds in every worker
     import torch
     import torch.distributed as dist
     from transformers.utils.logging import disable_progress_bar
 
     from paft_ray.training import export, loop
 
+    if hidden:
+        del sys.modules["mlflow"]
     disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # one line per collective call otherwise
     context = ray.train.get_context()

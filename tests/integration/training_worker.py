@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 SPEC, RANK, WORLD, PORT = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+sys.modules["mlflow"] = None  # type: ignore[assignment]  # as training workers start
 os.environ.update(DS_ACCELERATOR="cpu", RANK=str(RANK), LOCAL_RANK=str(RANK), WORLD_SIZE=str(WORLD), MASTER_ADDR="127.0.0.1", MASTER_PORT=PORT)
 
 import torch  # noqa: E402

@@ -7,11 +7,11 @@ import pyarrow as pa
 import pytest
 
 from paft_ray.artifacts import Run
-from paft_ray.config import ReportConfig
+from paft_ray.config import parse_config
 from paft_ray.report.sweep import TrialOutcomes, write_sweep
 
 LEVELS = {1: 0.70, 2: 0.78, 4: 0.86, 8: 0.86}
-CONFIG = ReportConfig(num_bootstrap=200)
+CONFIG = parse_config({"name": "t", "task": "demo", "report": {"num_bootstrap": 200}}, source="test")
 COUNTS = {"finished": 8, "failed": 0, "reused": 0, "stopped": 0}
 
 
@@ -32,7 +32,7 @@ def trial(size: int, seed: int, level: float, **values: object) -> TrialOutcomes
 
 
 def written(tmp_path: Path, trials: list[TrialOutcomes]) -> dict[str, object]:
-    return write_sweep(Run(str(tmp_path / "sweep")), trials, config=CONFIG, seed=0, starts=(8, 9), counts=COUNTS)
+    return write_sweep(Run(str(tmp_path / "sweep")), trials, config=CONFIG, starts=(8, 9), counts=COUNTS)
 
 
 def test_a_sweep_gives_rows_a_curve_and_a_size(tmp_path: Path) -> None:
@@ -50,6 +50,7 @@ def test_a_sweep_gives_rows_a_curve_and_a_size(tmp_path: Path) -> None:
     assert 0.86 < found["fit"]["asymptote"] <= 1
     assert run.read_bytes("report/sweep.png").startswith(b"\x89PNG")
     assert b"<svg" in run.read_bytes("report/sweep.svg")
+    assert "<h1" in run.read_bytes("report/sweep.html").decode()
     assert "Recommended size: **4**" in run.read_bytes("report/sweep.md").decode()
 
 
