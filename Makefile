@@ -26,7 +26,7 @@ demo: setup  ## the whole pipeline on a small real model: synthesize, score, tra
 	$(BIN)/paft run jobs/configs/demo.yaml
 
 unit: setup  ## tests without Ray, seconds
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest tests/unit -m "not slow"
 
 test: setup  ## unit and integration tests with real Ray, vLLM and DeepSpeed
 	$(BIN)/pytest tests/unit tests/integration -m "not slow"

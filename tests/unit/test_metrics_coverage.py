@@ -1,6 +1,7 @@
 """How often the interval of a paired difference holds the truth, by number of templates: `pytest -s` prints the table of EXPERIMENTS.md."""
 
 import numpy as np
+import pytest
 
 from paft_ray import metrics
 
@@ -30,6 +31,7 @@ def coverage(model, templates: int, repetitions: int) -> float:
     return held / repetitions
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_truth_at_least_nine_times_in_ten_from_eight_templates_on() -> None:
     found = {n: (coverage(as_in_the_demo, n, 500), coverage(endless_test_set, n, 1000)) for n in TEMPLATES}
     print("\ntemplates  50 examples  endless test set  (nominal 95 %)")

@@ -22,10 +22,10 @@ def test_every_example_is_used_exactly_once_per_epoch_across_batches_that_stradd
     assert offsets.max() == n - 1
 
 
-@given(n=st.integers(1, 500), start=st.integers(0, 40), seed=st.integers(0, 9))
+@given(n=st.integers(1, 500), start=st.integers(0, 15), seed=st.integers(0, 9))
 def test_a_resume_meets_the_examples_that_were_still_to_come(n: int, start: int, seed: int) -> None:
-    whole = locate(np.arange(50 * 8), n, seed)[2]
-    rest = np.concatenate([locate(step_positions(s, 0, 1, 8), n, seed)[2] for s in range(start, 50)])
+    whole = locate(np.arange(20 * 8), n, seed)[2]
+    rest = np.concatenate([locate(step_positions(s, 0, 1, 8), n, seed)[2] for s in range(start, 20)])
     assert np.array_equal(rest, whole[start * 8 :])
 
 
