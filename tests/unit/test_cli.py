@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from paft_ray.artifacts import Run
+from paft_ray.capacity import trained_weights
 from paft_ray.cli import check
 from paft_ray.cli.main import main
-from paft_ray.cli.plan import shapes, trained_weights
 from paft_ray.config import TrainConfig, load_config
 from paft_ray.errors import StageError, UserError
+from paft_ray.models import shapes
 from paft_ray.stages.pipeline import run_stage
 
 DEMO = "jobs/configs/demo.yaml"
