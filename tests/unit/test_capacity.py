@@ -14,7 +14,7 @@ from paft_ray.models import shapes
 from paft_ray.training.model import build_model
 
 WORKER_TOLERANCE = 0.25  # of the demo's largest worker: Ray's worker, row iterators and the allocator are not counted
-ELEMENT_TOLERANCE = 0.03
+ELEMENT_TOLERANCE = 0.04  # 3 % of the formula, and what only so small a model notices
 
 
 def script() -> ModuleType:
