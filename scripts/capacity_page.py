@@ -133,7 +133,9 @@ def _tokens() -> list[str]:
         "| work | tokens | " + " | ".join(f"at {rate:,} tokens/s" for rate in RATES) + " |",
         "|---|---|" + "---|" * len(RATES),
     ]
-    lines += [f"| {name} | {count / 1e6:,.1f} M | " + " | ".join(f"{capacity.hours(count, rate):,.1f} h" for rate in RATES) + " |" for name, count in work.items()]
+    lines += [
+        f"| {name} | {count / 1e6:,.1f} M | " + " | ".join(f"{capacity.hours(count, rate):,.1f} h" for rate in RATES) + " |" for name, count in work.items()
+    ]
     outcomes = evaluated * capacity.OUTCOME_BYTES / 2**20
     return [*lines, "", f"Outcomes of the evaluation: {evaluated:,} rows, {outcomes:.0f} MiB. Templates: under 1 MiB. The rows themselves come on top.", ""]
 

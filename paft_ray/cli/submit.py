@@ -131,7 +131,8 @@ def start(client: Any, asked: Request) -> str:
 
 def attempt(jobs: Sequence[Any], asked: Request) -> tuple[str, bool]:
     """(submission id, whether that job is still going): of the run's job that is going, else of the next attempt. Raises `UserError` for other settings."""
-    own = {int(number): job for job in jobs if (number := _attempt_number(job.submission_id, asked.base))}
+    own = {_attempt_number(job.submission_id, asked.base): job for job in jobs}
+    own.pop(0, None)
     for number, job in sorted(own.items(), reverse=True):
         if job.status.is_terminal():
             continue
@@ -233,9 +234,10 @@ def _relative(path: str) -> bool:
     return not path.startswith("builtin:") and "://" not in path and not Path(path).is_absolute()
 
 
-def _attempt_number(submission_id: str | None, base: str) -> str | None:
+def _attempt_number(submission_id: str | None, base: str) -> int:
+    """0 for a job of another run."""
     head, _, number = (submission_id or "").rpartition("-")
-    return number if head == base and number.isdigit() and int(number) else None
+    return int(number) if head == base and number.isdecimal() else 0
 
 
 def _at(address: str | None) -> str:

@@ -96,7 +96,9 @@ def test_what_is_shipped_runs_without_the_checkout(tmp_path: Path) -> None:
     with submit.packed(asked()) as folder:
         _, _, *arguments = asked().entrypoint.split()
         environment = {**os.environ, "PYTHONPATH": str(folder)}
-        done = subprocess.run([sys.executable, "-m", "paft_ray", *arguments[1:], "--dry-run"], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "paft_ray", *arguments[1:], "--dry-run"], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
         where = subprocess.run(
             [sys.executable, "-c", "import paft_ray; print(paft_ray.__file__)"], cwd=folder, env=environment, capture_output=True, text=True, check=True
         )
@@ -237,7 +239,9 @@ def test_without_follow_the_job_is_left_alone(monkeypatch: pytest.MonkeyPatch, c
     assert f"ray job logs --follow {asked(stage='sweep').base}-1" in out
 
 
-@pytest.mark.parametrize(("given", "mode"), [({"RAY_AUTH_TOKEN": "t"}, "token"), ({}, None), ({"RAY_AUTH_TOKEN": "t", "RAY_AUTH_MODE": "disabled"}, "disabled")])
+@pytest.mark.parametrize(
+    ("given", "mode"), [({"RAY_AUTH_TOKEN": "t"}, "token"), ({}, None), ({"RAY_AUTH_TOKEN": "t", "RAY_AUTH_MODE": "disabled"}, "disabled")]
+)
 def test_a_token_is_sent_where_there_is_one_unless_the_user_decided(
     given: dict[str, str], mode: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
