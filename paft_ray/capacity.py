@@ -90,7 +90,7 @@ def worker_memory(train: TrainConfig, shapes: Shapes, *, tokens_per_row: float) 
 
 
 def activation_elements(shapes: Shapes, *, checkpointing: bool) -> tuple[int, int]:
-    """(elements saved per token, elements of one layer per token): inputs and outputs of the linear layers of all blocks; with checkpointing each block's input.
+    """(elements saved per token, elements of one block per token): inputs and outputs of the blocks' linear layers; with checkpointing each block's input.
 
     Autograd saves 6 h + 2 kv + 4 f elements a block of the Llama family (h hidden, kv key-value, f feed-forward width) where all linear layers are
     adapted; their inputs and outputs sum up to 9 h + 2 kv + 3 f, which is within 3 % for SmolLM2-135M, Llama-3-8B and Llama-3-70B.
