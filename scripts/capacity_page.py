@@ -144,6 +144,7 @@ def _tokens() -> list[str]:
 
 def _checked() -> list[str]:
     shapes, train = DEMO.shapes(), TrainConfig.model_validate(DEMO_TRAIN)
+    worker = capacity.worker_memory(train, shapes, tokens_per_row=0)
     checkpoint = capacity.trained_weights(train, shapes) * 12 / 1e6
     lines = [
         "## Checked against what was measured",
@@ -166,7 +167,8 @@ def _checked() -> list[str]:
         "",
         f"The workers' figure holds {capacity.PROCESS_GIB:g} GiB for the process (measured: libraries imported, nothing loaded); what it lacks is what",
         "Ray's worker, the row iterators and the allocator add (not taken apart; nothing says that it grows with the model). For a model of this size",
-        "weights (0.5 GiB) and process dominate, so the demo checks the weights and the saved elements, and hardly the optimizer's share (0.04 GiB).",
+        f"weights ({worker.weights:.1f} GiB) and process dominate, so the demo checks the weights and the saved elements, and hardly the optimizer's share",
+        f"({worker.optimizer:.2f} GiB).",
         "",
         "Where activations dominate (long rows, large micro-batches, no gradient checkpointing) expect more than the table: temporary gradients of the",
         "backward pass, attention scores of kernels that store them, the output head of long answers, and the allocator's fragments are not counted;",

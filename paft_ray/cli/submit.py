@@ -79,7 +79,7 @@ def submit(path: str, stage: str, overrides: Sequence[str], *, force: bool, foll
         os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray would take the variable before the argument
     client = _client()
     job = start(client, asked)
-    typer.echo(f"submit: job {job}; follow it with: ray job logs --follow {job}; stop it with: ray job stop {job}")
+    typer.echo(f"submit: job {job}; follow it with: ray job logs --follow {job}{_at(address)}; stop it with: ray job stop {job}{_at(address)}")
     if not follow:
         return 0
     try:
