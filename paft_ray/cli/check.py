@@ -40,10 +40,8 @@ def check(config: Config, stage: str, *, local: bool) -> Run:
     task = check_inputs(config)
     if local:
         check_resources(config, stage, local_resources())
-    elif _JOB_VARIABLE in os.environ and "://" not in config.storage and not Path(config.storage).expanduser().is_absolute():
-        raise UserError(
-            f"storage={config.storage}: a job's own folder goes away with it; give a path or URI that all nodes reach, e.g. --set storage=/shared/runs"
-        )
+    elif _JOB_VARIABLE in os.environ:
+        check_job_storage(config.storage)
     if stage == "sweep":
         _check_sizes(config, task)
     run = _prepared(Run.open(config.storage, config.name), stage, config)
@@ -52,6 +50,12 @@ def check(config: Config, stage: str, *, local: bool) -> Run:
             resolve_model(generator.id, generator.revision)
         _check_model(config, task, resolve_model(config.model.id, config.model.revision))
     return run
+
+
+def check_job_storage(storage: str) -> None:
+    """Raises `UserError` for a relative path, which would lie in the job's own folder."""
+    if "://" not in storage and not Path(storage).expanduser().is_absolute():
+        raise UserError(f"storage={storage}: a job's own folder goes away with it; give a path or URI that all nodes reach, e.g. --set storage=/shared/runs")
 
 
 def _prepared(run: Run, stage: str, config: Config) -> Run:
@@ -99,11 +103,15 @@ def most_templates(config: Config, task: Task) -> int:
     return len(seeds) + (config.prompts.num_candidates if config.prompts.generators else 0) - aside
 
 
-def check_inputs(config: Config) -> Task:
-    """The task, after sources, templates and settings that name parts of it are found good; reaches neither a hub nor a cluster. Raises `UserError`."""
+def check_inputs(config: Config, *, rows: bool = True) -> Task:
+    """The task, after sources, templates and settings that name parts of it are found good; reaches neither a hub nor a cluster. Raises `UserError`.
+
+    `rows`: look into the row files; not where only the cluster reads them.
+    """
     _no_secrets(config)
     task = load_task(config.task)
-    prepare.check(config)
+    if rows:
+        prepare.check(config)
     synthesize.user_templates(config, task)
     if config.model.cut_field is not None and config.model.cut_field not in task.fields:
         raise UserError(f"model.cut_field={config.model.cut_field}: not a field of task {task.name}; allowed: {', '.join(task.fields)}")

@@ -1,6 +1,7 @@
 """Variables that libraries read when they are imported: telemetry off, and quiet workers. Nothing that the user has set is changed."""
 
 import os
+from pathlib import Path
 
 _VARIABLES = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -24,3 +25,16 @@ def prepare_environment() -> None:
     """Sets them, before any of the libraries is imported."""
     for name, value in _VARIABLES.items():
         os.environ.setdefault(name, value)
+
+
+def has_token() -> bool:
+    """Whether Ray would find a token on this machine: RAY_AUTH_TOKEN, the file that RAY_AUTH_TOKEN_PATH names, or ~/.ray/auth_token."""
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return True
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser().is_file()
+
+
+def use_token() -> None:
+    """Makes Ray send the token where there is one and the user has not decided otherwise; before ray is imported, which reads the variable."""
+    if has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -124,6 +124,36 @@ def evaluate(
     evaluate_run(config, templates, test, out, address)
 
 
+@app.command("submit", help="Run on a cluster as a Ray job that ships this package and the configuration, and follow it.")
+def submit(
+    config: ConfigArg,
+    stage: Annotated[str, typer.Option(help="run, sweep, or one stage")] = "run",
+    set_: SetOption = None,
+    force: ForceOption = False,
+    no_follow: Annotated[bool, typer.Option("--no-follow", help="Return as soon as the job is submitted.")] = False,
+    address: Annotated[
+        str | None, typer.Option("--address", help="http://HOST:8265; default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS, a Ray on this machine.")
+    ] = None,
+) -> None:
+    """A second submit of a run that is still going attaches to it; the job's exit code is the command's."""
+    from paft_ray.cli.submit import submit
+
+    raise typer.Exit(submit(config, stage, set_ or [], force=force, follow=not no_follow, address=address))
+
+
+@app.command("doctor", help="Would a run start on this cluster (or machine)? One line per finding, exit code 1 where not.")
+def doctor(
+    config: Annotated[str | None, typer.Argument(metavar="[CONFIG]", help="YAML file: its storage, models and resources are looked at too")] = None,
+    set_: SetOption = None,
+    address: AddressOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON")] = False,
+) -> None:
+    """Starts a local Ray where no cluster is named."""
+    from paft_ray.cli.doctor import doctor
+
+    raise typer.Exit(doctor(config, set_ or [], address=address, as_json=as_json))
+
+
 @prompts_app.command("import", help="Put a list of templates through the gate.")
 def prompts_import(
     file: Annotated[str, typer.Argument(help=".jsonl (rows with `text`), .json or .txt")],

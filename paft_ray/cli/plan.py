@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
+from paft_ray import capacity
 from paft_ray.cli.check import check_inputs, most_templates
-from paft_ray.config import Config, TrainConfig
+from paft_ray.config import Config
 from paft_ray.models import Shapes, load_tokenizer, resolve_model, shapes
 from paft_ray.prompts.encode import Encoded, Encoder
 from paft_ray.prompts.template import PromptTemplate
@@ -22,8 +23,6 @@ from paft_ray.tasks.readers import read_examples
 from paft_ray.tasks.task import Example, Task
 
 _SAMPLE_ROWS = 64
-_GIB = 2**30
-_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 
 
 def plan(config: Config, stage: str = "run") -> str:
@@ -51,7 +50,7 @@ def plan(config: Config, stage: str = "run") -> str:
         **_resources(config),
         **_training(config, num_train, encoded),
         **(_sweep(config, task) if stage == "sweep" else _evaluation(config, counts.get("test"), len(held_out))),
-        "memory": _memory(config, shapes(path)) if path is not None else "unknown: the model is not on this machine",
+        **_needs(config, path, max(map(_length, encoded), default=config.model.max_prompt_tokens), num_train),
     }
     parts = [
         yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
@@ -82,14 +81,10 @@ def _resources(config: Config) -> dict[str, Any]:
 def _training(config: Config, num_train: int | None, encoded: Sequence[Encoded]) -> dict[str, Any]:
     """Steps and tokens of one training, from the mean length of a sample of rows under the seed templates."""
     train = config.train
-    rows: float | None = None
-    if train.num_steps is not None:
-        rows = train.num_steps * train.global_batch
-    elif num_train is not None and train.num_epochs is not None:
-        rows = num_train * train.num_epochs
+    rows = capacity.training_rows(train, num_train)
     if rows is None:
         return {"training_rows": f"{train.num_epochs:g} epochs of a data set on a hub"}
-    mean = sum(len(row.prompt_ids) + len(row.answer_ids) for row in encoded) / len(encoded) if encoded else None
+    mean = sum(map(_length, encoded)) / len(encoded) if encoded else None
     tokens = {"training_tokens_each": round(rows * mean)} if mean else {"training_tokens_each_at_most": round(rows * config.model.max_prompt_tokens)}
     return {"training_rows_each": round(rows), **tokens}
 
@@ -117,36 +112,39 @@ def _evaluation(config: Config, counted: int | None, given: int) -> dict[str, An
     return {"evaluation_prompts": f"{arms} models x {held_out} held-out templates x {num_test} rows = {arms * held_out * num_test}"}
 
 
-def _memory(config: Config, weights: Shapes) -> dict[str, str]:
-    """GiB of one engine and of one training worker; activations come on top of the latter."""
-    total = sum(_size(shape) for shape in weights.values())
-    trained = trained_weights(config.train, weights)
+def _needs(config: Config, path: str | None, tokens_per_row: float, num_train: int | None) -> dict[str, Any]:
+    """Memory and storage, where the model is on this machine."""
+    if path is None:
+        return {"memory": "unknown: the model is not on this machine; docs/capacity.md has Llama-3-8B and 70B"}
+    weights = shapes(path)
+    return {"memory": _memory(config, weights, tokens_per_row), "storage_each_training": _storage(config, weights, num_train)}
+
+
+def _memory(config: Config, weights: Shapes, tokens_per_row: float) -> dict[str, str]:
+    """GiB of one engine and of one training worker."""
     train, engine = config.train, config.engine
-    frozen = 4 if train.lora is None or not train.gpus_per_worker else _BYTES[train.precision]
-    sharded = train.num_workers if train.zero_stage else 1
-    worker = (0 if train.lora is None else total * frozen) / (sharded if train.zero_stage == 3 else 1) + trained * (8 + 8 / sharded)
+    worker = capacity.worker_memory(train, weights, tokens_per_row=tokens_per_row)
+    place = "on the device" if train.gpus_per_worker else f"and {capacity.PROCESS_GIB:g} GiB of its process"
     return {
-        "weights": f"{total / 1e6:.0f} M, trained {trained / 1e6:.1f} M",
-        "engine": f"{total * _BYTES[engine.precision] / _GIB / engine.tensor_parallel + (0 if engine.num_gpus else engine.kv_cache_gib):.1f} GiB"
+        "weights": f"{capacity.num_weights(weights) / 1e6:.0f} M, trained {capacity.trained_weights(train, weights) / 1e6:.1f} M",
+        "engine": f"{capacity.engine_gib(engine, weights) + (0 if engine.num_gpus else engine.kv_cache_gib):.1f} GiB"
         + (" and the key-value cache" if engine.num_gpus else ", key-value cache included"),
-        "training_worker": f"{worker / _GIB:.1f} GiB and activations",
+        "training_worker": f"{worker.device:.1f} GiB {place}: weights {worker.weights:.1f}, optimizer {worker.optimizer:.1f}, "
+        f"activations {worker.activations:.1f} at {tokens_per_row:.0f} tokens a row",
+        "training_worker_cpu": f"{worker.loading:.1f} GiB while each worker loads the model; checkpoint of rank 0 {worker.checkpoint:.2f}, "
+        f"offloaded {worker.offloaded:.1f}",
     }
 
 
-def trained_weights(train: TrainConfig, weights: Shapes) -> int:
-    """Number of weights that train: all, or rank x (inputs + outputs) of every adapted linear layer."""
-    if train.lora is None:
-        return sum(_size(shape) for shape in weights.values())
-    layers = [(name.split(".")[-2], shape) for name, shape in weights.items() if name.endswith(".weight") and ".layers." in name and len(shape) == 2]
-    targets = train.lora.target_modules
-    return sum(train.lora.rank * sum(shape) for module, shape in layers if targets == "all-linear" or module in targets)
+def _storage(config: Config, weights: Shapes, num_train: int | None) -> str:
+    """What one training leaves in the run."""
+    rows = capacity.training_rows(config.train, num_train)
+    each = capacity.training_storage_bytes(config.train, weights, num_steps=None if rows is None else rows / config.train.global_batch)
+    return f"{each / capacity.GIB:.2f} GiB of checkpoints and {'whole weights' if config.train.lora is None else 'adapter'}"
 
 
-def _size(shape: Sequence[int]) -> int:
-    count = 1
-    for length in shape:
-        count *= length
-    return count
+def _length(row: Encoded) -> int:
+    return len(row.prompt_ids) + len(row.answer_ids)
 
 
 def _examples(drawn: Sequence[tuple[Example, PromptTemplate]], encoded: Sequence[Encoded], tokenizer: Any) -> list[str]:

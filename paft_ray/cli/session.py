@@ -29,7 +29,7 @@ def ray_session(address: str | None = None) -> Iterator[Mapping[str, float]]:
     if target:
         try:
             ray.init(address=target, logging_level="warning", log_to_driver=False)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.AuthenticationError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(
                 f"--address {target}: no Ray cluster could be joined ({reason}); give HOST:PORT or auto, and RAY_AUTH_MODE=token if it asks"

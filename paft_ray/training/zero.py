@@ -7,7 +7,7 @@ from typing import Any
 
 from paft_ray.config import TrainConfig
 
-_BUCKET_ELEMENTS = 50_000_000
+BUCKET_ELEMENTS = 50_000_000
 _AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -40,9 +40,9 @@ def deepspeed_config(config: TrainConfig, world_size: int) -> dict[str, Any]:
 
 
 def _zero(config: TrainConfig) -> dict[str, Any]:
-    values: dict[str, Any] = {"stage": config.zero_stage, "reduce_bucket_size": _BUCKET_ELEMENTS, "overlap_comm": False}
+    values: dict[str, Any] = {"stage": config.zero_stage, "reduce_bucket_size": BUCKET_ELEMENTS, "overlap_comm": False}
     if config.zero_stage in (1, 2):
-        values["allgather_bucket_size"] = _BUCKET_ELEMENTS
+        values["allgather_bucket_size"] = BUCKET_ELEMENTS
     if config.offload != "none":
         values["offload_optimizer"] = {"device": "cpu"}
     if config.offload == "optimizer_and_weights":

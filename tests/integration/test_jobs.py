@@ -133,3 +133,35 @@ def test_a_job_with_a_relative_storage_fails_and_says_why(head: Head, tmp_path: 
     job = head.ray("job", "submit", "--working-dir=.", "--", "python", "jobs/prepare.py", "jobs/configs/demo.yaml", folder=tmp_path)
     assert job.returncode == 1
     assert "paft: storage=runs: a job's own folder goes away with it" in job.stdout + job.stderr
+
+
+def test_paft_submit_ships_the_package_and_returns_the_jobs_exit_code(head: Head, tmp_path: Path) -> None:
+    shutil.copy("jobs/configs/demo.yaml", tmp_path / "mine.yaml")
+    command = [str(BIN / "paft"), "submit", "mine.yaml", "--stage", "prepare", "--address", head.url, "--set", f"storage={tmp_path}/runs", "--set"]
+
+    def submit(setting: str) -> subprocess.CompletedProcess[str]:
+        environment = {name: value for name, value in head.environment.items() if name != "RAY_API_SERVER_ADDRESS"}
+        return subprocess.run([*command, setting], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+
+    done = submit("name=submitted")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "submit: ships" in done.stdout
+    assert "prepare: done in" in done.stdout
+    assert Run(f"{tmp_path}/runs/submitted").read_json("data/manifest.json")["counts"]["test"] == 50
+    refused = submit("data.num_test=5000")  # found by the job itself, where rows are counted
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    assert "-1 failed" in refused.stderr  # another run, so its first attempt
+    again = submit("name=submitted")
+    assert again.returncode == 0
+    assert "-prepare-" in again.stdout
+    assert "-2 succeeded" in again.stdout
+
+
+def test_paft_submit_without_the_token_is_refused_in_one_line(head: Head, tmp_path: Path) -> None:
+    environment = {name: value for name, value in head.environment.items() if not name.startswith("RAY_AUTH")}
+    environment |= {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "none"), "HOME": str(tmp_path)}
+    config = str(Path("jobs/configs/demo.yaml").resolve())
+    command = [str(BIN / "paft"), "submit", config, "--address", head.url, "--set", f"storage={tmp_path}/runs"]
+    refused = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].startswith("paft: --address: the cluster asks for a token")

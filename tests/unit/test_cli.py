@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from paft_ray.artifacts import Run
+from paft_ray.capacity import trained_weights
 from paft_ray.cli import check
 from paft_ray.cli.main import main
-from paft_ray.cli.plan import shapes, trained_weights
 from paft_ray.config import TrainConfig, load_config
 from paft_ray.errors import StageError, UserError
+from paft_ray.models import shapes
 from paft_ray.stages.pipeline import run_stage
 
 DEMO = "jobs/configs/demo.yaml"
@@ -37,9 +38,10 @@ def test_help_imports_none_of_the_large_libraries() -> None:
 def test_help_takes_under_a_second() -> None:
     """Of processor time, so that other work on the machine does not count."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-m", "paft_ray.cli.main", "--help"], capture_output=True, check=True)
+    shown = subprocess.run([sys.executable, "-m", "paft_ray", "--help"], capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
+    assert "Would a run start" in shown.stdout
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in Path("jobs").glob("*.py")))

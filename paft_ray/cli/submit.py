@@ -1,0 +1,255 @@
+"""`paft submit`: what `ray job submit` does, with this package and the configuration as the only things shipped."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import typer
+
+import paft_ray
+from paft_ray.artifacts import differences
+from paft_ray.cli.check import check_inputs, check_job_storage
+from paft_ray.cli.environment import use_token
+from paft_ray.config import Config, load_config
+from paft_ray.errors import StageError, UserError
+from paft_ray.stages.prepare import sources
+from paft_ray.tasks.task import Task, load_task
+
+STAGES = ("run", "prepare", "synthesize", "score", "train", "evaluate", "report", "sweep")
+_METADATA = "paft"
+_LARGEST_SHIPPED_MIB = 8
+_LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*")
+_POLL_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is asked of the cluster."""
+
+    stage: str
+    config: Config
+    config_path: str
+    """As given; below the working folder, or anywhere."""
+    overrides: tuple[str, ...] = ()
+    force: bool = False
+    files: tuple[str, ...] = ()
+    """Small files that the configuration names by relative paths: task and templates."""
+
+    @property
+    def base(self) -> str:
+        """Submission id without the number of the attempt: a function of name, stage and storage."""
+        place = hashlib.sha256(self.config.storage.rstrip("/").encode()).hexdigest()[:8]
+        return f"{self.config.name}-{self.stage}-{place}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What two submits of one run must have in common; defaults left out, since they may depend on the machine."""
+        return {"config": self.config.model_dump(mode="json", exclude_unset=True), "force": self.force}
+
+    @property
+    def shipped_config(self) -> str:
+        """Path of the configuration in the job's folder."""
+        inside = os.path.relpath(self.config_path)
+        return f"config/{Path(self.config_path).name}" if inside.startswith("..") else inside
+
+    @property
+    def entrypoint(self) -> str:
+        """Shell command of the job."""
+        options = [part for override in self.overrides for part in ("--set", override)]
+        return shlex.join(["python", "-m", "paft_ray", self.stage, self.shipped_config, *options, *(["--force"] if self.force else [])])
+
+
+def submit(path: str, stage: str, overrides: Sequence[str], *, force: bool, follow: bool, address: str | None) -> int:
+    """Exit code of the job, 0 where it is not followed, 130 where following is interrupted. Raises `UserError` before the cluster is reached for bad input."""
+    asked = request(path, stage, overrides, force=force)
+    if address:
+        os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray would take the variable before the argument
+    client = _client()
+    job = start(client, asked)
+    typer.echo(f"submit: job {job}; follow it with: ray job logs --follow {job}{_at(address)}; stop it with: ray job stop {job}{_at(address)}")
+    if not follow:
+        return 0
+    try:
+        return watch(client, job)
+    except KeyboardInterrupt:
+        typer.echo(f"paft: job {job} goes on; follow it again with the same command, stop it with: ray job stop {job}{_at(address)}", err=True)
+        return 130
+
+
+def request(path: str, stage: str, overrides: Sequence[str], *, force: bool) -> Request:
+    """The checked request. Raises `UserError` for an unknown stage, bad configuration, and paths that a job would not find."""
+    if stage not in STAGES:
+        raise UserError(f"--stage {stage}: unknown; allowed: {', '.join(STAGES)}")
+    config = load_config(path, overrides)
+    check_job_storage(config.storage)
+    task = load_task(config.task)
+    files = _named_files(config, task)
+    _check_models(config)
+    if _rows_are_here(config, task):
+        check_inputs(config)
+    else:
+        check_inputs(config, rows=False)
+        typer.echo("submit: the rows are not on this machine; the job checks them before anything starts")
+    return Request(stage=stage, config=config, config_path=path, overrides=tuple(overrides), force=force, files=files)
+
+
+def start(client: Any, asked: Request) -> str:
+    """Submission id of the job: the one that is still going with the same settings, else a new attempt. Raises `UserError` where the settings differ."""
+    job, going = attempt(client.list_jobs(), asked)
+    if going:
+        typer.echo(f"submit: job {job} is still going with these settings; attached")
+        return job
+    with packed(asked) as folder:
+        try:
+            client.submit_job(
+                entrypoint=asked.entrypoint,
+                submission_id=job,
+                runtime_env={"working_dir": str(folder)},
+                metadata={_METADATA: json.dumps(asked.settings, sort_keys=True)},
+            )
+        except RuntimeError as error:
+            found, going = attempt(client.list_jobs(), asked)  # another submit of the same run may have been faster
+            if not going:
+                raise UserError(f"job {job}: the cluster refused it ({_short(error)}); mend that and submit again") from None
+            typer.echo(f"submit: job {found} was submitted at the same moment with these settings; attached")
+            return found
+    return job
+
+
+def attempt(jobs: Sequence[Any], asked: Request) -> tuple[str, bool]:
+    """(submission id, whether that job is still going): of the run's job that is going, else of the next attempt. Raises `UserError` for other settings."""
+    own = {_attempt_number(job.submission_id, asked.base): job for job in jobs}
+    own.pop(0, None)
+    for number, job in sorted(own.items(), reverse=True):
+        if job.status.is_terminal():
+            continue
+        differing = differences(json.loads((job.metadata or {}).get(_METADATA, "{}")), asked.settings)
+        if differing:
+            raise UserError(
+                f"job {asked.base}-{number} of this run is still going with other settings ({'; '.join(differing)}); "
+                f"wait for it, stop it with `ray job stop {asked.base}-{number}`, or give the run another name"
+            )
+        return job.submission_id, True
+    return f"{asked.base}-{max(own, default=0) + 1}", False
+
+
+def watch(client: Any, job: str) -> int:
+    """Prints the job's log until it ends; its exit code (1 where it was stopped or died without one). Raises `StageError` where the cluster is lost."""
+
+    async def tail() -> None:
+        async for lines in client.tail_job_logs(job):
+            print(lines, end="", flush=True)
+
+    from aiohttp import ClientError
+
+    try:
+        asyncio.run(tail())
+        while not (found := client.get_job_info(job)).status.is_terminal():
+            time.sleep(_POLL_S)
+    except (OSError, RuntimeError, ClientError) as error:
+        raise StageError(f"job {job}: the connection to the cluster is lost ({_short(error)}), the job goes on without it") from None
+    status = str(found.status)
+    if status == "SUCCEEDED":
+        typer.echo(f"submit: job {job} succeeded")
+        return 0
+    typer.echo(f"paft: job {job} {status.lower()}: {_short(found.message)}; submit again for the next attempt, finished stages are kept", err=True)
+    return found.driver_exit_code or 1
+
+
+@contextmanager
+def packed(asked: Request) -> Iterator[Path]:
+    """A temporary folder with the package, the configuration and the files that it names; says what it holds. Raises `UserError` where it is too large."""
+    with tempfile.TemporaryDirectory(prefix="paft-submit-") as scratch:
+        folder = Path(scratch)
+        shutil.copytree(Path(paft_ray.__file__).parent, folder / "paft_ray", ignore=_LEFT_OUT)
+        for source, target in ((asked.config_path, asked.shipped_config), *((name, os.path.relpath(name)) for name in asked.files)):
+            (folder / target).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, folder / target)
+        found = [file for file in folder.rglob("*") if file.is_file()]
+        size = sum(file.stat().st_size for file in found) / 2**20
+        named = ", ".join((f"paft_ray {_version()}", asked.shipped_config, *asked.files))
+        if size > _LARGEST_SHIPPED_MIB:
+            raise UserError(f"submit: {named} hold {size:.1f} MiB, at most {_LARGEST_SHIPPED_MIB} are shipped; put large files where the nodes read them")
+        typer.echo(f"submit: ships {len(found)} files, {size:.2f} MiB: {named}")
+        yield folder
+
+
+def _client() -> Any:
+    """A client of the job API, with the token that Ray finds. Raises `UserError` where no cluster answers or lets it in."""
+    use_token()
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        return JobSubmissionClient()
+    except AuthenticationError as error:
+        raise UserError(f"--address: the cluster asks for a token ({_short(error)}); set RAY_AUTH_TOKEN, or put it into ~/.ray/auth_token") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"--address: no job API answers ({_short(error)}); give http://HOST:8265, through `ray dashboard` where it is closed") from None
+
+
+def _named_files(config: Config, task: Task) -> tuple[str, ...]:
+    """Task and template files at relative paths, to be shipped. Raises `UserError` for those outside the working folder, and for relative row files."""
+    data = {"data." + name: getattr(config.data, name) for name in ("train", "validation", "test")}
+    rows = {**{f"sources.{name} of task {task.name}": source.path for name, source in task.sources.items() if not data["data." + name]}, **data}
+    for name, path in rows.items():
+        if path and _relative(path):
+            raise UserError(f"{name}={path}: rows are not shipped with a job; give an absolute path or URI that the cluster reads")
+    wanted = [config.task] if config.task.endswith((".yaml", ".yml")) else []
+    for given, own in ((config.prompts.seed_templates, task.seed_templates), (config.prompts.held_out_templates, task.held_out_templates)):
+        wanted += [path for path in [own if given == "builtin" else given] if path]
+    found = tuple(dict.fromkeys(path for path in wanted if _relative(path)))
+    for path in found:
+        if os.path.relpath(path).startswith(".."):
+            raise UserError(f"{path}: outside the folder that you start in, so it cannot be shipped; start paft submit in a folder above it")
+    return found
+
+
+def _check_models(config: Config) -> None:
+    for model in (config.model.id, *(generator.id for generator in config.prompts.generators)):
+        if model.startswith(".") or (not Path(model).is_absolute() and model != "demo" and Path(model).is_dir()):
+            raise UserError(f"model {model}: a folder is not shipped with a job; give an absolute path that all nodes reach, or a Hugging Face id")
+
+
+def _rows_are_here(config: Config, task: Task) -> bool:
+    """Whether every row file can be looked into from this machine without the cluster's storage."""
+    paths = [source.path for source in sources(task, config.data).values() if source.path is not None]
+    return all(path.startswith("builtin:") or ("://" not in path and Path(path).is_file()) for path in paths)
+
+
+def _relative(path: str) -> bool:
+    return not path.startswith("builtin:") and "://" not in path and not Path(path).is_absolute()
+
+
+def _attempt_number(submission_id: str | None, base: str) -> int:
+    """0 for a job of another run."""
+    head, _, number = (submission_id or "").rpartition("-")
+    return int(number) if head == base and number.isdecimal() else 0
+
+
+def _at(address: str | None) -> str:
+    return f" --address {address}" if address else ""
+
+
+def _version() -> str:
+    try:
+        return version("paft-ray")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _short(text: object) -> str:
+    return " ".join(str(text).split())[:200]
