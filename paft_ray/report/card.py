@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.compute as pc
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from paft_ray.artifacts import Run
 from paft_ray.config import Config, EngineConfig, builtin
@@ -57,13 +58,6 @@ class Origins:
     """Hub ids of the data sets."""
     generators: Mapping[str, str | None]
     """Model that wrote prompt templates -> its licence."""
-
-
-class _Code(str):
-    """Text for a code block, on one line, not escaped."""
-
-    def __new__(cls, text: str) -> _Code:
-        return super().__new__(cls, " ".join(str(text).splitlines()))
 
 
 def trained_models(run: Run) -> list[TrainedModel]:
@@ -119,10 +113,9 @@ def render_card(model: TrainedModel, config: Config, origins: Origins, measured:
     own = _figures(measured, config, model) if measured else None
     arms = arms_from_table(measured.outcomes) if measured else {}
     serve = serve_command("DIR" if adapter else ".", name=model.name, engine=engine, max_model_len=longest_request(config, model))
-    environment = Environment(
-        loader=FileSystemLoader(str(builtin("report"))), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_escaped, autoescape=False
-    )
-    environment.filters.update(percent=percent, code=_Code, quoted=lambda text: _Code(json.dumps(text, ensure_ascii=False)))
+    loader = FileSystemLoader(str(builtin("report")))
+    environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_escaped, autoescape=True)
+    environment.filters.update(percent=percent, code=_code, quoted=lambda name: _code(json.dumps(name, ensure_ascii=False)))
     text = environment.get_template("card.md.j2").render(
         model=model,
         config=config,
@@ -186,6 +179,11 @@ def _eval_results(model: TrainedModel, origins: Origins, own: Figures) -> list[E
     ]
 
 
-def _escaped(value: Any) -> Any:
-    """What the template writes, as Markdown text; code as it is."""
-    return value if isinstance(value, _Code) else cell(str(value))
+def _escaped(value: Any) -> Markup:
+    """Everything that the template writes, as Markdown text; code as it is."""
+    return value if isinstance(value, Markup) else Markup(cell(str(value)))  # noqa: S704 (escaped by `cell`)
+
+
+def _code(text: Any) -> Markup:
+    """Text for a code block: one line, so that it cannot end the block."""
+    return Markup(" ".join(str(text).splitlines()))  # noqa: S704 (a code block shows text as it is)

@@ -95,9 +95,7 @@ def _difference(first: _Side, second: _Side, arm: str) -> dict[str, Any]:
     if paired:
         report: ReportConfig = first.run.config.report
         rng = np.random.default_rng(first.run.config.seed)
-        gap = difference(
-            one, other, rng=rng, num_bootstrap=report.num_bootstrap, confidence=report.confidence, names=(first.run.name, second.run.name)
-        )
+        gap = difference(one, other, rng=rng, num_bootstrap=report.num_bootstrap, confidence=report.confidence, names=(first.run.name, second.run.name))
         mean, low, high = gap.mean, gap.low, gap.high
     else:
         mean = float(first.arms[arm].by_template.mean() - second.arms[arm].by_template.mean())
@@ -127,8 +125,8 @@ def _common(first: _Side, second: _Side, arm: str) -> tuple[ArmOutcomes, ArmOutc
     examples = [e for e in sorted(set(one.example_ids) & set(other.example_ids)) if known.get(e) == others.get(e)]
     one, other = _part(one, templates, examples), _part(other, templates, examples)
     both = _measured(one) & _measured(other)
-    templates = [t for t, seen in zip(templates, both.any(axis=1), strict=True) if seen]
-    examples = [e for e, seen in zip(examples, both.any(axis=0), strict=True) if seen]
+    templates = [templates[t] for t in np.flatnonzero(both.any(axis=1))]
+    examples = [examples[e] for e in np.flatnonzero(both.any(axis=0))]
     return _part(one, templates, examples), _part(other, templates, examples)
 
 

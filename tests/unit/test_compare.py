@@ -18,7 +18,14 @@ Right = Callable[[str, int, int, int], bool]
 
 
 def evaluated(
-    folder: Path, right: Right, *, templates: Sequence[int] = range(12), examples: Sequence[int] = range(10), seeds: Sequence[int] = (0,), text: str = "", **settings
+    folder: Path,
+    right: Right,
+    *,
+    templates: Sequence[int] = range(12),
+    examples: Sequence[int] = range(10),
+    seeds: Sequence[int] = (0,),
+    text: str = "",
+    **settings,
 ) -> Run:
     """A run whose arms base and paft were measured on templates and examples with these numbers."""
     run = Run(str(folder))
