@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shlex
@@ -10,12 +9,11 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from paft_ray.artifacts import Run
@@ -43,9 +41,9 @@ class Server:
     def ask(self, prompt_ids: Sequence[int], **sampling: Any) -> dict[str, Any]:
         """The first choice of a greedy completion."""
         body = {"model": self.model, "prompt": list(prompt_ids), "temperature": 0, **sampling}
-        request = urllib.request.Request(f"{self.url}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return json.load(answer)["choices"][0]
+        answer = httpx.post(f"{self.url}/v1/completions", json=body, timeout=120)
+        answer.raise_for_status()
+        return answer.json()["choices"][0]
 
     def label(self, prompt_ids: Sequence[int], labels: dict[str, list[int]]) -> tuple[str, dict[int, float]]:
         """The label that decoding token by token, each one among those that lead to a label, ends in; and the first tokens' log-probabilities."""
@@ -103,11 +101,11 @@ def _wait(server: Server, process: subprocess.Popen[bytes], log: Path) -> None:
     while time.monotonic() < deadline:
         assert process.poll() is None, log.read_text()[-5000:]
         try:
-            urllib.request.urlopen(f"{server.url}/health", timeout=5)
-        except (urllib.error.URLError, OSError):
-            time.sleep(1)
-        else:
-            return
+            if httpx.get(f"{server.url}/health", timeout=5).is_success:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(1)
     pytest.fail(f"no server after {START_S} s: {log.read_text()[-5000:]}")
 
 
