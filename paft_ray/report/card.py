@@ -118,7 +118,6 @@ def render_card(model: TrainedModel, config: Config, origins: Origins, measured:
     environment.filters.update(percent=percent, code=_code, quoted=lambda name: _code(json.dumps(name, ensure_ascii=False)))
     text = environment.get_template("card.md.j2").render(
         model=model,
-        config=config,
         origins=origins,
         adapter=adapter,
         serve=serve,
