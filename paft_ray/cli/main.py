@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from paft_ray.cli.environment import prepare_environment
-from paft_ray.config import Config, load_config
+from paft_ray.config import Config, Precision, load_config
 from paft_ray.errors import StageError, UserError
 
 if TYPE_CHECKING:
@@ -152,6 +152,31 @@ def doctor(
     from paft_ray.cli.doctor import doctor
 
     raise typer.Exit(doctor(config, set_ or [], address=address, as_json=as_json))
+
+
+@app.command("compare", help="Runs side by side, paired where templates and examples agree.")
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN ...", help="Folders or URIs of evaluated runs")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """Figures of every arm, differences between runs, and what their configurations differ in."""
+    from paft_ray.cli.compare import compare_runs
+
+    compare_runs(runs, as_json=as_json)
+
+
+@app.command("export", help="Whole weights of a trained model, with its card, and the command that serves them.")
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Folder or URI of the run")],
+    out: Annotated[str, typer.Option(help="New or empty folder for the weights")],
+    arm: Annotated[str, typer.Option(help="Trained arm")] = "paft",
+    seed: Annotated[int, typer.Option(help="Training seed")] = 0,
+    precision: Annotated[Precision | None, typer.Option(help="Number format of the weights; default: that of the evaluation")] = None,
+) -> None:
+    """Merges the adapter into its base model."""
+    from paft_ray.cli.export import export_run
+
+    export_run(run, arm, seed, out, precision)
 
 
 @prompts_app.command("import", help="Put a list of templates through the gate.")

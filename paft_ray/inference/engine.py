@@ -20,8 +20,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from paft_ray.config import EngineConfig
 from paft_ray.console import say
 from paft_ray.errors import StageError
+from paft_ray.inference.settings import engine_settings
 
-_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 ANSWERS = pa.schema(
     [
         ("key", pa.string()),
@@ -107,20 +107,14 @@ def _answer(requests: ray.data.Dataset, config: vLLMEngineProcessorConfig, name:
 
 def _processor_config(model_path: str, engine: EngineConfig, max_model_len: int, seed: int) -> vLLMEngineProcessorConfig:
     kwargs: dict[str, Any] = {
-        "max_model_len": max_model_len,
-        "dtype": _DTYPES[engine.precision],
-        "tensor_parallel_size": engine.tensor_parallel,
+        **engine_settings(engine, max_model_len),
         "seed": seed,
         "trust_remote_code": False,
-        "enable_prefix_caching": True,
-        "max_logprobs": 128,
         "distributed_executor_backend": "uni" if engine.tensor_parallel == 1 else "mp",
     }
     environment = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
     if engine.num_gpus == 0:
-        # On a CPU compiling costs a minute and gains nothing here. Without vLLM's multi-process workers the engine core computes on every core;
-        # with them it keeps one back and binds the rest. Blocks of 32 tokens let short shared prefixes hit the cache (the default is 128).
-        kwargs |= {"enforce_eager": True, "block_size": 32, "max_num_seqs": 64, "kv_cache_memory_bytes": int(engine.kv_cache_gib * 2**30)}
+        # Without vLLM's multi-process workers the engine core computes on every core; with them it keeps one back and binds the rest.
         environment |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": str(_threads(engine))}
         bundles = [{"CPU": engine.num_cpus}] * engine.tensor_parallel
     else:

