@@ -139,7 +139,7 @@ def test_the_readme_has_four_commands_and_the_cost_of_every_target() -> None:
         section = sections[target]
         assert all(re.search(rf"#[^\n]*\b{step}\b", section) for step in ("up", "submit", "logs", "down")), target
         assert "Left running:" in section, target
-    named = set(re.findall(r"(?:cluster|jobs)/[\w./-]+\w", text))
+    named = set(re.findall(r"(?:tests/)?(?:cluster|jobs)/[\w./-]+\w", text))
     assert [path for path in named if not Path(path).exists()] == []
 
 
