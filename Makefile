@@ -19,7 +19,7 @@ help:  ## this list
 setup: $(READY)  ## environment and demo model
 
 $(READY): pyproject.toml scripts/setup.sh
-	bash scripts/setup.sh "$(PYTHON)" "$(VENV)" "$(BUILD)"
+	bash scripts/setup.sh "$(PYTHON)" "$(VENV)" "$(BUILD)" dev
 	touch $@
 
 demo: setup  ## the whole pipeline on a small real model: synthesize, score, train, evaluate, report

@@ -6,6 +6,7 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
+from paft_ray.cli.plan import plan
 from paft_ray.config import Config, EngineConfig, LoraConfig, TrainConfig, load_config, parse_config
 from paft_ray.errors import UserError
 
@@ -83,9 +84,33 @@ def test_every_field_of_a_section_is_documented() -> None:
     assert [f"{model.__name__}.{name}" for model in found for name, field in model.model_fields.items() if not field.description] == []
 
 
-@pytest.mark.parametrize("name", ["demo", "sst2", "llama3-8b-hellaswag"])
-def test_shipped_configurations_are_valid(name: str) -> None:
-    assert load_config(Path(__file__).parents[2] / "jobs" / "configs" / f"{name}.yaml").name
+CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"
+PAPER_SCALE = [*(f"llama3-8b-{task}" for task in ("hellaswag", "piqa", "winogrande", "race", "gsm8k")), "qwen2.5-7b-hellaswag"]
+
+
+def test_every_shipped_configuration_is_known_here() -> None:
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {"demo", "sst2", *PAPER_SCALE}
+
+
+@pytest.mark.parametrize("name", ["demo", "sst2", *PAPER_SCALE])
+def test_shipped_configurations_are_valid_and_plan(name: str) -> None:
+    config = load_config(CONFIGS / f"{name}.yaml")
+    assert config.name == name
+    assert "training_workers" in plan(config)
+
+
+@pytest.mark.parametrize("name", PAPER_SCALE)
+def test_paper_scale_configurations_have_the_papers_hyper_parameters(name: str) -> None:
+    """arXiv 2502.12859 and its released configuration: 400 candidates split 8:1, K = 4, 3 epochs, LoRA rank 8 on q and v, 1e-4 cosine with warm-up 0.1."""
+    config = load_config(CONFIGS / f"{name}.yaml")
+    train, lora = config.train, config.train.lora
+    assert name.endswith(f"-{config.task}")
+    assert (config.model.max_prompt_tokens, config.prompts.num_candidates, config.prompts.min_held_out) == (1024, 400, 44)
+    assert config.prompts.held_out_fraction == pytest.approx(1 / 9)
+    assert (train.draw, train.k, train.num_epochs, train.global_batch) == ("every_k", 4, 3, 8)
+    assert (train.learning_rate, train.schedule, train.warmup_fraction) == (1e-4, "cosine", 0.1)
+    assert lora is not None
+    assert (lora.rank, lora.target_modules) == (8, ("q_proj", "v_proj"))
 
 
 def test_precision_follows_the_device_and_what_is_written_down_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
