@@ -42,6 +42,8 @@ def check(config: Config, stage: str, *, local: bool) -> Run:
         )
     if stage == "sweep":
         _check_sizes(config, task)
+        if config.evaluate.budget < 1:
+            raise UserError(f"evaluate.budget={config.evaluate.budget:g}: a sweep answers all cells; leave it out, or set it to 1")
     run = _prepared(Run.open(config.storage, config.name), stage, config)
     if stage != "prepare":
         for generator in config.prompts.generators:

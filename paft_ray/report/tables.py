@@ -13,6 +13,7 @@ from paft_ray.artifacts import Manifest
 from paft_ray.config import ReportConfig
 from paft_ray.metrics import ArmOutcomes, Difference, arms_from_table, difference, figures, verdict
 from paft_ray.prompts.template import PromptTemplate
+from paft_ray.report.budget import estimated_rows, estimates
 from paft_ray.report.sources import History, Measured
 from paft_ray.tasks.task import Example
 
@@ -69,12 +70,13 @@ class Results:
 def results(measured: Measured, history: History, config: ReportConfig, seed: int) -> Results:
     """Figures per arm and differences for every pair of arms (paft - sft first); intervals follow `seed`."""
     found = arms_from_table(measured.outcomes)
-    arms = {name: found[name] for name in sorted(found, key=arm_rank)}
+    asked = {name: found[name] for name in sorted(found, key=arm_rank)}
+    arms, estimated = estimates(measured, asked, confidence=config.confidence, seed=seed)
     tables = {name: figures(arm, threshold=config.threshold) for name, arm in arms.items()}
     differences = {
         f"{first}-{second}": difference(
-            arms[first],
-            arms[second],
+            asked[first],
+            asked[second],
             rng=np.random.default_rng(seed),
             num_bootstrap=config.num_bootstrap,
             confidence=config.confidence,
@@ -85,7 +87,7 @@ def results(measured: Measured, history: History, config: ReportConfig, seed: in
     manifests = {**(history.manifests if measured.held_out else {}), "evaluate": measured.manifest}
     where = "held-out templates" if measured.held_out else "the given templates"
     values = {
-        "arms": {name: {key: getattr(table, key) for key in _FIGURES} for name, table in tables.items()},
+        "arms": estimated_rows({name: {key: getattr(table, key) for key in _FIGURES} for name, table in tables.items()}, estimated),
         "differences": {name: {"mean": gap.mean, "low": gap.low, "high": gap.high} for name, gap in differences.items()},
         "timings_s": {stage: manifest["time_s"] for stage, manifest in manifests.items() if "time_s" in manifest},
         "engine_starts": sum(manifest.get("engine_starts", 0) for manifest in manifests.values()),
