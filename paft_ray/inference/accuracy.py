@@ -74,7 +74,7 @@ def measure(
                 cut.add(cell)
     return Measurement(
         outcomes=outcomes,
-        num_failed=len(grid.asked) - outcomes.num_rows,
+        num_failed=grid.num_failed(outcomes),
         num_cut=len(cut),
         engine_starts=answered.engine_starts,
         time_s=answered.time_s,

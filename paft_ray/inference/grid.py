@@ -158,6 +158,10 @@ class Grid:
         order = pa.array(sorted(range(len(cells)), key=cells.__getitem__), pa.int64())
         return pa.table(columns, schema=OUTCOMES).take(order)
 
+    def num_failed(self, outcomes: pa.Table) -> int:
+        """Cells that were asked and have no outcome."""
+        return len(self.asked) - outcomes.num_rows
+
     def _judge_choice(
         self, index: int, branch: list[Any], row: Mapping[str, Any], waiting: dict[int, dict[Prefix, dict[int, float]]]
     ) -> tuple[Any, ...] | None:

@@ -110,7 +110,10 @@ def _features(shape: tuple[int, int], groups: NDArray[np.int64]) -> tuple[sparse
 
 
 def _coefficients(features: sparse.csr_matrix, share: NDArray[np.float64], sizes: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draws from the Laplace posteriors of the logistic models, each as often as its evidence says. Shape [features, draws]."""
+    """Draws from the Laplace posteriors of the logistic models, each as often as its evidence says. Shape [features, draws].
+
+    They are Student's, with the cells left over by the coefficients as degrees of freedom: with a dozen cells a Gaussian covers too little.
+    """
     # Two half answers that bear on the intercept alone, one right and one wrong (Jeffreys): the mode is finite where all cells are right or all wrong.
     half = sparse.csr_matrix(([1.0, 1.0], ([0, 1], [0, 0])), shape=(2, features.shape[1]))
     features = sparse.vstack([features, half]).tocsr()
@@ -120,7 +123,10 @@ def _coefficients(features: sparse.csr_matrix, share: NDArray[np.float64], sizes
     counts = rng.multinomial(_NUM_DRAWS, softmax([evidence for _, _, evidence in fits]))
     drawn = []
     for (mode, factor, _), scale, count in zip(fits, scales, counts, strict=True):
-        noise = solve_triangular(factor, rng.standard_normal((len(mode), count)), lower=True, trans="T")
+        inverse = solve_triangular(factor, np.eye(len(mode)), lower=True)
+        # Cells less the effective number of coefficients, trace(I - prior precision x posterior covariance).
+        freedom = max(1.0, len(share) - len(mode) + float((inverse[:, 1:] ** 2).sum()))
+        noise = inverse.T @ rng.standard_normal((len(mode), count)) * np.sqrt(freedom / rng.chisquare(freedom, count))
         drawn.append(scale[:, None] * (mode[:, None] + noise))
     return np.concatenate(drawn, axis=1)
 
