@@ -261,8 +261,10 @@ def weights_key(train: TrainConfig) -> dict[str, Any]:
 
 
 class EvaluateConfig(Section):
-    """Stage `evaluate`: every arm answers the test rows under every held-out template."""
+    """Stage `evaluate` (the section may also be called `evaluation`): every arm answers the test rows under every held-out template."""
 
+    budget: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Share of the (template, test row) cells that are answered, the same ones for every arm and seed; below 1 the report estimates the whole grid."""
     speed_rows: Annotated[int, Field(ge=0)] = 32
     """Rows per arm answered by free generation to measure answer length and time; 0: none."""
     max_answer_tokens: Positive = 32
@@ -422,6 +424,10 @@ class Config(Section):
         return self
 
 
+_SPELLINGS = {"evaluation": "evaluate"}
+"""Sections under another name that a file and `--set` may give them."""
+
+
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """A validated `Config` from a YAML file and `section.key=value` overrides (values are YAML).
 
@@ -438,6 +444,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"config {path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise UserError(f"config {path}: a mapping of sections is needed, found {type(values).__name__}")
+    for other, name in _SPELLINGS.items():
+        if other in values and name in values:
+            raise UserError(f"config {path}: {other} and {name} are the same section; keep one of them")
+    values = {_SPELLINGS.get(key, key): value for key, value in values.items()}
     for override in overrides:
         _apply(values, override)
     return parse_config(values, source=str(path))
@@ -473,7 +483,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise UserError(f"--set {override}: write section.key=value, e.g. --set train.num_steps=10")
-    *parents, last = key.split(".")
+    first, *rest = key.split(".")
+    *parents, last = [_SPELLINGS.get(first, first), *rest]
     node: Any = values
     for parent in parents:
         node = node.setdefault(parent, {}) if isinstance(node, dict) else None

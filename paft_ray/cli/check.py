@@ -44,6 +44,8 @@ def check(config: Config, stage: str, *, local: bool) -> Run:
         check_job_storage(config.storage)
     if stage == "sweep":
         _check_sizes(config, task)
+        if config.evaluate.budget < 1:
+            raise UserError(f"evaluate.budget={config.evaluate.budget:g}: a sweep answers all cells; leave it out, or set it to 1")
     run = _prepared(Run.open(config.storage, config.name), stage, config)
     if stage != "prepare":
         for generator in config.prompts.generators:

@@ -12,6 +12,7 @@ import yaml
 from paft_ray import capacity
 from paft_ray.cli.check import check_inputs, most_templates
 from paft_ray.config import Config
+from paft_ray.metrics.cells import num_cells
 from paft_ray.models import Shapes, load_tokenizer, resolve_model, shapes
 from paft_ray.prompts.encode import Encoded, Encoder
 from paft_ray.prompts.template import PromptTemplate
@@ -103,13 +104,15 @@ def _sweep(config: Config, task: Task) -> dict[str, Any]:
 
 
 def _evaluation(config: Config, counted: int | None, given: int) -> dict[str, Any]:
-    """Prompts that the engines answer: per arm, held-out templates x test rows."""
+    """Prompts that the engines answer: per arm, held-out templates x test rows, or the part of these cells that `evaluate.budget` asks."""
     held_out = given or max(config.prompts.min_held_out, round(config.prompts.num_candidates * config.prompts.held_out_fraction))
     num_test = config.data.num_test or counted
+    share = "" if config.evaluate.budget == 1 else f" x {100 * config.evaluate.budget:g} % of the cells"
     if num_test is None:
-        return {"evaluation_prompts_per_arm": f"{held_out} templates x the test rows of a data set on a hub"}
+        return {"evaluation_prompts_per_arm": f"{held_out} templates x the test rows of a data set on a hub{share}"}
     arms = 1 + len(config.train.arms) * len(config.train.seeds)
-    return {"evaluation_prompts": f"{arms} models x {held_out} held-out templates x {num_test} rows = {arms * held_out * num_test}"}
+    total = arms * num_cells(held_out, num_test, config.evaluate.budget)
+    return {"evaluation_prompts": f"{arms} models x {held_out} held-out templates x {num_test} rows{share} = {total}"}
 
 
 def _needs(config: Config, path: str | None, tokens_per_row: float, num_train: int | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
+from numpy.typing import NDArray
 
 from paft_ray.config import EngineConfig, ModelConfig
 from paft_ray.inference.engine import generate
@@ -50,14 +51,16 @@ def measure(
     weights_path: str,
     engine: EngineConfig,
     speed: Free = NO_FREE,
+    cells: NDArray[np.bool_] | None = None,
 ) -> Measurement:
-    """Answers of the model in `weights_path` to every example under every template, judged.
+    """Answers of the model in `weights_path` to every example under every template, judged; with `cells` [templates, examples] only to those.
 
     `choice`: greedy decoding constrained to the labels, from one forward pass per branch of the label trie (one in all where first tokens differ);
     `logprob` is that of the right label, normalised over the labels. `free`: greedy generation, parsed; what cannot be parsed is wrong.
     `name` opens its console lines. Raises `UserError` for labels that cannot be scored, `StageError` where the engine fails.
     """
-    grid = Grid(task=task, templates=tuple(templates), examples=tuple(examples), model=model, model_path=tokenizer_path, free=speed)
+    asked = None if cells is None else tuple(np.flatnonzero(cells).tolist())
+    grid = Grid(task=task, templates=tuple(templates), examples=tuple(examples), model=model, model_path=tokenizer_path, free=speed, cells=asked)
     grid.check()
     answered = generate(_dataset(grid), name=name, model_path=weights_path, engine=engine, max_model_len=grid.longest)
     outcomes = grid.judge(_batches(answered.answers))
@@ -71,7 +74,7 @@ def measure(
                 cut.add(cell)
     return Measurement(
         outcomes=outcomes,
-        num_failed=grid.num_cells - outcomes.num_rows,
+        num_failed=grid.num_failed(outcomes),
         num_cut=len(cut),
         engine_starts=answered.engine_starts,
         time_s=answered.time_s,
@@ -85,10 +88,10 @@ def _dataset(grid: Grid) -> ray.data.Dataset:
     shared = ray.put(grid)
 
     def encode(block: dict[str, np.ndarray]) -> pa.Table:
-        return pa.Table.from_pylist(_local(shared).requests(block["id"].tolist()))
+        grid = _local(shared)
+        return pa.Table.from_pylist(grid.requests(map(grid.index, block["id"].tolist())))
 
-    num_rows = grid.num_cells + grid.num_free
-    return ray.data.range(num_rows, override_num_blocks=max(1, min(64, num_rows // _ROWS))).map_batches(encode, batch_size=_ROWS, num_cpus=_DATA_CPUS)
+    return ray.data.range(grid.num_rows, override_num_blocks=max(1, min(64, grid.num_rows // _ROWS))).map_batches(encode, batch_size=_ROWS, num_cpus=_DATA_CPUS)
 
 
 def _local(reference: Any) -> Grid:

@@ -38,7 +38,7 @@ class Free:
     """Free generation beside the constrained answers, to see how long a model talks (the paper's inference-time claim)."""
 
     num_rows: int
-    """Cells spread evenly over the grid."""
+    """Cells spread evenly over those that are asked."""
     max_tokens: int
 
 
@@ -56,6 +56,8 @@ class Grid:
     model_path: str
     """Folder of the tokenizer, loaded where the grid is used."""
     free: Free = NO_FREE
+    cells: tuple[int, ...] | None = None
+    """The cells that are asked; None: all."""
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields without the cached tokenizer."""
@@ -71,9 +73,23 @@ class Grid:
         return len(self.templates) * len(self.examples)
 
     @property
+    def asked(self) -> Sequence[int]:
+        """Cells that are asked, in ascending order."""
+        return range(self.num_cells) if self.cells is None else self.cells
+
+    @property
     def num_free(self) -> int:
         """Freely answered cells after the grid; a `free` task has none, all its cells are answered freely."""
-        return 0 if self.task.kind == "free" else min(self.free.num_rows, self.num_cells)
+        return 0 if self.task.kind == "free" else min(self.free.num_rows, len(self.asked))
+
+    @property
+    def num_rows(self) -> int:
+        """Cells that are asked, and those answered freely."""
+        return len(self.asked) + self.num_free
+
+    def index(self, row: int) -> int:
+        """Index of row 0 ... num_rows - 1: a cell, or beyond the grid one that is answered freely."""
+        return self.asked[row] if row < len(self.asked) else self.num_cells + row - len(self.asked)
 
     @property
     def longest(self) -> int:
@@ -85,7 +101,7 @@ class Grid:
     def cell(self, index: int) -> tuple[PromptTemplate, Example]:
         """Template and example of a cell, or of the cell that a free index stands for."""
         if index >= self.num_cells:
-            index = (index - self.num_cells) * self.num_cells // self.num_free
+            index = self.asked[(index - self.num_cells) * len(self.asked) // self.num_free]
         return self.templates[index // len(self.examples)], self.examples[index % len(self.examples)]
 
     def requests(self, indices: Iterable[int]) -> list[dict[str, Any]]:
@@ -141,6 +157,10 @@ class Grid:
                         columns[name].append(value)
         order = pa.array(sorted(range(len(cells)), key=cells.__getitem__), pa.int64())
         return pa.table(columns, schema=OUTCOMES).take(order)
+
+    def num_failed(self, outcomes: pa.Table) -> int:
+        """Cells that were asked and have no outcome."""
+        return len(self.asked) - outcomes.num_rows
 
     def _judge_choice(
         self, index: int, branch: list[Any], row: Mapping[str, Any], waiting: dict[int, dict[Prefix, dict[int, float]]]

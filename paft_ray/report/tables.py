@@ -24,6 +24,7 @@ from paft_ray.metrics import (
     verdict,
 )
 from paft_ray.prompts.template import PromptTemplate
+from paft_ray.report.budget import estimated_rows, estimates
 from paft_ray.report.sources import History, Measured
 from paft_ray.tasks.task import Example
 
@@ -83,21 +84,23 @@ class Results:
 def results(measured: Measured, history: History, config: ReportConfig, seed: int) -> Results:
     """Figures per arm and differences for every pair of arms (paft - sft first); intervals follow `seed`."""
     found = arms_from_table(measured.outcomes)
-    arms = {name: found[name] for name in sorted(found, key=arm_rank)}
+    asked = {name: found[name] for name in sorted(found, key=arm_rank)}
+    arms, estimated = estimates(measured, asked, confidence=config.confidence, seed=seed)
     tables = {name: figures(arm, threshold=config.threshold) for name, arm in arms.items()}
-    differences = _differences(arms, config, seed)
+    differences = _differences(asked, config, seed)
     speed = speeds(measured)
     manifests = {**(history.manifests if measured.held_out else {}), "evaluate": measured.manifest}
     where = "held-out templates" if measured.held_out else "the given templates"
+    rows = {
+        name: {
+            **{key: value for key, value in asdict(table).items() if key != "refused"},
+            **_interval_of_mean(arms[name], config, seed),
+            **{key: speed.get(name, {}).get(key) for key in _SPEED},
+        }
+        for name, table in tables.items()
+    }
     values = {
-        "arms": {
-            name: {
-                **{key: value for key, value in asdict(table).items() if key != "refused"},
-                **_interval_of_mean(arms[name], config, seed),
-                **{key: speed.get(name, {}).get(key) for key in _SPEED},
-            }
-            for name, table in tables.items()
-        },
+        "arms": estimated_rows(rows, estimated),
         "differences": {name: {key: getattr(gap, key) for key in _DIFFERENCE} for name, gap in differences.items()},
         "timings_s": {stage: manifest["time_s"] for stage, manifest in manifests.items() if "time_s" in manifest},
         "engine_starts": sum(manifest.get("engine_starts", 0) for manifest in manifests.values()),

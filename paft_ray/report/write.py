@@ -6,6 +6,7 @@ from typing import Any
 
 from paft_ray.artifacts import Run
 from paft_ray.config import Config
+from paft_ray.report.budget import budget_note
 from paft_ray.report.markdown import render_markdown
 from paft_ray.report.page import render_page
 from paft_ray.report.sources import History, Measured
@@ -23,7 +24,8 @@ def write_report(run: Run, *, config: Config, measured: Measured | None = None, 
     history = History.of(run)
     found = results(measured, history, config.report, config.seed)
     rows = template_rows(measured, found.arms)
-    cut = cut_note(measured, history, config.model.max_prompt_tokens)
+    notes = (budget_note(found.values, config.report.confidence), cut_note(measured, history, config.model.max_prompt_tokens))
+    cut = " ".join(filter(None, notes)) or None
     rejected = history.manifests.get("prompts", {}).get("rejected", {})
     page = render_page(title=run.name, config=config, measured=measured, history=history, results=found, rows=rows, cut=cut)
     text = render_markdown(title=run.name, config=config, measured=measured, results=found, rows=rows, rejected=rejected, cut=cut)

@@ -8,11 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
+from numpy.typing import NDArray
 
 from paft_ray.artifacts import Manifest, Run, cached
 from paft_ray.config import Config, engine_key
+from paft_ray.metrics.cells import answer_groups, chosen_cells
 from paft_ray.models import model_identity, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.prompts.template import PromptTemplate
@@ -45,6 +48,7 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
         "data": run.content_hash("data/test.parquet"),
         "prompts": run.content_hash("prompts/prompt_set.parquet"),
         "models": {f"{m['arm']}-s{m['seed']}": m["sha256"] for m in models},
+        **({"cells": config.seed} if config.evaluate.budget < 1 else {}),
     }
 
     def body() -> Manifest:
@@ -74,6 +78,7 @@ def evaluate_models(
     task = load_task(config.task)
     path = resolve_model(config.model.id, config.model.revision)
     tables, speed = [], {}
+    cells = asked_cells(config, len(templates), examples)
     starts = failed = cut = 0
     for candidate in models:
         name = f"evaluate: {candidate.arm}" + ("" if candidate.seed == BASE_SEED else f" (seed {candidate.seed})")
@@ -88,6 +93,7 @@ def evaluate_models(
                 weights_path=weights,
                 engine=config.engine,
                 speed=Free(num_rows=config.evaluate.speed_rows, max_tokens=config.evaluate.max_answer_tokens),
+                cells=cells,
             )
         starts += result.engine_starts
         if result.tokens_per_answer is not None:
@@ -100,7 +106,15 @@ def evaluate_models(
         accuracy = sum(table["correct"].to_pylist()) / max(1, table.num_rows)
         print(f"{name}: {accuracy:.1%} of {table.num_rows} answers right, {result.time_s:.0f} s", flush=True)
     outcomes = pa.concat_tables(tables)
-    return outcomes, speed, {"engine_starts": starts, "num_failed": failed, "num_cut": cut, "num_rows": outcomes.num_rows}
+    manifest = {"engine_starts": starts, "num_failed": failed, "num_cut": cut, "num_rows": outcomes.num_rows, "budget": config.evaluate.budget}
+    return outcomes, speed, manifest
+
+
+def asked_cells(config: Config, num_templates: int, examples: Sequence[Example]) -> NDArray[np.bool_] | None:
+    """The cells of every model, drawn by the run's seed and spread over the right answers. Shape [templates, examples]; None: all."""
+    if config.evaluate.budget == 1:
+        return None
+    return chosen_cells(num_templates, len(examples), config.evaluate.budget, config.seed, answer_groups([e.answer for e in examples]))
 
 
 @contextmanager

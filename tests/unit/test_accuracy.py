@@ -1,7 +1,7 @@
 """The grid of a measurement and the judging of engine rows, with a fake tokenizer and no engine. Invariant 9."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, ClassVar
 
 import pytest
@@ -100,3 +100,17 @@ def test_a_grid_travels_without_its_tokenizer(monkeypatch: pytest.MonkeyPatch) -
     assert asked.encoder
     assert "encoder" not in asked.__getstate__()
     assert set(asked.__getstate__()) == {f.name for f in fields(Grid)}
+
+
+def test_only_the_cells_of_a_budget_are_asked_and_free_answers_are_spread_over_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = replace(grid(monkeypatch, ["yes", "no"], Free(num_rows=5, max_tokens=4)), cells=(1, 3, 5))
+    assert (asked.num_rows, asked.num_free) == (6, 3)
+    indices = [asked.index(row) for row in range(asked.num_rows)]
+    assert indices == [1, 3, 5, 6, 7, 8]
+    requests = asked.requests(indices)
+    assert [json.loads(request["key"])[0] for request in requests] == indices
+    assert [asked.cell(i) for i in indices[3:]] == [asked.cell(i) for i in indices[:3]]
+    outcomes = asked.judge([[answer(r, "yes") for r in requests[:3]]]).to_pylist()
+    assert [(o["template_id"], o["example_id"]) for o in outcomes] == [(t.id, e.id) for t, e in map(asked.cell, (1, 3, 5))]
+    failed = asked.judge([[answer(r, "yes") for r in requests[1:3]]])
+    assert (asked.num_failed(failed), failed["example_id"].to_pylist()) == (1, ["e0", "e2"]), "cells that were not asked did not fail"

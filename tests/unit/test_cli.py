@@ -62,6 +62,16 @@ def test_a_plan_shows_configuration_loss_mask_and_estimates_without_ray(capsys: 
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_budget_shrinks_the_planned_prompts_and_a_sweep_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    settings = ("--set", "evaluation.budget=0.1", "--set", f"storage={tmp_path}/runs")
+    code, out, _ = run_cli(capsys, "run", DEMO, "--dry-run", *settings)
+    assert code == 0
+    assert "4 models x 12 held-out templates x 50 rows x 10 % of the cells = 240" in out
+    config = load_config(DEMO, ["evaluate.budget=0.1", f"storage={tmp_path}/runs"])
+    with pytest.raises(UserError, match=r"evaluate\.budget=0\.1: a sweep answers all cells"):
+        check.check(config, "sweep", local=True)
+
+
 def test_the_plan_of_a_hub_model_on_gpus_needs_neither(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run_cli(capsys, "run", "jobs/configs/llama3-8b-hellaswag.yaml", "--dry-run")
     assert code == 0

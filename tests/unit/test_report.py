@@ -11,6 +11,7 @@ import pytest
 from paft_ray.artifacts import Run
 from paft_ray.config import Config, builtin, parse_config, weights_key
 from paft_ray.errors import UserError
+from paft_ray.metrics.cells import chosen_cells
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.report.sources import Measured
@@ -245,3 +246,31 @@ def test_the_stage_is_cached_and_needs_an_evaluation(tmp_path: Path) -> None:
         stage.run(other, run)
     with pytest.raises(UserError, match=r"evaluate/outcomes\.parquet is missing"):
         stage.run(config(), Run(str(tmp_path / "empty")))
+
+
+def test_a_report_of_a_part_of_the_cells_gives_estimates_and_refuses_the_rest(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path, seeds=(0, 1))
+    whole = write_report(run, config=config())
+    table = run.read_table("evaluate/outcomes.parquet")
+    templates, examples = (sorted(set(table[name].to_pylist())) for name in ("template_id", "example_id"))
+    cells = chosen_cells(len(templates), len(examples), 0.2, 0)
+    cells[:, 3] = False  # an example that was never asked belongs to the grid all the same
+    rows = zip(table["template_id"].to_pylist(), table["example_id"].to_pylist(), strict=True)
+    run.write_table("evaluate/outcomes.parquet", table.filter(pa.array([bool(cells[templates.index(t), examples.index(e)]) for t, e in rows])))
+    run.write_json("evaluate/manifest.json", {**run.read_json("evaluate/manifest.json"), "budget": 0.2})
+    found = write_report(run, config=config())
+    for name, row in found["arms"].items():
+        estimated = row["estimated"]
+        assert set(estimated) == {"budget", "mean", "low", "high", "quantiles", "refused"}
+        assert set(estimated["quantiles"]) == {"0.1", "0.5", "0.9"}
+        assert estimated["budget"] == pytest.approx(cells.mean())
+        assert row["mean"] == estimated["mean"]
+        assert estimated["low"] <= whole["arms"][name]["mean"] <= estimated["high"]
+        assert abs(row["std"] - whole["arms"][name]["std"]) < 0.1
+        assert row["num_examples"] == len(examples)
+        assert {key for key in row if row[key] is None} == {"std_noise_corrected", "worst", "best", "share_above", "consistency"}
+    assert "estimated" not in whole["arms"]["paft"]
+    gap = found["differences"]["paft-sft"]
+    assert gap["low"] <= whole["differences"]["paft-sft"]["mean"] <= gap["high"]
+    for form in ("md", "html"):
+        assert "cells were answered (evaluate.budget)" in run.read_bytes(f"report/report.{form}").decode()

@@ -1,0 +1,96 @@
+"""What a report says where only a part of the cells was asked (`evaluate.budget` below 1): estimates of the whole grid instead of raw figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paft_ray.metrics import ArmOutcomes
+from paft_ray.metrics.budget import GridEstimate, estimate
+from paft_ray.metrics.cells import answer_groups
+from paft_ray.report.format import percent
+from paft_ray.report.sources import Measured
+
+_KEPT = ("mean", "parse_failure_rate", "tokens_per_answer", "seconds_per_answer", "num_templates", "num_examples", "num_seeds")
+_MISSING = -2  # as in `ArmOutcomes.predicted`
+
+
+def estimates(measured: Measured, arms: Mapping[str, ArmOutcomes], *, confidence: float, seed: int) -> tuple[dict[str, ArmOutcomes], dict[str, GridEstimate]]:
+    """(arms on all examples, unseen cells filled so that `by_template` is the estimate; arm -> estimate). The arms as they are and {} where all was asked.
+
+    Several seeds are one mean answer per cell.
+    """
+    if measured.manifest.get("budget", 1) == 1:
+        return dict(arms), {}
+    answers = dict(zip(measured.outcomes["example_id"].to_pylist(), measured.outcomes["answer"].to_pylist(), strict=True))
+    answers |= {name: example.answer for name, example in measured.examples.items()}
+    example_ids = tuple(sorted(answers))
+    groups = answer_groups([answers[name] for name in example_ids])
+    filled, found = {}, {}
+    for name, arm in arms.items():
+        whole = _on(example_ids, arm)
+        cells = _mean_over_seeds(whole.correct)
+        found[name] = estimate(cells, rng=np.random.default_rng(seed), groups=groups, confidence=confidence)
+        accuracy = np.array([interval.value for interval in found[name].by_template])
+        unseen = np.isnan(cells)
+        rest = (accuracy * len(example_ids) - np.nansum(cells, axis=1)) / np.maximum(unseen.sum(axis=1), 1)
+        cells = np.where(unseen, rest[:, None], cells)
+        filled[name] = replace(whole, correct=np.where(np.isnan(whole.correct), cells, whole.correct))
+    return filled, found
+
+
+def _on(example_ids: tuple[str, ...], arm: ArmOutcomes) -> ArmOutcomes:
+    """The arm with a place for every example, those that were never asked too."""
+    places = np.searchsorted(example_ids, arm.example_ids)
+    shape = (*arm.correct.shape[:2], len(example_ids))
+    correct, predicted = np.full(shape, np.nan), np.full(shape, _MISSING, dtype=np.int64)
+    correct[..., places] = arm.correct
+    if arm.predicted is not None:
+        predicted[..., places] = arm.predicted
+    return replace(arm, example_ids=example_ids, correct=correct, predicted=None if arm.predicted is None else predicted)
+
+
+def _mean_over_seeds(correct: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of [seeds, templates, examples] over the seeds that answered; NaN where none did. Shape [templates, examples]."""
+    count = (~np.isnan(correct)).sum(axis=0)
+    return np.where(count > 0, np.nansum(correct, axis=0) / np.maximum(count, 1), np.nan)
+
+
+def estimated_rows(rows: Mapping[str, Mapping[str, Any]], found: Mapping[str, GridEstimate]) -> dict[str, dict[str, Any]]:
+    """`arms` of results.json: with estimates, mean and std are theirs, `estimated` stands beside them and what needs every cell is None."""
+    return {name: _row(row, found[name]) if name in found else dict(row) for name, row in rows.items()}
+
+
+def _row(row: Mapping[str, Any], found: GridEstimate) -> dict[str, Any]:
+    spread = row["std"] is not None  # refused below MIN_TEMPLATES
+    return {
+        **{key: row[key] if key in _KEPT else None for key in row},
+        "mean": found.mean.value,
+        "std": found.std.value if spread and found.std else None,
+        "estimated": {
+            "budget": found.budget,
+            "mean": found.mean.value,
+            "low": found.mean.low,
+            "high": found.mean.high,
+            "quantiles": {f"{q:g}": interval.value for q, interval in found.quantiles.items()} if spread else None,
+            "refused": f"{100 * found.budget:.3g} % of the cells were answered; the figures that are null need every cell",
+        },
+    }
+
+
+def budget_note(values: Mapping[str, Any], confidence: float) -> str | None:
+    """One sentence for the reader; None where every cell was asked."""
+    found = {name: row["estimated"] for name, row in values["arms"].items() if "estimated" in row}
+    if not found:
+        return None
+    means = "; ".join(f"{name} {percent(e['mean'])} ({percent(e['low'])} to {percent(e['high'])})" for name, e in found.items())
+    share = 100 * min(e["budget"] for e in found.values())
+    return (
+        f"Only {share:.3g} % of the (template, example) cells were answered (evaluate.budget): mean, std and the accuracy of each template are estimates of "
+        f"the whole grid, means with {100 * confidence:g} % intervals: {means}. Worst, best, share above the threshold and consistency need every cell and are "
+        "not given; differences are over the cells that both arms answered."
+    )
