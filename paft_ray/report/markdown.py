@@ -49,14 +49,15 @@ def _arms(results: Results, config: Config) -> list[str]:
     head = ("arm", "mean", f"{level} interval", "std", "std, noise taken out", "worst", "worst, shrunken", "best", threshold)
     keys = ("std", "std_noise_corrected", "worst", "worst_shrunken", "best", "share_above")
     accuracy = [(arm, percent(row["mean"]), _range(row["low"], row["high"]), *(percent(row[key]) for key in keys)) for arm, row in arms.items()]
-    levels = list(next(iter(arms.values()))["quantiles"])
-    quantiles = [(arm, *(percent(row["quantiles"][level]) for level in levels)) for arm, row in arms.items()]
+    found = {arm: row["quantiles"] or row["estimated"]["quantiles"] or {} for arm, row in arms.items()}
+    levels = list(next(iter(found.values())))
+    quantiles = [(arm, *(percent(row[level]) for level in levels)) for arm, row in found.items()]
     answers = [
         (arm, *(percent(row[key]) for key in ("consistency", "sensitivity", "parse_failure_rate")), *_speed(row), str(row["num_seeds"]))
         for arm, row in arms.items()
     ]
     parts = ["Accuracy over templates, %. Worst, shrunken: the worst template with most of its bad luck taken out.", _table(head, accuracy)]
-    if not results.refused:
+    if levels and not results.refused:
         parts += ["Quantiles over templates, %.", _table(("arm", *(f"{100 * float(level):g} %" for level in levels)), quantiles)]
     return [
         *parts,
