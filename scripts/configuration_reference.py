@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from paft_ray import config
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
-NESTED = {"prompts.generators[]": config.GeneratorConfig, "train.lora": config.LoraConfig}
+NESTED = {"prompts.generators[]": config.GeneratorConfig, "prompts.generators[].endpoint": config.EndpointConfig, "train.lora": config.LoraConfig}
 
 
 def reference() -> str:

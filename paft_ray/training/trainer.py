@@ -82,7 +82,7 @@ def fit(
     for template in templates.templates:
         encoder.check(template)
     steps, positions = plan(config, data.num_rows)
-    out = Run(run.uri(folder))
+    out = run.below(folder)
     draw = EveryK(seed=seed, k=config.k) if config.draw == "every_k" else PerExample(seed=seed)
     print_id = fingerprint(task=task, data=data, templates=templates, config=config, model=model, model_path=model_path, seed=seed)
     source = RowSource(
@@ -105,7 +105,7 @@ def fit(
         "name": out.name,
         "validation": _validation_rows(validation, templates, encoder, draw, config),
     }
-    order = GlobalOrder(source, num_steps=steps, global_batch=config.global_batch, checkpoints=f"{out.root}/checkpoints/{print_id}")
+    order = GlobalOrder(source, num_steps=steps, global_batch=config.global_batch, checkpoints=out.uri(f"checkpoints/{print_id}"))
     out.delete(RESULT)
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else every progress line comes twice
     _trainer(job, order, config, storage=out.uri("ray"), name=print_id).fit()
