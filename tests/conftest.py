@@ -12,6 +12,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ALLOWED_SKIPS = (
     "../shared is absent",  # public research data that is not ours to ship
+    "no S3-compatible server: swift cannot be installed from PyPI",
 )
 
 

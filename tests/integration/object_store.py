@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,17 @@ use = egg:swift#dlo
 """
 
 
+_RINGS = """
+import sys
+from swift.common.ring import RingBuilder
+for name, port in (pair.split("=") for pair in sys.argv[2:]):
+    builder = RingBuilder(4, 1, 0)
+    builder.add_dev({"id": 0, "region": 1, "zone": 1, "ip": "127.0.0.1", "port": int(port), "device": "d1", "weight": 1.0})
+    builder.rebalance()
+    builder.get_ring().save(f"{sys.argv[1]}/{name}.ring.gz")
+"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Server:
     """A running server."""
@@ -83,10 +94,7 @@ def serve(binaries: Path, folder: Path) -> Iterator[Server]:
     ports = {name: _free_port() for name in _PIPELINES}
     (folder / "devices/d1").mkdir(parents=True)
     (folder / "swift.conf").write_text("[swift-hash]\nswift_hash_path_suffix = tests\n")
-    for name in ("account", "container", "object"):
-        ring = [str(binaries / "swift-ring-builder"), str(folder / f"{name}.builder")]
-        for step in (["create", "4", "1", "0"], ["add", f"r1z1-127.0.0.1:{ports[name]}/d1", "1"], ["rebalance"]):
-            subprocess.run([*ring, *step], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([str(binaries / "python"), "-c", _RINGS, str(folder), *(f"{name}={port}" for name, port in ports.items())], check=True)
     processes = []
     try:
         for name in ("account", "container", "object", "proxy"):
@@ -94,7 +102,7 @@ def serve(binaries: Path, folder: Path) -> Iterator[Server]:
             config.write_text(_config(name, ports[name], folder))
             log = (folder / f"{name}.log").open("w")
             processes.append(subprocess.Popen([str(binaries / f"swift-{name}-server"), str(config), "-v"], stdout=log, stderr=log))
-        _wait(f"http://127.0.0.1:{ports['proxy']}/", folder)
+        _wait(f"http://127.0.0.1:{ports['proxy']}/", processes, folder)
         yield Server(endpoint=f"http://127.0.0.1:{ports['proxy']}")
     finally:
         for process in processes:
@@ -118,14 +126,14 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _wait(url: str, folder: Path, timeout_s: float = 60) -> None:
-    """Until it answers, with any status."""
+def _wait(url: str, processes: Sequence[subprocess.Popen[bytes]], folder: Path, timeout_s: float = 120) -> None:
+    """Until it answers, with any status. Raises `RuntimeError` with the logs where a process ends or the time does."""
     end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
+    while time.monotonic() < end and all(process.poll() is None for process in processes):
         try:
             urllib.request.urlopen(url, timeout=2)  # noqa: S310 (the loopback)
         except urllib.error.HTTPError:
             return
         except OSError:
             time.sleep(0.2)
-    raise TimeoutError("\n".join(f"{log.name}: {log.read_text()[-2000:]}" for log in folder.glob("*.log")))
+    raise RuntimeError("\n".join(f"{log.name}: {log.read_text()[-2000:]}" for log in folder.glob("*.log")))

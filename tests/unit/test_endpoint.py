@@ -16,7 +16,8 @@ from paft_ray.config import Config, EndpointConfig, GeneratorConfig, PromptsConf
 from paft_ray.errors import UserError
 from paft_ray.inference.endpoint import ask
 from paft_ray.prompts.request import Request, request
-from paft_ray.stages import prepare, synthesize
+from paft_ray.stages import synthesize
+from paft_ray.tasks.readers import examples_to_table
 from paft_ray.tasks.task import Example, load_task
 
 KEY = "sk-Very-Secret-0123456789"
@@ -191,10 +192,8 @@ def test_requests_are_spaced_and_their_number_at_once_is_bounded(serve) -> None:
         return completion("x")
 
     server = serve(slow)
-    ask(asked(6), generator(server, requests_per_minute=600), 0, ENVIRONMENT)
-    gaps = [later - earlier for earlier, later in zip(server.times, server.times[1:], strict=False)]
-    assert server.times[-1] - server.times[0] > 0.45
-    assert min(gaps) > 0.02
+    ask(asked(5), generator(server, requests_per_minute=120), 0, ENVIRONMENT)
+    assert max(server.times) - min(server.times) > 1.2  # 2 s, less what a busy machine takes off
     server = serve(slow)
     ask(asked(6), generator(server, concurrency=2), 0, ENVIRONMENT)
     assert server.most_at_once == 2
@@ -294,15 +293,16 @@ def test_rows_leave_only_where_the_configuration_says_so(serve, tmp_path) -> Non
     run = Run.open(str(tmp_path), "t")
     with pytest.raises(UserError, match=r"prompts\.share_examples shows training rows"):
         synthesize.run(config(generator(server), share_examples=2), run, write=in_process)
-    prepare.run(config(), run)
-    train = [row["fields"]["text"] for row in run.read_table("data/train.parquet").to_pylist()]
+    train = [f"customer {i} wrote this" for i in range(9)]
+    examples = [Example(id=str(i), fields={"text": text}, answer="positive") for i, text in enumerate(train)]
+    run.write_table("data/train.parquet", examples_to_table(examples, DEMO.fields))
     synthesize.run(config(generator(server), num_candidates=1, max_attempts=1), run, write=in_process)
     sent = json.dumps(server.bodies, ensure_ascii=False)
     assert not any(text in sent for text in train)
     server.bodies.clear()
     synthesize.run(config(generator(server), num_candidates=1, max_attempts=1, share_examples=2), run, force=True, write=in_process)
     sent = json.dumps(server.bodies, ensure_ascii=False)
-    assert [text in sent for text in train] == [True, True] + [False] * (len(train) - 2)
+    assert [text in sent for text in train] == [True, True] + [False] * 7
 
 
 # --- the configuration
