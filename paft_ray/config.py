@@ -366,7 +366,7 @@ class Config(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     """Name of the run: letters, digits, `.`, `_`, `-`."""
     storage: str = "runs"
-    """Folder or URI (file, s3, gs) that holds runs; several nodes need a folder that all share."""
+    """Folder or URI (file, s3, gs) that holds runs; several nodes need object storage or a folder that all share."""
     seed: Seed = 0
     """Seed of the choice of rows, of synthesis and of the split."""
     task: str

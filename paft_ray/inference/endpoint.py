@@ -190,12 +190,12 @@ class _Tokens:
 
 def _read(answer: Any, longest: int) -> tuple[str, bool, int]:
     """(text, whether it came to its end, generated tokens) of a chat completion. Raises `ValueError` for anything else."""
-    choices = getattr(answer, "choices", None)
-    text = getattr(choices[0].message, "content", None) if choices else None
+    choices = getattr(answer, "choices", None) or [None]
+    text = getattr(getattr(choices[0], "message", None), "content", None)
     if not isinstance(text, str) or not text.strip():
         raise ValueError("there is no text in choices[0].message.content")
     used = getattr(answer.usage, "completion_tokens", None)
-    return text.strip(), choices[0].finish_reason != "length", used if isinstance(used, int) else longest
+    return text.strip(), getattr(choices[0], "finish_reason", None) != "length", used if isinstance(used, int) else longest
 
 
 def _bare(text: str) -> str:

@@ -1,8 +1,12 @@
 """Real Ray and the real small model, started once per session."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
+
+# Made up, for test_endpoint.py: the workers of the session's Ray have them only if they are there before it starts.
+os.environ["GENERATOR_KEY"], os.environ["WRONG_KEY"] = "sk-test-0123456789", "sk-wrong-9876543210"
 
 
 @pytest.fixture(scope="session")
