@@ -29,35 +29,43 @@ class Run:
     """One run's directory; paths are relative to it, with forward slashes."""
 
     def __init__(self, root: str) -> None:
-        """`root`: local path or URI. Raises `UserError` for a URI no filesystem knows."""
+        """`root`: local path or URI, with pyarrow's options behind a `?` (such as `endpoint_override`); credentials come from the environment.
+
+        Raises `UserError` for a URI no filesystem knows.
+        """
         if re.match(r"\w+:/(?!/)", root) or re.fullmatch(r"\w+:/*", root):
             raise UserError(f"storage {root}: neither a folder nor a URI; write s3://bucket/prefix, or ./{root} for a folder of that name")
         self.root = root if "://" in root else str(Path(root).expanduser().resolve())
         try:
-            self.filesystem, self._base = pafs.FileSystem.from_uri(self.root)
+            self.filesystem, base = pafs.FileSystem.from_uri(self.root)
         except (pa.ArrowInvalid, OSError) as error:
             raise UserError(f"storage {root}: {' '.join(str(error).split())}; give a folder or a URI such as s3://bucket/prefix") from None
+        self._base = base.rstrip("/")
+        self._local = isinstance(self.filesystem, pafs.LocalFileSystem)
 
     @classmethod
     def open(cls, storage: str, name: str) -> Run:
         """The run `name` under `storage`, made if missing. Raises `UserError` where it cannot be written."""
-        run = cls(f"{cls(storage).root.rstrip('/')}/{name}")
-        try:
-            run.write_json("run.json", {"name": name})
-        except (OSError, pa.ArrowInvalid) as error:
-            raise UserError(f"storage {run.root}: cannot be written ({' '.join(str(error).split())}); choose another with --set storage=FOLDER") from None
-        return run
+        return cls.at(cls(storage).uri(name))
 
     @classmethod
     def at(cls, path: str) -> Run:
         """The folder or URI `path`, made if missing. Raises `UserError` where it cannot be written."""
-        storage, _, name = cls(path).root.rstrip("/").rpartition("/")
-        return cls.open(storage or "/", name)
+        run = cls(path)
+        try:
+            run.write_json("run.json", {"name": run.name})
+        except (OSError, pa.ArrowInvalid) as error:
+            raise UserError(f"storage {run.root}: cannot be written ({' '.join(str(error).split())}); choose another with --set storage=FOLDER") from None
+        return run
+
+    def below(self, relative: str) -> Run:
+        """A folder of the run as one of its own."""
+        return Run(self.uri(relative))
 
     @property
     def name(self) -> str:
         """Last part of the run's path."""
-        return self._base.rstrip("/").rsplit("/", 1)[-1]
+        return self._base.rsplit("/", 1)[-1]
 
     def path(self, relative: str) -> str:
         """Path inside `filesystem`."""
@@ -65,20 +73,27 @@ class Run:
 
     def uri(self, relative: str) -> str:
         """Absolute path or URI of an artifact."""
-        return f"{self.root.rstrip('/')}/{relative}"
+        place, options = split_uri(self.root)
+        return f"{place.rstrip('/')}/{relative}{options}"
 
     def exists(self, relative: str) -> bool:
-        return self.filesystem.get_file_info(self.path(relative)).type != pafs.FileType.NotFound
+        """Raises `UserError` where the storage does not let itself be read."""
+        try:
+            return self.filesystem.get_file_info(self.path(relative)).type != pafs.FileType.NotFound
+        except OSError as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"storage {self.root}: cannot be read ({reason}); check the URI and the credentials in the environment") from None
 
     def read_bytes(self, relative: str) -> bytes:
         with self.filesystem.open_input_stream(self.path(relative)) as stream:
             return bytes(stream.read())
 
     def write_bytes(self, relative: str, data: bytes) -> None:
-        """Writes whole or not at all: to a neighbour first, then moved (object stores write whole by themselves)."""
+        """Writes whole or not at all: to a neighbour first, then moved (object stores write whole by themselves, and know no folders)."""
         target = self.path(relative)
-        self.filesystem.create_dir(target.rsplit("/", 1)[0], recursive=True)
-        local = isinstance(self.filesystem, pafs.LocalFileSystem)
+        local = self._local
+        if local:
+            self.filesystem.create_dir(target.rsplit("/", 1)[0], recursive=True)
         written = f"{target}.{os.getpid()}.part" if local else target
         try:
             with self.filesystem.open_output_stream(written) as stream:
@@ -115,8 +130,11 @@ class Run:
     def upload_dir(self, local: str | Path, relative: str) -> None:
         """Copies a local folder into the run, in place of what is there."""
         self.delete(relative)
-        self.filesystem.create_dir(self.path(relative), recursive=True)
-        pafs.copy_files(str(local), self.path(relative), source_filesystem=pafs.LocalFileSystem(), destination_filesystem=self.filesystem)
+        if self._local:
+            self.filesystem.create_dir(self.path(relative), recursive=True)
+        # Threads of an upload to S3 wait for each other where there are few cores (arrow issue 32372, as Ray Train has it).
+        source = pafs.LocalFileSystem()
+        pafs.copy_files(str(local), self.path(relative), source_filesystem=source, destination_filesystem=self.filesystem, use_threads=self._local)
 
     def download_dir(self, relative: str, local: str | Path) -> None:
         """Copies a folder of the run to a local one."""
@@ -134,6 +152,12 @@ class Run:
     def content_hash(self, relative: str) -> str:
         """SHA-256 of a file, 16 hex digits."""
         return hashlib.sha256(self.read_bytes(relative)).hexdigest()[:16]
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """(place, options of its filesystem with the `?` before them) of a URI; a local path has no options."""
+    place, mark, options = uri.partition("?") if "://" in uri else (uri, "", "")
+    return place, mark + options
 
 
 def cached(

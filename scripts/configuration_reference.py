@@ -14,6 +14,7 @@ from paft_ray import config
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 NESTED = {
     "prompts.generators[]": config.GeneratorConfig,
+    "prompts.generators[].endpoint": config.EndpointConfig,
     "train.lora": config.LoraConfig,
     "sweep.space": config.SpaceConfig,
     "sweep.space.learning_rate": config.RangeConfig,

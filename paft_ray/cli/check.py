@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pyarrow.fs import LocalFileSystem
-
 from paft_ray.artifacts import Run
 from paft_ray.config import Config
 from paft_ray.errors import UserError
@@ -36,7 +34,7 @@ _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the process that 
 def check(config: Config, stage: str, *, local: bool) -> Run:
     """The run's directory, after task, files, templates, storage, models and (on one machine) resources are found good. Raises `UserError`."""
     if stage == "report":
-        return _prepared(Run(f"{config.storage.rstrip('/')}/{config.name}"), stage, config)
+        return _prepared(Run(config.storage).below(config.name), stage, config)
     task = check_inputs(config)
     if local:
         check_resources(config, stage, local_resources())
@@ -49,7 +47,10 @@ def check(config: Config, stage: str, *, local: bool) -> Run:
     run = _prepared(Run.open(config.storage, config.name), stage, config)
     if stage != "prepare":
         for generator in config.prompts.generators:
-            resolve_model(generator.id, generator.revision)
+            if generator.endpoint is None:
+                resolve_model(generator.id, generator.revision)
+        if local and stage in ("run", "synthesize", "sweep") and not run.exists("prompts/manifest.json"):
+            _check_keys(config)
         _check_model(config, task, resolve_model(config.model.id, config.model.revision))
     return run
 
@@ -71,6 +72,14 @@ def _prepared(run: Run, stage: str, config: Config) -> Run:
     if stage in _TRACKED:
         check_trackers(config.tracking)
     return run
+
+
+def _check_keys(config: Config) -> None:
+    """Raises `UserError` where an endpoint's key is not in this process's environment, which a local Ray inherits."""
+    for generator in config.prompts.generators:
+        name = generator.endpoint.api_key_env if generator.endpoint else None
+        if name and not os.environ.get(name):
+            raise UserError(f"generator {generator.label}: the environment variable {name}, which holds its key, is not set; export it")
 
 
 def _check_model(config: Config, task: Task, path: str) -> None:
@@ -139,15 +148,6 @@ def check_resources(config: Config, stage: str, total: Mapping[str, float]) -> N
             raise UserError(f"{name} asks for {count:g} {kind}s, allowed are {max(0, allowed):g}{spare}; lower it, or give --address of a larger cluster")
 
 
-def check_nodes(run: Run) -> None:
-    """Raises `UserError` where a run on object storage meets several nodes: merged weights lie on the driver's node, and engines would not find them."""
-    import ray
-
-    count = sum(node["Alive"] for node in ray.nodes())
-    if count > 1 and not isinstance(run.filesystem, LocalFileSystem):
-        raise UserError(f"storage {run.root}: object storage serves clusters of one node so far, this one has {count}; give a folder that all nodes share")
-
-
 def local_resources() -> dict[str, float]:
     """Logical CPUs and GPUs that a local Ray gets: at least four CPUs, since Ray Data waits for ever where workers hold all of them."""
     return {"CPU": max(4, os.cpu_count() or 1), "GPU": len(list(Path("/dev").glob("nvidia[0-9]*")))}
@@ -158,5 +158,5 @@ def _no_secrets(config: Config) -> None:
     if "hf_token" in config.engine.engine_kwargs:
         raise UserError("engine.engine_kwargs.hf_token: secrets come from the environment only; set HF_TOKEN instead")
     for name, uri in (("storage", config.storage), *(("data." + key, getattr(config.data, key)) for key in ("train", "validation", "test"))):
-        if uri and "@" in urlsplit(uri).netloc:
+        if uri and "@" in urlsplit(uri).netloc + urlsplit(uri).query:
             raise UserError(f"{name}: the URI holds credentials, which would be stored with the run; give them in the environment (e.g. AWS_ACCESS_KEY_ID)")

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from paft_ray.artifacts import Run
-from paft_ray.cli.check import check_nodes, check_resources, local_resources
+from paft_ray.cli.check import check_resources, local_resources
 from paft_ray.cli.session import ray_session
 from paft_ray.config import Config, ModelConfig, parse_config
 from paft_ray.errors import UserError
@@ -45,7 +45,6 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
 
     with ray_session(address) as total:
         check_resources(config, "evaluate", total)
-        check_nodes(run)
         models = candidates(trained["models"])
         begin = time.perf_counter()
         outcomes, speed, manifest = evaluate_models(config, run, models, prompts.templates, examples)
@@ -66,7 +65,8 @@ def _as_trained(config: Config, key: Mapping[str, Any]) -> Config:
 def _target(out: str, run: Run) -> Run:
     """The folder of the results, seen to be writable. Raises `UserError` where it is the run or one of its own folders."""
     target = Run(out)
-    inside = target.root.removeprefix(run.root).strip("/").split("/")[0] if f"{target.root}/".startswith(f"{run.root}/") else None
+    whole = run.path("")
+    inside = target.path("").removeprefix(whole).split("/")[0] if target.path("").startswith(whole) and target.filesystem == run.filesystem else None
     if inside is not None and inside in _OWN_FOLDERS:
         raise UserError(f"--out {out}: holds the run's own results; give another folder")
     return Run.at(out)

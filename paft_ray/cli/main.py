@@ -38,7 +38,7 @@ def run_stage(name: str, path: str, overrides: list[str] | None, *, force: bool 
 
         typer.echo(plan(config, name))
         return
-    from paft_ray.cli.check import check, check_nodes, check_resources
+    from paft_ray.cli.check import check, check_resources
 
     run = check(config, name, local=not (address or os.environ.get("RAY_ADDRESS")))
     from paft_ray.cli.session import ray_session
@@ -47,7 +47,6 @@ def run_stage(name: str, path: str, overrides: list[str] | None, *, force: bool 
         with nullcontext() if name == "report" else ray_session(address) as total:
             if total is not None:
                 check_resources(config, name, total)
-                check_nodes(run)
             _stages(name, config, run, force=force)
     except (KeyboardInterrupt, SystemExit):  # Ray Train answers Ctrl-C by ending the process itself
         again = "the same command without --force" if force else "the same command again"

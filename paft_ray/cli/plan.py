@@ -11,7 +11,7 @@ import yaml
 
 from paft_ray import capacity
 from paft_ray.cli.check import check_inputs, most_templates
-from paft_ray.config import Config
+from paft_ray.config import Config, GeneratorConfig
 from paft_ray.metrics.cells import num_cells
 from paft_ray.models import Shapes, load_tokenizer, resolve_model, shapes
 from paft_ray.prompts.encode import Encoded, Encoder
@@ -48,6 +48,7 @@ def plan(config: Config, stage: str = "run") -> str:
     prepare.check_counts(counts, set(found), config.data)
     num_train = config.data.num_train or counts.get("train")
     estimates = {
+        "generators": [receives(generator, config.prompts.share_examples, len(templates)) for generator in config.prompts.generators],
         **_resources(config),
         **_training(config, num_train, encoded),
         **(_sweep(config, task) if stage == "sweep" else _evaluation(config, counts.get("test"), len(held_out))),
@@ -72,11 +73,22 @@ def _resources(config: Config) -> dict[str, Any]:
         "training_workers": f"{train.num_workers} x ({train.cpus_per_worker} CPU, {train.gpus_per_worker} GPU), ZeRO-{train.zero_stage}",
         "trainings": trained,
         "engine_starts": {
-            "synthesize_at_most": len(config.prompts.generators) * config.prompts.max_attempts,
+            "synthesize_at_most": sum(generator.endpoint is None for generator in config.prompts.generators) * config.prompts.max_attempts,
             "score": int(config.score.enabled),
             "evaluate": 1 + trained,
         },
     }
+
+
+def receives(generator: GeneratorConfig, num_rows: int, num_templates: int) -> str:
+    """What one generator gets to see, and where it is."""
+    rows = f"{num_rows} training rows with their answers" if num_rows else "no row of the data"
+    seen = f"the task's description, names of fields and labels, {num_templates} seed templates, {rows}"
+    endpoint = generator.endpoint
+    if endpoint is None:
+        return f"{generator.id}, an engine in the cluster: {seen}"
+    key = f"key from {endpoint.api_key_env}" if endpoint.api_key_env else "no key"
+    return f"{generator.id}, OUTSIDE at {endpoint.base_url} ({key}): {seen}"
 
 
 def _training(config: Config, num_train: int | None, encoded: Sequence[Encoded]) -> dict[str, Any]:

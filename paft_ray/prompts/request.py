@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from paft_ray.prompts.draw import PerExample, keyed_order
 from paft_ray.prompts.template import Literal, PromptTemplate, TemplateError
-from paft_ray.tasks.task import Task
+from paft_ray.tasks.task import Example, Task
 
 _AXES: dict[str, tuple[str, ...]] = {
     "tone": ("formal", "friendly", "casual", "terse", "polite", "professional", "curious", "strict"),
     "format": ("one sentence", "two short sentences", "a question", "an instruction", "a form with headings"),
     "order": ("question first", "question last"),
 }
+_LONGEST_VALUE = 300  # characters of a row's value that a request shows
 _WORDING = r"[A-Za-z ,.'?:!;\n-]"
 
 
@@ -38,11 +39,18 @@ class Written:
     text: str
     """Empty where none came."""
     finished: bool = True
-    """False where the answer stops before the grammar's end."""
+    """False where the answer stops before its end."""
+    missing: str = "failed"
+    """Why there is no text, where there is none."""
+    tokens: int = 0
+    """Generated tokens that count against an endpoint's `max_total_tokens`."""
 
 
-def request(task: Task, shots: Sequence[PromptTemplate], num_shots: int, seed: int, number: int) -> Request:
-    """Request `number`, fixed by (seed, number): even ones zero-shot, odd ones few-shot where there are templates to show."""
+def request(task: Task, shots: Sequence[PromptTemplate], num_shots: int, seed: int, number: int, examples: Sequence[Example] = ()) -> Request:
+    """Request `number`, fixed by (seed, number): even ones zero-shot, odd ones few-shot where there are templates to show.
+
+    `examples`: rows shown in it with their answers, long values cut.
+    """
     draw = PerExample(seed=seed)
     axes = {name: values[draw.index(epoch=0, example_id=f"{name}-{number}", index_in_epoch=0, num_templates=len(values))] for name, values in _AXES.items()}
     few = bool(shots) and number % 2 == 1
@@ -56,10 +64,17 @@ def request(task: Task, shots: Sequence[PromptTemplate], num_shots: int, seed: i
         lines.append(f"Say that the answer must be one of: {', '.join(task.label_texts)}. Do not give the answer.")
     if task.options:
         lines.append(f"Show each option behind its letter: {', '.join(f'{label}: {{{name}}}' for label, name in task.options.items())}.")
+    if examples:
+        lines += ["Rows of the data, only to show what the placeholders will hold:", *(f"- {_shown(example)}" for example in examples)]
     if few:
         order = keyed_order([t.id for t in shots], seed, f"shots {number}")[:num_shots]
         lines += ["Examples of such texts:", *(f"- {shots[i].text}" for i in order), "Write a different one."]
     return Request(message="\n".join(lines), regex=grammar(task, axes["order"]), strategy="few_shot" if few else "zero_shot", axes=axes)
+
+
+def _shown(example: Example) -> str:
+    values = {**example.fields, "answer": example.answer}
+    return "; ".join(f"{name}: {text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + '…'}" for name, text in values.items())
 
 
 def grammar(task: Task, order: str) -> str:

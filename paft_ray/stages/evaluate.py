@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +18,7 @@ import pyarrow.fs as pafs
 from numpy.typing import NDArray
 
 from paft_ray.artifacts import Manifest, Run, cached
-from paft_ray.config import Config, engine_key
+from paft_ray.config import Config, EngineConfig, engine_key
 from paft_ray.metrics.cells import answer_groups, chosen_cells
 from paft_ray.models import model_identity, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
@@ -82,7 +86,7 @@ def evaluate_models(
     starts = failed = cut = 0
     for candidate in models:
         name = f"evaluate: {candidate.arm}" + ("" if candidate.seed == BASE_SEED else f" (seed {candidate.seed})")
-        with _weights(run, candidate, path, config.engine.precision) as weights:
+        with _weights(run, candidate, path, config.engine) as weights:
             result = measure(
                 name=name,
                 task=task,
@@ -118,33 +122,57 @@ def asked_cells(config: Config, num_templates: int, examples: Sequence[Example])
 
 
 @contextmanager
-def _weights(run: Run, candidate: Candidate, base: str, precision: str) -> Iterator[str]:
+def _weights(run: Run, candidate: Candidate, base: str, engine: EngineConfig) -> Iterator[str]:
     """Folder of a candidate's full weights, there for as long as the block runs.
 
-    It lies in the run where that is a folder, which the nodes then must share, else on this node, where the engines must run too.
+    Where the run is a folder it lies there, once, and the nodes must share it; else every node that can hold an engine makes its own, at one path.
     """
-    found = candidate.adapter or candidate.weights
-    if found is None:
+    trained = candidate.adapter or candidate.weights
+    if trained is None:
         yield base
         return
-    local = isinstance(run.filesystem, pafs.LocalFileSystem)
-    with tempfile.TemporaryDirectory(prefix="merged-", dir=run.path("") if local else None) as scratch:
-        trained = f"{scratch}/trained"
-        run.download_dir(found, trained)
-        yield trained if candidate.weights is not None else _merged(base, trained, f"{scratch}/merged", precision)
+    import ray
+
+    name = f"merged-{uuid.uuid4().hex[:12]}"
+    if isinstance(run.filesystem, pafs.LocalFileSystem):
+        folder, nodes = run.path(name), [ray.get_runtime_context().get_node_id()]
+    else:
+        folder, nodes = f"{tempfile.gettempdir()}/{name}", engine_nodes(ray.nodes(), engine)
+    try:
+        _on(nodes, place_weights, run.root, trained, base if candidate.adapter else None, engine.precision, folder)
+        yield folder
+    finally:
+        _on(nodes, shutil.rmtree, folder, True)
 
 
-def _merged(base: str, adapter: str, target: str, precision: str) -> str:
-    """The folder `target` with base and adapter merged, by a task on this node, whose memory is free again afterwards."""
+def engine_nodes(nodes: Sequence[Mapping[str, Any]], engine: EngineConfig) -> list[str]:
+    """Ids of the living `nodes` (as Ray lists them) whose resources hold one rank of an engine."""
+    needs = {"CPU": engine.num_cpus, "GPU": engine.num_gpus}
+    return [node["NodeID"] for node in nodes if node["Alive"] and all(node["Resources"].get(kind, 0) >= count for kind, count in needs.items())]
+
+
+def _on(nodes: Sequence[str], do: Callable[..., None], *arguments: Any) -> None:
+    """Runs `do` once on each node, all at once; the memory that it takes is free again afterwards."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return str(ray.get(ray.remote(num_cpus=0, scheduling_strategy=here)(_merge).remote(base, adapter, target, precision)))
+    task = ray.remote(num_cpus=0, max_calls=1)(do)
+    ray.get([task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(*arguments) for node in nodes])
 
 
-def _merge(base: str, adapter: str, target: str, precision: str) -> str:
-    from paft_ray.training.export import merge_adapter
+def place_weights(root: str, trained: str, base: str | None, precision: str, target: str) -> None:
+    """Makes the folder `target` on this node from `trained` of the run: merged into `base` (a model's folder) where that is given, else as it is."""
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="merging-", dir=Path(target).parent) as scratch:
+        made = f"{scratch}/trained"
+        Run(root).download_dir(trained, made)
+        if base is not None:
+            from paft_ray.training.export import merge_adapter
 
-    merge_adapter(base, adapter, target, precision=precision)
-    return target
+            merge_adapter(base, made, f"{scratch}/merged", precision=precision)
+            made = f"{scratch}/merged"
+        try:
+            os.rename(made, target)
+        except OSError:
+            if not Path(target).is_dir():  # it is where several nodes of Ray share a machine, and another was faster
+                raise

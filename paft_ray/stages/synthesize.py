@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from paft_ray.artifacts import Manifest, Run, cached
-from paft_ray.config import Config, EngineConfig, GeneratorConfig, builtin, engine_key
+from paft_ray.config import Config, GeneratorConfig, builtin, engine_key, generator_key, prompts_key
 from paft_ray.errors import UserError
 from paft_ray.models import model_identity, resolve_model
 from paft_ray.prompts.gate import rejection, repair
 from paft_ray.prompts.prompt_set import Entry, check_templates, read_templates
-from paft_ray.prompts.request import Request, Written, grammar_share, request
 from paft_ray.prompts.split import near, proof, split_by_cluster, with_held_out
 from paft_ray.prompts.template import PromptTemplate
+from paft_ray.stages.candidates import Write, Writer, ask_generators, write_with_model
+from paft_ray.tasks.readers import examples_from_table
 from paft_ray.tasks.task import Task, load_task
 
-Write = Callable[[Sequence[Request], GeneratorConfig, EngineConfig, int], list[Written]]
-"""(requests, generator, engine, seed) -> one answer per request; one engine start."""
 
-
-def write_with_engine(requests: Sequence[Request], generator: GeneratorConfig, engine: EngineConfig, seed: int) -> list[Written]:
-    """The real generators: vLLM through Ray Data, imported only where it is used."""
-    from paft_ray.inference.synthesis import write_templates
-
-    return write_templates(requests, generator, engine, seed)
-
-
-def run(config: Config, run: Run, *, force: bool = False, write: Write = write_with_engine) -> Manifest:
+def run(config: Config, run: Run, *, force: bool = False, write: Write = write_with_model) -> Manifest:
     """Writes prompts/prompt_set.parquet, prompts/raw.jsonl (what generators answered) and prompts/split.json (the proof).
 
     `write`: what asks a generator.
@@ -37,14 +27,24 @@ def run(config: Config, run: Run, *, force: bool = False, write: Write = write_w
     task = load_task(config.task)
     seeds, held_out = user_templates(config, task)
     key = {
-        "prompts": config.prompts.model_dump(mode="json"),
+        "prompts": prompts_key(config.prompts),
         "seed": config.seed,
         "task": task.model_dump(mode="json"),
         "templates": {"seed": [t.id for t in seeds], "held_out": [t.id for t in held_out]},
-        "generators": [model_identity(g.id, g.revision, resolve_model(g.id, g.revision)) for g in config.prompts.generators],
+        "generators": [_identity(generator) for generator in config.prompts.generators],
         "engine": engine_key(config.engine),
     }
+    if config.prompts.share_examples:
+        if not run.exists("data/train.parquet"):
+            raise UserError(f"run {run.name}: prompts.share_examples shows training rows, and there are none yet; run stage prepare first")
+        key["data"] = run.content_hash("data/train.parquet")
     return cached(run, "prompts", key, lambda: _build(config, task, seeds, held_out, run, write), force=force)
+
+
+def _identity(generator: GeneratorConfig) -> dict[str, Any]:
+    if generator.endpoint is not None:
+        return generator_key(generator)
+    return model_identity(generator.id, generator.revision, resolve_model(generator.id, generator.revision))
 
 
 def user_templates(config: Config, task: Task) -> tuple[list[PromptTemplate], list[PromptTemplate]]:
@@ -97,14 +97,10 @@ def _build(config: Config, task: Task, seeds: list[PromptTemplate], held_out: li
             raise UserError(f"prompts: the first seed template is a near-copy of a held-out one ({seeds[0].text[:60]!r}); change one of them")
         entries = [e for e in entries if e.template.id not in leaks]
         rejected["near_held_out"] += len(leaks)
-    raw: list[dict[str, Any]] = []
-    starts = 0
-    for number, generator in enumerate(settings.generators):
-        share = _share(settings.num_candidates, len(settings.generators), number)
-        made, rows, used = _from_generator(config, task, generator, share, seeds, [*entries, *fixed], write)
-        starts += used
-        raw += rows
-        entries += made
+    examples = examples_from_table(run.read_table("data/train.parquet").slice(0, settings.share_examples)) if settings.share_examples else []
+    writers = ask_generators(config, task, seeds, [*entries, *fixed], examples, write)
+    raw = [row for writer in writers for row in writer.raw]
+    entries += [entry for writer in writers for entry in writer.accepted]
     rejected.update(row["rejected"] for row in raw if row["rejected"])
     kept = sum(row["rejected"] is None for row in raw)
     sft = seeds[0].id if seeds else None
@@ -114,7 +110,7 @@ def _build(config: Config, task: Task, seeds: list[PromptTemplate], held_out: li
         prompts = split_by_cluster(
             entries, fraction=settings.held_out_fraction, min_held_out=settings.min_held_out, threshold=settings.similarity, seed=config.seed, keep_in_train=sft
         )
-    _announce(settings.num_candidates if settings.generators else 0, kept, raw, rejected)
+    _announce(settings.num_candidates if settings.generators else 0, kept, writers, raw, rejected)
     run.write_bytes("prompts/raw.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in raw).encode())
     run.write_json("prompts/split.json", proof(prompts, settings.similarity))
     run.write_table("prompts/prompt_set.parquet", prompts.to_table())
@@ -126,47 +122,18 @@ def _build(config: Config, task: Task, seeds: list[PromptTemplate], held_out: li
         "num_train": len(prompts.split("train")),
         "num_held_out": len(prompts.split("held_out")),
         "sft_template": sft,
-        "engine_starts": starts,
+        "generators": [{"source": w.generator.label, "asked": w.target, "kept": len(w.accepted), "tokens": w.tokens} for w in writers],
+        "engine_starts": sum(writer.rounds for writer in writers if writer.generator.endpoint is None),
         "grammar_share": round(sum(shares) / len(shares), 3) if shares else None,
     }
 
 
-def _share(total: int, parts: int, number: int) -> int:
-    return total // parts + (number < total % parts)
-
-
-def _from_generator(
-    config: Config, task: Task, generator: GeneratorConfig, target: int, seeds: list[PromptTemplate], others: list[Entry], write: Write
-) -> tuple[list[Entry], list[dict[str, Any]], int]:
-    """(accepted entries, every raw answer with its reason, engine starts) of one generator; each round asks for twice what is missing."""
-    accepted: list[Entry] = []
-    raw: list[dict[str, Any]] = []
-    rounds = 0
-    while len(accepted) < target and rounds < config.prompts.max_attempts:
-        first = len(raw)
-        requests = [request(task, seeds, config.prompts.few_shot, config.seed, first + i) for i in range(2 * (target - len(accepted)))]
-        rounds += 1
-        for asked, written in zip(requests, write(requests, generator, config.engine, config.seed + rounds), strict=True):
-            template, _ = repair(PromptTemplate(text=written.text))
-            unanswered = None if written.finished else "unfinished" if written.text else "failed"
-            reason = unanswered or rejection(template, task, max_words=config.prompts.max_words)
-            if reason is None and near([Entry(template=template)], [*others, *accepted], config.prompts.similarity):
-                reason = "near_duplicate"
-            if reason is None and len(accepted) >= target:
-                reason = "surplus"
-            share = grammar_share(template, task)
-            origin = {"strategy": asked.strategy, "axes": asked.axes, "grammar_share": share}
-            raw.append({"generator": generator.id, **origin, "text": written.text, "rejected": reason})
-            if reason is None:
-                provenance = {"source": generator.id, **origin, "attempt": rounds}
-                accepted.append(Entry(template=template, provenance=provenance))
-    return accepted, raw, rounds
-
-
-def _announce(asked: int, kept: int, raw: list[dict[str, Any]], rejected: Counter[str]) -> None:
+def _announce(asked: int, kept: int, writers: list[Writer], raw: list[dict[str, Any]], rejected: Counter[str]) -> None:
     if not raw:
         return
     reasons = ", ".join(f"{reason} {n}" for reason, n in rejected.most_common())
     print(f"synthesize: asked {asked}, got {kept} from {len(raw)} answers; rejected: {reasons or 'none'}", flush=True)
+    for writer in writers if len(writers) > 1 else ():
+        print(f"  {writer.generator.label}: asked {writer.target}, got {len(writer.accepted)}", flush=True)
     for row in raw[:4]:
         print(f"  {row['strategy']}, {row['rejected'] or 'kept'}: {row['text']!r}", flush=True)

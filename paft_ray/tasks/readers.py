@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from paft_ray.artifacts import split_uri
 from paft_ray.config import builtin
 from paft_ray.errors import UserError, check_text
 from paft_ray.tasks.task import Example, Source, Task
@@ -27,7 +28,7 @@ def read_rows(uri: str) -> Iterator[tuple[Row, str]]:
 
     `uri`: local path, pyarrow filesystem URI, or `builtin:NAME`. Raises `UserError` for what cannot be read.
     """
-    ending = next((e for e in _FORMATS if uri.lower().endswith(e)), None)
+    ending = next((e for e in _FORMATS if split_uri(uri)[0].lower().endswith(e)), None)
     if ending is None:
         raise UserError(f"data {uri}: unknown kind of file; allowed: {', '.join(_FORMATS)}")
     filesystem, path = _locate(uri)

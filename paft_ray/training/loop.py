@@ -57,7 +57,7 @@ class Job:
     @property
     def store(self) -> Run:
         """Where its checkpoints are."""
-        return Run(f"{self.out}/checkpoints/{self.fingerprint}")
+        return Run(self.out).below(f"checkpoints/{self.fingerprint}")
 
 
 @dataclass(frozen=True, kw_only=True)

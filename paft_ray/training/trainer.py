@@ -89,7 +89,7 @@ def fit(
     for template in templates.templates:
         encoder.check(template)
     steps, positions = plan(config, data.num_rows)
-    out = Run(run.uri(folder))
+    out = run.below(folder)
     draw = EveryK(seed=seed, k=config.k) if config.draw == "every_k" else PerExample(seed=seed)
     print_id = fingerprint(task=task, data=data, templates=templates, config=config, model=model, model_path=model_path, seed=seed)
     source = RowSource(
@@ -102,7 +102,7 @@ def fit(
         seed=seed,
         num_positions=positions,
     )
-    store = f"{out.root}/checkpoints/{print_id}"
+    store = out.uri(f"checkpoints/{print_id}")
     settings = {"model": model.model_dump(mode="json"), "train": config.model_dump(mode="json", exclude={"arms", "seeds"})}
     params = {**settings, "seed": seed, "num_templates": len(templates), "num_examples": data.num_rows}
     job = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ _SMALL = (
     "engine.timeout_s=300",
     "engine.precision=fp32",
 )
+# Made up, for test_endpoint.py: the workers of the session's Ray have them only if they are there before it starts.
+os.environ["GENERATOR_KEY"], os.environ["WRONG_KEY"] = "sk-test-0123456789", "sk-wrong-9876543210"
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from paft_ray.cli.check import check_resources
-from paft_ray.config import load_config
+from paft_ray.config import EngineConfig, load_config
+from paft_ray.stages.evaluate import engine_nodes
 
 MACHINES = ("aws", "gcp", "on-premises")
 CLOUDS = ("aws", "gcp")
@@ -202,3 +203,14 @@ def test_the_slurm_script_starts_ray_on_every_node_and_paft_once(tmp_path: Path)
     started = " ".join(arguments[arguments.index("ray") : end])
     assert started == "ray symmetric-run --address 10.1.0.7:6379 --min-nodes 2 --num-cpus 8 --num-gpus 1 --dashboard-host=127.0.0.1"
     assert "RAY_AUTH_MODE=token" in (tmp_path / "environment").read_text().splitlines()
+
+
+@pytest.mark.parametrize(("engine", "expected"), [({}, ["head", "gpu"]), ({"num_gpus": 1}, ["gpu"]), ({"num_cpus": 64}, [])])
+def test_weights_are_made_on_the_living_nodes_that_can_hold_an_engine(engine: dict[str, float], expected: list[str]) -> None:
+    nodes = [
+        {"NodeID": "head", "Alive": True, "Resources": {"CPU": 4.0}},
+        {"NodeID": "gpu", "Alive": True, "Resources": {"CPU": 16.0, "GPU": 1.0}},
+        {"NodeID": "gone", "Alive": False, "Resources": {"CPU": 128.0, "GPU": 8.0}},
+        {"NodeID": "empty", "Alive": True, "Resources": {}},
+    ]
+    assert engine_nodes(nodes, EngineConfig(**engine)) == expected

@@ -22,6 +22,7 @@ from paft_ray.tasks.task import Example, load_task
 HOSTILE = '<script>alert("t")</script><img src="https://example.org/x.png"> {text}'
 HOSTILE_FIELD = '</td></table><script src=https://example.org/a.js></script> & "quotes" | pipe\n# heading'
 LEVELS = {"base": (0.55, 0.09), "sft": (0.74, 0.09), "top_accuracy": (0.77, 0.07), "paft": (0.87, 0.02)}
+ONLY_OF_THE_WHOLE_GRID = "std_noise_corrected quantiles low high worst worst_shrunken best share_above consistency sensitivity".split()
 
 
 def config(**report: object) -> Config:
@@ -268,7 +269,7 @@ def test_a_report_of_a_part_of_the_cells_gives_estimates_and_refuses_the_rest(tm
         assert estimated["low"] <= whole["arms"][name]["mean"] <= estimated["high"]
         assert abs(row["std"] - whole["arms"][name]["std"]) < 0.1
         assert row["num_examples"] == len(examples)
-        assert {key for key in row if row[key] is None} == {"std_noise_corrected", "worst", "best", "share_above", "consistency"}
+        assert {key for key in row if row[key] is None} == set(ONLY_OF_THE_WHOLE_GRID)
     assert "estimated" not in whole["arms"]["paft"]
     gap = found["differences"]["paft-sft"]
     assert gap["low"] <= whole["differences"]["paft-sft"]["mean"] <= gap["high"]

@@ -1,0 +1,103 @@
+"""Generators behind an endpoint: vLLM's own server with the demo model, asked through Ray, with and without its grammar, and with a wrong key."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from paft_ray.artifacts import Run
+from paft_ray.config import Config, EndpointConfig, EngineConfig, GeneratorConfig, PromptsConfig
+from paft_ray.errors import UserError
+from paft_ray.prompts.request import request
+from paft_ray.stages import synthesize
+from paft_ray.stages.candidates import write_with_model
+from paft_ray.tasks.task import load_task
+
+pytestmark = pytest.mark.slow  # an engine start of its own
+
+KEY, WRONG = os.environ["GENERATOR_KEY"], os.environ["WRONG_KEY"]  # of conftest.py
+TASK = load_task("demo")
+
+
+@pytest.fixture(scope="module")
+def url(demo_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`http://127.0.0.1:PORT/v1` of a server that asks for KEY."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    log = tmp_path_factory.mktemp("vllm") / "server.log"
+    command = [
+        str(Path(sys.executable).with_name("vllm")), "serve", demo_model, "--host", "127.0.0.1", "--port", str(port), "--served-model-name", "writer",
+        "--dtype", "float32", "--enforce-eager", "--max-model-len", "1024", "--max-num-seqs", "8", "--block-size", "32", "--kv-cache-memory-bytes", str(2**29),
+    ]  # fmt: skip
+    environment = {**os.environ, "VLLM_API_KEY": KEY, "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
+    with log.open("w") as stream:
+        server = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
+    try:
+        _wait(f"http://127.0.0.1:{port}/health", server, log)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        server.terminate()
+        server.wait(timeout=60)
+
+
+def _wait(health: str, server: subprocess.Popen[bytes], log: Path, timeout_s: float = 600) -> None:
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            urllib.request.urlopen(health, timeout=5).close()  # noqa: S310 (the loopback)
+            return
+        except OSError:
+            time.sleep(1)
+    raise RuntimeError(log.read_text()[-4000:])
+
+
+def generator(url: str, **endpoint: object) -> GeneratorConfig:
+    settings = {"api_key_env": "GENERATOR_KEY", **endpoint}
+    return GeneratorConfig(id="writer", temperature=0.8, max_tokens=80, endpoint=EndpointConfig.model_validate({"base_url": url, **settings}))
+
+
+def test_with_the_grammar_every_finished_answer_holds_the_placeholder_once(url: str, ray_session: None) -> None:
+    asked = [request(TASK, (), 1, seed=0, number=number) for number in range(6)]
+    found = write_with_model(asked, generator(url, grammar=True), EngineConfig(), 1)
+    assert sum(written.finished for written in found) >= 4
+    assert all(re.fullmatch(a.regex, written.text) for a, written in zip(asked, found, strict=True) if written.finished)
+    assert all(0 < written.tokens <= 80 for written in found)
+    assert [w.text for w in write_with_model(asked, generator(url, grammar=True), EngineConfig(), 1)] == [w.text for w in found]
+
+
+def test_the_stage_says_what_it_got_within_the_token_limit_and_stores_no_key(url: str, ray_session: None, tmp_path: Path, capsys) -> None:
+    prompts = PromptsConfig(
+        seed_templates="builtin", held_out_templates="builtin", generators=(generator(url, max_total_tokens=1000),), num_candidates=3, max_attempts=2
+    )
+    run = Run.open(str(tmp_path), "t")
+    manifest = synthesize.run(Config(name="t", task="demo", prompts=prompts), run)
+    assert manifest["kept"] + sum(manifest["rejected"].values()) == run.read_bytes("prompts/raw.jsonl").count(b"\n")
+    assert 0 < manifest["generators"][0]["tokens"] <= 1000
+    assert manifest["engine_starts"] == 0
+    assert f"asked 3, got {manifest['kept']}" in capsys.readouterr().out
+    assert not any(KEY.encode() in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+
+
+def test_a_wrong_key_is_one_line_and_in_no_log_of_ray(url: str, ray_session: None) -> None:
+    import ray
+
+    asked = [request(TASK, (), 1, seed=0, number=0)]
+    with pytest.raises(UserError, match=r"refuses the key in WRONG_KEY.*HTTP 401") as caught:
+        write_with_model(asked, generator(url, api_key_env="WRONG_KEY"), EngineConfig(), 1)
+    assert "\n" not in str(caught.value)
+    logs = Path(ray._private.worker._global_node.get_session_dir_path()) / "logs"
+    assert not any(WRONG.encode() in file.read_bytes() or KEY.encode() in file.read_bytes() for file in logs.rglob("*") if file.is_file())
+
+
+def test_a_model_that_is_not_served_costs_only_its_answers(url: str, ray_session: None, capsys) -> None:
+    asked = [request(TASK, (), 1, seed=0, number=number) for number in range(2)]
+    found = write_with_model(asked, generator(url).model_copy(update={"id": "another"}), EngineConfig(), 1)
+    assert [(written.text, written.missing) for written in found] == [("", "failed")] * 2

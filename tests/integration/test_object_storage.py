@@ -1,0 +1,224 @@
+"""A run on S3-compatible object storage: artifacts, cache and resume, checkpoints, on a real server (OpenStack Swift). No engine."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pytest
+import torch
+
+from paft_ray.artifacts import Manifest, Run, cached
+from paft_ray.cli.main import main
+from paft_ray.errors import UserError
+from paft_ray.stages.evaluate import place_weights
+from paft_ray.tasks.readers import read_rows
+from paft_ray.training import checkpoint
+from paft_ray.training.checkpoint import TrainingState
+from tests.integration import object_store
+from tests.integration.object_store import Server
+
+BIG = 12_000_000  # bytes; more than one part of a multipart upload
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    binaries = object_store.install()
+    if binaries is None:
+        pytest.skip("no S3-compatible server: swift cannot be installed from PyPI")
+    with object_store.serve(binaries, tmp_path_factory.mktemp("swift")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=["AWS_ENDPOINT_URL", "endpoint_override"])
+def storage(server: Server, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A storage URI; the endpoint comes from the environment, or stands in the URI."""
+    bucket = f"runs-{request.param.replace('_', '-').lower()}"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        pafs.S3FileSystem(endpoint_override=server.endpoint, allow_bucket_creation=True).create_dir(bucket)
+        if request.param == "AWS_ENDPOINT_URL":
+            patch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+            yield f"s3://{bucket}/team"
+        else:
+            yield f"s3://{bucket}/team?endpoint_override={server.endpoint}"
+
+
+def test_names_and_uris_keep_the_options_of_the_filesystem_at_their_end(storage: str) -> None:
+    run = Run.open(storage, "names")
+    place, options = storage.split("?")[0], storage[len(storage.split("?")[0]) :]
+    assert run.name == "names"
+    assert run.root == f"{place}/names{options}"
+    assert run.uri("a/b.txt") == f"{place}/names/a/b.txt{options}"
+    run.below("train").write_bytes("x", b"1")
+    assert Run(run.uri("train")).read_bytes("x") == run.read_bytes("train/x") == b"1"
+    assert Run.at(run.root).read_json("run.json") == {"name": "names"}
+
+
+def test_artifacts_are_written_read_hashed_and_removed(storage: str, tmp_path: Path) -> None:
+    run, local = Run.open(storage, "artifacts"), Run(str(tmp_path))
+    table = pa.table({"id": ["x", "y"], "n": [1, 2]})
+    for where in (run, local):
+        where.write_table("data/t.parquet", table)
+        where.write_json("data/j.json", {"a": [1, "ä"]})
+    run.write_bytes("data/big", bytes(BIG))
+    assert run.read_table("data/t.parquet") == table
+    assert run.read_json("data/j.json") == {"a": [1, "ä"]}
+    assert len(run.read_bytes("data/big")) == BIG
+    assert run.content_hash("data/t.parquet") == local.content_hash("data/t.parquet")
+    assert run.exists("data")
+    assert not run.exists("data/t")
+    run.delete("data/j.json")
+    assert [run.exists(f"data/{name}") for name in ("j.json", "t.parquet")] == [False, True]
+    run.delete("data")
+    run.delete("data")
+    assert not run.exists("data/t.parquet")
+    with pytest.raises(FileNotFoundError):
+        run.read_bytes("data/t.parquet")
+
+
+def test_folders_go_up_in_place_of_old_ones_and_come_down(storage: str, tmp_path: Path) -> None:
+    run = Run.open(storage, "folders")
+    up = tmp_path / "up"
+    (up / "inner").mkdir(parents=True)
+    (up / "f.txt").write_text("x")
+    (up / "inner" / "g.bin").write_bytes(bytes(BIG))
+    run.write_bytes("train/stale.txt", b"old")
+    run.upload_dir(up, "train")
+    run.download_dir("train", tmp_path / "down")
+    found = {str(path.relative_to(tmp_path / "down")): path.stat().st_size for path in (tmp_path / "down").rglob("*") if path.is_file()}
+    assert found == {"f.txt": 1, "inner/g.bin": BIG}
+
+
+def test_a_writer_that_dies_leaves_what_was_there(storage: str) -> None:
+    run = Run.open(storage, "atomic")
+    run.write_bytes("x.bin", b"old")
+    script = (
+        "import os, sys\nfrom paft_ray.artifacts import Run\nrun = Run(sys.argv[1])\n"
+        f"stream = run.filesystem.open_output_stream(run.path('x.bin'))\nstream.write(bytes({BIG}))\nos._exit(9)\n"
+    )
+    dead = subprocess.run([sys.executable, "-c", script, run.root], check=False)
+    assert dead.returncode == 9
+    assert run.read_bytes("x.bin") == b"old"
+
+
+def test_a_finished_stage_is_kept_and_one_that_broke_is_run_again(storage: str) -> None:
+    run, calls = Run.open(storage, "cache"), []
+
+    def body() -> Manifest:
+        calls.append(1)
+        run.write_bytes("stage/out", b"x")
+        if len(calls) == 1:
+            raise RuntimeError("killed")
+        return {"made": len(calls)}
+
+    with pytest.raises(RuntimeError, match="killed"):
+        cached(run, "stage", {"seed": 1}, body)
+    assert not run.exists("stage/manifest.json")
+    assert cached(run, "stage", {"seed": 1}, body)["made"] == 2
+    assert cached(Run(run.root), "stage", {"seed": 1}, body)["made"] == 2
+    with pytest.raises(UserError, match=r"seed: 1 -> 2"):
+        cached(run, "stage", {"seed": 2}, body)
+
+
+def test_the_newest_whole_checkpoint_is_found_and_old_ones_go(storage: str) -> None:
+    store = Run.open(storage, "checkpoints").below("train/sft-s0/checkpoints/abc")
+    assert checkpoint.newest(store) == 0
+    for step in (10, 20, 30):
+        state = TrainingState(step=step, tensors={"weight/a": torch.full((1000, 1000), float(step)), "exp_avg/a": torch.zeros(3)})
+        checkpoint.write(store, state, {"note": "x"}, keep=2)
+    assert checkpoint.steps(store) == [20, 30]
+    assert float(checkpoint.read(store, 30).tensors["weight/a"][0, 0]) == 30
+    store.write_bytes("step-000030/state.safetensors", b"torn")
+    assert checkpoint.newest(store) == 20
+    checkpoint.write(store, TrainingState(step=30, tensors={"weight/a": torch.ones(2)}), {}, keep=1)
+    assert (checkpoint.newest(store), checkpoint.steps(store)) == (30, [30])
+    assert not store.exists("step-000020/state.safetensors")
+
+
+def test_rows_are_read_from_there(storage: str) -> None:
+    rows = Run.open(storage, "rows")
+    rows.write_bytes("train.jsonl", "".join(f'{{"text": "row {i}", "label": "positive"}}\n' for i in range(40)).encode())
+    assert len(list(read_rows(rows.uri("train.jsonl")))) == 40
+
+
+STAGES = """
+import sys
+from ray import tune
+from paft_ray.artifacts import Run
+from paft_ray.cli.session import ray_session
+from paft_ray.config import load_config
+from paft_ray.stages import pipeline, sweep
+
+config = load_config("jobs/configs/demo.yaml", sys.argv[1:])
+run = Run.open(config.storage, config.name)
+with ray_session():
+    for name in ("prepare", "synthesize", "train"):
+        pipeline.run_stage(name, pipeline.STAGES[name], config, run)
+    sweep.train_points(config, run, [{"size": 1, "subset_seed": 0}], lambda point: tune.report({"loss": 1.0}))
+"""
+
+
+@pytest.mark.slow
+def test_stages_train_there_keep_what_is_finished_and_resume(storage: str) -> None:
+    changes = [
+        f"storage={storage}", "name=trained", "prompts.generators=[]", "score.enabled=false", "data.num_train=16", "data.num_validation=4", "data.num_test=4",
+        "train.arms=[sft]", "train.num_epochs=null", "train.num_steps=2", "train.global_batch=4", "train.micro_batch=4", "train.checkpoint_every=1",
+    ]  # fmt: skip
+    command = [sys.executable, "-c", STAGES, *changes]
+    run = Run(storage).below("trained")
+    subprocess.run(command, check=True, timeout=800)
+    first = run.read_json("train/manifest.json")["models"]
+    assert run.exists("train/sft-s0/adapter/adapter_model.safetensors")
+    assert run.exists("sweep/tune")
+    for path in ("train/manifest.json", "train/sft-s0/manifest.json"):
+        run.delete(path)
+    again = subprocess.run(command, check=True, timeout=800, capture_output=True, text=True).stdout
+    assert "data: finished before, kept" in again
+    assert "goes on from the checkpoint of step 2" in again
+    assert run.read_json("train/manifest.json")["models"][0]["sha256"] == first[0]["sha256"]
+
+
+def test_ray_train_and_ray_tune_write_to_the_same_place(storage: str) -> None:
+    from ray.train._internal.storage import StorageContext as TuneStorage
+    from ray.train.v2._internal.execution.storage import get_fs_and_path
+
+    run = Run.open(storage, "ray")
+    filesystem, path = get_fs_and_path(run.uri("sweep"))
+    assert path == run.path("sweep")
+    with filesystem.open_output_stream(f"{path}/tune/state.json") as stream:
+        stream.write(b"{}")
+    assert run.read_json("sweep/tune/state.json") == {}
+    tune = TuneStorage(storage_path=run.uri("sweep"), experiment_dir_name="tune")
+    assert tune.experiment_fs_path == run.path("sweep/tune")
+    assert tune.storage_filesystem.get_file_info(f"{tune.experiment_fs_path}/state.json").is_file
+
+
+def test_the_weights_of_an_engine_come_to_its_node_once(storage: str, tmp_path: Path) -> None:
+    run = Run.open(storage, "weights")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    run.upload_dir(tmp_path / "model", "train/paft-s0/weights")
+    target = str(tmp_path / "node" / "merged-1")
+    for _ in range(2):
+        place_weights(run.root, "train/paft-s0/weights", None, "fp32", target)
+    assert [path.name for path in Path(target).iterdir()] == ["config.json"]
+    assert [path.name for path in Path(target).parent.iterdir()] == ["merged-1"]
+
+
+def test_a_wrong_key_and_a_missing_bucket_are_one_line(storage: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="cannot be written") as caught:
+        Run.open(storage.replace("/team", "-nowhere/team"), "x")
+    assert "\n" not in str(caught.value)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-" + os.environ["AWS_SECRET_ACCESS_KEY"])
+    for command in (["report"], ["prepare"]):
+        with pytest.raises(SystemExit) as stopped:
+            main([*command, "jobs/configs/demo.yaml", "--set", f"storage={storage}", "--set", "name=denied"])
+        assert stopped.value.code == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert "not-" not in said

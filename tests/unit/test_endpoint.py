@@ -1,0 +1,359 @@
+"""Generators behind an endpoint, against a small server that speaks chat completions: retries, rate, token limit, and a key that never gets out."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from paft_ray.artifacts import Run
+from paft_ray.cli.check import check
+from paft_ray.cli.plan import receives
+from paft_ray.config import Config, EndpointConfig, GeneratorConfig, PromptsConfig, generator_key, load_config, parse_config, prompts_key
+from paft_ray.errors import UserError
+from paft_ray.inference.endpoint import ask
+from paft_ray.prompts.request import Request, request
+from paft_ray.stages import synthesize
+from paft_ray.tasks.readers import examples_to_table
+from paft_ray.tasks.task import Example, load_task
+
+KEY = "sk-Very-Secret-0123456789"
+ENVIRONMENT = {"GENERATOR_KEY": KEY}
+DEMO = load_task("demo")
+Reply = tuple[int, dict[str, str], str]
+
+
+def completion(text: str, tokens: int | None = 10, finish: str = "stop") -> Reply:
+    message = {"role": "assistant", "content": text}
+    usage = None if tokens is None else {"prompt_tokens": 5, "completion_tokens": tokens, "total_tokens": tokens + 5}
+    choices = [{"index": 0, "finish_reason": finish, "message": message}]
+    return 200, {}, json.dumps({"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": choices, "usage": usage})
+
+
+class Server:
+    """Answers what `reply` makes of (number of the request, its body); keeps what came, and when."""
+
+    def __init__(self, reply: Callable[[int, dict[str, Any]], Reply]) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.times: list[float] = []
+        self.most_at_once = at_once = 0
+        lock = threading.Lock()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                nonlocal at_once
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with lock:
+                    number = len(outer.bodies)
+                    outer.bodies.append({**body, "path": self.path})
+                    outer.headers.append({name.lower(): value for name, value in self.headers.items()})
+                    outer.times.append(time.monotonic())
+                    at_once += 1
+                    outer.most_at_once = max(outer.most_at_once, at_once)
+                status, headers, text = reply(number, body)
+                with lock:
+                    at_once -= 1
+                try:
+                    self.send_response(status)
+                    for name, value in {"Content-Type": "application/json", "Content-Length": str(len(text.encode())), **headers}.items():
+                        self.send_header(name, value)
+                    self.end_headers()
+                    self.wfile.write(text.encode())
+                except OSError:  # the client gave up
+                    return
+
+            def log_message(self, *_: Any) -> None:
+                return
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Server]]:
+    servers: list[Server] = []
+
+    def start(reply: Callable[[int, dict[str, Any]], Reply]) -> Server:
+        servers.append(Server(reply))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.http.shutdown()
+        server.http.server_close()
+
+
+def generator(server: Server | None, *, url: str = "", **settings: Any) -> GeneratorConfig:
+    endpoint = {"api_key_env": "GENERATOR_KEY", "max_retries": 2, "timeout_s": 5, **settings}
+    return GeneratorConfig(id="writer-1", max_tokens=50, endpoint=EndpointConfig(base_url=server.url if server else url, **endpoint))
+
+
+def asked(count: int) -> list[Request]:
+    return [request(DEMO, (), 1, seed=0, number=i) for i in range(count)]
+
+
+def test_answers_come_in_the_order_asked_and_the_key_goes_into_the_header_alone(serve) -> None:
+    server = serve(lambda number, body: completion(body["messages"][0]["content"]))
+    found = ask(asked(5), generator(server, request={"seed": None, "top_k": 3}), 7, ENVIRONMENT)
+    assert [w.text.splitlines()[:-1] for w in found] == [r.message.splitlines() for r in asked(5)]
+    assert all(w.finished and w.tokens == 10 for w in found)
+    assert {h["authorization"] for h in server.headers} == {f"Bearer {KEY}"}
+    assert all(b["path"] == "/v1/chat/completions" and b["model"] == "writer-1" and b["max_tokens"] == 50 and b["top_k"] == 3 for b in server.bodies)
+    assert all("seed" not in body and "structured_outputs" not in body for body in server.bodies)
+    assert KEY not in json.dumps(server.bodies)
+
+
+def test_without_a_key_none_is_sent_even_where_another_ones_is_in_the_environment(serve, monkeypatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-private")
+    server = serve(lambda number, body: completion("x"))
+    ask(asked(1), generator(server, api_key_env=None), 0, {})
+    assert "authorization" not in server.headers[0]
+    assert "org-private" not in json.dumps(server.headers)
+
+
+def test_the_grammar_goes_only_to_an_endpoint_that_takes_it(serve) -> None:
+    server = serve(lambda number, body: completion("no placeholder"))
+    found = ask(asked(1), generator(server, grammar=True), 0, ENVIRONMENT)
+    assert server.bodies[0]["structured_outputs"] == {"regex": asked(1)[0].regex}
+    assert not found[0].finished
+
+
+def test_a_busy_endpoint_is_asked_again_when_it_says(serve) -> None:
+    server = serve(lambda number, body: (429, {"Retry-After": "1"}, "{}") if number == 0 else completion("x"))
+    assert ask(asked(1), generator(server), 0, ENVIRONMENT)[0].text == "x"
+    assert len(server.times) == 2
+    assert 0.9 < server.times[1] - server.times[0] < 4
+
+
+def test_retries_end_and_a_dead_endpoint_is_soon_left_alone(serve, capsys) -> None:
+    server = serve(lambda number, body: (500, {}, json.dumps({"error": {"message": f"overloaded, your header was {KEY}"}})))
+    found = ask(asked(40), generator(server, max_retries=1, concurrency=2), 0, ENVIRONMENT)
+    assert all(w.text == "" and w.missing == "failed" and w.tokens == 0 for w in found)
+    assert len(server.bodies) <= 2 * 4
+    said = capsys.readouterr().out
+    assert "40 of 40 requests got no answer; the first: HTTP 500" in said
+    assert KEY not in said
+    assert said.count("\n") == 1
+
+
+def test_nobody_at_the_address_costs_only_the_answers(capsys) -> None:
+    found = ask(asked(3), generator(None, url="http://127.0.0.1:9/v1", max_retries=0), 0, ENVIRONMENT)
+    assert [w.text for w in found] == ["", "", ""]
+    assert "no connection to http://127.0.0.1:9/v1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_is_one_line_without_the_key(serve, status: int) -> None:
+    server = serve(lambda number, body: (status, {}, json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}"}})))
+    with pytest.raises(UserError, match=rf"^generator writer-1 at 127.0.0.1:\d+: the endpoint refuses the key in GENERATOR_KEY.*HTTP {status}") as caught:
+        ask(asked(20), generator(server, concurrency=1), 0, ENVIRONMENT)
+    assert KEY not in f"{caught.value}{caught.getrepr(chain=True)}"
+    assert len(server.bodies) == 1
+
+
+def test_a_key_that_is_not_there_is_named(serve) -> None:
+    server = serve(lambda number, body: completion("x"))
+    with pytest.raises(UserError, match="GENERATOR_KEY is not in the environment"):
+        ask(asked(1), generator(server), 0, {})
+    assert server.bodies == []
+
+
+@pytest.mark.parametrize(
+    "text", ["{not json", '{"choices": []}', '"just text"', "[]", '{"choices": [{"message": null}]}', '{"choices": [{"message": {"content": 7}}]}']
+)
+def test_what_is_no_chat_completion_is_a_failed_request(serve, capsys, text: str) -> None:
+    server = serve(lambda number, body: (200, {}, text) if number == 0 else completion("good"))
+    found = ask(asked(2), generator(server, concurrency=1), 0, ENVIRONMENT)
+    assert [w.text for w in found] == ["", "good"]
+    assert "1 of 2 requests got no answer" in capsys.readouterr().out
+
+
+def test_a_slow_answer_is_given_up_and_counts_against_the_token_limit(serve, capsys) -> None:
+    def reply(number: int, body: dict[str, Any]) -> Reply:
+        time.sleep(3)
+        return completion("late")
+
+    server = serve(reply)
+    found = ask(asked(1), generator(server, timeout_s=1, max_retries=1), 0, ENVIRONMENT)
+    assert (found[0].text, found[0].tokens) == ("", 2 * 50)
+    assert "no answer within endpoint.timeout_s=1 s" in capsys.readouterr().out
+
+
+def test_requests_are_spaced_and_their_number_at_once_is_bounded(serve) -> None:
+    def slow(number: int, body: dict[str, Any]) -> Reply:
+        time.sleep(0.3)
+        return completion("x")
+
+    server = serve(slow)
+    ask(asked(5), generator(server, requests_per_minute=120), 0, ENVIRONMENT)
+    assert max(server.times) - min(server.times) > 1.2  # 2 s, less what a busy machine takes off
+    server = serve(slow)
+    ask(asked(6), generator(server, concurrency=2), 0, ENVIRONMENT)
+    assert server.most_at_once == 2
+
+
+@pytest.mark.parametrize("tokens", [40, None])
+def test_the_token_limit_is_never_passed(serve, tokens: int | None) -> None:
+    server = serve(lambda number, body: completion("x", tokens=tokens))
+    found = ask(asked(20), generator(server, max_total_tokens=200), 0, ENVIRONMENT)
+    spent = sum(w.tokens for w in found)
+    assert spent == sum(tokens or 50 for w in found if w.text) <= 200
+    assert spent + 50 > 200
+    assert {w.missing for w in found if not w.text} == {"token_cap"}
+    assert len(server.bodies) == sum(bool(w.text) for w in found)
+
+
+def test_an_answer_that_was_cut_off_is_unfinished_and_wrapping_is_taken_off(serve) -> None:
+    texts = ["half", '"Say: {text}"', "```text\nSay: {text}\n```", 'He said "{text}"', f"key {KEY} \\ud83d"]
+    server = serve(lambda number, body: completion(texts[number], finish="length" if number == 0 else "stop"))
+    found = ask(asked(5), generator(server, concurrency=1), 0, ENVIRONMENT)
+    assert [w.finished for w in found] == [False, True, True, True, True]
+    assert [w.text for w in found[1:4]] == ["Say: {text}", "Say: {text}", 'He said "{text}"']
+    assert KEY not in found[4].text
+
+
+def test_half_a_character_does_not_end_the_stage(serve) -> None:
+    reply = completion("PLACE")
+    server = serve(lambda number, body: (200, {}, reply[2].replace("PLACE", "\\ud83d {text}")))
+    assert ask(asked(1), generator(server), 0, ENVIRONMENT)[0].text.encode() == b"? {text}"
+
+
+# --- the stage
+
+
+GOOD = [
+    "Judge how the customer felt, negative or positive:\n{text}",
+    "{text}\nDoes this person sound pleased? Say positive or negative.",
+    "Opinion of a guest: {text}\nName its mood in a word, positive or negative?",
+    "Feelings in this note matter, so read it closely: {text}\nIs it positive or negative overall?",
+]
+
+
+def config(*generators: GeneratorConfig, **prompts: Any) -> Config:
+    settings = {"seed_templates": "builtin", "held_out_templates": "builtin", "generators": generators, **prompts}
+    return Config(name="t", task="demo", prompts=PromptsConfig(**settings))
+
+
+def in_process(requests, generator, engine, seed):
+    return ask(requests, generator, seed, ENVIRONMENT)
+
+
+def test_a_dead_endpoint_costs_only_its_own_candidates_and_the_run_says_so(serve, tmp_path, capsys) -> None:
+    alive = serve(lambda number, body: completion(GOOD[number % len(GOOD)]))
+    dead = serve(lambda number, body: (503, {}, "{}"))
+    run = Run.open(str(tmp_path), "t")
+    chosen = config(generator(dead, max_retries=0), generator(alive, concurrency=1), num_candidates=4)
+    manifest = synthesize.run(chosen, run, write=in_process)
+    assert (manifest["asked"], manifest["kept"], manifest["engine_starts"], manifest["grammar_share"]) == (4, 2, 0, 0.0)
+    assert [g["kept"] for g in manifest["generators"]] == [0, 2]
+    assert len(dead.bodies) <= 8
+    said = capsys.readouterr().out
+    assert "asked 4, got 2" in said
+    assert f"writer-1 at 127.0.0.1:{dead.http.server_port}: asked 2, got 0" in said
+    stored = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+    assert KEY.encode() not in stored
+    assert b"GENERATOR_KEY" not in stored
+
+
+def test_the_token_limit_holds_over_the_rounds_of_a_run(serve, tmp_path) -> None:
+    server = serve(lambda number, body: completion("no placeholder", tokens=50))
+    manifest = synthesize.run(config(generator(server, max_total_tokens=220), num_candidates=1, max_attempts=4), Run.open(str(tmp_path), "t"), write=in_process)
+    assert manifest["generators"][0]["tokens"] == 200
+    assert len(server.bodies) == 4
+    assert manifest["rejected"] == {"missing_field": 4, "token_cap": 2}
+
+
+def test_endpoints_are_asked_at_the_same_time(serve, tmp_path) -> None:
+    both = threading.Barrier(2, timeout=20)
+
+    def reply(number: int, body: dict[str, Any]) -> Reply:
+        if number == 0:
+            both.wait()
+        return completion(GOOD[number % len(GOOD)])
+
+    manifest = synthesize.run(
+        config(*(generator(serve(reply), max_retries=0) for _ in range(2)), num_candidates=2, max_attempts=1), Run.open(str(tmp_path), "t"), write=in_process
+    )
+    assert manifest["kept"] == 2
+
+
+def test_rows_leave_only_where_the_configuration_says_so(serve, tmp_path) -> None:
+    row = Example(id="1", fields={"text": "the very private sentence " + "x" * 400}, answer="positive")
+    message = request(DEMO, (), 1, seed=0, number=0, examples=[row]).message
+    assert "the very private sentence" in message
+    assert "x" * 301 not in message
+    server = serve(lambda number, body: completion(GOOD[number % len(GOOD)]))
+    run = Run.open(str(tmp_path), "t")
+    with pytest.raises(UserError, match=r"prompts\.share_examples shows training rows"):
+        synthesize.run(config(generator(server), share_examples=2), run, write=in_process)
+    train = [f"customer {i} wrote this" for i in range(9)]
+    examples = [Example(id=str(i), fields={"text": text}, answer="positive") for i, text in enumerate(train)]
+    run.write_table("data/train.parquet", examples_to_table(examples, DEMO.fields))
+    synthesize.run(config(generator(server), num_candidates=1, max_attempts=1), run, write=in_process)
+    sent = json.dumps(server.bodies, ensure_ascii=False)
+    assert not any(text in sent for text in train)
+    server.bodies.clear()
+    synthesize.run(config(generator(server), num_candidates=1, max_attempts=1, share_examples=2), run, force=True, write=in_process)
+    sent = json.dumps(server.bodies, ensure_ascii=False)
+    assert [text in sent for text in train] == [True, True] + [False] * 7
+
+
+# --- the configuration
+
+
+def test_what_is_asked_decides_the_cache_and_how_it_is_asked_does_not() -> None:
+    one = generator(None, url="https://api.example.com/v1")
+    assert generator_key(one) == generator_key(generator(None, url="https://api.example.com/v1", api_key_env="OTHER", max_retries=9, concurrency=1))
+    for other in ({"url": "https://b.example.com/v1"}, {"url": "https://api.example.com/v1", "request": {"top_p": 0.5}}):
+        assert generator_key(one) != generator_key(generator(None, **other))
+    assert "GENERATOR_KEY" not in json.dumps(prompts_key(PromptsConfig(generators=(one,))))
+
+
+def test_the_key_of_a_run_without_endpoints_is_as_it_was() -> None:
+    key = prompts_key(PromptsConfig(generators=(GeneratorConfig(),)))
+    assert key["generators"] == [{"id": "demo", "revision": None, "temperature": 1.0, "max_tokens": 96}]
+    assert "share_examples" not in key
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        {"base_url": "https://api.example.com/v1", "api_key_env": KEY},
+        {"base_url": f"https://user:{KEY}@api.example.com/v1"},
+        {"base_url": f"https://api.example.com/v1?key={KEY}"},
+        {"base_url": KEY},
+        {"base_url": "https://api.example.com/v1", "api_key": KEY},
+    ],
+)
+def test_a_key_in_the_configuration_is_refused_without_showing_it(endpoint: dict[str, str]) -> None:
+    with pytest.raises(UserError, match=r"prompts\.generators\.0\.endpoint") as caught:
+        parse_config({"name": "x", "task": "demo", "prompts": {"generators": [{"id": "m", "endpoint": endpoint}]}}, "x")
+    assert KEY not in str(caught.value)
+
+
+def test_the_plan_says_who_gets_what() -> None:
+    one = generator(None, url="https://api.example.com/v1")
+    assert receives(one, 0, 10) == (
+        "writer-1, OUTSIDE at https://api.example.com/v1 (key from GENERATOR_KEY): the task's description, names of fields and labels, "
+        "10 seed templates, no row of the data"
+    )
+    assert receives(one, 3, 10).endswith("3 training rows with their answers")
+    assert receives(GeneratorConfig(), 0, 10).startswith("demo, an engine in the cluster")
+
+
+def test_a_run_on_this_machine_is_refused_before_it_starts_where_the_key_is_missing(tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("GENERATOR_KEY", raising=False)
+    changes = [
+        f"storage={tmp_path}",
+        "prompts.generators=[{id: writer-1, endpoint: {base_url: 'https://api.example.com/v1', api_key_env: GENERATOR_KEY}}]",
+        "model.max_prompt_tokens=64",
+    ]
+    with pytest.raises(UserError, match="the environment variable GENERATOR_KEY, which holds its key, is not set"):
+        check(load_config("jobs/configs/demo.yaml", changes), "synthesize", local=True)
