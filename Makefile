@@ -26,10 +26,11 @@ demo: setup  ## the whole pipeline on a small real model: synthesize, score, tra
 	$(BIN)/paft run jobs/configs/demo.yaml
 
 unit: setup  ## tests without Ray, seconds
-	$(BIN)/pytest tests/unit -m "not slow"
+	$(BIN)/pytest tests/unit -m "not slow" -n auto
 
 test: setup  ## unit and integration tests with real Ray, vLLM and DeepSpeed
-	$(BIN)/pytest tests/unit tests/integration -m "not slow"
+	$(BIN)/pytest tests/unit -m "not slow" -n auto
+	$(BIN)/pytest tests/integration -m "not slow"
 
 test-all: setup  ## the slow ones too
 	$(BIN)/pytest tests

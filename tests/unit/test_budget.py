@@ -103,6 +103,7 @@ def test_a_mean_over_seeds_may_stand_in_a_cell() -> None:
     assert found.mean.low <= grid.mean() <= found.mean.high
 
 
+@pytest.mark.slow
 def test_intervals_cover_and_errors_are_below_those_of_random_cells() -> None:
     """On made-up answers; on real ones it is benchmarks/budget.py."""
     ours, random, covered = [], [], []

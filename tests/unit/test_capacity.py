@@ -57,6 +57,7 @@ def test_storage_of_the_demos_training_is_that_of_its_files() -> None:
     assert capacity.training_storage_bytes(config, DEMO, num_steps=None) / found == pytest.approx(7 / 4)  # two checkpoints instead of one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_activations_are_those_that_autograd_saves(checkpointing: bool, tmp_path: Path) -> None:
     """A model with the proportions of Llama-3-8B, a sixteenth as wide, two blocks."""

@@ -2,6 +2,7 @@
 
 import json
 import resource
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -45,10 +46,12 @@ def test_help_takes_under_a_second() -> None:
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in Path("jobs").glob("*.py")))
-def test_a_job_script_takes_the_options_of_its_command(script: str) -> None:
-    found = subprocess.run([sys.executable, f"jobs/{script}", "nowhere.yaml", "--force"], capture_output=True, text=True, check=False)
-    assert found.returncode == 2
-    assert found.stderr.startswith("paft: config nowhere.yaml: cannot be read")
+def test_a_job_script_takes_the_options_of_its_command(script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", [f"jobs/{script}", "nowhere.yaml", "--force"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(f"jobs/{script}", run_name="__main__")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("paft: config nowhere.yaml: cannot be read")
 
 
 def test_a_plan_shows_configuration_loss_mask_and_estimates_without_ray(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ def test_a_job_ships_the_package_and_the_configuration_and_nothing_else(tmp_path
     assert cluster.jobs[job].entrypoint == "python -m paft_ray run demo.yaml --set storage=/shared/runs"
 
 
+@pytest.mark.slow
 def test_what_is_shipped_runs_without_the_checkout(tmp_path: Path) -> None:
     import subprocess
     import sys
