@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md from the models of paft_ray/config.py: `python scripts/configuration_reference.py`."""
+"""Writes docs/configuration.md from the models of paft_ray/config/: `python scripts/configuration_reference.py`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def reference() -> str:
     parts = [
         "# Configuration",
         "",
-        "One YAML file per run; `--set section.key=value` changes one setting. Made from `paft_ray/config.py` by",
+        "One YAML file per run; `--set section.key=value` changes one setting. Made from `paft_ray/config/` by",
         "`scripts/configuration_reference.py`.",
         "",
     ]

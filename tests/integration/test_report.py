@@ -22,7 +22,7 @@ from paft_ray.tasks.task import Example, load_task
 HOSTILE = '<script>alert("t")</script><img src="https://example.org/x.png"> {text}'
 HOSTILE_FIELD = '</td></table><script src=https://example.org/a.js></script> & "quotes" | pipe\n# heading'
 LEVELS = {"base": (0.55, 0.09), "sft": (0.74, 0.09), "top_accuracy": (0.77, 0.07), "paft": (0.87, 0.02)}
-ONLY_OF_THE_WHOLE_GRID = "std_noise_corrected quantiles low high worst worst_shrunken best share_above consistency sensitivity".split()
+ONLY_OF_THE_WHOLE_GRID = ["std_noise_corrected", "quantiles", "low", "high", "worst", "worst_shrunken", "best", "share_above", "consistency", "sensitivity"]
 
 
 def config(**report: object) -> Config:

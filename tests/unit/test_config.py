@@ -115,7 +115,7 @@ def test_paper_scale_configurations_have_the_papers_hyper_parameters(name: str) 
 
 def test_precision_follows_the_device_and_what_is_written_down_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = tmp_path / "cpuinfo"
-    monkeypatch.setattr("paft_ray.config._CPUINFO", cpu)
+    monkeypatch.setattr("paft_ray.config.base._CPUINFO", cpu)
     cpu.write_text("flags : fma avx2\n")
     assert (EngineConfig().precision, TrainConfig().precision) == ("fp32", "fp32")
     assert (EngineConfig(num_gpus=1).precision, TrainConfig(gpus_per_worker=1).precision) == ("bf16", "bf16")

@@ -1,0 +1,50 @@
+"""One strict model per section: a YAML file plus `section.key=value` overrides becomes a validated `Config`.
+
+Unknown keys are refused with the nearest valid key. Imports neither Ray nor torch, so that `--help` and `--dry-run` are fast.
+"""
+
+from paft_ray.config.base import Fraction, Positive, Precision, Section, Seed, builtin, fast_precision
+from paft_ray.config.engine import EngineConfig, EvaluateConfig, engine_key
+from paft_ray.config.inputs import DataConfig, ModelConfig
+from paft_ray.config.load import load_config, parse_config, read_yaml
+from paft_ray.config.prompts import EndpointConfig, GeneratorConfig, PromptsConfig, ScoreConfig, generator_key, prompts_key
+from paft_ray.config.report import ReportConfig, TrackingConfig
+from paft_ray.config.run import Config
+from paft_ray.config.sweep import RangeConfig, SchedulerConfig, SearcherConfig, SpaceConfig, SweepConfig
+from paft_ray.config.training import LoraConfig, TrainConfig, TrainedArm, weights_key
+
+__all__ = [
+    "Config",
+    "DataConfig",
+    "EndpointConfig",
+    "EngineConfig",
+    "EvaluateConfig",
+    "Fraction",
+    "GeneratorConfig",
+    "LoraConfig",
+    "ModelConfig",
+    "Positive",
+    "Precision",
+    "PromptsConfig",
+    "RangeConfig",
+    "ReportConfig",
+    "SchedulerConfig",
+    "ScoreConfig",
+    "SearcherConfig",
+    "Section",
+    "Seed",
+    "SpaceConfig",
+    "SweepConfig",
+    "TrackingConfig",
+    "TrainConfig",
+    "TrainedArm",
+    "builtin",
+    "engine_key",
+    "fast_precision",
+    "generator_key",
+    "load_config",
+    "parse_config",
+    "prompts_key",
+    "read_yaml",
+    "weights_key",
+]

@@ -1,0 +1,43 @@
+"""What all sections share: strict models, types, and what follows from the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Precision = Literal["bf16", "fp16", "fp32"]
+_CPUINFO = Path("/proc/cpuinfo")
+_FAST_BF16 = {"avx512_bf16", "amx_bf16"}
+
+
+def fast_precision(num_gpus: float) -> Precision:
+    """`bf16` for a GPU, or a CPU of this machine that multiplies bf16 natively, else `fp32`: emulated, bf16 was measured 30 times slower than fp32."""
+    flags = set(_CPUINFO.read_text().split()) if _CPUINFO.is_file() else set()
+    return "bf16" if num_gpus or flags & _FAST_BF16 else "fp32"
+
+
+Positive = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+def each_once(section: str, **lists: Sequence[Any]) -> None:
+    """Raises `ValueError` for a list that is empty or holds a value twice."""
+    for name, values in lists.items():
+        if not values or len(set(values)) < len(values):
+            raise ValueError(f"{section}.{name}: at least one is needed, and each once (given {list(values)})")
+
+
+def builtin(*parts: str) -> Path:
+    """Path of a file shipped with the package, e.g. `builtin("tasks", "data", "demo", "train.jsonl")`."""
+    return Path(str(resources.files("paft_ray").joinpath(*parts)))

@@ -1,0 +1,50 @@
+"""Sections `engine` and `evaluate`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from paft_ray.config.base import Fraction, Positive, Precision, Section, fast_precision
+
+
+class EngineConfig(Section):
+    """vLLM through ray.data.llm; used by synthesis, scoring and evaluation."""
+
+    replicas: Positive = 1
+    """Engines side by side."""
+    tensor_parallel: Positive = 1
+    """GPUs (or processes) that share one engine."""
+    num_cpus: Annotated[float, Field(gt=0)] = 1
+    """Logical CPUs of one engine."""
+    num_gpus: Annotated[float, Field(ge=0)] = 0
+    """GPUs of one engine per tensor-parallel rank; 0 runs on the CPU."""
+    precision: Precision = Field(default_factory=lambda values: fast_precision(values["num_gpus"]))
+    """Number format of weights and activations; default: bf16 on a GPU and on CPUs that multiply it natively, else fp32."""
+    kv_cache_gib: Annotated[float, Field(gt=0)] = 1
+    """Key-value cache on the CPU in GiB (on a GPU set `engine_kwargs.gpu_memory_utilization`)."""
+    batch_rows: Positive = 64
+    """Rows per Ray Data batch handed to the engine."""
+    max_failed_fraction: Fraction = 0.01
+    """A larger share of failed rows fails the stage."""
+    timeout_s: Positive = 3600
+    """Longest time of one inference stage in seconds."""
+    engine_kwargs: dict[str, Any] = {}
+    """Further vLLM engine arguments, as they are."""
+
+
+def engine_key(engine: EngineConfig) -> dict[str, Any]:
+    """The settings that decide answers."""
+    return engine.model_dump(mode="json", include={"precision", "engine_kwargs"})
+
+
+class EvaluateConfig(Section):
+    """Stage `evaluate` (the section may also be called `evaluation`): every arm answers the test rows under every held-out template."""
+
+    budget: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Share of the (template, test row) cells that are answered, the same ones for every arm and seed; below 1 the report estimates the whole grid."""
+    speed_rows: Annotated[int, Field(ge=0)] = 32
+    """Rows per arm answered by free generation to measure answer length and time; 0: none."""
+    max_answer_tokens: Positive = 32
+    """Longest freely generated answer in tokens (tasks of kind `free` state their own)."""

