@@ -44,7 +44,7 @@ class Hosts:
         environment = {**self.environment, **variables}
         return subprocess.Popen(inside, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
-    def run(self, *command: str, folder: Path, timeout_s: float = 600, **variables: str) -> tuple[int, str]:
+    def run(self, *command: str, folder: Path, timeout_s: float = 1200, **variables: str) -> tuple[int, str]:
         """Exit code and output of a command of the client."""
         process = self.start(*command, folder=folder, **variables)
         try:
