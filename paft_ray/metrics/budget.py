@@ -23,7 +23,8 @@ _TEMPLATE, _GROUP, _EXAMPLE = 0.5, 1.0, 1.0
 _TEMPLATE_GROUP = (0.1, 1.0, 3.0)
 """Prior standard deviations of the effects, in logits; the last one is weighed by evidence (EXPERIMENTS.md)."""
 _NUM_DRAWS = 400
-_CALIBRATION_CELLS = 1000
+_CALIBRATION_CELLS, _CALIBRATION_STEP = 1000, 4
+"""The common logit is found on at most so many unseen cells and on every so many-th draw."""
 _BLOCK = 8_000_000  # (cell, draw) pairs at once: bounds the memory
 
 
@@ -94,7 +95,7 @@ def _template_draws(correct: NDArray[np.float64], groups: NDArray[np.int64], rng
     sums = sparse.csr_matrix((np.ones(len(template), dtype=np.float32), (template, np.arange(len(template)))), shape=(len(correct), len(template)))
     block = max(1, _BLOCK // len(template))
     for start in range(0, _NUM_DRAWS, block):
-        chance = expit(unseen @ coefficients[:, start : start + block])
+        chance = expit((unseen @ coefficients[:, start : start + block]).astype(np.float32))
         right[:, start : start + block] += sums @ (rng.random(chance.shape, dtype=np.float32) < chance)
     return right / correct.shape[1]
 
@@ -165,5 +166,5 @@ def _shift(features: sparse.csr_matrix, coefficients: NDArray[np.float64], targe
     """The logit that, added to every draw, makes the mean chance of being right over the cells `features` the `target`."""
     if features.shape[0] > _CALIBRATION_CELLS:
         features = features[rng.choice(features.shape[0], _CALIBRATION_CELLS, replace=False)]
-    logits = (features @ coefficients).astype(np.float32)
+    logits = (features @ coefficients[:, ::_CALIBRATION_STEP]).astype(np.float32)
     return float(brentq(lambda shift: expit(logits + shift).mean() - target, -20, 20, xtol=5e-3))
