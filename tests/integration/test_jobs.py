@@ -135,6 +135,7 @@ def test_a_job_with_a_relative_storage_fails_and_says_why(head: Head, tmp_path: 
     assert "paft: storage=runs: a job's own folder goes away with it" in job.stdout + job.stderr
 
 
+@pytest.mark.slow
 def test_paft_submit_ships_the_package_and_returns_the_jobs_exit_code(head: Head, tmp_path: Path) -> None:
     shutil.copy("jobs/configs/demo.yaml", tmp_path / "mine.yaml")
     command = [str(BIN / "paft"), "submit", "mine.yaml", "--stage", "prepare", "--address", head.url, "--set", f"storage={tmp_path}/runs", "--set"]
@@ -146,7 +147,7 @@ def test_paft_submit_ships_the_package_and_returns_the_jobs_exit_code(head: Head
     done = submit("name=submitted")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "submit: ships" in done.stdout
-    assert "prepare: done in" in done.stdout
+    assert "data: done in" in done.stdout
     assert Run(f"{tmp_path}/runs/submitted").read_json("data/manifest.json")["counts"]["test"] == 50
     refused = submit("data.num_test=5000")  # found by the job itself, where rows are counted
     assert refused.returncode == 2, refused.stdout + refused.stderr
