@@ -128,6 +128,8 @@ def bootstrap_interval(values: NDArray[np.float64], *, rng: np.random.Generator,
 def bootstrap_means(values: NDArray[np.float64], *, rng: np.random.Generator, num_bootstrap: int) -> NDArray[np.float64]:
     """Means of `values` [seeds, templates, examples] (NaN: left out) with every axis resampled with replacement. Shape [num_bootstrap].
 
+    A draw that meets no value at all (few cells of a grid) is left out.
+
     Resampling the axes independently treats both templates and examples as samples (the pigeonhole bootstrap, Owen 2007), which is mildly
     conservative; a single seed is not resampled, so the interval then says nothing about other seeds.
     """
@@ -137,7 +139,8 @@ def bootstrap_means(values: NDArray[np.float64], *, rng: np.random.Generator, nu
     for start in range(0, num_bootstrap, _BLOCK):
         draws = min(_BLOCK, num_bootstrap - start)
         weights = [rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float64) for n in values.shape]
-        means.append(_weighted_sum(filled, weights) / _weighted_sum(present, weights))
+        total = _weighted_sum(present, weights)
+        means.append((_weighted_sum(filled, weights) / np.where(total, total, 1.0))[total > 0])
     return np.concatenate(means)
 
 
