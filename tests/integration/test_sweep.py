@@ -30,6 +30,7 @@ SMALL = (
     "train.micro_batch=4",
     "evaluate.speed_rows=0",
     "sweep.sizes=[1,3]",
+    "sweep.subset_seeds=[0]",
 )
 
 
