@@ -74,7 +74,7 @@ def evaluate_models(
     config: Config, run: Run, models: Sequence[Candidate], templates: Sequence[PromptTemplate], examples: Sequence[Example]
 ) -> tuple[pa.Table, dict[str, Any], Manifest]:
     """(outcomes with arm and seed, speed of free answers per model, counts). One engine start per model, with the adapter merged into the weights:
-    on a CPU adapter rows take twice as long as merged ones, and a start costs less than that (EXPERIMENTS.md).
+    on a CPU adapter rows took 3.4 times as long as merged ones, and merge and start are won back after about 120 rows (EXPERIMENTS.md).
     """
     from paft_ray.inference.accuracy import measure
     from paft_ray.inference.grid import Free
