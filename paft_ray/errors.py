@@ -1,4 +1,4 @@
-"""The one exception type for what a user can mend."""
+"""The exception types, and what their messages of one line need."""
 
 
 class UserError(ValueError):
@@ -6,6 +6,11 @@ class UserError(ValueError):
 
     The command line prints it without a traceback and exits with code 2. Raised before any resource is requested.
     """
+
+
+def one_line(text: object) -> str:
+    """What an error (or anything else) says, without line breaks and repeated spaces, for a message of one line."""
+    return " ".join(str(text).split())
 
 
 def check_text(text: str, name: str, where: str) -> None:

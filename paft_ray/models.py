@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from paft_ray.errors import UserError
+from paft_ray.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -51,7 +51,7 @@ def resolve_model(model_id: str, revision: str | None) -> str:
     try:
         return snapshot_download(model_id, revision=revision, ignore_patterns=["*.bin", "*.pt", "*.pth", "*.gguf", "original/*"])
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise UserError(f"model {model_id} (revision {revision}): cannot be fetched: {reason}; check the id, HF_TOKEN and the network") from None
 
 
@@ -62,7 +62,7 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"model {path}: no tokenizer that can be read ({' '.join(str(error).split())[:200]}); mend the folder") from None
+        raise UserError(f"model {path}: no tokenizer that can be read ({one_line(error)[:200]}); mend the folder") from None
 
 
 def model_licence(model_id: str, revision: str | None) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import paft_ray
 from paft_ray.artifacts import Run, versions
-from paft_ray.errors import UserError
+from paft_ray.errors import UserError, one_line
 from paft_ray.models import resolve_model
 
 HERE, ON_HUB = "here", "on the hub"
@@ -129,7 +129,7 @@ def model_state(name: str, revision: str | None) -> str:
     try:
         HfApi().model_info(name, revision=revision, timeout=10)
     except Exception as error:  # an HTTP library's own types; the reason is the finding
-        return f"model {name}: neither in the Hugging Face cache nor to be had from the hub ({' '.join(str(error).split())[:160]})"
+        return f"model {name}: neither in the Hugging Face cache nor to be had from the hub ({one_line(error)[:160]})"
     return ON_HUB
 
 
@@ -151,7 +151,7 @@ def _on_each(nodes: Mapping[str, str], function: Callable[..., Any], *arguments:
             found[key] = ray.get(ref)
         except RayError as error:
             cause = getattr(error, "cause", None) or error
-            found[key] = NodeFacts(node=nodes[key], error=" ".join(f"{type(cause).__name__}: {cause}".split())[:200])
+            found[key] = NodeFacts(node=nodes[key], error=one_line(f"{type(cause).__name__}: {cause}")[:200])
     return found
 
 
@@ -168,7 +168,7 @@ def _write(root: str, path: str) -> str | None:
     try:
         Run(root).write_bytes(path, path.rpartition("/")[2].encode())
     except (OSError, UserError) as error:
-        return " ".join(str(error).split())[:200]
+        return one_line(error)[:200]
     return None
 
 

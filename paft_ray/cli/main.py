@@ -14,7 +14,7 @@ import typer
 
 from paft_ray.cli.environment import prepare_environment
 from paft_ray.config import Config, Precision, load_config
-from paft_ray.errors import StageError, UserError
+from paft_ray.errors import StageError, UserError, one_line
 
 if TYPE_CHECKING:
     from paft_ray.artifacts import Run
@@ -239,5 +239,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _stop(code: int, reason: object, remedy: str = "") -> NoReturn:
     """Ends with one line on stderr; an error that comes out of a Ray task is told by its cause, without Ray's traceback."""
-    typer.echo(f"paft: {' '.join(str(getattr(reason, 'cause', None) or reason).split())}{remedy}", err=True)
+    typer.echo(f"paft: {one_line(getattr(reason, 'cause', None) or reason)}{remedy}", err=True)
     sys.exit(code)

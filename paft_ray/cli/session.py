@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from paft_ray.cli.check import local_resources
 from paft_ray.cli.environment import prepare_environment
 from paft_ray.console import console
-from paft_ray.errors import UserError
+from paft_ray.errors import UserError, one_line
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def ray_session(address: str | None = None) -> Iterator[Mapping[str, float]]:
         try:
             ray.init(address=target, logging_level="warning", log_to_driver=False)
         except (ConnectionError, ValueError, RuntimeError, ray.exceptions.AuthenticationError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)[:200]
             raise UserError(
                 f"--address {target}: no Ray cluster could be joined ({reason}); give HOST:PORT or auto, and RAY_AUTH_MODE=token if it asks"
             ) from None

@@ -24,7 +24,7 @@ from paft_ray.artifacts import differences
 from paft_ray.cli.check import check_inputs, check_job_storage
 from paft_ray.cli.environment import use_token
 from paft_ray.config import Config, load_config
-from paft_ray.errors import StageError, UserError
+from paft_ray.errors import StageError, UserError, one_line
 from paft_ray.stages.prepare import sources
 from paft_ray.tasks.task import Task, load_task
 
@@ -123,7 +123,7 @@ def start(client: Any, asked: Request) -> str:
         except RuntimeError as error:
             found, going = attempt(client.list_jobs(), asked)  # another submit of the same run may have been faster
             if not going:
-                raise UserError(f"job {job}: the cluster refused it ({_short(error)}); mend that and submit again") from None
+                raise UserError(f"job {job}: the cluster refused it ({one_line(error)[:200]}); mend that and submit again") from None
             typer.echo(f"submit: job {found} was submitted at the same moment with these settings; attached")
             return found
     return job
@@ -160,12 +160,12 @@ def watch(client: Any, job: str) -> int:
         while not (found := client.get_job_info(job)).status.is_terminal():
             time.sleep(_POLL_S)
     except (OSError, RuntimeError, ClientError) as error:
-        raise StageError(f"job {job}: the connection to the cluster is lost ({_short(error)}), the job goes on without it") from None
+        raise StageError(f"job {job}: the connection to the cluster is lost ({one_line(error)[:200]}), the job goes on without it") from None
     status = str(found.status)
     if status == "SUCCEEDED":
         typer.echo(f"submit: job {job} succeeded")
         return 0
-    typer.echo(f"paft: job {job} {status.lower()}: {_short(found.message)}; submit again for the next attempt, finished stages are kept", err=True)
+    typer.echo(f"paft: job {job} {status.lower()}: {one_line(found.message)[:200]}; submit again for the next attempt, finished stages are kept", err=True)
     return found.driver_exit_code or 1
 
 
@@ -196,9 +196,9 @@ def _client() -> Any:
     try:
         return JobSubmissionClient()
     except AuthenticationError as error:
-        raise UserError(f"--address: the cluster asks for a token ({_short(error)}); set RAY_AUTH_TOKEN, or put it into ~/.ray/auth_token") from None
+        raise UserError(f"--address: the cluster asks for a token ({one_line(error)[:200]}); set RAY_AUTH_TOKEN, or put it into ~/.ray/auth_token") from None
     except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"--address: no job API answers ({_short(error)}); give http://HOST:8265, through `ray dashboard` where it is closed") from None
+        raise UserError(f"--address: no job API answers ({one_line(error)[:200]}); give http://HOST:8265, through `ray dashboard` where it is closed") from None
 
 
 def _named_files(config: Config, task: Task) -> tuple[str, ...]:
@@ -249,7 +249,3 @@ def _version() -> str:
         return version("paft-ray")
     except PackageNotFoundError:
         return "(not installed)"
-
-
-def _short(text: object) -> str:
-    return " ".join(str(text).split())[:200]

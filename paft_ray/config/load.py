@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from paft_ray.config.run import Config
-from paft_ray.errors import UserError
+from paft_ray.errors import UserError, one_line
 
 _SPELLINGS = {"evaluation": "evaluate"}
 """Sections under another name that a file and `--set` may give them."""
@@ -30,7 +30,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     try:
         values = read_yaml(text)
     except (yaml.YAMLError, RecursionError) as error:
-        raise UserError(f"config {path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"config {path}: not valid YAML: {one_line(error)}") from None
     if not isinstance(values, dict):
         raise UserError(f"config {path}: a mapping of sections is needed, found {type(values).__name__}")
     for other, name in _SPELLINGS.items():

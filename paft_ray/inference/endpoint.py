@@ -21,7 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from paft_ray.config import EndpointConfig, GeneratorConfig
 from paft_ray.console import say
-from paft_ray.errors import UserError
+from paft_ray.errors import UserError, one_line
 from paft_ray.prompts.request import Request, Written
 
 _HOPELESS = 3  # failed requests, with none answered, after which the rest is not sent
@@ -134,7 +134,7 @@ class _Asking:
             reason = f"HTTP {status}: {error}"
         else:
             reason = f"no chat completion came ({error})"
-        self.failures.append(" ".join(self._without_key(reason).split())[:200])
+        self.failures.append(one_line(self._without_key(reason))[:200])
 
     def _without_key(self, text: str) -> str:
         """An endpoint may send back what it got; half characters, which no file holds, are replaced too."""

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from paft_ray.errors import UserError, check_text
+from paft_ray.errors import UserError, check_text, one_line
 from paft_ray.prompts.draw import keyed_order
 from paft_ray.prompts.template import PromptTemplate, TemplateError, check_fields
 
@@ -148,7 +148,7 @@ def _parquet_templates(path: str | Path) -> list[PromptTemplate]:
     try:
         rows = pq.read_table(path).to_pylist()
     except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"templates {path}: cannot be read ({' '.join(str(error).split())[:200]}); give a Parquet or JSONL file with `text`") from None
+        raise UserError(f"templates {path}: cannot be read ({one_line(error)[:200]}); give a Parquet or JSONL file with `text`") from None
     if not rows or not all(isinstance(row.get("text"), str) for row in rows):
         raise UserError(f"templates {path}: no rows with the text column `text`; give a file that `paft prompts import` wrote, or JSONL")
     return [PromptTemplate(text=row["text"], system=row.get("system")) for row in rows]

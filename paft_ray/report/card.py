@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from paft_ray.artifacts import Run
 from paft_ray.config import Config, EngineConfig, builtin
-from paft_ray.errors import UserError
+from paft_ray.errors import UserError, one_line
 from paft_ray.inference.settings import serve_command
 from paft_ray.metrics import Figures, arms_from_table, figures
 from paft_ray.report.format import percent
@@ -155,7 +155,7 @@ def _metadata(model: TrainedModel, origins: Origins, own: Figures | None, *, ada
 
 def _eval_results(model: TrainedModel, origins: Origins, own: Figures) -> list[EvalResult]:
     """Accuracies are fractions. A refused figure is left out."""
-    task = " ".join(str(model.key["task"]["name"]).split())
+    task = one_line(model.key["task"]["name"])
     over = f"over {own.num_templates} held-out prompt templates, {own.num_examples} test examples each"
     found = {
         ("accuracy", f"mean accuracy {over}"): own.mean,

@@ -18,7 +18,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from paft_ray.artifacts import Manifest, Run, cached
 from paft_ray.config import Config, RangeConfig, TrainConfig
 from paft_ray.console import say
-from paft_ray.errors import StageError
+from paft_ray.errors import StageError, one_line
 from paft_ray.stages.trials import Setup, Trial, num_trials, ranges
 from paft_ray.tasks.task import load_task
 
@@ -73,7 +73,7 @@ def _sorted_out(run: Run, listed: Sequence[Trial], results: Sequence[Any], befor
         found = chosen(listed, result.config or {})
         if result.error is not None:
             failed.append(found.name)
-            print(f"sweep: trial {found.name} failed: {' '.join(str(result.error).split())[-300:]}", flush=True)
+            print(f"sweep: trial {found.name} failed: {one_line(result.error)[-300:]}", flush=True)
         elif run.exists(_manifest(found.name)):
             finished[found.name] = found
         else:

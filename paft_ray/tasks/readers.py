@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from paft_ray.artifacts import split_uri
 from paft_ray.config import builtin
-from paft_ray.errors import UserError, check_text
+from paft_ray.errors import UserError, check_text, one_line
 from paft_ray.tasks.task import Example, Source, Task
 
 Row = Mapping[str, Any]
@@ -114,7 +114,7 @@ def _locate(uri: str) -> tuple[pafs.FileSystem, str]:
             filesystem, path = pafs.LocalFileSystem(), uri
         info = filesystem.get_file_info(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"data {uri}: cannot be reached ({' '.join(str(error).split())}); give a path or URI that this machine can read") from None
+        raise UserError(f"data {uri}: cannot be reached ({one_line(error)}); give a path or URI that this machine can read") from None
     if info.type != pafs.FileType.File:
         raise UserError(f"data {uri}: no such file; give the path of a JSONL, CSV or Parquet file")
     return filesystem, path
@@ -124,7 +124,7 @@ def _open(filesystem: pafs.FileSystem, path: str, uri: str) -> pa.NativeFile:
     try:
         return filesystem.open_input_stream(path)
     except OSError as error:
-        raise UserError(f"data {uri}: cannot be opened ({' '.join(str(error).split())}); check that you may read it") from None
+        raise UserError(f"data {uri}: cannot be opened ({one_line(error)}); check that you may read it") from None
 
 
 def _lines(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[str, int]]:
@@ -179,7 +179,7 @@ def _parquet(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple
                 number += 1
                 yield row, f"{uri}: row {number}"
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{uri}: row {number + 1}: not a Parquet file that can be read ({' '.join(str(error).split())[:200]}); write the file anew") from None
+        raise UserError(f"{uri}: row {number + 1}: not a Parquet file that can be read ({one_line(error)[:200]}); write the file anew") from None
 
 
 def _dataset_rows(source: Source) -> Iterator[tuple[Row, str]]:
@@ -195,7 +195,7 @@ def _dataset_rows(source: Source) -> Iterator[tuple[Row, str]]:
             number += 1
             yield row, f"{name}: row {number}"
     except (OSError, ValueError, RuntimeError) as error:  # the hub, its cache, an unknown configuration or split, a loading script
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise UserError(
             f"{name}: cannot be fetched ({reason}); check id, config, split, HF_TOKEN and the network, or give files with data.train=FILE"
         ) from None

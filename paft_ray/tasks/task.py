@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from paft_ray.config import builtin, read_yaml
-from paft_ray.errors import UserError
+from paft_ray.errors import UserError, one_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +168,7 @@ def load_task(name: str) -> Task:
     try:
         return Task.model_validate(read_yaml(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"task {path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"task {path}: not valid YAML: {one_line(error)}") from None
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'task'}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
         raise UserError(f"task {path}: {problems}") from None

@@ -16,7 +16,7 @@ from typing import Protocol
 from paft_ray.artifacts import Run
 from paft_ray.config import TrackingConfig
 from paft_ray.console import say
-from paft_ray.errors import UserError
+from paft_ray.errors import UserError, one_line
 from paft_ray.training.tracker_run import MlflowRun, Rows, TrackerRun, WandbRun, mlflow_client, open_experiment, wandb_client
 
 
@@ -66,7 +66,8 @@ class Trackers:
                 self._open.pop(name, None)
                 if name not in self._told:
                     self._told.add(name)
-                    say(f"{self._shown.name}: {name} does not take the figures ({_reason(error)}); they stay in the run and are sent again at the next chance")
+                    reason = one_line(error)[:200]
+                    say(f"{self._shown.name}: {name} does not take the figures ({reason}); they stay in the run and are sent again at the next chance")
 
 
 def _kinds(config: TrackingConfig) -> dict[str, Callable[[TrackerRun], Tracker]]:
@@ -98,16 +99,12 @@ def check(config: TrackingConfig) -> None:
             open_experiment(mlflow_client(config), config.experiment)
         except MlflowException as error:
             remedy = "check address, server and MLFLOW_TRACKING_TOKEN (or _USERNAME and _PASSWORD), or set tracking.mlflow=null"
-            raise UserError(f"tracking.mlflow={config.mlflow}: no MLflow server lets us in ({_reason(error)}); {remedy}") from None
+            raise UserError(f"tracking.mlflow={config.mlflow}: no MLflow server lets us in ({one_line(error)[:200]}); {remedy}") from None
     if config.wandb is not None and os.environ.get("WANDB_MODE", "online") == "online":
         wandb = wandb_client()
         try:
             reason = None if wandb.login(prompt=False) else "no key"
         except wandb.Error as error:
-            reason = _reason(error)
+            reason = one_line(error)[:200]
         if reason:
             raise UserError(f"tracking.wandb={config.wandb}: W&B does not let us in ({reason}); set WANDB_API_KEY, WANDB_MODE=offline or tracking.wandb=null")
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
