@@ -46,12 +46,10 @@ def check(config: Config, stage: str, *, local: bool) -> Run:
             raise UserError(f"evaluate.budget={config.evaluate.budget:g}: a sweep answers all cells; leave it out, or set it to 1")
     run = _prepared(Run.open(config.storage, config.name), stage, config)
     if stage != "prepare":
-        for generator in config.prompts.generators:
-            if generator.endpoint is None:
-                resolve_model(generator.id, generator.revision)
         if local and stage in ("run", "synthesize", "sweep") and not run.exists("prompts/manifest.json"):
             _check_keys(config)
-        _check_model(config, task, resolve_model(config.model.id, config.model.revision))
+        path, *_ = [resolve_model(*model) for model in config.models]
+        _check_model(config, task, path)
     return run
 
 

@@ -52,7 +52,7 @@ def examine(config: Config | None, address: str | None) -> list[Finding]:
     from paft_ray.cli.session import ray_session
 
     root = None if config is None else Run(config.storage).root
-    models = [] if config is None else [(config.model.id, config.model.revision), *((g.id, g.revision) for g in config.prompts.generators)]
+    models = () if config is None else config.models
     try:
         with ray_session(address):
             facts = gather(root, models)

@@ -73,11 +73,16 @@ def _resources(config: Config) -> dict[str, Any]:
         "training_workers": f"{train.num_workers} x ({train.cpus_per_worker} CPU, {train.gpus_per_worker} GPU), ZeRO-{train.zero_stage}",
         "trainings": trained,
         "engine_starts": {
-            "synthesize_at_most": sum(generator.endpoint is None for generator in config.prompts.generators) * config.prompts.max_attempts,
+            "synthesize_at_most": _synthesis_starts(config),
             "score": int(config.score.enabled),
             "evaluate": 1 + trained,
         },
     }
+
+
+def _synthesis_starts(config: Config) -> int:
+    """Engine starts of stage synthesize at most: one per round of each generator in the cluster."""
+    return len(config.prompts.local_generators) * config.prompts.max_attempts
 
 
 def receives(generator: GeneratorConfig, num_rows: int, num_templates: int) -> str:
@@ -107,11 +112,10 @@ def _sweep(config: Config, task: Task) -> dict[str, Any]:
     most = most_templates(config, task)
     listed = listed_trials(config.sweep, most, config.train.draw)
     trials = num_trials(config.sweep, len(listed))
-    synthesis = len(config.prompts.generators) * config.prompts.max_attempts
     return {
         "trainings": trials,
         "sizes": f"{', '.join(map(str, sorted({trial.size for trial in listed})))} templates; at most {most} can be trained on",
-        "engine_starts": {"synthesize_at_most": synthesis, "evaluate_at_most": trials},
+        "engine_starts": {"synthesize_at_most": _synthesis_starts(config), "evaluate_at_most": trials},
     }
 
 

@@ -219,7 +219,7 @@ def _named_files(config: Config, task: Task) -> tuple[str, ...]:
 
 
 def _check_models(config: Config) -> None:
-    for model in (config.model.id, *(generator.id for generator in config.prompts.generators)):
+    for model, _ in config.models:
         if model.startswith(".") or (not Path(model).is_absolute() and model != "demo" and Path(model).is_dir()):
             raise UserError(f"model {model}: a folder is not shipped with a job; give an absolute path that all nodes reach, or a Hugging Face id")
 

@@ -105,6 +105,11 @@ class PromptsConfig(Section):
     min_held_out: Annotated[int, Field(ge=2)] = 12
     """Fewest held-out templates: below 12 the spread over templates means little."""
 
+    @property
+    def local_generators(self) -> tuple[GeneratorConfig, ...]:
+        """Generators that run in the cluster, not behind an endpoint."""
+        return tuple(generator for generator in self.generators if generator.endpoint is None)
+
 
 def prompts_key(prompts: PromptsConfig) -> dict[str, Any]:
     """The settings that decide the prompt set."""

@@ -37,6 +37,11 @@ class Config(Section):
     sweep: SweepConfig = SweepConfig()
     tracking: TrackingConfig = TrackingConfig()
 
+    @property
+    def models(self) -> tuple[tuple[str, str | None], ...]:
+        """(id, revision) of every model that the cluster reads: the one that is trained, then the generators that run there."""
+        return tuple((each.id, each.revision) for each in (self.model, *self.prompts.local_generators))
+
     @model_validator(mode="after")
     def _combinations(self) -> Config:
         if "top_accuracy" in self.train.arms and not self.score.enabled:

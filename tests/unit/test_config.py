@@ -123,3 +123,13 @@ def test_precision_follows_the_device_and_what_is_written_down_stays(tmp_path: P
     cpu.write_text("flags : fma avx2 avx512f avx512_bf16\n")
     assert (EngineConfig().precision, TrainConfig().precision) == ("bf16", "bf16")
     assert EngineConfig.model_validate({"precision": "fp32"}).precision == "fp32"
+
+
+def test_a_generator_behind_an_endpoint_is_no_model_that_the_cluster_reads_and_starts_no_engine() -> None:
+    outside = {"id": "gpt-x", "endpoint": {"base_url": "https://api.example.com/v1"}}
+    config = load_config("jobs/configs/demo.yaml").model_dump()
+    config["prompts"]["generators"] = [{"id": "demo"}, outside]
+    found = parse_config(config, source="test")
+    assert found.models == (("demo", None), ("demo", None))
+    for stage in ("run", "sweep"):
+        assert f"synthesize_at_most: {found.prompts.max_attempts}\n" in plan(found, stage)
