@@ -14,8 +14,9 @@ from rich.table import Table
 from paft_ray.artifacts import Run
 from paft_ray.config import parse_config
 from paft_ray.errors import UserError
-from paft_ray.report.compare import MIN_COMMON_TEMPLATES, EvaluatedRun, compare
-from paft_ray.report.format import percent, points
+from paft_ray.metrics import MIN_TEMPLATES_INTERVAL
+from paft_ray.report.compare import EvaluatedRun, compare
+from paft_ray.report.format import percent, points, span
 from paft_ray.report.sources import Measured
 
 
@@ -59,7 +60,7 @@ def _arms(found: dict[str, Any]) -> Table:
 def _differences(pair: str, rows: Sequence[dict[str, Any]]) -> Table:
     table = _table("arm", "points", "interval", "common cells", "paired", title=escape(pair))
     for row in rows:
-        interval = "–" if row["low"] is None else f"{points(row['low'])} to {points(row['high'])}"
+        interval = span(row["low"], row["high"], points)
         common = f"{row['num_templates']} x {row['num_examples']}"
         table.add_row(escape(row["arm"]), points(row["mean"]), interval, common, "yes" if row["paired"] else "no")
     return table
@@ -70,8 +71,8 @@ def _unpaired(rows: Sequence[dict[str, Any]]) -> list[str]:
     lines = []
     for row in rows:
         if not row["paired"]:
-            few = row["num_templates"] < MIN_COMMON_TEMPLATES
-            reason = f"{row['num_templates']} common templates, at least {MIN_COMMON_TEMPLATES} are needed" if few else "no common training seed"
+            few = row["num_templates"] < MIN_TEMPLATES_INTERVAL
+            reason = f"{row['num_templates']} common templates, at least {MIN_TEMPLATES_INTERVAL} are needed" if few else "no common training seed"
             lines.append(f"{row['arm']}: not paired ({reason}); the difference is that of the two means")
     return lines
 

@@ -40,7 +40,7 @@ class Config(Section):
     @property
     def models(self) -> tuple[tuple[str, str | None], ...]:
         """(id, revision) of every model that the cluster reads: the one that is trained, then the generators that run there."""
-        return tuple((each.id, each.revision) for each in (self.model, *self.prompts.local_generators))
+        return ((self.model.id, self.model.revision), *((each.id, each.revision) for each in self.prompts.local_generators))
 
     @model_validator(mode="after")
     def _combinations(self) -> Config:

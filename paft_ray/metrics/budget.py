@@ -18,6 +18,8 @@ from scipy.special import expit, softmax
 from sklearn import config_context
 from sklearn.linear_model import LogisticRegression
 
+from paft_ray.metrics.intervals import percentile_interval
+
 QUANTILES = (0.1, 0.5, 0.9)
 _TEMPLATE, _GROUP, _EXAMPLE = 0.5, 1.0, 1.0
 _TEMPLATE_GROUP = (0.1, 1.0, 3.0)
@@ -65,11 +67,10 @@ def estimate(correct: NDArray[np.float64], *, rng: np.random.Generator, groups: 
     if np.isnan(correct).all():
         raise ValueError("no cell of the grid was seen")
     draws = _template_draws(correct, np.zeros(correct.shape[1], dtype=np.int64) if groups is None else groups, rng)
-    tail = (1 - confidence) / 2
 
     def interval(values: NDArray[np.float64]) -> Interval:
-        low, high = np.quantile(values, [tail, 1 - tail])
-        return Interval(value=float(values.mean()), low=float(low), high=float(high))
+        low, high = percentile_interval(values, confidence)
+        return Interval(value=float(values.mean()), low=low, high=high)
 
     return GridEstimate(
         by_template=tuple(map(interval, draws)),

@@ -85,7 +85,7 @@ def noise_corrected_std(arm: ArmOutcomes) -> float | None:
     The noise of one template is the unbiased variance of its mean over n examples; with one seed that is p (1 - p) / (n - 1). Templates share
     their examples, so part of that noise moves all of them alike and never was in the spread: the figure is a lower bound.
     """
-    per_example, present = _by_example(arm)
+    per_example, present = by_example(arm)
     counts = present.sum(axis=1)
     if (counts < 2).any():
         return None
@@ -104,7 +104,7 @@ def worst_shrunken(arm: ArmOutcomes) -> float | None:
     a two-way analysis of variance (template + example), since what is hard about an example moves all templates alike.
     None below two examples or four templates. Raises `ValueError` for a template without any outcome.
     """
-    per_example, present = _by_example(arm)
+    per_example, present = by_example(arm)
     num_cells, num_templates, num_examples = present.sum(), len(present), present.any(axis=0).sum()
     freedom = num_cells - num_templates - num_examples + 1
     if num_templates < 4 or freedom < 1:
@@ -119,7 +119,7 @@ def worst_shrunken(arm: ArmOutcomes) -> float | None:
     return float(accuracy.mean() + kept * (accuracy.min() - accuracy.mean()))
 
 
-def _by_example(arm: ArmOutcomes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def by_example(arm: ArmOutcomes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Accuracy over seeds of every (template, example), 0 where none was measured, and where one was. Both [templates, examples]."""
     seen = ~np.isnan(arm.correct)
     return np.nansum(arm.correct, axis=0) / np.maximum(seen.sum(axis=0), 1), np.asarray(seen.any(axis=0))

@@ -68,7 +68,7 @@ def difference(
     low = high = p_value = detectable = None
     if not refused:
         means = bootstrap_means(values, rng=rng, num_bootstrap=num_bootstrap)
-        low, high = _percentile(means, confidence)
+        low, high = percentile_interval(means, confidence)
         beyond = int(min((means <= 0).sum(), (means >= 0).sum()))
         p_value = min(1.0, 2 * (beyond + 1) / (len(means) + 1))
         detectable = float((norm.ppf((1 + confidence) / 2) + norm.ppf(POWER)) * means.std(ddof=1))
@@ -122,7 +122,7 @@ def _paired(paft: ArmOutcomes, sft: ArmOutcomes, names: tuple[str, str]) -> tupl
 
 def bootstrap_interval(values: NDArray[np.float64], *, rng: np.random.Generator, num_bootstrap: int, confidence: float) -> tuple[float, float]:
     """Percentile interval of the mean of `values` [seeds, templates, examples] (NaN: left out); see `bootstrap_means`."""
-    return _percentile(bootstrap_means(values, rng=rng, num_bootstrap=num_bootstrap), confidence)
+    return percentile_interval(bootstrap_means(values, rng=rng, num_bootstrap=num_bootstrap), confidence)
 
 
 def bootstrap_means(values: NDArray[np.float64], *, rng: np.random.Generator, num_bootstrap: int) -> NDArray[np.float64]:
@@ -144,9 +144,10 @@ def bootstrap_means(values: NDArray[np.float64], *, rng: np.random.Generator, nu
     return np.concatenate(means)
 
 
-def _percentile(means: NDArray[np.float64], confidence: float) -> tuple[float, float]:
+def percentile_interval(values: NDArray[np.float64], confidence: float) -> tuple[float, float]:
+    """The two ends between which the middle `confidence` of the values lies."""
     tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
+    low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)
 
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from paft_ray.metrics import ArmOutcomes
-from paft_ray.metrics.budget import GridEstimate, estimate
 from paft_ray.metrics.cells import answer_groups
-from paft_ray.report.format import percent
+from paft_ray.metrics.figures import by_example
+from paft_ray.metrics.outcomes import MISSING
+from paft_ray.report.format import percent, span
 from paft_ray.report.sources import Measured
 
+if TYPE_CHECKING:
+    from paft_ray.metrics.budget import GridEstimate
+
 _KEPT = ("mean", "parse_failure_rate", "tokens_per_answer", "seconds_per_answer", "num_templates", "num_examples", "num_seeds")
-_MISSING = -2  # as in `ArmOutcomes.predicted`
 
 
 def estimates(measured: Measured, arms: Mapping[str, ArmOutcomes], *, confidence: float, seed: int) -> tuple[dict[str, ArmOutcomes], dict[str, GridEstimate]]:
@@ -26,6 +28,8 @@ def estimates(measured: Measured, arms: Mapping[str, ArmOutcomes], *, confidence
     """
     if measured.manifest.get("budget", 1) == 1:
         return dict(arms), {}
+    from paft_ray.metrics.budget import estimate  # scikit-learn: seconds of every start, needed here alone
+
     answers = dict(zip(measured.outcomes["example_id"].to_pylist(), measured.outcomes["answer"].to_pylist(), strict=True))
     answers |= {name: example.answer for name, example in measured.examples.items()}
     example_ids = tuple(sorted(answers))
@@ -33,12 +37,11 @@ def estimates(measured: Measured, arms: Mapping[str, ArmOutcomes], *, confidence
     filled, found = {}, {}
     for name, arm in arms.items():
         whole = _on(example_ids, arm)
-        cells = _mean_over_seeds(whole.correct)
-        found[name] = estimate(cells, rng=np.random.default_rng(seed), groups=groups, confidence=confidence)
+        cells, seen = by_example(whole)
+        found[name] = estimate(np.where(seen, cells, np.nan), rng=np.random.default_rng(seed), groups=groups, confidence=confidence)
         accuracy = np.array([interval.value for interval in found[name].by_template])
-        unseen = np.isnan(cells)
-        rest = (accuracy * len(example_ids) - np.nansum(cells, axis=1)) / np.maximum(unseen.sum(axis=1), 1)
-        cells = np.where(unseen, rest[:, None], cells)
+        rest = (accuracy * len(example_ids) - cells.sum(axis=1)) / np.maximum((~seen).sum(axis=1), 1)
+        cells = np.where(seen, cells, rest[:, None])
         filled[name] = replace(whole, correct=np.where(np.isnan(whole.correct), cells, whole.correct))
     return filled, found
 
@@ -47,17 +50,11 @@ def _on(example_ids: tuple[str, ...], arm: ArmOutcomes) -> ArmOutcomes:
     """The arm with a place for every example, those that were never asked too."""
     places = np.searchsorted(example_ids, arm.example_ids)
     shape = (*arm.correct.shape[:2], len(example_ids))
-    correct, predicted = np.full(shape, np.nan), np.full(shape, _MISSING, dtype=np.int64)
+    correct, predicted = np.full(shape, np.nan), np.full(shape, MISSING, dtype=np.int64)
     correct[..., places] = arm.correct
     if arm.predicted is not None:
         predicted[..., places] = arm.predicted
     return replace(arm, example_ids=example_ids, correct=correct, predicted=None if arm.predicted is None else predicted)
-
-
-def _mean_over_seeds(correct: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of [seeds, templates, examples] over the seeds that answered; NaN where none did. Shape [templates, examples]."""
-    count = (~np.isnan(correct)).sum(axis=0)
-    return np.where(count > 0, np.nansum(correct, axis=0) / np.maximum(count, 1), np.nan)
 
 
 def estimated_rows(rows: Mapping[str, Mapping[str, Any]], found: Mapping[str, GridEstimate]) -> dict[str, dict[str, Any]]:
@@ -87,7 +84,7 @@ def budget_note(values: Mapping[str, Any], confidence: float) -> str | None:
     found = {name: row["estimated"] for name, row in values["arms"].items() if "estimated" in row}
     if not found:
         return None
-    means = "; ".join(f"{name} {percent(e['mean'])} ({percent(e['low'])} to {percent(e['high'])})" for name, e in found.items())
+    means = "; ".join(f"{name} {percent(e['mean'])} ({span(e['low'], e['high'], percent)})" for name, e in found.items())
     share = 100 * min(e["budget"] for e in found.values())
     return (
         f"Only {share:.3g} % of the (template, example) cells were answered (evaluate.budget): mean, std and the accuracy of each template are estimates of "

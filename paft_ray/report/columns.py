@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from paft_ray.report.format import percent, points, probability
+from paft_ray.report.format import percent, points, probability, span
 
 Values = Mapping[str, Any]
 """One arm, or one difference, of results.json."""
@@ -152,7 +152,7 @@ def _range(form: Callable[[float | None], str]) -> Callable[[Values], Cell]:
 
     def cell(row: Values) -> Cell:
         low, high = row.get("low"), row.get("high")
-        return Cell(text="–" if low is None or high is None else f"{form(low)} to {form(high)}", value=low)
+        return Cell(text=span(low, high, form), value=low)
 
     return cell
 

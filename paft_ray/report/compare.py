@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 from paft_ray.artifacts import differences
 from paft_ray.config import Config, ReportConfig
 from paft_ray.errors import UserError
-from paft_ray.metrics import ArmOutcomes, arms_from_table, difference, figures
+from paft_ray.metrics import MIN_TEMPLATES_INTERVAL, ArmOutcomes, arms_from_table, difference, figures
 from paft_ray.report.sources import Measured
 from paft_ray.report.tables import arm_rank
 
-MIN_COMMON_TEMPLATES = 8
-"""With fewer templates in common two runs are not paired."""
 _FIGURES = ("mean", "std", "worst", "best", "num_templates", "num_examples", "num_seeds")
 
 
@@ -91,7 +89,7 @@ def _difference(first: _Side, second: _Side, arm: str) -> dict[str, Any]:
     one, other = _common(first, second, arm)
     num_templates, num_examples = one.correct.shape[1:]
     low = high = None
-    paired = num_templates >= MIN_COMMON_TEMPLATES and _seeds_pair(one, other)
+    paired = num_templates >= MIN_TEMPLATES_INTERVAL and _seeds_pair(one, other)
     if paired:
         report: ReportConfig = first.run.config.report
         rng = np.random.default_rng(first.run.config.seed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 def percent(value: float | None) -> str:
     """A fraction as percent with one decimal; a refused figure as a dash."""
@@ -16,6 +18,11 @@ def points(value: float | None) -> str:
 def probability(value: float | None) -> str:
     """A p-value with three decimals, `< 0.001` below that; a refused one as a dash."""
     return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def span(low: float | None, high: float | None, form: Callable[[float | None], str]) -> str:
+    """`LOW to HIGH`, each in `form`; a refused interval as a dash."""
+    return "–" if low is None or high is None else f"{form(low)} to {form(high)}"
 
 
 def shade(accuracy: float) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from paft_ray.config import Config
 from paft_ray.metrics import POWER
-from paft_ray.report.format import duration, percent, points, probability
+from paft_ray.report.format import duration, percent, points, probability, span
 from paft_ray.report.sources import Measured
 from paft_ray.report.tables import Results, TemplateRow, provenance_counts, worst_templates
 
@@ -48,7 +48,7 @@ def _arms(results: Results, config: Config) -> list[str]:
     level, threshold = f"{100 * config.report.confidence:g} %", f"above {100 * config.report.threshold:g} %"
     head = ("arm", "mean", f"{level} interval", "std", "std, noise taken out", "worst", "worst, shrunken", "best", threshold)
     keys = ("std", "std_noise_corrected", "worst", "worst_shrunken", "best", "share_above")
-    accuracy = [(arm, percent(row["mean"]), _range(row["low"], row["high"]), *(percent(row[key]) for key in keys)) for arm, row in arms.items()]
+    accuracy = [(arm, percent(row["mean"]), span(row["low"], row["high"], percent), *(percent(row[key]) for key in keys)) for arm, row in arms.items()]
     found = {arm: row["quantiles"] or row["estimated"]["quantiles"] or {} for arm, row in arms.items()}
     levels = list(next(iter(found.values())))
     quantiles = [(arm, *(percent(row[level]) for level in levels)) for arm, row in found.items()]
@@ -73,7 +73,14 @@ def _speed(row: Mapping[str, float | None]) -> list[str]:
 
 def _differences(results: Results, config: Config) -> list[str]:
     gaps = [
-        (f"{g.first} - {g.second}", points(g.mean), _interval(g.low, g.high), probability(g.p_adjusted), percent(g.detectable), "yes" if g.decisive else "no")
+        (
+            f"{g.first} - {g.second}",
+            points(g.mean),
+            span(g.low, g.high, points),
+            probability(g.p_adjusted),
+            percent(g.detectable),
+            "yes" if g.decisive else "no",
+        )
         for g in results.differences.values()
     ]
     return [
@@ -111,14 +118,6 @@ def _cost(results: Results) -> str:
 
 def _shown(row: TemplateRow) -> str:
     return f"[system] {row.template.system} / {row.template.text}" if row.template.system else row.template.text
-
-
-def _range(low: float | None, high: float | None) -> str:
-    return "–" if low is None else f"{percent(low)} to {percent(high)}"
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    return "–" if low is None else f"{points(low)} to {points(high)}"
 
 
 def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from paft_ray.artifacts import Run, versions
 from paft_ray.config import Config, ReportConfig
 from paft_ray.metrics import ArmOutcomes, arms_from_table, figures, fit_saturation, mean_interval, recommended_size
-from paft_ray.report.format import percent
+from paft_ray.report.format import percent, span
 from paft_ray.report.page import render_sweep_page
 from paft_ray.report.plots import sweep_plot
 
@@ -120,8 +120,7 @@ def _only_arm(trial: TrialOutcomes) -> ArmOutcomes:
 def _markdown(result: dict[str, Any]) -> str:
     lines = ["| training templates | trials | mean, % | interval | std | worst, % |", "| --- | --- | --- | --- | --- | --- |"]
     for point in result["curve"]:
-        interval = "–" if point["low"] is None else f"{percent(point['low'])} to {percent(point['high'])}"
-        figures_ = f"{percent(point['mean'])} | {interval} | {percent(point['std'])} | {percent(point['worst'])}"
+        figures_ = f"{percent(point['mean'])} | {span(point['low'], point['high'], percent)} | {percent(point['std'])} | {percent(point['worst'])}"
         lines.append(f"| {point['size']} | {point['num_trials']} | {figures_} |")
     ended = ", ".join(f"{number} {how}" for how, number in result["trials"].items())
     lines += ["", f"Recommended size: **{result['recommended_size']}**. {result['reason']}", "", f"Trials: {ended}; {result['engine_starts']} engine starts."]

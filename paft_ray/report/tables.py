@@ -74,7 +74,6 @@ class Results:
     arms: Mapping[str, ArmOutcomes]
     """In the order base, sft, top_accuracy, paft, others."""
     differences: Mapping[str, Difference]
-    parse_failure_rates: Mapping[str, float]
     refused: str | None
     """Why figures of spread are absent."""
     no_intervals: str | None
@@ -114,7 +113,6 @@ def results(measured: Measured, history: History, config: ReportConfig, seed: in
         values=values,
         arms=arms,
         differences=differences,
-        parse_failure_rates={name: table.parse_failure_rate or 0.0 for name, table in tables.items()},
         refused=first.refused,
         no_intervals=refusal(first.num_templates, MIN_TEMPLATES_INTERVAL),
     )
