@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from paft_ray.config import ModelConfig
 from paft_ray.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -88,6 +89,11 @@ def model_identity(model_id: str, revision: str | None, path: str) -> dict[str, 
     hashes = {name: hashlib.sha256((Path(path) / name).read_bytes()).hexdigest()[:16] for name in names if (Path(path) / name).is_file()}
     hashes |= {file.name: _sampled_hash(file) for file in sorted(Path(path).glob("*.safetensors"))}
     return {"id": model_id, "revision": revision, "files": hashes}
+
+
+def model_key(model: ModelConfig, path: str) -> dict[str, Any]:
+    """Section `model` with the identity of the model's files in `path`: the part of a stage's key that says which model it was."""
+    return {**model.model_dump(mode="json"), "identity": model_identity(model.id, model.revision, path)}
 
 
 def _sampled_hash(file: Path) -> str:

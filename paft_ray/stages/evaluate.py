@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from paft_ray.artifacts import Manifest, Run, cached
 from paft_ray.config import Config, EngineConfig, engine_key
 from paft_ray.metrics.cells import answer_groups, chosen_cells
-from paft_ray.models import model_identity, resolve_model
+from paft_ray.models import model_key, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages.prepare import examples_of
@@ -46,7 +46,7 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
     models = run.read_json("train/manifest.json")["models"]
     key = {
         "evaluate": config.evaluate.model_dump(mode="json"),
-        "model": {**config.model.model_dump(mode="json"), "identity": model_identity(config.model.id, config.model.revision, path)},
+        "model": model_key(config.model, path),
         "task": load_task(config.task).model_dump(mode="json"),
         "engine": engine_key(config.engine),
         "data": run.content_hash("data/test.parquet"),

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from paft_ray.artifacts import Manifest, Run, cached
 from paft_ray.config import Config, engine_key
-from paft_ray.models import model_identity, resolve_model
+from paft_ray.models import model_key, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.prepare import examples_of
 from paft_ray.tasks.task import load_task
@@ -21,7 +21,7 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
     path = resolve_model(config.model.id, config.model.revision)
     key = {
         "score": config.score.model_dump(mode="json", exclude={"select_top"}),
-        "model": {**config.model.model_dump(mode="json"), "identity": model_identity(config.model.id, config.model.revision, path)},
+        "model": model_key(config.model, path),
         "task": load_task(config.task).model_dump(mode="json"),
         "engine": engine_key(config.engine),
         "data": run.content_hash("data/validation.parquet"),

@@ -15,7 +15,7 @@ from rich.table import Table
 from paft_ray.artifacts import Manifest, Run, cached, differences
 from paft_ray.config import Config, engine_key, weights_key
 from paft_ray.errors import UserError
-from paft_ray.models import model_identity, resolve_model
+from paft_ray.models import model_key, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.report.format import percent
 from paft_ray.report.sweep import TrialOutcomes, write_sweep
@@ -56,7 +56,7 @@ def setup(config: Config, run: Run) -> Setup:
         "task": load_task(config.task).model_dump(mode="json"),
         "engine": engine_key(config.engine),
         "seed": config.train.seeds[0],
-        "model": {**config.model.model_dump(mode="json"), "identity": model_identity(config.model.id, config.model.revision, path)},
+        "model": model_key(config.model, path),
         "data": {name: run.content_hash(f"data/{name}.parquet") for name in ("train", "validation", "test")},
         "prompts": run.content_hash("prompts/prompt_set.parquet"),
         "validation_templates": validation.content_hash,
@@ -103,7 +103,7 @@ def _evaluate(setup: Setup, run: Run, finished: dict[str, Trial]) -> tuple[list[
     quick = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"speed_rows": 0})})
     found, starts = [], 0
     for name, trial in finished.items():
-        folder = f"sweep/{name}"
+        folder = trial.folder
         trained = run.read_json(f"{folder}/manifest.json")
         model = Candidate(arm=name, seed=config.train.seeds[0], **{"adapter" if trained["kind"] == "adapter" else "weights": trained["export"]})
 

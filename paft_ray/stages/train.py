@@ -6,7 +6,7 @@ from typing import Any
 
 from paft_ray.artifacts import Manifest, Run, cached
 from paft_ray.config import Config, TrainedArm, weights_key
-from paft_ray.models import model_identity, resolve_model
+from paft_ray.models import model_key, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.score import best_first
 from paft_ray.tasks.task import load_task
@@ -18,7 +18,7 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
     key = {
         "train": weights_key(config.train),
         "task": load_task(config.task).model_dump(mode="json"),
-        "model": {**config.model.model_dump(mode="json"), "identity": model_identity(config.model.id, config.model.revision, path)},
+        "model": model_key(config.model, path),
         "data": run.content_hash("data/train.parquet"),
     }
     sets = {arm: arm_prompts(config, run, arm) for arm in config.train.arms}

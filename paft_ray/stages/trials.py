@@ -31,6 +31,11 @@ class Trial:
         """Names its folder, and is its arm in outcomes: size and subset, then the settings."""
         return "-".join([f"size{self.size}", f"subset{self.subset_seed}", *(f"{key}{value}" for key, value in self.settings.items())])
 
+    @property
+    def folder(self) -> str:
+        """Where its files are, relative to the run."""
+        return f"sweep/{self.name}"
+
     def drawn(self, ranges: Mapping[str, float]) -> Trial:
         """The same trial with settings drawn from ranges, rounded to what its name shows."""
         return replace(self, settings={**self.settings, **{key: float(f"{value:.{_DIGITS}g}") for key, value in ranges.items()}})

@@ -19,6 +19,7 @@ from paft_ray.artifacts import Manifest, Run, cached
 from paft_ray.config import Config, RangeConfig, TrainConfig
 from paft_ray.console import say
 from paft_ray.errors import StageError, one_line
+from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.trials import Setup, Trial, num_trials, ranges
 from paft_ray.tasks.task import load_task
 
@@ -74,7 +75,7 @@ def _sorted_out(run: Run, listed: Sequence[Trial], results: Sequence[Any], befor
         if result.error is not None:
             failed.append(found.name)
             print(f"sweep: trial {found.name} failed: {one_line(result.error)[-300:]}", flush=True)
-        elif run.exists(_manifest(found.name)):
+        elif run.exists(f"{found.folder}/manifest.json"):
             finished[found.name] = found
         else:
             stopped.append(found.name)
@@ -91,18 +92,9 @@ def chosen(listed: Sequence[Trial], config: Mapping[str, Any]) -> Trial:
     return listed[config["trial"]].drawn({name: value for name, value in config.items() if name != "trial"})
 
 
-def trial_folder(name: str) -> str:
-    """Where a trial's files are, relative to the run."""
-    return f"sweep/{name}"
-
-
-def _manifest(name: str) -> str:
-    return f"{trial_folder(name)}/manifest.json"
-
-
 def _finished_names(run: Run) -> set[str]:
     entries = run.filesystem.get_file_info(FileSelector(run.path("sweep"), allow_not_found=True))
-    return {entry.base_name for entry in entries if run.exists(_manifest(entry.base_name))}
+    return {entry.base_name for entry in entries if run.exists(f"sweep/{entry.base_name}/manifest.json")}
 
 
 def _space(searched: bool, listed: int, drawn: Mapping[str, RangeConfig]) -> dict[str, Any]:
@@ -173,42 +165,33 @@ def _trial(config: dict[str, Any], setup: Setup, listed: Sequence[Trial]) -> Non
     """A Tune function that fits one Ray Train run and tells its validation losses and, at its end, its final losses."""
     trial = chosen(listed, config)
     run = Run(setup.root)
-    settings = _train_config(setup, trial, run)
     scheduled = setup.config.sweep.scheduler is not None
     if scheduled:
         _repeat_reports(run, trial)
     templates = setup.pool.take(trial.size, trial.subset_seed)
     key = {"inputs": setup.inputs, "settings": dict(trial.settings), "prompts": templates.content_hash}
-    result = cached(run, trial_folder(trial.name), key, lambda: _fit(setup, run, trial, settings, templates, scheduled), announce=say)
+    result = cached(run, trial.folder, key, lambda: _fit(setup, run, trial, templates, scheduled), announce=say)
     tune.report({name: value for name, value in result.items() if name in (METRIC, "final_loss", "tokens_per_s")} | {TIME: result["num_steps"]})
-
-
-def _train_config(setup: Setup, trial: Trial, run: Run) -> TrainConfig:
-    """The trial's section `train`; where trials are compared they are validated at the end and, for a scheduler, on the way."""
-    settings = trial.train(setup.config.train)
-    if not setup.config.sweep.compares or settings.validate_every:
-        return settings
-    from paft_ray.training.trainer import plan
-
-    steps, _ = plan(settings, run.read_table("data/train.parquet").num_rows)
-    return settings.model_copy(update={"validate_every": max(1, steps // _VALIDATIONS)})
 
 
 def _repeat_reports(run: Run, trial: Trial) -> None:
     """Tells the scheduler what the trial reported before an interruption: metrics are stored with every checkpoint that it goes on from."""
     from paft_ray.training.progress import read_metrics
 
-    for row in read_metrics(Run(run.uri(trial_folder(trial.name))))[:-1]:
+    for row in read_metrics(run.below(trial.folder))[:-1]:
         if METRIC in row:
             tune.report({TIME: row[TIME], METRIC: row[METRIC]})
 
 
-def _fit(setup: Setup, run: Run, trial: Trial, settings: TrainConfig, templates: Any, scheduled: bool) -> Manifest:
-    """The manifest of a trained trial."""
+def _fit(setup: Setup, run: Run, trial: Trial, templates: PromptSet, scheduled: bool) -> Manifest:
+    """The manifest of a trained trial; where trials are compared they are validated at the end and, for a scheduler, on the way."""
     from paft_ray.training.trainer import fit, plan
 
     data = run.read_table("data/train.parquet")
+    settings = trial.train(setup.config.train)
     steps, _ = plan(settings, data.num_rows)
+    if setup.config.sweep.compares and not settings.validate_every:
+        settings = settings.model_copy(update={"validate_every": max(1, steps // _VALIDATIONS)})
     result = fit(
         task=load_task(setup.config.task),
         data=data,
@@ -218,7 +201,7 @@ def _fit(setup: Setup, run: Run, trial: Trial, settings: TrainConfig, templates:
         model_path=setup.model_path,
         seed=setup.config.train.seeds[0],
         run=run,
-        folder=trial_folder(trial.name),
+        folder=trial.folder,
         validation=run.read_table("data/validation.parquet") if len(setup.validation) else None,
         validation_templates=setup.validation,
         callbacks=[_Forward(steps)] if scheduled else [],

@@ -31,7 +31,7 @@ from paft_ray.training.data import DATA_CPUS, GlobalOrder, RowSource, make_encod
 from paft_ray.training.order import num_steps
 from paft_ray.training.progress import read_metrics
 from paft_ray.training.rows import Row, RowMaker, rows_of
-from paft_ray.training.tracker_run import TrackerRun, prepare_clients
+from paft_ray.training.tracker_run import TrackerRun
 
 RESULT = "result.json"
 
@@ -204,7 +204,6 @@ def _work(values: dict[str, Any]) -> None:
     config: TrainConfig = values["config"]
     if not config.gpus_per_worker:
         os.environ["DS_ACCELERATOR"] = "cpu"
-    prepare_clients()
     hidden = sys.modules.setdefault("mlflow", None) is None  # type: ignore[arg-type]  # DeepSpeed imports it for its autotuner: seconds in every worker
     import torch
     import torch.distributed as dist
