@@ -1,7 +1,7 @@
 """Evaluating several adapters: multi-LoRA in one engine against merged weights with an engine start each.
 
 `python benchmarks/adapters.py RUN [ROWS]`, RUN a finished run with LoRA adapters. Every part is a process of its own with vLLM's bare engine under the
-settings of paft_ray/inference/engine.py; the prompts are held-out templates x test rows, one answer token each. Seconds until the last adapter has
+settings of paft_ray/inference/settings.py; the prompts are held-out templates x test rows, one answer token each. Seconds until the last adapter has
 answered, for the adapters of the run and, by the measured parts, for other numbers of adapters and rows.
 """
 
@@ -21,12 +21,13 @@ os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"
 from paft_ray.artifacts import Run
 from paft_ray.config import parse_config
 from paft_ray.inference.grid import Grid
+from paft_ray.inference.settings import engine_settings
 from paft_ray.models import resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.prepare import examples_of
 from paft_ray.tasks.task import load_task
 
-_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+_LONGEST = 256  # tokens of a prompt with its answer
 
 
 def prompts(run: Run, rows: int) -> list[list[int]]:
@@ -46,9 +47,7 @@ def child(work: dict[str, Any]) -> dict[str, Any]:
 
     begin = time.perf_counter()
     lora = {"enable_lora": True, "max_loras": 1, "max_lora_rank": max(8, work["rank"])} if work["adapters"] != [None] else {}
-    engine = LLM(
-        model=work["model"], dtype=work["dtype"], max_model_len=256, enforce_eager=True, block_size=32, max_num_seqs=64, kv_cache_memory_bytes=2**30, **lora
-    )
+    engine = LLM(model=work["model"], **work["settings"], **lora)
     started = time.perf_counter() - begin
     sampling = SamplingParams(max_tokens=1, temperature=0.0, logprobs=8)
     asked = [{"prompt_token_ids": ids} for ids in work["prompts"]]
@@ -77,7 +76,11 @@ def main(folder: str, rows: int) -> None:
     base = resolve_model(config.model.id, config.model.revision)
     adapters = [run.path(model["adapter"]) for model in run.read_json("train/manifest.json")["models"]]
     assert config.train.lora is not None
-    shared = {"prompts": prompts(run, rows), "dtype": _DTYPES[config.engine.precision], "rank": config.train.lora.rank}
+    shared = {
+        "prompts": prompts(run, rows),
+        "settings": {**engine_settings(config.engine, _LONGEST), **config.engine.engine_kwargs},
+        "rank": config.train.lora.rank,
+    }
     with tempfile.TemporaryDirectory() as scratch:
         multi = in_process({**shared, "model": base, "adapters": adapters}, scratch)
         merged, merging = [], []

@@ -12,25 +12,13 @@ from typing import Any
 
 import pytest
 import yaml
+from small_run import ONE_ARM
 
 from paft_ray.artifacts import Run
 from paft_ray.models import resolve_model
 
 FILE = "cluster/on-premises.yaml"
-SMALL = (
-    "name=job",
-    "storage=/mnt/shared/runs",
-    "data.num_train=24",
-    "data.num_validation=4",
-    "data.num_test=4",
-    "prompts.generators=[]",
-    "score.enabled=false",
-    "train.arms=[paft]",
-    "train.num_steps=2",
-    "train.global_batch=8",
-    "train.micro_batch=4",
-    "evaluate.speed_rows=0",
-)
+SETTINGS = ("name=job", "storage=/mnt/shared/runs", *ONE_ARM)
 
 
 def checkout(folder: Path) -> None:
@@ -95,7 +83,7 @@ def test_up_submit_report_in_shared_storage_down_and_nothing_is_left(hosts: Call
         code, output = ray("job", "list", **server, HOME=str(place))
         assert code != 0, "a client without the token is refused"
 
-        settings = [part for setting in SMALL for part in ("--set", setting)]
+        settings = [part for setting in SETTINGS for part in ("--set", setting)]
         submit = ["job", "submit", "--no-wait", "--submission-id=tiny", "--working-dir=.", "--", "python", "jobs/pipeline.py", "jobs/configs/demo.yaml"]
         code, output = ray(*submit, *settings, **server)
         assert code == 0, output[-6000:]

@@ -16,23 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from small_run import ONE_ARM
 
 from paft_ray.artifacts import Run
 
 BIN = Path(sys.executable).parent
-SMALL = (
-    "name=job",
-    "data.num_train=24",
-    "data.num_validation=4",
-    "data.num_test=4",
-    "prompts.generators=[]",
-    "score.enabled=false",
-    "train.arms=[paft]",
-    "train.num_steps=2",
-    "train.global_batch=8",
-    "train.micro_batch=4",
-    "evaluate.speed_rows=0",
-)
+SETTINGS = ("name=job", *ONE_ARM)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +101,7 @@ def test_a_client_without_the_token_is_refused(head: Head) -> None:
 def test_a_submitted_pipeline_needs_only_what_was_shipped(head: Head, tmp_path: Path) -> None:
     shipped = tmp_path / "shipped"
     shutil.copytree("jobs", shipped / "jobs", ignore=shutil.ignore_patterns("__pycache__"))
-    settings = [part for setting in (*SMALL, f"storage={tmp_path}/runs") for part in ("--set", setting)]
+    settings = [part for setting in (*SETTINGS, f"storage={tmp_path}/runs") for part in ("--set", setting)]
     job = ["job", "submit", "--no-wait", "--submission-id=tiny", "--working-dir=.", "--", "python", "jobs/pipeline.py", "jobs/configs/demo.yaml", *settings]
     submitted = head.ray(*job, folder=shipped)
     assert submitted.returncode == 0, submitted.stderr

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_run import SMALL
 
 from paft_ray.artifacts import Run
 from paft_ray.config import Config, load_config
@@ -19,23 +20,16 @@ from paft_ray.stages import prepare, sweep, synthesize, tuning
 from paft_ray.stages.trials import Setup, Trial
 
 DEMO = "jobs/configs/demo.yaml"
-SMALL = (
+SETTINGS = (
     "name=sweep",
-    "data.num_train=24",
-    "data.num_validation=4",
-    "data.num_test=4",
-    "prompts.generators=[]",
-    "train.num_steps=2",
-    "train.global_batch=8",
-    "train.micro_batch=4",
-    "evaluate.speed_rows=0",
+    *SMALL,
     "sweep.sizes=[1,3]",
     "sweep.subset_seeds=[0]",
 )
 
 
 def small(tmp_path: Path, *settings: str) -> Config:
-    return load_config(DEMO, [*SMALL, f"storage={tmp_path}", *settings])
+    return load_config(DEMO, [*SETTINGS, f"storage={tmp_path}", *settings])
 
 
 @pytest.mark.slow
@@ -69,7 +63,9 @@ def test_a_sweep_of_two_sizes_writes_figures_and_a_curve_and_is_kept(tmp_path: P
 
 @pytest.mark.slow
 def test_a_killed_sweep_repeats_no_finished_trial_and_ends_in_the_same_table(tmp_path: Path) -> None:
-    whole, killed = ([sys.executable, "jobs/sweep.py", DEMO, *(f"--set={s}" for s in (*SMALL, f"storage={tmp_path / name}"))] for name in ("whole", "killed"))
+    whole, killed = (
+        [sys.executable, "jobs/sweep.py", DEMO, *(f"--set={s}" for s in (*SETTINGS, f"storage={tmp_path / name}"))] for name in ("whole", "killed")
+    )
     first = tmp_path / "killed" / "sweep" / "sweep" / "size1-subset0" / "manifest.json"
     process = subprocess.Popen(killed, start_new_session=True, stdout=subprocess.DEVNULL)
     try:

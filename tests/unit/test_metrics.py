@@ -5,26 +5,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_outcomes import arm
 from scipy import stats
 
 from paft_ray import metrics
 from paft_ray.metrics import ArmOutcomes
-
-
-def arm(correct: np.ndarray, predicted: np.ndarray | None = None, seeds: tuple[int, ...] | None = None) -> ArmOutcomes:
-    correct = np.asarray(correct, dtype=float)
-    correct = correct if correct.ndim == 3 else correct[None]
-    if predicted is not None:
-        predicted = np.asarray(predicted)
-        predicted = predicted if predicted.ndim == 3 else predicted[None]
-    num_seeds, templates, examples = correct.shape
-    return ArmOutcomes(
-        template_ids=tuple(f"t{i:03}" for i in range(templates)),
-        example_ids=tuple(f"e{i:03}" for i in range(examples)),
-        seeds=seeds or tuple(range(num_seeds)),
-        correct=correct,
-        predicted=predicted,
-    )
 
 
 def accuracies(values: list[float], num_examples: int) -> ArmOutcomes:

@@ -2,22 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_outcomes import arm
 from scipy import stats
 
 from paft_ray import metrics
-from paft_ray.metrics import ArmOutcomes, Difference, intervals
-
-
-def arm(correct: np.ndarray, seeds: tuple[int, ...] | None = None) -> ArmOutcomes:
-    correct = np.asarray(correct, dtype=float)
-    correct = correct if correct.ndim == 3 else correct[None]
-    num_seeds, templates, examples = correct.shape
-    return ArmOutcomes(
-        template_ids=tuple(f"t{i:03}" for i in range(templates)),
-        example_ids=tuple(f"e{i:03}" for i in range(examples)),
-        seeds=seeds or tuple(range(num_seeds)),
-        correct=correct,
-    )
+from paft_ray.metrics import Difference, intervals
 
 
 def gap(mean: float, low: float | None, high: float | None, *, p: float | None = 0.001, num_seeds: int = 1, detectable: float | None = 0.1) -> Difference:
