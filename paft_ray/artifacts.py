@@ -41,7 +41,7 @@ class Run:
         except (pa.ArrowInvalid, OSError) as error:
             raise UserError(f"storage {root}: {one_line(error)}; give a folder or a URI such as s3://bucket/prefix") from None
         self._base = base.rstrip("/")
-        self._local = isinstance(self.filesystem, pafs.LocalFileSystem)
+        self.is_local = isinstance(self.filesystem, pafs.LocalFileSystem)
 
     @classmethod
     def open(cls, storage: str, name: str) -> Run:
@@ -91,7 +91,7 @@ class Run:
     def write_bytes(self, relative: str, data: bytes) -> None:
         """Writes whole or not at all: to a neighbour first, then moved (object stores write whole by themselves, and know no folders)."""
         target = self.path(relative)
-        local = self._local
+        local = self.is_local
         if local:
             self.filesystem.create_dir(target.rsplit("/", 1)[0], recursive=True)
         written = f"{target}.{os.getpid()}.part" if local else target
@@ -130,11 +130,11 @@ class Run:
     def upload_dir(self, local: str | Path, relative: str) -> None:
         """Copies a local folder into the run, in place of what is there."""
         self.delete(relative)
-        if self._local:
+        if self.is_local:
             self.filesystem.create_dir(self.path(relative), recursive=True)
         # Threads of an upload to S3 wait for each other where there are few cores (arrow issue 32372, as Ray Train has it).
         source = pafs.LocalFileSystem()
-        pafs.copy_files(str(local), self.path(relative), source_filesystem=source, destination_filesystem=self.filesystem, use_threads=self._local)
+        pafs.copy_files(str(local), self.path(relative), source_filesystem=source, destination_filesystem=self.filesystem, use_threads=self.is_local)
 
     def download_dir(self, relative: str, local: str | Path) -> None:
         """Copies a folder of the run to a local one."""

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 from numpy.typing import NDArray
 
 from paft_ray.artifacts import Manifest, Run, cached
@@ -134,7 +133,7 @@ def _weights(run: Run, candidate: Candidate, base: str, engine: EngineConfig) ->
     import ray
 
     name = f"merged-{uuid.uuid4().hex[:12]}"
-    if isinstance(run.filesystem, pafs.LocalFileSystem):
+    if run.is_local:
         folder, nodes = run.path(name), [ray.get_runtime_context().get_node_id()]
     else:
         folder, nodes = f"{tempfile.gettempdir()}/{name}", engine_nodes(ray.nodes(), engine)
