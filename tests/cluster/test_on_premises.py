@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
-from small_run import ONE_ARM
 
 from paft_ray.artifacts import Run
 from paft_ray.models import resolve_model
+from tests.small_run import ONE_ARM
 
 FILE = "cluster/on-premises.yaml"
 SETTINGS = ("name=job", "storage=/mnt/shared/runs", *ONE_ARM)

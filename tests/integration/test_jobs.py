@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from small_run import ONE_ARM
 
 from paft_ray.artifacts import Run
+from tests.small_run import ONE_ARM
 
 BIN = Path(sys.executable).parent
 SETTINGS = ("name=job", *ONE_ARM)

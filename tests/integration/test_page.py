@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from page_run import ATTACK, NUM_TEMPLATES, SWEEP, config, hostile_run
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from paft_ray.report.page import render_sweep_page
 from paft_ray.report.write import write_report
+from tests.page_run import ATTACK, NUM_TEMPLATES, SWEEP, config, hostile_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # The lowest contrast of text with what lies behind it, over all shown text; backgrounds may be half transparent.

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from page_run import ATTACKS, SWEEP, config, hostile_run
 
 from paft_ray.metrics import ArmOutcomes
 from paft_ray.prompts.prompt_set import Entry, PromptSet
@@ -26,6 +25,7 @@ from paft_ray.report.sources import History, Measured
 from paft_ray.report.tables import TemplateRow
 from paft_ray.report.write import write_report
 from paft_ray.tasks.task import Example
+from tests.page_run import ATTACKS, SWEEP, config, hostile_run
 
 
 def _measured(correct: list[list[bool]], answers: dict[tuple[int, int], str | None] | None = None) -> tuple[Measured, list[TemplateRow], ArmOutcomes]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_run import SMALL
 
 from paft_ray.artifacts import Run
 from paft_ray.config import Config, load_config
@@ -18,6 +17,7 @@ from paft_ray.errors import StageError, UserError
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages import prepare, sweep, synthesize, tuning
 from paft_ray.stages.trials import Setup, Trial
+from tests.small_run import SMALL
 
 DEMO = "jobs/configs/demo.yaml"
 SETTINGS = (

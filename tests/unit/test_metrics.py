@@ -5,11 +5,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_outcomes import arm
 from scipy import stats
 
 from paft_ray import metrics
 from paft_ray.metrics import ArmOutcomes
+from tests.made_outcomes import arm
 
 
 def accuracies(values: list[float], num_examples: int) -> ArmOutcomes:
