@@ -15,6 +15,7 @@ from paft_ray.artifacts import Run
 from paft_ray.cli.check import check_inputs, check_resources
 from paft_ray.cli.environment import has_token
 from paft_ray.cli.facts import HERE, ON_HUB, Facts, NodeFacts, gather
+from paft_ray.cli.submit import submit
 from paft_ray.config import Config, load_config
 from paft_ray.errors import UserError
 
@@ -38,7 +39,14 @@ class Finding:
 
 
 def doctor(path: str | None, overrides: Sequence[str], *, address: str | None, as_json: bool) -> int:
-    """Prints the findings; 0 where a run would start, 1 where not. Raises `UserError` for a bad configuration."""
+    """Prints the findings; 0 where a run would start, 1 where not. Through the job API (`address` http://...) a job looks, with what a run would ship.
+
+    Raises `UserError` for a bad configuration, and where the job API does not let this machine in.
+    """
+    if address is not None and address.startswith(("http://", "https://")):
+        if path is None or as_json:
+            raise UserError(f"--address {address}: a job looks at the cluster and ships the configuration; give CONFIG, and leave --json out")
+        return submit(path, "doctor", overrides, force=False, follow=True, address=address)
     config = None if path is None else load_config(path, overrides)
     if config is not None:
         check_inputs(config)

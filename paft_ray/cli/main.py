@@ -126,7 +126,7 @@ def evaluate(
 @app.command("submit", help="Run on a cluster as a Ray job that ships this package and the configuration, and follow it.")
 def submit(
     config: ConfigArg,
-    stage: Annotated[str, typer.Option(help="run, sweep, or one stage")] = "run",
+    stage: Annotated[str, typer.Option(help="run, sweep, one stage, or doctor")] = "run",
     set_: SetOption = None,
     force: ForceOption = False,
     no_follow: Annotated[bool, typer.Option("--no-follow", help="Return as soon as the job is submitted.")] = False,
@@ -144,7 +144,9 @@ def submit(
 def doctor(
     config: Annotated[str | None, typer.Argument(metavar="[CONFIG]", help="YAML file: its storage, models and resources are looked at too")] = None,
     set_: SetOption = None,
-    address: AddressOption = None,
+    address: Annotated[
+        str | None, typer.Option("--address", help="`auto` or HOST:PORT on a node, http://HOST:8265 from elsewhere; default: RAY_ADDRESS, else a local Ray.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON")] = False,
 ) -> None:
     """Starts a local Ray where no cluster is named."""

@@ -28,7 +28,7 @@ from paft_ray.errors import StageError, UserError, one_line
 from paft_ray.stages.prepare import sources
 from paft_ray.tasks.task import Task, load_task
 
-STAGES = ("run", "prepare", "synthesize", "score", "train", "evaluate", "report", "sweep")
+STAGES = ("run", "prepare", "synthesize", "score", "train", "evaluate", "report", "sweep", "doctor")
 _METADATA = "paft"
 _LARGEST_SHIPPED_MIB = 8
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*")

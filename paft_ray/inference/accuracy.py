@@ -33,6 +33,8 @@ class Measurement:
     num_cut: int
     """Cells whose fields were cut to keep to `model.max_prompt_tokens`."""
     engine_starts: int
+    nodes: tuple[str, ...]
+    """Address of the node of each replica of the engine."""
     time_s: float
     tokens_per_answer: float | None
     """Mean length of the freely generated answers with their end token, cut at the limit; None where none were asked for."""
@@ -77,6 +79,7 @@ def measure(
         num_failed=grid.num_failed(outcomes),
         num_cut=len(cut),
         engine_starts=answered.engine_starts,
+        nodes=answered.nodes,
         time_s=answered.time_s,
         tokens_per_answer=_mean([len(row["token_ids"]) for row in free]),
         seconds_per_answer=_mean([row["latency_s"] for row in free if row["latency_s"] is not None]),

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 import ray.data
+from ray._private.state import actors
 from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -46,6 +47,8 @@ class Generated:
     num_failed: int
     time_s: float
     """Start of the engine included."""
+    nodes: tuple[str, ...]
+    """Address of the node of each replica of the engine."""
     engine_starts: int = 1
 
 
@@ -61,7 +64,7 @@ def generate(requests: ray.data.Dataset, *, name: str, model_path: str, engine: 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     running = _answer.options(scheduling_strategy=here).remote(requests, _processor_config(model_path, engine, max_model_len, seed), name)
     try:
-        answers = ray.get(running, timeout=engine.timeout_s)
+        answers, nodes = ray.get(running, timeout=engine.timeout_s)
     except GetTimeoutError:
         free = ray.available_resources()
         ray.cancel(running, force=True)
@@ -75,7 +78,7 @@ def generate(requests: ray.data.Dataset, *, name: str, model_path: str, engine: 
         ray.cancel(running, force=True)
         raise
     good = accept(answers, engine.max_failed_fraction)
-    return Generated(answers=good, num_failed=answers.num_rows - good.num_rows, time_s=time.perf_counter() - begin)
+    return Generated(answers=good, num_failed=answers.num_rows - good.num_rows, time_s=time.perf_counter() - begin, nodes=nodes)
 
 
 def accept(answers: pa.Table, max_failed_fraction: float) -> pa.Table:
@@ -90,8 +93,10 @@ def accept(answers: pa.Table, max_failed_fraction: float) -> pa.Table:
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def _answer(requests: ray.data.Dataset, config: vLLMEngineProcessorConfig, name: str) -> pa.Table:
-    """Schema `ANSWERS`, in the order of completion."""
+def _answer(requests: ray.data.Dataset, config: vLLMEngineProcessorConfig, name: str) -> tuple[pa.Table, tuple[str, ...]]:
+    """(schema `ANSWERS` in the order of completion, node of each replica)."""
+    before = _replicas()
+    started: dict[str, str] = {}
     answered = build_processor(config, preprocess=_to_engine, postprocess=_from_engine)(requests)
     batches: list[pa.Table] = []
     said = begin = time.perf_counter()
@@ -99,10 +104,21 @@ def _answer(requests: ray.data.Dataset, config: vLLMEngineProcessorConfig, name:
     for batch in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
         rows = [{**row, "error": row.get(_ERROR) or ""} for row in batch.to_pylist()]
         batches.append(pa.Table.from_pylist(rows, schema=ANSWERS))
+        started |= _replicas()
         if (now := time.perf_counter()) - said > _SAY_EVERY_S:
             say(f"{name}: {sum(table.num_rows for table in batches)} requests answered, {now - begin:.0f} s")
             said = now
-    return pa.concat_tables(batches).combine_chunks()
+    return pa.concat_tables(batches).combine_chunks(), tuple(sorted(started[actor] for actor in started.keys() - before.keys()))
+
+
+def _replicas() -> dict[str, str]:
+    """Actor id -> address of the node, of the engine replicas that this job has started.
+
+    Ray Data does not tell where its actors run, and ray.util.state asks the dashboard, which a cluster may lack.
+    """
+    found = actors(job_id=ray.JobID.from_hex(ray.get_runtime_context().get_job_id()))
+    addresses = {key: str(actor["Address"]["IPAddress"]) for key, actor in found.items() if "vLLMEngineStageUDF" in actor["ActorClassName"]}
+    return {key: address for key, address in addresses.items() if address}
 
 
 def _processor_config(model_path: str, engine: EngineConfig, max_model_len: int, seed: int) -> vLLMEngineProcessorConfig:

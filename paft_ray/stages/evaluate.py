@@ -83,6 +83,7 @@ def evaluate_models(
     tables, speed = [], {}
     cells = asked_cells(config, len(templates), examples)
     starts = failed = cut = 0
+    nodes: set[str] = set()
     for candidate in models:
         name = f"evaluate: {candidate.arm}" + ("" if candidate.seed == BASE_SEED else f" (seed {candidate.seed})")
         with _weights(run, candidate, path, config.engine) as weights:
@@ -99,6 +100,7 @@ def evaluate_models(
                 cells=cells,
             )
         starts += result.engine_starts
+        nodes.update(result.nodes)
         if result.tokens_per_answer is not None:
             speed[f"{candidate.arm}-s{candidate.seed}"] = {"tokens_per_answer": result.tokens_per_answer, "seconds_per_answer": result.seconds_per_answer}
         failed += result.num_failed
@@ -109,7 +111,8 @@ def evaluate_models(
         accuracy = sum(table["correct"].to_pylist()) / max(1, table.num_rows)
         print(f"{name}: {accuracy:.1%} of {table.num_rows} answers right, {result.time_s:.0f} s", flush=True)
     outcomes = pa.concat_tables(tables)
-    manifest = {"engine_starts": starts, "num_failed": failed, "num_cut": cut, "num_rows": outcomes.num_rows, "budget": config.evaluate.budget}
+    counts = {"engine_starts": starts, "num_failed": failed, "num_cut": cut, "num_rows": outcomes.num_rows}
+    manifest = {**counts, "nodes": sorted(nodes), "budget": config.evaluate.budget}
     return outcomes, speed, manifest
 
 

@@ -53,6 +53,7 @@ def _score(config: Config, run: Run, path: str) -> Manifest:
         "best": best["template_id"],
         "best_accuracy": best["accuracy"],
         "engine_starts": result.engine_starts,
+        "nodes": list(result.nodes),
         "num_failed": result.num_failed,
         "num_cut": result.num_cut,
     }

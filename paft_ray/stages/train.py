@@ -80,6 +80,7 @@ def _arm(config: Config, run: Run, arm: str, seed: int, prompts: PromptSet, path
             "train_time_s": result.time_s,
             "peak_memory_gib": result.peak_memory_gib,
             "cut_rows": result.cut_rows,
+            "nodes": result.nodes,
         }
 
     return cached(run, folder, {**key, "seed": seed}, body)

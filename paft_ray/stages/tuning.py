@@ -208,6 +208,6 @@ def _fit(setup: Setup, run: Run, trial: Trial, templates: PromptSet, scheduled: 
         tracking=setup.config.tracking,
     )
     validated = [row[METRIC] for row in result.history if METRIC in row]
-    names = ("kind", "export", "sha256", "num_steps", "final_loss", "tokens_per_s", "time_s", "peak_memory_gib", "cut_rows")
+    names = ("kind", "export", "sha256", "num_steps", "final_loss", "tokens_per_s", "time_s", "peak_memory_gib", "cut_rows", "nodes")
     values = {("train_time_s" if name == "time_s" else name): getattr(result, name) for name in names}
     return {**values, "num_templates": len(templates), **({METRIC: validated[-1]} if validated else {})}

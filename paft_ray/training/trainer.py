@@ -57,6 +57,8 @@ class TrainResult:
     """Of the largest worker."""
     cut_rows: int
     """Rows whose fields were cut to keep to `model.max_prompt_tokens`."""
+    nodes: list[str]
+    """Address of the node of each worker, by rank, as the training ended."""
     history: list[dict[str, Any]]
     """Metrics of every step in the lineage of the weights."""
 
@@ -224,6 +226,8 @@ def _work(values: dict[str, Any]) -> None:
     engine = loop.train(job, step_rows(shard, config.global_batch // worker.world_size), worker, report=ray.train.report)
     memory = torch.tensor(loop.peak_memory_gib(engine.device), device=engine.device)
     dist.all_reduce(memory, op=dist.ReduceOp.MAX)
+    nodes = [""] * worker.world_size
+    dist.all_gather_object(nodes, ray.util.get_node_ip_address())
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model" if worker.rank == 0 else None
         if config.lora is None:
@@ -231,7 +235,7 @@ def _work(values: dict[str, Any]) -> None:
         else:
             export.export_adapter(engine, folder)
         if folder is not None:
-            _publish(job, folder, peak_memory_gib=float(memory))
+            _publish(job, folder, peak_memory_gib=float(memory), nodes=nodes)
     dist.barrier()
 
 
@@ -241,7 +245,7 @@ def step_rows(shard: Any, share: int) -> Iterator[list[Row]]:
         yield batch.to_pylist()
 
 
-def _publish(job: Any, folder: Path, *, peak_memory_gib: float) -> None:
+def _publish(job: Any, folder: Path, *, peak_memory_gib: float, nodes: list[str]) -> None:
     """Uploads the finished weights, then result.json."""
     out = Run(job.out)
     kind = "weights" if job.config.lora is None else "adapter"
@@ -258,6 +262,7 @@ def _publish(job: Any, folder: Path, *, peak_memory_gib: float) -> None:
         "time_s": time_s,
         "peak_memory_gib": peak_memory_gib,
         "cut_rows": sum(row["cut_rows"] for row in history),
+        "nodes": nodes,
     }
     out.write_json(RESULT, result)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 NEEDED = ("ip", "rsync", "sshd", "ssh-keygen", "unshare", "nsenter")
+NAMESPACES = ("unshare", "--mount", "--pid", "--net", "--uts", "--fork", "--kill-child", "--mount-proc")
 SSHD = """HostKey {lab}/host_key
 AuthorizedKeysFile {lab}/key.pub
 StrictModes no
@@ -84,8 +85,7 @@ def started(count: int, variables: Mapping[str, str]) -> Iterator[Hosts]:
     """`count` hosts with `variables` in their login shells; all their processes and files are gone afterwards."""
     lab = Path(tempfile.mkdtemp(prefix="paft-hosts-", dir="/var/tmp"))
     _prepare(lab, count, variables)
-    namespaces = ["unshare", "--mount", "--pid", "--net", "--uts", "--fork", "--kill-child", "--mount-proc"]
-    command = [*namespaces, "bash", str(lab / "hosts.sh"), "client", str(lab), sys.prefix, str(count)]
+    command = [*NAMESPACES, "bash", str(lab / "hosts.sh"), "client", str(lab), sys.prefix, str(count)]
     with (lab / "log").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     try:
@@ -105,17 +105,19 @@ def started(count: int, variables: Mapping[str, str]) -> Iterator[Hosts]:
         shutil.rmtree(lab)
 
 
-@pytest.fixture(name="wait_until")
+@pytest.fixture(scope="session", name="wait_until")
 def wait_until_fixture() -> Callable[[Callable[[], bool], float, Callable[[], str]], None]:
     """The function of that name."""
     return wait_until
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def hosts() -> Callable[[int, Mapping[str, str]], AbstractContextManager[Hosts]]:
     """The context manager `started`; skips where this machine cannot hold several hosts."""
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
     missing = [name for name in NEEDED if shutil.which(name, path=path) is None] + ["root"] * (os.geteuid() != 0)
+    if not missing and subprocess.run([*NAMESPACES, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False).returncode:
+        missing = ["namespaces that may be mounted in"]
     if missing:
         pytest.skip(f"several hosts on one machine need {', '.join(missing)}")
     return started

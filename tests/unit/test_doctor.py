@@ -172,3 +172,20 @@ def test_a_hub_model_is_looked_up_without_fetching_it(monkeypatch: pytest.Monkey
     (tmp_path / "model.safetensors").touch()
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: str(tmp_path / "config.json"))
     assert facts.model_state("owner/name", None) == HERE
+
+
+@pytest.mark.parametrize("given", [["--json", DEMO], []])
+def test_a_job_looks_only_with_a_configuration_to_ship(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["doctor", *given, "--address", "http://127.0.0.1:1"])
+    assert stopped.value.code == 2
+    assert "give CONFIG, and leave --json out" in capsys.readouterr().err
+
+
+def test_through_the_job_api_a_job_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(doctor, "submit", lambda *given, **named: asked.append((given, named)) or 1)
+    with pytest.raises(SystemExit) as stopped:
+        main(["doctor", DEMO, "--set", "seed=3", "--address", "http://127.0.0.1:8265"])
+    assert stopped.value.code == 1
+    assert asked == [((DEMO, "doctor", ["seed=3"]), {"force": False, "follow": True, "address": "http://127.0.0.1:8265"})]
