@@ -11,7 +11,7 @@ export VLLM_NO_USAGE_STATS := 1
 export DO_NOT_TRACK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test test-all unit lint mutants bench sweep clean
+.PHONY: help setup demo test test-cluster test-all unit lint mutants bench sweep clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -31,6 +31,9 @@ unit: setup  ## tests without Ray, seconds
 test: setup  ## unit and integration tests with real Ray, vLLM and DeepSpeed
 	$(BIN)/pytest tests/unit -m "not slow" -n auto
 	$(BIN)/pytest tests/integration -m "not slow"
+
+test-cluster: setup  ## several hosts on this machine: namespaces with sshd (root, openssh-server, rsync, iproute2)
+	$(BIN)/pytest tests/cluster
 
 test-all: setup  ## the slow ones too
 	$(BIN)/pytest tests

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-NEEDED = ("ip", "rsync", "sshd", "ssh-keygen", "unshare", "nsenter")
+NEEDED = ("ip", "rsync", "ssh", "sshd", "ssh-keygen", "unshare", "nsenter", "pgrep")
 NAMESPACES = ("unshare", "--mount", "--pid", "--net", "--uts", "--fork", "--kill-child", "--mount-proc")
 SSHD = """HostKey {lab}/host_key
 AuthorizedKeysFile {lab}/key.pub

@@ -78,7 +78,8 @@ def fill_in(path: Path, ips: tuple[str, ...], key: Path, environment: str) -> No
     (place,) = [index for index, command in enumerate(config["setup_commands"]) if "scripts/setup.sh" in command]
     config["setup_commands"][place] = f"ln -sfn {environment} ~/paft_ray/.venv"
     for kind in ("head", "worker"):  # hosts of two CPUs, whatever this machine has
-        config[f"{kind}_start_ray_commands"][1] += " --num-cpus=2"
+        commands = config[f"{kind}_start_ray_commands"]
+        commands[1] = commands[1].replace("ray start ", "ray start --num-cpus=2 ")
     path.write_text(yaml.safe_dump(config))
 
 
@@ -118,7 +119,7 @@ def cluster(hosts: Callable[..., Any], wait_until: Callable[..., None]) -> Itera
         wait_until(lambda: started.ray(*listed)[0] == 0, 120, lambda: started.ray(*listed)[1])
         yield started
 
-        tunnel.terminate()
+        lab.run("pkill", "--full", "ray dashboard|8265:localhost:8265", folder=checkout)
         tunnel.communicate(timeout=30)
         code, output = started.ray("down", "-y", FILE)
         assert code == 0, output[-6000:]
