@@ -107,10 +107,11 @@ def _prepare(batch: dict[str, np.ndarray], *, source: RowSource, share: int, fir
 
 _TYPES = {
     "position": pa.int64(),
+    "epoch": pa.int64(),
     "weight": pa.float32(),
     "prompt_ids": pa.list_(pa.int32()),
     "answer_ids": pa.list_(pa.int32()),
-    "template": pa.int32(),
+    "template": pa.string(),
     "cut_characters": pa.int32(),
     "example_id": pa.string(),
 }

@@ -24,11 +24,11 @@ from paft_ray.artifacts import Run
 from paft_ray.config import ModelConfig, TrackingConfig, TrainConfig, weights_key
 from paft_ray.errors import UserError
 from paft_ray.models import model_identity
-from paft_ray.prompts.draw import EveryK, PerExample
+from paft_ray.prompts.draw import PerExample, make_draw
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.tasks.task import Task
 from paft_ray.training.data import DATA_CPUS, GlobalOrder, RowSource, make_encoder
-from paft_ray.training.order import num_steps
+from paft_ray.training.order import plan
 from paft_ray.training.progress import read_metrics
 from paft_ray.training.rows import Row, RowMaker, rows_of
 from paft_ray.training.tracker_run import TrackerRun
@@ -40,6 +40,8 @@ RESULT = "result.json"
 class TrainResult:
     """A finished training."""
 
+    fingerprint: str
+    """Names the folders of its checkpoints and of its audit log."""
     kind: Literal["adapter", "weights"]
     """What was written: a PEFT adapter, or whole weights after full fine-tuning."""
     export: str
@@ -90,9 +92,8 @@ def fit(
     encoder = make_encoder(task, model, model_path)
     for template in templates.templates:
         encoder.check(template)
-    steps, positions = plan(config, data.num_rows)
+    steps, positions = plan(data.num_rows, epochs=config.num_epochs, steps=config.num_steps, global_batch=config.global_batch)
     out = run.below(folder)
-    draw = EveryK(seed=seed, k=config.k) if config.draw == "every_k" else PerExample(seed=seed)
     print_id = fingerprint(task=task, data=data, templates=templates, config=config, model=model, model_path=model_path, seed=seed)
     source = RowSource(
         table=ray.put(data.combine_chunks()),
@@ -100,7 +101,7 @@ def fit(
         templates=templates.templates,
         model=model,
         model_path=model_path,
-        draw=draw,
+        draw=make_draw(config.draw, seed=seed, k=config.k),
         seed=seed,
         num_positions=positions,
     )
@@ -141,14 +142,6 @@ def check(config: TrainConfig, *, num_examples: int, num_templates: int, cluster
         )
     if gpus > cluster.get("GPU", 0):
         raise UserError(f"train needs {gpus} GPUs (num_workers x gpus_per_worker), the cluster has {cluster.get('GPU', 0):g}; take fewer workers")
-
-
-def plan(config: TrainConfig, num_examples: int) -> tuple[int, int]:
-    """(optimizer steps, positions that carry loss) of a training on so many examples."""
-    if config.num_steps is not None:
-        return config.num_steps, config.num_steps * config.global_batch
-    assert config.num_epochs is not None
-    return num_steps(num_examples, config.num_epochs, config.global_batch), round(num_examples * config.num_epochs)
 
 
 def fingerprint(*, task: Task, data: pa.Table, templates: PromptSet, config: TrainConfig, model: ModelConfig, model_path: str, seed: int) -> str:
@@ -254,6 +247,7 @@ def _publish(job: Any, folder: Path, *, peak_memory_gib: float, nodes: list[str]
     last = history[-max(1, len(history) // 10) :]
     time_s = sum(row["time_s"] for row in history)
     result = {
+        "fingerprint": job.fingerprint,
         "kind": kind,
         "sha256": _content_hash(folder),
         "num_steps": job.num_steps,
