@@ -27,7 +27,7 @@ from paft_ray.models import model_identity
 from paft_ray.prompts.draw import PerExample, make_draw
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.tasks.task import Task
-from paft_ray.training.data import DATA_CPUS, GlobalOrder, RowSource, make_encoder
+from paft_ray.training.data import GlobalOrder, RowSource, data_cpus, make_encoder
 from paft_ray.training.order import plan
 from paft_ray.training.progress import read_metrics
 from paft_ray.training.rows import Row, RowMaker, rows_of
@@ -119,7 +119,7 @@ def fit(
         "validation": _validation_rows(validation, validation_templates or templates, encoder, config),
         "shown": TrackerRun.of(tracking, Run(store), name=out.name, group=run.name, params=params),
     }
-    order = GlobalOrder(source, num_steps=steps, global_batch=config.global_batch, checkpoints=store)
+    order = GlobalOrder(source, num_steps=steps, global_batch=config.global_batch, checkpoints=store, task_cpus=data_cpus(config))
     out.delete(RESULT)
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else every progress line comes twice
     _trainer(job, order, config, storage=out.uri("ray"), name=print_id, callbacks=callbacks).fit()
@@ -134,14 +134,15 @@ def check(config: TrainConfig, *, num_examples: int, num_templates: int, cluster
         raise UserError("training data: 0 examples; give at least one")
     if num_templates < 1:
         raise UserError("training templates: 0 templates; give at least one")
-    cpus, gpus = config.num_workers * config.cpus_per_worker, config.num_workers * config.gpus_per_worker
-    if cpus + DATA_CPUS > cluster.get("CPU", 0):
+    workers, name = config.fewest_workers, "num_workers" if config.min_workers is None else "min_workers"
+    cpus, gpus = workers * config.cpus_per_worker, workers * config.gpus_per_worker
+    if cpus + data_cpus(config) > cluster.get("CPU", 0):
         raise UserError(
-            f"train.num_workers={config.num_workers} x cpus_per_worker={config.cpus_per_worker} leaves no CPU for Ray Data on a cluster of "
+            f"train.{name}={workers} x cpus_per_worker={config.cpus_per_worker} leaves no CPU for Ray Data on a cluster of "
             f"{cluster.get('CPU', 0):g} CPUs; take fewer workers, or start Ray with more logical CPUs (ray start --num-cpus)"
         )
     if gpus > cluster.get("GPU", 0):
-        raise UserError(f"train needs {gpus} GPUs (num_workers x gpus_per_worker), the cluster has {cluster.get('GPU', 0):g}; take fewer workers")
+        raise UserError(f"train needs {gpus} GPUs ({name} x gpus_per_worker), the cluster has {cluster.get('GPU', 0):g}; take fewer workers")
 
 
 def fingerprint(*, task: Task, data: pa.Table, templates: PromptSet, config: TrainConfig, model: ModelConfig, model_path: str, seed: int) -> str:
@@ -166,7 +167,7 @@ def _validation_rows(table: pa.Table | None, templates: PromptSet, encoder: Any,
     if not config.validate_every or table is None or not table.num_rows:
         return ()
     wanted = min(config.num_validation, table.num_rows)
-    unit = config.num_workers * config.micro_batch
+    unit = config.batch_unit
     maker = RowMaker(table=table, templates=templates.templates, encoder=encoder, draw=PerExample(seed=0), seed=0, num_positions=wanted)
     return tuple(rows_of(maker.rows(np.arange(-(-wanted // unit) * unit, dtype=np.int64))))
 
@@ -177,11 +178,12 @@ def _trainer(job: dict[str, Any], order: GlobalOrder, config: TrainConfig, *, st
     resources: dict[str, float] = {"CPU": config.cpus_per_worker}
     if config.gpus_per_worker:
         resources["GPU"] = config.gpus_per_worker
+    workers = config.num_workers if config.min_workers is None else (config.min_workers, config.num_workers)
     return TorchTrainer(
         _work,
         train_loop_config=job,
         torch_config=TorchConfig(backend="nccl" if config.gpus_per_worker else "gloo"),
-        scaling_config=ScalingConfig(num_workers=config.num_workers, use_gpu=bool(config.gpus_per_worker), resources_per_worker=resources),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=bool(config.gpus_per_worker), resources_per_worker=resources),
         run_config=RunConfig(
             name=name,
             storage_path=storage,
