@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -26,15 +27,24 @@ def make_tiny_model(tokenizer_from: str, folder: Path) -> str:
     return str(folder)
 
 
-def wait_for_checkpoint(training: Path, step: int, timeout_s: float = 240) -> int:
-    """The newest checkpoint's step, once it is at least `step`. `training`: folder of one arm and seed."""
+def wait_for(happened: Callable[[], bool], what: str, timeout_s: float) -> None:
+    """Returns once `happened()`."""
     until = time.monotonic() + timeout_s
-    while time.monotonic() < until:
-        found = [int(path.parent.name.removeprefix("step-")) for path in training.glob("checkpoints/*/step-*/manifest.json")]
-        if max(found, default=0) >= step:
-            return max(found)
+    while not happened():
+        if time.monotonic() > until:
+            raise TimeoutError(f"not within {timeout_s:g} s: {what}")
         time.sleep(0.01)
-    raise TimeoutError(f"no checkpoint of step {step} in {training} after {timeout_s} s")
+
+
+def newest_checkpoint(training: Path) -> int:
+    """Step of the newest checkpoint in the folder of one arm and seed; 0 where there is none."""
+    return max((int(path.parent.name.removeprefix("step-")) for path in training.glob("checkpoints/*/step-*/manifest.json")), default=0)
+
+
+def wait_for_checkpoint(training: Path, step: int) -> int:
+    """The newest checkpoint's step, once it is at least `step`."""
+    wait_for(lambda: newest_checkpoint(training) >= step, f"a checkpoint of step {step} in {training}", timeout_s=240)
+    return newest_checkpoint(training)
 
 
 def train_workers() -> list[int]:
@@ -59,10 +69,6 @@ def kill_a_worker() -> int:
     return pid
 
 
-def wait_for_no_workers(timeout_s: float = 120) -> None:
+def wait_for_no_workers() -> None:
     """Returns once Ray has ended the workers of a driver that is gone."""
-    until = time.monotonic() + timeout_s
-    while train_workers():
-        if time.monotonic() > until:
-            raise TimeoutError(f"Ray Train workers {train_workers()} outlive their driver")
-        time.sleep(0.1)
+    wait_for(lambda: not train_workers(), "the end of the workers of a driver that is gone", timeout_s=120)

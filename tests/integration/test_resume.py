@@ -21,7 +21,7 @@ from paft_ray.config import load_config
 from paft_ray.stages import prepare, synthesize, train
 from paft_ray.stages.audit import audit
 from paft_ray.training.progress import read_metrics
-from tests.killing import kill_a_worker, train_workers, wait_for_checkpoint, wait_for_no_workers
+from tests.killing import kill_a_worker, newest_checkpoint, train_workers, wait_for_checkpoint, wait_for_no_workers
 
 DEMO = "jobs/configs/demo.yaml"
 NUM_EXAMPLES, BATCH, EPOCHS, EVERY = 40, 8, 9.3, 5
@@ -70,7 +70,7 @@ class Started:
             os.kill(driver.pid, signal.SIGKILL)
             driver.wait()
         wait_for_no_workers()
-        return wait_for_checkpoint(self.training, after_step)
+        return newest_checkpoint(self.training)
 
     @property
     def losses(self) -> list[float]:
