@@ -130,9 +130,10 @@ def check_inputs(config: Config, *, rows: bool = True) -> Task:
 def check_resources(config: Config, stage: str, total: Mapping[str, float]) -> None:
     """Raises `UserError` where what the stage starts asks for more than `total` (CPU, GPU) holds; one CPU is left for Ray Data."""
     train, engine = config.train, config.engine
+    fewest = "train.num_workers" if train.min_workers is None else "train.min_workers"
     workers = {
-        "train.num_workers x cpus_per_worker": ("CPU", train.num_workers * train.cpus_per_worker),
-        "train.num_workers x gpus_per_worker": ("GPU", train.num_workers * train.gpus_per_worker),
+        f"{fewest} x cpus_per_worker": ("CPU", train.fewest_workers * train.cpus_per_worker),
+        f"{fewest} x gpus_per_worker": ("GPU", train.fewest_workers * train.gpus_per_worker),
     }
     engines = {
         "engine.replicas x tensor_parallel x num_cpus": ("CPU", engine.replicas * engine.tensor_parallel * engine.num_cpus),

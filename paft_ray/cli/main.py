@@ -166,6 +166,14 @@ def compare(
     compare_runs(runs, as_json=as_json)
 
 
+@app.command("audit", help="Replay order and draws of every training and compare with what its steps used; exit code 1 where they differ.")
+def audit(run: Annotated[str, typer.Argument(metavar="RUN", help="Folder or URI of the run")]) -> None:
+    """Every example once per epoch, under the template that was drawn for it."""
+    from paft_ray.cli.audit import audit_run
+
+    raise typer.Exit(audit_run(run))
+
+
 @app.command("export", help="Whole weights of a trained model, with its card, and the command that serves them.")
 def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Folder or URI of the run")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -19,7 +20,7 @@ class LoraConfig(Section):
     alpha: Positive = 16
     """Scale numerator: the update is multiplied by alpha / rank."""
     dropout: Fraction = 0.0
-    """Dropout on the adapter's input. Above 0 a resumed run still draws the same masks (keyed by step and rank)."""
+    """Dropout on the adapter's input. Above 0 a resumed run still draws the same masks (keyed by step and rank), with as many workers."""
     target_modules: Annotated[tuple[str, ...], Field(min_length=1)] | Literal["all-linear"] = "all-linear"
     """Names of the linear layers that get an adapter; the paper uses q_proj, v_proj."""
 
@@ -42,7 +43,7 @@ class TrainConfig(Section):
     global_batch: Positive = 16
     """Examples per optimizer step over all workers."""
     micro_batch: Positive = 8
-    """Examples per forward pass of one worker; global_batch must be a multiple of num_workers x micro_batch."""
+    """Examples per forward pass of one worker; global_batch must be a multiple of num_workers x micro_batch, at every number of workers allowed."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     """Peak learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -62,7 +63,9 @@ class TrainConfig(Section):
     offload: Literal["none", "optimizer", "optimizer_and_weights"] = "none"
     """DeepSpeed offload to CPU memory; weights only with ZeRO-3."""
     num_workers: Positive = 1
-    """Data-parallel workers."""
+    """Data-parallel workers; a training goes on from its checkpoint with another number, at every ZeRO stage, with adapters and with all weights."""
+    min_workers: Positive | None = None
+    """Fewest workers that a running training goes on with where nodes are lost; it grows again up to num_workers. null: it waits for num_workers."""
     cpus_per_worker: Positive = 1
     """Logical CPUs of one worker."""
     gpus_per_worker: Annotated[int, Field(ge=0, le=1)] = 0
@@ -86,8 +89,14 @@ class TrainConfig(Section):
     def _combinations(self) -> TrainConfig:
         if (self.num_epochs is None) == (self.num_steps is None):
             raise ValueError("set exactly one of train.num_epochs and train.num_steps (the other one to null)")
-        if self.global_batch % (self.num_workers * self.micro_batch):
-            raise ValueError(f"train.global_batch={self.global_batch} is not a multiple of num_workers x micro_batch = {self.num_workers} x {self.micro_batch}")
+        if self.fewest_workers > self.num_workers:
+            raise ValueError(f"train.min_workers={self.min_workers} is above train.num_workers={self.num_workers}; lower it, or leave it out")
+        if self.global_batch % self.batch_unit:
+            allowed = f"num_workers x micro_batch = {self.num_workers} x {self.micro_batch}"
+            if self.min_workers is not None:
+                counts = f"{self.min_workers} to {self.num_workers}"
+                allowed = f"{self.batch_unit}, as micro_batch={self.micro_batch} with any number of workers from {counts} needs; or raise min_workers"
+            raise ValueError(f"train.global_batch={self.global_batch} is not a multiple of {allowed}")
         if self.offload == "optimizer_and_weights" and self.zero_stage != 3:
             raise ValueError(f"train.offload=optimizer_and_weights needs train.zero_stage=3, given {self.zero_stage}")
         if self.offload != "none" and self.zero_stage == 0:
@@ -100,9 +109,19 @@ class TrainConfig(Section):
         each_once("train", arms=self.arms, seeds=self.seeds)
         return self
 
+    @property
+    def fewest_workers(self) -> int:
+        """Workers without which a training does not run."""
+        return self.min_workers or self.num_workers
+
+    @property
+    def batch_unit(self) -> int:
+        """What the rows of a batch must be a multiple of, so that every number of workers shares them out in whole micro-batches."""
+        return math.lcm(*range(self.fewest_workers, self.num_workers + 1)) * self.micro_batch
+
 
 _RESOURCES = {
-    "arms", "seeds", "micro_batch", "gradient_checkpointing", "zero_stage", "offload", "num_workers", "cpus_per_worker", "gpus_per_worker",
+    "arms", "seeds", "micro_batch", "gradient_checkpointing", "zero_stage", "offload", "num_workers", "min_workers", "cpus_per_worker", "gpus_per_worker",
     "threads_per_worker", "checkpoint_every", "keep_checkpoints", "validate_every", "num_validation", "max_failures",
 }  # fmt: skip
 

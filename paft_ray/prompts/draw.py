@@ -37,6 +37,11 @@ class EveryK:
 Draw = PerExample | EveryK
 
 
+def make_draw(kind: str, *, seed: int, k: int) -> Draw:
+    """The draw that the settings `train.draw` and `train.k` stand for."""
+    return EveryK(seed=seed, k=k) if kind == "every_k" else PerExample(seed=seed)
+
+
 def _uniform(key: str, n: int) -> int:
     """Uniform in [0, n): the high half of a 64-bit hash times n (bias below n / 2**64)."""
     return (int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") * n) >> 64

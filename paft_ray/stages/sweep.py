@@ -22,7 +22,7 @@ from paft_ray.report.sweep import TrialOutcomes, write_sweep
 from paft_ray.stages import prepare, synthesize
 from paft_ray.stages.evaluate import Candidate, evaluate_models
 from paft_ray.stages.prepare import examples_of
-from paft_ray.stages.trials import Setup, Trial, listed_trials, num_trials, validation_split
+from paft_ray.stages.trials import Setup, Trial, listed_trials, num_trials, pool_and_validation
 from paft_ray.stages.tuning import train_trials
 from paft_ray.tasks.task import load_task
 
@@ -46,9 +46,7 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
 
 def setup(config: Config, run: Run) -> Setup:
     """What the trials share, from the run's rows and templates."""
-    pool, validation = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("train"), PromptSet(())
-    if config.sweep.compares:
-        pool, validation = validation_split(pool, config.sweep.validation_templates, config.seed)
+    pool, validation = pool_and_validation(config, PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")))
     path = resolve_model(config.model.id, config.model.revision)
     inputs = {
         "train": weights_key(config.train),

@@ -97,6 +97,12 @@ def num_trials(sweep: SweepConfig, listed: int) -> int:
     return sweep.num_samples * (1 if sweep.searcher else listed)
 
 
+def pool_and_validation(config: Config, prompts: PromptSet) -> tuple[PromptSet, PromptSet]:
+    """(templates to train on, templates to compare trials on, none where no trials are compared) of a prompt set. Raises as `validation_split`."""
+    pool = prompts.split("train")
+    return validation_split(pool, config.sweep.validation_templates, config.seed) if config.sweep.compares else (pool, PromptSet(()))
+
+
 def validation_split(train: PromptSet, wanted: int, seed: int) -> tuple[PromptSet, PromptSet]:
     """(templates to train on, templates to compare trials on): whole clusters are set aside at random until `wanted` templates are.
 

@@ -14,7 +14,7 @@ from ray.data import ExecutionResources
 from ray.train import DataConfig
 
 from paft_ray.artifacts import Run
-from paft_ray.config import ModelConfig
+from paft_ray.config import ModelConfig, TrainConfig
 from paft_ray.models import load_tokenizer
 from paft_ray.prompts.draw import Draw
 from paft_ray.prompts.encode import Encoder
@@ -23,8 +23,7 @@ from paft_ray.tasks.task import Task
 from paft_ray.training import checkpoint
 from paft_ray.training.rows import RowMaker
 
-DATA_CPUS = 0.25
-"""Logical CPUs of one Ray Data task: small, so that preparation finds room beside the workers on small machines."""
+_TASK_CPUS = 0.25
 _CONCURRENT_TASKS = 2
 _BLOCK_ROWS = 1024
 _BLOCK_BYTES = 2**20
@@ -65,15 +64,22 @@ def make_encoder(task: Task, model: ModelConfig, model_path: str) -> Encoder:
     return Encoder(task, load_tokenizer(model_path), chat=model.chat, max_prompt_tokens=model.max_prompt_tokens, cut_field=model.cut_field)
 
 
+def data_cpus(config: TrainConfig) -> float:
+    """Logical CPUs of one Ray Data task: few, so that it finds room beside the workers on a small machine; none where the number of workers may
+    change, since Ray Train then takes as many workers as there are CPUs."""
+    return _TASK_CPUS if config.min_workers is None else 0
+
+
 class GlobalOrder(DataConfig):
     """Gives rank r of w an iterator over its slice of every step, from the newest checkpoint on; read anew at each start of the worker group."""
 
-    def __init__(self, source: RowSource, *, num_steps: int, global_batch: int, checkpoints: str) -> None:
+    def __init__(self, source: RowSource, *, num_steps: int, global_batch: int, checkpoints: str, task_cpus: float = _TASK_CPUS) -> None:
         super().__init__()
         self.source = source
         self.num_steps = num_steps
         self.global_batch = global_batch
         self.checkpoints = checkpoints
+        self.task_cpus = task_cpus
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GlobalOrder:
         return self  # immutable, and a copied ObjectRef would not be counted by Ray
@@ -90,7 +96,7 @@ class GlobalOrder(DataConfig):
         rows = ray.data.range(num_rows, override_num_blocks=max(1, -(-num_rows // _BLOCK_ROWS)))
         prepare = partial(_prepare, source=self.source, share=share, first=start_step * self.global_batch + rank * share, global_batch=self.global_batch)
         compute = ray.data.TaskPoolStrategy(size=_CONCURRENT_TASKS)
-        prepared = rows.map_batches(prepare, batch_size=64, batch_format="numpy", compute=compute, num_cpus=DATA_CPUS)
+        prepared = rows.map_batches(prepare, batch_size=64, batch_format="numpy", compute=compute, num_cpus=self.task_cpus)
         prepared.context.execution_options.preserve_order = True
         prepared.context.execution_options.resource_limits = ExecutionResources.for_limits(object_store_memory=_AHEAD_BYTES)
         prepared.context.target_max_block_size = _BLOCK_BYTES
@@ -107,10 +113,11 @@ def _prepare(batch: dict[str, np.ndarray], *, source: RowSource, share: int, fir
 
 _TYPES = {
     "position": pa.int64(),
+    "epoch": pa.int64(),
     "weight": pa.float32(),
     "prompt_ids": pa.list_(pa.int32()),
     "answer_ids": pa.list_(pa.int32()),
-    "template": pa.int32(),
+    "template": pa.string(),
     "cut_characters": pa.int32(),
     "example_id": pa.string(),
 }

@@ -11,6 +11,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import deepspeed
@@ -21,6 +22,7 @@ import torch.distributed as dist
 from paft_ray.artifacts import Run
 from paft_ray.config import TrainConfig
 from paft_ray.training import checkpoint, state
+from paft_ray.training.audit_log import AuditLog, audit_store
 from paft_ray.training.batches import Batch, answer_loss, answer_tokens, collate, length, micro_batches
 from paft_ray.training.model import build_model
 from paft_ray.training.order import step_positions
@@ -87,6 +89,7 @@ def train(
     progress = None
     if worker.rank == 0:
         progress = Progress(Run(job.out), name=job.name, start_step=start, num_steps=job.num_steps, trackers=Trackers(job.shown))
+    log = AuditLog(audit_store(Run(job.out), job.fingerprint), rank=worker.rank, start_step=start, gather=partial(_at_rank_0, worker))
     following = steps if first is None else itertools.chain([first], steps)
     for step in range(start, job.num_steps):
         rows = next(following, None)
@@ -95,6 +98,7 @@ def train(
         if observe:
             observe(step, rows)
         metrics = optimizer_step(engine, job, step, rows, worker)
+        log.add(step, rows)
         last = step + 1 == job.num_steps
         if job.config.validate_every and job.validation and ((step + 1) % job.config.validate_every == 0 or last):
             metrics["validation_loss"] = validate(engine, job.validation, worker, job.config.micro_batch)
@@ -102,6 +106,7 @@ def train(
             progress.add(metrics)
         saved = (step + 1) % job.config.checkpoint_every == 0 or last
         if saved:
+            log.save(step + 1)
             _save(engine, job, step + 1, progress)
         if report and (saved or "validation_loss" in metrics):
             report(metrics)
@@ -210,6 +215,13 @@ def _save(engine: Any, job: Job, step: int, progress: Progress | None) -> None:
         checkpoint.write(job.store, current, meta, job.config.keep_checkpoints)
         progress.publish()
     dist.barrier()
+
+
+def _at_rank_0(worker: Worker, value: Any) -> list[Any] | None:
+    """The values of all ranks, at rank 0; None elsewhere. Collective."""
+    values = [None] * worker.world_size if worker.rank == 0 else None
+    dist.gather_object(value, values)
+    return values
 
 
 def _check_positions(rows: list[Row] | None, step: int, worker: Worker, global_batch: int) -> None:

@@ -19,6 +19,14 @@ def num_steps(num_examples: int, num_epochs: float, global_batch: int) -> int:
     return math.ceil(round(num_examples * num_epochs) / global_batch)
 
 
+def plan(num_examples: int, *, epochs: float | None, steps: int | None, global_batch: int) -> tuple[int, int]:
+    """(optimizer steps, positions that carry loss) of a training that is told one of passes over the data and steps."""
+    if steps is not None:
+        return steps, steps * global_batch
+    assert epochs is not None
+    return num_steps(num_examples, epochs, global_batch), round(num_examples * epochs)
+
+
 def step_positions(step: int, rank: int, world_size: int, global_batch: int) -> np.ndarray:
     """Positions of one rank in one step, shape [global_batch / world_size]: a contiguous slice of [step B, (step+1) B)."""
     share = global_batch // world_size

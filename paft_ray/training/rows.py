@@ -24,12 +24,13 @@ class Row(TypedDict):
 
     position: int
     """Place in the global order."""
+    epoch: int
     weight: float
     """1, or 0 for a row that only fills the last batch of a run."""
     prompt_ids: list[int]
     answer_ids: list[int]
-    template: int
-    """Index into the prompt set."""
+    template: str
+    """Content id."""
     cut_characters: int
     """Characters taken off fields to keep to the longest prompt."""
     example_id: str
@@ -54,13 +55,15 @@ class RowMaker:
         columns: dict[str, list[Any]] = {name: [] for name in Row.__annotations__}
         for position, epoch, offset, raw in zip(positions, epochs, offsets, self.table.take(pa.array(indices)).to_pylist(), strict=True):
             example = Example(id=raw["id"], fields=raw["fields"], answer=raw["answer"])
-            template = self.draw.index(epoch=int(epoch), example_id=example.id, index_in_epoch=int(offset), num_templates=len(self.templates))
-            encoded = self.encoder.encode(self.templates[template], example)
+            drawn = self.draw.index(epoch=int(epoch), example_id=example.id, index_in_epoch=int(offset), num_templates=len(self.templates))
+            template = self.templates[drawn]
+            encoded = self.encoder.encode(template, example)
             columns["position"].append(int(position))
+            columns["epoch"].append(int(epoch))
             columns["weight"].append(float(position < self.num_positions))
             columns["prompt_ids"].append(encoded.prompt_ids)
             columns["answer_ids"].append(encoded.answer_ids)
-            columns["template"].append(template)
+            columns["template"].append(template.id)
             columns["cut_characters"].append(encoded.cut_characters)
             columns["example_id"].append(example.id)
         return columns

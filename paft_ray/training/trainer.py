@@ -24,11 +24,11 @@ from paft_ray.artifacts import Run
 from paft_ray.config import ModelConfig, TrackingConfig, TrainConfig, weights_key
 from paft_ray.errors import UserError
 from paft_ray.models import model_identity
-from paft_ray.prompts.draw import EveryK, PerExample
+from paft_ray.prompts.draw import PerExample, make_draw
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.tasks.task import Task
-from paft_ray.training.data import DATA_CPUS, GlobalOrder, RowSource, make_encoder
-from paft_ray.training.order import num_steps
+from paft_ray.training.data import GlobalOrder, RowSource, data_cpus, make_encoder
+from paft_ray.training.order import plan
 from paft_ray.training.progress import read_metrics
 from paft_ray.training.rows import Row, RowMaker, rows_of
 from paft_ray.training.tracker_run import TrackerRun
@@ -40,6 +40,8 @@ RESULT = "result.json"
 class TrainResult:
     """A finished training."""
 
+    fingerprint: str
+    """Names the folders of its checkpoints and of its audit log."""
     kind: Literal["adapter", "weights"]
     """What was written: a PEFT adapter, or whole weights after full fine-tuning."""
     export: str
@@ -90,9 +92,8 @@ def fit(
     encoder = make_encoder(task, model, model_path)
     for template in templates.templates:
         encoder.check(template)
-    steps, positions = plan(config, data.num_rows)
+    steps, positions = plan(data.num_rows, epochs=config.num_epochs, steps=config.num_steps, global_batch=config.global_batch)
     out = run.below(folder)
-    draw = EveryK(seed=seed, k=config.k) if config.draw == "every_k" else PerExample(seed=seed)
     print_id = fingerprint(task=task, data=data, templates=templates, config=config, model=model, model_path=model_path, seed=seed)
     source = RowSource(
         table=ray.put(data.combine_chunks()),
@@ -100,7 +101,7 @@ def fit(
         templates=templates.templates,
         model=model,
         model_path=model_path,
-        draw=draw,
+        draw=make_draw(config.draw, seed=seed, k=config.k),
         seed=seed,
         num_positions=positions,
     )
@@ -118,7 +119,7 @@ def fit(
         "validation": _validation_rows(validation, validation_templates or templates, encoder, config),
         "shown": TrackerRun.of(tracking, Run(store), name=out.name, group=run.name, params=params),
     }
-    order = GlobalOrder(source, num_steps=steps, global_batch=config.global_batch, checkpoints=store)
+    order = GlobalOrder(source, num_steps=steps, global_batch=config.global_batch, checkpoints=store, task_cpus=data_cpus(config))
     out.delete(RESULT)
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else every progress line comes twice
     _trainer(job, order, config, storage=out.uri("ray"), name=print_id, callbacks=callbacks).fit()
@@ -133,22 +134,15 @@ def check(config: TrainConfig, *, num_examples: int, num_templates: int, cluster
         raise UserError("training data: 0 examples; give at least one")
     if num_templates < 1:
         raise UserError("training templates: 0 templates; give at least one")
-    cpus, gpus = config.num_workers * config.cpus_per_worker, config.num_workers * config.gpus_per_worker
-    if cpus + DATA_CPUS > cluster.get("CPU", 0):
+    workers, name = config.fewest_workers, "num_workers" if config.min_workers is None else "min_workers"
+    cpus, gpus = workers * config.cpus_per_worker, workers * config.gpus_per_worker
+    if cpus + data_cpus(config) > cluster.get("CPU", 0):
         raise UserError(
-            f"train.num_workers={config.num_workers} x cpus_per_worker={config.cpus_per_worker} leaves no CPU for Ray Data on a cluster of "
+            f"train.{name}={workers} x cpus_per_worker={config.cpus_per_worker} leaves no CPU for Ray Data on a cluster of "
             f"{cluster.get('CPU', 0):g} CPUs; take fewer workers, or start Ray with more logical CPUs (ray start --num-cpus)"
         )
     if gpus > cluster.get("GPU", 0):
-        raise UserError(f"train needs {gpus} GPUs (num_workers x gpus_per_worker), the cluster has {cluster.get('GPU', 0):g}; take fewer workers")
-
-
-def plan(config: TrainConfig, num_examples: int) -> tuple[int, int]:
-    """(optimizer steps, positions that carry loss) of a training on so many examples."""
-    if config.num_steps is not None:
-        return config.num_steps, config.num_steps * config.global_batch
-    assert config.num_epochs is not None
-    return num_steps(num_examples, config.num_epochs, config.global_batch), round(num_examples * config.num_epochs)
+        raise UserError(f"train needs {gpus} GPUs ({name} x gpus_per_worker), the cluster has {cluster.get('GPU', 0):g}; take fewer workers")
 
 
 def fingerprint(*, task: Task, data: pa.Table, templates: PromptSet, config: TrainConfig, model: ModelConfig, model_path: str, seed: int) -> str:
@@ -173,7 +167,7 @@ def _validation_rows(table: pa.Table | None, templates: PromptSet, encoder: Any,
     if not config.validate_every or table is None or not table.num_rows:
         return ()
     wanted = min(config.num_validation, table.num_rows)
-    unit = config.num_workers * config.micro_batch
+    unit = config.batch_unit
     maker = RowMaker(table=table, templates=templates.templates, encoder=encoder, draw=PerExample(seed=0), seed=0, num_positions=wanted)
     return tuple(rows_of(maker.rows(np.arange(-(-wanted // unit) * unit, dtype=np.int64))))
 
@@ -184,11 +178,12 @@ def _trainer(job: dict[str, Any], order: GlobalOrder, config: TrainConfig, *, st
     resources: dict[str, float] = {"CPU": config.cpus_per_worker}
     if config.gpus_per_worker:
         resources["GPU"] = config.gpus_per_worker
+    workers = config.num_workers if config.min_workers is None else (config.min_workers, config.num_workers)
     return TorchTrainer(
         _work,
         train_loop_config=job,
         torch_config=TorchConfig(backend="nccl" if config.gpus_per_worker else "gloo"),
-        scaling_config=ScalingConfig(num_workers=config.num_workers, use_gpu=bool(config.gpus_per_worker), resources_per_worker=resources),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=bool(config.gpus_per_worker), resources_per_worker=resources),
         run_config=RunConfig(
             name=name,
             storage_path=storage,
@@ -254,6 +249,7 @@ def _publish(job: Any, folder: Path, *, peak_memory_gib: float, nodes: list[str]
     last = history[-max(1, len(history) // 10) :]
     time_s = sum(row["time_s"] for row in history)
     result = {
+        "fingerprint": job.fingerprint,
         "kind": kind,
         "sha256": _content_hash(folder),
         "num_steps": job.num_steps,

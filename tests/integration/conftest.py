@@ -41,6 +41,14 @@ def demo_model() -> str:
 
 
 @pytest.fixture(scope="session")
+def tiny_model(demo_model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a random model that is far smaller, with the same tokenizer."""
+    from tests.killing import make_tiny_model
+
+    return make_tiny_model(demo_model, tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
 def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One local Ray with four logical CPUs: workers and Ray Data tasks fit beside each other on two cores."""
     import ray

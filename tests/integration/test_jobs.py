@@ -4,7 +4,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from paft_ray.artifacts import Run
+from tests.ports import free_ports
 from tests.small_run import ONE_ARM
 
 BIN = Path(sys.executable).parent
@@ -36,16 +36,6 @@ class Head:
     def ray(self, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
         """A `ray` command as a client of this cluster."""
         return subprocess.run([str(BIN / "ray"), *arguments], env=self.environment, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 @pytest.fixture(scope="module")

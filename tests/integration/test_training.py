@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from paft_ray.config import LoraConfig, ModelConfig, TrainConfig, builtin
 from paft_ray.prompts.encode import Encoder
@@ -29,6 +29,7 @@ CONFIG: dict[str, Any] = {
     "global_batch": BATCH, "micro_batch": 4, "precision": "fp32", "learning_rate": 5e-3, "num_epochs": None, "num_steps": STEPS, "zero_stage": 2,
     "checkpoint_every": 3, "warmup_fraction": 0.2, "weight_decay": 0.1, "max_grad_norm": 0.5,
 }  # fmt: skip
+FULL = {"lora": None, "learning_rate": 1e-3}
 DROPOUT = {"lora": {"rank": 8, "alpha": 16, "dropout": 0.1}}
 
 
@@ -55,20 +56,6 @@ class Trained:
     @property
     def pairs(self) -> list[list[Any]]:
         return sorted(pair for probe in self.probes for pair in probe["pairs"])
-
-
-@pytest.fixture(scope="module")
-def tiny_model(demo_model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("tiny")
-    tokenizer = AutoTokenizer.from_pretrained(demo_model)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        initializer_range=0.2, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +104,7 @@ def alone(group: Callable[..., dict[str, Trained]], tmp_path_factory: pytest.Tem
             "crash": {"config": DROPOUT, "stop_at": 5, "out": broken},
             "resumed": {"config": DROPOUT, "out": broken},
             "epochs": {"num_steps": 8, "num_positions": 3 * NUM_EXAMPLES, "config": {"zero_stage": 0}},
-            "full": {"num_steps": 3, "config": {"lora": None, "learning_rate": 1e-3}},
+            "full": {"num_steps": 4, "config": FULL},
         },
     )
 
@@ -126,9 +113,10 @@ def alone(group: Callable[..., dict[str, Trained]], tmp_path_factory: pytest.Tem
 def pair(group: Callable[..., dict[str, Trained]], alone: dict[str, Trained], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
     """Jobs of two processes; `moved` goes on from a checkpoint that one process wrote."""
     base = tmp_path_factory.mktemp("pair")
-    broken, moved = str(base / "broken"), base / "moved"
-    shutil.copytree(alone["whole"].out, moved)
-    shutil.rmtree(moved / "checkpoints" / "f" / f"step-{STEPS:06d}")
+    broken = str(base / "broken")
+    for name, of, last in (("moved", "whole", STEPS), ("full2", "full", 4), ("full3", "full", 4)):
+        shutil.copytree(alone[of].out, base / name)
+        shutil.rmtree(base / name / "checkpoints" / "f" / f"step-{last:06d}")
     return group(
         2,
         {
@@ -137,7 +125,8 @@ def pair(group: Callable[..., dict[str, Trained]], alone: dict[str, Trained], tm
             "crash": {"stop_at": 4, "out": broken, "config": {**DROPOUT, "zero_stage": 3}},
             "resumed": {"out": broken, "config": {**DROPOUT, "zero_stage": 3}},
             "dropout": {"config": {**DROPOUT, "zero_stage": 3}},
-            "moved": {"out": str(moved)},
+            "moved": {"out": str(base / "moved")},
+            **{f"full{stage}": {"out": str(base / f"full{stage}"), "num_steps": 4, "config": {**FULL, "zero_stage": stage}} for stage in (2, 3)},
         },
     )
 
@@ -231,6 +220,15 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(world: str, reque
 def test_a_run_moved_to_another_world_size_goes_on_alike(alone: dict[str, Trained], pair: dict[str, Trained]) -> None:
     assert pair["moved"].pairs == alone["whole"].pairs[3 * BATCH :], "the (example, template) pairs changed"
     assert pair["moved"].losses == pytest.approx(alone["whole"].losses, rel=2e-5)
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_full_fine_tuning_moved_to_another_world_size_goes_on_alike(alone: dict[str, Trained], pair: dict[str, Trained], stage: int) -> None:
+    moved = pair[f"full{stage}"]
+    assert moved.pairs == alone["full"].pairs[3 * BATCH :]
+    assert moved.losses == pytest.approx(alone["full"].losses, rel=2e-5)
+    for name, weight in moved.weights.items():
+        torch.testing.assert_close(weight, alone["full"].weights[name], rtol=1e-3, atol=5e-5)
 
 
 def test_every_example_is_used_once_per_epoch_and_only_the_last_batch_is_padded(alone: dict[str, Trained]) -> None:

@@ -1,19 +1,13 @@
 """Training through Ray: the data path, a worker that is killed, and what is refused before anything starts."""
 
-import os
-import signal
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow as pa
 import pytest
 import ray
-import torch
 from safetensors.torch import load_file
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from paft_ray.artifacts import Run
 from paft_ray.config import ModelConfig, TrainConfig, builtin
@@ -24,20 +18,10 @@ from paft_ray.tasks.readers import examples_to_table, read_examples
 from paft_ray.tasks.task import load_task
 from paft_ray.training.data import GlobalOrder, RowSource
 from paft_ray.training.trainer import check, fit
+from tests.killing import kill_a_worker, wait_for_checkpoint
 
 NUM_EXAMPLES, BATCH, STEPS = 50, 8, 240
 TASK = load_task("demo")
-
-
-@pytest.fixture(scope="module")
-def tiny_model(demo_model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("tiny")
-    tokenizer = AutoTokenizer.from_pretrained(demo_model)
-    torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, initializer_range=0.2)
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +73,7 @@ def test_training_goes_on_after_a_worker_is_killed(ray_session: None, table: pa.
         learning_rate=3e-3, precision="fp32", max_failures=2, validate_every=STEPS, num_validation=10,
     )  # fmt: skip
     killed: list[int] = []
-    killer = threading.Thread(target=_kill_a_worker_after_the_first_checkpoint, args=(tmp_path, killed))
+    killer = threading.Thread(target=_kill_a_worker_after_the_first_checkpoint, args=(tmp_path / "r/train/paft-s0", killed))
     killer.start()
     arguments = {"task": TASK, "data": table, "templates": prompts, "config": config, "model": ModelConfig(), "model_path": tiny_model, "seed": 0}
     result = fit(**arguments, run=run, folder="train/paft-s0", validation=table)
@@ -106,17 +90,8 @@ def test_training_goes_on_after_a_worker_is_killed(ray_session: None, table: pa.
 
 
 def _kill_a_worker_after_the_first_checkpoint(folder: Path, killed: list[int]) -> None:
-    session = ray._private.worker._global_node.get_session_dir_path()
-    until = time.monotonic() + 120
-    while time.monotonic() < until and not list(folder.glob("r/train/paft-s0/checkpoints/*/step-*/manifest.json")):
-        time.sleep(0.02)
-    for process in psutil.process_iter(["name", "cmdline"]):
-        parent = process.parent()
-        ours = parent is not None and any(session in part for part in parent.cmdline())
-        if ours and any("RayTrainWorker" in part for part in process.info["cmdline"] or ()):
-            os.kill(process.pid, signal.SIGKILL)
-            killed.append(process.pid)
-            return
+    wait_for_checkpoint(folder, 1)
+    killed.append(kill_a_worker())
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,11 @@ CASES = {
     "out of range": (["train.learning_rate=-1"], "train.learning_rate"),
     "steps and epochs": (["train.num_epochs=2"], "exactly one of"),
     "batch does not divide": (["train.micro_batch=5"], "not a multiple"),
+    "batch does not divide at every number of workers": (
+        ["train.min_workers=1", "train.num_workers=3", "train.micro_batch=1"],
+        "global_batch=8 is not a multiple of 6, as micro_batch=1 with any number of workers from 1 to 3 needs; or raise min_workers",
+    ),
+    "fewest workers above the most": (["train.min_workers=3"], "train.min_workers=3 is above train.num_workers=2"),
     "offload without its stage": (["train.offload=optimizer_and_weights"], "needs train.zero_stage=3"),
     "a seed below zero": (["seed=-5"], "seed: Input should be greater than or equal to 0"),
     "an endless learning rate": (["train.learning_rate=.inf"], "train.learning_rate: Input should be a finite number"),

@@ -1,0 +1,106 @@
+"""What the trained models of a run really used, against what its configuration, prompt set and data say. Reads artifacts only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyarrow.fs import FileSelector, FileType
+
+from paft_ray.artifacts import Run
+from paft_ray.config import Config, parse_config
+from paft_ray.errors import UserError
+from paft_ray.prompts.draw import make_draw
+from paft_ray.prompts.prompt_set import PromptSet
+from paft_ray.stages.train import arm_prompts
+from paft_ray.stages.trials import pool_and_validation
+from paft_ray.training.audit import Findings, Training, check
+from paft_ray.training.audit_log import audit_store, read_log
+from paft_ray.training.order import plan
+
+_DATA, _PROMPTS = "data/train.parquet", "prompts/prompt_set.parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Inputs:
+    """What a manifest says that a model was trained with."""
+
+    settings: Mapping[str, Any]
+    """Of section `train`."""
+    seed: int
+    data: str
+    """Hash of the training rows."""
+    prompts: PromptSet
+    prompts_hash: str
+    """Of the templates that it was trained on."""
+
+
+def audit(run: Run) -> dict[str, Findings]:
+    """Folder -> findings, for every finished training of the run and every finished trial of its sweep.
+
+    Raises `UserError` where there is none, where none left a log, and where configuration, prompt set or data are no longer those of a training.
+    """
+    folders = [*_finished(run, "train"), *_finished(run, "sweep")]
+    if not folders or not run.exists("config.json"):
+        raise UserError(f"run {run.root}: no finished training there; give the folder of a run in which paft trained a model to its end")
+    logs = {folder: audit_store(run.below(folder), _fingerprint(run, folder)) for folder in folders}
+    if not any(log.exists("") for log in logs.values()):
+        raise UserError(f"run {run.root}: its trainings left no audit log (an earlier version made them); train again under another name, or with --force")
+    config = parse_config(run.read_json("config.json"), run.uri("config.json"))
+    return {folder: check(_training(run, config, folder), read_log(log)) for folder, log in logs.items()}
+
+
+def _finished(run: Run, stage: str) -> list[str]:
+    entries = run.filesystem.get_file_info(FileSelector(run.path(stage), allow_not_found=True))
+    folders = sorted(f"{stage}/{entry.base_name}" for entry in entries if entry.type == FileType.Directory)
+    return [folder for folder in folders if run.exists(f"{folder}/manifest.json")]
+
+
+def _fingerprint(run: Run, folder: str) -> str:
+    """That of the final weights; `unknown` where an earlier version trained them."""
+    result = run.read_json(f"{folder}/result.json") if run.exists(f"{folder}/result.json") else {}
+    return str(result.get("fingerprint", "unknown"))
+
+
+def _training(run: Run, config: Config, folder: str) -> Training:
+    manifest = run.read_json(f"{folder}/manifest.json")
+    try:
+        inputs = (_of_arm if folder.startswith("train/") else _of_trial)(run, config, manifest)
+    except (KeyError, TypeError):
+        raise UserError(f"run {run.root}: {folder}/manifest.json does not say what was trained; train again") from None
+    if run.content_hash(_DATA) != inputs.data:
+        raise UserError(f"run {run.root}: {_DATA} is not what {folder} was trained on; restore it, or train again")
+    if inputs.prompts.content_hash != inputs.prompts_hash:
+        raise UserError(f"run {run.root}: its prompt set or configuration is not the one that {folder} was trained with; restore it, or train again")
+    settings = inputs.settings
+    examples = run.read_table(_DATA)["id"].to_pylist()
+    steps, positions = plan(len(examples), epochs=settings["num_epochs"], steps=settings["num_steps"], global_batch=settings["global_batch"])
+    return Training(
+        example_ids=examples,
+        templates=[template.id for template in inputs.prompts.templates],
+        draw=make_draw(settings["draw"], seed=inputs.seed, k=settings["k"]),
+        seed=inputs.seed,
+        global_batch=settings["global_batch"],
+        num_steps=steps,
+        num_positions=positions,
+    )
+
+
+def _of_arm(run: Run, config: Config, manifest: dict[str, Any]) -> _Inputs:
+    key = manifest["key"]
+    prompts = arm_prompts(config, run, manifest["arm"])
+    return _Inputs(settings=key["train"], seed=key["seed"], data=key["data"], prompts=prompts, prompts_hash=key["prompts"])
+
+
+def _of_trial(run: Run, config: Config, manifest: dict[str, Any]) -> _Inputs:
+    key = manifest["key"]
+    shared, own = key["inputs"], key["settings"]
+    pool, _ = pool_and_validation(config, PromptSet.from_table(run.read_table(_PROMPTS)))
+    return _Inputs(
+        settings={**shared["train"], **own, **({"num_steps": None} if "num_epochs" in own else {})},
+        seed=shared["seed"],
+        data=shared["data"]["train"],
+        prompts=pool.take(manifest["num_templates"], manifest["subset_seed"]),
+        prompts_hash=key["prompts"],
+    )

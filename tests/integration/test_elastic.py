@@ -1,0 +1,115 @@
+"""A node is lost in the middle of a training and comes back: the group shrinks, grows again, and no example is lost or used twice. Invariant 2."""
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from paft_ray.artifacts import Run
+from paft_ray.config import load_config
+from paft_ray.stages import prepare, synthesize
+from paft_ray.stages.audit import audit
+from paft_ray.training.progress import read_metrics
+from tests.killing import wait_for, wait_for_checkpoint
+from tests.ports import free_ports
+from tests.small_run import ONE_ARM
+
+BIN = Path(sys.executable).parent
+DEMO, STEPS, EVERY, BATCH = "jobs/configs/demo.yaml", 600, 10, 16
+SETTINGS = (
+    *ONE_ARM, "name=elastic", f"train.num_steps={STEPS}", f"train.global_batch={BATCH}", f"train.checkpoint_every={EVERY}", "train.num_workers=2",
+    "train.min_workers=1", "train.threads_per_worker=1", "train.precision=fp32", f"train.validate_every={STEPS}", "train.num_validation=4",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """Nodes of one CPU each, as processes of this machine."""
+
+    folder: Path
+    environment: dict[str, str]
+    address: str
+    nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self, *options: str) -> subprocess.Popen[bytes]:
+        """A node that is up."""
+        command = [str(BIN / "ray"), "start", "--block", "--num-cpus=1", *options]
+        with (self.folder / f"node-{len(self.nodes)}.log").open("wb") as log:
+            node = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, start_new_session=True)
+        self.nodes.append(node)
+        return node
+
+    def add(self) -> subprocess.Popen[bytes]:
+        """A further node."""
+        return self.start(f"--address={self.address}")
+
+
+def lose(node: subprocess.Popen[bytes]) -> None:
+    """Every process of a node is gone at once."""
+    for process in [*psutil.Process(node.pid).children(recursive=True), psutil.Process(node.pid)]:
+        try:
+            process.send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            continue
+    node.wait()
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    port, dashboard = free_ports(2)
+    folder = Path(tempfile.mkdtemp(prefix="paft-elastic-", dir="/tmp"))
+    health = {"initial_delay_ms": "0", "period_ms": "1000", "failure_threshold": "3"}
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        **{f"RAY_health_check_{name}": value for name, value in health.items()},
+    }
+    made = Cluster(folder=folder, environment=environment, address=f"127.0.0.1:{port}")
+    made.start("--head", f"--port={port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--temp-dir={folder}/ray")
+    try:
+        yield made
+    finally:
+        for node in reversed(made.nodes):
+            if node.poll() is None:
+                lose(node)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.slow  # Ray Train looks for new nodes once a minute
+def test_a_training_goes_on_without_a_lost_node_and_takes_it_in_again(cluster: Cluster, tiny_model: str, tmp_path: Path) -> None:
+    settings = [*SETTINGS, f"model.id={tiny_model}", f"storage={tmp_path}"]
+    config = load_config(DEMO, settings)
+    run = Run.open(config.storage, config.name)
+    prepare.run(config, run)
+    synthesize.run(config, run)
+    second = cluster.add()
+    options = [part for setting in settings for part in ("--set", setting)]
+    environment = {**cluster.environment, "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30"}
+    driver = subprocess.Popen([sys.executable, "-m", "paft_ray", "train", DEMO, "--address", cluster.address, *options], env=environment)
+    training = tmp_path / "elastic/train/paft-s0"
+    try:
+        reached = wait_for_checkpoint(training, 2 * EVERY)
+        lose(second)
+        alone = wait_for_checkpoint(training, reached + 3 * EVERY)
+        cluster.add()
+        wait_for(lambda: len(list((training / "tensorboard").glob("*"))) == 3, "a third start, with the new node", timeout_s=240)
+        assert driver.wait(timeout=300) == 0
+    finally:
+        driver.kill()
+    assert alone < STEPS
+    assert len(run.read_json("train/manifest.json")["models"][0]["nodes"]) == 2, "it ended with both workers"
+    assert [row["step"] for row in read_metrics(run.below("train/paft-s0"))] == list(range(1, STEPS + 1))
+    (found,) = audit(run).values()
+    assert (found.lost, found.repeated, found.differing, found.rows) == (0, 0, 0, STEPS * BATCH)

@@ -1,0 +1,120 @@
+"""`paft audit RUN` on made-up runs: what it says of a good log, of a bad one, of none, and of inputs that have changed."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from paft_ray.artifacts import Run
+from paft_ray.cli.main import main
+from paft_ray.config import parse_config, weights_key
+from paft_ray.prompts.prompt_set import Entry, PromptSet
+from paft_ray.prompts.template import PromptTemplate
+from paft_ray.stages.audit import audit
+from paft_ray.training.audit import Training
+from paft_ray.training.audit_log import SCHEMA, audit_store
+from tests.unit.test_audit import training, used
+
+PROMPTS = PromptSet.of(
+    Entry(template=PromptTemplate(text=f"{{text}} {word}?"), cluster=number) for number, word in enumerate(["good", "bad", "so", "or", "not"])
+)
+SETTINGS = {"num_epochs": 2.5, "global_batch": 4, "micro_batch": 2, "seeds": [3], "arms": ["paft"]}
+
+
+def made(folder: Path, *, sweep: dict[str, Any] | None = None, settings: dict[str, Any] | None = None) -> tuple[Run, Training]:
+    """A run with one finished training (a trial of its sweep, where `sweep` is given) and what that training had to use."""
+    run = Run(str(folder))
+    config = parse_config({"name": folder.name, "task": "demo", "score": {"enabled": False}, "train": SETTINGS, "sweep": sweep or {}}, source="test")
+    of = training(n=10, epochs=2.5, batch=4, templates=5, seed=3)
+    run.write_json("config.json", config.model_dump(mode="json"))
+    run.write_table("data/train.parquet", pa.table({"id": list(of.example_ids)}))
+    run.write_table("prompts/prompt_set.parquet", PROMPTS.to_table())
+    data, place = run.content_hash("data/train.parquet"), "train/paft-s3"
+    manifest: dict[str, Any] = {"arm": "paft", "key": {"train": weights_key(config.train), "seed": 3, "data": data, "prompts": PROMPTS.content_hash}}
+    templates = PROMPTS
+    if sweep is not None:
+        place, templates = "sweep/size3-subset1", PROMPTS.take(3, 1)
+        inputs = {"train": weights_key(config.train), "seed": 3, "data": {"train": data}}
+        key = {"inputs": inputs, "settings": settings or {}, "prompts": templates.content_hash}
+        manifest = {"num_templates": 3, "subset_seed": 1, "key": key}
+    run.write_json(f"{place}/manifest.json", manifest)
+    run.write_json(f"{place}/result.json", {"fingerprint": "f"})
+    return run, Training(**{**vars(of), "templates": [template.id for template in templates.templates]})
+
+
+def log(run: Run, of: Training, place: str = "train/paft-s3", *, without: int | None = None) -> None:
+    rows = [row for row in used(of) if row["position"] != without]
+    audit_store(run.below(place), "f").write_table("steps-00000000-00000007.parquet", pa.Table.from_pylist(rows, schema=SCHEMA))
+
+
+def ends(capsys: pytest.CaptureFixture[str], run: Run) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stopped:
+        main(["audit", run.root])
+    out, err = capsys.readouterr()
+    return int(stopped.value.code or 0), out, err
+
+
+def test_a_good_log_is_a_row_of_zeros_and_exit_code_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, of = made(tmp_path / "r")
+    log(run, of)
+    code, out, err = ends(capsys, run)
+    assert (code, err) == (0, "")
+    cells = [cell.strip() for cell in next(line for line in out.splitlines() if "paft-s3" in line).strip("│").split("│")]
+    assert cells == ["train/paft-s3", "7", "28", "2.5", "0", "0", "0"]
+
+
+def test_a_lost_row_is_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, of = made(tmp_path / "r")
+    log(run, of, without=9)
+    assert ends(capsys, run)[0] == 1
+    assert audit(run)["train/paft-s3"].lost == 1
+
+
+def test_a_trial_of_a_sweep_is_audited_with_its_own_templates_and_settings(tmp_path: Path) -> None:
+    run, of = made(tmp_path / "r", sweep={"sizes": [3], "subset_seeds": [1]})
+    log(run, of, "sweep/size3-subset1")
+    assert audit(run)["sweep/size3-subset1"].agrees
+    run, of = made(tmp_path / "other", sweep={"sizes": [3], "subset_seeds": [1]}, settings={"num_epochs": 1.0})
+    log(run, of, "sweep/size3-subset1")
+    assert audit(run)["sweep/size3-subset1"].differing == 18, "rows of the second and third epoch, where one was due"
+
+
+def _no_log(run: Run) -> None:
+    run.delete("train/paft-s3/audit")
+
+
+def _no_training(run: Run) -> None:
+    run.delete("train/paft-s3")
+
+
+def _other_data(run: Run) -> None:
+    run.write_table("data/train.parquet", pa.table({"id": ["a"]}))
+
+
+def _other_prompts(run: Run) -> None:
+    run.write_table("prompts/prompt_set.parquet", PROMPTS.take(4, 0).to_table())
+
+
+def _old_manifest(run: Run) -> None:
+    run.write_json("train/paft-s3/manifest.json", {})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_no_log, "left no audit log"),
+        (_no_training, "no finished training there"),
+        (_other_data, "data/train.parquet is not what train/paft-s3 was trained on"),
+        (_other_prompts, "not the one that train/paft-s3 was trained with"),
+        (_old_manifest, "does not say what was trained"),
+    ],
+)
+def test_what_cannot_be_audited_is_one_line_and_exit_code_2(change: Any, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, of = made(tmp_path / "r")
+    log(run, of)
+    change(run)
+    code, _, err = ends(capsys, run)
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
