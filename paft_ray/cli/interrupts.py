@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,8 +26,17 @@ def interruptible(remedy: str) -> Iterator[None]:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    terminates = signal.signal(signal.SIGTERM, _exit)
     arrived: list[int] = []
+    handled: list[int] = []
+
+    def interrupt(signum: int, _: object) -> None:
+        handled.append(signum)
+        if len(handled) > 1:
+            time.sleep(_TOLD_S)  # the process ends meanwhile
+        raise KeyboardInterrupt
+
+    # What a shell told a background job to ignore stays ignored.
+    handlers = {number: signal.signal(number, interrupt) for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
     told = threading.Event()
     threading.Thread(target=_count, args=(reader, arrived, told), name="paft-signals", daemon=True).start()
     try:
@@ -36,7 +46,8 @@ def interruptible(remedy: str) -> Iterator[None]:
         typer.echo(f"paft: interrupted; {remedy}", err=True)
         sys.exit(128 + (arrived[0] if arrived else signal.SIGINT))
     finally:
-        signal.signal(signal.SIGTERM, terminates or signal.SIG_DFL)
+        for number, handler in handlers.items():
+            signal.signal(number, handler or signal.SIG_DFL)
         signal.set_wakeup_fd(before)
         os.close(writer)
 
@@ -53,7 +64,3 @@ def _count(reader: int, arrived: list[int], told: threading.Event) -> None:
             arrived.append(received[0])
             typer.echo("paft: stopping; Ctrl-C from here on stops at once", err=True)
             told.set()
-
-
-def _exit(signum: int, _: object) -> None:
-    sys.exit(128 + signum)

@@ -154,12 +154,12 @@ class Lease:
                 continue
 
     def _stop(self, holder: Holder | None) -> None:
-        """Interrupts the main thread, as Ctrl-C does: that is what Ray Train and Ray Tune stop at."""
+        """Ends the main thread's work as SIGTERM does, under Ray and Ray Train too."""
         now = f"it is in use by {holder}" if holder else f"its {LEASE} is gone"
         self.lost = f"run {self._run.name}: lost hold of the run and stopped writing: {now}; see that no other command works on it"
         main = threading.main_thread().ident
         assert main is not None
-        signal.pthread_kill(main, signal.SIGINT)
+        signal.pthread_kill(main, signal.SIGTERM)
 
     def _run_out(self, held: Holder) -> bool:
         """Whether it gives no sign of life any more: too old by the clock, then watched, since the clocks of two machines may differ."""
@@ -186,7 +186,10 @@ class Lease:
 
 @contextmanager
 def hold(run: Run, command: str) -> Iterator[Lease]:
-    """The lease on `run` while the block works. Raises `UserError` where another command holds it, `StageError` where it is lost on the way."""
+    """The lease on `run` while the block works, inside `interruptible`.
+
+    Raises `UserError` where another command holds it, `StageError` where it is lost on the way.
+    """
     lease = Lease(run, command)
     lease.take()
     try:

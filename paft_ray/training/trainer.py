@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -121,7 +123,12 @@ def fit(
     order = GlobalOrder(source, num_steps=steps, global_batch=config.global_batch, checkpoints=store)
     out.delete(RESULT)
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else every progress line comes twice
-    _trainer(job, order, config, storage=out.uri("ray"), name=print_id, callbacks=callbacks).fit()
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        _trainer(job, order, config, storage=out.uri("ray"), name=print_id, callbacks=callbacks).fit()
+    finally:
+        if threading.current_thread() is threading.main_thread():  # Ray Train leaves its own handler behind, which lets Ctrl-C pass once a training is over
+            signal.signal(signal.SIGINT, on_interrupt)
     out.delete("ray")
     result = out.read_json(RESULT)
     return TrainResult(**result, export=f"{folder}/{result['kind']}", history=read_metrics(out))

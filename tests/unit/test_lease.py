@@ -13,6 +13,7 @@ import pytest
 
 from paft_ray.artifacts import Run
 from paft_ray.cli import lease as module
+from paft_ray.cli.interrupts import interruptible
 from paft_ray.cli.lease import LEASE, Holder, hold
 from paft_ray.cli.main import main
 from paft_ray.errors import StageError, UserError
@@ -141,7 +142,7 @@ def test_it_is_renewed_while_the_command_works(run: Run) -> None:
 @pytest.mark.parametrize("other", [True, False])
 def test_a_command_that_finds_anothers_lease_or_none_stops(run: Run, other: bool) -> None:
     def work() -> None:
-        with hold(run, "prepare"):
+        with interruptible("start again"), hold(run, "prepare"):
             put(run, elsewhere()) if other else run.delete(LEASE)
             time.sleep(10)
 
