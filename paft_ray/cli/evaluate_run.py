@@ -17,6 +17,7 @@ from paft_ray.cli.session import ray_session
 from paft_ray.config import Config, ModelConfig, parse_config
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import Entry, PromptSet
+from paft_ray.stages.failures import named
 from paft_ray.stages.synthesize import gated_templates
 from paft_ray.tasks.readers import read_examples
 from paft_ray.tasks.task import Source, load_task
@@ -45,7 +46,7 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
     from paft_ray.report.write import write_report
     from paft_ray.stages.evaluate import candidates, evaluate_models
 
-    with interruptible("start the same command again"), hold(target, "evaluate"):
+    with interruptible("start the same command again"), hold(target, "evaluate"), named(run, "evaluate"):
         with ray_session(address) as total:
             check_resources(config, "evaluate", total)
             models = candidates(trained["models"])

@@ -194,7 +194,7 @@ def hold(run: Run, command: str) -> Iterator[Lease]:
     lease.take()
     try:
         yield lease
-    except (KeyboardInterrupt, SystemExit):
+    except BaseException:
         if lease.lost:
             raise StageError(lease.lost) from None
         raise

@@ -14,7 +14,7 @@ import typer
 
 from paft_ray.cli.environment import prepare_environment
 from paft_ray.config import Config, Precision, load_config
-from paft_ray.errors import StageError, UserError, one_line
+from paft_ray.errors import StageError, StorageError, UserError, one_line
 
 if TYPE_CHECKING:
     from paft_ray.artifacts import Run
@@ -63,6 +63,7 @@ def run_stage(name: str, path: str, overrides: list[str] | None, *, force: bool 
 def _stages(name: str, config: Config, run: Run, lease: Lease, *, force: bool) -> None:
     """Ray Tune is imported for the sweep alone. config.json is that of the last command that was not refused."""
     from paft_ray.stages import pipeline
+    from paft_ray.stages.failures import named
 
     refused = False
     try:
@@ -79,7 +80,8 @@ def _stages(name: str, config: Config, run: Run, lease: Lease, *, force: bool) -
         raise
     finally:
         if not (refused or lease.lost):
-            run.write_json("config.json", config.model_dump(mode="json"))
+            with named(run, name):
+                run.write_json("config.json", config.model_dump(mode="json"))
 
 
 def _command(name: str, text: str) -> None:
@@ -234,10 +236,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     prepare_environment()
     try:
         app(list(sys.argv[1:] if arguments is None else arguments), prog_name="paft")
-    except UserError as error:
+    except (UserError, StorageError) as error:
         _stop(2, error)
     except StageError as error:
         _stop(1, error, "; finished stages are kept: start the same command again to go on")
+    except Exception as error:
+        from paft_ray.stages.failures import keep_traceback
+
+        _stop(1, f"{type(error).__name__}: {one_line(error)[:400]}", f"; traceback: {keep_traceback(None, 'paft', error)}")
 
 
 def _stop(code: int, reason: object, remedy: str = "") -> NoReturn:

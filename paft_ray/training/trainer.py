@@ -22,7 +22,7 @@ import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from paft_ray.artifacts import Run
+from paft_ray.artifacts import Run, weights_hash
 from paft_ray.config import ModelConfig, TrackingConfig, TrainConfig, weights_key
 from paft_ray.errors import UserError
 from paft_ray.models import model_identity
@@ -262,7 +262,7 @@ def _publish(job: Any, folder: Path, *, peak_memory_gib: float, nodes: list[str]
     time_s = sum(row["time_s"] for row in history)
     result = {
         "kind": kind,
-        "sha256": _content_hash(folder),
+        "sha256": weights_hash(folder),
         "num_steps": job.num_steps,
         "final_loss": sum(row["loss"] for row in last) / len(last),
         "tokens_per_s": sum(row["tokens"] for row in history) / time_s,
@@ -272,11 +272,3 @@ def _publish(job: Any, folder: Path, *, peak_memory_gib: float, nodes: list[str]
         "nodes": nodes,
     }
     out.write_json(RESULT, result)
-
-
-def _content_hash(folder: Path) -> str:
-    whole = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as stream:
-            whole.update(f"{file.name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\0".encode())
-    return whole.hexdigest()
