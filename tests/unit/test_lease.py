@@ -5,7 +5,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 from paft_ray.artifacts import Run
 from paft_ray.cli import lease as module
 from paft_ray.cli.interrupts import interruptible
-from paft_ray.cli.lease import LEASE, Holder, hold
+from paft_ray.cli.lease import LEASE, Holder, Lease, hold
 from paft_ray.cli.main import main
 from paft_ray.errors import StageError, UserError
 
@@ -97,6 +99,30 @@ def test_of_many_that_start_at_once_one_holds_it(tmp_path: Path) -> None:
         racing = [subprocess.Popen([sys.executable, "-c", RACES, run.root, at], stdout=subprocess.PIPE, text=True) for _ in range(6)]
         said = [process.communicate(timeout=60)[0] for process in racing]
         assert sorted(line == "held\n" for line in said) == [False] * 5 + [True], said
+
+
+def test_of_two_that_both_saw_a_dead_holder_the_last_writer_holds_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(run, replace(Holder.here("train"), started=1.0))
+    both_have_looked, write = threading.Barrier(2), Lease._write
+
+    def late(lease: Lease) -> None:
+        both_have_looked.wait(timeout=10)
+        write(lease)
+
+    def command() -> str:
+        try:
+            with hold(run, "train"):
+                time.sleep(2)
+                return "held"
+        except UserError as error:
+            return str(error)
+
+    monkeypatch.setattr(Lease, "_write", late)
+    monkeypatch.setattr(module, "SETTLE_S", 1.0)
+    monkeypatch.setattr(module, "RENEW_S", 60.0)
+    with ThreadPoolExecutor(2) as pool:
+        said = [told.result() for told in [pool.submit(command), pool.submit(command)]]
+    assert sorted(line == "held" for line in said) == [False, True], said
 
 
 def test_a_process_number_that_another_process_has_now_is_no_holder(run: Run) -> None:
