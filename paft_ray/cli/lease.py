@@ -30,6 +30,7 @@ LEASE = "lease.json"
 RENEW_S = 20.0
 EXPIRY_S = 90.0
 SETTLE_S = 1.0
+_CLOCK_STEP_S = 60.0  # a clock that is set moves the times at which processes started
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,7 @@ class Holder:
         if not self.is_here:
             return False
         try:
-            return abs(psutil.Process(self.pid).create_time() - self.started) > 1
+            return abs(psutil.Process(self.pid).create_time() - self.started) > _CLOCK_STEP_S
         except psutil.NoSuchProcess:
             return True
 
