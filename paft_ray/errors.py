@@ -21,5 +21,12 @@ def check_text(text: str, name: str, where: str) -> None:
         raise UserError(f"{where}: {name} holds half a character ({text[error.start]!a}); write the whole character or drop it") from None
 
 
+class StorageError(OSError):
+    """The storage of a run fails: one line that says which, what could not be done, why, and what to do.
+
+    At the start of a command it is the user's to mend (exit code 2), in a stage it becomes a `StageError`. It travels out of Ray's workers as it is.
+    """
+
+
 class StageError(RuntimeError):
     """A stage failed on work that had started (an engine died, too many rows failed); exit code 1, the run can be resumed."""

@@ -23,10 +23,10 @@ _ENGINE = ("run", "synthesize", "score", "evaluate", "sweep")
 _TRAINING = ("run", "train", "sweep")
 _TRACKED = (*_TRAINING, "report")
 _NEEDED = {
-    "score": {"data/validation.parquet": "prepare", "prompts/prompt_set.parquet": "synthesize"},
-    "train": {"data/train.parquet": "prepare", "prompts/prompt_set.parquet": "synthesize"},
-    "evaluate": {"data/test.parquet": "prepare", "prompts/prompt_set.parquet": "synthesize", "train/manifest.json": "train"},
-    "report": {"evaluate/outcomes.parquet": "evaluate", "prompts/prompt_set.parquet": "synthesize"},
+    "score": {"data/manifest.json": "prepare", "prompts/manifest.json": "synthesize"},
+    "train": {"data/manifest.json": "prepare", "prompts/manifest.json": "synthesize"},
+    "evaluate": {"data/manifest.json": "prepare", "prompts/manifest.json": "synthesize", "train/manifest.json": "train"},
+    "report": {"evaluate/manifest.json": "evaluate", "prompts/manifest.json": "synthesize"},
 }
 _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the process that a submitted job starts
 

@@ -11,10 +11,13 @@ import typer
 
 from paft_ray.artifacts import Run
 from paft_ray.cli.check import check_resources, local_resources
+from paft_ray.cli.interrupts import interruptible
+from paft_ray.cli.lease import hold
 from paft_ray.cli.session import ray_session
 from paft_ray.config import Config, ModelConfig, parse_config
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import Entry, PromptSet
+from paft_ray.stages.failures import named
 from paft_ray.stages.synthesize import gated_templates
 from paft_ray.tasks.readers import read_examples
 from paft_ray.tasks.task import Source, load_task
@@ -43,15 +46,16 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
     from paft_ray.report.write import write_report
     from paft_ray.stages.evaluate import candidates, evaluate_models
 
-    with ray_session(address) as total:
-        check_resources(config, "evaluate", total)
-        models = candidates(trained["models"])
-        begin = time.perf_counter()
-        outcomes, speed, manifest = evaluate_models(config, run, models, prompts.templates, examples)
-        manifest = {**manifest, "time_s": round(time.perf_counter() - begin, 3)}
-    target.write_table("outcomes.parquet", outcomes)
-    measured = Measured(outcomes=outcomes, templates=prompts, examples={e.id: e for e in examples}, speed=speed, manifest=manifest)
-    write_report(run, config=config, measured=measured, out=target, folder="")
+    with interruptible("start the same command again"), hold(target, "evaluate"), named(run, "evaluate"):
+        with ray_session(address) as total:
+            check_resources(config, "evaluate", total)
+            models = candidates(trained["models"])
+            begin = time.perf_counter()
+            outcomes, speed, manifest = evaluate_models(config, run, models, prompts.templates, examples)
+            manifest = {**manifest, "time_s": round(time.perf_counter() - begin, 3)}
+        target.write_table("outcomes.parquet", outcomes)
+        measured = Measured(outcomes=outcomes, templates=prompts, examples={e.id: e for e in examples}, speed=speed, manifest=manifest)
+        write_report(run, config=config, measured=measured, out=target, folder="")
     typer.echo(f"evaluate: {target.uri('report.html')}")
 
 

@@ -14,10 +14,11 @@ import typer
 
 from paft_ray.cli.environment import prepare_environment
 from paft_ray.config import Config, Precision, load_config
-from paft_ray.errors import StageError, UserError, one_line
+from paft_ray.errors import StageError, StorageError, UserError, one_line
 
 if TYPE_CHECKING:
     from paft_ray.artifacts import Run
+    from paft_ray.cli.lease import Lease
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Prompt-agnostic fine-tuning (PAFT) on Ray.")
 prompts_app = typer.Typer(no_args_is_help=True, help="Prompt templates: import through the gate, show those of a run.")
@@ -41,16 +42,16 @@ def run_stage(name: str, path: str, overrides: list[str] | None, *, force: bool 
     from paft_ray.cli.check import check, check_resources
 
     run = check(config, name, local=not (address or os.environ.get("RAY_ADDRESS")))
+    from paft_ray.cli.interrupts import interruptible
+    from paft_ray.cli.lease import hold
     from paft_ray.cli.session import ray_session
 
-    try:
-        with nullcontext() if name == "report" else ray_session(address) as total:
-            if total is not None:
-                check_resources(config, name, total)
-            _stages(name, config, run, force=force)
-    except (KeyboardInterrupt, SystemExit):  # Ray Train answers Ctrl-C by ending the process itself
-        again = "the same command without --force" if force else "the same command again"
-        _stop(130, f"interrupted; start {again}: finished stages of run {run.name} are kept, training goes on from its newest checkpoint")
+    again = "the same command without --force" if force else "the same command again"
+    remedy = f"start {again}: finished stages of run {run.name} are kept, training goes on from its newest checkpoint"
+    with interruptible(remedy), hold(run, name) as lease, nullcontext() if name == "report" else ray_session(address) as total:
+        if total is not None:
+            check_resources(config, name, total)
+        _stages(name, config, run, lease, force=force)
     shown = {"sweep": "report/sweep.md", "run": "report/report.html", "report": "report/report.html"}
     if name in ("run", "report"):
         from paft_ray.cli.summary import print_summary
@@ -59,9 +60,10 @@ def run_stage(name: str, path: str, overrides: list[str] | None, *, force: bool 
     typer.echo(f"{name}: {run.uri(shown[name]) if name in shown else run.root}")
 
 
-def _stages(name: str, config: Config, run: Run, *, force: bool) -> None:
+def _stages(name: str, config: Config, run: Run, lease: Lease, *, force: bool) -> None:
     """Ray Tune is imported for the sweep alone. config.json is that of the last command that was not refused."""
     from paft_ray.stages import pipeline
+    from paft_ray.stages.failures import named
 
     refused = False
     try:
@@ -77,8 +79,9 @@ def _stages(name: str, config: Config, run: Run, *, force: bool) -> None:
         refused = True
         raise
     finally:
-        if not refused:
-            run.write_json("config.json", config.model_dump(mode="json"))
+        if not (refused or lease.lost):
+            with named(run, name):
+                run.write_json("config.json", config.model_dump(mode="json"))
 
 
 def _command(name: str, text: str) -> None:
@@ -241,10 +244,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     prepare_environment()
     try:
         app(list(sys.argv[1:] if arguments is None else arguments), prog_name="paft")
-    except UserError as error:
+    except (UserError, StorageError) as error:
         _stop(2, error)
     except StageError as error:
         _stop(1, error, "; finished stages are kept: start the same command again to go on")
+    except Exception as error:
+        from paft_ray.stages.failures import keep_traceback
+
+        _stop(1, f"{type(error).__name__}: {one_line(error)[:400]}", f"; traceback: {keep_traceback(None, 'paft', error)}")
 
 
 def _stop(code: int, reason: object, remedy: str = "") -> NoReturn:

@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from paft_ray.artifacts import Manifest, Run, cached
+from paft_ray.artifacts import Manifest, Run, cached, weights_hash
 from paft_ray.config import Config, EngineConfig, engine_key
+from paft_ray.errors import StageError
 from paft_ray.metrics.cells import answer_groups, chosen_cells
 from paft_ray.models import model_key, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
@@ -37,6 +38,8 @@ class Candidate:
     adapter: str | None = None
     """Path in the run; None with `weights` None is the base model."""
     weights: str | None = None
+    sha256: str | None = None
+    """Of what was trained (`weights_hash`)."""
 
 
 def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
@@ -66,7 +69,9 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
 
 def candidates(models: Sequence[dict[str, Any]]) -> list[Candidate]:
     """The base model and every trained one."""
-    return [Candidate(arm="base", seed=BASE_SEED)] + [Candidate(arm=m["arm"], seed=m["seed"], adapter=m["adapter"], weights=m["weights"]) for m in models]
+    return [Candidate(arm="base", seed=BASE_SEED)] + [
+        Candidate(arm=m["arm"], seed=m["seed"], adapter=m["adapter"], weights=m["weights"], sha256=m["sha256"]) for m in models
+    ]
 
 
 def evaluate_models(
@@ -141,7 +146,7 @@ def _weights(run: Run, candidate: Candidate, base: str, engine: EngineConfig) ->
     else:
         folder, nodes = f"{tempfile.gettempdir()}/{name}", engine_nodes(ray.nodes(), engine)
     try:
-        _on(nodes, place_weights, run.root, trained, base if candidate.adapter else None, engine.precision, folder)
+        _on(nodes, place_weights, run.root, trained, candidate.sha256, base if candidate.adapter else None, engine.precision, folder)
         yield folder
     finally:
         _on(nodes, shutil.rmtree, folder, True)
@@ -162,12 +167,18 @@ def _on(nodes: Sequence[str], do: Callable[..., None], *arguments: Any) -> None:
     ray.get([task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(*arguments) for node in nodes])
 
 
-def place_weights(root: str, trained: str, base: str | None, precision: str, target: str) -> None:
-    """Makes the folder `target` on this node from `trained` of the run: merged into `base` (a model's folder) where that is given, else as it is."""
+def place_weights(root: str, trained: str, sha256: str | None, base: str | None, precision: str, target: str) -> None:
+    """Makes the folder `target` on this node from `trained` of the run: merged into `base` (a model's folder) where that is given, else as it is.
+
+    Raises `StageError` where it is not what was trained.
+    """
     Path(target).parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="merging-", dir=Path(target).parent) as scratch:
         made = f"{scratch}/trained"
         Run(root).download_dir(trained, made)
+        if weights_hash(made) != sha256:
+            arm = trained.rpartition("/")[0]
+            raise StageError(f"{trained} is not what was trained (changed, or copied in part); delete manifest.json of {arm} and of its stage in the run")
         if base is not None:
             from paft_ray.training.export import merge_adapter
 

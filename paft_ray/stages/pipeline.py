@@ -8,8 +8,8 @@ from rich.console import Console
 
 from paft_ray.artifacts import Manifest, Run
 from paft_ray.config import Config
-from paft_ray.errors import StageError, UserError
 from paft_ray.stages import evaluate, prepare, report, score, synthesize, train
+from paft_ray.stages.failures import named
 
 Stage = Callable[..., Manifest]
 
@@ -33,12 +33,5 @@ def run_all(config: Config, run: Run, *, force: bool = False) -> None:
 
 def run_stage(name: str, stage: Stage, config: Config, run: Run, *, force: bool = False) -> Manifest:
     """The manifest of one stage; what goes wrong in it names stage and run."""
-    try:
+    with named(run, name):
         return stage(config, run, force=force)
-    except UserError:
-        raise
-    except StageError as error:
-        raise StageError(f"run {run.name}, stage {name}: {error}") from error
-    except Exception as error:
-        error.add_note(f"run {run.name}, stage {name} failed; finished stages are kept: start the same command again to go on")
-        raise

@@ -103,7 +103,8 @@ def _evaluate(setup: Setup, run: Run, finished: dict[str, Trial]) -> tuple[list[
     for name, trial in finished.items():
         folder = trial.folder
         trained = run.read_json(f"{folder}/manifest.json")
-        model = Candidate(arm=name, seed=config.train.seeds[0], **{"adapter" if trained["kind"] == "adapter" else "weights": trained["export"]})
+        kind = "adapter" if trained["kind"] == "adapter" else "weights"
+        model = Candidate(arm=name, seed=config.train.seeds[0], sha256=trained["sha256"], **{kind: trained["export"]})
 
         def body(model: Candidate = model, folder: str = folder) -> Manifest:
             outcomes, _, info = evaluate_models(quick, run, [model], held_out.templates, examples)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from paft_ray.artifacts import Run
+from paft_ray.artifacts import Run, weights_hash
 from paft_ray.config import ModelConfig, TrackingConfig, TrainConfig, weights_key
 from paft_ray.errors import UserError
 from paft_ray.models import model_identity
@@ -122,7 +124,12 @@ def fit(
     order = GlobalOrder(source, num_steps=steps, global_batch=config.global_batch, checkpoints=store, task_cpus=data_cpus(config))
     out.delete(RESULT)
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else every progress line comes twice
-    _trainer(job, order, config, storage=out.uri("ray"), name=print_id, callbacks=callbacks).fit()
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        _trainer(job, order, config, storage=out.uri("ray"), name=print_id, callbacks=callbacks).fit()
+    finally:
+        if threading.current_thread() is threading.main_thread():  # Ray Train leaves its own handler behind, which lets Ctrl-C pass once a training is over
+            signal.signal(signal.SIGINT, on_interrupt)
     out.delete("ray")
     result = out.read_json(RESULT)
     return TrainResult(**result, export=f"{folder}/{result['kind']}", history=read_metrics(out))
@@ -251,7 +258,7 @@ def _publish(job: Any, folder: Path, *, peak_memory_gib: float, nodes: list[str]
     result = {
         "fingerprint": job.fingerprint,
         "kind": kind,
-        "sha256": _content_hash(folder),
+        "sha256": weights_hash(folder),
         "num_steps": job.num_steps,
         "final_loss": sum(row["loss"] for row in last) / len(last),
         "tokens_per_s": sum(row["tokens"] for row in history) / time_s,
@@ -261,11 +268,3 @@ def _publish(job: Any, folder: Path, *, peak_memory_gib: float, nodes: list[str]
         "nodes": nodes,
     }
     out.write_json(RESULT, result)
-
-
-def _content_hash(folder: Path) -> str:
-    whole = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as stream:
-            whole.update(f"{file.name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\0".encode())
-    return whole.hexdigest()

@@ -67,6 +67,9 @@ class Server:
 
     endpoint: str
     """`http://127.0.0.1:PORT`."""
+    ports: dict[str, int]
+    """Of its four processes; a server that gets them again is the same to its clients."""
+    processes: tuple[subprocess.Popen[bytes], ...]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -89,10 +92,10 @@ def install() -> Path | None:
 
 
 @contextmanager
-def serve(binaries: Path, folder: Path) -> Iterator[Server]:
-    """A server with its data below `folder`, ended with the block."""
-    ports = {name: _free_port() for name in _PIPELINES}
-    (folder / "devices/d1").mkdir(parents=True)
+def serve(binaries: Path, folder: Path, ports: dict[str, int] | None = None) -> Iterator[Server]:
+    """A server with its data below `folder` (what an earlier one left there too), ended with the block."""
+    ports = ports or {name: _free_port() for name in _PIPELINES}
+    (folder / "devices/d1").mkdir(parents=True, exist_ok=True)
     (folder / "swift.conf").write_text("[swift-hash]\nswift_hash_path_suffix = tests\n")
     subprocess.run([str(binaries / "python"), "-c", _RINGS, str(folder), *(f"{name}={port}" for name, port in ports.items())], check=True)
     processes = []
@@ -103,7 +106,7 @@ def serve(binaries: Path, folder: Path) -> Iterator[Server]:
             log = (folder / f"{name}.log").open("w")
             processes.append(subprocess.Popen([str(binaries / f"swift-{name}-server"), str(config), "-v"], stdout=log, stderr=log))
         _wait(f"http://127.0.0.1:{ports['proxy']}/", processes, folder)
-        yield Server(endpoint=f"http://127.0.0.1:{ports['proxy']}")
+        yield Server(endpoint=f"http://127.0.0.1:{ports['proxy']}", ports=ports, processes=tuple(processes))
     finally:
         for process in processes:
             process.terminate()

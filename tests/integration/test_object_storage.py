@@ -11,7 +11,7 @@ import pyarrow.fs as pafs
 import pytest
 import torch
 
-from paft_ray.artifacts import Manifest, Run, cached
+from paft_ray.artifacts import Manifest, Run, cached, weights_hash
 from paft_ray.cli.main import main
 from paft_ray.errors import UserError
 from paft_ray.stages.evaluate import place_weights
@@ -202,11 +202,12 @@ def test_the_weights_of_an_engine_come_to_its_node_once(storage: str, tmp_path: 
     run = Run.open(storage, "weights")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"weights")
     run.upload_dir(tmp_path / "model", "train/paft-s0/weights")
     target = str(tmp_path / "node" / "merged-1")
     for _ in range(2):
-        place_weights(run.root, "train/paft-s0/weights", None, "fp32", target)
-    assert [path.name for path in Path(target).iterdir()] == ["config.json"]
+        place_weights(run.root, "train/paft-s0/weights", weights_hash(tmp_path / "model"), None, "fp32", target)
+    assert sorted(path.name for path in Path(target).iterdir()) == ["config.json", "model.safetensors"]
     assert [path.name for path in Path(target).parent.iterdir()] == ["merged-1"]
 
 

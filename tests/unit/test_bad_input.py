@@ -122,7 +122,7 @@ def test_a_key_that_comes_twice_is_one_line(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("stage", "missing"), [("score", "data/validation.parquet"), ("train", "data/train.parquet"), ("evaluate", "data/test.parquet"), ("report", "outcomes")]
+    ("stage", "missing"), [("score", "data/manifest"), ("train", "data/manifest"), ("evaluate", "data/manifest"), ("report", "evaluate/manifest")]
 )
 def test_a_stage_without_its_inputs_names_the_stage_before_it(
     stage: str, missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -148,7 +148,7 @@ def test_a_failed_stage_exits_with_1_and_names_run_and_stage(capsys: pytest.Capt
     monkeypatch.setattr(module, "run_stage", command)
     code, _, err = run_cli(capsys, "score", DEMO)
     assert code == 1
-    assert err == "paft: run mine, stage score: 3 of 10 rows failed; finished stages are kept: start the same command again to go on\n"
+    assert err == f"paft: run mine ({tmp_path}/mine), stage score: 3 of 10 rows failed; finished stages are kept: start the same command again to go on\n"
 
 
 def test_an_interrupted_run_says_how_to_go_on(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,195 @@
+"""One command at a time writes to a run's directory. Issue 5, promise 5."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from paft_ray.artifacts import Run
+from paft_ray.cli import lease as module
+from paft_ray.cli.interrupts import interruptible
+from paft_ray.cli.lease import LEASE, Holder, Lease, hold
+from paft_ray.cli.main import main
+from paft_ray.errors import StageError, UserError
+
+DEMO = "jobs/configs/demo.yaml"
+HOLDS = """
+import sys, time
+from paft_ray.artifacts import Run
+from paft_ray.cli.lease import hold
+with hold(Run(sys.argv[1]), "train"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+RACES = """
+import sys, time
+from paft_ray.artifacts import Run
+from paft_ray.cli.lease import hold
+from paft_ray.errors import UserError
+time.sleep(max(0, float(sys.argv[2]) - time.time()))
+try:
+    with hold(Run(sys.argv[1]), "train"):
+        time.sleep(4)
+        print("held")
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A run whose leases are renewed 20 times as often."""
+    for name in ("RENEW_S", "EXPIRY_S", "SETTLE_S"):
+        monkeypatch.setattr(module, name, getattr(module, name) / 20)
+    return Run.open(str(tmp_path), "mine")
+
+
+def put(run: Run, holder: Holder) -> None:
+    run.write_json(LEASE, asdict(holder))
+
+
+def elsewhere() -> Holder:
+    """A command on another machine that has just given a sign of life."""
+    return replace(Holder.here("train"), host="node-7", pid=4711, user="ada")
+
+
+def test_a_second_command_is_refused_with_who_holds_the_run_before_ray_is_imported(tmp_path: Path) -> None:
+    run = Run.open(str(tmp_path), "mine")
+    with subprocess.Popen([sys.executable, "-c", HOLDS, run.root], stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
+        code = f"import sys; sys.modules['ray'] = None; from paft_ray.cli.main import main; main(['prepare', '{DEMO}', *sys.argv[1:]])"
+        second = subprocess.run(
+            [sys.executable, "-c", code, "--set", f"storage={tmp_path}", "--set", "name=mine", "--address", "x:1"], capture_output=True, text=True
+        )
+        first.kill()
+    assert second.returncode == 2
+    assert second.stderr.startswith("paft: run mine: in use by `paft train` of ")
+    assert f" on {socket.gethostname()} (process {first.pid}) since " in second.stderr
+    assert "wait for it or stop it with Ctrl-C, or give this run another name" in second.stderr
+    assert second.stderr.count("\n") == 1
+    assert not run.exists("config.json")
+    with hold(run, "prepare"):  # killed: taken over at once
+        assert run.read_json(LEASE)["pid"] == os.getpid()
+
+
+def test_it_is_released_at_the_end_and_when_the_command_fails(run: Run) -> None:
+    with hold(run, "prepare"):
+        assert run.exists(LEASE)
+    assert not run.exists(LEASE)
+    with pytest.raises(RuntimeError, match="broken"), hold(run, "prepare"):
+        raise RuntimeError("broken")
+    assert [path.name for path in Path(run.root).iterdir()] == ["run.json"]
+
+
+def test_of_many_that_start_at_once_one_holds_it(tmp_path: Path) -> None:
+    for number, dead in enumerate([False, True]):
+        run = Run.open(str(tmp_path), f"race{number}")
+        if dead:
+            put(run, replace(Holder.here("train"), started=1.0))
+        at = str(time.time() + 5)
+        racing = [subprocess.Popen([sys.executable, "-c", RACES, run.root, at], stdout=subprocess.PIPE, text=True) for _ in range(6)]
+        said = [process.communicate(timeout=60)[0] for process in racing]
+        assert sorted(line == "held\n" for line in said) == [False] * 5 + [True], said
+
+
+def test_of_two_that_both_saw_a_dead_holder_the_last_writer_holds_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(run, replace(Holder.here("train"), started=1.0))
+    both_have_looked, write = threading.Barrier(2), Lease._write
+
+    def late(lease: Lease) -> None:
+        both_have_looked.wait(timeout=10)
+        write(lease)
+
+    def command() -> str:
+        try:
+            with hold(run, "train"):
+                time.sleep(2)
+                return "held"
+        except UserError as error:
+            return str(error)
+
+    monkeypatch.setattr(Lease, "_write", late)
+    monkeypatch.setattr(module, "SETTLE_S", 1.0)
+    monkeypatch.setattr(module, "RENEW_S", 60.0)
+    with ThreadPoolExecutor(2) as pool:
+        said = [told.result() for told in [pool.submit(command), pool.submit(command)]]
+    assert sorted(line == "held" for line in said) == [False, True], said
+
+
+def test_a_process_number_that_another_process_has_now_is_no_holder(run: Run) -> None:
+    put(run, replace(Holder.here("train"), started=Holder.here("train").started - 100))
+    with hold(run, "prepare"):
+        assert run.read_json(LEASE)["command"] == "prepare"
+
+
+def test_a_process_number_of_another_container_says_nothing(run: Run) -> None:
+    put(run, replace(Holder.here("train"), pid=2**22 + 1, namespace=1))
+    with pytest.raises(UserError, match="in use by"), hold(run, "prepare"):
+        pass
+
+
+def test_another_machines_lease_blocks_until_it_runs_out(run: Run) -> None:
+    put(run, elsewhere())
+    told = r"`paft train` of ada on node-7 \(process 4711\) .* if that process is dead, start again in [0-9] s"
+    with pytest.raises(UserError, match=told), hold(run, "prepare"):
+        pass
+    put(run, replace(elsewhere(), renewed=time.time() - module.EXPIRY_S - 1))
+    with hold(run, "prepare"):
+        assert run.read_json(LEASE)["command"] == "prepare"
+
+
+def test_a_holder_whose_clock_is_behind_is_seen_alive(run: Run) -> None:
+    behind = replace(elsewhere(), renewed=time.time() - 1000)
+    put(run, behind)
+    renewed = json.dumps(asdict(replace(behind, renewed=behind.renewed + 1)))
+    code = "import sys, time; from pathlib import Path; time.sleep(0.3); Path(sys.argv[1]).write_text(sys.argv[2])"
+    with subprocess.Popen([sys.executable, "-c", code, run.path(LEASE), renewed]), pytest.raises(UserError, match="node-7"), hold(run, "prepare"):
+        pass
+
+
+def test_it_is_renewed_while_the_command_works(run: Run) -> None:
+    with hold(run, "prepare"):
+        first = run.read_json(LEASE)
+        time.sleep(2.5 * module.RENEW_S)
+        later = run.read_json(LEASE)
+    assert later["renewed"] > first["renewed"]
+    assert {**later, "renewed": 0} == {**first, "renewed": 0}
+
+
+@pytest.mark.parametrize("other", [True, False])
+def test_a_command_that_finds_anothers_lease_or_none_stops(run: Run, other: bool) -> None:
+    def work() -> None:
+        with interruptible("start again"), hold(run, "prepare"):
+            put(run, elsewhere()) if other else run.delete(LEASE)
+            time.sleep(10)
+
+    now = "it is in use by .* on node-7" if other else "its lease.json is gone"
+    with pytest.raises(StageError, match=f"run mine: lost hold of the run and stopped writing: {now}"):
+        work()
+    assert run.exists(LEASE) == other
+
+
+def test_without_hard_links_the_last_writer_holds_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", unknown)
+    with hold(run, "prepare"), pytest.raises(UserError, match="in use by"), hold(run, "train"):
+        pass
+    assert not run.exists(LEASE)
+
+
+def test_what_only_reads_a_run_needs_no_lease(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    put(run, elsewhere())
+    with pytest.raises(SystemExit):
+        main(["prompts", "show", run.root])
+    assert "no prompt set there" in capsys.readouterr().err
