@@ -28,6 +28,7 @@ from paft_ray.training.progress import Progress
 from paft_ray.training.rows import Row
 from paft_ray.training.tracker_run import TrackerRun
 from paft_ray.training.trackers import Trackers
+from paft_ray.training.upload import Upload
 from paft_ray.training.zero import accumulation, deepspeed_config, learning_rate
 
 # DeepSpeed would compile a shared-memory all-reduce for CPUs at its first start (about 50 s); gloo gives the same sums.
@@ -80,15 +81,30 @@ def train(
 
     `steps` gives this rank's rows of one step after another, from the step at which to start; the state of that step is read from the newest
     checkpoint. `report` gets the metrics of a step with a checkpoint or a validation, on every rank equally often; `observe` gets the rows of every step.
+    Checkpoints are uploaded beside the training, the last one before it returns. Raises `StageError` where one could not be written.
     """
+    with Upload() as upload:
+        return _train(job, steps, worker, upload, report, observe)
+
+
+def _train(
+    job: Job,
+    steps: Iterator[list[Row]],
+    worker: Worker,
+    upload: Upload,
+    report: Callable[[dict[str, Any]], None] | None,
+    observe: Callable[[int, list[Row]], None] | None,
+) -> Any:
     first = next(steps, None)
     start = job.num_steps if first is None else first[0]["position"] // job.config.global_batch
     engine = start_engine(job, worker, start)
     progress = None
     if worker.rank == 0:
+        checkpoint.discard_after(job.store, start)
         progress = Progress(Run(job.out), name=job.name, start_step=start, num_steps=job.num_steps, trackers=Trackers(job.shown))
     following = steps if first is None else itertools.chain([first], steps)
     for step in range(start, job.num_steps):
+        upload.check()
         rows = next(following, None)
         _check_positions(rows, step, worker, job.config.global_batch)
         assert rows is not None
@@ -102,9 +118,10 @@ def train(
             progress.add(metrics)
         saved = (step + 1) % job.config.checkpoint_every == 0 or last
         if saved:
-            _save(engine, job, step + 1, progress)
+            _save(engine, job, step + 1, progress, upload)
         if report and (saved or "validation_loss" in metrics):
             report(metrics)
+    upload.wait()
     if progress:
         progress.close()
     return engine
@@ -201,15 +218,23 @@ def peak_memory_gib(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def _save(engine: Any, job: Job, step: int, progress: Progress | None) -> None:
-    """Metrics first, then the checkpoint: a resumed run finds the metrics of all that it does not repeat; trackers last. Collective."""
+def _save(engine: Any, job: Job, step: int, progress: Progress | None, upload: Upload) -> None:
+    """Collects a checkpoint (collective) and uploads it beside the training.
+
+    Metrics first, then the checkpoint: a resumed run finds the metrics of all that it does not repeat; trackers last.
+    """
+    upload.wait()  # before the next state is collected: rank 0 holds one at a time
     current = state.collect(engine, step, keep=progress is not None)
-    if progress and current:
-        progress.save()
-        meta = {"seed": job.seed, "position": step * job.config.global_batch, "fingerprint": job.fingerprint, "num_steps": job.num_steps}
+    if progress is None or current is None:
+        return
+    meta = {"seed": job.seed, "position": step * job.config.global_batch, "fingerprint": job.fingerprint, "num_steps": job.num_steps}
+
+    def work() -> None:
+        progress.save(step)
         checkpoint.write(job.store, current, meta, job.config.keep_checkpoints)
-        progress.publish()
-    dist.barrier()
+        progress.publish(step)
+
+    upload.start(f"{job.name}: checkpoint of step {step} was not written to {job.store.root}", work)
 
 
 def _check_positions(rows: list[Row] | None, step: int, worker: Worker, global_batch: int) -> None:
