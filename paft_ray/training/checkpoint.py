@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.fs as pafs
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _STATE, _MANIFEST = "state.safetensors", "manifest.json"
 _NAME = re.compile(r"step-(\d{6,})")
+_versions = lru_cache(versions)  # they do not change while a process lives
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,7 @@ def write(store: Run, state: TrainingState, meta: dict[str, Any], keep: int, spa
     data = save(state.tensors)
     _remove(store, state.step)
     store.write_bytes(f"{folder}/{_STATE}", data)
-    manifest = {**meta, "step": state.step, "sha256": {_STATE: hashlib.sha256(data).hexdigest()}, "versions": versions()}
+    manifest = {**meta, "step": state.step, "sha256": {_STATE: hashlib.sha256(data).hexdigest()}, "versions": _versions()}
     store.write_json(f"{folder}/{_MANIFEST}", manifest)
     kept = {*[step for step in steps(store) if step <= state.step][-keep:], *spare}
     for step in _folders(store):
