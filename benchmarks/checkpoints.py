@@ -17,7 +17,6 @@ from typing import Any
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as training workers have it
 os.environ.update(DS_ACCELERATOR="cpu", RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="29632")
-sys.modules["mlflow"] = None  # type: ignore[assignment]
 
 import torch
 import torch.distributed as dist

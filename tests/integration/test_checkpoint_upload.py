@@ -104,8 +104,10 @@ def test_a_save_waits_for_the_one_before(tmp_path: Path) -> None:
 def test_a_checkpoint_that_cannot_be_written_ends_the_training_in_one_line_and_trackers_never_hear_of_it(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
     setting.store.error = "[Errno 28] No space left on device"
-    with pytest.raises(StageError) as caught, Upload() as upload:
-        setting.save(1, upload)
+    upload = Upload()
+    setting.save(1, upload)
+    with pytest.raises(StageError) as caught:
+        upload.wait()
     assert str(caught.value).startswith(f"paft-s0: checkpoint of step 1 was not written to {tmp_path}: [Errno 28] No space left on device; ")
     assert setting.notes == ["metrics until 1"]
 

@@ -121,7 +121,7 @@ def test_what_is_no_checkpoint_is_neither_read_nor_removed(tmp_path: Path) -> No
 def test_a_storage_that_does_not_let_itself_be_read_is_no_damaged_checkpoint(tmp_path: Path) -> None:
     store = _store(tmp_path, 5, 10)
     store.filesystem = _Refusing(store.filesystem)
-    with pytest.raises(UserError, match="cannot be read.*check the URI and the credentials"):
+    with pytest.raises(UserError, match=r"cannot be read.*check the URI and the credentials"):
         checkpoint.newest(store, pytest.fail)
 
 

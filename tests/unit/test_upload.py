@@ -63,7 +63,17 @@ def test_the_end_waits_for_the_upload_in_flight() -> None:
 
 @pytest.mark.parametrize("where", ["check", "start", "wait", "end"])
 def test_an_upload_that_failed_is_raised_in_one_clear_line_and_once(where: str) -> None:
-    with pytest.raises(StageError) as caught, Upload() as upload:
+    upload = Upload()
+    with pytest.raises(StageError) as caught:
+        _fail_and_meet(upload, where)
+    assert str(caught.value) == (
+        "checkpoint of step 3 was not written to s3://b: [Errno 28] No space left on device; mend the storage and start again: the run goes on"
+    )
+    upload.wait()
+
+
+def _fail_and_meet(upload: Upload, where: str) -> None:
+    with upload:
         upload.start("checkpoint of step 3 was not written to s3://b", lambda: _fail(OSError(28, "No space\nleft on device")))
         if where == "check":
             while True:
@@ -72,19 +82,20 @@ def test_an_upload_that_failed_is_raised_in_one_clear_line_and_once(where: str) 
             upload.start("another", lambda: pytest.fail("the upload after a failed one began"))
         if where == "wait":
             upload.wait()
-    assert str(caught.value) == (
-        "checkpoint of step 3 was not written to s3://b: [Errno 28] No space left on device; mend the storage and start again: the run goes on"
-    )
-    upload.wait()
 
 
 def test_a_user_error_stays_what_it_is() -> None:
-    with pytest.raises(UserError, match="^storage x: cannot be read$"), Upload() as upload:
+    with pytest.raises(UserError, match=r"^storage x: cannot be read$"), Upload() as upload:
         upload.start("a", lambda: _fail(UserError("storage x: cannot be read")))
 
 
 def test_an_error_of_the_training_waits_for_the_upload_and_is_not_replaced_by_one_of_the_upload() -> None:
-    with pytest.raises(ZeroDivisionError) as caught, Upload() as upload:
+    with pytest.raises(ZeroDivisionError) as caught:
+        _break_beside_a_failing_upload()
+    assert caught.value.__notes__ == ["checkpoint of step 3 was not written: gone; mend the storage and start again: the run goes on"]
+
+
+def _break_beside_a_failing_upload() -> None:
+    with Upload() as upload:
         upload.start("checkpoint of step 3 was not written", lambda: _fail(OSError("gone")))
         raise ZeroDivisionError
-    assert caught.value.__notes__ == ["checkpoint of step 3 was not written: gone; mend the storage and start again: the run goes on"]
