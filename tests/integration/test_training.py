@@ -23,6 +23,7 @@ from paft_ray.tasks.readers import examples_to_table, read_examples
 from paft_ray.tasks.task import load_task
 from paft_ray.training.export import merge_adapter
 from paft_ray.training.order import permute
+from tests.pickles import not_plain, pickles
 
 NUM_EXAMPLES, BATCH, STEPS = 20, 8, 6
 CONFIG: dict[str, Any] = {
@@ -267,6 +268,15 @@ def test_full_fine_tuning_exports_a_model_folder_with_tokenizer(alone: dict[str,
     for name, weight in alone["full"].weights.items():
         torch.testing.assert_close(dict(model.named_parameters())[name], weight)
         assert not torch.equal(weight, dict(base.named_parameters())[name])
+
+
+@pytest.mark.parametrize(("job", "kept"), [("whole", 2), ("full", 1)])
+def test_checkpoints_and_exports_are_safetensors_and_json_only(alone: dict[str, Trained], job: str, kept: int) -> None:
+    out = alone[job].out
+    assert pickles(out) == []
+    assert len(list((out / "checkpoints" / "f").glob("step-*/state.safetensors"))) == kept
+    templates = {"chat_template.jinja"}  # text of the tokenizer, beside whole weights
+    assert not_plain(out / "checkpoints") == [] == sorted(set(not_plain(out / "export")) - templates)
 
 
 def test_the_test_configuration_is_valid() -> None:
