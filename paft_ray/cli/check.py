@@ -44,6 +44,8 @@ def check(config: Config, stage: str, *, local: bool) -> Run:
         _check_sizes(config, task)
         if config.evaluate.budget < 1:
             raise UserError(f"evaluate.budget={config.evaluate.budget:g}: a sweep answers all cells; leave it out, or set it to 1")
+        if config.train.export != "last":
+            raise UserError(f"train.export={config.train.export}: a sweep compares trials at their last step; leave it out, or set it to last")
     run = _prepared(Run.open(config.storage, config.name), stage, config)
     if stage != "prepare":
         if local and stage in ("run", "synthesize", "sweep") and not run.exists("prompts/manifest.json"):
@@ -124,6 +126,8 @@ def check_inputs(config: Config, *, rows: bool = True) -> Task:
     synthesize.user_templates(config, task)
     if config.model.cut_field is not None and config.model.cut_field not in task.fields:
         raise UserError(f"model.cut_field={config.model.cut_field}: not a field of task {task.name}; allowed: {', '.join(task.fields)}")
+    if config.train.export != "last" and task.kind != "choice":
+        raise UserError(f"train.export={config.train.export}: task {task.name} has no labels to measure accuracy with; set train.export=last")
     return task
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,8 @@ import torch.distributed as dist
 from paft_ray.artifacts import Run
 from paft_ray.config import TrainConfig
 from paft_ray.training import checkpoint, state
-from paft_ray.training.batches import Batch, answer_loss, answer_tokens, collate, length, micro_batches
+from paft_ray.training.batches import answer_loss, answer_tokens, collate, length, micro_batches
+from paft_ray.training.best import LabelRows, best_step
 from paft_ray.training.model import build_model
 from paft_ray.training.order import step_positions
 from paft_ray.training.progress import Progress
@@ -29,6 +30,7 @@ from paft_ray.training.rows import Row
 from paft_ray.training.tracker_run import TrackerRun
 from paft_ray.training.trackers import Trackers
 from paft_ray.training.upload import Upload
+from paft_ray.training.validation import forward, label_accuracy, validation_loss
 from paft_ray.training.zero import accumulation, deepspeed_config, learning_rate
 
 # DeepSpeed would compile a shared-memory all-reduce for CPUs at its first start (about 50 s); gloo gives the same sums.
@@ -52,6 +54,8 @@ class Job:
     """Opens every console line."""
     validation: tuple[Row, ...] = ()
     """Rows of the periodic validation; a multiple of workers x micro_batch."""
+    labels: LabelRows | None = None
+    """Rows of the validation with every checkpoint, where the best one is exported; likewise."""
     shown: TrackerRun | None = None
     """Run of the trackers, where some are asked for."""
 
@@ -112,11 +116,13 @@ def _train(
             observe(step, rows)
         metrics = optimizer_step(engine, job, step, rows, worker)
         last = step + 1 == job.num_steps
+        saved = (step + 1) % job.config.checkpoint_every == 0 or last
         if job.config.validate_every and job.validation and ((step + 1) % job.config.validate_every == 0 or last):
-            metrics["validation_loss"] = validate(engine, job.validation, worker, job.config.micro_batch)
+            metrics["validation_loss"] = validation_loss(engine, job.validation, worker, job.config.micro_batch)
+        if saved and job.labels:
+            metrics |= label_accuracy(engine, job.labels, worker, job.config.micro_batch)
         if progress:
             progress.add(metrics)
-        saved = (step + 1) % job.config.checkpoint_every == 0 or last
         if saved:
             _save(engine, job, step + 1, progress, upload)
         if report and (saved or "validation_loss" in metrics):
@@ -183,34 +189,6 @@ def optimizer_step(engine: Any, job: Job, step: int, rows: list[Row], worker: Wo
     }
 
 
-def forward(engine: Any, batch: Batch) -> torch.Tensor:
-    """Logits [batch, longest answer + 1, vocabulary]: only the positions that answers need.
-
-    Positions go in as indices: a slice leaves hidden states strided, and the output head then runs as one small product per row (a sixth of the step).
-    """
-    width = batch.input_ids.shape[1]
-    return engine(
-        input_ids=batch.input_ids,
-        attention_mask=batch.attention_mask,
-        position_ids=batch.position_ids,
-        logits_to_keep=torch.arange(width - batch.logits_to_keep, width, device=batch.input_ids.device),
-        use_cache=False,
-    ).logits
-
-
-def validate(engine: Any, rows: Sequence[Row], worker: Worker, micro_batch: int) -> float:
-    """Mean loss per answer token over rows that all ranks share out. Collective."""
-    engine.eval()
-    sums = torch.zeros(2, dtype=torch.float64, device=engine.device)
-    with torch.no_grad():
-        for chunk in micro_batches(rows[worker.rank :: worker.world_size], micro_batch):
-            batch = collate(chunk).to(engine.device)
-            sums += torch.tensor([answer_loss(forward(engine, batch), batch).item(), answer_tokens(chunk)], dtype=torch.float64, device=engine.device)
-    engine.train()
-    dist.all_reduce(sums)
-    return float(sums[0] / sums[1])
-
-
 def peak_memory_gib(device: torch.device) -> float:
     """Largest memory of this process so far: resident on a CPU, allocated on an accelerator."""
     if device.type == "cuda":
@@ -231,7 +209,8 @@ def _save(engine: Any, job: Job, step: int, progress: Progress | None, upload: U
 
     def work() -> None:
         progress.save(step)
-        checkpoint.write(job.store, current, meta, job.config.keep_checkpoints)
+        best = best_step(progress.until(step), [*checkpoint.steps(job.store), step], job.config.export)
+        checkpoint.write(job.store, current, meta, job.config.keep_checkpoints, spare=[best])
         progress.publish(step)
 
     upload.start(f"{job.name}: checkpoint of step {step} was not written to {job.store.root}", work)

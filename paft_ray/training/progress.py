@@ -44,13 +44,13 @@ class Progress:
 
     def save(self, step: int) -> None:
         """Writes metrics up to a step, and events, to storage; training may go on beside it."""
-        self.out.write_bytes(METRICS, "".join(json.dumps(row) + "\n" for row in self._until(step)).encode())
+        self.out.write_bytes(METRICS, "".join(json.dumps(row) + "\n" for row in self.until(step)).encode())
         self._writer.flush()
         self.out.upload_dir(self._events.name, f"tensorboard/from-step-{self.start_step:06d}")
 
     def publish(self, step: int) -> None:
         """Hands the trackers all steps up to a checkpoint that is written: none of them is repeated."""
-        self.trackers.send(self._until(step))
+        self.trackers.send(self.until(step))
 
     def close(self) -> None:
         """Once more to a tracker that was away at the last checkpoint, then the end of all."""
@@ -59,7 +59,8 @@ class Progress:
         self._events.cleanup()
         self.trackers.close()
 
-    def _until(self, step: int) -> list[dict[str, Any]]:
+    def until(self, step: int) -> list[dict[str, Any]]:
+        """Metrics up to a step."""
         return [row for row in self.history if row["step"] <= step]
 
     def _line(self, row: dict[str, Any]) -> str:

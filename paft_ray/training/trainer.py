@@ -27,6 +27,7 @@ from paft_ray.models import model_identity
 from paft_ray.prompts.draw import EveryK, PerExample
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.tasks.task import Task
+from paft_ray.training.best import LabelRows, label_rows
 from paft_ray.training.data import DATA_CPUS, GlobalOrder, RowSource, make_encoder
 from paft_ray.training.order import num_steps
 from paft_ray.training.progress import read_metrics
@@ -47,6 +48,8 @@ class TrainResult:
     sha256: str
     """Over names and contents of its safetensors files."""
     num_steps: int
+    exported_step: int
+    """Optimizer steps behind the exported weights."""
     final_loss: float
     """Mean loss per answer token over the last tenth of the steps."""
     tokens_per_s: float
@@ -93,7 +96,8 @@ def fit(
     steps, positions = plan(config, data.num_rows)
     out = run.below(folder)
     draw = EveryK(seed=seed, k=config.k) if config.draw == "every_k" else PerExample(seed=seed)
-    print_id = fingerprint(task=task, data=data, templates=templates, config=config, model=model, model_path=model_path, seed=seed)
+    labels = label_rows(validation, validation_templates or templates, encoder, config)
+    print_id = fingerprint(task=task, data=data, templates=templates, config=config, model=model, model_path=model_path, seed=seed, labels=labels)
     source = RowSource(
         table=ray.put(data.combine_chunks()),
         task_json=task.model_dump_json(),
@@ -115,6 +119,7 @@ def fit(
         "out": out.root,
         "fingerprint": print_id,
         "name": out.name,
+        "labels": labels,
         "validation": _validation_rows(validation, validation_templates or templates, encoder, config),
         "shown": TrackerRun.of(tracking, Run(store), name=out.name, group=run.name, params=params),
     }
@@ -151,7 +156,17 @@ def plan(config: TrainConfig, num_examples: int) -> tuple[int, int]:
     return num_steps(num_examples, config.num_epochs, config.global_batch), round(num_examples * config.num_epochs)
 
 
-def fingerprint(*, task: Task, data: pa.Table, templates: PromptSet, config: TrainConfig, model: ModelConfig, model_path: str, seed: int) -> str:
+def fingerprint(
+    *,
+    task: Task,
+    data: pa.Table,
+    templates: PromptSet,
+    config: TrainConfig,
+    model: ModelConfig,
+    model_path: str,
+    seed: int,
+    labels: LabelRows | None = None,
+) -> str:
     """16 hex digits over all that decides the weights; resources, ZeRO stage and checkpoint settings are left out."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, data.schema) as writer:
@@ -165,6 +180,8 @@ def fingerprint(*, task: Task, data: pa.Table, templates: PromptSet, config: Tra
         "encoding": model.model_dump(mode="json"),
         "seed": seed,
     }
+    if labels:  # they decide which weights are exported
+        parts["labels"] = [[row["example_id"], row["template"], row["prompt_ids"], row["answer_ids"]] for row in labels.rows if row["weight"]]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -228,14 +245,15 @@ def _work(values: dict[str, Any]) -> None:
     dist.all_reduce(memory, op=dist.ReduceOp.MAX)
     nodes = [""] * worker.world_size
     dist.all_gather_object(nodes, ray.util.get_node_ip_address())
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "model" if worker.rank == 0 else None
-        if config.lora is None:
-            export.export_weights(engine, folder, job.model_path, precision=config.precision)
-        else:
-            export.export_adapter(engine, folder)
-        if folder is not None:
-            _publish(job, folder, peak_memory_gib=float(memory), nodes=nodes)
+    step, weights = export.final_weights(engine, job, worker)
+    if worker.rank == 0:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "model"
+            if config.lora is None:
+                export.export_weights(weights, folder, job.model_path, precision=config.precision)
+            else:
+                export.export_adapter(engine, weights, folder)
+            _publish(job, folder, exported_step=step, peak_memory_gib=float(memory), nodes=nodes)
     dist.barrier()
 
 
@@ -245,7 +263,7 @@ def step_rows(shard: Any, share: int) -> Iterator[list[Row]]:
         yield batch.to_pylist()
 
 
-def _publish(job: Any, folder: Path, *, peak_memory_gib: float, nodes: list[str]) -> None:
+def _publish(job: Any, folder: Path, *, exported_step: int, peak_memory_gib: float, nodes: list[str]) -> None:
     """Uploads the finished weights, then result.json."""
     out = Run(job.out)
     kind = "weights" if job.config.lora is None else "adapter"
@@ -257,6 +275,7 @@ def _publish(job: Any, folder: Path, *, peak_memory_gib: float, nodes: list[str]
         "kind": kind,
         "sha256": _content_hash(folder),
         "num_steps": job.num_steps,
+        "exported_step": exported_step,
         "final_loss": sum(row["loss"] for row in last) / len(last),
         "tokens_per_s": sum(row["tokens"] for row in history) / time_s,
         "time_s": time_s,
