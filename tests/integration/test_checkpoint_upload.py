@@ -18,17 +18,13 @@ WAIT_S = 20.0
 
 
 class Store(Run):
-    """Notes what is written; a write waits while `held` is set, and fails with `error`."""
+    """Notes what is written; a write fails with `error`."""
 
     def __init__(self, root: str, notes: list[str]) -> None:
         super().__init__(root)
         self.notes, self.error = notes, ""
-        self.open, self.reached = threading.Event(), threading.Event()
-        self.open.set()
 
     def write_bytes(self, relative: str, data: bytes) -> None:
-        self.reached.set()
-        assert self.open.wait(WAIT_S)
         if self.error:
             raise OSError(self.error)
         super().write_bytes(relative, data)
@@ -36,12 +32,19 @@ class Store(Run):
 
 
 class Told:
-    """Progress that notes its calls."""
+    """Progress that notes its calls; an upload stands at its metrics while `open` is not set."""
 
     def __init__(self, notes: list[str]) -> None:
         self.notes = notes
+        self.open, self.reached = threading.Event(), threading.Event()
+        self.open.set()
+
+    def until(self, step: int) -> list[dict[str, Any]]:
+        return [{"step": step}]
 
     def save(self, step: int) -> None:
+        self.reached.set()
+        assert self.open.wait(WAIT_S)
         self.notes.append(f"metrics until {step}")
 
     def publish(self, step: int) -> None:
@@ -53,7 +56,7 @@ class Setting:
 
     def __init__(self, folder: Path) -> None:
         self.notes: list[str] = []
-        self.store = Store(str(folder), self.notes)
+        self.store, self.told = Store(str(folder), self.notes), Told(self.notes)
         self.model = torch.nn.Linear(3, 2)
         optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.1)
         self.model(torch.ones(1, 3)).sum().backward()
@@ -62,7 +65,7 @@ class Setting:
         self.job: Any = SimpleNamespace(config=TrainConfig(), store=self.store, seed=0, fingerprint="f", num_steps=9, name="paft-s0")
 
     def save(self, step: int, upload: Upload) -> None:
-        loop._save(self.engine, self.job, step, Told(self.notes), upload)  # type: ignore[arg-type]
+        loop._save(self.engine, self.job, step, self.told, upload)  # type: ignore[arg-type]
 
 
 def test_metrics_come_before_the_checkpoint_and_trackers_after_it(tmp_path: Path) -> None:
@@ -76,27 +79,27 @@ def test_weights_that_change_while_a_checkpoint_is_uploaded_do_not_change_it(tmp
     setting = Setting(tmp_path)
     expected = setting.model.weight.detach().clone()
     with Upload() as upload:
-        setting.store.open.clear()
+        setting.told.open.clear()
         setting.save(1, upload)
-        assert setting.store.reached.wait(WAIT_S)
+        assert setting.told.reached.wait(WAIT_S)
         with torch.no_grad():
             setting.model.weight.zero_()
         assert checkpoint.newest(Run(str(tmp_path)), lambda line: None) == 0
-        setting.store.open.set()
+        setting.told.open.set()
     assert torch.equal(checkpoint.read(setting.store, 1).tensors["weight/weight"], expected)
 
 
 def test_a_save_waits_for_the_one_before(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
     with Upload() as upload:
-        setting.store.open.clear()
+        setting.told.open.clear()
         setting.save(1, upload)
         second = threading.Thread(target=setting.save, args=(2, upload))
         second.start()
         second.join(0.3)
         assert second.is_alive()
-        assert setting.notes == ["metrics until 1"]
-        setting.store.open.set()
+        assert setting.notes == []
+        setting.told.open.set()
         second.join(WAIT_S)
     assert checkpoint.steps(setting.store) == [1, 2]
 
