@@ -121,13 +121,13 @@ def check_inputs(config: Config, *, rows: bool = True) -> Task:
     """
     _no_secrets(config)
     task = load_task(config.task)
+    if config.train.export != "last" and task.kind != "choice":
+        raise UserError(f"train.export={config.train.export}: task {task.name} has no labels to measure accuracy with; set train.export=last")
     if rows:
         prepare.check(config)
     synthesize.user_templates(config, task)
     if config.model.cut_field is not None and config.model.cut_field not in task.fields:
         raise UserError(f"model.cut_field={config.model.cut_field}: not a field of task {task.name}; allowed: {', '.join(task.fields)}")
-    if config.train.export != "last" and task.kind != "choice":
-        raise UserError(f"train.export={config.train.export}: task {task.name} has no labels to measure accuracy with; set train.export=last")
     return task
 
 
