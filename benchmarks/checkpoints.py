@@ -29,6 +29,7 @@ from paft_ray.prompts.draw import PerExample
 from paft_ray.training import checkpoint, loop, upload
 from paft_ray.training.data import make_encoder
 from paft_ray.training.order import step_positions
+from paft_ray.training.progress import read_metrics
 from paft_ray.training.rows import Row, RowMaker, rows_of
 
 STEPS, EVERY = 12, 3
@@ -84,7 +85,7 @@ def measure(kind: type[upload.Upload], batches: list[list[Row]], path: str, fold
     loop.Upload = kind  # type: ignore[misc]
     loop.train(job, iter(batches), loop.Worker(rank=0, world_size=1), observe=lambda step, rows: begun.append(time.perf_counter()))
     end = time.perf_counter()
-    took = [row["time_s"] for row in loop.Progress(Run(folder), name="", start_step=STEPS, num_steps=STEPS, trackers=loop.Trackers(None)).history]
+    took = [row["time_s"] for row in read_metrics(Run(folder))]
     gaps = [after - before - seconds for before, after, seconds in zip(begun, [*begun[1:], end], took, strict=True)]
     return Measured(
         paused_s=gaps[EVERY - 1 : -1 : EVERY],
