@@ -30,7 +30,7 @@ class LabelRows:
     """Every label behind the prompts of templates x examples."""
 
     rows: tuple[Row, ...]
-    """[templates x examples x labels], filled up with rows of weight 0 so that every worker gets as many; `position` is the place in that order."""
+    """[templates x examples x labels]; `position` is the place in that order."""
     right: tuple[int, ...]
     """[examples] index of the right label."""
     num_templates: int
@@ -72,10 +72,8 @@ def label_rows(table: pa.Table | None, templates: PromptSet, encoder: Encoder, c
             )
             for place, label in enumerate(labels)
         ]
-    unit = config.num_workers * config.micro_batch
-    filling = [Row(**{**rows[-1], "weight": 0.0}) for _ in range(-len(rows) % unit)]  # type: ignore[typeddict-item]
     right = tuple(labels.index(example.answer) for example in examples)
-    return LabelRows(rows=(*rows, *filling), right=right, num_templates=len(chosen), num_labels=len(labels))
+    return LabelRows(rows=tuple(rows), right=right, num_templates=len(chosen), num_labels=len(labels))
 
 
 def accuracy_figures(scores: NDArray[np.float64], right: Sequence[int]) -> dict[str, float]:

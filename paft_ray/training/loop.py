@@ -55,7 +55,7 @@ class Job:
     validation: tuple[Row, ...] = ()
     """Rows of the periodic validation; a multiple of workers x micro_batch."""
     labels: LabelRows | None = None
-    """Rows of the validation with every checkpoint, where the best one is exported; likewise."""
+    """Rows of the validation with every checkpoint, where the best one is exported."""
     shown: TrackerRun | None = None
     """Run of the trackers, where some are asked for."""
 

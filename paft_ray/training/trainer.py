@@ -181,7 +181,7 @@ def fingerprint(
         "seed": seed,
     }
     if labels:  # they decide which weights are exported
-        parts["labels"] = [[row["example_id"], row["template"], row["prompt_ids"], row["answer_ids"]] for row in labels.rows if row["weight"]]
+        parts["labels"] = [[row["example_id"], row["template"], row["prompt_ids"], row["answer_ids"]] for row in labels.rows]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -36,7 +36,7 @@ def validation_loss(engine: Any, rows: Sequence[Row], worker: Worker, micro_batc
     """Mean loss per answer token over rows that all ranks share out."""
     sums = torch.zeros(2, dtype=torch.float64, device=engine.device)
     with _measuring(engine):
-        for chunk in micro_batches(rows[worker.rank :: worker.world_size], micro_batch):
+        for chunk in _share(rows, worker, micro_batch):
             batch = collate(chunk).to(engine.device)
             sums += torch.tensor([answer_loss(forward(engine, batch), batch).item(), answer_tokens(chunk)], dtype=torch.float64, device=engine.device)
     dist.all_reduce(sums)
@@ -48,7 +48,7 @@ def label_accuracy(engine: Any, labels: LabelRows, worker: Worker, micro_batch: 
     templates, examples, num_labels = labels.shape
     scores = torch.zeros(templates * examples * num_labels, dtype=torch.float64, device=engine.device)
     with _measuring(engine):
-        for chunk in micro_batches(labels.rows[worker.rank :: worker.world_size], micro_batch):
+        for chunk in _share(labels.rows, worker, micro_batch):
             batch = collate(chunk).to(engine.device)
             found = -answer_losses(forward(engine, batch), batch).double()
             counted = batch.weights > 0
@@ -56,6 +56,12 @@ def label_accuracy(engine: Any, labels: LabelRows, worker: Worker, micro_batch: 
             scores[places[counted]] = found[counted]
     dist.all_reduce(scores)
     return accuracy_figures(scores.reshape(labels.shape).cpu().numpy(), labels.right)
+
+
+def _share(rows: Sequence[Row], worker: Worker, micro_batch: int) -> list[list[Row]]:
+    """This rank's micro-batches; filled up with rows of weight 0, so that at any world size every rank has as many."""
+    filling: list[Row] = [{**rows[-1], "weight": 0.0}] * (-len(rows) % (worker.world_size * micro_batch))
+    return micro_batches([*rows, *filling][worker.rank :: worker.world_size], micro_batch)
 
 
 @contextmanager
