@@ -120,6 +120,7 @@ def training_storage_bytes(train: TrainConfig, shapes: Shapes, *, num_steps: flo
     """Bytes that one training leaves: checkpoints (fp32 weights and moments), and the adapter in fp32 or the whole weights in `train.precision`."""
     trained = trained_weights(train, shapes)
     kept = train.keep_checkpoints if num_steps is None else min(train.keep_checkpoints, math.ceil(num_steps / train.checkpoint_every))
+    kept += train.export != "last"  # the best one
     return kept * trained * _STATE_BYTES + trained * (4 if train.lora is not None else BYTES[train.precision])
 
 

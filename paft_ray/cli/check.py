@@ -44,6 +44,8 @@ def check(config: Config, stage: str, *, local: bool) -> Run:
         _check_sizes(config, task)
         if config.evaluate.budget < 1:
             raise UserError(f"evaluate.budget={config.evaluate.budget:g}: a sweep answers all cells; leave it out, or set it to 1")
+        if config.train.export != "last":
+            raise UserError(f"train.export={config.train.export}: a sweep compares trials at their last step; leave it out, or set it to last")
     run = _prepared(Run.open(config.storage, config.name), stage, config)
     if stage != "prepare":
         if local and stage in ("run", "synthesize", "sweep") and not run.exists("prompts/manifest.json"):
@@ -119,6 +121,8 @@ def check_inputs(config: Config, *, rows: bool = True) -> Task:
     """
     _no_secrets(config)
     task = load_task(config.task)
+    if config.train.export != "last" and task.kind != "choice":
+        raise UserError(f"train.export={config.train.export}: task {task.name} has no labels to measure accuracy with; set train.export=last")
     if rows:
         prepare.check(config)
     synthesize.user_templates(config, task)

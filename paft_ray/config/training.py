@@ -78,10 +78,15 @@ class TrainConfig(Section):
     """Optimizer steps between checkpoints; the last step always has one."""
     keep_checkpoints: Positive = 2
     """Newest checkpoints kept per arm."""
+    export: Literal["last", "worst", "q0.1", "mean"] = "last"
+    """Whose weights are exported: those of the last step, or of the checkpoint with the best accuracy on validation rows under training templates: of the
+    worst template, the 10 % quantile, or the mean over templates (tasks of kind choice)."""
     validate_every: Positive | None = None
     """Optimizer steps between validations on training templates; null: none."""
     num_validation: Positive = 32
-    """Validation rows of one such validation."""
+    """Validation rows of one such validation; with `export` other than last, examples measured at every checkpoint."""
+    num_validation_templates: Positive = 8
+    """Training templates that each of these examples is measured under, with `export` other than last."""
     max_failures: Annotated[int, Field(ge=0)] = 2
     """Restarts of the worker group after a failure before the stage fails."""
 
@@ -122,10 +127,12 @@ class TrainConfig(Section):
 
 _RESOURCES = {
     "arms", "seeds", "micro_batch", "gradient_checkpointing", "zero_stage", "offload", "num_workers", "min_workers", "cpus_per_worker", "gpus_per_worker",
-    "threads_per_worker", "checkpoint_every", "keep_checkpoints", "validate_every", "num_validation", "max_failures",
+    "threads_per_worker", "checkpoint_every", "keep_checkpoints", "export", "validate_every", "num_validation", "num_validation_templates",
+    "max_failures",
 }  # fmt: skip
+_CHOICE = {"export", "checkpoint_every", "num_validation", "num_validation_templates"}
 
 
 def weights_key(train: TrainConfig) -> dict[str, Any]:
     """The settings that decide the weights; with another choice of the rest a training may be resumed and its result is kept."""
-    return train.model_dump(mode="json", exclude=_RESOURCES)
+    return train.model_dump(mode="json", exclude=_RESOURCES if train.export == "last" else _RESOURCES - _CHOICE)

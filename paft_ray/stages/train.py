@@ -21,6 +21,8 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
         "model": model_key(config.model, path),
         "data": run.content_hash("data/train.parquet"),
     }
+    if config.train.export != "last":
+        key["validation"] = run.content_hash("data/validation.parquet")
     sets = {arm: arm_prompts(config, run, arm) for arm in config.train.arms}
     hashes = {arm: prompts.content_hash for arm, prompts in sets.items()}
 
@@ -64,7 +66,7 @@ def _arm(config: Config, run: Run, arm: str, seed: int, prompts: PromptSet, path
             seed=seed,
             run=run,
             folder=folder,
-            validation=run.read_table("data/validation.parquet") if config.train.validate_every else None,
+            validation=run.read_table("data/validation.parquet") if config.train.validate_every or config.train.export != "last" else None,
             tracking=config.tracking,
         )
         return {
@@ -75,6 +77,7 @@ def _arm(config: Config, run: Run, arm: str, seed: int, prompts: PromptSet, path
             "sha256": result.sha256,
             "num_templates": len(prompts),
             "num_steps": result.num_steps,
+            "exported_step": result.exported_step,
             "final_loss": result.final_loss,
             "tokens_per_s": result.tokens_per_s,
             "train_time_s": result.time_s,

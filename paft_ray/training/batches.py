@@ -68,8 +68,12 @@ def collate(rows: Sequence[Row]) -> Batch:
     return Batch(input_ids=input_ids, attention_mask=mask, position_ids=positions, labels=labels, weights=weights)
 
 
-def answer_loss(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Sum of token cross-entropies over answer and end tokens, weighted by row; scalar float32. `logits`: [batch, longest answer + 1, vocabulary]."""
+def answer_losses(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Sum of token cross-entropies over answer and end tokens of each row; float32 [batch]. `logits`: [batch, longest answer + 1, vocabulary]."""
     scores = logits[:, :-1].float().transpose(1, 2)
-    losses = torch.nn.functional.cross_entropy(scores, batch.labels, ignore_index=IGNORED, reduction="none")
-    return (losses.sum(1) * batch.weights).sum()
+    return torch.nn.functional.cross_entropy(scores, batch.labels, ignore_index=IGNORED, reduction="none").sum(1)
+
+
+def answer_loss(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Sum of `answer_losses`, weighted by row; scalar float32."""
+    return (answer_losses(logits, batch) * batch.weights).sum()

@@ -1,23 +1,31 @@
 """Canonical checkpoints: trainable fp32 weights and AdamW moments by parameter name, free of world size and ZeRO stage.
 
 Layout under a storage folder: `step-000050/state.safetensors`, `step-000050/manifest.json`. The manifest is written last and holds the file's
-SHA-256, so a torn checkpoint is passed over. No pickle. Rank 0 holds the whole state while saving: 12 bytes per trained parameter.
+SHA-256; it is removed first. So a checkpoint whose writing or removal was cut off has none, and one that was damaged later disagrees with it: both
+are passed over. No pickle. Rank 0 holds the whole state while saving: 12 bytes per trained parameter.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.fs as pafs
 
 from paft_ray.artifacts import Run, versions
+from paft_ray.console import say
+from paft_ray.errors import StageError, UserError, one_line
 
 if TYPE_CHECKING:
     import torch
 
 _STATE, _MANIFEST = "state.safetensors", "manifest.json"
+_NAME = re.compile(r"step-(\d{6,})")
+_versions = lru_cache(versions)  # they do not change while a process lives
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,46 +38,104 @@ class TrainingState:
     """`weight/NAME`, `exp_avg/NAME`, `exp_avg_sq/NAME`, fp32 on the CPU."""
 
 
-def write(store: Run, state: TrainingState, meta: dict[str, Any], keep: int) -> None:
-    """Writes a checkpoint whole or not at all, then removes all but the newest `keep`."""
+def write(store: Run, state: TrainingState, meta: dict[str, Any], keep: int, spare: Iterable[int] = ()) -> None:
+    """Writes a checkpoint whole or not at all, then removes all before it but the newest `keep` whole ones, itself included, and those of steps `spare`."""
     from safetensors.torch import save  # late: Ray Data's side reads `newest` without torch
 
     folder = _folder(state.step)
     data = save(state.tensors)
-    store.delete(f"{folder}/{_MANIFEST}")
+    _remove(store, state.step)
     store.write_bytes(f"{folder}/{_STATE}", data)
-    manifest = {**meta, "step": state.step, "sha256": {_STATE: hashlib.sha256(data).hexdigest()}, "versions": versions()}
+    manifest = {**meta, "step": state.step, "sha256": {_STATE: hashlib.sha256(data).hexdigest()}, "versions": _versions()}
     store.write_json(f"{folder}/{_MANIFEST}", manifest)
-    for step in steps(store)[:-keep]:
-        store.delete(f"{_folder(step)}/{_MANIFEST}")
-        store.delete(_folder(step))
+    kept = {*[step for step in steps(store) if step <= state.step][-keep:], *spare}
+    for step in _folders(store):
+        if step < state.step and step not in kept:
+            _remove(store, step)
 
 
 def steps(store: Run) -> list[int]:
     """Steps that have a manifest, ascending."""
-    found = store.filesystem.get_file_info(pafs.FileSelector(store.path("").rstrip("/"), allow_not_found=True))
-    names = [info.base_name for info in found if info.base_name.startswith("step-")]
-    return sorted(int(name.removeprefix("step-")) for name in names if store.exists(f"{name}/{_MANIFEST}"))
+    return [step for step in _folders(store) if store.exists(f"{_folder(step)}/{_MANIFEST}")]
 
 
-def newest(store: Run) -> int:
-    """Step of the newest checkpoint whose files agree with its checksums; 0 where there is none."""
-    return next((step for step in reversed(steps(store)) if _intact(store, step)), 0)
+def newest(store: Run, announce: Callable[[str], None] = say) -> int:
+    """Step of the newest checkpoint that is whole, 0 where there is none; each newer one that is not is announced with its fault.
+
+    Raises `UserError` where the storage does not let itself be read: checkpoints that cannot be seen are not damaged.
+    """
+    found = _folders(store)
+    for step in reversed(found):
+        reason = fault(store, step)
+        if reason is None:
+            return step
+        announce(f"checkpoint {store.uri(_folder(step))} is passed over: {reason}")
+    if found:
+        announce(f"no whole checkpoint is left in {store.root}: training starts from step 0")
+    return 0
+
+
+def fault(store: Run, step: int) -> str | None:
+    """Why the checkpoint of a step cannot be used; None where it is whole."""
+    try:
+        manifest = store.read_json(f"{_folder(step)}/{_MANIFEST}")
+    except FileNotFoundError:
+        return f"{_MANIFEST} is missing, so it was not written to its end"
+    except UserError:
+        return f"{_MANIFEST} is not JSON"
+    except OSError as error:
+        raise _unreadable(store, error) from None
+    expected = manifest.get("sha256") if isinstance(manifest, dict) else None
+    if not isinstance(expected, dict) or not isinstance(expected.get(_STATE), str):
+        return f"{_MANIFEST} names no checksum of {_STATE}"
+    if manifest.get("step") != step:
+        return f"{_MANIFEST} belongs to step {one_line(manifest.get('step'))[:20]}"
+    try:
+        with store.filesystem.open_input_stream(store.path(f"{_folder(step)}/{_STATE}")) as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError:
+        return f"{_STATE} is missing"
+    except OSError as error:
+        raise _unreadable(store, error) from None
+    return None if digest == expected[_STATE] else f"{_STATE} does not agree with its checksum: it is cut short or damaged"
 
 
 def read(store: Run, step: int) -> TrainingState:
-    """The state of a checkpoint that `newest` named."""
+    """The state of a checkpoint that `newest` named. Raises `StageError` where it was damaged since."""
     from safetensors.torch import load
 
-    return TrainingState(step=step, tensors=load(store.read_bytes(f"{_folder(step)}/{_STATE}")))
+    folder = _folder(step)
+    data = store.read_bytes(f"{folder}/{_STATE}")
+    if hashlib.sha256(data).hexdigest() != store.read_json(f"{folder}/{_MANIFEST}")["sha256"][_STATE]:
+        raise StageError(f"checkpoint {store.uri(folder)}: {_STATE} does not agree with its checksum; start again to go on from the one before")
+    return TrainingState(step=step, tensors=load(data))
 
 
-def _intact(store: Run, step: int) -> bool:
+def discard_after(store: Run, step: int) -> None:
+    """Removes what lies beyond the checkpoint that training goes on from: damaged, or cut off while it was written."""
+    for later in _folders(store):
+        if later > step:
+            _remove(store, later)
+
+
+def _folders(store: Run) -> list[int]:
+    """Steps that have a folder, whole or not, ascending; anything else that lies there is left alone."""
     try:
-        expected = store.read_json(f"{_folder(step)}/{_MANIFEST}")["sha256"]
-        return all(hashlib.sha256(store.read_bytes(f"{_folder(step)}/{name}")).hexdigest() == digest for name, digest in expected.items())
-    except (FileNotFoundError, ValueError, KeyError):
-        return False
+        found = store.filesystem.get_file_info(pafs.FileSelector(store.path("").rstrip("/"), allow_not_found=True))
+    except OSError as error:
+        raise _unreadable(store, error) from None
+    matches = [_NAME.fullmatch(info.base_name) for info in found if info.type == pafs.FileType.Directory]
+    return sorted(step for match in matches if match and match[0] == _folder(step := int(match[1])))
+
+
+def _remove(store: Run, step: int) -> None:
+    """The manifest first: what is left of a removal that is cut off is no checkpoint."""
+    store.delete(f"{_folder(step)}/{_MANIFEST}")
+    store.delete(_folder(step))
+
+
+def _unreadable(store: Run, error: OSError) -> UserError:
+    return UserError(f"storage {store.root}: cannot be read ({one_line(error)}); check the URI and the credentials in the environment")
 
 
 def _folder(step: int) -> str:

@@ -10,21 +10,37 @@ from peft import PeftConfig, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from paft_ray.artifacts import Run
 from paft_ray.errors import StageError
+from paft_ray.training import checkpoint
+from paft_ray.training.best import best_step
+from paft_ray.training.loop import Job, Worker
 from paft_ray.training.model import DTYPES
+from paft_ray.training.progress import read_metrics
 from paft_ray.training.state import collect_weights
 
 ADAPTER_FILE = "adapter_model.safetensors"
 
 
-def export_adapter(engine: Any, folder: Path | None) -> None:
+def final_weights(engine: Any, job: Job, worker: Worker) -> tuple[int, dict[str, torch.Tensor]]:
+    """(optimizer step, its trained weights by name, whole fp32 on the CPU) that `train.export` asks for; ranks other than 0 get no weights.
+
+    Collective: ZeRO holds the last weights in pieces. Raises `StageError` where the checkpoint of the best ones is damaged.
+    """
+    if job.config.export == "last":
+        return job.num_steps, collect_weights(engine, keep=worker.rank == 0)
+    if worker.rank:
+        return job.num_steps, {}
+    step = best_step(read_metrics(Run(job.out)), checkpoint.steps(job.store), job.config.export)
+    tensors = checkpoint.read(job.store, step).tensors
+    return step, {name.removeprefix("weight/"): tensor for name, tensor in tensors.items() if name.startswith("weight/")}
+
+
+def export_adapter(engine: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:
     """Writes `adapter_config.json` and `adapter_model.safetensors` in PEFT's format and checks them by reading them back.
 
-    Collective (ZeRO-3 holds the weights in pieces): every rank calls it, the one with a folder writes. Raises `StageError` for an empty or zero adapter.
+    `weights`: of `final_weights`; the engine gives the configuration. Raises `StageError` for an empty or zero adapter.
     """
-    weights = collect_weights(engine, keep=folder is not None)
-    if folder is None:
-        return
     engine.module.save_pretrained(str(folder), state_dict=weights, safe_serialization=True, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's is an empty form that names a folder of this machine; stage report writes a real one
     check_adapter(folder, num_tensors=len(weights))
@@ -39,11 +55,8 @@ def check_adapter(folder: Path, num_tensors: int) -> None:
         raise StageError(f"adapter {folder}: {len(tensors)} tensors where {num_tensors} were trained; empty, zero or not finite: {bad[:3]}")
 
 
-def export_weights(engine: Any, folder: Path | None, model_path: str, *, precision: str) -> None:
-    """Writes a model folder (weights in the precision of training, configuration, tokenizer) after full fine-tuning. Collective, as `export_adapter`."""
-    weights = collect_weights(engine, keep=folder is not None)
-    if folder is None:
-        return
+def export_weights(weights: dict[str, torch.Tensor], folder: Path, model_path: str, *, precision: str) -> None:
+    """Writes a model folder (weights in the precision of training, configuration, tokenizer) after full fine-tuning."""
     bad = sorted(name for name, t in weights.items() if t.numel() == 0 or not torch.isfinite(t).all())
     if bad:
         raise StageError(f"weights {folder}: empty or not finite: {bad[:3]}")

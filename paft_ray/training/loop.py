@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,13 +23,16 @@ from paft_ray.artifacts import Run
 from paft_ray.config import TrainConfig
 from paft_ray.training import checkpoint, state
 from paft_ray.training.audit_log import AuditLog, audit_store
-from paft_ray.training.batches import Batch, answer_loss, answer_tokens, collate, length, micro_batches
+from paft_ray.training.batches import answer_loss, answer_tokens, collate, length, micro_batches
+from paft_ray.training.best import LabelRows, best_step
 from paft_ray.training.model import build_model
 from paft_ray.training.order import step_positions
 from paft_ray.training.progress import Progress
 from paft_ray.training.rows import Row
 from paft_ray.training.tracker_run import TrackerRun
 from paft_ray.training.trackers import Trackers
+from paft_ray.training.upload import Upload
+from paft_ray.training.validation import forward, label_accuracy, validation_loss
 from paft_ray.training.zero import accumulation, deepspeed_config, learning_rate
 
 # DeepSpeed would compile a shared-memory all-reduce for CPUs at its first start (about 50 s); gloo gives the same sums.
@@ -52,7 +55,9 @@ class Job:
     name: str
     """Opens every console line."""
     validation: tuple[Row, ...] = ()
-    """Rows of the periodic validation; a multiple of workers x micro_batch."""
+    """Rows of the periodic validation."""
+    labels: LabelRows | None = None
+    """Rows of the validation with every checkpoint, where the best one is exported."""
     shown: TrackerRun | None = None
     """Run of the trackers, where some are asked for."""
 
@@ -82,16 +87,31 @@ def train(
 
     `steps` gives this rank's rows of one step after another, from the step at which to start; the state of that step is read from the newest
     checkpoint. `report` gets the metrics of a step with a checkpoint or a validation, on every rank equally often; `observe` gets the rows of every step.
+    Checkpoints are uploaded beside the training, the last one before it returns. Raises `StageError` where one could not be written.
     """
+    with Upload() as upload:
+        return _train(job, steps, worker, upload, report, observe)
+
+
+def _train(
+    job: Job,
+    steps: Iterator[list[Row]],
+    worker: Worker,
+    upload: Upload,
+    report: Callable[[dict[str, Any]], None] | None,
+    observe: Callable[[int, list[Row]], None] | None,
+) -> Any:
     first = next(steps, None)
     start = job.num_steps if first is None else first[0]["position"] // job.config.global_batch
     engine = start_engine(job, worker, start)
     progress = None
     if worker.rank == 0:
+        checkpoint.discard_after(job.store, start)
         progress = Progress(Run(job.out), name=job.name, start_step=start, num_steps=job.num_steps, trackers=Trackers(job.shown))
     log = AuditLog(audit_store(Run(job.out), job.fingerprint), rank=worker.rank, start_step=start, gather=partial(_at_rank_0, worker))
     following = steps if first is None else itertools.chain([first], steps)
     for step in range(start, job.num_steps):
+        upload.check()
         rows = next(following, None)
         _check_positions(rows, step, worker, job.config.global_batch)
         assert rows is not None
@@ -100,16 +120,19 @@ def train(
         metrics = optimizer_step(engine, job, step, rows, worker)
         log.add(step, rows)
         last = step + 1 == job.num_steps
+        saved = (step + 1) % job.config.checkpoint_every == 0 or last
         if job.config.validate_every and job.validation and ((step + 1) % job.config.validate_every == 0 or last):
-            metrics["validation_loss"] = validate(engine, job.validation, worker, job.config.micro_batch)
+            metrics["validation_loss"] = validation_loss(engine, job.validation, worker, job.config.micro_batch)
+        if saved and job.labels:
+            metrics |= label_accuracy(engine, job.labels, worker, job.config.micro_batch)
         if progress:
             progress.add(metrics)
-        saved = (step + 1) % job.config.checkpoint_every == 0 or last
         if saved:
             log.save(step + 1)
-            _save(engine, job, step + 1, progress)
+            _save(engine, job, step + 1, progress, upload)
         if report and (saved or "validation_loss" in metrics):
             report(metrics)
+    upload.wait()
     if progress:
         progress.close()
     return engine
@@ -171,34 +194,6 @@ def optimizer_step(engine: Any, job: Job, step: int, rows: list[Row], worker: Wo
     }
 
 
-def forward(engine: Any, batch: Batch) -> torch.Tensor:
-    """Logits [batch, longest answer + 1, vocabulary]: only the positions that answers need.
-
-    Positions go in as indices: a slice leaves hidden states strided, and the output head then runs as one small product per row (a sixth of the step).
-    """
-    width = batch.input_ids.shape[1]
-    return engine(
-        input_ids=batch.input_ids,
-        attention_mask=batch.attention_mask,
-        position_ids=batch.position_ids,
-        logits_to_keep=torch.arange(width - batch.logits_to_keep, width, device=batch.input_ids.device),
-        use_cache=False,
-    ).logits
-
-
-def validate(engine: Any, rows: Sequence[Row], worker: Worker, micro_batch: int) -> float:
-    """Mean loss per answer token over rows that all ranks share out. Collective."""
-    engine.eval()
-    sums = torch.zeros(2, dtype=torch.float64, device=engine.device)
-    with torch.no_grad():
-        for chunk in micro_batches(rows[worker.rank :: worker.world_size], micro_batch):
-            batch = collate(chunk).to(engine.device)
-            sums += torch.tensor([answer_loss(forward(engine, batch), batch).item(), answer_tokens(chunk)], dtype=torch.float64, device=engine.device)
-    engine.train()
-    dist.all_reduce(sums)
-    return float(sums[0] / sums[1])
-
-
 def peak_memory_gib(device: torch.device) -> float:
     """Largest memory of this process so far: resident on a CPU, allocated on an accelerator."""
     if device.type == "cuda":
@@ -206,15 +201,24 @@ def peak_memory_gib(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def _save(engine: Any, job: Job, step: int, progress: Progress | None) -> None:
-    """Metrics first, then the checkpoint: a resumed run finds the metrics of all that it does not repeat; trackers last. Collective."""
+def _save(engine: Any, job: Job, step: int, progress: Progress | None, upload: Upload) -> None:
+    """Collects a checkpoint (collective) and uploads it beside the training.
+
+    Metrics first, then the checkpoint: a resumed run finds the metrics of all that it does not repeat; trackers last.
+    """
+    upload.wait()  # before the next state is collected: rank 0 holds one at a time
     current = state.collect(engine, step, keep=progress is not None)
-    if progress and current:
-        progress.save()
-        meta = {"seed": job.seed, "position": step * job.config.global_batch, "fingerprint": job.fingerprint, "num_steps": job.num_steps}
-        checkpoint.write(job.store, current, meta, job.config.keep_checkpoints)
-        progress.publish()
-    dist.barrier()
+    if progress is None or current is None:
+        return
+    meta = {"seed": job.seed, "position": step * job.config.global_batch, "fingerprint": job.fingerprint, "num_steps": job.num_steps}
+
+    def work() -> None:
+        progress.save(step)
+        best = best_step(progress.until(step), [*checkpoint.steps(job.store), step], job.config.export)
+        checkpoint.write(job.store, current, meta, job.config.keep_checkpoints, spare=[best])
+        progress.publish(step)
+
+    upload.start(f"{job.name}: checkpoint of step {step} was not written to {job.store.root}", work)
 
 
 def _at_rank_0(worker: Worker, value: Any) -> list[Any] | None:

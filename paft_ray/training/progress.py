@@ -31,7 +31,7 @@ class Progress:
         self._writer = SummaryWriter(self._events.name, purge_step=start_step + 1)
         if start_step:
             say(f"{name}: goes on from the checkpoint of step {start_step}")
-        self.publish()
+        self.publish(start_step)
 
     def add(self, row: dict[str, Any]) -> None:
         """Takes the metrics of one optimizer step (`step` counts from 1)."""
@@ -42,22 +42,26 @@ class Progress:
         if done % _LINE_EVERY == 0 or done in (self.start_step + 1, self.num_steps):
             say(self._line(row))
 
-    def save(self) -> None:
-        """Writes metrics and events to storage."""
-        self.out.write_bytes(METRICS, "".join(json.dumps(row) + "\n" for row in self.history).encode())
+    def save(self, step: int) -> None:
+        """Writes metrics up to a step, and events, to storage; training may go on beside it."""
+        self.out.write_bytes(METRICS, "".join(json.dumps(row) + "\n" for row in self.until(step)).encode())
         self._writer.flush()
         self.out.upload_dir(self._events.name, f"tensorboard/from-step-{self.start_step:06d}")
 
-    def publish(self) -> None:
+    def publish(self, step: int) -> None:
         """Hands the trackers all steps up to a checkpoint that is written: none of them is repeated."""
-        self.trackers.send(self.history)
+        self.trackers.send(self.until(step))
 
     def close(self) -> None:
         """Once more to a tracker that was away at the last checkpoint, then the end of all."""
-        self.publish()
+        self.publish(self.num_steps)
         self._writer.close()
         self._events.cleanup()
         self.trackers.close()
+
+    def until(self, step: int) -> list[dict[str, Any]]:
+        """Metrics up to a step."""
+        return [row for row in self.history if row["step"] <= step]
 
     def _line(self, row: dict[str, Any]) -> str:
         recent = self.history[-_LINE_EVERY:]

@@ -29,6 +29,7 @@ from paft_ray.models import model_identity
 from paft_ray.prompts.draw import PerExample, make_draw
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.tasks.task import Task
+from paft_ray.training.best import LabelRows, label_rows
 from paft_ray.training.data import GlobalOrder, RowSource, data_cpus, make_encoder
 from paft_ray.training.order import plan
 from paft_ray.training.progress import read_metrics
@@ -51,6 +52,8 @@ class TrainResult:
     sha256: str
     """Over names and contents of its safetensors files."""
     num_steps: int
+    exported_step: int
+    """Optimizer steps behind the exported weights."""
     final_loss: float
     """Mean loss per answer token over the last tenth of the steps."""
     tokens_per_s: float
@@ -96,7 +99,8 @@ def fit(
         encoder.check(template)
     steps, positions = plan(data.num_rows, epochs=config.num_epochs, steps=config.num_steps, global_batch=config.global_batch)
     out = run.below(folder)
-    print_id = fingerprint(task=task, data=data, templates=templates, config=config, model=model, model_path=model_path, seed=seed)
+    labels = label_rows(validation, validation_templates or templates, encoder, config)
+    print_id = fingerprint(task=task, data=data, templates=templates, config=config, model=model, model_path=model_path, seed=seed, labels=labels)
     source = RowSource(
         table=ray.put(data.combine_chunks()),
         task_json=task.model_dump_json(),
@@ -118,6 +122,7 @@ def fit(
         "out": out.root,
         "fingerprint": print_id,
         "name": out.name,
+        "labels": labels,
         "validation": _validation_rows(validation, validation_templates or templates, encoder, config),
         "shown": TrackerRun.of(tracking, Run(store), name=out.name, group=run.name, params=params),
     }
@@ -152,7 +157,17 @@ def check(config: TrainConfig, *, num_examples: int, num_templates: int, cluster
         raise UserError(f"train needs {gpus} GPUs ({name} x gpus_per_worker), the cluster has {cluster.get('GPU', 0):g}; take fewer workers")
 
 
-def fingerprint(*, task: Task, data: pa.Table, templates: PromptSet, config: TrainConfig, model: ModelConfig, model_path: str, seed: int) -> str:
+def fingerprint(
+    *,
+    task: Task,
+    data: pa.Table,
+    templates: PromptSet,
+    config: TrainConfig,
+    model: ModelConfig,
+    model_path: str,
+    seed: int,
+    labels: LabelRows | None = None,
+) -> str:
     """16 hex digits over all that decides the weights; resources, ZeRO stage and checkpoint settings are left out."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, data.schema) as writer:
@@ -166,17 +181,18 @@ def fingerprint(*, task: Task, data: pa.Table, templates: PromptSet, config: Tra
         "encoding": model.model_dump(mode="json"),
         "seed": seed,
     }
+    if labels:  # they decide which weights are exported
+        parts["labels"] = [[row["example_id"], row["template"], row["prompt_ids"], row["answer_ids"]] for row in labels.rows]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _validation_rows(table: pa.Table | None, templates: PromptSet, encoder: Any, config: TrainConfig) -> tuple[Row, ...]:
-    """Rows of the periodic validation under drawn templates, the same for every training; filled up with weight 0 so that every worker gets as many."""
+    """Rows of the periodic validation under drawn templates, the same for every training."""
     if not config.validate_every or table is None or not table.num_rows:
         return ()
     wanted = min(config.num_validation, table.num_rows)
-    unit = config.batch_unit
     maker = RowMaker(table=table, templates=templates.templates, encoder=encoder, draw=PerExample(seed=0), seed=0, num_positions=wanted)
-    return tuple(rows_of(maker.rows(np.arange(-(-wanted // unit) * unit, dtype=np.int64))))
+    return tuple(rows_of(maker.rows(np.arange(wanted, dtype=np.int64))))
 
 
 def _trainer(job: dict[str, Any], order: GlobalOrder, config: TrainConfig, *, storage: str, name: str, callbacks: Sequence[UserCallback]) -> TorchTrainer:
@@ -230,14 +246,15 @@ def _work(values: dict[str, Any]) -> None:
     dist.all_reduce(memory, op=dist.ReduceOp.MAX)
     nodes = [""] * worker.world_size
     dist.all_gather_object(nodes, ray.util.get_node_ip_address())
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "model" if worker.rank == 0 else None
-        if config.lora is None:
-            export.export_weights(engine, folder, job.model_path, precision=config.precision)
-        else:
-            export.export_adapter(engine, folder)
-        if folder is not None:
-            _publish(job, folder, peak_memory_gib=float(memory), nodes=nodes)
+    step, weights = export.final_weights(engine, job, worker)
+    if worker.rank == 0:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "model"
+            if config.lora is None:
+                export.export_weights(weights, folder, job.model_path, precision=config.precision)
+            else:
+                export.export_adapter(engine, weights, folder)
+            _publish(job, folder, exported_step=step, peak_memory_gib=float(memory), nodes=nodes)
     dist.barrier()
 
 
@@ -247,7 +264,7 @@ def step_rows(shard: Any, share: int) -> Iterator[list[Row]]:
         yield batch.to_pylist()
 
 
-def _publish(job: Any, folder: Path, *, peak_memory_gib: float, nodes: list[str]) -> None:
+def _publish(job: Any, folder: Path, *, exported_step: int, peak_memory_gib: float, nodes: list[str]) -> None:
     """Uploads the finished weights, then result.json."""
     out = Run(job.out)
     kind = "weights" if job.config.lora is None else "adapter"
@@ -260,6 +277,7 @@ def _publish(job: Any, folder: Path, *, peak_memory_gib: float, nodes: list[str]
         "kind": kind,
         "sha256": weights_hash(folder),
         "num_steps": job.num_steps,
+        "exported_step": exported_step,
         "final_loss": sum(row["loss"] for row in last) / len(last),
         "tokens_per_s": sum(row["tokens"] for row in history) / time_s,
         "time_s": time_s,

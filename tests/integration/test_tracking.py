@@ -97,8 +97,9 @@ def row(step: int, attempt: int) -> dict[str, Any]:
 
 def checkpoint(shown: Progress) -> None:
     """As the loop does it: metrics, (the checkpoint), trackers."""
-    shown.save()
-    shown.publish()
+    step = shown.history[-1]["step"]
+    shown.save(step)
+    shown.publish(step)
 
 
 def points(client: MlflowClient, run_id: str) -> list[tuple[int, float]]:

@@ -23,6 +23,7 @@ from paft_ray.tasks.readers import examples_to_table, read_examples
 from paft_ray.tasks.task import load_task
 from paft_ray.training.export import merge_adapter
 from paft_ray.training.order import permute
+from tests.pickles import not_plain, pickles
 
 NUM_EXAMPLES, BATCH, STEPS = 20, 8, 6
 CONFIG: dict[str, Any] = {
@@ -30,6 +31,9 @@ CONFIG: dict[str, Any] = {
     "checkpoint_every": 3, "warmup_fraction": 0.2, "weight_decay": 0.1, "max_grad_norm": 0.5,
 }  # fmt: skip
 FULL = {"lora": None, "learning_rate": 1e-3}
+BEST = {
+    "export": "worst", "checkpoint_every": 1, "keep_checkpoints": 1, "num_validation": 9, "num_validation_templates": 3, "learning_rate": 2e-2,
+}  # fmt: skip
 DROPOUT = {"lora": {"rank": 8, "alpha": 16, "dropout": 0.1}}
 
 
@@ -92,7 +96,7 @@ def group(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Callable
 @pytest.fixture(scope="module")
 def alone(group: Callable[..., dict[str, Trained]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
     """Jobs of one process."""
-    broken = str(tmp_path_factory.mktemp("broken") / "out")
+    broken, chosen = (str(tmp_path_factory.mktemp(name) / "out") for name in ("broken", "chosen"))
     return group(
         1,
         {
@@ -104,6 +108,9 @@ def alone(group: Callable[..., dict[str, Trained]], tmp_path_factory: pytest.Tem
             "crash": {"config": DROPOUT, "stop_at": 5, "out": broken},
             "resumed": {"config": DROPOUT, "out": broken},
             "epochs": {"num_steps": 8, "num_positions": 3 * NUM_EXAMPLES, "config": {"zero_stage": 0}},
+            "best": {"config": BEST},
+            "best crash": {"config": BEST, "stop_at": 4, "out": chosen},
+            "best resumed": {"config": BEST, "out": chosen},
             "full": {"num_steps": 4, "config": FULL},
         },
     )
@@ -127,6 +134,7 @@ def pair(group: Callable[..., dict[str, Trained]], alone: dict[str, Trained], tm
             "dropout": {"config": {**DROPOUT, "zero_stage": 3}},
             "moved": {"out": str(base / "moved")},
             **{f"full{stage}": {"out": str(base / f"full{stage}"), "num_steps": 4, "config": {**FULL, "zero_stage": stage}} for stage in (2, 3)},
+            "best": {"config": {**BEST, "zero_stage": 3}},
         },
     )
 
@@ -265,6 +273,69 @@ def test_full_fine_tuning_exports_a_model_folder_with_tokenizer(alone: dict[str,
     for name, weight in alone["full"].weights.items():
         torch.testing.assert_close(dict(model.named_parameters())[name], weight)
         assert not torch.equal(weight, dict(base.named_parameters())[name])
+
+
+def test_the_checkpoint_with_the_best_worst_template_is_exported_and_kept(alone: dict[str, Trained]) -> None:
+    best = alone["best"]
+    rows = best.probes[0]["metrics"]
+    step = max(rows, key=lambda row: (row["validation_accuracy_worst"], row["validation_accuracy"], row["step"]))["step"]
+    assert best.probes[0]["exported_step"] == step
+    assert len({row["validation_accuracy_worst"] for row in rows}) > 1, "nothing to choose between"
+    kept = sorted(p.name for p in (best.out / "checkpoints" / "f").glob("step-*"))
+    assert kept == sorted({f"step-{step:06d}", f"step-{STEPS:06d}"})
+    saved = load_file(best.out / "checkpoints" / "f" / f"step-{step:06d}" / "state.safetensors")
+    exported = load_file(best.out / "export" / "adapter_model.safetensors")
+    assert len(exported) == len(best.weights)
+    assert all(torch.equal(weight, saved[f"weight/{name}"]) for name, weight in best.weights.items())
+    assert all(any(torch.equal(tensor, weight) for weight in best.weights.values()) for tensor in exported.values())
+
+
+def test_a_resumed_training_measures_and_exports_the_same(alone: dict[str, Trained]) -> None:
+    whole, resumed = alone["best"], alone["best resumed"]
+    assert min(position for position, *_ in resumed.pairs) == 4 * BATCH
+    names = ("validation_accuracy", "validation_accuracy_worst", "validation_accuracy_q0.1", "loss")
+    assert [[row[name] for name in names] for row in resumed.probes[0]["metrics"]] == [[row[name] for name in names] for row in whole.probes[0]["metrics"]]
+    assert resumed.probes[0]["exported_step"] == whole.probes[0]["exported_step"]
+    assert all(torch.equal(weight, whole.weights[name]) for name, weight in resumed.weights.items())
+
+
+def test_two_workers_measure_the_accuracy_that_one_does(alone: dict[str, Trained], pair: dict[str, Trained]) -> None:
+    one, two = ([row["validation_accuracy"] for row in trained["best"].probes[0]["metrics"]] for trained in (alone, pair))
+    assert two == pytest.approx(one, abs=1 / 27 + 1e-9), "more than one answer of 27 flipped"
+
+
+def test_the_accuracy_is_that_of_whole_labels_scored_one_by_one(alone: dict[str, Trained], tiny_model: str) -> None:
+    from peft import PeftModel
+
+    best = alone["best"]
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32), str(best.out / "export"))
+    task = load_task("demo")
+    encoder = Encoder(task, AutoTokenizer.from_pretrained(tiny_model))
+    seeds = PromptSet.of(Entry(template=t) for t in read_templates(builtin("tasks", "data", "demo", "seed_templates.jsonl")))
+    examples = list(read_examples(task, task.sources["train"]))[: BEST["num_validation"]]
+    found = []
+    for template in seeds.take(4, seed=0).take(3, seed=0).templates:
+        right = []
+        for example in examples:
+            encoded, scores = encoder.encode(template, example), {}
+            for label, answer in encoder.label_ids(encoded.after_newline).items():
+                with torch.no_grad():
+                    logits = model(torch.tensor([[*encoded.prompt_ids, *answer]])).logits[0].log_softmax(-1)
+                start = len(encoded.prompt_ids) - 1
+                scores[label] = sum(logits[start + i, token].item() for i, token in enumerate(answer))
+            right.append(max(scores, key=scores.__getitem__) == example.answer)
+        found.append(sum(right) / len(right))
+    row = best.probes[0]["metrics"][best.probes[0]["exported_step"] - 1]
+    assert (row["validation_accuracy"], row["validation_accuracy_worst"]) == pytest.approx((sum(found) / 3, min(found)))
+
+
+@pytest.mark.parametrize(("job", "kept"), [("whole", 2), ("full", 1)])
+def test_checkpoints_and_exports_are_safetensors_and_json_only(alone: dict[str, Trained], job: str, kept: int) -> None:
+    out = alone[job].out
+    assert pickles(out) == []
+    assert len(list((out / "checkpoints" / "f").glob("step-*/state.safetensors"))) == kept
+    templates = {"chat_template.jinja"}  # text of the tokenizer, beside whole weights
+    assert not_plain(out / "checkpoints") == [] == sorted(set(not_plain(out / "export")) - templates)
 
 
 def test_the_test_configuration_is_valid() -> None:

@@ -27,6 +27,7 @@ from paft_ray.prompts.draw import PerExample  # noqa: E402
 from paft_ray.prompts.prompt_set import PromptSet  # noqa: E402
 from paft_ray.tasks.task import load_task  # noqa: E402
 from paft_ray.training import checkpoint, export, loop, state  # noqa: E402
+from paft_ray.training.best import label_rows  # noqa: E402
 from paft_ray.training.data import make_encoder  # noqa: E402
 from paft_ray.training.order import step_positions  # noqa: E402
 from paft_ray.training.rows import Row, RowMaker, rows_of  # noqa: E402
@@ -38,13 +39,23 @@ class Stopped(Exception):
 
 def run(values: dict[str, Any], common: dict[str, Any]) -> None:
     config = TrainConfig(**{**common["config"], **values.get("config", {})})
-    job = loop.Job(config=config, model_path=common["model_path"], seed=1, num_steps=values["num_steps"], out=values["out"], fingerprint="f", name="job")
     table = pq.read_table(common["table"])
     prompts = PromptSet.from_table(pq.read_table(common["prompts"])).take(values.get("num_templates", 4), seed=0)
+    encoder = make_encoder(load_task("demo"), ModelConfig(), common["model_path"])
+    job = loop.Job(
+        config=config,
+        model_path=common["model_path"],
+        seed=1,
+        num_steps=values["num_steps"],
+        out=values["out"],
+        fingerprint="f",
+        name="job",
+        labels=label_rows(table, prompts, encoder, config),
+    )
     maker = RowMaker(
         table=table,
         templates=prompts.templates,
-        encoder=make_encoder(load_task("demo"), ModelConfig(), job.model_path),
+        encoder=encoder,
         draw=PerExample(seed=job.seed),
         seed=job.seed,
         num_positions=values.get("num_positions", job.num_steps * config.global_batch),
@@ -69,19 +80,21 @@ def run(values: dict[str, Any], common: dict[str, Any]) -> None:
         )
     except Stopped:
         return
-    weights = state.collect_weights(engine, keep=RANK == 0)
-    folder = Path(job.out) / "export" if RANK == 0 else None
-    if config.lora is None:
-        export.export_weights(engine, folder, job.model_path, precision=job.config.precision)
-    else:
-        export.export_adapter(engine, folder)
+    step, weights = export.final_weights(engine, job, loop.Worker(rank=RANK, world_size=WORLD))
     if RANK == 0:
+        folder = Path(job.out) / "export"
+        if config.lora is None:
+            export.export_weights(weights, folder, job.model_path, precision=job.config.precision)
+        else:
+            export.export_adapter(engine, weights, folder)
         save_file(weights, f"{job.out}/final.safetensors")
         metrics = [json.loads(line) for line in Run(job.out).read_bytes("metrics.jsonl").decode().splitlines()]
     probe = {
         "losses": [row["loss"] for row in metrics],
         "norms": [row["grad_norm"] for row in metrics],
         "pairs": pairs,
+        "exported_step": step,
+        "metrics": metrics,
         "held": held_elements(engine),
         "trained": sum(p.ds_numel if hasattr(p, "ds_numel") else p.numel() for p in state.trainable(engine.module).values()),
     }

@@ -75,6 +75,16 @@ def test_a_budget_shrinks_the_planned_prompts_and_a_sweep_refuses_it(capsys: pyt
         check.check(config, "sweep", local=True)
 
 
+def test_the_best_checkpoint_needs_a_task_with_labels_and_no_sweep(tmp_path: Path) -> None:
+    config = load_config(DEMO, ["train.export=q0.1", f"storage={tmp_path}/runs"])
+    assert check.check_inputs(config, rows=False).kind == "choice"
+    with pytest.raises(UserError, match=r"train\.export=q0\.1: a sweep compares trials at their last step; leave it out"):
+        check.check(config, "sweep", local=True)
+    free = load_config(DEMO, ["train.export=worst", "task=gsm8k"])
+    with pytest.raises(UserError, match=r"train\.export=worst: task gsm8k has no labels to measure accuracy with; set train\.export=last"):
+        check.check_inputs(free, rows=False)
+
+
 def test_the_plan_of_a_hub_model_on_gpus_needs_neither(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run_cli(capsys, "run", "jobs/configs/llama3-8b-hellaswag.yaml", "--dry-run")
     assert code == 0

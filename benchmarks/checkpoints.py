@@ -1,0 +1,126 @@
+"""What share of a checkpoint's time is hidden behind the training: uploads beside it against waiting for each, on slow stores.
+
+`python benchmarks/checkpoints.py`. The real loop with ZeRO-2 and LoRA, one process, on a small Llama of random weights; stores that take so many
+seconds for a checkpoint. Both ways train the same steps in one process and must end with the same weights. A pause is the time between two
+optimizer steps with a checkpoint between them: collecting the state, and waiting for the upload of this one or the one before.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import Any
+
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as training workers have it
+os.environ.update(DS_ACCELERATOR="cpu", RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="29632")
+
+import torch
+import torch.distributed as dist
+from data_path import TASK, TEMPLATES, table_of
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from paft_ray.artifacts import Run
+from paft_ray.config import ModelConfig, TrainConfig
+from paft_ray.models import resolve_model
+from paft_ray.prompts.draw import PerExample
+from paft_ray.training import checkpoint, loop, upload
+from paft_ray.training.data import make_encoder
+from paft_ray.training.order import step_positions
+from paft_ray.training.progress import read_metrics
+from paft_ray.training.rows import Row, RowMaker, rows_of
+
+STEPS, EVERY = 20, 5
+UPLOADS_S = (0.5, 4.0)
+CONFIG = TrainConfig(num_epochs=None, num_steps=STEPS, checkpoint_every=EVERY, global_batch=8, micro_batch=8, precision="fp32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlowJob(loop.Job):
+    """A job whose checkpoints go far away."""
+
+    upload_s: float
+
+    @property
+    def store(self) -> Run:
+        slow = Run(f"{self.out}/checkpoints/{self.fingerprint}")
+        write = slow.write_bytes
+
+        def write_late(relative: str, data: bytes) -> None:
+            time.sleep(self.upload_s / 2)  # a checkpoint is two files
+            write(relative, data)
+
+        slow.write_bytes = write_late  # type: ignore[method-assign]
+        return slow
+
+
+class Waiting(upload.Upload):
+    """The peer: each upload is waited for."""
+
+    def start(self, what: str, work: Any) -> None:
+        super().start(what, work)
+        self.wait()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One training."""
+
+    pauses_s: list[float]
+    """Of the checkpoints before the last."""
+    last_s: float
+    """From the end of the last step to the end of the training."""
+    step_s: float
+    """Median optimizer step."""
+    whole_s: float
+    weights: dict[str, torch.Tensor]
+
+
+def measure(kind: type[upload.Upload], batches: list[list[Row]], path: str, upload_s: float) -> Measured:
+    """Trains all batches; `kind` says how uploads are waited for."""
+    with tempfile.TemporaryDirectory() as folder:
+        job = SlowJob(config=CONFIG, model_path=path, seed=0, num_steps=STEPS, out=folder, fingerprint="f", name=kind.__name__, upload_s=upload_s)
+        begun: list[float] = []
+        loop.Upload = kind  # type: ignore[misc]
+        loop.train(job, iter(batches), loop.Worker(rank=0, world_size=1), observe=lambda step, rows: begun.append(time.perf_counter()))
+        end = time.perf_counter()
+        took = [row["time_s"] for row in read_metrics(Run(folder))]
+        gaps = [after - before - seconds for before, after, seconds in zip(begun, [*begun[1:], end], took, strict=True)]
+        weights = checkpoint.read(job.store, STEPS).tensors
+    return Measured(pauses_s=gaps[EVERY - 1 : -1 : EVERY], last_s=gaps[-1], step_s=statistics.median(took), whole_s=end - begun[0], weights=weights)
+
+
+def small_model(folder: str) -> str:
+    """A Llama of random weights with the demo model's tokenizer."""
+    tokenizer = AutoTokenizer.from_pretrained(resolve_model("demo", None))
+    torch.manual_seed(0)
+    shape = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 4}
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=True, **shape)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=0, world_size=1)
+    print(
+        "| upload, s | way | pause per checkpoint, s | after the last step, s | optimizer step, s | whole training, s | hidden |\n|---|---|---|---|---|---|---|"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = small_model(folder)
+        encoder = make_encoder(TASK, ModelConfig(), path)
+        maker = RowMaker(table=table_of(400), templates=TEMPLATES, encoder=encoder, draw=PerExample(seed=0), seed=0, num_positions=10**9)
+        batches = [rows_of(maker.rows(step_positions(step, 0, 1, CONFIG.global_batch))) for step in range(STEPS)]
+        for upload_s in UPLOADS_S:
+            waiting, beside = (measure(kind, batches, path, upload_s) for kind in (Waiting, upload.Upload))
+            assert all(torch.equal(tensor, beside.weights[name]) for name, tensor in waiting.weights.items()), "the two trainings differ"
+            hidden = f"{1 - sum(beside.pauses_s) / sum(waiting.pauses_s):.0%}"
+            for name, one, share in (("waited for", waiting, ""), ("beside the training", beside, hidden)):
+                pause = statistics.mean(one.pauses_s)
+                print(f"| {upload_s:g} | {name} | {pause:.2f} | {one.last_s:.2f} | {one.step_s:.2f} | {one.whole_s:.1f} | {share} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
