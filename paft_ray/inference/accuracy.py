@@ -111,9 +111,7 @@ def _dataset(grid: Grid, block_rows: int) -> ray.data.Dataset:
         return pa.Table.from_pylist(grid.requests(map(grid.index, block["id"].tolist())))
 
     blocks = min(_MOST_BLOCKS, -(-grid.num_rows // block_rows))
-    return ray.data.range(grid.num_rows, override_num_blocks=blocks).map_batches(
-        encode, batch_size=None, num_cpus=DATA_CPUS
-    )
+    return ray.data.range(grid.num_rows, override_num_blocks=blocks).map_batches(encode, batch_size=None, num_cpus=DATA_CPUS)
 
 
 def _local(reference: Any) -> Grid:

@@ -39,15 +39,16 @@ def write_templates(requests: Sequence[Request], generator: GeneratorConfig, see
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     try:
-        task = ray.remote(num_cpus=0, max_retries=0)(_ask_missing).options(scheduling_strategy=here)
+        task = ray.remote(num_cpus=0, max_retries=0)(ask_missing).options(scheduling_strategy=here)
         return list(ray.get(task.remote(list(requests), generator, seed, parts)))
     except RayTaskError as error:
         raise error.cause from None if isinstance(error.cause, UserError) else error
 
 
-def _ask_missing(requests: Sequence[Request], generator: GeneratorConfig, seed: int, parts: Parts) -> list[Written]:
+def ask_missing(requests: Sequence[Request], generator: GeneratorConfig, seed: int, parts: Parts) -> list[Written]:
     """As `write_templates`, in this process."""
-    parts = parts.keyed({"generator": generator_key(generator), "seed": seed})
+    unlimited = generator.endpoint and generator.endpoint.model_copy(update={"max_total_tokens": None})
+    parts = parts.keyed({"generator": generator_key(generator.model_copy(update={"endpoint": unlimited})), "seed": seed})
     names = [identity(str(number), asked.message, asked.regex) for number, asked in enumerate(requests)]
     rows = {row["request"]: row for row in parts.read(_ANSWERS).to_pylist()}
     kept = {i: Written(**{field: rows[name][field] for field in ("text", "finished", "tokens")}) for i, name in enumerate(names) if name in rows}

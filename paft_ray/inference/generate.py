@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 import ray.data
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError, UserCodeException
+from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from paft_ray.config import EngineConfig, engine_key
 from paft_ray.console import say
-from paft_ray.errors import StageError, one_line
+from paft_ray.errors import StageError
+from paft_ray.inference.ended import died, logs, reason
 from paft_ray.inference.engine import ANSWERS, answers, processor_config, replicas
 from paft_ray.inference.parts import Parts, Saver, identity
 
@@ -76,8 +77,7 @@ def generate(requests: ray.data.Dataset, *, name: str, weights: Weights, parts: 
     key = {"model": weights.key, "engine": engine_key(engine), "max_model_len": max_model_len, "seed": seed}
     asking = _Asking(name, parts.keyed(key), engine)
     while (missing := asking.missing(requests)) is not None:
-        with weights.placed() as folder:
-            asking.ask(missing, processor_config(folder, engine, max_model_len, seed))
+        asking.ask(missing, weights, lambda folder: processor_config(folder, engine, max_model_len, seed))
     return asking.result()
 
 
@@ -98,8 +98,9 @@ class _Asking:
     def __init__(self, name: str, parts: Parts, engine: EngineConfig) -> None:
         self.name, self.parts, self.engine = name, parts, engine
         self.begin_s = time.monotonic()
-        self.rows = _kept(parts.read(ANSWERS), engine.max_failed_fraction)
-        self.num_kept = self.rows.num_rows
+        kept = _kept(parts.read(ANSWERS), engine.max_failed_fraction)
+        self.tables = [kept]
+        self.num_answered = self.num_kept = kept.num_rows
         self.starts = 0
         self.nodes: dict[str, str] = {}
         self.done = False
@@ -110,60 +111,66 @@ class _Asking:
         """The requests without an answer, None where there are none."""
         if self.done:
             return None
-        missing = _unanswered(requests, self.rows["request"])
-        if not self.rows.num_rows:
+        missing = _unanswered(requests, pa.concat_tables(self.tables)["request"])
+        if not self.num_answered:
             return missing
+        looking = _any_row.options(scheduling_strategy=_here()).remote(missing)
         try:
-            found = ray.get(_any_row.remote(missing), timeout=self.engine.silence_s)
+            return missing if ray.get(looking, timeout=self.engine.silence_s) else None
         except GetTimeoutError:
             raise StageError(f"requests were not prepared within engine.silence_s={self.engine.silence_s} s; {self._state()}; {self._hint()}") from None
-        return missing if found else None
+        except RayError as error:
+            raise StageError(f"requests could not be prepared: {reason(error)}; the whole story is in {logs()}") from error
+        finally:
+            ray.cancel(looking, force=True)
 
-    def ask(self, missing: ray.data.Dataset, config: Any) -> None:
+    def ask(self, missing: ray.data.Dataset, weights: Weights, config: Callable[[str], Any]) -> None:
         """One start of the engine, until it has answered all or has died. Raises `StageError` where it may not be started again, or a limit ends it.
 
         The engine belongs to a child task, so that its resources are free again however this ends.
         """
         self.starts += 1
         say(f"{self.name}: starts an engine" if self.starts == 1 else f"{self.name}: starts the engine again ({self.starts - 1} of {self.engine.max_restarts})")
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        before, saver = replicas(), Saver(self.parts)
-        running = answers.options(scheduling_strategy=here).remote(missing, config)
         try:
-            self._take(running, saver, before)
+            with weights.placed() as folder:
+                self._take(missing, config(folder))
             self.done = True
         except RayError as error:
-            reason = _reason(error)
-            if not _died(error):
-                raise StageError(f"the engine failed: {reason}; the whole story is in {_logs()}") from error
+            why = reason(error)
+            if not died(error):
+                raise StageError(f"the engine failed: {why}; the whole story is in {logs()}") from error
             if self.starts > self.engine.max_restarts:
                 raise StageError(
-                    f"the engine died {self.starts} times (engine.max_restarts={self.engine.max_restarts}), the last time: {reason}; "
+                    f"the engine died {self.starts} times (engine.max_restarts={self.engine.max_restarts}), the last time: {why}; "
                     f"{self._state()}; {self._hint()}"
                 ) from error
-            say(f"{self.name}: the engine died after {self.rows.num_rows} answers: {reason}")
+            say(f"{self.name}: the engine died after {self.num_answered} answers: {why}")
+
+    def _take(self, missing: ray.data.Dataset, config: Any) -> None:
+        """Stores what comes until the end of the engine."""
+        before, saver = replicas(), Saver(self.parts)
+        running = answers.options(scheduling_strategy=_here()).remote(missing, config)
+        last = said = time.monotonic()
+        try:
+            for rows in _arriving(running):
+                now = time.monotonic()
+                if rows is not None:
+                    self.nodes |= {actor: node for actor, node in replicas().items() if actor not in before}
+                    self.tables.append(rows)
+                    self.num_answered += rows.num_rows
+                    saver.add(rows)
+                    last = now
+                saver.save_due()
+                self._check(now, last)
+                if rows is not None and now - said > _SAY_EVERY_S:
+                    say(f"{self.name}: {self.num_answered} requests answered, {now - self.begin_s:.0f} s")
+                    said = now
+                if now - max(last, said) > _SILENT_S:
+                    say(f"{self.name}: no answer for {now - last:.0f} s; {self._state()}")
+                    said = now
         finally:
             ray.cancel(running, force=True)
             saver.save()
-
-    def _take(self, running: Any, saver: Saver, before: Mapping[str, str]) -> None:
-        """Stores what comes until the end."""
-        last = said = time.monotonic()
-        for rows in _arriving(running):
-            now = time.monotonic()
-            if rows is not None:
-                self.nodes |= {actor: node for actor, node in replicas().items() if actor not in before}
-                self.rows = pa.concat_tables([self.rows, rows])
-                saver.add(rows)
-                last = now
-            saver.save_due()
-            self._check(now, last)
-            if rows is not None and now - said > _SAY_EVERY_S:
-                say(f"{self.name}: {self.rows.num_rows} requests answered, {now - self.begin_s:.0f} s")
-                said = now
-            if now - max(last, said) > _SILENT_S:
-                say(f"{self.name}: no answer for {now - last:.0f} s; {self._state()}")
-                said = now
 
     def _check(self, now: float, last: float) -> None:
         """Raises `StageError` where a limit is reached."""
@@ -175,20 +182,21 @@ class _Asking:
     def _state(self) -> str:
         free = ray.available_resources()
         return (
-            f"{self.rows.num_rows} requests are answered; free: CPU {free.get('CPU', 0):g}, GPU {free.get('GPU', 0):g}; "
+            f"{self.num_answered} requests are answered; free: CPU {free.get('CPU', 0):g}, GPU {free.get('GPU', 0):g}; "
             f"an engine takes {self.engine.num_cpus:g} CPUs and {self.engine.num_gpus:g} GPUs"
         )
 
     def _hint(self) -> str:
-        return f"give it more time or resources, the same command asks only for what is missing; the whole story is in {_logs()}"
+        return f"give it more time or resources, the same command asks only for what is missing; the whole story is in {logs()}"
 
     def result(self) -> Generated:
         """All answers. Raises `StageError` where too many requests failed."""
-        good = accept(self.rows, self.engine.max_failed_fraction)
-        failed = self.rows.filter(pc.field("error") != "")
+        rows = pa.concat_tables(self.tables)
+        good = accept(rows, self.engine.max_failed_fraction)
+        failed = rows.filter(pc.field("error") != "")
         failures = failed.select(["key", "error"]).slice(0, SHOWN_FAILURES).to_pylist()
         if failures:
-            say(f"{self.name}: {failed.num_rows} of {self.rows.num_rows} requests failed; the first, {failures[0]['key']}: {failures[0]['error']}")
+            say(f"{self.name}: {failed.num_rows} of {rows.num_rows} requests failed; the first, {failures[0]['key']}: {failures[0]['error']}")
         return Generated(
             answers=good,
             num_failed=failed.num_rows,
@@ -219,6 +227,10 @@ def _unanswered(requests: ray.data.Dataset, answered: pa.ChunkedArray) -> ray.da
     return requests.map_batches(keep, batch_format="pyarrow", num_cpus=DATA_CPUS, udf_modifying_row_count=True)
 
 
+def _here() -> NodeAffinitySchedulingStrategy:
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
 @ray.remote(num_cpus=0, max_retries=0)
 def _any_row(rows: ray.data.Dataset) -> bool:
     return bool(rows.take(1))
@@ -236,29 +248,3 @@ def _arriving(running: Any) -> Iterator[pa.Table | None]:
         except StopIteration:
             return
         yield ray.get(reference)
-
-
-def _cause(error: RayError) -> BaseException:
-    """What a remote traceback began with."""
-    while isinstance(error, RayTaskError) and isinstance(error.cause, Exception):
-        error = error.cause
-    return error
-
-
-def _died(error: RayError) -> bool:
-    """Whether a process or node was lost; an engine that refuses its settings would do so again."""
-    cause = _cause(error)
-    ours = isinstance(cause, RayTaskError | UserCodeException) or (isinstance(cause, RayActorError) and cause.actor_init_failed)
-    return isinstance(cause, RayError) and not ours
-
-
-def _reason(error: RayError) -> str:
-    """One line: for a lost actor what Ray says of its end, else the last line of the remote traceback."""
-    if _died(error):
-        return one_line(_cause(error))[:500]
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:500] if lines else type(error).__name__
-
-
-def _logs() -> str:
-    return f"{ray._private.worker._global_node.get_logs_dir_path()} on each node"

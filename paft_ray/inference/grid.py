@@ -114,7 +114,7 @@ class Grid:
             try:
                 encoded = self.encoder.encode(*self.cell(index))
             except (ValueError, TypeError) as error:  # TypeError: a tokenizer's word for text that is none
-                rows.append({**_request([index, 0], [], {}), "error": f"{type(error).__name__}: {error}"})
+                rows.append({**_request([index, 0], [], {}), "error": ascii(f"{type(error).__name__}: {error}")})
                 continue
             if self.task.kind == "free" or index >= self.num_cells:
                 limit = self.task.max_answer_tokens if self.task.kind == "free" else self.free.max_tokens

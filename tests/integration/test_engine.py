@@ -45,7 +45,9 @@ def grammar_request():
 
 
 @pytest.fixture(scope="module")
-def answers(grids: dict[str, Grid], grammar_request, demo_model: str, ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+def answers(
+    grids: dict[str, Grid], grammar_request, demo_model: str, ray_session: None, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[dict[str, Any]]]:
     """Kind -> engine rows, all from one start in fp32; `failed` holds the number of failed rows."""
     import ray.data
 
