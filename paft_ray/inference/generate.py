@@ -98,7 +98,7 @@ class _Asking:
     def __init__(self, name: str, parts: Parts, engine: EngineConfig) -> None:
         self.name, self.parts, self.engine = name, parts, engine
         self.begin_s = time.monotonic()
-        kept = _kept(parts.read(ANSWERS), engine.max_failed_fraction)
+        kept = kept_rows(parts.read(ANSWERS), engine.max_failed_fraction)
         self.tables = [kept]
         self.num_answered = self.num_kept = kept.num_rows
         self.starts = 0
@@ -208,7 +208,7 @@ class _Asking:
         )
 
 
-def _kept(rows: pa.Table, max_failed_fraction: float) -> pa.Table:
+def kept_rows(rows: pa.Table, max_failed_fraction: float) -> pa.Table:
     """Stored rows that are not asked again: a failed one is, where more failed than allowed, for the cause may be mended."""
     failed = pc.sum(pc.not_equal(rows["error"], "")).as_py() or 0
     return rows.filter(pc.field("error") == "") if failed > max_failed_fraction * rows.num_rows else rows

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -155,6 +156,15 @@ def test_where_all_is_answered_no_engine_starts(restarted: tuple[Any, Path, str]
     again = ask([*requests(), *poison()], parts(folder), demo_model, SMALL.model_copy(update={"max_failed_fraction": 0.5}))
     assert (again.engine_starts, again.num_kept, again.num_failed) == (0, NUM_ROWS + len(POISON), len(POISON))
     assert again.answers.sort_by("key").equals(first.answers.combine_chunks().sort_by("key"))
+
+
+def test_failed_rows_are_asked_again_where_more_failed_than_allowed() -> None:
+    from paft_ray.inference.engine import ANSWERS
+    from paft_ray.inference.generate import kept_rows
+
+    rows = pa.Table.from_pylist([{"key": str(n), "request": str(n), "error": "" if n else "boom"} for n in range(10)], schema=ANSWERS)
+    assert [kept_rows(rows, allowed).num_rows for allowed in (0.05, 0.1)] == [9, 10]
+    assert kept_rows(rows.slice(0, 0), 0.0).num_rows == 0
 
 
 def test_an_engine_that_dies_too_often_ends_the_stage(at_once: None, demo_model: str, tmp_path: Path) -> None:
