@@ -13,13 +13,13 @@ from paft_ray.inference import parts
 from paft_ray.inference.generate import Weights, generate
 from paft_ray.models import resolve_model
 
-SMALL = EngineConfig(precision="fp32", kv_cache_gib=0.5, batch_rows=4, max_failed_fraction=0.2, timeout_s=200, engine_kwargs={"max_num_seqs": 4})
-NUM_ROWS = 48
+SMALL = EngineConfig(precision="fp32", kv_cache_gib=0.5, batch_rows=4, max_failed_fraction=0.2, timeout_s=500, engine_kwargs={"max_num_seqs": 4})
+NUM_ROWS = 24
 
 
 def requests(num_rows: int = NUM_ROWS) -> list[dict[str, object]]:
     """Half greedy, half sampled by a seed of their own."""
-    common = {"max_tokens": 24, "min_tokens": 24, "detokenize": False}
+    common = {"max_tokens": 12, "min_tokens": 12, "detokenize": False}
     sampled = {**common, "temperature": 0.9, "top_p": 0.95}
     return [
         {"key": str(n), "prompt_ids": [504 + n, 2644 + 3 * n, 282], "sampling": json.dumps({**sampled, "seed": n} if n % 2 else {**common, "temperature": 0.0})}
