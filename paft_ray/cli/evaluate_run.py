@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from paft_ray.artifacts import Run
+from paft_ray.artifacts import PARTIAL, Run
 from paft_ray.cli.check import check_resources, local_resources
 from paft_ray.cli.interrupts import interruptible
 from paft_ray.cli.lease import hold
@@ -42,6 +42,7 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
     target = _target(out, run)
     if not (address or os.environ.get("RAY_ADDRESS")):
         check_resources(config, "evaluate", local_resources())
+    from paft_ray.inference.parts import Parts
     from paft_ray.report.sources import Measured
     from paft_ray.report.write import write_report
     from paft_ray.stages.evaluate import candidates, evaluate_models
@@ -51,9 +52,10 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
             check_resources(config, "evaluate", total)
             models = candidates(trained["models"])
             begin = time.perf_counter()
-            outcomes, speed, manifest = evaluate_models(config, run, models, prompts.templates, examples)
+            outcomes, speed, manifest = evaluate_models(config, run, models, prompts.templates, examples, Parts.of(target, ""))
             manifest = {**manifest, "time_s": round(time.perf_counter() - begin, 3)}
         target.write_table("outcomes.parquet", outcomes)
+        target.delete(PARTIAL)
         measured = Measured(outcomes=outcomes, templates=prompts, examples={e.id: e for e in examples}, speed=speed, manifest=manifest)
         write_report(run, config=config, measured=measured, out=target, folder="")
     typer.echo(f"evaluate: {target.uri('report.html')}")

@@ -14,13 +14,13 @@ import ray.data
 from numpy.typing import NDArray
 
 from paft_ray.config import EngineConfig, ModelConfig
-from paft_ray.inference.engine import generate
+from paft_ray.inference.generate import DATA_CPUS, Weights, generate
 from paft_ray.inference.grid import NO_FREE, Free, Grid
+from paft_ray.inference.parts import Parts
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import Example, Task
 
-_DATA_CPUS = 0.25
-_ROWS = 256
+_MOST_BLOCKS = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,10 @@ class Measurement:
     outcomes: pa.Table
     """Schema `OUTCOMES`, in the order of templates, then examples; failed rows are absent."""
     num_failed: int
+    failures: list[dict[str, str]]
+    """`template_id`, `example_id` and `error` of the first requests that failed."""
+    num_kept: int
+    """Requests that an earlier attempt had answered."""
     num_cut: int
     """Cells whose fields were cut to keep to `model.max_prompt_tokens`."""
     engine_starts: int
@@ -50,21 +54,23 @@ def measure(
     examples: Sequence[Example],
     model: ModelConfig,
     tokenizer_path: str,
-    weights_path: str,
+    weights: Weights,
+    parts: Parts,
     engine: EngineConfig,
     speed: Free = NO_FREE,
     cells: NDArray[np.bool_] | None = None,
 ) -> Measurement:
-    """Answers of the model in `weights_path` to every example under every template, judged; with `cells` [templates, examples] only to those.
+    """Answers of the model to every example under every template, judged; with `cells` [templates, examples] only to those.
 
     `choice`: greedy decoding constrained to the labels, from one forward pass per branch of the label trie (one in all where first tokens differ);
     `logprob` is that of the right label, normalised over the labels. `free`: greedy generation, parsed; what cannot be parsed is wrong.
-    `name` opens its console lines. Raises `UserError` for labels that cannot be scored, `StageError` where the engine fails.
+    `name` opens its console lines; `parts` keeps what is answered if this does not end. Raises `UserError` for labels that cannot be scored, `StageError` where
+    the engine fails.
     """
     asked = None if cells is None else tuple(np.flatnonzero(cells).tolist())
     grid = Grid(task=task, templates=tuple(templates), examples=tuple(examples), model=model, model_path=tokenizer_path, free=speed, cells=asked)
     grid.check()
-    answered = generate(_dataset(grid), name=name, model_path=weights_path, engine=engine, max_model_len=grid.longest)
+    answered = generate(_dataset(grid, engine.batch_rows), name=name, weights=weights, parts=parts, engine=engine, max_model_len=grid.longest)
     outcomes = grid.judge(_batches(answered.answers))
     free, cut = [], set()
     for rows in _batches(answered.answers):
@@ -77,6 +83,8 @@ def measure(
     return Measurement(
         outcomes=outcomes,
         num_failed=grid.num_failed(outcomes),
+        failures=[_failure(grid, **failure) for failure in answered.failures],
+        num_kept=answered.num_kept,
         num_cut=len(cut),
         engine_starts=answered.engine_starts,
         nodes=answered.nodes,
@@ -86,15 +94,24 @@ def measure(
     )
 
 
-def _dataset(grid: Grid) -> ray.data.Dataset:
-    """Engine rows of the grid, rendered and encoded in Ray Data; the freely answered cells come last, so that they run beside each other."""
+def _failure(grid: Grid, key: str, error: str) -> dict[str, str]:
+    template, example = grid.cell(json.loads(key)[0])
+    return {"template_id": template.id, "example_id": example.id, "error": error}
+
+
+def _dataset(grid: Grid, block_rows: int) -> ray.data.Dataset:
+    """Engine rows of the grid, rendered and encoded in Ray Data; the freely answered cells come last, so that they run beside each other.
+
+    Answers come back from an engine block by block, so blocks are small.
+    """
     shared = ray.put(grid)
 
     def encode(block: dict[str, np.ndarray]) -> pa.Table:
         grid = _local(shared)
         return pa.Table.from_pylist(grid.requests(map(grid.index, block["id"].tolist())))
 
-    return ray.data.range(grid.num_rows, override_num_blocks=max(1, min(64, grid.num_rows // _ROWS))).map_batches(encode, batch_size=_ROWS, num_cpus=_DATA_CPUS)
+    blocks = min(_MOST_BLOCKS, -(-grid.num_rows // block_rows))
+    return ray.data.range(grid.num_rows, override_num_blocks=blocks).map_batches(encode, batch_size=None, num_cpus=DATA_CPUS)
 
 
 def _local(reference: Any) -> Grid:

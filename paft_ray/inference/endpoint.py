@@ -10,46 +10,82 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
 import openai
+import pyarrow as pa
 import ray
 from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from paft_ray.config import EndpointConfig, GeneratorConfig
+from paft_ray.config import EndpointConfig, GeneratorConfig, generator_key
 from paft_ray.console import say
 from paft_ray.errors import UserError, one_line
+from paft_ray.inference.parts import Parts, Saver, identity
 from paft_ray.prompts.request import Request, Written
 
+_ANSWERS = pa.schema([("request", pa.string()), ("text", pa.string()), ("finished", pa.bool_()), ("tokens", pa.int64()), ("error", pa.string())])
 _HOPELESS = 3  # failed requests, with none answered, after which the rest is not sent
 _FENCE = re.compile(r"```\w*\n(.*?)\n?```", re.DOTALL)
 _lost: ContextVar[list[int]] = ContextVar("lost")
 
 
-def write_templates(requests: Sequence[Request], generator: GeneratorConfig, seed: int) -> list[Written]:
-    """One answer per request, from a task on the driver's node; an empty one where the endpoint gave none.
+def write_templates(requests: Sequence[Request], generator: GeneratorConfig, seed: int, parts: Parts) -> list[Written]:
+    """One answer per request, from a task on the driver's node; an empty one where the endpoint gave none. What `parts` holds is not asked again.
 
     Raises `UserError` where the key is not in that node's environment or the endpoint refuses it.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     try:
-        return list(ray.get(ray.remote(num_cpus=0, max_retries=0)(ask).options(scheduling_strategy=here).remote(list(requests), generator, seed)))
+        task = ray.remote(num_cpus=0, max_retries=0)(ask_missing).options(scheduling_strategy=here)
+        return list(ray.get(task.remote(list(requests), generator, seed, parts)))
     except RayTaskError as error:
         raise error.cause from None if isinstance(error.cause, UserError) else error
 
 
-def ask(requests: Sequence[Request], generator: GeneratorConfig, seed: int, environment: Mapping[str, str] = os.environ) -> list[Written]:
-    """As `write_templates`, in this process. A dead endpoint is told in one line and costs nothing but its answers."""
+def ask_missing(requests: Sequence[Request], generator: GeneratorConfig, seed: int, parts: Parts) -> list[Written]:
+    """As `write_templates`, in this process."""
+    unlimited = generator.endpoint and generator.endpoint.model_copy(update={"max_total_tokens": None})
+    parts = parts.keyed({"generator": generator_key(generator.model_copy(update={"endpoint": unlimited})), "seed": seed})
+    names = [identity(str(number), asked.message, asked.regex) for number, asked in enumerate(requests)]
+    rows = {row["request"]: row for row in parts.read(_ANSWERS).to_pylist()}
+    kept = {i: Written(**{field: rows[name][field] for field in ("text", "finished", "tokens")}) for i, name in enumerate(names) if name in rows}
+    if kept:
+        say(f"synthesize ({generator.label}): {len(kept)} answers of an earlier attempt are kept")
+    saver = Saver(parts)
+
+    def keep(number: int, written: Written) -> None:
+        row = {"request": names[number], "text": written.text, "finished": written.finished, "tokens": written.tokens, "error": ""}
+        saver.add(pa.Table.from_pylist([row], schema=_ANSWERS))
+
+    try:
+        return ask(requests, generator, seed, kept=kept, keep=keep)
+    finally:
+        saver.save()
+
+
+def ask(
+    requests: Sequence[Request],
+    generator: GeneratorConfig,
+    seed: int,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    kept: Mapping[int, Written] = {},
+    keep: Callable[[int, Written], None] = lambda number, written: None,
+) -> list[Written]:
+    """One answer per request, in this process. A dead endpoint is told in one line and costs nothing but its answers.
+
+    `kept`: answers that are there, by number of the request; their tokens count against the limit. `keep` is given each new one as it comes.
+    """
     endpoint = generator.endpoint
     assert endpoint is not None
     key = environment.get(endpoint.api_key_env, "") if endpoint.api_key_env else ""
     if endpoint.api_key_env and not key:
         raise UserError(f"generator {generator.label}: {endpoint.api_key_env} is not in the environment of the driver's node; set it there before Ray starts")
     asking = _Asking(generator, endpoint, key)
-    found = asyncio.run(asking.all(requests, seed))
+    found = asyncio.run(asking.all(requests, seed, kept, keep))
     if asking.failures:
         say(f"synthesize ({generator.label}): {sum(not w.text for w in found)} of {len(found)} requests got no answer; the first: {asking.failures[0]}")
     return found
@@ -61,11 +97,13 @@ class _Asking:
     def __init__(self, generator: GeneratorConfig, endpoint: EndpointConfig, key: str) -> None:
         self.generator, self.endpoint, self.key = generator, endpoint, key
         self.longest = int(endpoint.request.get("max_completion_tokens") or generator.max_tokens)
-        self.rate, self.tokens = _Rate(endpoint.requests_per_minute), _Tokens(endpoint.max_total_tokens)
+        self.rate = _Rate(endpoint.requests_per_minute)
         self.answered = 0
         self.failures: list[str] = []
 
-    async def all(self, requests: Sequence[Request], seed: int) -> list[Written]:
+    async def all(self, requests: Sequence[Request], seed: int, kept: Mapping[int, Written], keep: Callable[[int, Written], None]) -> list[Written]:
+        limit, spent = self.endpoint.max_total_tokens, sum(written.tokens for written in kept.values())
+        self.tokens = _Tokens(None if limit is None else limit - spent)
         slots = asyncio.Semaphore(self.endpoint.concurrency)
         http = openai.DefaultAsyncHttpxClient(event_hooks={"request": [self._sending], "response": [self._received]}, timeout=self.endpoint.timeout_s)
         async with openai.AsyncOpenAI(
@@ -75,7 +113,16 @@ class _Asking:
             timeout=self.endpoint.timeout_s,
             http_client=http,
         ) as client:
-            return await asyncio.gather(*(self._one(client, slots, asked, seed * 1_000_003 + number) for number, asked in enumerate(requests)))
+
+            async def answer(number: int, asked: Request) -> Written:
+                if number in kept:
+                    return kept[number]
+                written = await self._one(client, slots, asked, seed * 1_000_003 + number)
+                if written.text:
+                    keep(number, written)
+                return written
+
+            return await asyncio.gather(*(answer(number, asked) for number, asked in enumerate(requests)))
 
     async def _one(self, client: openai.AsyncOpenAI, slots: asyncio.Semaphore, asked: Request, seed: int) -> Written:
         async with slots:

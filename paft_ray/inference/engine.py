@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections import UserDict
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 import ray.data
 from ray._private.state import actors
 from ray.data.llm import build_processor, vLLMEngineProcessorConfig
-from ray.exceptions import GetTimeoutError, RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from paft_ray.config import EngineConfig
-from paft_ray.console import say
-from paft_ray.errors import StageError
+from paft_ray.errors import one_line
 from paft_ray.inference.settings import engine_settings
 
 ANSWERS = pa.schema(
     [
         ("key", pa.string()),
+        ("request", pa.string()),
         ("token_ids", pa.list_(pa.int32())),
         ("top_ids", pa.list_(pa.int32())),
         ("top_logprobs", pa.list_(pa.float64())),
@@ -33,85 +29,27 @@ ANSWERS = pa.schema(
         ("error", pa.string()),
     ]
 )
+"""One answer: of a failed request only `key`, `request` and a text in `error` say anything. `request` is its identity, `top_ids` and `top_logprobs` are those
+of the first generated position, `latency_s` lasts from the start of its computation to its last token."""
 _ERROR = "__inference_error__"
-_SAY_EVERY_S = 15
-
-
-@dataclass(frozen=True, kw_only=True)
-class Generated:
-    """What one engine answered."""
-
-    answers: pa.Table
-    """`key` (as given), `token_ids` [generated], `top_ids` and `top_logprobs` [asked tokens] of the first generated position, `latency_s` from the
-    start of a request's computation to its last token. Failed rows are absent."""
-    num_failed: int
-    time_s: float
-    """Start of the engine included."""
-    nodes: tuple[str, ...]
-    """Address of the node of each replica of the engine."""
-    engine_starts: int = 1
-
-
-def generate(requests: ray.data.Dataset, *, name: str, model_path: str, engine: EngineConfig, max_model_len: int, seed: int = 0) -> Generated:
-    """Answers to requests: rows with `key` (string), `prompt_ids` (token ids) and `sampling` (JSON of vLLM sampling parameters).
-
-    `name` opens the console lines of its progress.
-
-    The engine belongs to a child task, so that its resources are free again however this ends. Raises `StageError` where the engine cannot start or
-    dies, more rows fail than allowed (quoting the first error), or the time limit ends.
-    """
-    begin = time.perf_counter()
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    running = _answer.options(scheduling_strategy=here).remote(requests, _processor_config(model_path, engine, max_model_len, seed), name)
-    try:
-        answers, nodes = ray.get(running, timeout=engine.timeout_s)
-    except GetTimeoutError:
-        free = ray.available_resources()
-        ray.cancel(running, force=True)
-        raise StageError(
-            f"the engine gave no end within engine.timeout_s={engine.timeout_s} s and was ended; free while it ran: CPU {free.get('CPU', 0):g}, "
-            f"GPU {free.get('GPU', 0):g}; an engine takes {engine.num_cpus:g} CPUs and {engine.num_gpus:g} GPUs; give it more time or resources"
-        ) from None
-    except RayError as error:
-        raise StageError(f"the engine failed: {_last_line(error)}; the Ray logs have the whole story") from error
-    except KeyboardInterrupt:
-        ray.cancel(running, force=True)
-        raise
-    good = accept(answers, engine.max_failed_fraction)
-    return Generated(answers=good, num_failed=answers.num_rows - good.num_rows, time_s=time.perf_counter() - begin, nodes=nodes)
-
-
-def accept(answers: pa.Table, max_failed_fraction: float) -> pa.Table:
-    """The rows that did not fail. Raises `StageError`, quoting the first error, where a larger share failed."""
-    failed = answers.filter(pc.field("error") != "")
-    if failed.num_rows > max_failed_fraction * answers.num_rows:
-        raise StageError(
-            f"{failed.num_rows} of {answers.num_rows} rows failed (engine.max_failed_fraction={max_failed_fraction}); "
-            f"the first, {failed['key'][0].as_py()}: {failed['error'][0].as_py()}"
-        )
-    return answers.filter(pc.field("error") == "").drop_columns("error")
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def _answer(requests: ray.data.Dataset, config: vLLMEngineProcessorConfig, name: str) -> tuple[pa.Table, tuple[str, ...]]:
-    """(schema `ANSWERS` in the order of completion, node of each replica)."""
-    before = _replicas()
-    started: dict[str, str] = {}
-    answered = build_processor(config, preprocess=_to_engine, postprocess=_from_engine)(requests)
-    batches: list[pa.Table] = []
-    said = begin = time.perf_counter()
-    say(f"{name}: starts an engine")
-    for batch in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
-        rows = [{**row, "error": row.get(_ERROR) or ""} for row in batch.to_pylist()]
-        batches.append(pa.Table.from_pylist(rows, schema=ANSWERS))
-        started |= _replicas()
-        if (now := time.perf_counter()) - said > _SAY_EVERY_S:
-            say(f"{name}: {sum(table.num_rows for table in batches)} requests answered, {now - begin:.0f} s")
-            said = now
-    return pa.concat_tables(batches).combine_chunks(), tuple(sorted(started[actor] for actor in started.keys() - before.keys()))
+def answers(requests: ray.data.Dataset, config: vLLMEngineProcessorConfig) -> Iterator[pa.Table]:
+    """Answers (schema `ANSWERS`) as they come, to rows with `key`, `request`, `prompt_ids` and `sampling`.
+
+    Raises what ended the engine: Ray Data alone would restart it for ever and ask the rows under way again, so it is told to leave that to its caller.
+    """
+    processor = build_processor(config, preprocess=_to_engine, postprocess=_from_engine)
+    for name in processor.list_stage_names():
+        processor.get_stage_by_name(name).map_batches_kwargs["max_restarts"] = 0
+    for batch in processor(requests).iter_batches(batch_size=None, batch_format="pyarrow"):
+        rows = [{**row, "error": one_line(row.get(_ERROR) or "")} for row in batch.to_pylist()]
+        if rows:
+            yield pa.Table.from_pylist(rows, schema=ANSWERS)
 
 
-def _replicas() -> dict[str, str]:
+def replicas() -> dict[str, str]:
     """Actor id -> address of the node, of the engine replicas that this job has started.
 
     Ray Data does not tell where its actors run, and ray.util.state asks the dashboard, which a cluster may lack.
@@ -121,7 +59,8 @@ def _replicas() -> dict[str, str]:
     return {key: address for key, address in addresses.items() if address}
 
 
-def _processor_config(model_path: str, engine: EngineConfig, max_model_len: int, seed: int) -> vLLMEngineProcessorConfig:
+def processor_config(model_path: str, engine: EngineConfig, max_model_len: int, seed: int) -> vLLMEngineProcessorConfig:
+    """The engine of a model folder with the settings of section `engine`."""
     kwargs: dict[str, Any] = {
         **engine_settings(engine, max_model_len),
         "seed": seed,
@@ -153,7 +92,10 @@ def _processor_config(model_path: str, engine: EngineConfig, max_model_len: int,
 def _to_engine(row: dict[str, Any]) -> dict[str, Any]:
     # Arrow would turn dicts with different keys into one struct (missing keys null, their integers floats), which kills the engine's input thread
     # without an error; it leaves a UserDict as it is.
-    return {"key": row["key"], "tokenized_prompt": [int(t) for t in row["prompt_ids"]], "sampling_params": UserDict(json.loads(row["sampling"]))}
+    if row.get("error"):  # the engine lets it pass
+        return {"key": row["key"], "request": row["request"], _ERROR: row["error"]}
+    prompt, sampling = [int(t) for t in row["prompt_ids"]], UserDict(json.loads(row["sampling"]))
+    return {"key": row["key"], "request": row["request"], "tokenized_prompt": prompt, "sampling_params": sampling}
 
 
 def _from_engine(row: dict[str, Any]) -> dict[str, Any]:
@@ -162,6 +104,7 @@ def _from_engine(row: dict[str, Any]) -> dict[str, Any]:
     times = row.get("metrics") or {}
     return {
         "key": row["key"],
+        "request": row["request"],
         "token_ids": [int(t) for t in row["generated_tokens"]],
         "top_ids": list(top),
         "top_logprobs": list(top.values()),
@@ -175,9 +118,3 @@ def _threads(engine: EngineConfig) -> int:
     if sum(node["Alive"] for node in ray.nodes()) > 1:
         return max(1, int(engine.num_cpus))
     return max(1, len(os.sched_getaffinity(0)) // engine.replicas)
-
-
-def _last_line(error: BaseException) -> str:
-    """The last line of a remote traceback: the exception that began it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:500] if lines else type(error).__name__

@@ -105,10 +105,17 @@ class Grid:
         return self.templates[index // len(self.examples)], self.examples[index % len(self.examples)]
 
     def requests(self, indices: Iterable[int]) -> list[dict[str, Any]]:
-        """Engine rows: for `choice` one per branch of the label trie (one where first tokens differ), else one greedy generation."""
+        """Engine rows: for `choice` one per branch of the label trie (one where first tokens differ), else one greedy generation.
+
+        A cell whose text cannot be encoded gives one row with the reason in `error`.
+        """
         rows = []
         for index in indices:
-            encoded = self.encoder.encode(*self.cell(index))
+            try:
+                encoded = self.encoder.encode(*self.cell(index))
+            except (ValueError, TypeError) as error:  # TypeError: a tokenizer's word for text that is none
+                rows.append({**_request([index, 0], [], {}), "error": ascii(f"{type(error).__name__}: {error}")})
+                continue
             if self.task.kind == "free" or index >= self.num_cells:
                 limit = self.task.max_answer_tokens if self.task.kind == "free" else self.free.max_tokens
                 sampling: dict[str, Any] = {"max_tokens": limit, "temperature": 0.0, "detokenize": False, "stop_token_ids": [self._end]}
@@ -187,4 +194,4 @@ class Grid:
 
 
 def _request(key: list[Any], prompt_ids: list[int], sampling: dict[str, Any]) -> dict[str, Any]:
-    return {"key": json.dumps(key), "prompt_ids": prompt_ids, "sampling": json.dumps(sampling)}
+    return {"key": json.dumps(key), "prompt_ids": prompt_ids, "sampling": json.dumps(sampling), "error": ""}

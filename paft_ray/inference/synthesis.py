@@ -9,13 +9,14 @@ from collections.abc import Sequence
 import ray.data
 
 from paft_ray.config import EngineConfig, GeneratorConfig
-from paft_ray.inference.engine import generate
-from paft_ray.models import load_tokenizer, resolve_model
+from paft_ray.inference.generate import Weights, generate
+from paft_ray.inference.parts import Parts
+from paft_ray.models import load_tokenizer, model_identity, resolve_model
 from paft_ray.prompts.request import Request, Written
 
 
-def write_templates(requests: Sequence[Request], generator: GeneratorConfig, engine: EngineConfig, seed: int) -> list[Written]:
-    """One answer per request; an empty one where the row failed. One engine start."""
+def write_templates(requests: Sequence[Request], generator: GeneratorConfig, engine: EngineConfig, seed: int, parts: Parts) -> list[Written]:
+    """One answer per request; an empty one where the row failed. One engine start, none where `parts` holds all answers."""
     path = resolve_model(generator.id, generator.revision)
     tokenizer = load_tokenizer(path)
     rows = []
@@ -36,7 +37,15 @@ def write_templates(requests: Sequence[Request], generator: GeneratorConfig, eng
         }
         rows.append({"key": str(number), "prompt_ids": list(ids), "sampling": json.dumps(sampling)})
     longest = max(len(row["prompt_ids"]) for row in rows) + generator.max_tokens
-    answered = generate(ray.data.from_items(rows), name=f"synthesize ({generator.id})", model_path=path, engine=engine, max_model_len=longest, seed=seed)
+    answered = generate(
+        ray.data.from_items(rows),
+        name=f"synthesize ({generator.id})",
+        weights=Weights.of(path, model_identity(generator.id, generator.revision, path)),
+        parts=parts,
+        engine=engine,
+        max_model_len=longest,
+        seed=seed,
+    )
     texts = {int(row["key"]): str(tokenizer.decode(row["token_ids"], skip_special_tokens=True)).strip() for row in answered.answers.to_pylist()}
     found = [texts.get(i, "") for i in range(len(requests))]
     return [Written(text=text, finished=re.fullmatch(asked.regex, text) is not None) for asked, text in zip(requests, found, strict=True)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paft_ray.config import Config, EngineConfig, GeneratorConfig
 from paft_ray.prompts.gate import rejection, repair
@@ -15,17 +15,20 @@ from paft_ray.prompts.split import near
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import Example, Task
 
+if TYPE_CHECKING:
+    from paft_ray.inference.parts import Parts
+
 Write = Callable[[Sequence[Request], GeneratorConfig, EngineConfig, int], list[Written]]
 """(requests, generator, engine, seed) -> one answer per request; one engine start, or none for an endpoint."""
 
 
-def write_with_model(requests: Sequence[Request], generator: GeneratorConfig, engine: EngineConfig, seed: int) -> list[Written]:
-    """The real generators: an endpoint, or vLLM through Ray Data, imported only where it is used."""
+def write_with_model(requests: Sequence[Request], generator: GeneratorConfig, engine: EngineConfig, seed: int, parts: Parts) -> list[Written]:
+    """The real generators: an endpoint, or vLLM through Ray Data, imported only where it is used. `parts` keeps answers of a round that does not end."""
     from paft_ray.inference import endpoint, synthesis
 
     if generator.endpoint is not None:
-        return endpoint.write_templates(requests, generator, seed)
-    return synthesis.write_templates(requests, generator, engine, seed)
+        return endpoint.write_templates(requests, generator, seed, parts)
+    return synthesis.write_templates(requests, generator, engine, seed, parts)
 
 
 @dataclass(kw_only=True)

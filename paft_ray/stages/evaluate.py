@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -9,8 +10,9 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +27,9 @@ from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages.prepare import examples_of
 from paft_ray.tasks.task import Example, load_task
+
+if TYPE_CHECKING:
+    from paft_ray.inference.parts import Parts
 
 BASE_SEED = -1
 
@@ -58,8 +63,10 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
     }
 
     def body() -> Manifest:
+        from paft_ray.inference.parts import Parts
+
         held_out = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("held_out")
-        outcomes, speed, manifest = evaluate_models(config, run, candidates(models), held_out.templates, examples_of(run, "test"))
+        outcomes, speed, manifest = evaluate_models(config, run, candidates(models), held_out.templates, examples_of(run, "test"), Parts.of(run, "evaluate"))
         run.write_table("evaluate/outcomes.parquet", outcomes)
         run.write_json("evaluate/speed.json", speed)
         return manifest
@@ -69,46 +76,54 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
 
 def candidates(models: Sequence[dict[str, Any]]) -> list[Candidate]:
     """The base model and every trained one."""
-    return [Candidate(arm="base", seed=BASE_SEED)] + [
-        Candidate(arm=m["arm"], seed=m["seed"], adapter=m["adapter"], weights=m["weights"], sha256=m["sha256"]) for m in models
-    ]
+    trained = [Candidate(arm=m["arm"], seed=m["seed"], adapter=m["adapter"], weights=m["weights"], sha256=m["sha256"]) for m in models]
+    return [Candidate(arm="base", seed=BASE_SEED), *trained]
 
 
 def evaluate_models(
-    config: Config, run: Run, models: Sequence[Candidate], templates: Sequence[PromptTemplate], examples: Sequence[Example]
+    config: Config, run: Run, models: Sequence[Candidate], templates: Sequence[PromptTemplate], examples: Sequence[Example], parts: Parts
 ) -> tuple[pa.Table, dict[str, Any], Manifest]:
     """(outcomes with arm and seed, speed of free answers per model, counts). One engine start per model, with the adapter merged into the weights:
     on a CPU adapter rows took 3.4 times as long as merged ones, and merge and start are won back after about 120 rows (EXPERIMENTS.md).
+
+    `parts` keeps what is answered if this does not end: a model that was answered whole is neither merged nor started again.
     """
     from paft_ray.inference.accuracy import measure
+    from paft_ray.inference.generate import Weights
     from paft_ray.inference.grid import Free
 
     task = load_task(config.task)
     path = resolve_model(config.model.id, config.model.revision)
     tables, speed = [], {}
     cells = asked_cells(config, len(templates), examples)
-    starts = failed = cut = 0
+    identity = model_key(config.model, path)
+    place = Place(run=run, engine=config.engine, owner=parts.run.uri(parts.folder))
+    place.clear()
+    starts = failed = kept = cut = 0
+    failures: list[dict[str, str]] = []
     nodes: set[str] = set()
     for candidate in models:
         name = f"evaluate: {candidate.arm}" + ("" if candidate.seed == BASE_SEED else f" (seed {candidate.seed})")
-        with _weights(run, candidate, path, config.engine) as weights:
-            result = measure(
-                name=name,
-                task=task,
-                templates=templates,
-                examples=examples,
-                model=config.model,
-                tokenizer_path=path,
-                weights_path=weights,
-                engine=config.engine,
-                speed=Free(num_rows=config.evaluate.speed_rows, max_tokens=config.evaluate.max_answer_tokens),
-                cells=cells,
-            )
+        result = measure(
+            name=name,
+            task=task,
+            templates=templates,
+            examples=examples,
+            model=config.model,
+            tokenizer_path=path,
+            weights=Weights(key={"base": identity, "sha256": candidate.sha256}, placed=partial(place.weights, candidate, path)),
+            parts=parts,
+            engine=config.engine,
+            speed=Free(num_rows=config.evaluate.speed_rows, max_tokens=config.evaluate.max_answer_tokens),
+            cells=cells,
+        )
         starts += result.engine_starts
         nodes.update(result.nodes)
         if result.tokens_per_answer is not None:
             speed[f"{candidate.arm}-s{candidate.seed}"] = {"tokens_per_answer": result.tokens_per_answer, "seconds_per_answer": result.seconds_per_answer}
         failed += result.num_failed
+        kept += result.num_kept
+        failures += [{"arm": candidate.arm, **failure} for failure in result.failures]
         cut += result.num_cut
         table = result.outcomes
         table = table.append_column("arm", pa.array([candidate.arm] * table.num_rows, pa.string()))
@@ -116,8 +131,8 @@ def evaluate_models(
         accuracy = sum(table["correct"].to_pylist()) / max(1, table.num_rows)
         print(f"{name}: {accuracy:.1%} of {table.num_rows} answers right, {result.time_s:.0f} s", flush=True)
     outcomes = pa.concat_tables(tables)
-    counts = {"engine_starts": starts, "num_failed": failed, "num_cut": cut, "num_rows": outcomes.num_rows}
-    manifest = {**counts, "nodes": sorted(nodes), "budget": config.evaluate.budget}
+    counts = {"engine_starts": starts, "num_failed": failed, "num_kept": kept, "num_cut": cut, "num_rows": outcomes.num_rows}
+    manifest = {**counts, "failures": failures, "nodes": sorted(nodes), "budget": config.evaluate.budget}
     return outcomes, speed, manifest
 
 
@@ -128,28 +143,54 @@ def asked_cells(config: Config, num_templates: int, examples: Sequence[Example])
     return chosen_cells(num_templates, len(examples), config.evaluate.budget, config.seed, answer_groups([e.answer for e in examples]))
 
 
-@contextmanager
-def _weights(run: Run, candidate: Candidate, base: str, engine: EngineConfig) -> Iterator[str]:
-    """Folder of a candidate's full weights, there for as long as the block runs.
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where models with their adapters merged lie while they are evaluated.
 
-    Where the run is a folder it lies there, once, and the nodes must share it; else every node that can hold an engine makes its own, at one path.
+    Where the run is a folder they lie there, once, and the nodes must share it; else every node that can hold an engine has its own, at one path.
     """
-    trained = candidate.adapter or candidate.weights
-    if trained is None:
-        yield base
-        return
-    import ray
 
-    name = f"merged-{uuid.uuid4().hex[:12]}"
-    if run.is_local:
-        folder, nodes = run.path(name), [ray.get_runtime_context().get_node_id()]
-    else:
-        folder, nodes = f"{tempfile.gettempdir()}/{name}", engine_nodes(ray.nodes(), engine)
-    try:
-        _on(nodes, place_weights, run.root, trained, candidate.sha256, base if candidate.adapter else None, engine.precision, folder)
-        yield folder
-    finally:
-        _on(nodes, shutil.rmtree, folder, True)
+    run: Run
+    engine: EngineConfig
+    owner: str
+    """Names what is evaluated: of another evaluation's models nothing is known here."""
+
+    @property
+    def _prefix(self) -> str:
+        return f"merged-{hashlib.sha256(self.owner.encode()).hexdigest()[:12]}-"
+
+    @property
+    def _parent(self) -> str:
+        return self.run.path("").rstrip("/") if self.run.is_local else tempfile.gettempdir()
+
+    def _nodes(self) -> list[str]:
+        import ray
+
+        return [ray.get_runtime_context().get_node_id()] if self.run.is_local else engine_nodes(ray.nodes(), self.engine)
+
+    @contextmanager
+    def weights(self, candidate: Candidate, base: str) -> Iterator[str]:
+        """Folder of a candidate's full weights, there for as long as the block runs. `base`: folder of the base model."""
+        trained = candidate.adapter or candidate.weights
+        if trained is None:
+            yield base
+            return
+        folder = f"{self._parent}/{self._prefix}{uuid.uuid4().hex[:12]}"
+        try:
+            merged_into = base if candidate.adapter else None
+            _on(self._nodes(), place_weights, self.run.root, trained, candidate.sha256, merged_into, self.engine.precision, folder)
+            yield folder
+        finally:
+            _on(self._nodes(), shutil.rmtree, folder, True)
+
+    def clear(self) -> None:
+        """Removes what a killed evaluation has left there."""
+        _on(self._nodes(), _remove, self._parent, f"{self._prefix}*")
+
+
+def _remove(parent: str, pattern: str) -> None:
+    for left in Path(parent).glob(pattern):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def engine_nodes(nodes: Sequence[Mapping[str, Any]], engine: EngineConfig) -> list[str]:
@@ -173,7 +214,7 @@ def place_weights(root: str, trained: str, sha256: str | None, base: str | None,
     Raises `StageError` where it is not what was trained.
     """
     Path(target).parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="merging-", dir=Path(target).parent) as scratch:
+    with tempfile.TemporaryDirectory(prefix=f"{Path(target).name}-", dir=Path(target).parent) as scratch:
         made = f"{scratch}/trained"
         Run(root).download_dir(trained, made)
         if weights_hash(made) != sha256:

@@ -32,6 +32,8 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
 
 def _score(config: Config, run: Run, path: str) -> Manifest:
     from paft_ray.inference.accuracy import measure
+    from paft_ray.inference.generate import Weights
+    from paft_ray.inference.parts import Parts
 
     prompts = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("train")
     examples = examples_of(run, "validation")[: config.score.num_examples]
@@ -43,7 +45,8 @@ def _score(config: Config, run: Run, path: str) -> Manifest:
         examples=examples,
         model=config.model,
         tokenizer_path=path,
-        weights_path=path,
+        weights=Weights.of(path, model_key(config.model, path)),
+        parts=Parts.of(run, "score"),
         engine=config.engine,
     )
     scores = score_table(result.outcomes)
@@ -55,6 +58,8 @@ def _score(config: Config, run: Run, path: str) -> Manifest:
         "engine_starts": result.engine_starts,
         "nodes": list(result.nodes),
         "num_failed": result.num_failed,
+        "failures": result.failures,
+        "num_kept": result.num_kept,
         "num_cut": result.num_cut,
     }
 

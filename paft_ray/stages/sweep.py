@@ -95,6 +95,8 @@ def _sweep(setup: Setup, run: Run, listed: Sequence[Trial]) -> Manifest:
 
 def _evaluate(setup: Setup, run: Run, finished: dict[str, Trial]) -> tuple[list[TrialOutcomes], int]:
     """(outcomes of every finished trial, engine starts); a trial that was evaluated before is not again."""
+    from paft_ray.inference.parts import Parts
+
     config = setup.config
     held_out = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("held_out")
     examples = examples_of(run, "test")
@@ -107,7 +109,7 @@ def _evaluate(setup: Setup, run: Run, finished: dict[str, Trial]) -> tuple[list[
         model = Candidate(arm=name, seed=config.train.seeds[0], sha256=trained["sha256"], **{kind: trained["export"]})
 
         def body(model: Candidate = model, folder: str = folder) -> Manifest:
-            outcomes, _, info = evaluate_models(quick, run, [model], held_out.templates, examples)
+            outcomes, _, info = evaluate_models(quick, run, [model], held_out.templates, examples, Parts.of(run, f"{folder}/evaluate"))
             run.write_table(f"{folder}/outcomes.parquet", outcomes)
             return info
 

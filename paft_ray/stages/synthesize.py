@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from functools import partial
 from typing import Any
 
 from paft_ray.artifacts import Manifest, Run, cached
@@ -19,10 +20,10 @@ from paft_ray.tasks.readers import examples_from_table
 from paft_ray.tasks.task import Task, load_task
 
 
-def run(config: Config, run: Run, *, force: bool = False, write: Write = write_with_model) -> Manifest:
+def run(config: Config, run: Run, *, force: bool = False, write: Write | None = None) -> Manifest:
     """Writes prompts/prompt_set.parquet, prompts/raw.jsonl (what generators answered) and prompts/split.json (the proof).
 
-    `write`: what asks a generator.
+    `write`: what asks a generator; None: the real ones.
     """
     task = load_task(config.task)
     seeds, held_out = user_templates(config, task)
@@ -38,7 +39,13 @@ def run(config: Config, run: Run, *, force: bool = False, write: Write = write_w
         if not run.exists("data/train.parquet"):
             raise UserError(f"run {run.name}: prompts.share_examples shows training rows, and there are none yet; run stage prepare first")
         key["data"] = run.content_hash("data/train.parquet")
-    return cached(run, "prompts", key, lambda: _build(config, task, seeds, held_out, run, write), force=force)
+    return cached(run, "prompts", key, lambda: _build(config, task, seeds, held_out, run, write or _writing(run)), force=force)
+
+
+def _writing(run: Run) -> Write:
+    from paft_ray.inference.parts import Parts
+
+    return partial(write_with_model, parts=Parts.of(run, "prompts"))
 
 
 def _identity(generator: GeneratorConfig) -> dict[str, Any]:

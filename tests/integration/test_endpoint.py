@@ -15,6 +15,7 @@ import pytest
 from paft_ray.artifacts import Run
 from paft_ray.config import Config, EndpointConfig, EngineConfig, GeneratorConfig, PromptsConfig
 from paft_ray.errors import UserError
+from paft_ray.inference.parts import Parts
 from paft_ray.prompts.request import request
 from paft_ray.stages import synthesize
 from paft_ray.stages.candidates import write_with_model
@@ -64,13 +65,17 @@ def generator(url: str, **endpoint: object) -> GeneratorConfig:
     return GeneratorConfig(id="writer", temperature=0.8, max_tokens=80, endpoint=EndpointConfig.model_validate({"base_url": url, **settings}))
 
 
-def test_with_the_grammar_every_finished_answer_holds_the_placeholder_once(url: str, ray_session: None) -> None:
+def parts(folder: Path) -> Parts:
+    return Parts.of(Run.open(str(folder), "run"), "prompts")
+
+
+def test_with_the_grammar_every_finished_answer_holds_the_placeholder_once(url: str, ray_session: None, tmp_path: Path) -> None:
     asked = [request(TASK, (), 1, seed=0, number=number) for number in range(6)]
-    found = write_with_model(asked, generator(url, grammar=True), EngineConfig(), 1)
+    found = write_with_model(asked, generator(url, grammar=True), EngineConfig(), 1, parts(tmp_path))
     assert sum(written.finished for written in found) >= 4
     assert all(re.fullmatch(a.regex, written.text) for a, written in zip(asked, found, strict=True) if written.finished)
     assert all(0 < written.tokens <= 80 for written in found)
-    assert [w.text for w in write_with_model(asked, generator(url, grammar=True), EngineConfig(), 1)] == [w.text for w in found]
+    assert [w.text for w in write_with_model(asked, generator(url, grammar=True), EngineConfig(), 1, parts(tmp_path / "again"))] == [w.text for w in found]
 
 
 def test_the_stage_says_what_it_got_within_the_token_limit_and_stores_no_key(url: str, ray_session: None, tmp_path: Path, capsys) -> None:
@@ -86,18 +91,18 @@ def test_the_stage_says_what_it_got_within_the_token_limit_and_stores_no_key(url
     assert not any(KEY.encode() in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
 
 
-def test_a_wrong_key_is_one_line_and_in_no_log_of_ray(url: str, ray_session: None) -> None:
+def test_a_wrong_key_is_one_line_and_in_no_log_of_ray(url: str, ray_session: None, tmp_path: Path) -> None:
     import ray
 
     asked = [request(TASK, (), 1, seed=0, number=0)]
     with pytest.raises(UserError, match=r"refuses the key in WRONG_KEY.*HTTP 401") as caught:
-        write_with_model(asked, generator(url, api_key_env="WRONG_KEY"), EngineConfig(), 1)
+        write_with_model(asked, generator(url, api_key_env="WRONG_KEY"), EngineConfig(), 1, parts(tmp_path))
     assert "\n" not in str(caught.value)
     logs = Path(ray._private.worker._global_node.get_session_dir_path()) / "logs"
     assert not any(WRONG.encode() in file.read_bytes() or KEY.encode() in file.read_bytes() for file in logs.rglob("*") if file.is_file())
 
 
-def test_a_model_that_is_not_served_costs_only_its_answers(url: str, ray_session: None, capsys) -> None:
+def test_a_model_that_is_not_served_costs_only_its_answers(url: str, ray_session: None, tmp_path: Path, capsys) -> None:
     asked = [request(TASK, (), 1, seed=0, number=number) for number in range(2)]
-    found = write_with_model(asked, generator(url).model_copy(update={"id": "another"}), EngineConfig(), 1)
+    found = write_with_model(asked, generator(url).model_copy(update={"id": "another"}), EngineConfig(), 1, parts(tmp_path))
     assert [(written.text, written.missing) for written in found] == [("", "failed")] * 2

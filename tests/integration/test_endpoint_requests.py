@@ -14,7 +14,8 @@ from paft_ray.cli.check import check
 from paft_ray.cli.plan import receives
 from paft_ray.config import Config, EndpointConfig, GeneratorConfig, PromptsConfig, generator_key, load_config, parse_config, prompts_key
 from paft_ray.errors import UserError
-from paft_ray.inference.endpoint import ask
+from paft_ray.inference.endpoint import ask, ask_missing
+from paft_ray.inference.parts import Parts
 from paft_ray.prompts.request import Request, request
 from paft_ray.stages import synthesize
 from paft_ray.tasks.readers import examples_to_table
@@ -357,3 +358,23 @@ def test_a_run_on_this_machine_is_refused_before_it_starts_where_the_key_is_miss
     ]
     with pytest.raises(UserError, match="the environment variable GENERATOR_KEY, which holds its key, is not set"):
         check(load_config("jobs/configs/demo.yaml", changes), "synthesize", local=True)
+
+
+def test_a_second_attempt_asks_only_what_has_no_answer_and_counts_what_was_spent(serve, monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.setenv("GENERATOR_KEY", KEY)
+    monkeypatch.setattr("paft_ray.inference.parts.SAVE_EVERY_S", 0)
+    place = Parts.of(Run.open(str(tmp_path), "run"), "prompts")
+    server = serve(lambda number, body: (400, {}, "{}") if 3 <= number < 6 else completion(f"{number}", tokens=10))
+    first = ask_missing(asked(6), generator(server, concurrency=1), 7, place)
+    assert [written.text for written in first] == ["0", "1", "2", "", "", ""]
+    second = ask_missing(asked(6), generator(server, concurrency=1, max_total_tokens=85), 7, place)
+    assert [written.text for written in second] == ["0", "1", "2", "6", "", ""]
+    assert [body["messages"] for body in server.bodies[6:]] == [body["messages"] for body in server.bodies[3:4]], "30 of 85 tokens were spent before"
+    assert [written.missing for written in second[4:]] == ["token_cap"] * 2
+    third = ask_missing(asked(6), generator(server, concurrency=1), 7, place)
+    assert [(body["messages"], body["seed"]) for body in server.bodies[7:]] == [(body["messages"], body["seed"]) for body in server.bodies[4:6]]
+    assert [written.text for written in third] == ["0", "1", "2", "6", "7", "8"]
+    assert ": 4 answers of an earlier attempt are kept" in capsys.readouterr().out
+    assert KEY.encode() not in b"".join(file.read_bytes() for file in tmp_path.rglob("*.parquet"))
+    ask_missing(asked(1), generator(server), 8, place)
+    assert len(server.bodies) == 10, "another seed is another request"

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from paft_ray.artifacts import Run
 from paft_ray.config import EngineConfig, ModelConfig
 from paft_ray.errors import StageError
 from paft_ray.inference.grid import Grid
@@ -44,17 +45,22 @@ def grammar_request():
 
 
 @pytest.fixture(scope="module")
-def answers(grids: dict[str, Grid], grammar_request, demo_model: str, ray_session: None) -> dict[str, list[dict[str, Any]]]:
+def answers(
+    grids: dict[str, Grid], grammar_request, demo_model: str, ray_session: None, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[dict[str, Any]]]:
     """Kind -> engine rows, all from one start in fp32; `failed` holds the number of failed rows."""
     import ray.data
 
-    from paft_ray.inference.engine import generate
+    from paft_ray.inference.generate import Weights, generate
+    from paft_ray.inference.parts import Parts
 
     rows = [{**row, "key": f"{kind}|{row['key']}"} for kind, grid in grids.items() for row in grid.requests(range(grid.num_cells))]
     sampling = {"max_tokens": 80, "temperature": 0.9, "seed": 1, "detokenize": False, "structured_outputs": {"regex": grammar_request.regex}}
     ids = list(grids["free"].encoder.tokenizer(grammar_request.message)["input_ids"])
     rows += [{"key": "grammar|[]", "prompt_ids": ids, "sampling": json.dumps(sampling)}, TOO_LONG]
-    done = generate(ray.data.from_items(rows), name="test", model_path=demo_model, engine=FP32, max_model_len=400)
+    parts = Parts.of(Run.open(str(tmp_path_factory.mktemp("runs")), "engine"), "score")
+    weights = Weights.of(demo_model, {})
+    done = generate(ray.data.from_items(rows), name="test", weights=weights, parts=parts, engine=FP32, max_model_len=400)
     found: dict[str, list[dict[str, Any]]] = {"failed": [{"num": done.num_failed, "time_s": done.time_s}]}
     for row in done.answers.to_pylist():
         kind, key = row["key"].split("|")
@@ -123,9 +129,10 @@ def test_a_row_that_fails_is_counted_and_the_others_are_answered(answers) -> Non
 
 
 def test_a_share_of_failed_rows_above_the_limit_is_an_error_that_quotes_the_first() -> None:
-    from paft_ray.inference.engine import ANSWERS, accept
+    from paft_ray.inference.engine import ANSWERS
+    from paft_ray.inference.generate import accept
 
-    row = {"key": "[7]", "token_ids": [], "top_ids": [], "top_logprobs": [], "latency_s": None}
+    row = {"key": "[7]", "request": "0", "token_ids": [], "top_ids": [], "top_logprobs": [], "latency_s": None}
     table = pa.Table.from_pylist([{**row, "error": "ValueError: too long"}, {**row, "error": ""}], schema=ANSWERS)
     with pytest.raises(StageError, match=r"1 of 2 rows failed .*=0\.2\).*\[7\]: ValueError: too long"):
         accept(table, 0.2)

@@ -1,0 +1,250 @@
+"""Requests -> answers, whatever happens to the engine: answers are stored as they arrive, only rows without one are asked, limits end what hangs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+import ray.data
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from paft_ray.config import EngineConfig, engine_key
+from paft_ray.console import say
+from paft_ray.errors import StageError
+from paft_ray.inference.ended import died, logs, reason
+from paft_ray.inference.engine import ANSWERS, answers, processor_config, replicas
+from paft_ray.inference.parts import Parts, Saver, identity
+
+DATA_CPUS = 0.25
+"""Logical CPUs of a task that prepares requests."""
+SHOWN_FAILURES = 5
+"""Failed rows that are named."""
+_LOOK_EVERY_S = 1
+_SAY_EVERY_S = 15
+_SILENT_S = 60  # before the console says that nothing comes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """A model for an engine."""
+
+    key: Mapping[str, Any]
+    """What decides its answers."""
+    placed: Callable[[], AbstractContextManager[str]]
+    """Gives its folder, which is there while the block runs; entered anew for each start of an engine."""
+
+    @classmethod
+    def of(cls, folder: str, key: Mapping[str, Any]) -> Weights:
+        """A model in a folder that stays."""
+        return cls(key=key, placed=lambda: nullcontext(folder))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generated:
+    """What was answered."""
+
+    answers: pa.Table
+    """Schema `ANSWERS` without `request` and `error`; failed rows are absent."""
+    num_failed: int
+    failures: list[dict[str, str]]
+    """`key` and `error` of the first failed rows."""
+    num_kept: int
+    """Rows that an earlier attempt had answered."""
+    time_s: float
+    """Starts of the engine included."""
+    nodes: tuple[str, ...]
+    """Address of the node of each replica of the engine."""
+    engine_starts: int
+    """0 where all had been answered before."""
+
+
+def generate(requests: ray.data.Dataset, *, name: str, weights: Weights, parts: Parts, engine: EngineConfig, max_model_len: int, seed: int = 0) -> Generated:
+    """Answers to requests: rows with `key` (string, each once), `prompt_ids` (token ids), `sampling` (JSON of vLLM sampling parameters) and, where
+    the row cannot be asked, the reason as `error`: it counts as failed.
+
+    `name` opens the console lines of its progress. Of a killed attempt at most the batches under way in the engine and the answers of the last
+    `SAVE_EVERY_S` seconds are asked again. Raises `StageError` where the engine cannot start, dies more often than `engine.max_restarts`, answers nothing for
+    `engine.silence_s` or is not done in `engine.timeout_s`, and where more rows fail than allowed (quoting the first error).
+    """
+    key = {"model": weights.key, "engine": engine_key(engine), "max_model_len": max_model_len, "seed": seed}
+    asking = _Asking(name, parts.keyed(key), engine)
+    while (missing := asking.missing(requests)) is not None:
+        asking.ask(missing, weights, lambda folder: processor_config(folder, engine, max_model_len, seed))
+    return asking.result()
+
+
+def accept(rows: pa.Table, max_failed_fraction: float) -> pa.Table:
+    """The rows that did not fail. Raises `StageError`, quoting the first error, where a larger share failed."""
+    failed = rows.filter(pc.field("error") != "")
+    if failed.num_rows > max_failed_fraction * rows.num_rows:
+        raise StageError(
+            f"{failed.num_rows} of {rows.num_rows} rows failed (engine.max_failed_fraction={max_failed_fraction}); "
+            f"the first, {failed['key'][0].as_py()}: {failed['error'][0].as_py()}"
+        )
+    return rows.filter(pc.field("error") == "").drop_columns(["request", "error"])
+
+
+class _Asking:
+    """The answers so far, and what was spent on them."""
+
+    def __init__(self, name: str, parts: Parts, engine: EngineConfig) -> None:
+        self.name, self.parts, self.engine = name, parts, engine
+        self.begin_s = time.monotonic()
+        kept = kept_rows(parts.read(ANSWERS), engine.max_failed_fraction)
+        self.tables = [kept]
+        self.num_answered = self.num_kept = kept.num_rows
+        self.starts = 0
+        self.nodes: dict[str, str] = {}
+        self.done = False
+        if self.num_kept:
+            say(f"{name}: {self.num_kept} answers of an earlier attempt are kept")
+
+    def missing(self, requests: ray.data.Dataset) -> ray.data.Dataset | None:
+        """The requests without an answer, None where there are none."""
+        if self.done:
+            return None
+        missing = _unanswered(requests, pa.concat_tables(self.tables)["request"])
+        if not self.num_answered:
+            return missing
+        looking = _any_row.options(scheduling_strategy=_here()).remote(missing)
+        try:
+            return missing if ray.get(looking, timeout=self.engine.silence_s) else None
+        except GetTimeoutError:
+            raise StageError(f"requests were not prepared within engine.silence_s={self.engine.silence_s} s; {self._state()}; {self._hint()}") from None
+        except RayError as error:
+            raise StageError(f"requests could not be prepared: {reason(error)}; the whole story is in {logs()}") from error
+        finally:
+            ray.cancel(looking, force=True)
+
+    def ask(self, missing: ray.data.Dataset, weights: Weights, config: Callable[[str], Any]) -> None:
+        """One start of the engine, until it has answered all or has died. Raises `StageError` where it may not be started again, or a limit ends it.
+
+        The engine belongs to a child task, so that its resources are free again however this ends.
+        """
+        self.starts += 1
+        say(f"{self.name}: starts an engine" if self.starts == 1 else f"{self.name}: starts the engine again ({self.starts - 1} of {self.engine.max_restarts})")
+        try:
+            with weights.placed() as folder:
+                self._take(missing, config(folder))
+            self.done = True
+        except RayError as error:
+            why = reason(error)
+            if not died(error):
+                raise StageError(f"the engine failed: {why}; the whole story is in {logs()}") from error
+            if self.starts > self.engine.max_restarts:
+                raise StageError(
+                    f"the engine died {self.starts} times (engine.max_restarts={self.engine.max_restarts}), the last time: {why}; "
+                    f"{self._state()}; {self._hint()}"
+                ) from error
+            say(f"{self.name}: the engine died after {self.num_answered} answers: {why}")
+
+    def _take(self, missing: ray.data.Dataset, config: Any) -> None:
+        """Stores what comes until the end of the engine."""
+        before, saver = replicas(), Saver(self.parts)
+        running = answers.options(scheduling_strategy=_here()).remote(missing, config)
+        last = said = time.monotonic()
+        try:
+            for rows in _arriving(running):
+                now = time.monotonic()
+                if rows is not None:
+                    self.nodes |= {actor: node for actor, node in replicas().items() if actor not in before}
+                    self.tables.append(rows)
+                    self.num_answered += rows.num_rows
+                    saver.add(rows)
+                    last = now
+                saver.save_due()
+                self._check(now, last)
+                if rows is not None and now - said > _SAY_EVERY_S:
+                    say(f"{self.name}: {self.num_answered} requests answered, {now - self.begin_s:.0f} s")
+                    said = now
+                if now - max(last, said) > _SILENT_S:
+                    say(f"{self.name}: no answer for {now - last:.0f} s; {self._state()}")
+                    said = now
+        finally:
+            ray.cancel(running, force=True)
+            saver.save()
+
+    def _check(self, now: float, last: float) -> None:
+        """Raises `StageError` where a limit is reached."""
+        for setting, limit, since in (("timeout_s", self.engine.timeout_s, self.begin_s), ("silence_s", self.engine.silence_s, last)):
+            if now - since > limit:
+                what = "no end" if setting == "timeout_s" else "no answer"
+                raise StageError(f"the engine gave {what} within engine.{setting}={limit} s and was ended; {self._state()}; {self._hint()}")
+
+    def _state(self) -> str:
+        free = ray.available_resources()
+        return (
+            f"{self.num_answered} requests are answered; free: CPU {free.get('CPU', 0):g}, GPU {free.get('GPU', 0):g}; "
+            f"an engine takes {self.engine.num_cpus:g} CPUs and {self.engine.num_gpus:g} GPUs"
+        )
+
+    def _hint(self) -> str:
+        return f"give it more time or resources, the same command asks only for what is missing; the whole story is in {logs()}"
+
+    def result(self) -> Generated:
+        """All answers. Raises `StageError` where too many requests failed."""
+        rows = pa.concat_tables(self.tables)
+        good = accept(rows, self.engine.max_failed_fraction)
+        failed = rows.filter(pc.field("error") != "")
+        failures = failed.select(["key", "error"]).slice(0, SHOWN_FAILURES).to_pylist()
+        if failures:
+            say(f"{self.name}: {failed.num_rows} of {rows.num_rows} requests failed; the first, {failures[0]['key']}: {failures[0]['error']}")
+        return Generated(
+            answers=good,
+            num_failed=failed.num_rows,
+            failures=failures,
+            num_kept=self.num_kept,
+            time_s=time.monotonic() - self.begin_s,
+            nodes=tuple(sorted(self.nodes.values())),
+            engine_starts=self.starts,
+        )
+
+
+def kept_rows(rows: pa.Table, max_failed_fraction: float) -> pa.Table:
+    """Stored rows that are not asked again: a failed one is, where more failed than allowed, for the cause may be mended."""
+    failed = pc.sum(pc.not_equal(rows["error"], "")).as_py() or 0
+    return rows.filter(pc.field("error") == "") if failed > max_failed_fraction * rows.num_rows else rows
+
+
+def _unanswered(requests: ray.data.Dataset, answered: pa.ChunkedArray) -> ray.data.Dataset:
+    """Requests with their identity, without those that are answered."""
+    shared = ray.put(np.sort(np.append(answered.to_numpy(), "").astype("S16")))
+
+    def keep(batch: pa.Table) -> pa.Table:
+        found = pa.array([identity(row["key"], row["prompt_ids"], row["sampling"]) for row in batch.to_pylist()], pa.string())
+        known, asked = ray.get(shared), found.to_numpy(zero_copy_only=False).astype("S16")
+        new = known[np.searchsorted(known, asked).clip(max=len(known) - 1)] != asked
+        return batch.append_column("request", found).filter(pa.array(new))
+
+    return requests.map_batches(keep, batch_format="pyarrow", num_cpus=DATA_CPUS, udf_modifying_row_count=True)
+
+
+def _here() -> NodeAffinitySchedulingStrategy:
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _any_row(rows: ray.data.Dataset) -> bool:
+    return bool(rows.take(1))
+
+
+def _arriving(running: Any) -> Iterator[pa.Table | None]:
+    """Tables as they come; None after each `_LOOK_EVERY_S` without one."""
+    while True:
+        ready, _ = ray.wait([running], timeout=_LOOK_EVERY_S)
+        if not ready:
+            yield None
+            continue
+        try:
+            reference = next(running)
+        except StopIteration:
+            return
+        yield ray.get(reference)

@@ -1,0 +1,42 @@
+"""A driver that asks a small engine: run it, kill it, run it again. Prints its process id, then what it was given."""
+
+import json
+import sys
+
+import ray
+import ray.data
+
+from paft_ray.artifacts import Run
+from paft_ray.config import EngineConfig
+from paft_ray.console import console
+from paft_ray.inference import parts
+from paft_ray.inference.generate import Weights, generate
+from paft_ray.models import resolve_model
+
+SMALL = EngineConfig(precision="fp32", kv_cache_gib=0.5, batch_rows=4, max_failed_fraction=0.2, timeout_s=500, engine_kwargs={"max_num_seqs": 4})
+NUM_ROWS = 24
+
+
+def requests(num_rows: int = NUM_ROWS) -> list[dict[str, object]]:
+    """Half greedy, half sampled by a seed of their own."""
+    common = {"max_tokens": 12, "min_tokens": 12, "detokenize": False}
+    sampled = {**common, "temperature": 0.9, "top_p": 0.95}
+    return [
+        {"key": str(n), "prompt_ids": [504 + n, 2644 + 3 * n, 282], "sampling": json.dumps({**sampled, "seed": n} if n % 2 else {**common, "temperature": 0.0})}
+        for n in range(num_rows)
+    ]
+
+
+def main(storage: str) -> None:
+    """Asks all requests into the run `killed` under `storage`."""
+    parts.SAVE_EVERY_S = 0
+    model = resolve_model("demo", None)
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    place = parts.Parts.of(Run.open(storage, "killed"), "score")
+    with console():
+        done = generate(ray.data.from_items(requests()), name="test", weights=Weights.of(model, {}), parts=place, engine=SMALL, max_model_len=64)
+    print(json.dumps({"kept": done.num_kept, "answers": done.answers.num_rows, "engine_starts": done.engine_starts}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
