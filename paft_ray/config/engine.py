@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from paft_ray.config.base import Fraction, Positive, Precision, Section, fast_precision
+from paft_ray.config.base import Fraction, Options, Positive, Precision, Section, fast_precision
 
 
 class EngineConfig(Section):
@@ -30,7 +30,7 @@ class EngineConfig(Section):
     """A larger share of failed rows fails the stage."""
     timeout_s: Positive = 3600
     """Longest time of one inference stage in seconds."""
-    engine_kwargs: dict[str, Any] = {}
+    engine_kwargs: Options = {}
     """Further vLLM engine arguments, as they are."""
 
 

@@ -21,6 +21,7 @@ from paft_ray.report.format import percent
 from paft_ray.report.markdown import cell
 from paft_ray.report.sources import Measured
 from paft_ray.report.tables import arm_rank
+from paft_ray.text import visible
 
 _KEPT = 4  # decimals of a figure in the metadata
 
@@ -185,4 +186,4 @@ def _escaped(value: Any) -> Markup:
 
 def _code(text: Any) -> Markup:
     """Text for a code block: one line, so that it cannot end the block."""
-    return Markup(" ".join(str(text).splitlines()))  # noqa: S704 (a code block shows text as it is)
+    return Markup(visible(" ".join(str(text).splitlines())))  # noqa: S704 (a code block shows text as it is)

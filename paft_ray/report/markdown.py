@@ -9,6 +9,7 @@ from paft_ray.metrics import POWER
 from paft_ray.report.format import duration, percent, points, probability, span
 from paft_ray.report.sources import Measured
 from paft_ray.report.tables import Results, TemplateRow, provenance_counts, worst_templates
+from paft_ray.text import visible
 
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", **{character: f"\\{character}" for character in "\\`*_|[]"}})
 
@@ -126,5 +127,5 @@ def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
 
 
 def cell(text: str) -> str:
-    """Outside text as one cell: no line break, no column border, no markup."""
-    return " ↵ ".join(text.translate(_ESCAPES).splitlines())
+    """Outside text as one cell: no line break, no column border, no markup, no hidden character."""
+    return " ↵ ".join(visible(text.replace("\r\n", "\n")).translate(_ESCAPES).splitlines())

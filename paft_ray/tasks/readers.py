@@ -18,6 +18,7 @@ from paft_ray.artifacts import split_uri
 from paft_ray.config import builtin
 from paft_ray.errors import UserError, check_text, one_line
 from paft_ray.tasks.task import Example, Source, Task
+from paft_ray.text import holds_credentials
 
 Row = Mapping[str, Any]
 _FORMATS = (".jsonl", ".csv", ".parquet")
@@ -104,9 +105,30 @@ def _check_encodable(example: Example, where: str) -> None:
         check_text(text, name, where)
 
 
+def read_json(text: str | bytes) -> Any:
+    """Plain values of a JSON text. Raises `ValueError`, also for a key that comes twice (the second would silently replace the first) and deep nesting."""
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {twice[:60]!r} comes twice")
+    return found
+
+
 def _locate(uri: str) -> tuple[pafs.FileSystem, str]:
+    if holds_credentials(uri):
+        raise UserError("data: a URI holds credentials, which would be stored with the run; give them in the environment (e.g. AWS_ACCESS_KEY_ID)")
     if uri.startswith("builtin:"):
-        return pafs.LocalFileSystem(), str(builtin(*uri.removeprefix("builtin:").split("/")))
+        parts = uri.removeprefix("builtin:").split("/")
+        if ".." in parts:
+            raise UserError(f"data {uri}: leads out of the package; give the path of a file of your own without builtin:")
+        return pafs.LocalFileSystem(), str(builtin(*parts))
     try:
         if "://" in uri:
             filesystem, path = pafs.FileSystem.from_uri(uri)
@@ -142,8 +164,8 @@ def _jsonl(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[R
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            row = read_json(line)
+        except ValueError as error:
             raise UserError(f"{uri}:{number}: not JSON ({error}); each line is one object") from None
         if not isinstance(row, dict):
             raise UserError(f"{uri}:{number}: an object is needed, found {type(row).__name__}")
@@ -168,7 +190,8 @@ def _csv(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row
                 raise UserError(f"{uri}:{line}: the row has another number of columns than the head line; mend it")
             yield row, f"{uri}:{line}"
     except csv.Error as error:
-        raise UserError(f"{uri}:{line}: not CSV ({error}); quote fields that hold commas, quotes or line breaks") from None
+        remedy = f"quote fields that hold commas, quotes or line breaks; none may be longer than {csv.field_size_limit()} characters (in JSONL it may)"
+        raise UserError(f"{uri}:{line}: not CSV ({error}); {remedy}") from None
 
 
 def _parquet(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row, str]]:
@@ -178,7 +201,7 @@ def _parquet(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple
             for row in batch.to_pylist():
                 number += 1
                 yield row, f"{uri}: row {number}"
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise UserError(f"{uri}: row {number + 1}: not a Parquet file that can be read ({one_line(error)[:200]}); write the file anew") from None
 
 
