@@ -71,16 +71,19 @@ class Run:
         return self._base.rsplit("/", 1)[-1]
 
     def path(self, relative: str) -> str:
-        """Path inside `filesystem`. Raises `UserError` for one that climbs out of the run, as a manifest from elsewhere might name it."""
+        """Path inside `filesystem`. Raises `UserError` as `inside`."""
+        return f"{self._base}/{self.inside(relative)}"
+
+    def inside(self, relative: str) -> str:
+        """The path as it is. Raises `UserError` for one that climbs out of the run, as a manifest from elsewhere might name it."""
         if ".." in relative.split("/"):
             raise UserError(f"run {self.root}: the path {relative!r} leads out of the run; was its manifest changed by hand?")
-        return f"{self._base}/{relative}"
+        return relative
 
     def uri(self, relative: str) -> str:
-        """Absolute path or URI of an artifact. Raises `UserError` as `path`."""
-        self.path(relative)
+        """Absolute path or URI of an artifact. Raises `UserError` as `inside`."""
         place, options = split_uri(self.root)
-        return f"{place.rstrip('/')}/{relative}{options}"
+        return f"{place.rstrip('/')}/{self.inside(relative)}{options}"
 
     def exists(self, relative: str) -> bool:
         """Raises `UserError` where the storage does not let itself be read."""

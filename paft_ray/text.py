@@ -18,7 +18,7 @@ _HIDDEN = re.compile(
     rf"|(?<![^\x00-\x7f{_JOINERS}])[{_JOINERS}]|[{_JOINERS}](?![^\x00-\x7f{_JOINERS}])"
     rf"|(?<![^\s{_JOINERS}{_VARIANTS}])[{_VARIANTS}]"
 )
-_USER_OF_URI = re.compile(r"(\w://)\S*@")
+_USER_OF_URI = re.compile(r"(\w:/{1,2})\S*@")  # one slash: as `Path` writes a URI
 _SECRET_VARIABLE = re.compile(r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|CREDENTIALS?|KEY|KEY_ID)$", re.IGNORECASE)
 _SHORTEST_SECRET = 8
 _SECRET_OPTION = re.compile(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _DATE = "26 Jul 2024"  # Llama 3.2 puts a date into every prompt, by default today's: its own fixed default keeps prompts the same from day to day
+_CHARACTERS_PER_TOKEN = 8
 _MARK = "\u2063PAFT-CONTENT\u2063"
 
 
@@ -99,13 +100,18 @@ class Encoder:
 
     def _longest_fit(self, template: PromptTemplate, fields: dict[str, str], name: str) -> int:
         """Most characters of field `name` with which the prompt keeps to its limit, 0 where it does not even without (bisection over its real length)."""
+
+        def fits(length: int) -> bool:
+            return len(self._prompt(template, {**fields, name: fields[name][:length]})[0]) <= self.max_prompt_tokens
+
         low, high = 0, len(fields[name])
+        reach = _CHARACTERS_PER_TOKEN * self.max_prompt_tokens
+        while reach < high and fits(reach):  # from below: of a megabyte only the part that may fit is encoded again and again
+            low, reach = reach, 2 * reach
+        high = min(high, reach)
         while low < high:
             middle = (low + high + 1) // 2
-            if len(self._prompt(template, {**fields, name: fields[name][:middle]})[0]) <= self.max_prompt_tokens:
-                low = middle
-            else:
-                high = middle - 1
+            low, high = (middle, high) if fits(middle) else (low, middle - 1)
         return low
 
     def _prompt(self, template: PromptTemplate, fields: dict[str, str]) -> tuple[list[int], bool]:

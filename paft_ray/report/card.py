@@ -72,7 +72,7 @@ def trained_models(run: Run) -> list[TrainedModel]:
                 run=run.name,
                 arm=entry["arm"],
                 seed=entry["seed"],
-                folder=entry["adapter"] or entry["weights"],
+                folder=run.inside(entry["adapter"] or entry["weights"]),
                 is_adapter=entry["adapter"] is not None,
                 num_templates=entry["num_templates"],
                 num_steps=entry["num_steps"],

@@ -21,9 +21,10 @@ def render_markdown(
     values = results.values
     kind = "held-out" if measured.held_out else "given"
     parts = [
-        f"# {title}: robustness to prompt wording",
+        f"# {cell(title)}: robustness to prompt wording",
         f"**{values['verdict']}.**",
-        f"Task {config.task}, model {config.model.id}; {len(rows)} {kind} templates x {next(iter(values['arms'].values()))['num_examples']} test examples.",
+        f"Task {cell(config.task)}, model {cell(config.model.id)}; {len(rows)} {kind} templates"
+        f" x {next(iter(values['arms'].values()))['num_examples']} test examples.",
         "## Arms",
         *_arms(results, config),
     ]

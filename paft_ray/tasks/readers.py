@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -182,9 +182,7 @@ def _csv(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row
 
     try:
         reader = csv.DictReader(lines(), strict=True)
-        names = reader.fieldnames or []
-        if len(set(names)) < len(names):
-            raise UserError(f"{uri}:1: the head line names a column twice ({', '.join(names)}); rename one")
+        _check_columns(reader.fieldnames or [], f"{uri}:1")
         for row in reader:
             if None in row or None in row.values():
                 raise UserError(f"{uri}:{line}: the row has another number of columns than the head line; mend it")
@@ -197,12 +195,21 @@ def _csv(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row
 def _parquet(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row, str]]:
     number = 0
     try:
-        for batch in pq.ParquetFile(path, filesystem=filesystem).iter_batches(batch_size=1024):
+        file = pq.ParquetFile(path, filesystem=filesystem)
+        _check_columns(file.schema_arrow.names, uri)
+        for batch in file.iter_batches(batch_size=1024):
             for row in batch.to_pylist():
                 number += 1
                 yield row, f"{uri}: row {number}"
+    except UserError:
+        raise
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise UserError(f"{uri}: row {number + 1}: not a Parquet file that can be read ({one_line(error)[:200]}); write the file anew") from None
+
+
+def _check_columns(names: Sequence[str], where: str) -> None:
+    if len(set(names)) < len(names):
+        raise UserError(f"{where}: the head names a column twice ({', '.join(names)}); rename one")
 
 
 def _dataset_rows(source: Source) -> Iterator[tuple[Row, str]]:
