@@ -46,7 +46,7 @@ class _Plain(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
-        for key, _ in node.value:
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():  # `!!map text` has a text there
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
                     raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} comes twice", key.start_mark)
@@ -56,7 +56,7 @@ class _Plain(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except (ValueError, KeyError, AttributeError, TypeError, OverflowError) as error:  # what PyYAML lets through: 2024-13-45, !!int x, 5000 digits
+        except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:  # PyYAML lets through: 2024-13-45, !!int x
             reason = f"{str(node.value)[:40]!r} is not of its type {node.tag.rpartition(':')[2]} ({type(error).__name__})"
             raise yaml.constructor.ConstructorError(None, None, reason, node.start_mark) from None
 

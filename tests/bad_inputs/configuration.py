@@ -28,6 +28,8 @@ YAML = [
     config("text under the tag of a number", "'many' is not of its type int", GOOD_CONFIG + "seed: !!int many\n"),
     config("text under the tag of a truth value", "'perhaps' is not of its type bool", GOOD_CONFIG + "seed: !!bool perhaps\n"),
     config("text under the tag of a time", "'now' is not of its type timestamp", GOOD_CONFIG + "seed: !!timestamp now\n"),
+    config("nothing under the tag of a number", "'' is not of its type int", GOOD_CONFIG + 'seed: !!int ""\n'),
+    config("text under the tag of a mapping", "not valid YAML", GOOD_CONFIG + "train: !!map text\n"),
     config("a date that does not exist", "'2024-13-45' is not of its type timestamp", GOOD_CONFIG + "seed: 2024-13-45\n"),
     config("a number of five thousand digits", "is not of its type int", GOOD_CONFIG + "seed: " + "9" * 5000 + "\n"),
     config("YAML nested ten thousand deep", "nested too deep", GOOD_CONFIG + "engine: " + "[" * 10_000),

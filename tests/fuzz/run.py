@@ -1,0 +1,61 @@
+"""Fuzzes each target for a bounded time, guided by coverage (atheris, libFuzzer); exit code 1 where one fails. `make fuzz`.
+
+    python -m tests.fuzz.run                          all, 60 s each
+    python -m tests.fuzz.run template --seconds 600   one
+
+What is found interesting is gathered in runs/fuzz/TARGET; an input that fails lies there as crash-* and, once mended, belongs into tests/fuzz/corpus/TARGET,
+which tests/unit/test_fuzz.py replays (without atheris, which has wheels for Linux only). `--merge` copies from runs/fuzz what adds coverage to the corpus.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+TARGETS = ("template", "template_files", "rows_jsonl", "rows_csv", "rows_parquet", "configuration")
+CORPUS = Path(__file__).parent / "corpus"
+_LONGEST_KEPT = 200
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--merge", action="store_true")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.here:
+        fuzz(asked.targets[0], asked.seconds, merge=asked.merge)
+    failed = []
+    for name in asked.targets or TARGETS:
+        command = [sys.executable, "-m", "tests.fuzz.run", name, "--here", "--seconds", str(asked.seconds), *(["--merge"] if asked.merge else [])]
+        print(f"fuzz: {name}, {asked.seconds} s", flush=True)
+        if subprocess.run(command, check=False).returncode:
+            failed.append(name)
+    print(f"fuzz: failed: {', '.join(failed)}; see runs/fuzz" if failed else "fuzz: no failure")
+    return int(bool(failed))
+
+
+def fuzz(name: str, seconds: int, *, merge: bool) -> None:
+    """Does not come back: libFuzzer ends the process."""
+    import atheris
+
+    with atheris.instrument_imports(include=["paft_ray", "yaml"]):
+        target = importlib.import_module(f"tests.fuzz.{name}").target
+    found, kept = Path("runs/fuzz") / name, CORPUS / name
+    found.mkdir(parents=True, exist_ok=True)
+    limits = ["-timeout=20", "-rss_limit_mb=4096", f"-artifact_prefix={found}/"]
+    work = (
+        ["-set_cover_merge=1", f"-max_len={_LONGEST_KEPT}", str(kept), str(found)]
+        if merge
+        else [f"-max_total_time={seconds}", "-max_len=4096", "-print_final_stats=1", str(found), str(kept)]
+    )
+    atheris.Setup([sys.argv[0], *limits, *work], target)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
