@@ -38,11 +38,15 @@ def visible(text: str) -> str:
     return _HIDDEN.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
+def secrets_in(text: str) -> dict[str, str]:
+    """The environment's keys and tokens (variable -> value) whose value stands in the text."""
+    return {name: value for name, value in os.environ.items() if len(value) >= _SHORTEST_SECRET and _SECRET_VARIABLE.search(name) and value in text}
+
+
 def masked(text: str) -> str:
     """The text without secrets: the values of the environment's keys and tokens, and what stands before the `@` of a URI."""
-    for name, value in os.environ.items():
-        if len(value) >= _SHORTEST_SECRET and _SECRET_VARIABLE.search(name):
-            text = text.replace(value, f"[{name}]")
+    for name, value in secrets_in(text).items():
+        text = text.replace(value, f"[{name}]")
     return _USER_OF_URI.sub(r"\1***@", text)
 
 

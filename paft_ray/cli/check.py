@@ -17,7 +17,7 @@ from paft_ray.prompts.encode import Encoder
 from paft_ray.stages import prepare, synthesize
 from paft_ray.stages.trials import listed_trials
 from paft_ray.tasks.task import Task, load_task
-from paft_ray.text import holds_credentials, names_secret
+from paft_ray.text import holds_credentials, names_secret, secrets_in
 from paft_ray.training.trackers import check as check_trackers
 
 _ENGINE = ("run", "synthesize", "score", "evaluate", "sweep")
@@ -154,6 +154,8 @@ def local_resources() -> dict[str, float]:
 
 def _no_secrets(config: Config, task: Task) -> None:
     """Configurations are stored and printed, so they must not carry secrets."""
+    if held := secrets_in(json.dumps(config.model_dump(mode="json"), ensure_ascii=False)):
+        raise UserError(f"config: holds the value of {', '.join(held)}, and would be stored with the run; secrets come from the environment only, take it out")
     free = {"engine.engine_kwargs": config.engine.engine_kwargs}
     free |= {f"generator {each.label}: endpoint.request": each.endpoint.request for each in config.prompts.generators if each.endpoint}
     for where, options in free.items():

@@ -34,6 +34,13 @@ class EndpointConfig(Section):
     """Generated tokens in one run at most, as the endpoint counts them (an answer that does not come counts as `max_tokens`); null: no limit."""
 
     @model_validator(mode="after")
+    def _longest(self) -> EndpointConfig:
+        longest = self.request.get("max_completion_tokens")
+        if longest is not None and (isinstance(longest, bool) or not isinstance(longest, int) or longest < 1):
+            raise ValueError(f"request.max_completion_tokens: a whole number above 0 is needed, given {longest!r}")
+        return self
+
+    @model_validator(mode="after")
     def _no_secrets(self) -> EndpointConfig:
         """The messages name what is wrong and never show it: it may be a key."""
         url = urlsplit(self.base_url)

@@ -95,6 +95,11 @@ SETTINGS = [
     setting("an override with a key twice", "is not a YAML value", "train.lora={rank: 1, rank: 2}"),
     setting("an override with a hidden character", "--set storage: 'a\\u202eb' holds a character", "storage=a\u202eb"),
     setting("an override of a megabyte", "seed: Input should be a valid integer", "seed=" + "x" * 100_000),
+    setting(
+        "a longest answer of an endpoint that is no number",
+        "request.max_completion_tokens: a whole number above 0",
+        "prompts.generators=[{id: a, endpoint: {base_url: 'http://h/v1', request: {max_completion_tokens: many}}}]",
+    ),
     setting("a generator's address with a bracket that is not closed", "endpoint", "prompts.generators=[{id: a, endpoint: {base_url: 'http://['}}]"),
 ]
 TASKS = [
