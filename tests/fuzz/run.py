@@ -4,7 +4,7 @@
     python -m tests.fuzz.run template --seconds 600   one
 
 What is found interesting is gathered in runs/fuzz/TARGET; an input that fails lies there as crash-* and, once mended, belongs into tests/fuzz/corpus/TARGET,
-which tests/unit/test_fuzz.py replays (without atheris, which has wheels for Linux on x86-64 only). `--merge` copies what adds coverage to the corpus.
+which tests/unit/test_fuzz.py replays (without atheris, which has wheels for Linux on x86-64 only).
 """
 
 from __future__ import annotations
@@ -17,21 +17,19 @@ from pathlib import Path
 
 TARGETS = ("template", "template_files", "rows_jsonl", "rows_csv", "rows_parquet", "configuration")
 CORPUS = Path(__file__).parent / "corpus"
-_LONGEST_KEPT = 200
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
     parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("--merge", action="store_true")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.here:
-        fuzz(asked.targets[0], asked.seconds, merge=asked.merge)
+        fuzz(asked.targets[0], asked.seconds)
     failed = []
     for name in asked.targets or TARGETS:
-        command = [sys.executable, "-m", "tests.fuzz.run", name, "--here", "--seconds", str(asked.seconds), *(["--merge"] if asked.merge else [])]
+        command = [sys.executable, "-m", "tests.fuzz.run", name, "--here", "--seconds", str(asked.seconds)]
         print(f"fuzz: {name}, {asked.seconds} s", flush=True)
         if subprocess.run(command, check=False).returncode:
             failed.append(name)
@@ -39,7 +37,7 @@ def main() -> int:
     return int(bool(failed))
 
 
-def fuzz(name: str, seconds: int, *, merge: bool) -> None:
+def fuzz(name: str, seconds: int) -> None:
     """Does not come back: libFuzzer ends the process."""
     import atheris
 
@@ -47,13 +45,8 @@ def fuzz(name: str, seconds: int, *, merge: bool) -> None:
         target = importlib.import_module(f"tests.fuzz.{name}").target
     found, kept = Path("runs/fuzz") / name, CORPUS / name
     found.mkdir(parents=True, exist_ok=True)
-    limits = ["-timeout=20", "-rss_limit_mb=4096", f"-artifact_prefix={found}/"]
-    work = (
-        ["-set_cover_merge=1", f"-max_len={_LONGEST_KEPT}", str(kept), str(found)]
-        if merge
-        else [f"-max_total_time={seconds}", "-max_len=4096", "-print_final_stats=1", str(found), str(kept)]
-    )
-    atheris.Setup([sys.argv[0], *limits, *work], target)
+    limits = [f"-max_total_time={seconds}", "-max_len=4096", "-timeout=20", "-rss_limit_mb=4096", "-print_final_stats=1", f"-artifact_prefix={found}/"]
+    atheris.Setup([sys.argv[0], *limits, str(found), str(kept)], target)
     atheris.Fuzz()
 
 
