@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -86,8 +87,11 @@ def content_hash(source: Source) -> str | None:
         return None
     digest = hashlib.sha256()
     with _open(*_locate(source.path), source.path) as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
+        try:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+        except OSError as error:
+            raise _unreadable(source.path, error) from None
     return digest.hexdigest()[:16]
 
 
@@ -146,17 +150,26 @@ def _open(filesystem: pafs.FileSystem, path: str, uri: str) -> pa.NativeFile:
     try:
         return filesystem.open_input_stream(path)
     except OSError as error:
-        raise UserError(f"data {uri}: cannot be opened ({one_line(error)}); check that you may read it") from None
+        raise _unreadable(uri, error) from None
+
+
+def _unreadable(uri: str, error: OSError) -> UserError:
+    return UserError(f"data {uri}: cannot be read ({one_line(error)}); check that it is there and that you may read it")
 
 
 def _lines(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[str, int]]:
     """Decoded lines with their numbers; wrong bytes are refused with their line."""
     with _open(filesystem, path, uri) as stream:
-        for number, line in enumerate(io.BufferedReader(stream), start=1):
+        lines = iter(io.BufferedReader(stream))
+        for number in itertools.count(1):
             try:
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8"), number
+                yield next(lines).decode("utf-8-sig" if number == 1 else "utf-8"), number
+            except StopIteration:
+                return
             except UnicodeDecodeError as error:
                 raise UserError(f"{uri}:{number}: not UTF-8 (byte {error.start + 1} of the line); save the file as UTF-8") from None
+            except OSError as error:
+                raise _unreadable(uri, error) from None
 
 
 def _jsonl(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row, str]]:
