@@ -11,7 +11,7 @@ export VLLM_NO_USAGE_STATS := 1
 export DO_NOT_TRACK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test test-cluster test-all unit lint mutants bench sweep clean
+.PHONY: help setup demo test test-cluster test-all unit lint mutants fuzz bench sweep clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -46,6 +46,10 @@ lint: setup  ## style, types, import directions
 
 mutants: setup  ## each invariant switched off by a small patch must turn its test red
 	$(BIN)/python tests/mutants/run.py
+
+fuzz: setup  ## template parser, readers and configuration, fuzzed by coverage for a minute each
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --group fuzz
+	$(BIN)/python -m tests.fuzz.run
 
 bench: setup  ## draw, render, encode and training speed, side by side
 	$(BIN)/python benchmarks/data_path.py

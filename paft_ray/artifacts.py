@@ -22,6 +22,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from paft_ray.errors import StorageError, UserError, one_line
+from paft_ray.text import holds_credentials
 
 Manifest = dict[str, Any]
 _REMEDIES = {
@@ -45,12 +46,14 @@ class Run:
 
         Raises `UserError` for a URI no filesystem knows.
         """
+        if holds_credentials(root):
+            raise UserError("storage: the URI holds credentials, which would be stored with the run; give them in the environment (e.g. AWS_ACCESS_KEY_ID)")
         if re.match(r"\w+:/(?!/)", root) or re.fullmatch(r"\w+:/*", root):
             raise UserError(f"storage {root}: neither a folder nor a URI; write s3://bucket/prefix, or ./{root} for a folder of that name")
-        self.root = root if "://" in root else str(Path(root).expanduser().resolve())
         try:
+            self.root = root if "://" in root else str(Path(root).expanduser().resolve())
             self.filesystem, base = pafs.FileSystem.from_uri(self.root)
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowInvalid, OSError, ValueError, RuntimeError) as error:  # Path: a NUL, a loop of links, an unknown user
             raise UserError(f"storage {root}: {one_line(error)}; give a folder or a URI such as s3://bucket/prefix") from None
         self._base = base.rstrip("/")
         self.is_local = isinstance(self.filesystem, pafs.LocalFileSystem)
@@ -84,13 +87,19 @@ class Run:
         return self._base.rsplit("/", 1)[-1]
 
     def path(self, relative: str) -> str:
-        """Path inside `filesystem`."""
-        return f"{self._base}/{relative}"
+        """Path inside `filesystem`. Raises `UserError` as `inside`."""
+        return f"{self._base}/{self.inside(relative)}"
+
+    def inside(self, relative: str) -> str:
+        """The path as it is. Raises `UserError` for one that climbs out of the run, as a manifest from elsewhere might name it."""
+        if ".." in relative.split("/"):
+            raise UserError(f"run {self.root}: the path {relative!r} leads out of the run; was its manifest changed by hand?")
+        return relative
 
     def uri(self, relative: str) -> str:
-        """Absolute path or URI of an artifact."""
+        """Absolute path or URI of an artifact. Raises `UserError` as `inside`."""
         place, options = split_uri(self.root)
-        return f"{place.rstrip('/')}/{relative}{options}"
+        return f"{place.rstrip('/')}/{self.inside(relative)}{options}"
 
     def exists(self, relative: str) -> bool:
         with self._telling(relative, "read"):

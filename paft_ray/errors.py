@@ -1,5 +1,7 @@
 """The exception types, and what their messages of one line need."""
 
+from paft_ray.text import masked, visible
+
 
 class UserError(ValueError):
     """Bad input: one line that says what was given, what is allowed and what to do.
@@ -9,8 +11,8 @@ class UserError(ValueError):
 
 
 def one_line(text: object) -> str:
-    """What an error (or anything else) says, without line breaks and repeated spaces, for a message of one line."""
-    return " ".join(str(text).split())
+    """What an error (or anything else) says, for a message of one line: no line breaks, repeated spaces, hidden characters or secrets."""
+    return visible(masked(" ".join(str(text).split())))
 
 
 def check_text(text: str, name: str, where: str) -> None:

@@ -18,7 +18,7 @@ ATTACKS = (
     "<script>window.hostile = 1</script>",
     '"><img src=x onerror="window.hostile = 1">',
     "</style></title></td></table><svg onload=window.hostile=1>",
-    "' onmouseover='window.hostile=1' \u202eright to left, never closed",
+    "' onmouseover='window.hostile=1' \u202eright to left, never closed\0\x1b[2J\u200b",
 )
 ATTACK = " ".join(ATTACKS)
 NUM_TEMPLATES, NUM_EXAMPLES = 13, 12

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
 from paft_ray.artifacts import Run
 from paft_ray.config import Config
@@ -17,6 +17,7 @@ from paft_ray.prompts.encode import Encoder
 from paft_ray.stages import prepare, synthesize
 from paft_ray.stages.trials import listed_trials
 from paft_ray.tasks.task import Task, load_task
+from paft_ray.text import holds_credentials, names_secret, secrets_in
 from paft_ray.training.trackers import check as check_trackers
 
 _ENGINE = ("run", "synthesize", "score", "evaluate", "sweep")
@@ -46,13 +47,13 @@ def check(config: Config, stage: str, *, local: bool) -> Run:
             raise UserError(f"evaluate.budget={config.evaluate.budget:g}: a sweep answers all cells; leave it out, or set it to 1")
         if config.train.export != "last":
             raise UserError(f"train.export={config.train.export}: a sweep compares trials at their last step; leave it out, or set it to last")
-    run = _prepared(Run.open(config.storage, config.name), stage, config)
+    run = _prepared(Run(config.storage).below(config.name), stage, config)
     if stage != "prepare":
         if local and stage in ("run", "synthesize", "sweep") and not run.exists("prompts/manifest.json"):
             _check_keys(config)
         path, *_ = [resolve_model(*model) for model in config.models]
         _check_model(config, task, path)
-    return run
+    return Run.open(config.storage, config.name)  # makes it, so it comes last: what is refused leaves nothing behind
 
 
 def check_job_storage(storage: str) -> None:
@@ -119,8 +120,8 @@ def check_inputs(config: Config, *, rows: bool = True) -> Task:
 
     `rows`: look into the row files; not where only the cluster reads them.
     """
-    _no_secrets(config)
     task = load_task(config.task)
+    _no_secrets(config, task)
     if config.train.export != "last" and task.kind != "choice":
         raise UserError(f"train.export={config.train.export}: task {task.name} has no labels to measure accuracy with; set train.export=last")
     if rows:
@@ -156,10 +157,25 @@ def local_resources() -> dict[str, float]:
     return {"CPU": max(4, os.cpu_count() or 1), "GPU": len(list(Path("/dev").glob("nvidia[0-9]*")))}
 
 
-def _no_secrets(config: Config) -> None:
+def _no_secrets(config: Config, task: Task) -> None:
     """Configurations are stored and printed, so they must not carry secrets."""
-    if "hf_token" in config.engine.engine_kwargs:
-        raise UserError("engine.engine_kwargs.hf_token: secrets come from the environment only; set HF_TOKEN instead")
-    for name, uri in (("storage", config.storage), *(("data." + key, getattr(config.data, key)) for key in ("train", "validation", "test"))):
-        if uri and "@" in urlsplit(uri).netloc + urlsplit(uri).query:
+    if held := secrets_in(json.dumps(config.model_dump(mode="json"), ensure_ascii=False)):
+        raise UserError(f"config: holds the value of {', '.join(held)}, and would be stored with the run; secrets come from the environment only, take it out")
+    free = {"engine.engine_kwargs": config.engine.engine_kwargs}
+    free |= {f"generator {each.label}: endpoint.request": each.endpoint.request for each in config.prompts.generators if each.endpoint}
+    for where, options in free.items():
+        for name in _names(options):
+            if names_secret(name):
+                raise UserError(f"{where}.{name}: secrets come from the environment only; set HF_TOKEN, or the variable that endpoint.api_key_env names")
+    rows = {"data." + name: getattr(config.data, name) for name in ("train", "validation", "test")}
+    rows |= {f"sources.{name} of task {task.name}": source.path for name, source in task.sources.items()}
+    for name, uri in {"storage": config.storage, **rows}.items():
+        if uri and holds_credentials(uri):
             raise UserError(f"{name}: the URI holds credentials, which would be stored with the run; give them in the environment (e.g. AWS_ACCESS_KEY_ID)")
+
+
+def _names(value: Any) -> Iterator[str]:
+    """Every key in nested options."""
+    for name, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from ([name] if isinstance(name, str) else [])
+        yield from _names(inner)

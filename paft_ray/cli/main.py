@@ -15,12 +15,14 @@ import typer
 from paft_ray.cli.environment import prepare_environment
 from paft_ray.config import Config, Precision, load_config
 from paft_ray.errors import StageError, StorageError, UserError, one_line
+from paft_ray.text import visible
 
 if TYPE_CHECKING:
     from paft_ray.artifacts import Run
     from paft_ray.cli.lease import Lease
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Prompt-agnostic fine-tuning (PAFT) on Ray.")
+_HALF_LINE = 600
 prompts_app = typer.Typer(no_args_is_help=True, help="Prompt templates: import through the gate, show those of a run.")
 app.add_typer(prompts_app, name="prompts")
 
@@ -212,7 +214,7 @@ def prompts_import(
         raise UserError(f"templates {file}: none of {len(result.verdicts)} came through the gate ({dict(result.rejected)}); see paft prompts import --help")
     name = Path(out).name
     try:
-        folder = Run(out.rpartition("/")[0] or ".")
+        folder = Run("/".join(out.split("/")[:-1] or ["."]) or "/")
         kept = PromptSet.of(Entry(template=t, provenance={"source": "user"}) for t in result.kept)
         if name.endswith(".parquet"):
             folder.write_table(name, kept.to_table())
@@ -233,7 +235,7 @@ def prompts_show(run: Annotated[str, typer.Argument(help="Folder of the run")]) 
     if not found.exists("prompts/prompt_set.parquet"):
         raise UserError(f"run {run}: no prompt set there; give the folder of a run whose stage synthesize is finished")
     for entry in PromptSet.from_table(found.read_table("prompts/prompt_set.parquet")).entries:
-        typer.echo(f"[{entry.split}] {entry.template.id} ({entry.provenance.get('source')})\n{entry.template.text}\n")
+        typer.echo(visible(f"[{entry.split}] {entry.template.id} ({entry.provenance.get('source')})\n{entry.template.text}\n"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -256,5 +258,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _stop(code: int, reason: object, remedy: str = "") -> NoReturn:
     """Ends with one line on stderr; an error that comes out of a Ray task is told by its cause, without Ray's traceback."""
-    typer.echo(f"paft: {one_line(getattr(reason, 'cause', None) or reason)}{remedy}", err=True)
+    line = one_line(getattr(reason, "cause", None) or reason)
+    if len(line) > 2 * _HALF_LINE:  # a field of a megabyte in it; what was given stands first, what to do last
+        line = f"{line[:_HALF_LINE]} ... {line[-_HALF_LINE:]}"
+    typer.echo(f"paft: {line}{remedy}", err=True)
     sys.exit(code)

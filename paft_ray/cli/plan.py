@@ -22,6 +22,7 @@ from paft_ray.stages.synthesize import user_templates
 from paft_ray.stages.trials import listed_trials, num_trials
 from paft_ray.tasks.readers import read_examples
 from paft_ray.tasks.task import Example, Task
+from paft_ray.text import visible
 
 _SAMPLE_ROWS = 64
 
@@ -171,5 +172,5 @@ def _examples(drawn: Sequence[tuple[Example, PromptTemplate]], encoded: Sequence
     shown = []
     for (example, _), row in zip(drawn[:3], encoded, strict=False):
         head = f"# example {example.id}: {len(row.prompt_ids)} prompt tokens without loss | {len(row.answer_ids)} with loss"
-        shown.append(f"{head}\n{tokenizer.decode(row.prompt_ids)} | {tokenizer.decode(row.answer_ids)}\n")
+        shown.append(visible(f"{head}\n{tokenizer.decode(row.prompt_ids)} | {tokenizer.decode(row.answer_ids)}\n"))
     return shown

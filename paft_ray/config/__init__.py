@@ -6,7 +6,7 @@ Unknown keys are refused with the nearest valid key. Imports neither Ray nor tor
 from paft_ray.config.base import Fraction, Positive, Precision, Section, Seed, builtin, fast_precision
 from paft_ray.config.engine import EngineConfig, EvaluateConfig, engine_key
 from paft_ray.config.inputs import DataConfig, ModelConfig
-from paft_ray.config.load import load_config, parse_config, read_yaml
+from paft_ray.config.load import load_config, parse_config, read_yaml_file
 from paft_ray.config.prompts import EndpointConfig, GeneratorConfig, PromptsConfig, ScoreConfig, generator_key, prompts_key
 from paft_ray.config.report import ReportConfig, TrackingConfig
 from paft_ray.config.run import Config
@@ -45,6 +45,6 @@ __all__ = [
     "load_config",
     "parse_config",
     "prompts_key",
-    "read_yaml",
+    "read_yaml_file",
     "weights_key",
 ]

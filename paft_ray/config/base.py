@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 Precision = Literal["bf16", "fp16", "fp32"]
 _CPUINFO = Path("/proc/cpuinfo")
@@ -20,9 +20,11 @@ def fast_precision(num_gpus: float) -> Precision:
     return "bf16" if num_gpus or flags & _FAST_BF16 else "fp32"
 
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Options = dict[str, JsonValue]
+"""Settings that a library gets as they are: JSON values, since every stage's key holds them."""
 
 
 class Section(BaseModel):

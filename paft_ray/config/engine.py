@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from paft_ray.config.base import Fraction, Positive, Precision, Section, fast_precision
+from paft_ray.config.base import Fraction, Options, Positive, Precision, Section, fast_precision
 
 
 class EngineConfig(Section):
@@ -34,7 +34,7 @@ class EngineConfig(Section):
     """Longest time without any answer in seconds, the start of the engine included."""
     max_restarts: Annotated[int, Field(ge=0)] = 2
     """Starts after the first one of engines that died, per inference stage (per model in an evaluation); only rows without an answer are asked again."""
-    engine_kwargs: dict[str, Any] = {}
+    engine_kwargs: Options = {}
     """Further vLLM engine arguments, as they are."""
 
 

@@ -11,8 +11,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from paft_ray.config.run import Config
-from paft_ray.errors import UserError, one_line
+from paft_ray.errors import UserError
+from paft_ray.text import holds_hidden
 
+_LARGEST_FILE = 2**18
 _SPELLINGS = {"evaluation": "evaluate"}
 """Sections under another name that a file and `--set` may give them."""
 
@@ -23,16 +25,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     Relative paths in the file are kept as they are: relative to the working directory.
     Raises `UserError` for a missing file, broken YAML, an unknown key or a value out of range.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"config {path}: cannot be read ({error}); give the path of a YAML file, e.g. jobs/configs/demo.yaml") from None
-    try:
-        values = read_yaml(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise UserError(f"config {path}: not valid YAML: {one_line(error)}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"config {path}: a mapping of sections is needed, found {type(values).__name__}")
+    values = read_yaml_file(path, "config")
     for other, name in _SPELLINGS.items():
         if other in values and name in values:
             raise UserError(f"config {path}: {other} and {name} are the same section; keep one of them")
@@ -42,22 +35,71 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return parse_config(values, source=str(path))
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """A safe loader that refuses a key that comes twice: the second one would silently replace the first."""
+class _Plain(yaml.SafeLoader):
+    """A safe loader that refuses aliases, which a few lines can multiply to billions of values, and a key that comes twice."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.get_event()
+            raise yaml.composer.ComposerError(None, None, f"the alias *{event.anchor}: write the value itself", event.start_mark)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
-        for key, _ in node.value:
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():  # `!!map text` has a text there
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
                     raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} comes twice", key.start_mark)
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:  # PyYAML lets through: 2024-13-45, !!int x
+            reason = f"{str(node.value)[:40]!r} is not of its type {node.tag.rpartition(':')[2]} ({type(error).__name__})"
+            raise yaml.constructor.ConstructorError(None, None, reason, node.start_mark) from None
+
 
 def read_yaml(text: str) -> Any:
-    """Plain values of a YAML text. Raises `yaml.YAMLError`, also for a key that comes twice."""
-    return yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 (a SafeLoader)
+    """Plain values of a YAML text. Raises `yaml.YAMLError`, also for an alias, a key that comes twice and nesting that is too deep."""
+    try:
+        return yaml.load(text, Loader=_Plain)  # noqa: S506 (a SafeLoader)
+    except RecursionError:
+        raise yaml.YAMLError("nested too deep") from None
+
+
+def read_yaml_file(path: str | Path, what: str) -> dict[Any, Any]:
+    """The mapping in a YAML file; `what` it is (config, task) opens the `UserError` for anything else, and for hidden characters in its texts."""
+    try:
+        with Path(path).open("rb") as stream:
+            data = stream.read(_LARGEST_FILE + 1)
+        text = data.decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{what} {path}: cannot be read ({error}); give the path of a YAML file, e.g. jobs/configs/demo.yaml") from None
+    if len(data) > _LARGEST_FILE:
+        raise UserError(f"{what} {path}: larger than {_LARGEST_FILE} bytes; give a YAML file of settings, and name data and templates in it by their paths")
+    try:
+        values = read_yaml(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{what} {path}: not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{what} {path}: a mapping of sections is needed, found {type(values).__name__}")
+    _check_texts(values, f"{what} {path}")
+    return values
+
+
+def _check_texts(value: Any, where: str) -> None:
+    """Raises `UserError` for a hidden character in any text: no file name and no key that a person reads has one."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_texts(key, where)
+            _check_texts(inner, f"{where}: {key}")
+    elif isinstance(value, list | tuple | set):
+        for inner in value:
+            _check_texts(inner, where)
+    elif isinstance(value, str) and holds_hidden(value):
+        raise UserError(f"{where}: {value[:60]!a} holds a character that does not show (or half of one); take it out")
 
 
 def parse_config(values: dict[str, Any], source: str) -> Config:
@@ -82,9 +124,10 @@ def _apply(values: dict[str, Any], override: str) -> None:
     if not isinstance(node, dict):
         raise UserError(f"--set {override}: {'.'.join(parents)} has no keys below it")
     try:
-        node[last] = yaml.safe_load(text)
+        node[last] = read_yaml(text)
     except yaml.YAMLError:
         raise UserError(f"--set {override}: {text!r} is not a YAML value") from None
+    _check_texts(node[last], f"--set {key}")
 
 
 def _explain(error: Any) -> str:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from paft_ray.config.base import Fraction, Positive, Section
+from paft_ray.config.base import Fraction, Options, Positive, Section
 
 
 class EndpointConfig(Section):
@@ -18,7 +18,7 @@ class EndpointConfig(Section):
     """Where it is, as its documentation says, e.g. `https://api.example.com/v1`; without user, password or query."""
     api_key_env: str | None = None
     """NAME of the environment variable that holds its key, read on the driver's node; never the key itself."""
-    request: dict[str, Any] = {}
+    request: Options = {}
     """Further fields of every request, as they are; null leaves out one that is sent otherwise (`max_tokens`, `temperature`, `seed`)."""
     grammar: bool = False
     """Send the grammar of placeholders too, which vLLM's servers understand; otherwise the gate alone filters."""
@@ -32,6 +32,13 @@ class EndpointConfig(Section):
     """Longest wait for one answer in seconds."""
     max_total_tokens: Positive | None = None
     """Generated tokens in one run at most, as the endpoint counts them (an answer that does not come counts as `max_tokens`); null: no limit."""
+
+    @model_validator(mode="after")
+    def _longest(self) -> EndpointConfig:
+        longest = self.request.get("max_completion_tokens")
+        if longest is not None and (isinstance(longest, bool) or not isinstance(longest, int) or longest < 1):
+            raise ValueError(f"request.max_completion_tokens: a whole number above 0 is needed, given {longest!r}")
+        return self
 
     @model_validator(mode="after")
     def _no_secrets(self) -> EndpointConfig:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from paft_ray.config.base import Positive, Section, Seed, each_once
+from paft_ray.config.base import Options, Positive, Section, Seed, each_once
 
 
 class RangeConfig(Section):
@@ -45,7 +45,7 @@ class SearcherConfig(Section):
 
     name: Literal["optuna", "hyperopt", "ax"]
     """Package of the algorithm (`pip install optuna`)."""
-    options: dict[str, Any] = {}
+    options: Options = {}
     """Arguments of Tune's class, as they are."""
 
 
@@ -54,7 +54,7 @@ class SchedulerConfig(Section):
 
     name: Literal["asha", "median_stopping_rule"]
     """Which one; those that pause trials or change them on the way are left out."""
-    options: dict[str, Any] = {}
+    options: Options = {}
     """Arguments of Tune's class, as they are; times are optimizer steps (asha: `grace_period`, `reduction_factor`)."""
 
 

@@ -96,7 +96,8 @@ class _Asking:
 
     def __init__(self, generator: GeneratorConfig, endpoint: EndpointConfig, key: str) -> None:
         self.generator, self.endpoint, self.key = generator, endpoint, key
-        self.longest = int(endpoint.request.get("max_completion_tokens") or generator.max_tokens)
+        longest = endpoint.request.get("max_completion_tokens")
+        self.longest = longest if isinstance(longest, int) else generator.max_tokens
         self.rate = _Rate(endpoint.requests_per_minute)
         self.answered = 0
         self.failures: list[str] = []

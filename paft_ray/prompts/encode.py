@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
 
-from paft_ray.errors import UserError
+from jinja2 import TemplateError
+
+from paft_ray.errors import UserError, one_line
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import Example, Task
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _DATE = "26 Jul 2024"  # Llama 3.2 puts a date into every prompt, by default today's: its own fixed default keeps prompts the same from day to day
+_CHARACTERS_PER_TOKEN = 8
 _MARK = "\u2063PAFT-CONTENT\u2063"
 
 
@@ -59,7 +63,7 @@ class Encoder:
         special = sorted((t for t in added.union(tokenizer.all_special_tokens) if t), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, special))) if special else None
         self._answer = lru_cache(maxsize=4096)(self._encode_answer)
-        self._frame = lru_cache(maxsize=4096)(self._chat_frame)
+        self._frame = lru_cache(maxsize=2)(self._chat_frame)
 
     def encode(self, template: PromptTemplate, example: Example) -> Encoded:
         """Ids of the prompt and of the answer with its end token.
@@ -96,20 +100,25 @@ class Encoder:
 
     def _longest_fit(self, template: PromptTemplate, fields: dict[str, str], name: str) -> int:
         """Most characters of field `name` with which the prompt keeps to its limit, 0 where it does not even without (bisection over its real length)."""
+
+        def fits(length: int) -> bool:
+            return len(self._prompt(template, {**fields, name: fields[name][:length]})[0]) <= self.max_prompt_tokens
+
         low, high = 0, len(fields[name])
+        reach = _CHARACTERS_PER_TOKEN * self.max_prompt_tokens
+        while reach < high and fits(reach):  # from below: of a megabyte only the part that may fit is encoded again and again
+            low, reach = reach, 2 * reach
+        high = min(high, reach)
         while low < high:
             middle = (low + high + 1) // 2
-            if len(self._prompt(template, {**fields, name: fields[name][:middle]})[0]) <= self.max_prompt_tokens:
-                low = middle
-            else:
-                high = middle - 1
+            low, high = (middle, high) if fits(middle) else (low, middle - 1)
         return low
 
     def _prompt(self, template: PromptTemplate, fields: dict[str, str]) -> tuple[list[int], bool]:
         text = template.render(fields)
         if self.chat:
-            head, tail = self._frame(template.system)
-            return self._chat_ids(template.system, head, text, tail), tail.endswith("\n")
+            frame = self._frame(bool(template.system))
+            return self._chat_ids(frame, [template.system, text] if template.system else [text]), frame[-1].endswith("\n")
         if template.system:
             text = f"{template.system}\n\n{text}"
         text = text.rstrip(" \t")
@@ -119,29 +128,29 @@ class Encoder:
         """Ids of plain text with the tokenizer's own start token, special tokens in the text split into ordinary ones."""
         return list(self.tokenizer(text, add_special_tokens=True, split_special_tokens=self._has_special(text))["input_ids"])
 
-    def _chat_frame(self, system: str | None) -> tuple[str, str]:
-        """What the chat template writes before and after the user's text."""
-        messages = [{"role": "user", "content": _MARK}]
-        if system:
-            messages.insert(0, {"role": "system", "content": system})
-        whole = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, date_string=_DATE)
-        head, mark, tail = str(whole).partition(_MARK)
-        if not mark:
-            raise UserError("the model's chat template drops the user's text; set model.chat=false")
-        return head, tail
+    def _chat_frame(self, with_system: bool) -> list[str]:
+        """What the chat template writes before, between and after the contents. Raises `UserError` where it does not take them."""
+        roles = ["system", "user"] if with_system else ["user"]
+        messages = [{"role": role, "content": _MARK} for role in roles]
+        try:
+            whole = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, date_string=_DATE)
+        except TemplateError as error:
+            raise UserError(
+                f"the model's chat template refuses {' and '.join(roles)} ({one_line(error)}); leave out system parts, or set model.chat=false"
+            ) from None
+        frame = str(whole).split(_MARK)
+        if len(frame) != len(roles) + 1:
+            raise UserError(f"the model's chat template does not write {' and '.join(roles)} once each; leave out system parts, or set model.chat=false")
+        return frame
 
-    def _chat_ids(self, system: str | None, head: str, text: str, tail: str) -> list[int]:
-        """Ids of a chat prompt. Only where text or system hold a special token's spelling is it encoded in pieces, with those pieces as plain text."""
-        if not self._has_special(text) and not (system and self._has_special(system)):
-            return self._piece(head + text + tail, special=True)
-        outside = head.split(system) if system else [head]
-        pieces: list[tuple[str, bool]] = []
-        for i, frame in enumerate(outside):
-            if i:
-                pieces.append((system or "", False))
-            pieces.append((frame, True))
-        pieces += [(text, False), (tail, True)]
-        return [token for piece, special in pieces for token in self._piece(piece, special=special)]
+    def _chat_ids(self, frame: list[str], contents: list[str]) -> list[int]:
+        """Ids of a chat prompt. Only where a content holds a special token's spelling is it encoded in pieces, with the contents as plain text."""
+        if not any(map(self._has_special, contents)):
+            return self._piece("".join(chain.from_iterable(zip_longest(frame, contents, fillvalue=""))), special=True)
+        ids = self._piece(frame[0], special=True)
+        for content, after in zip(contents, frame[1:], strict=True):
+            ids += self._piece(content, special=False) + self._piece(after, special=True)
+        return ids
 
     def _piece(self, text: str, *, special: bool) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=not special)["input_ids"]) if text else []

@@ -1,8 +1,13 @@
-"""The gate: every template, written by a model or brought by a user, is repaired, kept or rejected with a counted reason."""
+"""The gate: every template, written by a model or brought by a user, is repaired, kept or rejected with a counted reason.
+
+A template with a hidden character is rejected (`hidden_character`): a control character other than tab and line feed, a bidirectional mark or
+override, a zero-width character, a line separator, private use. Nobody who reads the template would see it, yet the model does. Text from right to left
+needs none of them; the joiners of Persian and Indic words and of emoji are kept where they join. Rows of data keep every character (data is what it
+is); reports and the command line write hidden ones out (`\\u202e`), see `paft_ray.text`.
+"""
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -13,13 +18,16 @@ from typing import Any
 from paft_ray.errors import UserError, check_text
 from paft_ray.prompts.prompt_set import read_templates
 from paft_ray.prompts.template import PromptTemplate, Slot, TemplateError
+from paft_ray.tasks.readers import read_json
 from paft_ray.tasks.task import Task
+from paft_ray.text import holds_hidden
 
 _FIELD = "\0"  # stands for a field's value in the wording that is inspected
 _BRACKET = re.compile(r"\[([^\[\]\n]+)\]")
 _ANGLE = re.compile(r"<([A-Za-z][^<>\n/]*)>")
 _ROUND = re.compile(r"\(\s*(?:insert|describe|fill in)\b[^()\n]*\)", re.IGNORECASE)
 _PLACE = frozenset(("the", "your", "final", "numeric", "numerical", "answer", "number", "result", "value", "solution"))
+_LONGEST_WORD = 100  # characters per word on average; languages without spaces have long ones
 _ORDER = re.compile(r"\s*(?:insert|describe|explain|specify|your|fill|add|enter|put)\b", re.IGNORECASE)
 
 
@@ -71,11 +79,15 @@ def repair(template: PromptTemplate) -> tuple[PromptTemplate, list[str]]:
 
 
 def _unescaped(text: str) -> str:
-    return text.replace("\\r\\n", "\n").replace("\\n", "\n").replace("\\t", "\t")
+    return text.replace("\r\n", "\n").replace("\\r\\n", "\n").replace("\\n", "\n").replace("\\t", "\t")
 
 
 def rejection(template: PromptTemplate, task: Task, *, max_words: int) -> str | None:
     """Why a template is refused, or None."""
+    if len(template.text) + len(template.system or "") > _LONGEST_WORD * max_words:  # before it is searched: a search may take the square of the length
+        return "too_long"
+    if holds_hidden(f"{template.text}\n{template.system or ''}"):
+        return "hidden_character"
     try:
         named = template.fields
     except TemplateError:
@@ -157,14 +169,14 @@ def _read(path: str) -> list[PromptTemplate]:
         raise UserError(f"templates {path}: unknown kind of file; allowed: .jsonl, .json, .txt")
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"templates {path}: cannot be read ({error}); give a UTF-8 .jsonl, .json or .txt file") from None
     if path.endswith(".txt"):
         found: list[Any] = [line for line in text.splitlines() if line.strip()]
     else:
         try:
-            found = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            found = read_json(text)
+        except ValueError as error:
             raise UserError(f"{path}:{getattr(error, 'lineno', 1)}: not JSON ({error}); give a list of texts, or of objects with `text`") from None
     rows = [row if isinstance(row, dict) else {"text": row} for row in found] if isinstance(found, list) else []
     if not rows or not all(isinstance(row.get("text"), str) and isinstance(row.get("system"), str | None) for row in rows):

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from paft_ray.errors import UserError, check_text, one_line
 from paft_ray.prompts.draw import keyed_order
 from paft_ray.prompts.template import PromptTemplate, TemplateError, check_fields
+from paft_ray.tasks.readers import read_json
 
 Split = Literal["train", "held_out"]
 
@@ -100,16 +101,21 @@ class PromptSet:
 
     @classmethod
     def from_table(cls, table: pa.Table) -> PromptSet:
-        """The set in a table made by `to_table`; content ids are computed anew."""
-        return cls.of(
-            Entry(
-                template=PromptTemplate(text=row["text"], system=row["system"]),
-                split=row["split"],
-                cluster=row["cluster"],
-                provenance=json.loads(row["provenance"]),
+        """The set in a table made by `to_table`; content ids are computed anew. Raises `UserError` for any other table."""
+        if not table.schema.equals(SCHEMA):
+            raise UserError(f"prompt set: its columns are {', '.join(table.column_names)}, not those of this version; run stage synthesize again")
+        try:
+            return cls.of(
+                Entry(
+                    template=PromptTemplate(text=row["text"], system=row["system"]),
+                    split=row["split"],
+                    cluster=row["cluster"],
+                    provenance=json.loads(row["provenance"]),
+                )
+                for row in table.to_pylist()
             )
-            for row in table.to_pylist()
-        )
+        except (ValueError, TypeError) as error:
+            raise UserError(f"prompt set: a row cannot be read ({error}); run stage synthesize again") from None
 
     def with_split(self, name: Split) -> PromptSet:
         """The same templates, all in one split."""
@@ -125,15 +131,15 @@ def read_templates(path: str | Path) -> list[PromptTemplate]:
         return _parquet_templates(path)
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"templates {path}: cannot be read ({error}); give a UTF-8 JSONL file of rows with `text`") from None
     templates = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            row = read_json(line)
+        except ValueError as error:
             raise UserError(f"{path}:{number}: not JSON ({error}); each line is one object with `text`") from None
         if not isinstance(row, dict) or not isinstance(row.get("text"), str) or not isinstance(row.get("system"), str | None):
             raise UserError(f"{path}:{number}: an object with the text `text` (and optional text `system`) is needed")
@@ -147,9 +153,9 @@ def read_templates(path: str | Path) -> list[PromptTemplate]:
 def _parquet_templates(path: str | Path) -> list[PromptTemplate]:
     try:
         rows = pq.read_table(path).to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise UserError(f"templates {path}: cannot be read ({one_line(error)[:200]}); give a Parquet or JSONL file with `text`") from None
-    if not rows or not all(isinstance(row.get("text"), str) for row in rows):
+    if not rows or not all(isinstance(row.get("text"), str) and isinstance(row.get("system"), str | None) for row in rows):
         raise UserError(f"templates {path}: no rows with the text column `text`; give a file that `paft prompts import` wrote, or JSONL")
     return [PromptTemplate(text=row["text"], system=row.get("system")) for row in rows]
 

@@ -21,6 +21,7 @@ from paft_ray.report.format import percent
 from paft_ray.report.markdown import cell
 from paft_ray.report.sources import Measured
 from paft_ray.report.tables import arm_rank
+from paft_ray.text import visible
 
 _KEPT = 4  # decimals of a figure in the metadata
 
@@ -71,7 +72,7 @@ def trained_models(run: Run) -> list[TrainedModel]:
                 run=run.name,
                 arm=entry["arm"],
                 seed=entry["seed"],
-                folder=entry["adapter"] or entry["weights"],
+                folder=run.inside(entry["adapter"] or entry["weights"]),
                 is_adapter=entry["adapter"] is not None,
                 num_templates=entry["num_templates"],
                 num_steps=entry["num_steps"],
@@ -185,4 +186,4 @@ def _escaped(value: Any) -> Markup:
 
 def _code(text: Any) -> Markup:
     """Text for a code block: one line, so that it cannot end the block."""
-    return Markup(" ".join(str(text).splitlines()))  # noqa: S704 (a code block shows text as it is)
+    return Markup(visible(" ".join(str(text).splitlines())))  # noqa: S704 (a code block shows text as it is)

@@ -9,6 +9,7 @@ from paft_ray.metrics import POWER
 from paft_ray.report.format import duration, percent, points, probability, span
 from paft_ray.report.sources import Measured
 from paft_ray.report.tables import Results, TemplateRow, provenance_counts, worst_templates
+from paft_ray.text import visible
 
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", **{character: f"\\{character}" for character in "\\`*_|[]"}})
 
@@ -20,9 +21,10 @@ def render_markdown(
     values = results.values
     kind = "held-out" if measured.held_out else "given"
     parts = [
-        f"# {title}: robustness to prompt wording",
+        f"# {cell(title)}: robustness to prompt wording",
         f"**{values['verdict']}.**",
-        f"Task {config.task}, model {config.model.id}; {len(rows)} {kind} templates x {next(iter(values['arms'].values()))['num_examples']} test examples.",
+        f"Task {cell(config.task)}, model {cell(config.model.id)}; {len(rows)} {kind} templates"
+        f" x {next(iter(values['arms'].values()))['num_examples']} test examples.",
         "## Arms",
         *_arms(results, config),
     ]
@@ -126,5 +128,5 @@ def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
 
 
 def cell(text: str) -> str:
-    """Outside text as one cell: no line break, no column border, no markup."""
-    return " ↵ ".join(text.translate(_ESCAPES).splitlines())
+    """Outside text as one cell: no line break, no column border, no markup, no hidden character."""
+    return " ↵ ".join(visible(text.replace("\r\n", "\n")).translate(_ESCAPES).splitlines())

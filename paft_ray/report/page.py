@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML page: no external file, every outside text escaped.
+"""The report as one self-contained HTML page: no external file, every outside text escaped, its hidden characters written out.
 
 One small inline script sorts tables; script and style are admitted by their hashes in the page's Content-Security-Policy, nothing else is.
 """
@@ -23,6 +23,7 @@ from paft_ray.report.plots import styles
 from paft_ray.report.provenance import origins
 from paft_ray.report.sources import History, Measured
 from paft_ray.report.tables import Results, TemplateRow, provenance_counts, stage_rows, worst_templates
+from paft_ray.text import visible
 
 _SUBJECT = "robustness to prompt wording"
 
@@ -71,7 +72,9 @@ def render_sweep_page(*, title: str, config: Config, sweep: Mapping[str, Any], v
 
 
 def _render(template: str, config: Config, *, arms: Sequence[str], **values: Any) -> str:
-    environment = Environment(loader=FileSystemLoader(str(builtin("report"))), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(str(builtin("report"))), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
+    )
     environment.filters.update(percent=percent, shade=shade, duration=duration, whole=whole)
     css = environment.get_template("style.css.j2").render(colours=[colour for colour, _ in styles(arms).values()])
     script = builtin("report", "sort.js").read_text(encoding="utf-8")
@@ -85,6 +88,11 @@ def _render(template: str, config: Config, *, arms: Sequence[str], **values: Any
         config_yaml=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         **values,
     )
+
+
+def _shown(value: Any) -> Any:
+    """Outside text with its hidden characters written out."""
+    return value if isinstance(value, Markup) or not isinstance(value, str) else visible(value)
 
 
 def _policy_hash(text: str) -> str:

@@ -77,6 +77,8 @@ def _templates(config: Config, path: str | None, own: str | None, task: Task) ->
         if own is None:
             raise UserError(f"prompts: task {task.name} ships no templates; give a JSONL file instead of `builtin`")
         path = own
+    if path.startswith("builtin:") and ".." in path.split("/"):
+        raise UserError(f"templates {path}: leads out of the package; give the path of a file of your own without builtin:")
     found = str(builtin(*path.removeprefix("builtin:").split("/"))) if path.startswith("builtin:") else path
     return gated_templates(found, config, task)
 

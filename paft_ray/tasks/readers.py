@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from paft_ray.artifacts import split_uri
 from paft_ray.config import builtin
 from paft_ray.errors import UserError, check_text, one_line
 from paft_ray.tasks.task import Example, Source, Task
+from paft_ray.text import holds_credentials
 
 Row = Mapping[str, Any]
 _FORMATS = (".jsonl", ".csv", ".parquet")
@@ -85,8 +87,11 @@ def content_hash(source: Source) -> str | None:
         return None
     digest = hashlib.sha256()
     with _open(*_locate(source.path), source.path) as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
+        try:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+        except OSError as error:
+            raise _unreadable(source.path, error) from None
     return digest.hexdigest()[:16]
 
 
@@ -104,9 +109,30 @@ def _check_encodable(example: Example, where: str) -> None:
         check_text(text, name, where)
 
 
+def read_json(text: str | bytes) -> Any:
+    """Plain values of a JSON text. Raises `ValueError`, also for a key that comes twice (the second would silently replace the first) and deep nesting."""
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {twice[:60]!r} comes twice")
+    return found
+
+
 def _locate(uri: str) -> tuple[pafs.FileSystem, str]:
+    if holds_credentials(uri):
+        raise UserError("data: a URI holds credentials, which would be stored with the run; give them in the environment (e.g. AWS_ACCESS_KEY_ID)")
     if uri.startswith("builtin:"):
-        return pafs.LocalFileSystem(), str(builtin(*uri.removeprefix("builtin:").split("/")))
+        parts = uri.removeprefix("builtin:").split("/")
+        if ".." in parts:
+            raise UserError(f"data {uri}: leads out of the package; give the path of a file of your own without builtin:")
+        return pafs.LocalFileSystem(), str(builtin(*parts))
     try:
         if "://" in uri:
             filesystem, path = pafs.FileSystem.from_uri(uri)
@@ -124,17 +150,26 @@ def _open(filesystem: pafs.FileSystem, path: str, uri: str) -> pa.NativeFile:
     try:
         return filesystem.open_input_stream(path)
     except OSError as error:
-        raise UserError(f"data {uri}: cannot be opened ({one_line(error)}); check that you may read it") from None
+        raise _unreadable(uri, error) from None
+
+
+def _unreadable(uri: str, error: OSError) -> UserError:
+    return UserError(f"data {uri}: cannot be read ({one_line(error)}); check that it is there and that you may read it")
 
 
 def _lines(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[str, int]]:
     """Decoded lines with their numbers; wrong bytes are refused with their line."""
     with _open(filesystem, path, uri) as stream:
-        for number, line in enumerate(io.BufferedReader(stream), start=1):
+        lines = iter(io.BufferedReader(stream))
+        for number in itertools.count(1):
             try:
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8"), number
+                yield next(lines).decode("utf-8-sig" if number == 1 else "utf-8"), number
+            except StopIteration:
+                return
             except UnicodeDecodeError as error:
                 raise UserError(f"{uri}:{number}: not UTF-8 (byte {error.start + 1} of the line); save the file as UTF-8") from None
+            except OSError as error:
+                raise _unreadable(uri, error) from None
 
 
 def _jsonl(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row, str]]:
@@ -142,8 +177,8 @@ def _jsonl(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[R
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            row = read_json(line)
+        except ValueError as error:
             raise UserError(f"{uri}:{number}: not JSON ({error}); each line is one object") from None
         if not isinstance(row, dict):
             raise UserError(f"{uri}:{number}: an object is needed, found {type(row).__name__}")
@@ -160,26 +195,34 @@ def _csv(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row
 
     try:
         reader = csv.DictReader(lines(), strict=True)
-        names = reader.fieldnames or []
-        if len(set(names)) < len(names):
-            raise UserError(f"{uri}:1: the head line names a column twice ({', '.join(names)}); rename one")
+        _check_columns(reader.fieldnames or [], f"{uri}:1")
         for row in reader:
             if None in row or None in row.values():
                 raise UserError(f"{uri}:{line}: the row has another number of columns than the head line; mend it")
             yield row, f"{uri}:{line}"
     except csv.Error as error:
-        raise UserError(f"{uri}:{line}: not CSV ({error}); quote fields that hold commas, quotes or line breaks") from None
+        remedy = f"quote fields that hold commas, quotes or line breaks; none may be longer than {csv.field_size_limit()} characters (in JSONL it may)"
+        raise UserError(f"{uri}:{line}: not CSV ({error}); {remedy}") from None
 
 
 def _parquet(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row, str]]:
     number = 0
     try:
-        for batch in pq.ParquetFile(path, filesystem=filesystem).iter_batches(batch_size=1024):
+        file = pq.ParquetFile(path, filesystem=filesystem)
+        _check_columns(file.schema_arrow.names, uri)
+        for batch in file.iter_batches(batch_size=1024):
             for row in batch.to_pylist():
                 number += 1
                 yield row, f"{uri}: row {number}"
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+    except UserError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise UserError(f"{uri}: row {number + 1}: not a Parquet file that can be read ({one_line(error)[:200]}); write the file anew") from None
+
+
+def _check_columns(names: Sequence[str], where: str) -> None:
+    if len(set(names)) < len(names):
+        raise UserError(f"{where}: the head names a column twice ({', '.join(names)}); rename one")
 
 
 def _dataset_rows(source: Source) -> Iterator[tuple[Row, str]]:

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from paft_ray.config import builtin, read_yaml
-from paft_ray.errors import UserError, one_line
+from paft_ray.config import builtin, read_yaml_file
+from paft_ray.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +104,12 @@ class Task(BaseModel):
     def _complete(self) -> Task:
         if not self.fields:
             raise ValueError("fields: at least one field is needed")
+        if wrong := [name for name in self.fields if not (name.isascii() and name.isidentifier())]:
+            raise ValueError(f"fields: {wrong[0]!r} is no name that a template can hold as {{name}}; use letters, digits and _, not a digit first")
         if self.kind == "choice" and len(self.label_texts) < 2:
             raise ValueError("labels: a task of kind choice needs at least two")
+        if wrong := [label for label in self.label_texts if label != label.strip() or not label]:
+            raise ValueError(f"labels: {wrong[0]!r} is empty or has spaces around it, so no answer can be it; take them away")
         if self.kind == "free" and self.pattern is None:
             raise ValueError("pattern: a task of kind free needs a regular expression with one group")
         if unknown := sorted(set(self.columns) - set(self.fields)):
@@ -166,9 +169,7 @@ def load_task(name: str) -> Task:
         known = ", ".join(sorted(p.stem for p in shipped.glob("*.yaml")))
         raise UserError(f"task {name}: no such task; built in: {known}; or give the path of a task YAML file")
     try:
-        return Task.model_validate(read_yaml(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"task {path}: not valid YAML: {one_line(error)}") from None
+        return Task.model_validate(read_yaml_file(path, "task"))
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'task'}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
         raise UserError(f"task {path}: {problems}") from None

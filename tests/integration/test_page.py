@@ -9,6 +9,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from paft_ray.report.page import render_sweep_page
 from paft_ray.report.write import write_report
+from paft_ray.text import visible
 from tests.page_run import ATTACK, NUM_TEMPLATES, SWEEP, config, hostile_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -122,11 +123,11 @@ def test_the_matrix_sorts_by_the_keyboard_and_its_rows_stay_whole(page: Page) ->
     assert page.locator("#matrix [aria-sort]").count() == 1
 
 
-def test_outside_text_is_shown_letter_by_letter(page: Page) -> None:
+def test_outside_text_is_shown_letter_by_letter_and_hidden_characters_are_written_out(page: Page) -> None:
     cell = page.locator("#matrix tbody tr td.long bdi").last
-    assert ATTACK in cell.inner_text()
-    assert page.locator("#flips ~ details bdi", has_text=ATTACK).count() > 0
-    assert page.locator("#rejected bdi").inner_text() == ATTACK.replace("_", " ")
+    assert visible(ATTACK) in cell.inner_text()
+    assert page.locator("#flips ~ details bdi", has_text=visible(ATTACK)).count() > 0
+    assert page.locator("#rejected bdi").inner_text() == visible(ATTACK).replace("_", " ")
     assert page.locator("h1 bdi").inner_text() == 'run <b> "&'
     assert page.locator("script").count() == page.locator("style").count() == 1
     assert page.locator("[onload], [onerror], [onmouseover], [style]").count() == 0

@@ -25,6 +25,7 @@ from paft_ray.report.sources import History, Measured
 from paft_ray.report.tables import TemplateRow
 from paft_ray.report.write import write_report
 from paft_ray.tasks.task import Example
+from paft_ray.text import holds_hidden
 from tests.page_run import ATTACKS, SWEEP, config, hostile_run
 
 
@@ -199,7 +200,14 @@ def test_the_policy_admits_the_pages_own_script_and_style_alone(tmp_path: Path) 
             digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
             assert f"{element}-src 'sha256-{digest}'" in policy
         assert not any(attack in page for attack in ATTACKS)
+        assert not holds_hidden(page)
         assert not re.search(r"<[^>]*\s(style|on\w+)=", page)
+    markdown = run.read_bytes("report/report.md").decode()
+    assert not holds_hidden(markdown)
+    assert not re.search(r"<(script|img|svg|b)\b", markdown)
+    assert sorted(path.name for path in (Path(run.root) / "report").iterdir()) == ["report.html", "report.md", "results.json", "sweep.json"], (
+        "no table a spreadsheet opens"
+    )
 
 
 def test_a_sweep_of_the_run_is_not_shown_with_another_evaluation(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_a_repeated_id_names_both_lines(tmp_path: Path) -> None:
         ("a.jsonl", "text,label\n".encode("utf-16"), "a.jsonl:1: not UTF-8"),
         ("a.jsonl", "\n\n", "holds no rows"),
         ("a.csv", "text,label\n", "holds no rows"),
-        ("a.csv", "text,text,label\na,b,positive\n", "a.csv:1: the head line names a column twice"),
+        ("a.csv", "text,text,label\na,b,positive\n", "a.csv:1: the head names a column twice"),
         ("a.csv", "text,label\na,b,positive\n", "a.csv:2: the row has another number of columns"),
         ("a.csv", 'text,label\n"a"b,positive\n', "a.csv:2: not CSV"),
         ("a.csv", b"text,label\n\xe9,positive\n", "a.csv:2: not UTF-8"),
