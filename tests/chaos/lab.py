@@ -1,0 +1,135 @@
+"""A finished, uninterrupted run, and kill points measured against it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.chaos import leaks
+from tests.chaos.attempt import Ended, Span, attempt
+from tests.chaos.compare import MANIFESTS, Difference, compare
+from tests.chaos.node import ROOT, Node
+from tests.chaos.plan import KINDS, Fault
+from tests.chaos.tiny import SETTINGS
+
+NAME = "chaos"
+_MOST_ATTEMPTS = 4
+_MOST_MISSES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """What came of one fault."""
+
+    fault: Fault
+    injected: bool
+    """False where the stage was over before its moment, every time."""
+    survived: bool
+    """Finished in the end, nothing lost, repeated or changed, no start went on for ever."""
+    difference: Difference
+    seconds_lost: float
+    """Of all its starts together, beyond the uninterrupted run."""
+    codes: tuple[int | None, ...]
+    """Exit codes of its starts, the struck one first; None: ended at the limit."""
+    leaks: tuple[str, ...]
+    """Left after a start or after all of them."""
+
+
+@dataclass(kw_only=True)
+class Lab:
+    """One session of the harness."""
+
+    folder: Path
+    """Of the reference, the kill points and the logs."""
+    scratch: Path
+    """Short-lived files: Ray's, and the temporary ones of all commands."""
+    node: Node
+    """Of all starts, except where Ray itself is struck."""
+    settings: Sequence[str] = ()
+    """Beyond those of tiny.py."""
+    say: Callable[[str], None] = print
+    spans: dict[str, Span] = field(default_factory=dict)
+
+    @property
+    def reference(self) -> Path:
+        """Folder of the uninterrupted run."""
+        return self.folder / "reference" / NAME
+
+    def prepare(self, stages: Collection[str]) -> None:
+        """Saves the tiny model and runs `stages`, and those that they need, once, uninterrupted."""
+        subprocess.run([sys.executable, "-m", "tests.chaos.tiny", str(self.folder / "model")], cwd=ROOT, env=dict(self.node.environment), check=True)
+        last = max(list(KINDS).index(stage) for stage in stages)
+        for stage in list(KINDS)[: last + 1]:
+            if stage == "score" and stage not in stages:  # nothing here needs it
+                continue
+            ended = self._start(stage, self.folder / "reference", self.folder / "reference.log", node=self.node)
+            if ended.code != 0:
+                raise RuntimeError(f"the uninterrupted {stage} ended with code {ended.code}: {self.folder / 'reference.log'}")
+            self.spans[stage] = ended.span
+            left = leaks.after_end(ended.session, self.node)
+            started = f", worker after {ended.span.worker_s:.0f} s" if ended.span.worker_s is not None else ""
+            self.say(f"uninterrupted {stage}: {ended.span.seconds:.0f} s{started}{', left: ' + ', '.join(left) if left else ''}")
+
+    def strike(self, fault: Fault) -> Point:
+        """Injects the fault into a fresh copy of what comes before its stage, starts again until the stage is finished, and compares."""
+        for miss in range(_MOST_MISSES):
+            earlier = Fault(number=fault.number, stage=fault.stage, kind=fault.kind, moment=fault.moment * 0.7**miss)
+            point = self._strike(earlier)
+            if point.injected:
+                break
+        return point
+
+    def _strike(self, fault: Fault) -> Point:
+        home = self.folder / f"{fault.number:03d}-{fault.stage}-{fault.kind}"
+        log = home.with_suffix(".log")
+        self.copy_inputs(fault.stage, home / NAME)
+        segments, span = leaks.shared_memory(), self.spans[fault.stage]
+        first = None if fault.kind == "sigkill_raylet" else self.node
+        starts = [self._start(fault.stage, home, log, node=first, fault=fault)]
+        left = leaks.after_end(starts[0].session, first)
+        while starts[-1].code != 0 and len(starts) < _MOST_ATTEMPTS:
+            starts.append(self._start(fault.stage, home, log, node=self.node))
+            left += leaks.after_end(starts[-1].session, self.node)
+        difference = compare(fault.stage, self.reference, home / NAME)
+        left += leaks.files(home / NAME, self.scratch, segments)
+        self._clear_temporary()
+        good = starts[-1].code == 0 and all(start.code is not None for start in starts) and difference == Difference()
+        if good:
+            shutil.rmtree(home)
+        return Point(
+            fault=fault,
+            injected=starts[0].struck_s is not None,
+            survived=good,
+            difference=difference,
+            seconds_lost=sum(start.span.seconds for start in starts) - span.seconds,
+            codes=tuple(start.code for start in starts),
+            leaks=tuple(left),
+        )
+
+    def _start(self, stage: str, storage: Path, log: Path, *, node: Node | None, fault: Fault | None = None) -> Ended:
+        """`node` None: the command starts a Ray of its own."""
+        command = self.command(stage, storage)
+        environment = self.node.environment if node else {k: v for k, v in self.node.environment.items() if k != "RAY_ADDRESS"}
+        span = self.spans.get(stage)
+        limit_s = 120 + 4 * span.seconds if span else 600
+        return attempt(command, environment, log, stage=stage, node=node.session if node else None, limit_s=limit_s, fault=fault, reference=span)
+
+    def command(self, stage: str, storage: Path, *settings: str) -> list[str]:
+        """`paft STAGE` on the tiny model, with further settings."""
+        all_settings = (*SETTINGS, f"storage={storage}", f"model.id={self.folder / 'model'}", *self.settings, *settings)
+        return [sys.executable, "-m", "paft_ray", stage, "jobs/configs/demo.yaml", *(part for s in all_settings for part in ("--set", s))]
+
+    def copy_inputs(self, stage: str, run: Path) -> None:
+        """What the stages before it made."""
+        shutil.rmtree(run.parent, ignore_errors=True)
+        for earlier in list(KINDS)[: list(KINDS).index(stage)]:
+            if earlier in self.spans:
+                shutil.copytree(self.reference / MANIFESTS[earlier], run / MANIFESTS[earlier])
+
+    def _clear_temporary(self) -> None:
+        for path in (self.scratch / "tmp").iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()

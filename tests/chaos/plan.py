@@ -1,0 +1,42 @@
+"""What is done to a run, and when: a list of faults that follows from a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+KINDS: dict[str, tuple[str, ...]] = {
+    "prepare": ("sigkill_driver", "sigkill_worker", "sigterm_driver"),
+    "synthesize": ("sigkill_driver", "sigterm_driver"),
+    "score": ("sigkill_worker", "sigkill_driver", "sigterm_driver"),
+    "train": ("sigkill_worker", "sigkill_driver", "sigkill_raylet", "sigterm_driver"),
+    "evaluate": ("sigkill_worker", "sigkill_driver", "sigterm_driver"),
+    "report": ("sigkill_driver", "sigterm_driver"),
+}
+"""Stage, in the order of a run -> kinds of faults. Synthesis has a worker only where a generator writes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One kill point."""
+
+    number: int
+    """Place in the plan, from 1."""
+    stage: str
+    kind: str
+    moment: float
+    """Share of the stage's span in the uninterrupted run, in [0, 1)."""
+
+
+def fault_plan(seed: int, counts: Mapping[str, int], kinds: Mapping[str, Sequence[str]] = KINDS) -> list[Fault]:
+    """`counts[stage]` faults per stage. Kinds take turns; the moments of each kind are spread over the whole span, at random within their part."""
+    random = np.random.default_rng(seed)
+    faults: list[Fault] = []
+    for stage, count in counts.items():
+        for place, kind in enumerate(kinds[stage]):
+            share = len(range(place, count, len(kinds[stage])))
+            moments = random.permutation((np.arange(share) + random.random(share)) / max(1, share))
+            faults += [Fault(number=len(faults) + n, stage=stage, kind=kind, moment=float(moment)) for n, moment in enumerate(moments, start=1)]
+    return faults
