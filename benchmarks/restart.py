@@ -1,6 +1,6 @@
 """What a restart costs: seconds from a kill to the first training step again, and the share of the steps that is done twice, by `train.checkpoint_every`.
 
-`python -m benchmarks.restart [REPEATS]` from the repository. Every training (tiny model, 2 workers, a long-lived Ray node) is struck after half of its steps,
+`python -m benchmarks.restart [REPEATS]` from the repository. Every training (tiny model, 2 workers, a Ray node that goes on) is struck after half of its steps,
 at a random moment between two checkpoints: a worker (Ray Train starts the group anew) or the driver (the same command is started again).
 Steps done twice: time from the newest checkpoint to the kill over the time of a step.
 """
@@ -17,8 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.chaos import leaks, node
-from tests.chaos.__main__ import join
+from tests.chaos import cluster, leaks
 from tests.chaos.attempt import start, strike
 from tests.chaos.lab import NAME, Lab
 from tests.chaos.plan import Fault
@@ -45,23 +44,23 @@ def measure(lab: Lab, kind: str, every: int, moment: float) -> Cost:
     lab.copy_inputs("train", home / NAME)
     log = home / "log"
     command = lab.command("train", home, f"train.num_steps={STEPS}", f"train.checkpoint_every={every}")
-    process = start(command, lab.node.environment, log)
+    process = start(command, lab.cluster.environment, log)
     try:
         _wait(lambda: _checkpoints(home)[-1][0] >= STEPS // 2, log)
         (_, before), (_, at) = _checkpoints(home)[-2:]
         time.sleep(moment * (at - before))
         told = log.stat().st_size
-        assert strike(Fault(number=1, stage="train", kind=kind, moment=moment), process.pid, lab.node.session)
+        assert strike(Fault(number=1, stage="train", kind=kind, moment=moment), process.pid, lab.cluster.sessions)
         struck, (kept, written) = time.time(), _checkpoints(home)[-1]
         if kind == "sigkill_driver":
             process.wait()
-            process = start(command, lab.node.environment, log)
+            process = start(command, lab.cluster.environment, log)
         _wait(lambda: f"step {kept + 1}/" in log.read_bytes()[told:].decode(), log)
         return Cost(seconds=time.time() - struck, repeated=min(1.0, (struck - written) / (at - before)) * every / STEPS)
     finally:
         process.kill()
         process.wait()
-        leaks.after_end(process.pid, lab.node)
+        leaks.after_end(process.pid, lab.cluster)
         shutil.rmtree(home)
 
 
@@ -84,9 +83,9 @@ def main(repeats: int) -> None:
     random = np.random.default_rng(0)
     scratch = Path(tempfile.mkdtemp(prefix="paft-restart-", dir="/tmp"))
     try:
-        with node.started(scratch) as head:
-            join(head)
-            lab = Lab(folder=scratch, scratch=scratch, node=head)
+        with cluster.started(scratch, head_cpus=8) as head:
+            cluster.join(head)
+            lab = Lab(folder=scratch, scratch=scratch, cluster=head)
             lab.prepare(["synthesize"])
             print("| checkpoint_every | killed | seconds to the first step again | share of the steps done twice | expected |\n|---|---|---|---|---|")
             for every in EVERY:

@@ -4,21 +4,22 @@ repeated, changed, left over, or did not survive. `make chaos` runs it, `make ch
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from tests.chaos import node, table
+from tests.chaos import cluster, table
+from tests.chaos.attempt import Span
 from tests.chaos.lab import Lab, Point
 from tests.chaos.plan import KINDS, fault_plan
 
 _POINTS = {stage: 30 if stage == "train" else 10 for stage in KINDS}
 _GENERATOR = ("prompts.generators=[{id: demo, temperature: 0.9, max_tokens: 80}]", "prompts.num_candidates=4")
-_OUT = node.ROOT / "runs/chaos"
+_OUT = cluster.ROOT / "runs/chaos"
 
 
 def main(arguments: list[str]) -> int:
@@ -34,32 +35,38 @@ def main(arguments: list[str]) -> int:
     shutil.rmtree(_OUT, ignore_errors=True)
     _OUT.mkdir(parents=True)
     plan = fault_plan(given.seed, counts, kinds)
-    scratch = Path(tempfile.mkdtemp(prefix="paft-chaos-", dir="/tmp"))
     points: list[Point] = []
+    spans: dict[str, Span] = {}
     begin = time.monotonic()
-    try:
-        with node.started(scratch) as head:
-            join(head)
-            lab = Lab(folder=_OUT, scratch=scratch, node=head, say=_say, settings=_GENERATOR if given.soak else ())
-            lab.prepare(counts)
-            for fault in plan:
-                points.append(lab.strike(fault))
+    for several in (False, True):
+        faults = [fault for fault in plan if (fault.kind == "node_loss") == several]
+        if several and not faults:
+            break
+        with lab(several, spans, settings=_GENERATOR if given.soak else ()) as ready:
+            if not several:
+                ready.prepare(counts)
+            for fault in faults:
+                points.append(ready.strike(fault))
                 table.write(points, _OUT)
                 _say(f"[{len(points)}/{len(plan)}, {time.monotonic() - begin:.0f} s] {table.line(points[-1])}")
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     table.show(points)
     print(f"{_OUT / 'chaos.json'}; the table for the README: {_OUT / 'chaos.md'}")
     return 0 if table.good(points) else 1
 
 
-def join(head: node.Node) -> None:
-    """Makes this process a driver of the node, to ask what is reserved there."""
-    os.environ.update({name: value for name, value in head.environment.items() if name.startswith("RAY_")})
+@contextmanager
+def lab(several: bool, spans: dict[str, Span], settings: Sequence[str]) -> Iterator[Lab]:
+    """The harness on a cluster of one node, or of a small head and two more."""
     import ray
 
-    ray.init(address=head.environment["RAY_ADDRESS"], log_to_driver=False, logging_level="warning")
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # the node and its folder go away with this process
+    scratch = Path(tempfile.mkdtemp(prefix="paft-chaos-", dir="/tmp"))
+    try:
+        with cluster.started(scratch, **({"head_cpus": 1, "num_members": 2} if several else {"head_cpus": 8})) as nodes:
+            cluster.join(nodes)
+            yield Lab(folder=_OUT, scratch=scratch, cluster=nodes, settings=settings, say=_say, spans=spans)
+            ray.shutdown()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _say(line: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -11,9 +12,9 @@ from pathlib import Path
 
 import psutil
 
-from tests.chaos.node import ROOT
+from tests.chaos.cluster import ROOT
 from tests.chaos.plan import Fault
-from tests.chaos.processes import raylet, workers
+from tests.chaos.processes import end_sessions, raylets, workers
 
 _LOOK_EVERY_S = 0.05
 _SINCE_WORKER = ("score", "train", "evaluate")
@@ -50,18 +51,18 @@ def start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> 
 
 
 def attempt(
-    command: Sequence[str], environment: Mapping[str, str], log: Path, *, stage: str, node: int | None, limit_s: float, fault: Fault | None = None,
+    command: Sequence[str], environment: Mapping[str, str], log: Path, *, stage: str, cluster: Sequence[int], limit_s: float, fault: Fault | None = None,
     reference: Span | None = None,
 ) -> Ended:  # fmt: skip
-    """Starts `command` in a session of its own. `node`: session of the Ray node that it joins; None: it starts its own."""
+    """Starts `command` in a session of its own. `cluster`: sessions of the nodes of the Ray that it joins, the head first; none: it starts its own."""
     process = start(command, environment, log)
-    session, begin = node or process.pid, time.monotonic()
+    sessions, begin = tuple(cluster) or (process.pid,), time.monotonic()
     seen: float | None = None
     struck: float | None = None
     while process.poll() is None and (now := time.monotonic() - begin) < limit_s:
-        if seen is None and workers(session, stage):
+        if seen is None and workers(sessions, stage):
             seen = now
-        if fault and reference and struck is None and _due(fault, reference, now, seen) and strike(fault, process.pid, session):
+        if fault and reference and struck is None and _due(fault, reference, now, seen) and strike(fault, process.pid, sessions):
             struck = now
         time.sleep(_LOOK_EVERY_S)
     code = process.poll()
@@ -78,19 +79,25 @@ def _due(fault: Fault, reference: Span, now: float, seen: float | None) -> bool:
     return now >= fault.moment * reference.seconds
 
 
-def strike(fault: Fault, driver: int, session: int) -> bool:
-    """Whether there was something to strike: a worker by chance (the fault's moment decides), else the one there is."""
+def strike(fault: Fault, driver: int, sessions: Sequence[int]) -> bool:
+    """Whether there was something to strike: where there are several, the fault's moment decides.
+
+    `sessions`: of the nodes, the head first; `node_loss` takes all processes of a node beside the head that holds a worker.
+    """
     if fault.kind.endswith("_driver"):
         found = [psutil.Process(driver)]
     elif fault.kind == "sigkill_raylet":
-        found = raylet(session)
+        found = raylets(sessions)
     else:
-        found = workers(session, fault.stage)
+        found = workers(sessions[1:] if fault.kind == "node_loss" else sessions, fault.stage)
     if not found:
         return False
     victim = found[int(fault.moment * 1000) % len(found)]
     try:
-        victim.send_signal(signal.SIGTERM if fault.kind.startswith("sigterm") else signal.SIGKILL)
-    except psutil.NoSuchProcess:
+        if fault.kind == "node_loss":
+            end_sessions(os.getsid(victim.pid))
+        else:
+            victim.send_signal(signal.SIGTERM if fault.kind.startswith("sigterm") else signal.SIGKILL)
+    except (psutil.NoSuchProcess, ProcessLookupError):
         return False
     return True

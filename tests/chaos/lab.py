@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tests.chaos import leaks
 from tests.chaos.attempt import Ended, Span, attempt
+from tests.chaos.cluster import ROOT, Cluster
 from tests.chaos.compare import MANIFESTS, Difference, compare
-from tests.chaos.node import ROOT, Node
 from tests.chaos.plan import KINDS, Fault
 from tests.chaos.tiny import SETTINGS
 
@@ -47,7 +47,7 @@ class Lab:
     """Of the reference, the kill points and the logs."""
     scratch: Path
     """Short-lived files: Ray's, and the temporary ones of all commands."""
-    node: Node
+    cluster: Cluster
     """Of all starts, except where Ray itself is struck."""
     settings: Sequence[str] = ()
     """Beyond those of tiny.py."""
@@ -61,16 +61,16 @@ class Lab:
 
     def prepare(self, stages: Collection[str]) -> None:
         """Saves the tiny model and runs `stages`, and those that they need, once, uninterrupted."""
-        subprocess.run([sys.executable, "-m", "tests.chaos.tiny", str(self.folder / "model")], cwd=ROOT, env=dict(self.node.environment), check=True)
+        subprocess.run([sys.executable, "-m", "tests.chaos.tiny", str(self.folder / "model")], cwd=ROOT, env=dict(self.cluster.environment), check=True)
         last = max(list(KINDS).index(stage) for stage in stages)
         for stage in list(KINDS)[: last + 1]:
             if stage == "score" and stage not in stages:  # nothing here needs it
                 continue
-            ended = self._start(stage, self.folder / "reference", self.folder / "reference.log", node=self.node)
+            ended = self._start(stage, self.folder / "reference", self.folder / "reference.log", cluster=self.cluster)
             if ended.code != 0:
                 raise RuntimeError(f"the uninterrupted {stage} ended with code {ended.code}: {self.folder / 'reference.log'}")
             self.spans[stage] = ended.span
-            left = leaks.after_end(ended.session, self.node)
+            left = leaks.after_end(ended.session, self.cluster)
             started = f", worker after {ended.span.worker_s:.0f} s" if ended.span.worker_s is not None else ""
             self.say(f"uninterrupted {stage}: {ended.span.seconds:.0f} s{started}{', left: ' + ', '.join(left) if left else ''}")
 
@@ -88,12 +88,13 @@ class Lab:
         log = home.with_suffix(".log")
         self.copy_inputs(fault.stage, home / NAME)
         segments, span = leaks.shared_memory(), self.spans[fault.stage]
-        first = None if fault.kind == "sigkill_raylet" else self.node
-        starts = [self._start(fault.stage, home, log, node=first, fault=fault)]
+        first = None if fault.kind == "sigkill_raylet" else self.cluster
+        starts = [self._start(fault.stage, home, log, cluster=first, fault=fault)]
         left = leaks.after_end(starts[0].session, first)
         while starts[-1].code != 0 and len(starts) < _MOST_ATTEMPTS:
-            starts.append(self._start(fault.stage, home, log, node=self.node))
-            left += leaks.after_end(starts[-1].session, self.node)
+            starts.append(self._start(fault.stage, home, log, cluster=self.cluster))
+            left += leaks.after_end(starts[-1].session, self.cluster)
+        self.cluster.mend()
         difference = compare(fault.stage, self.reference, home / NAME)
         left += leaks.files(home / NAME, self.scratch, segments)
         self._clear_temporary()
@@ -110,13 +111,13 @@ class Lab:
             leaks=tuple(left),
         )
 
-    def _start(self, stage: str, storage: Path, log: Path, *, node: Node | None, fault: Fault | None = None) -> Ended:
-        """`node` None: the command starts a Ray of its own."""
+    def _start(self, stage: str, storage: Path, log: Path, *, cluster: Cluster | None, fault: Fault | None = None) -> Ended:
+        """`cluster` None: the command starts a Ray of its own."""
         command = self.command(stage, storage)
-        environment = self.node.environment if node else {k: v for k, v in self.node.environment.items() if k != "RAY_ADDRESS"}
+        environment = self.cluster.environment if cluster else {k: v for k, v in self.cluster.environment.items() if k != "RAY_ADDRESS"}
         span = self.spans.get(stage)
         limit_s = 120 + 4 * span.seconds if span else 600
-        return attempt(command, environment, log, stage=stage, node=node.session if node else None, limit_s=limit_s, fault=fault, reference=span)
+        return attempt(command, environment, log, stage=stage, cluster=cluster.sessions if cluster else (), limit_s=limit_s, fault=fault, reference=span)
 
     def command(self, stage: str, storage: Path, *settings: str) -> list[str]:
         """`paft STAGE` on the tiny model, with further settings."""

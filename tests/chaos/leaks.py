@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.chaos.node import Node
-from tests.chaos.processes import busy, end_session, of_session, title, wait_until_none
+from tests.chaos.cluster import Cluster
+from tests.chaos.processes import busy, end_sessions, of_sessions, title, wait_until_none
 
 _GRACE_S = 60
 _SHARED = Path("/dev/shm")
@@ -21,18 +21,18 @@ def shared_memory() -> set[str]:
     return {entry.name for entry in _SHARED.iterdir()}
 
 
-def after_end(session: int, node: Node | None) -> list[str]:
-    """What a command that has ended left running: its own processes, its workers on a node that goes on, placement groups, CPUs in use."""
-    found = [f"process {t}" for t in wait_until_none(lambda: [title(p) for p in of_session(session)], _GRACE_S)]
-    end_session(session)
-    if node is None:
+def after_end(session: int, cluster: Cluster | None) -> list[str]:
+    """What a command that has ended left running: its own processes, its workers on a cluster that goes on, placement groups, CPUs in use."""
+    found = [f"process {t}" for t in wait_until_none(lambda: [title(p) for p in of_sessions(session)], _GRACE_S)]
+    end_sessions(session)
+    if cluster is None:
         return found
-    found += [f"worker {t}" for t in wait_until_none(lambda: busy(node.session), _GRACE_S)]
+    found += [f"worker {t}" for t in wait_until_none(lambda: busy(cluster.sessions), _GRACE_S)]
     return found + wait_until_none(_reserved, _GRACE_S)
 
 
 def _reserved() -> list[str]:
-    """Placement groups and CPUs that are not free; this process has joined the node."""
+    """Placement groups and CPUs that are not free; this process has joined the cluster."""
     import ray
     from ray.util import placement_group_table
 

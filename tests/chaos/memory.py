@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.chaos.node import ROOT
+from tests.chaos.cluster import ROOT
 from tests.chaos.tiny import SETTINGS, save_tiny_model
 
 NUM_ROWS, NUM_STAGES = 1_000_000, 20

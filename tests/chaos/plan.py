@@ -11,11 +11,11 @@ KINDS: dict[str, tuple[str, ...]] = {
     "prepare": ("sigkill_driver", "sigkill_worker", "sigterm_driver"),
     "synthesize": ("sigkill_driver", "sigterm_driver"),
     "score": ("sigkill_worker", "sigkill_driver", "sigterm_driver"),
-    "train": ("sigkill_worker", "sigkill_driver", "sigkill_raylet", "sigterm_driver"),
+    "train": ("sigkill_worker", "sigkill_driver", "sigkill_raylet", "sigterm_driver", "node_loss"),
     "evaluate": ("sigkill_worker", "sigkill_driver", "sigterm_driver"),
     "report": ("sigkill_driver", "sigterm_driver"),
 }
-"""Stage, in the order of a run -> kinds of faults. Synthesis has a worker only where a generator writes."""
+"""Stage, in the order of a run -> kinds of faults. Synthesis has a worker only where a generator writes; `node_loss` strikes one node of several."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,11 @@
-"""The processes of one session, by its id: Ray's nodes and workers stay in the session of the command that started them."""
+"""Processes by the ids of their sessions: Ray's nodes and workers stay in the session of the command that started them."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import psutil
 
@@ -24,12 +24,12 @@ _QUIET = (
 """Titles of what Ray itself keeps in a cluster whether a driver is there or not."""
 
 
-def of_session(session: int) -> list[psutil.Process]:
-    """Its living processes, the leader included."""
+def of_sessions(*sessions: int) -> list[psutil.Process]:
+    """Their living processes, the leaders included, by process id."""
     found = []
     for pid in psutil.pids():
         try:
-            if os.getsid(pid) == session and (process := psutil.Process(pid)).status() != psutil.STATUS_ZOMBIE:
+            if os.getsid(pid) in sessions and (process := psutil.Process(pid)).status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except (ProcessLookupError, PermissionError, psutil.Error):
             continue
@@ -44,26 +44,26 @@ def title(process: psutil.Process) -> str:
         return ""
 
 
-def workers(session: int, stage: str) -> list[psutil.Process]:
-    """The Ray workers of a stage, by process id."""
+def workers(sessions: Sequence[int], stage: str) -> list[psutil.Process]:
+    """The Ray workers of a stage."""
     wanted = WORKERS.get(stage)
-    return [p for p in of_session(session) if wanted and wanted in title(p) and title(p).startswith("ray::")]
+    return [p for p in of_sessions(*sessions) if wanted and wanted in title(p) and title(p).startswith("ray::")]
 
 
-def raylet(session: int) -> list[psutil.Process]:
-    """The raylet of the session's node."""
-    return [p for p in of_session(session) if title(p).split(" ")[0].endswith("/raylet")]
+def raylets(sessions: Sequence[int]) -> list[psutil.Process]:
+    """The raylets of the sessions' nodes."""
+    return [p for p in of_sessions(*sessions) if title(p).split(" ")[0].endswith("/raylet")]
 
 
-def busy(session: int) -> list[str]:
+def busy(sessions: Sequence[int]) -> list[str]:
     """Titles of the Ray workers that belong to a driver."""
-    titles = [title(p) for p in of_session(session)]
+    titles = [title(p) for p in of_sessions(*sessions)]
     return sorted(t.strip() for t in titles if t.startswith("ray::") and not t.startswith(_QUIET))
 
 
-def end_session(session: int) -> None:
-    """Kills what is left of it."""
-    for process in of_session(session):
+def end_sessions(*sessions: int) -> None:
+    """Kills what is left of them."""
+    for process in of_sessions(*sessions):
         try:
             process.send_signal(signal.SIGKILL)
         except psutil.Error:

@@ -19,7 +19,7 @@ _COLUMNS = ("stage", "kind", "injected", "survived", "rows_lost", "rows_repeated
 def summary(points: Sequence[Point]) -> list[dict[str, Any]]:
     """One entry per stage and kind; `seconds_lost` is the mean per fault."""
     found = []
-    for stage, kind in dict.fromkeys((p.fault.stage, p.fault.kind) for p in points):
+    for stage, kind in dict.fromkeys((p.fault.stage, p.fault.kind) for p in sorted(points, key=lambda p: p.fault.number)):
         group = [p for p in points if p.injected and (p.fault.stage, p.fault.kind) == (stage, kind)]
         found.append(
             {

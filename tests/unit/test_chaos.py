@@ -14,7 +14,7 @@ from tests.chaos.compare import Difference, compare
 from tests.chaos.lab import Point
 from tests.chaos.memory import flat
 from tests.chaos.plan import KINDS, Fault, fault_plan
-from tests.chaos.processes import of_session
+from tests.chaos.processes import of_sessions
 from tests.chaos.table import good, markdown, summary, write
 
 ROWS = [{"arm": "paft", "seed": 0, "template_id": t, "example_id": e, "predicted": "x", "logprob": -0.5} for t in "ab" for e in "12"]
@@ -99,19 +99,19 @@ def test_a_fault_falls_at_its_moment_and_on_its_process_alone(tmp_path: Path) ->
     fault = Fault(number=1, stage="prepare", kind="sigkill_driver", moment=0.5)
     command = ["sh", "-c", "sleep 30 & sleep 30"]
     ended = attempt(
-        command, {"PATH": "/bin:/usr/bin"}, tmp_path / "log", stage="prepare", node=None, limit_s=20, fault=fault, reference=Span(seconds=1, worker_s=None)
+        command, {"PATH": "/bin:/usr/bin"}, tmp_path / "log", stage="prepare", cluster=(), limit_s=20, fault=fault, reference=Span(seconds=1, worker_s=None)
     )
     assert ended.code == -9
     assert ended.struck_s is not None
     assert 0.5 <= ended.struck_s < 5
-    left = of_session(ended.session)
+    left = of_sessions(ended.session)
     assert left, "only the driver is struck: what it leaves behind is for the leak check to find"
     for process in left:
         process.kill()
 
 
 def test_an_attempt_without_an_end_is_ended_at_the_limit(tmp_path: Path) -> None:
-    ended = attempt(["sleep", "30"], {"PATH": "/bin:/usr/bin"}, tmp_path / "log", stage="prepare", node=None, limit_s=0.5)
+    ended = attempt(["sleep", "30"], {"PATH": "/bin:/usr/bin"}, tmp_path / "log", stage="prepare", cluster=(), limit_s=0.5)
     assert ended.code is None
     assert ended.struck_s is None
 
