@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,10 +50,27 @@ def start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> 
         return subprocess.Popen(command, cwd=ROOT, env=dict(environment), stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Blow:
+    """A fault with what tells its moment."""
+
+    fault: Fault
+    reference: Span
+    steps_done: Callable[[], float]
+    """Share of the training's steps that its newest checkpoint has."""
+
+    def due(self, now: float, seen: float | None) -> bool:
+        """`now` and the first sight of a worker: seconds from the start."""
+        if self.fault.among_steps:
+            return (done := self.steps_done()) > 0 and done >= self.fault.moment
+        if self.fault.stage in _SINCE_WORKER or self.fault.kind == "sigkill_worker":
+            return seen is not None and now >= seen + self.fault.moment * (self.reference.seconds - (self.reference.worker_s or 0.0))
+        return now >= self.fault.moment * self.reference.seconds
+
+
 def attempt(
-    command: Sequence[str], environment: Mapping[str, str], log: Path, *, stage: str, cluster: Sequence[int], limit_s: float, fault: Fault | None = None,
-    reference: Span | None = None,
-) -> Ended:  # fmt: skip
+    command: Sequence[str], environment: Mapping[str, str], log: Path, *, stage: str, cluster: Sequence[int], limit_s: float, blow: Blow | None = None
+) -> Ended:
     """Starts `command` in a session of its own. `cluster`: sessions of the nodes of the Ray that it joins, the head first; none: it starts its own."""
     process = start(command, environment, log)
     sessions, begin = tuple(cluster) or (process.pid,), time.monotonic()
@@ -62,7 +79,7 @@ def attempt(
     while process.poll() is None and (now := time.monotonic() - begin) < limit_s:
         if seen is None and workers(sessions, stage):
             seen = now
-        if fault and reference and struck is None and _due(fault, reference, now, seen) and strike(fault, process.pid, sessions):
+        if blow and struck is None and blow.due(now, seen) and strike(blow.fault, process.pid, sessions):
             struck = now
         time.sleep(_LOOK_EVERY_S)
     code = process.poll()
@@ -71,12 +88,6 @@ def attempt(
         process.kill()
         process.wait(timeout=30)
     return Ended(code=code, session=process.pid, span=Span(seconds=seconds, worker_s=seen), struck_s=struck)
-
-
-def _due(fault: Fault, reference: Span, now: float, seen: float | None) -> bool:
-    if fault.stage in _SINCE_WORKER or fault.kind == "sigkill_worker":
-        return seen is not None and now >= seen + fault.moment * (reference.seconds - (reference.worker_s or 0.0))
-    return now >= fault.moment * reference.seconds
 
 
 def strike(fault: Fault, driver: int, sessions: Sequence[int]) -> bool:

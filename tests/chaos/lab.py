@@ -6,19 +6,25 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.chaos import leaks
-from tests.chaos.attempt import Ended, Span, attempt
+from tests.chaos.attempt import Blow, Ended, Span, attempt
 from tests.chaos.cluster import ROOT, Cluster
 from tests.chaos.compare import MANIFESTS, Difference, compare
 from tests.chaos.plan import KINDS, Fault
-from tests.chaos.tiny import SETTINGS
+from tests.chaos.tiny import SETTINGS, STEPS
 
 NAME = "chaos"
 _MOST_ATTEMPTS = 4
 _MOST_MISSES = 4
+
+
+def steps_done(run: Path) -> float:
+    """Share of the steps that the newest checkpoint of the run's training has."""
+    found = (int(path.parent.name.removeprefix("step-")) for path in run.glob("train/*/checkpoints/*/step-*/manifest.json"))
+    return max(found, default=0) / STEPS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +67,8 @@ class Lab:
 
     def prepare(self, stages: Collection[str]) -> None:
         """Saves the tiny model and runs `stages`, and those that they need, once, uninterrupted."""
-        subprocess.run([sys.executable, "-m", "tests.chaos.tiny", str(self.folder / "model")], cwd=ROOT, env=dict(self.cluster.environment), check=True)
+        command = [sys.executable, "-m", "tests.chaos.tiny", str(self.folder / "model")]
+        subprocess.run(command, cwd=ROOT, env=dict(self.cluster.environment), check=True, capture_output=True)
         last = max(list(KINDS).index(stage) for stage in stages)
         for stage in list(KINDS)[: last + 1]:
             if stage == "score" and stage not in stages:  # nothing here needs it
@@ -77,8 +84,7 @@ class Lab:
     def strike(self, fault: Fault) -> Point:
         """Injects the fault into a fresh copy of what comes before its stage, starts again until the stage is finished, and compares."""
         for miss in range(_MOST_MISSES):
-            earlier = Fault(number=fault.number, stage=fault.stage, kind=fault.kind, moment=fault.moment * 0.7**miss)
-            point = self._strike(earlier)
+            point = self._strike(replace(fault, moment=fault.moment * 0.7**miss))
             if point.injected:
                 break
         return point
@@ -116,8 +122,9 @@ class Lab:
         command = self.command(stage, storage)
         environment = self.cluster.environment if cluster else {k: v for k, v in self.cluster.environment.items() if k != "RAY_ADDRESS"}
         span = self.spans.get(stage)
+        blow = Blow(fault=fault, reference=span, steps_done=lambda: steps_done(storage / NAME)) if fault and span else None
         limit_s = 120 + 4 * span.seconds if span else 600
-        return attempt(command, environment, log, stage=stage, cluster=cluster.sessions if cluster else (), limit_s=limit_s, fault=fault, reference=span)
+        return attempt(command, environment, log, stage=stage, cluster=cluster.sessions if cluster else (), limit_s=limit_s, blow=blow)
 
     def command(self, stage: str, storage: Path, *settings: str) -> list[str]:
         """`paft STAGE` on the tiny model, with further settings."""

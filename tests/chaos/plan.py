@@ -28,15 +28,21 @@ class Fault:
     kind: str
     moment: float
     """Share of the stage's span in the uninterrupted run, in [0, 1)."""
+    among_steps: bool = False
+    """`moment` is instead the share of the training's steps that are done, by its checkpoints."""
 
 
 def fault_plan(seed: int, counts: Mapping[str, int], kinds: Mapping[str, Sequence[str]] = KINDS) -> list[Fault]:
-    """`counts[stage]` faults per stage. Kinds take turns; the moments of each kind are spread over the whole span, at random within their part."""
+    """`counts[stage]` faults per stage. Kinds take turns; the moments of each kind are spread over the whole span, at random within their part.
+
+    Two of three in `train` fall among its steps, which are a small part of its span.
+    """
     random = np.random.default_rng(seed)
     faults: list[Fault] = []
     for stage, count in counts.items():
         for place, kind in enumerate(kinds[stage]):
             share = len(range(place, count, len(kinds[stage])))
             moments = random.permutation((np.arange(share) + random.random(share)) / max(1, share))
-            faults += [Fault(number=len(faults) + n, stage=stage, kind=kind, moment=float(moment)) for n, moment in enumerate(moments, start=1)]
+            for n, moment in enumerate(moments):
+                faults.append(Fault(number=len(faults) + 1, stage=stage, kind=kind, moment=float(moment), among_steps=stage == "train" and n % 3 != 2))
     return faults

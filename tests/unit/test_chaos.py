@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.chaos.attempt import Span, attempt
+from tests.chaos.attempt import Blow, Span, attempt
 from tests.chaos.compare import Difference, compare
 from tests.chaos.lab import Point
 from tests.chaos.memory import flat
@@ -97,6 +97,7 @@ def test_only_faults_that_fell_and_left_nothing_are_good() -> None:
 
 def test_a_fault_falls_at_its_moment_and_on_its_process_alone(tmp_path: Path) -> None:
     fault = Fault(number=1, stage="prepare", kind="sigkill_driver", moment=0.5)
+    blow = Blow(fault=fault, reference=Span(seconds=1, worker_s=None), steps_done=lambda: 0.0)
     command = ["sh", "-c", "sleep 30 & sleep 30"]
     ended = attempt(
         command, {"PATH": "/bin:/usr/bin"}, tmp_path / "log", stage="prepare", cluster=(), limit_s=20, fault=fault, reference=Span(seconds=1, worker_s=None)
