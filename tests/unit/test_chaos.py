@@ -99,9 +99,7 @@ def test_a_fault_falls_at_its_moment_and_on_its_process_alone(tmp_path: Path) ->
     fault = Fault(number=1, stage="prepare", kind="sigkill_driver", moment=0.5)
     blow = Blow(fault=fault, reference=Span(seconds=1, worker_s=None), steps_done=lambda: 0.0)
     command = ["sh", "-c", "sleep 30 & sleep 30"]
-    ended = attempt(
-        command, {"PATH": "/bin:/usr/bin"}, tmp_path / "log", stage="prepare", cluster=(), limit_s=20, fault=fault, reference=Span(seconds=1, worker_s=None)
-    )
+    ended = attempt(command, {"PATH": "/bin:/usr/bin"}, tmp_path / "log", stage="prepare", cluster=(), limit_s=20, blow=blow)
     assert ended.code == -9
     assert ended.struck_s is not None
     assert 0.5 <= ended.struck_s < 5
