@@ -21,6 +21,8 @@ _TABLES: dict[str, dict[str, tuple[str, ...]]] = {
     "evaluate": {"evaluate/outcomes.parquet": ("arm", "seed", "template_id", "example_id")},
 }
 """Stage -> table -> columns that name a row."""
+_AUDIT = "audit/*/steps-*.parquet"
+"""Files of a training's audit log, one row for each use of an example."""
 MANIFESTS = {"prepare": "data", "synthesize": "prompts", "score": "score", "train": "train", "evaluate": "evaluate", "report": "report"}
 """Stage -> its folder."""
 
@@ -64,17 +66,25 @@ def _trainings(reference: Path, found: Path) -> Difference:
 
 
 def _steps(reference: Path, found: Path, name: str) -> Difference:
-    """A step is known by its loss, to the bit."""
+    """A step is known by its loss, to the bit; a use by position, example and template."""
     rows = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (reference, found)]
-    steps = [Counter(row["step"] for row in run) for run in rows]
-    batch = json.loads((reference.parent.parent / "config.json").read_text())["train"]["global_batch"]
     losses = [{row["step"]: row["loss"] for row in run} for run in rows]
     other = [step for step, loss in losses[1].items() if step in losses[0] and loss != losses[0][step]]
+    if any(reference.glob(_AUDIT)):
+        uses, each = [_uses(run) for run in (reference, found)], 1
+    else:
+        uses = [Counter(row["step"] for row in run) for run in rows]
+        each = json.loads((reference.parents[1] / "config.json").read_text())["train"]["global_batch"]
     return Difference(
-        lost=(steps[0] - steps[1]).total() * batch,
-        repeated=(steps[1] - steps[0]).total() * batch,
+        lost=(uses[0] - uses[1]).total() * each,
+        repeated=(uses[1] - uses[0]).total() * each,
         changed=(f"{name}/metrics.jsonl: loss of step {other[0]} and {len(other) - 1} more",) if other else (),
     )
+
+
+def _uses(training: Path) -> Counter[Any]:
+    tables = [pq.read_table(path, columns=["position", "example_id", "template"]) for path in training.glob(_AUDIT)]
+    return Counter(tuple(row.values()) for table in tables for row in table.to_pylist())
 
 
 def _tables(reference: Path, found: Path, name: str, keys: tuple[str, ...]) -> Difference:

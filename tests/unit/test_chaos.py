@@ -72,6 +72,21 @@ def test_steps_of_a_training_stand_for_their_batches_and_the_adapter_is_compared
     assert "loss of step 1" in compare("train", whole, trained(tmp_path / "drift", [1, 2, 3], loss=1.0 + 2**-52)).changed[0]
 
 
+def with_log(folder: Path, uses: list[tuple[int, str, str]]) -> Path:
+    log = trained(folder, [1]) / "train/paft-s0/audit/f"
+    log.mkdir(parents=True)
+    columns = zip(*uses, strict=True)
+    pq.write_table(pa.table(dict(zip(("position", "example_id", "template"), map(list, columns), strict=True))), log / "steps-00000000-00000001.parquet")
+    return folder
+
+
+def test_uses_of_examples_are_counted_by_the_audit_log_where_there_is_one(tmp_path: Path) -> None:
+    whole = with_log(tmp_path / "whole", [(0, "a", "t"), (1, "b", "u")])
+    assert compare("train", whole, with_log(tmp_path / "same", [(1, "b", "u"), (0, "a", "t")])) == Difference()
+    assert compare("train", whole, with_log(tmp_path / "twice", [(0, "a", "t"), (1, "b", "u"), (1, "b", "u")])) == Difference(repeated=1)
+    assert compare("train", whole, with_log(tmp_path / "other", [(0, "a", "t"), (1, "b", "t")])) == Difference(lost=1, repeated=1)
+
+
 def test_an_unfinished_stage_is_no_success(tmp_path: Path) -> None:
     assert compare("report", tmp_path, tmp_path).changed == ("report/manifest.json is missing",)
 
