@@ -45,8 +45,8 @@ def files(run: Path, scratch: Path, segments: set[str]) -> list[str]:
     """What is left of a finished run: halves and merged weights in its folder, temporary files, shared memory beyond `segments` that nothing holds."""
     parts = [f"file {path.relative_to(run)}" for path in run.rglob("*") if _LEFT_IN_A_RUN.search(path.name)]
     temporary = [f"temporary {path.name}" for path in (scratch / "tmp").iterdir()]
-    new = shared_memory() - segments
-    return parts + temporary + [f"shared memory {name}" for name in new - _held(new)]
+    shared = wait_until_none(lambda: sorted((new := shared_memory() - segments) - _held(new)), _GRACE_S)  # of other programs, it goes within seconds
+    return parts + temporary + [f"shared memory {name}" for name in shared]
 
 
 def _held(names: set[str]) -> set[str]:
