@@ -11,7 +11,7 @@ export VLLM_NO_USAGE_STATS := 1
 export DO_NOT_TRACK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test test-cluster test-all unit lint mutants fuzz bench sweep clean
+.PHONY: help setup demo test test-cluster test-all unit lint mutants fuzz bench sweep chaos soak clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -57,6 +57,14 @@ bench: setup  ## draw, render, encode and training speed, side by side
 
 sweep: setup  ## Ray Tune over prompt-set sizes at demo scale
 	$(BIN)/paft sweep jobs/configs/demo.yaml
+
+chaos: setup  ## faults into every stage at random moments, against an uninterrupted run (CHAOS=3: three a stage)
+	$(BIN)/python -m tests.chaos $(if $(CHAOS),--points $(CHAOS))
+
+soak: setup  ## the same for hours, with a real generator; then memory over 20 stages in one session and over a million rows
+	$(BIN)/python -m tests.chaos --soak
+	$(BIN)/python -m tests.chaos.memory stages
+	$(BIN)/python -m tests.chaos.memory rows
 
 clean:  ## the environment (runs are kept)
 	rm -rf $(VENV)
