@@ -10,12 +10,13 @@ _SUFFIXES = {".bin", ".ckpt", ".dill", ".joblib", ".mar", ".npy", ".npz", ".pick
 
 def pickles(folder: Path) -> list[str]:
     """Files that are or may hold a pickle, by name or content (a pickle of any protocol, or a zip, which `torch.save` writes); paths below the folder."""
-    return [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file() and (path.suffix in _SUFFIXES or _holds_one(path))]
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [str(path.relative_to(folder)) for path in files if path.suffix in _SUFFIXES or (not _is_plain(path) and _holds_one(path))]
 
 
 def not_plain(folder: Path) -> list[str]:
     """Files that are neither safetensors nor JSON, by name and content; paths below the folder."""
-    return [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file() and not (_is_safetensors(path) or _is_json(path))]
+    return [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file() and not _is_plain(path)]
 
 
 def _holds_one(path: Path) -> bool:
@@ -23,8 +24,16 @@ def _holds_one(path: Path) -> bool:
     if data[:4] in (b"PK\x03\x04", b"PK\x05\x06") or (data[:1] == b"\x80" and data[1:2] in b"\x02\x03\x04\x05"):
         return True
     try:
-        return sum(1 for _ in pickletools.genops(data)) > 1  # protocols 0 and 1 have no mark of their own
+        *_, (_, _, end) = pickletools.genops(data)  # protocols 0 and 1 have no mark of their own
+        return end == len(data) - 1
     except Exception:
+        return False
+
+
+def _is_plain(path: Path) -> bool:
+    try:
+        return _is_safetensors(path) or _is_json(path)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 

@@ -32,7 +32,7 @@ CONFIG: dict[str, Any] = {
 }  # fmt: skip
 FULL = {"lora": None, "learning_rate": 1e-3}
 BEST = {
-    "export": "worst", "checkpoint_every": 1, "keep_checkpoints": 1, "num_validation": 9, "num_validation_templates": 3, "learning_rate": 2e-2,
+    "export": "worst", "checkpoint_every": 2, "keep_checkpoints": 1, "num_validation": 9, "num_validation_templates": 3, "learning_rate": 2e-2,
 }  # fmt: skip
 DROPOUT = {"lora": {"rank": 8, "alpha": 16, "dropout": 0.1}}
 
@@ -52,6 +52,11 @@ class Trained:
     def norms(self) -> list[float]:
         """Of the gradient before clipping: AdamW hides a gradient that is too large or small by a factor, its norm does not."""
         return self.probes[0]["norms"]
+
+    @property
+    def measured(self) -> list[dict[str, Any]]:
+        """Metrics of the steps whose accuracy was measured."""
+        return [row for row in self.probes[0]["metrics"] if "validation_accuracy" in row]
 
     @property
     def weights(self) -> dict[str, torch.Tensor]:
@@ -109,7 +114,7 @@ def alone(group: Callable[..., dict[str, Trained]], tmp_path_factory: pytest.Tem
             "resumed": {"config": DROPOUT, "out": broken},
             "epochs": {"num_steps": 8, "num_positions": 3 * NUM_EXAMPLES, "config": {"zero_stage": 0}},
             "best": {"config": BEST},
-            "best crash": {"config": BEST, "stop_at": 4, "out": chosen},
+            "best crash": {"config": BEST, "stop_at": 5, "out": chosen},
             "best resumed": {"config": BEST, "out": chosen},
             "full": {"num_steps": 4, "config": FULL},
         },
@@ -277,7 +282,8 @@ def test_full_fine_tuning_exports_a_model_folder_with_tokenizer(alone: dict[str,
 
 def test_the_checkpoint_with_the_best_worst_template_is_exported_and_kept(alone: dict[str, Trained]) -> None:
     best = alone["best"]
-    rows = best.probes[0]["metrics"]
+    rows = best.measured
+    assert [row["step"] for row in rows] == [2, 4, 6]
     step = max(rows, key=lambda row: (row["validation_accuracy_worst"], row["validation_accuracy"], row["step"]))["step"]
     assert best.probes[0]["exported_step"] == step
     assert len({row["validation_accuracy_worst"] for row in rows}) > 1, "nothing to choose between"
@@ -293,14 +299,14 @@ def test_the_checkpoint_with_the_best_worst_template_is_exported_and_kept(alone:
 def test_a_resumed_training_measures_and_exports_the_same(alone: dict[str, Trained]) -> None:
     whole, resumed = alone["best"], alone["best resumed"]
     assert min(position for position, *_ in resumed.pairs) == 4 * BATCH
-    names = ("validation_accuracy", "validation_accuracy_worst", "validation_accuracy_q0.1", "loss")
-    assert [[row[name] for name in names] for row in resumed.probes[0]["metrics"]] == [[row[name] for name in names] for row in whole.probes[0]["metrics"]]
+    names = ("step", "validation_accuracy", "validation_accuracy_worst", "validation_accuracy_q0.1", "loss")
+    assert [[row[name] for name in names] for row in resumed.measured] == [[row[name] for name in names] for row in whole.measured]
     assert resumed.probes[0]["exported_step"] == whole.probes[0]["exported_step"]
     assert all(torch.equal(weight, whole.weights[name]) for name, weight in resumed.weights.items())
 
 
 def test_two_workers_measure_the_accuracy_that_one_does(alone: dict[str, Trained], pair: dict[str, Trained]) -> None:
-    one, two = ([row["validation_accuracy"] for row in trained["best"].probes[0]["metrics"]] for trained in (alone, pair))
+    one, two = ([row["validation_accuracy"] for row in trained["best"].measured] for trained in (alone, pair))
     assert two == pytest.approx(one, abs=1 / 27 + 1e-9), "more than one answer of 27 flipped"
 
 
@@ -325,7 +331,7 @@ def test_the_accuracy_is_that_of_whole_labels_scored_one_by_one(alone: dict[str,
                 scores[label] = sum(logits[start + i, token].item() for i, token in enumerate(answer))
             right.append(max(scores, key=scores.__getitem__) == example.answer)
         found.append(sum(right) / len(right))
-    row = best.probes[0]["metrics"][best.probes[0]["exported_step"] - 1]
+    row = next(row for row in best.measured if row["step"] == best.probes[0]["exported_step"])
     assert (row["validation_accuracy"], row["validation_accuracy_worst"]) == pytest.approx((sum(found) / 3, min(found)))
 
 
