@@ -21,6 +21,7 @@ _MEMBER_CPUS = 2
 """Logical CPUs of a node beside the head: room for both workers of the training."""
 _TOKEN = secrets.token_hex(32)
 """Of every cluster of this process: Ray reads it once."""
+_START_S = 180
 _STARTED = "Ray runtime started"
 
 
@@ -110,6 +111,7 @@ def _environment(scratch: Path) -> dict[str, str]:
         "RAY_TMPDIR": str(scratch / "own"),  # of a Ray that a client starts: it must not find this cluster there
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": _TOKEN,
+        "RAY_raylet_start_wait_time_s": str(_START_S),  # Ray's 30 s were seen to be too few beside other work
         "RAY_USAGE_STATS_ENABLED": "0",
         "HF_HUB_OFFLINE": "1",
     }
@@ -120,7 +122,7 @@ def _ray_start(options: Sequence[str], environment: Mapping[str, str], log: Path
     command = [str(Path(sys.executable).parent / "ray"), "start", "--block", *options]
     with log.open("wb") as stream:
         process = subprocess.Popen(command, env=dict(environment), stdout=stream, stderr=stream, start_new_session=True)
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + _START_S
     while _STARTED not in log.read_text():
         if process.poll() is not None or time.monotonic() > deadline:
             end_sessions(process.pid)
