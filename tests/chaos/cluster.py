@@ -21,7 +21,8 @@ _MEMBER_CPUS = 2
 """Logical CPUs of a node beside the head: room for both workers of the training."""
 _TOKEN = secrets.token_hex(32)
 """Of every cluster of this process: Ray reads it once."""
-_STARTED = "Ray runtime started"
+_START_S, _STARTS = 180, 3
+_UP, _TOO_SLOW = "Ray runtime started", "The current node timed out during startup"
 
 
 @dataclass(kw_only=True)
@@ -116,14 +117,29 @@ def _environment(scratch: Path) -> dict[str, str]:
 
 
 def _ray_start(options: Sequence[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """The process that holds a node, once the node is up."""
+    """The process that holds a node, once the node is up.
+
+    Ray gives a raylet 30 s to register, no setting changes that, and beside other work they were seen to be too few: then it is started once more.
+    """
+    for _ in range(_STARTS):
+        process = _started(options, environment, log)
+        if process is not None:
+            return process
+    raise RuntimeError(f"a Ray node did not start: {log.read_text()[-2000:]}")
+
+
+def _started(options: Sequence[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes] | None:
+    """None where Ray gave up on the raylet."""
     command = [str(Path(sys.executable).parent / "ray"), "start", "--block", *options]
     with log.open("wb") as stream:
         process = subprocess.Popen(command, env=dict(environment), stdout=stream, stderr=stream, start_new_session=True)
-    deadline = time.monotonic() + 180
-    while _STARTED not in log.read_text():
-        if process.poll() is not None or time.monotonic() > deadline:
+    deadline = time.monotonic() + _START_S
+    while _UP not in (told := log.read_text()):
+        ended = process.poll() is not None
+        if ended or time.monotonic() > deadline:
             end_sessions(process.pid)
-            raise RuntimeError(f"a Ray node did not start: {log.read_text()[-2000:]}")
+            if ended and _TOO_SLOW in told:
+                return None
+            raise RuntimeError(f"a Ray node did not start: {told[-2000:]}")
         time.sleep(0.3)
     return process
