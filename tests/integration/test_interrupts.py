@@ -14,7 +14,7 @@ import pytest
 
 from tests.small_run import ONE_ARM
 
-_CHANGES = (*ONE_ARM, "name=stopped", "train.num_steps=2000", "train.checkpoint_every=1", "train.global_batch=4", "train.micro_batch=4")
+_CHANGES = (*ONE_ARM, "name=stopped", "train.num_steps=2000", "train.checkpoint_every=1", "train.global_batch=4", "train.micro_batch=2")
 _STARTED_S, _ENDED_S = 200, 60
 
 
