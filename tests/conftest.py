@@ -1,8 +1,12 @@
 """Rules of the whole test suite: a skip needs a listed reason, telemetry is off, and the small model is the only one."""
 
 import os
+import signal
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # tests started in the background of a script; what they start must get Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
