@@ -35,7 +35,10 @@ def interrupted(*signals: int, handler: str = "pass", work: str = "time.sleep(60
         for number in signals:
             time.sleep(0.5)
             process.send_signal(number)
-        out, err = process.communicate(timeout=20)
+        try:
+            out, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
     return process.returncode, out, err
 
 
