@@ -11,6 +11,7 @@ import json
 import os
 import re
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -121,7 +122,7 @@ class Run:
                     stream.write(data)
                 return
             target = Path(self.path(relative))
-            part = f"{target}.{os.getpid()}.part"
+            part = f"{target}.{uuid.uuid4().hex[:8]}.part"  # hosts that share the folder may have the same process number
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with self.filesystem.open_output_stream(part) as stream:
