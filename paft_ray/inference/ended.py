@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError, UserCodeException
 
 from paft_ray.errors import one_line
+
+_EXCEPTION = re.compile(r"^[\w.]*(Error|Exception|Interrupt)\b", re.MULTILINE)
 
 
 def cause(error: RayError) -> BaseException:
@@ -23,11 +27,11 @@ def died(error: RayError) -> bool:
 
 
 def reason(error: RayError) -> str:
-    """One line: for a lost actor what Ray says of its end, else the last line of the remote traceback."""
+    """One line: for a lost actor what Ray says of its end, else the exception at the end of the remote traceback."""
     if died(error):
         return one_line(cause(error))[:500]
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:500] if lines else type(error).__name__
+    *_, last = [0, *(found.start() for found in _EXCEPTION.finditer(str(error)))]
+    return one_line(str(error)[last:])[:500] or type(error).__name__
 
 
 def logs() -> str:

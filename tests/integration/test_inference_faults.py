@@ -40,14 +40,14 @@ POISON: dict[str, dict[str, Any]] = {
     "no text": {"prompt_ids": [], "error": "TypeError: no text"},
 }
 REASONS = {
-    "too long": "longer than the maximum model length",
+    "too long": "maximum context length",
     "as long as the context": "longer than the maximum model length",
     "no prompt": "must be provided",
     "out of the vocabulary": "out of vocabulary",
-    "negative id": "",
+    "negative id": "out of vocabulary",
     "bad sampling": "max_tokens",
     "unknown sampling": "max_tokenz",
-    "bad grammar": "",
+    "bad grammar": "invalid regex",
     "no text": "TypeError: no text",
 }
 
