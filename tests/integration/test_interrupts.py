@@ -15,6 +15,8 @@ import pytest
 from tests.small_run import ONE_ARM
 
 _CHANGES = (*ONE_ARM, "name=stopped", "train.num_steps=2000", "train.checkpoint_every=1", "train.global_batch=4", "train.micro_batch=2")
+# The tests themselves may run in the background, where Ctrl-C is ignored.
+_FOREGROUND = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from paft_ray.cli.main import main; main(sys.argv[1:])"
 _STARTED_S, _ENDED_S = 200, 60
 
 
@@ -25,7 +27,7 @@ def stopped(storage: Path, signals: Sequence[int]) -> tuple[int, str, float]:
     """
     mark, log = uuid.uuid4().hex, storage / "log.txt"
     changes = [part for change in (*_CHANGES, f"storage={storage}") for part in ("--set", change)]
-    command = [sys.executable, "-m", "paft_ray", "run", "jobs/configs/demo.yaml", *changes]
+    command = [sys.executable, "-c", _FOREGROUND, "run", "jobs/configs/demo.yaml", *changes]
     before = _newest(storage)
     with log.open("w") as out, subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, "PAFT_TEST": mark}) as process:
         _wait(lambda: _newest(storage) > before or process.poll() is not None, _STARTED_S)

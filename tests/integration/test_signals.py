@@ -20,6 +20,7 @@ with interruptible("start the same command again"):
         print("cleans up", flush=True)
         {cleaning}
 """
+FOREGROUND = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # the tests themselves may run in the background, where Ctrl-C is ignored
 # What Ray does with SIGTERM, and what Ray Train leaves behind after a training.
 RAYS = "signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(signum))"
 SWALLOWS = "signal.signal(signal.SIGINT, lambda *_: None)"
@@ -28,7 +29,7 @@ WAITS_IN_C = "m = ctypes.create_string_buffer(256); libc = ctypes.CDLL(None); li
 
 def interrupted(*signals: int, handler: str = "pass", work: str = "time.sleep(60)", cleaning: str = "pass") -> tuple[int, str, str]:
     """(exit code, stdout, stderr) of a command that gets the signals, half a second after one another."""
-    code = WORKS.format(before="", handler=handler, work=work, cleaning=cleaning)
+    code = WORKS.format(before=FOREGROUND, handler=handler, work=work, cleaning=cleaning)
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "works\n"
