@@ -26,7 +26,8 @@ def named(run: Run, stage: str) -> Iterator[None]:
         raise
     except Exception as error:
         found = causes(error)
-        known = next((cause for kind in (StorageError, StageError) for cause in found if isinstance(cause, kind)), None)
+        plain = [cause for cause in found if not hasattr(cause, "cause")]  # Ray's wrapper is of the class of its cause too, its text a traceback
+        known = next((cause for kind in (StorageError, StageError) for cause in plain if isinstance(cause, kind)), None)
         if known is not None:
             reason = one_line(known)
         else:
