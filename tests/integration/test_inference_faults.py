@@ -28,6 +28,8 @@ from paft_ray.stages.evaluate import Candidate, Place
 from paft_ray.tasks.task import Example, load_task
 from tests.integration.killed_driver import NUM_ROWS, SMALL, requests
 
+pytestmark = pytest.mark.slow
+
 POISON: dict[str, dict[str, Any]] = {
     "too long": {"prompt_ids": [5] * 200},
     "as long as the context": {"prompt_ids": [5] * 64},

@@ -23,6 +23,8 @@ from paft_ray.stages.audit import audit
 from paft_ray.training.progress import read_metrics
 from tests.killing import kill_a_worker, newest_checkpoint, train_workers, wait_for_checkpoint, wait_for_no_workers
 
+pytestmark = pytest.mark.slow
+
 DEMO = "jobs/configs/demo.yaml"
 NUM_EXAMPLES, BATCH, EPOCHS, EVERY = 40, 8, 9.3, 5
 STEPS = 47
