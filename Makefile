@@ -29,7 +29,7 @@ unit: setup  ## tests without Ray, seconds
 	$(BIN)/pytest tests/unit -m "not slow" -n auto
 
 test: setup  ## unit and integration tests with real Ray, vLLM and DeepSpeed
-	$(BIN)/pytest tests/unit -m "not slow" -n auto
+	$(BIN)/pytest tests/unit tests/hostile -m "not slow" -n auto
 	$(BIN)/pytest tests/integration -m "not slow"
 
 test-cluster: setup  ## several hosts on this machine: namespaces with sshd (root, openssh-server, rsync, iproute2)

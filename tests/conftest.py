@@ -4,6 +4,10 @@ import os
 import signal
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("paft", deadline=None)  # no deadline for one case: the machine may be busy
+settings.load_profile("paft")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # tests started in the background of a script; what they start must get Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -4,7 +4,7 @@
     python -m tests.fuzz.run template --seconds 600   one
 
 What is found interesting is gathered in runs/fuzz/TARGET; an input that fails lies there as crash-* and, once mended, belongs into tests/fuzz/corpus/TARGET,
-which tests/unit/test_fuzz.py replays (without atheris, which has wheels for Linux on x86-64 only).
+which tests/hostile/test_fuzz.py replays (without atheris, which has wheels for Linux on x86-64 only).
 """
 
 from __future__ import annotations

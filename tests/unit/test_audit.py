@@ -7,7 +7,7 @@ from random import Random
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paft_ray.artifacts import Run
@@ -57,6 +57,7 @@ trainings = st.builds(
 )  # fmt: skip
 
 
+@settings(max_examples=40)
 @given(of=trainings, data=st.data())
 def test_a_log_without_fault_agrees_in_any_order(of: Training, data: st.DataObject) -> None:
     rows = used(of)
@@ -65,6 +66,7 @@ def test_a_log_without_fault_agrees_in_any_order(of: Training, data: st.DataObje
     assert (seen.rows, seen.steps, seen.told) == (len(rows), of.num_steps, ())
 
 
+@settings(max_examples=40)
 @given(of=trainings, data=st.data())
 def test_a_lost_row_is_found(of: Training, data: st.DataObject) -> None:
     rows = used(of)
@@ -72,6 +74,7 @@ def test_a_lost_row_is_found(of: Training, data: st.DataObject) -> None:
     assert (found(of, rows).lost, found(of, rows).repeated, found(of, rows).differing) == (1, 0, 0)
 
 
+@settings(max_examples=40)
 @given(of=trainings, data=st.data())
 def test_a_repeated_row_is_found(of: Training, data: st.DataObject) -> None:
     rows = used(of)
@@ -79,6 +82,7 @@ def test_a_repeated_row_is_found(of: Training, data: st.DataObject) -> None:
     assert (found(of, rows).lost, found(of, rows).repeated, found(of, rows).differing) == (0, 1, 0)
 
 
+@settings(max_examples=40)
 @given(of=trainings, data=st.data())
 def test_two_rows_that_changed_places_are_found(of: Training, data: st.DataObject) -> None:
     rows = used(of)
@@ -87,6 +91,7 @@ def test_two_rows_that_changed_places_are_found(of: Training, data: st.DataObjec
     assert found(of, rows).differing == (2 if one != other else 0)
 
 
+@settings(max_examples=40)
 @given(of=trainings, data=st.data())
 def test_an_example_in_place_of_another_is_one_lost_and_one_repeated(of: Training, data: st.DataObject) -> None:
     rows = used(of)
@@ -97,6 +102,7 @@ def test_an_example_in_place_of_another_is_one_lost_and_one_repeated(of: Trainin
     assert (seen.lost, seen.repeated, seen.differing) == ((0, 0, 0) if one is other else (1, 1, 1))
 
 
+@settings(max_examples=40)
 @given(of=trainings, data=st.data())
 def test_another_template_than_the_drawn_one_is_found_and_told(of: Training, data: st.DataObject) -> None:
     rows = used(of)

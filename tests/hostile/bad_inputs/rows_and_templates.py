@@ -4,7 +4,7 @@ import json
 
 import pyarrow as pa
 
-from tests.bad_inputs.case import GOOD_ROW, Case, imported, parquet, rows, setting, templates
+from tests.hostile.bad_inputs.case import GOOD_ROW, Case, imported, parquet, rows, setting, templates
 
 
 def template(text: str, **more: object) -> str:

@@ -1,4 +1,4 @@
-"""Bad input ends in one clear line and exit code 2, before Ray starts, without a secret in it and with nothing left behind (tests/bad_inputs)."""
+"""Bad input ends in one clear line and exit code 2, before Ray starts, without a secret in it and with nothing left behind (tests/hostile/bad_inputs)."""
 
 import os
 import time
@@ -11,9 +11,9 @@ import pytest
 from paft_ray.cli import main as cli
 from paft_ray.models import load_tokenizer, resolve_model
 from paft_ray.text import holds_hidden
-from tests.bad_inputs import CASES
-from tests.bad_inputs.case import Case
-from tests.bad_inputs.places import MADE_UP_SECRET
+from tests.hostile.bad_inputs import CASES
+from tests.hostile.bad_inputs.case import Case
+from tests.hostile.bad_inputs.places import MADE_UP_SECRET
 
 LONGEST_S = 20.0  # of one core: a bomb that goes off takes minutes
 LONGEST_LINE = 1500

@@ -1,6 +1,6 @@
 """Configuration and task files: YAML that attacks the reader, and settings that cannot be."""
 
-from tests.bad_inputs.case import GOOD_CONFIG, GOOD_ROW, GOOD_TASK, Case, config, setting, task
+from tests.hostile.bad_inputs.case import GOOD_CONFIG, GOOD_ROW, GOOD_TASK, Case, config, setting, task
 
 LAUGHS = "".join(f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 9)}]\n" if n else "x0: &x0 [ha]\n" for n in range(12))
 

@@ -4,7 +4,7 @@ import json
 
 import pyarrow as pa
 
-from tests.bad_inputs.case import GOOD_CONFIG, GOOD_TASK, Case, parquet, setting
+from tests.hostile.bad_inputs.case import GOOD_CONFIG, GOOD_TASK, Case, parquet, setting
 
 RUN_CONFIG = json.dumps({"name": "a", "task": "demo"})
 KEY = {name: {} for name in ("train", "model", "task", "prompts", "versions")}
