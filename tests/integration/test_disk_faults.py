@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
-from paft_ray.artifacts import Manifest, Run, cached, weights_hash
+from paft_ray.artifacts import Run, cached, weights_hash
 from paft_ray.errors import StageError, StorageError, UserError
 from paft_ray.stages.evaluate import place_weights
-from paft_ray.stages.failures import causes, named
 from tests.page_run import hostile_run
 
 BIG = 4_000_000  # bytes
@@ -167,43 +166,3 @@ def test_weights_that_are_not_what_was_trained_are_not_evaluated(tmp_path: Path)
     with pytest.raises(StageError, match="train/paft-s0/weights is not what was trained"):
         place_weights(run.root, "train/paft-s0/weights", weights_hash(trained), None, "fp32", str(tmp_path / "bad"))
     assert not (tmp_path / "bad").exists()
-
-
-class Carrier(Exception):
-    """As Ray's and Ray Train's exceptions carry those of workers."""
-
-    def __init__(self, **carried: object) -> None:
-        super().__init__("Ray says:\n" + "line\n" * 100)
-        vars(self).update(carried)
-
-
-@pytest.mark.parametrize("kind", [StorageError, StageError])
-def test_the_cause_is_found_wherever_ray_carries_it(kind: type[Exception], tmp_path: Path) -> None:
-    cause = kind("the cause")
-    for error in (cause, Carrier(cause=cause), Carrier(worker_failures={0: Carrier(_base_exc=cause)}), Carrier(controller_failure=Carrier(cause=cause))):
-        assert causes(error)[-1] is cause
-        with pytest.raises(StageError) as caught, named(Run(str(tmp_path)), "train"):
-            raise error
-        assert str(caught.value) == f"run {tmp_path.name} ({tmp_path}), stage train: the cause"
-
-
-def test_what_no_one_foresaw_is_one_line_with_its_traceback_in_the_run(tmp_path: Path) -> None:
-    def broken() -> Manifest:
-        raise Carrier(cause=KeyError("x")) from ZeroDivisionError("first")
-
-    run = Run.open(str(tmp_path), "a")
-    with pytest.raises(StageError) as caught, named(run, "score"):
-        cached(run, "score", {}, broken)
-    place = str(caught.value).partition("traceback: ")[2]
-    assert str(caught.value) == f"run a ({run.root}), stage score: ZeroDivisionError: first; traceback: {place}"
-    assert Path(place).parent == Path(run.root, "logs")
-    assert "in broken" in Path(place).read_text()
-
-
-def test_a_traceback_is_kept_on_this_machine_where_the_run_takes_none(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StageError) as caught, named(Run(str(tmp_path / "file")), "score"):
-        raise KeyError("x")
-    place = Path(str(caught.value).partition("traceback: ")[2])
-    assert "KeyError: 'x'" in place.read_text()
-    shutil.rmtree(place.parent)
