@@ -58,7 +58,7 @@ bench: setup  ## draw, render, encode and training speed, side by side
 sweep: setup  ## Ray Tune over prompt-set sizes at demo scale
 	$(BIN)/paft sweep jobs/configs/demo.yaml
 
-chaos: setup  ## faults into every stage at random moments, against an uninterrupted run (CHAOS=3: three a stage)
+chaos: setup  ## faults into every stage at random moments, against an uninterrupted run (CHAOS=3: three a stage); has not run whole yet
 	$(BIN)/python -m tests.chaos $(if $(CHAOS),--points $(CHAOS))
 
 soak: setup  ## the same for hours, with a real generator; then memory over 20 stages in one session and over a million rows
