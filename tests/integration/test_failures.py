@@ -9,6 +9,8 @@ from paft_ray.artifacts import Run
 from paft_ray.errors import StageError
 from paft_ray.stages.failures import named
 
+pytestmark = pytest.mark.slow
+
 
 def _write(root: str) -> None:
     """On a disk that takes no file above 100 kB."""

@@ -20,6 +20,8 @@ from paft_ray.stages.pipeline import run_stage
 from tests.integration import object_store
 from tests.integration.object_store import Server
 
+pytestmark = pytest.mark.slow
+
 BIG = 12_000_000  # bytes; more than one part of a multipart upload
 RACES = """
 import sys, time
