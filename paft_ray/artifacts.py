@@ -106,6 +106,11 @@ class Run:
         with self._telling(relative, "read"):
             return self.filesystem.get_file_info(self.path(relative)).type != pafs.FileType.NotFound
 
+    def entries(self, relative: str = "") -> list[pafs.FileInfo]:
+        """What lies in a folder; nothing where there is none."""
+        with self._telling(relative, "read"):
+            return list(self.filesystem.get_file_info(pafs.FileSelector(self.path(relative).rstrip("/"), allow_not_found=True)))
+
     def read_bytes(self, relative: str) -> bytes:
         """Raises `FileNotFoundError` where there is none."""
         with self._telling(relative, "read"), self.filesystem.open_input_stream(self.path(relative)) as stream:
@@ -173,7 +178,7 @@ class Run:
 
     def delete(self, relative: str) -> None:
         """Removes a file or folder if it is there; of a folder the manifest first, so that what a cut deletion leaves is not taken as finished."""
-        with self._telling(relative, "deleted"):
+        with self._telling(relative, "deleted"), suppress(FileNotFoundError):  # another process was faster
             kind = self.filesystem.get_file_info(self.path(relative)).type
             if kind == pafs.FileType.Directory:
                 self.delete(f"{relative}/manifest.json")
@@ -244,6 +249,12 @@ def cached(
     run.delete(f"{stage}/{PARTIAL}")
     announce(f"{stage}: done in {manifest['time_s']:.0f} s")
     return manifest
+
+
+def finished_below(run: Run, folder: str) -> list[str]:
+    """Names of the folders in `folder` that have a manifest, sorted."""
+    names = sorted(entry.base_name for entry in run.entries(folder) if entry.type == pafs.FileType.Directory)
+    return [name for name in names if run.exists(f"{folder}/{name}/manifest.json")]
 
 
 def versions() -> dict[str, str]:

@@ -104,10 +104,7 @@ def read_probes(_: str, __: str, root: str, probe: str, written: Sequence[str]) 
 
 def remove_probes(_: str, __: str, root: str, probe: str) -> None:
     """Removes what `look` left in storage."""
-    try:
-        Run(root).delete(probe)
-    except FileNotFoundError:  # another node was faster
-        return
+    Run(root).delete(probe)
 
 
 def model_state(name: str, revision: str | None) -> str:

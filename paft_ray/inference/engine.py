@@ -44,7 +44,7 @@ def answers(requests: ray.data.Dataset, config: vLLMEngineProcessorConfig) -> It
     for name in processor.list_stage_names():
         processor.get_stage_by_name(name).map_batches_kwargs["max_restarts"] = 0
     for batch in processor(requests).iter_batches(batch_size=None, batch_format="pyarrow"):
-        rows = [{**row, "error": one_line(row.get(_ERROR) or "")} for row in batch.to_pylist()]
+        rows = [{**row, "error": one_line(error) if (error := row.get(_ERROR)) else ""} for row in batch.to_pylist()]
         if rows:
             yield pa.Table.from_pylist(rows, schema=ANSWERS)
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from paft_ray.artifacts import PARTIAL, Run, versions
@@ -68,8 +67,7 @@ class Parts:
         return rows.take(pa.array(np.sort(first)))
 
     def _files(self) -> list[str]:
-        selector = pafs.FileSelector(self.run.path(self.folder), allow_not_found=True)
-        return [f"{self.folder}/{info.base_name}" for info in self.run.filesystem.get_file_info(selector) if info.is_file]
+        return [f"{self.folder}/{info.base_name}" for info in self.run.entries(self.folder) if info.is_file]
 
     def _part(self, file: str) -> pa.Table | None:
         """The rows of a file, None where it is not what was written."""

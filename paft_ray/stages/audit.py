@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pyarrow.fs import FileSelector, FileType
-
-from paft_ray.artifacts import Run
+from paft_ray.artifacts import Run, finished_below
 from paft_ray.config import Config, parse_config
 from paft_ray.errors import UserError
 from paft_ray.prompts.draw import make_draw
@@ -41,7 +39,7 @@ def audit(run: Run) -> dict[str, Findings]:
 
     Raises `UserError` where there is none, where none left a log, and where configuration, prompt set or data are no longer those of a training.
     """
-    folders = [*_finished(run, "train"), *_finished(run, "sweep")]
+    folders = [f"{stage}/{name}" for stage in ("train", "sweep") for name in finished_below(run, stage)]
     if not folders or not run.exists("config.json"):
         raise UserError(f"run {run.root}: no finished training there; give the folder of a run in which paft trained a model to its end")
     logs = {folder: audit_store(run.below(folder), _fingerprint(run, folder)) for folder in folders}
@@ -49,12 +47,6 @@ def audit(run: Run) -> dict[str, Findings]:
         raise UserError(f"run {run.root}: its trainings left no audit log (an earlier version made them); train again under another name, or with --force")
     config = parse_config(run.read_json("config.json"), run.uri("config.json"))
     return {folder: check(_training(run, config, folder), read_log(log)) for folder, log in logs.items()}
-
-
-def _finished(run: Run, stage: str) -> list[str]:
-    entries = run.filesystem.get_file_info(FileSelector(run.path(stage), allow_not_found=True))
-    folders = sorted(f"{stage}/{entry.base_name}" for entry in entries if entry.type == FileType.Directory)
-    return [folder for folder in folders if run.exists(f"{folder}/manifest.json")]
 
 
 def _fingerprint(run: Run, folder: str) -> str:

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from pyarrow.fs import FileSelector
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from paft_ray.artifacts import Manifest, Run, cached
+from paft_ray.artifacts import Manifest, Run, cached, finished_below
 from paft_ray.config import Config, RangeConfig, TrainConfig
 from paft_ray.console import say
 from paft_ray.errors import StageError, one_line
@@ -44,7 +43,7 @@ class Trained:
 def train_trials(setup: Setup, run: Run, listed: Sequence[Trial], trial: Callable[..., None] | None = None) -> Trained:
     """Trains every trial; one that fails is told and does not end the others. Raises `StageError` where none finished. `trial`: the Tune function."""
     config, sweep = setup.config, setup.config.sweep
-    before = _finished_names(run)
+    before = set(finished_below(run, "sweep"))
     nodes = len([node for node in ray.nodes() if node["Alive"]])
     limit = sweep.max_concurrent or concurrency(config.train, ray.cluster_resources(), nodes)
     progress = _Progress(num_trials(sweep, len(listed)))
@@ -90,11 +89,6 @@ def _sorted_out(run: Run, listed: Sequence[Trial], results: Sequence[Any], befor
 def chosen(listed: Sequence[Trial], config: Mapping[str, Any]) -> Trial:
     """The trial that a point of Tune's search space stands for."""
     return listed[config["trial"]].drawn({name: value for name, value in config.items() if name != "trial"})
-
-
-def _finished_names(run: Run) -> set[str]:
-    entries = run.filesystem.get_file_info(FileSelector(run.path("sweep"), allow_not_found=True))
-    return {entry.base_name for entry in entries if run.exists(f"sweep/{entry.base_name}/manifest.json")}
 
 
 def _space(searched: bool, listed: int, drawn: Mapping[str, RangeConfig]) -> dict[str, Any]:

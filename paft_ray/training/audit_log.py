@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 
 from paft_ray.artifacts import Run
 from paft_ray.errors import UserError
@@ -77,5 +76,4 @@ def read_log(store: Run) -> Iterator[pa.Table]:
 
 
 def _files(store: Run) -> list[str]:
-    found = store.filesystem.get_file_info(pafs.FileSelector(store.path("").rstrip("/"), allow_not_found=True))
-    return [info.base_name for info in found]
+    return [info.base_name for info in store.entries()]

@@ -121,7 +121,7 @@ def discard_after(store: Run, step: int) -> None:
 def _folders(store: Run) -> list[int]:
     """Steps that have a folder, whole or not, ascending; anything else that lies there is left alone."""
     try:
-        found = store.filesystem.get_file_info(pafs.FileSelector(store.path("").rstrip("/"), allow_not_found=True))
+        found = store.entries()
     except OSError as error:
         raise _unreadable(store, error) from None
     matches = [_NAME.fullmatch(info.base_name) for info in found if info.type == pafs.FileType.Directory]
@@ -135,7 +135,7 @@ def _remove(store: Run, step: int) -> None:
 
 
 def _unreadable(store: Run, error: OSError) -> UserError:
-    return UserError(f"storage {store.root}: cannot be read ({one_line(error)}); check the URI and the credentials in the environment")
+    return UserError(f"storage {store.root}: cannot be read ({one_line(error.__cause__ or error)}); check the URI and the credentials in the environment")
 
 
 def _folder(step: int) -> str:

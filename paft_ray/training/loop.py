@@ -214,8 +214,8 @@ def _save(engine: Any, job: Job, step: int, progress: Progress | None, upload: U
 
     def work() -> None:
         progress.save(step)
-        best = best_step(progress.until(step), [*checkpoint.steps(job.store), step], job.config.export)
-        checkpoint.write(job.store, current, meta, job.config.keep_checkpoints, spare=[best])
+        best = [best_step(progress.until(step), [*checkpoint.steps(job.store), step], job.config.export)] if job.config.export != "last" else []
+        checkpoint.write(job.store, current, meta, job.config.keep_checkpoints, spare=best)
         progress.publish(step)
 
     upload.start(f"{job.name}: checkpoint of step {step} was not written to {job.store.root}", work)

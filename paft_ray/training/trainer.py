@@ -11,6 +11,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -129,12 +130,8 @@ def fit(
     order = GlobalOrder(source, num_steps=steps, global_batch=config.global_batch, checkpoints=store, task_cpus=data_cpus(config))
     out.delete(RESULT)
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else every progress line comes twice
-    on_interrupt = signal.getsignal(signal.SIGINT)
-    try:
+    with _own_ctrl_c():
         _trainer(job, order, config, storage=out.uri("ray"), name=print_id, callbacks=callbacks).fit()
-    finally:
-        if threading.current_thread() is threading.main_thread():  # Ray Train leaves its own handler behind, which lets Ctrl-C pass once a training is over
-            signal.signal(signal.SIGINT, on_interrupt)
     out.delete("ray")
     result = out.read_json(RESULT)
     return TrainResult(**result, export=f"{folder}/{result['kind']}", history=read_metrics(out))
@@ -217,6 +214,17 @@ def _trainer(job: dict[str, Any], order: GlobalOrder, config: TrainConfig, *, st
         datasets={"train": ray.data.range(1)},
         dataset_config=order,
     )
+
+
+@contextmanager
+def _own_ctrl_c() -> Iterator[None]:
+    """Ray Train leaves its own handler behind, which lets Ctrl-C pass once a training is over; after the block that of before is back."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def _work(values: dict[str, Any]) -> None:

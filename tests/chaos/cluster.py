@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.processes import end_sessions, of_sessions, title, wait_until_none
+from tests.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 _MEMBER_CPUS = 2
@@ -80,17 +80,6 @@ def join(cluster: Cluster) -> None:
 
     ray.init(address=cluster.environment["RAY_ADDRESS"], log_to_driver=False, logging_level="warning")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # Ray's own would end this process, and not its nodes
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 def _agent_ports() -> list[str]:

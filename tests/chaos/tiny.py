@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from tests.killing import make_tiny_model
+
 STEPS, BATCH = 60, 8
 SETTINGS = (
     "name=chaos",
@@ -34,19 +36,10 @@ SETTINGS = (
 
 def save_tiny_model(folder: Path) -> None:
     """Two layers of two heads; 32 dimensions a head is the least that vLLM's attention takes on a CPU."""
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
     from paft_ray.models import resolve_model
 
-    tokenizer = AutoTokenizer.from_pretrained(resolve_model("demo", None))
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
-        max_position_embeddings=1024, initializer_range=0.2, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 1024}
+    make_tiny_model(resolve_model("demo", None), folder, **sizes)
 
 
 if __name__ == "__main__":
