@@ -9,6 +9,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export VLLM_NO_USAGE_STATS := 1
 export DO_NOT_TRACK := 1
+unexport PYTHONDONTWRITEBYTECODE  # else every worker of a run compiles the package again
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help setup demo test test-cluster test-all unit lint mutants fuzz bench sweep chaos soak clean
@@ -26,17 +27,17 @@ demo: setup  ## the whole pipeline on a small real model: synthesize, score, tra
 	$(BIN)/paft run jobs/configs/demo.yaml
 
 unit: setup  ## tests without Ray, seconds
-	$(BIN)/pytest tests/unit -m "not slow" -n auto
+	$(BIN)/pytest tests/unit -m "not slow" -n auto --dist worksteal
 
 test: setup  ## unit and integration tests with real Ray, vLLM and DeepSpeed
-	$(BIN)/pytest tests/unit tests/hostile -m "not slow" -n auto
+	$(BIN)/pytest tests/unit tests/hostile -m "not slow" -n auto --dist worksteal
 	$(BIN)/pytest tests/integration -m "not slow"
 
 test-cluster: setup  ## several hosts on this machine: namespaces with sshd (root, openssh-server, rsync, iproute2)
 	$(BIN)/pytest tests/cluster
 
 test-all: setup  ## the slow ones too
-	$(BIN)/pytest tests
+	$(BIN)/pytest tests --hypothesis-profile=thorough
 
 lint: setup  ## style, types, import directions
 	$(BIN)/ruff check .

@@ -6,7 +6,8 @@ import signal
 import pytest
 from hypothesis import settings
 
-settings.register_profile("paft", deadline=None)  # no deadline for one case: the machine may be busy
+settings.register_profile("paft", deadline=None, max_examples=30)  # no deadline for one case: the machine may be busy
+settings.register_profile("thorough", deadline=None, max_examples=300)  # make test-all
 settings.load_profile("paft")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # tests started in the background of a script; what they start must get Ctrl-C

@@ -35,8 +35,9 @@ def url(demo_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
         port = listener.getsockname()[1]
     log = tmp_path_factory.mktemp("vllm") / "server.log"
     command = [
-        str(Path(sys.executable).with_name("vllm")), "serve", demo_model, "--host", "127.0.0.1", "--port", str(port), "--served-model-name", "writer",
-        "--dtype", "float32", "--enforce-eager", "--max-model-len", "1024", "--max-num-seqs", "8", "--block-size", "32", "--kv-cache-memory-bytes", str(2**29),
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", demo_model, "--served-model-name", "writer", "--host", "127.0.0.1",
+        "--port", str(port), "--dtype", "float32", "--enforce-eager", "--max-model-len", "1024", "--max-num-seqs", "8", "--block-size", "32",
+        "--kv-cache-memory-bytes", str(2**29),
     ]  # fmt: skip
     environment = {**os.environ, "VLLM_API_KEY": KEY, "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
     with log.open("w") as stream:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -35,7 +35,6 @@ def seen_part(grid: NDArray[np.float64], groups: NDArray[np.int64], budget: floa
     budget=st.floats(0.001, 1),
     seed=st.integers(0, 2**31 - 1),
 )
-@settings(max_examples=60)
 def test_cells_are_spread_evenly_over_templates_examples_and_answers(num_templates: int, groups: list[int], budget: float, seed: int) -> None:
     codes = np.unique(groups, return_inverse=True)[1]
     cells = chosen_cells(num_templates, len(groups), budget, seed, codes)

@@ -11,7 +11,6 @@ import torch
 from paft_ray import capacity
 from paft_ray.config import TrainConfig
 from paft_ray.models import shapes
-from paft_ray.training.model import build_model
 
 WORKER_TOLERANCE = 0.25  # of the demo's largest worker: Ray's worker, row iterators and the allocator are not counted
 ELEMENT_TOLERANCE = 0.04  # 3 % of the formula, and what only so small a model notices
@@ -62,6 +61,8 @@ def test_storage_of_the_demos_training_is_that_of_its_files() -> None:
 def test_activations_are_those_that_autograd_saves(checkpointing: bool, tmp_path: Path) -> None:
     """A model with the proportions of Llama-3-8B, a sixteenth as wide, two blocks."""
     from transformers import LlamaConfig, LlamaForCausalLM
+
+    from paft_ray.training.model import build_model
 
     small = LlamaConfig(vocab_size=64, hidden_size=256, intermediate_size=896, num_hidden_layers=2, num_attention_heads=8, num_key_value_heads=2)
     LlamaForCausalLM(small).save_pretrained(tmp_path)

@@ -1,14 +1,11 @@
 """A kill at any moment of writing never leaves a checkpoint that a resume would take, and folders stay bounded."""
 
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from paft_ray.artifacts import Run
@@ -97,7 +94,6 @@ def test_every_storage_operation_may_be_the_last(tmp_path: Path, left: float, la
         _check_bounded(folder, 7, 2)
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     kills=st.lists(st.tuples(st.integers(1, 30), st.floats(0, 1), st.booleans()), max_size=8),
     every=st.integers(1, 3),
@@ -113,13 +109,3 @@ def test_kill_after_kill_loses_no_written_checkpoint_and_folders_stay_bounded(ki
             before = checkpoint.newest(Run(name), lambda line: None)
             assert len(list(folder.iterdir())) <= keep + 1 + killed, "a kill leaves one folder at most, until the next whole write"
         _check_bounded(folder, 14, keep)
-
-
-def test_a_process_killed_while_it_writes_leaves_nothing_that_a_resume_would_take(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.checkpoint_kills", str(tmp_path), "30", "0"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert ended.returncode == 0, ended.stderr
-    found = json.loads(ended.stdout)
-    assert found["wrong"] == []
-    assert found["torn"] > 0, f"no kill came while a checkpoint was written: {found}"
-    assert found["steps"] > 3, f"checkpoints were hardly ever written whole: {found}"

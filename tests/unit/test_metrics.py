@@ -3,7 +3,7 @@ from itertools import combinations
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -80,7 +80,6 @@ def test_sensitivity_is_the_prompt_sensi_score_of_prosa() -> None:
     assert metrics.sensitivity(arm(np.ones((1, 3)))) is None
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**31), st.integers(2, 8), st.integers(1, 6))
 def test_sensitivity_equals_a_plain_loop_and_with_two_labels_the_lack_of_consistency(seed: int, templates: int, examples: int) -> None:
     predicted = np.random.default_rng(seed).integers(0, 2, (templates, examples))
@@ -141,7 +140,6 @@ def test_a_failed_row_is_left_out_of_every_figure() -> None:
         metrics.figures(arm(correct), threshold=0.8)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**31), st.integers(12, 20), st.integers(2, 12), st.integers(1, 3))
 def test_figures_do_not_depend_on_the_order_of_templates_and_examples(seed: int, templates: int, examples: int, seeds: int) -> None:
     rng = np.random.default_rng(seed)

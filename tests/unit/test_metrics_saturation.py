@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from paft_ray.metrics import fit_saturation, recommended_size
@@ -8,7 +8,6 @@ from paft_ray.metrics import fit_saturation, recommended_size
 SIZES = (1, 2, 4, 8, 16)
 
 
-@settings(max_examples=40)
 @given(st.floats(0.6, 0.95), st.floats(0.1, 0.4), st.floats(0.3, 2.0))
 def test_the_fit_finds_the_curve_that_made_the_points(asymptote: float, gain: float, exponent: float) -> None:
     found = fit_saturation({size: [asymptote - gain * size**-exponent] for size in SIZES})
@@ -44,7 +43,6 @@ def test_a_curve_that_says_nothing_is_not_usable(trials: dict[int, list[float]],
     assert (found.asymptote, found.gain, found.exponent, found.residual_std) == (None, None, None, None)
 
 
-@settings(max_examples=60)
 @given(st.dictionaries(st.sampled_from((1, 2, 3, 4, 8, 16, 24)), st.lists(st.floats(0, 1), min_size=1, max_size=3), max_size=7))
 def test_any_accuracies_give_a_fit_or_a_reason(trials: dict[int, list[float]]) -> None:
     found = fit_saturation(trials)

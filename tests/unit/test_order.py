@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
@@ -22,7 +22,6 @@ def test_every_example_is_used_exactly_once_per_epoch_across_batches_that_stradd
     assert offsets.max() == n - 1
 
 
-@settings(max_examples=30)
 @given(n=st.integers(1, 500), start=st.integers(0, 15), seed=st.integers(0, 9))
 def test_a_resume_meets_the_examples_that_were_still_to_come(n: int, start: int, seed: int) -> None:
     whole = locate(np.arange(20 * 8), n, seed)[2]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from paft_ray.artifacts import PARTIAL, Run, cached
@@ -22,7 +22,6 @@ def parts(folder: Path) -> Parts:
     return Parts.of(Run.open(str(folder), "run"), "score").keyed({"model": "a"})
 
 
-@settings(max_examples=30)
 @given(st.lists(st.lists(st.integers(0, 19), unique=True, min_size=1), max_size=6), st.data())
 def test_any_parts_and_a_resume_are_the_whole_with_no_row_twice(tmp_path_factory: pytest.TempPathFactory, stored: list[list[int]], data: st.DataObject) -> None:
     place = parts(tmp_path_factory.mktemp("run"))
