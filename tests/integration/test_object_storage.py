@@ -18,6 +18,7 @@ from paft_ray.stages.evaluate import place_weights
 from paft_ray.tasks.readers import read_rows
 from paft_ray.training import checkpoint
 from paft_ray.training.checkpoint import TrainingState
+from tests.chaos.tiny import save_tiny_model
 from tests.integration import object_store
 from tests.integration.object_store import Server
 
@@ -157,28 +158,32 @@ from paft_ray.stages import pipeline, sweep
 config = load_config("jobs/configs/demo.yaml", sys.argv[1:])
 run = Run.open(config.storage, config.name)
 with ray_session():
-    for name in ("prepare", "synthesize", "train"):
+    for name in ("prepare", "synthesize", "train", "evaluate", "report"):
         pipeline.run_stage(name, pipeline.STAGES[name], config, run)
     sweep.train_points(config, run, [{"size": 1, "subset_seed": 0}], lambda point: tune.report({"loss": 1.0}))
 """
 
 
 @pytest.mark.slow
-def test_stages_train_there_keep_what_is_finished_and_resume(storage: str) -> None:
+def test_a_whole_run_lies_there_keeps_what_is_finished_and_resumes(storage: str, tmp_path: Path) -> None:
+    save_tiny_model(tmp_path / "tiny")
     changes = [
-        f"storage={storage}", "name=trained", "prompts.generators=[]", "score.enabled=false", "data.num_train=16", "data.num_validation=4", "data.num_test=4",
-        "train.arms=[sft]", "train.num_epochs=null", "train.num_steps=2", "train.global_batch=4", "train.micro_batch=4", "train.checkpoint_every=1",
+        f"storage={storage}", "name=trained", f"model.id={tmp_path / 'tiny'}", "prompts.generators=[]", "score.enabled=false", "data.num_train=16",
+        "data.num_validation=4", "data.num_test=4", "train.arms=[sft]", "train.num_epochs=null", "train.num_steps=2", "train.global_batch=4",
+        "train.micro_batch=2", "train.checkpoint_every=1", "engine.kv_cache_gib=0.25", "evaluate.speed_rows=0",
     ]  # fmt: skip
     command = [sys.executable, "-c", STAGES, *changes]
     run = Run(storage).below("trained")
     subprocess.run(command, check=True, timeout=800)
     first = run.read_json("train/manifest.json")["models"]
     assert run.exists("train/sft-s0/adapter/adapter_model.safetensors")
+    assert set(run.read_json("report/results.json")["arms"]) == {"base", "sft"}
+    assert run.exists("report/report.html")
     assert run.exists("sweep/tune")
     for path in ("train/manifest.json", "train/sft-s0/manifest.json"):
         run.delete(path)
     again = subprocess.run(command, check=True, timeout=800, capture_output=True, text=True).stdout
-    assert "data: finished before, kept" in again
+    assert all(f"{stage}: finished before, kept" in again for stage in ("data", "prompts", "evaluate"))
     assert "goes on from the checkpoint of step 2" in again
     assert run.read_json("train/manifest.json")["models"][0]["sha256"] == first[0]["sha256"]
 
