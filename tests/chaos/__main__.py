@@ -60,14 +60,11 @@ def main(arguments: list[str]) -> int:
 @contextmanager
 def lab(several: bool, spans: dict[str, Span], settings: Sequence[str]) -> Iterator[Lab]:
     """The harness on a cluster of one node, or of a small head and two more."""
-    import ray
-
     scratch = Path(tempfile.mkdtemp(prefix="paft-chaos-", dir="/tmp"))
     try:
         with cluster.started(scratch, **({"head_cpus": 1, "num_members": 2} if several else {"head_cpus": 8})) as nodes:
-            cluster.join(nodes)
-            yield Lab(folder=_OUT, scratch=scratch, cluster=nodes, settings=settings, say=_say, spans=spans)
-            ray.shutdown()
+            with cluster.joined(nodes):
+                yield Lab(folder=_OUT, scratch=scratch, cluster=nodes, settings=settings, say=_say, spans=spans)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -73,13 +73,18 @@ def started(scratch: Path, *, head_cpus: int, num_members: int = 0) -> Iterator[
         end_sessions(*cluster.sessions)
 
 
-def join(cluster: Cluster) -> None:
+@contextmanager
+def joined(cluster: Cluster) -> Iterator[None]:
     """Makes this process a driver of the cluster, to ask what is reserved there."""
     os.environ.update({name: value for name, value in cluster.environment.items() if name.startswith("RAY_")})
-    import ray
+    import ray  # reads the token's mode from the environment, once
 
     ray.init(address=cluster.environment["RAY_ADDRESS"], log_to_driver=False, logging_level="warning")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # Ray's own would end this process, and not its nodes
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _agent_ports() -> list[str]:
