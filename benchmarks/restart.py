@@ -83,16 +83,15 @@ def main(repeats: int) -> None:
     random = np.random.default_rng(0)
     scratch = Path(tempfile.mkdtemp(prefix="paft-restart-", dir="/tmp"))
     try:
-        with cluster.started(scratch, head_cpus=8) as head:
-            with cluster.joined(head):
-                lab = Lab(folder=scratch, scratch=scratch, cluster=head)
-                lab.prepare(["synthesize"])
-                print("| checkpoint_every | killed | seconds to the first step again | share of the steps done twice | expected |\n|---|---|---|---|---|")
-                for every in EVERY:
-                    for kind in KINDS:
-                        costs = [measure(lab, kind, every, random.random()) for _ in range(repeats)]
-                        seconds, repeated = (np.mean([getattr(cost, name) for cost in costs]) for name in ("seconds", "repeated"))
-                        print(f"| {every} | {kind.removeprefix('sigkill_')} | {seconds:.1f} | {repeated:.2%} | {every / 2 / STEPS:.2%} |", flush=True)
+        with cluster.started(scratch, head_cpus=8) as head, cluster.joined(head):
+            lab = Lab(folder=scratch, scratch=scratch, cluster=head)
+            lab.prepare(["synthesize"])
+            print("| checkpoint_every | killed | seconds to the first step again | share of the steps done twice | expected |\n|---|---|---|---|---|")
+            for every in EVERY:
+                for kind in KINDS:
+                    costs = [measure(lab, kind, every, random.random()) for _ in range(repeats)]
+                    seconds, repeated = (np.mean([getattr(cost, name) for cost in costs]) for name in ("seconds", "repeated"))
+                    print(f"| {every} | {kind.removeprefix('sigkill_')} | {seconds:.1f} | {repeated:.2%} | {every / 2 / STEPS:.2%} |", flush=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

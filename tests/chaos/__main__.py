@@ -62,9 +62,8 @@ def lab(several: bool, spans: dict[str, Span], settings: Sequence[str]) -> Itera
     """The harness on a cluster of one node, or of a small head and two more."""
     scratch = Path(tempfile.mkdtemp(prefix="paft-chaos-", dir="/tmp"))
     try:
-        with cluster.started(scratch, **({"head_cpus": 1, "num_members": 2} if several else {"head_cpus": 8})) as nodes:
-            with cluster.joined(nodes):
-                yield Lab(folder=_OUT, scratch=scratch, cluster=nodes, settings=settings, say=_say, spans=spans)
+        with cluster.started(scratch, **({"head_cpus": 1, "num_members": 2} if several else {"head_cpus": 8})) as nodes, cluster.joined(nodes):
+            yield Lab(folder=_OUT, scratch=scratch, cluster=nodes, settings=settings, say=_say, spans=spans)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
