@@ -102,6 +102,7 @@ def _environment(scratch: Path) -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{inherited['PATH']}",
         "PYTHONPATH": str(ROOT),
         "TMPDIR": str(scratch / "tmp"),
+        "TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor"),  # kept, as a user's machine keeps it: an engine compiles for half a minute
         "RAY_TMPDIR": str(scratch / "own"),  # of a Ray that a client starts: it must not find this cluster there
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": _TOKEN,
