@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import tempfile
+from pathlib import Path
 from typing import Any
 
 from paft_ray.artifacts import Run
@@ -27,8 +30,8 @@ class Progress:
         self.history = [row for row in read_metrics(out) if row["step"] <= start_step]
         from torch.utils.tensorboard import SummaryWriter  # late: the driver reads metrics without it
 
-        self._events = tempfile.TemporaryDirectory(prefix="paft-events-")
-        self._writer = SummaryWriter(self._events.name, purge_step=start_step + 1)
+        self._events = _folder(out)
+        self._writer = SummaryWriter(self._events, purge_step=start_step + 1)
         if start_step:
             say(f"{name}: goes on from the checkpoint of step {start_step}")
         self.publish(start_step)
@@ -46,7 +49,7 @@ class Progress:
         """Writes metrics up to a step, and events, to storage; training may go on beside it."""
         self.out.write_bytes(METRICS, "".join(json.dumps(row) + "\n" for row in self.until(step)).encode())
         self._writer.flush()
-        self.out.upload_dir(self._events.name, f"tensorboard/from-step-{self.start_step:06d}")
+        self.out.upload_dir(self._events, f"tensorboard/from-step-{self.start_step:06d}")
 
     def publish(self, step: int) -> None:
         """Hands the trackers all steps up to a checkpoint that is written: none of them is repeated."""
@@ -56,7 +59,7 @@ class Progress:
         """Once more to a tracker that was away at the last checkpoint, then the end of all."""
         self.publish(self.num_steps)
         self._writer.close()
-        self._events.cleanup()
+        shutil.rmtree(self._events)
         self.trackers.close()
 
     def until(self, step: int) -> list[dict[str, Any]]:
@@ -70,6 +73,14 @@ class Progress:
         left = (self.num_steps - row["step"]) * seconds / len(recent)
         loss = sum(r["loss"] for r in recent) / len(recent)
         return f"{self.name}: step {row['step']}/{self.num_steps}  loss {loss:.4f}  {speed:.0f} tokens/s  ETA {int(left) // 60}:{int(left) % 60:02d}"
+
+
+def _folder(out: Run) -> str:
+    """A new folder of this node for the events of a training; those of its killed attempts go."""
+    prefix = f"paft-events-{hashlib.sha256(out.root.encode()).hexdigest()[:12]}-"
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    return tempfile.mkdtemp(prefix=prefix)
 
 
 def read_metrics(out: Run) -> list[dict[str, Any]]:

@@ -13,6 +13,8 @@ from tests.chaos.processes import busy, end_sessions, of_sessions, title, wait_u
 
 _GRACE_S = 60
 _SHARED = Path("/dev/shm")
+_OF_LIBRARIES = re.compile(r"vllm_dist_[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|pymp-\w+|torchinductor_\w+")
+"""Rendezvous files, sockets and compiled kernels that vLLM and torch leave whenever an engine ends, killed or not: a few empty files per engine."""
 _LEFT_IN_A_RUN = re.compile(r"\.part$|^merged-|^merging-")
 
 
@@ -44,7 +46,7 @@ def _reserved() -> list[str]:
 def files(run: Path, scratch: Path, segments: set[str]) -> list[str]:
     """What is left of a finished run: halves and merged weights in its folder, temporary files, shared memory beyond `segments` that nothing holds."""
     parts = [f"file {path.relative_to(run)}" for path in run.rglob("*") if _LEFT_IN_A_RUN.search(path.name)]
-    temporary = [f"temporary {path.name}" for path in (scratch / "tmp").iterdir()]
+    temporary = [f"temporary {path.name}" for path in (scratch / "tmp").iterdir() if not _OF_LIBRARIES.fullmatch(path.name)]
     shared = wait_until_none(lambda: sorted((new := shared_memory() - segments) - _held(new)), _GRACE_S)  # of other programs, it goes within seconds
     return parts + temporary + [f"shared memory {name}" for name in shared]
 
