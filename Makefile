@@ -52,9 +52,8 @@ fuzz: setup  ## template parser, readers and configuration, fuzzed by coverage f
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --group fuzz
 	$(BIN)/python -m tests.fuzz.run
 
-bench: setup  ## draw, render, encode and training speed, side by side
-	$(BIN)/python benchmarks/data_path.py
-	$(BIN)/python benchmarks/training.py
+bench: setup  ## speed beside what users have today, in turns on the same rows (ONLY=training: one part)
+	$(BIN)/python -m benchmarks $(ONLY)
 
 sweep: setup  ## Ray Tune over prompt-set sizes at demo scale
 	$(BIN)/paft sweep jobs/configs/demo.yaml

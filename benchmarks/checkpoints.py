@@ -1,6 +1,6 @@
 """What share of a checkpoint's time is hidden behind the training: uploads beside it against waiting for each, on slow stores.
 
-`python benchmarks/checkpoints.py`. The real loop with ZeRO-2 and LoRA, one process, on a small Llama of random weights; stores that take so many
+`python -m benchmarks.checkpoints`. The real loop with ZeRO-2 and LoRA, one process, on a small Llama of random weights; stores that take so many
 seconds for a checkpoint. Both ways train the same steps in one process and must end with the same weights. A pause is the time between two
 optimizer steps with a checkpoint between them: collecting the state, and waiting for the upload of this one or the one before. Hidden: the share of
 all time that checkpoints took, the wait for the last one included, which nothing can hide.
@@ -20,7 +20,7 @@ os.environ.update(DS_ACCELERATOR="cpu", RANK="0", LOCAL_RANK="0", WORLD_SIZE="1"
 
 import torch
 import torch.distributed as dist
-from data_path import TASK, TEMPLATES, table_of
+from benchmarks.data_path import TASK, TEMPLATES, table_of
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from paft_ray.artifacts import Run

@@ -1,102 +1,147 @@
-"""Training speed: our loop (DeepSpeed, buckets, logits at the answer only) against a plain PyTorch + PEFT loop on the same batches.
+"""Training throughput of the whole path (Ray Train, Ray Data, DeepSpeed) against loops that users have today, on the same rows.
 
-`python benchmarks/training.py [STEPS]`. Steps of the two alternate in one process, so that other load on the machine meets both; medians are
-compared. The peer is what one writes first: right padding to the longest row of the batch, logits and labels at every position with the prompt
-masked, the same micro-batches in order of position. Precision is the one that the machine computes natively, for both.
+`python -m benchmarks.training [PAIRS] [STEPS]`. Every measurement is a process of its own; the loops take turns, so that other load on the machine meets all of
+them; the first step of each is left out. Peers: TRL's SFTTrainer (an environment of its own, the fastest of SETTINGS in a run before the pairs), a plain
+PyTorch + PEFT loop, and our own loop without Ray and DeepSpeed. Throughput: tokens of prompts and answers, without padding, per second.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
-import statistics
+import subprocess
 import sys
 import tempfile
-import time
-from typing import Any
-
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as training workers have it
-os.environ.update(DS_ACCELERATOR="cpu", RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="29631")
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-import torch
-import torch.distributed as dist
-from data_path import TASK, TEMPLATES, table_of
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
 
-from paft_ray.config import ModelConfig, TrainConfig
+from benchmarks.environments import environment_of
+from benchmarks.results import paired, record
+from paft_ray.artifacts import Run
+from paft_ray.config import load_config
 from paft_ray.models import resolve_model
-from paft_ray.prompts.draw import PerExample
-from paft_ray.training import loop
-from paft_ray.training.batches import IGNORED, length
+from paft_ray.prompts.draw import make_draw
+from paft_ray.stages.train import arm_prompts
+from paft_ray.tasks.task import load_task
+from paft_ray.training.batches import length
 from paft_ray.training.data import make_encoder
-from paft_ray.training.rows import Row, RowMaker, rows_of
+from paft_ray.training.rows import RowMaker, rows_of
+
+CONFIG = "jobs/configs/demo.yaml"
+SETTINGS = {
+    "padded": {},
+    "grouped by length": {"train_sampling_strategy": "group_by_length"},
+    "padded, whole batch at once": {"per_device_train_batch_size": 16},
+    "padding-free": {"padding_free": True},
+    "packed": {"packing": True, "max_length": 640, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 2},
+}
+"""What TRL's SFTTrainer was tried with."""
 
 
-class Peer:
-    """A plain loop; `dtype` of weights, with or without autocast."""
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """The rows of all steps, and where they lie."""
 
-    def __init__(self, path: str, config: TrainConfig, dtype: torch.dtype, *, autocast: bool) -> None:
-        assert config.lora is not None
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
-        lora = LoraConfig(r=config.lora.rank, lora_alpha=config.lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
-        self.model: Any = get_peft_model(model, lora)
-        self.optimizer = torch.optim.AdamW([p for p in self.model.parameters() if p.requires_grad], lr=config.learning_rate)
-        self.micro_batch = config.micro_batch
-        self.autocast = autocast
+    folder: Path
+    settings: tuple[str, ...]
+    """Of the run whose rows they are."""
+    tokens: Sequence[int]
+    """Of each step."""
 
-    def step(self, rows: list[Row]) -> float:
-        """Seconds of one optimizer step."""
-        start = time.perf_counter()
-        for i in range(0, len(rows), self.micro_batch):
-            chunk = rows[i : i + self.micro_batch]
-            width = max(map(length, chunk))
-            ids = torch.tensor([[*r["prompt_ids"], *r["answer_ids"], *[0] * (width - length(r))] for r in chunk])
-            mask = torch.tensor([[1] * length(r) + [0] * (width - length(r)) for r in chunk])
-            labels = torch.tensor([[IGNORED] * len(r["prompt_ids"]) + r["answer_ids"] + [IGNORED] * (width - length(r)) for r in chunk])
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
-                loss = self.model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False).loss
-            (loss * self.micro_batch / len(rows)).backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return time.perf_counter() - start
+    def speed(self, seconds: Sequence[float]) -> float:
+        """Tokens/s without the first step; packed steps are others than ours, so all are taken to be equally long there."""
+        if len(seconds) == len(self.tokens):
+            return sum(self.tokens[1:]) / sum(seconds[1:])
+        return sum(self.tokens) * (len(seconds) - 1) / len(seconds) / sum(seconds[1:])
 
 
-def main() -> None:
-    steps = int(sys.argv[1]) if len(sys.argv) > 1 else 8
-    config = TrainConfig(num_epochs=None, num_steps=steps, zero_stage=2)
-    path = resolve_model("demo", None)
-    dist.init_process_group("gloo", rank=0, world_size=1)
-    table = table_of(400)
-    maker = RowMaker(
-        table=table, templates=TEMPLATES, encoder=make_encoder(TASK, ModelConfig(), path), draw=PerExample(seed=0), seed=0, num_positions=10**9
+def prepare(folder: Path, num_steps: int) -> Work:
+    """Stages `prepare` and `synthesize` of a small run, and the rows that its training will use."""
+    settings = (
+        f"storage={folder}", "name=run", "prompts.generators=[]", "score.enabled=false", "train.arms=[paft]", f"train.num_steps={num_steps}",
+        "train.global_batch=16", "train.micro_batch=8", "train.num_workers=1", f"train.checkpoint_every={num_steps}",
     )  # fmt: skip
-    batches = [rows_of(maker.rows(np.arange(s * 16, s * 16 + 16, dtype=np.int64))) for s in range(steps)]
-    if config.precision == "fp32":
-        peers = {"plain PyTorch + PEFT, fp32": Peer(path, config, torch.float32, autocast=False)}
-    else:
-        peers = {
-            "plain PyTorch + PEFT, bf16 weights": Peer(path, config, torch.bfloat16, autocast=False),
-            "plain PyTorch + PEFT, fp32 weights, bf16 autocast": Peer(path, config, torch.float32, autocast=True),
+    work = Work(folder=folder, settings=settings, tokens=())
+    for stage in ("prepare", "synthesize"):
+        _paft(work, stage)
+    config = load_config(CONFIG, list(settings))
+    run, task, path = Run(f"{folder}/run"), load_task(config.task), resolve_model(config.model.id, config.model.revision)
+    maker = RowMaker(
+        table=run.read_table("data/train.parquet"), templates=arm_prompts(config, run, "paft").templates, encoder=make_encoder(task, config.model, path),
+        draw=make_draw(config.train.draw, seed=0, k=config.train.k), seed=0, num_positions=10**9,
+    )  # fmt: skip
+    batch = config.train.global_batch
+    steps = [rows_of(maker.rows(np.arange(s * batch, (s + 1) * batch, dtype=np.int64))) for s in range(num_steps)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(rows) + "\n" for rows in steps))
+    (folder / "train.json").write_text(config.train.model_dump_json())
+    return Work(folder=folder, settings=settings, tokens=[sum(map(length, rows)) for rows in steps])
+
+
+def whole_path(work: Work) -> tuple[float, float]:
+    """`paft train`: tokens/s from the end of the first step to the end of the last, everything between steps included, and GiB."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = Run(str(work.folder / "run"))
+    run.delete("train")
+    _paft(work, "train")
+    events = EventAccumulator(run.path("train/paft-s0/tensorboard/from-step-000000"))
+    events.Reload()
+    times = [event.wall_time for event in events.Scalars("train/loss")]
+    memory = run.read_json("train/manifest.json")["peak_memory_gib"]
+    return sum(work.tokens[1:]) / (times[-1] - times[0]), memory
+
+
+def without_ray(work: Work, kind: str) -> tuple[float, float]:
+    """Tokens/s and GiB of a loop of loop.py."""
+    return _measured(work, [sys.executable, "-m", "benchmarks.loop", kind])
+
+
+def trl(work: Work, python: str, settings: str) -> tuple[float, float]:
+    """Tokens/s and GiB of TRL."""
+    return _measured(work, [python, "benchmarks/peers/trl_sft.py"], json.dumps(SETTINGS[settings]))
+
+
+def main(pairs: int, num_steps: int) -> None:
+    python = environment_of("trl")
+    with tempfile.TemporaryDirectory() as scratch:
+        work = prepare(Path(scratch), num_steps)
+        print(f"{num_steps} steps of 16 rows, {sum(work.tokens) / num_steps / 16:.0f} tokens a row", flush=True)
+        tried = {name: trl(work, python, name)[0] for name in SETTINGS}
+        print("TRL, tokens/s: " + ", ".join(f"{name} {speed:.0f}" for name, speed in tried.items()), flush=True)
+        best = max(tried, key=lambda name: tried[name])
+        loops: dict[str, Callable[[], tuple[float, float]]] = {
+            "ours": lambda: whole_path(work),
+            "our loop without Ray and DeepSpeed": lambda: without_ray(work, "ours"),
+            "plain PyTorch + PEFT": lambda: without_ray(work, "plain"),
+            f"TRL SFTTrainer, {best}": lambda: trl(work, python, best),
         }
-    seconds: dict[str, list[float]] = {name: [] for name in (f"paft_ray loop, ZeRO-2, {config.precision}", *peers)}
-    ours = next(iter(seconds))
-    with tempfile.TemporaryDirectory() as out:
-        job = loop.Job(config=config, model_path=path, seed=0, num_steps=steps, out=out, fingerprint="bench", name="bench")
-        worker = loop.Worker(rank=0, world_size=1)
-        engine = loop.start_engine(job, worker, 0)
-        for step, rows in enumerate(batches):
-            seconds[ours].append(loop.optimizer_step(engine, job, step, rows, worker)["time_s"])
-            for name, peer in peers.items():
-                seconds[name].append(peer.step(rows))
-    tokens = [sum(map(length, rows)) for rows in batches]
-    speeds = {name: statistics.median(n / s for n, s in zip(tokens[1:], times[1:], strict=True)) for name, times in seconds.items()}
-    print(f"\n{steps} steps of 16 rows, {sum(tokens) / len(tokens) / 16:.0f} tokens a row, {torch.get_num_threads()} threads; medians, first step left out\n")
-    print("| loop | tokens/s | ours / this |\n|---|---|---|")
-    for name, speed in speeds.items():
-        print(f"| {name} | {speed:.0f} | {speeds[ours] / speed:.2f} |")
-    dist.destroy_process_group()
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in loops}
+        for pair in range(pairs):
+            for name in itertools.islice(itertools.cycle(loops), pair, pair + len(loops)):
+                found[name].append(loops[name]())
+                print(f"{name}: {found[name][-1][0]:.0f} tokens/s, {found[name][-1][1]:.2f} GiB", flush=True)
+    for column, (name, unit, more) in enumerate((("training", "tokens/s", True), ("training, peak memory", "GiB", False))):
+        ours = [values[column] for values in found["ours"]]
+        record([paired(name, ours, [v[column] for v in found[peer]], peer_name=peer, unit=unit, more_is_better=more) for peer in list(loops)[1:]])
+
+
+def _paft(work: Work, stage: str) -> None:
+    command = [sys.executable, "-m", "paft_ray", stage, CONFIG, *(part for s in work.settings for part in ("--set", s))]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def _measured(work: Work, command: Sequence[str], *further: str) -> tuple[float, float]:
+    out = work.folder / "out.json"
+    environment = {**os.environ, "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "10000"), "HF_HUB_OFFLINE": "1"}  # as training workers have it
+    arguments = [*command, str(work.folder / "rows.jsonl"), resolve_model("demo", None), str(out), *further]
+    subprocess.run(arguments, check=True, env=environment, stdout=subprocess.DEVNULL)
+    found = json.loads(out.read_text())
+    return work.speed(found["seconds"]), found["peak_memory_gib"]
 
 
 if __name__ == "__main__":
-    main()
+    main(*(int(value) for value in [*sys.argv[1:3], "5", "7"][:2]) if len(sys.argv) != 2 else (int(sys.argv[1]), 7))

@@ -1,0 +1,32 @@
+"""Environments of peers: each in a folder of its own beside the project's, made once, so that the project's stays clean."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import peft
+import torch
+import transformers
+
+_SHARED = (f"torch=={torch.__version__.split('+')[0]}", f"transformers=={transformers.__version__}", f"peft=={peft.__version__}")
+PACKAGES = {"trl": ("trl==1.16.0", *_SHARED)}
+"""What a peer's environment holds; torch, transformers and PEFT as the project has them."""
+
+
+def environment_of(peer: str) -> str:
+    """Its Python."""
+    folder = Path(f".venv-{peer}")
+    python, uv = folder / "bin/python", str(Path(sys.executable).with_name("uv"))
+    if not (folder / ".ready").exists():
+        find = {"UV_FIND_LINKS": os.environ["PIP_FIND_LINKS"]} if "PIP_FIND_LINKS" in os.environ else {}  # as scripts/setup.sh
+        index = [] if torch.cuda.is_available() else ["--extra-index-url", "https://download.pytorch.org/whl/cpu", "--index-strategy", "unsafe-best-match"]
+        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
+        install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python), *PACKAGES[peer]]
+        environment = {**os.environ, **find}
+        if subprocess.run(install, env=environment, check=False).returncode:
+            subprocess.run([*install, *index], env=environment, check=True)
+        (folder / ".ready").touch()
+    return str(python)

@@ -1,0 +1,62 @@
+"""TRL's SFTTrainer on given rows, in an environment of its own: `python trl_sft.py ROWS MODEL OUT SETTINGS`.
+
+SETTINGS: JSON of `SFTConfig` fields, over those below. Rows go in tokenised, with the loss on answers only. OUT gets seconds per optimizer step (the first
+one included) and the peak memory in GiB.
+"""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+
+class Times(TrainerCallback):
+    """When every step begins and ends."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def on_step_begin(self, *args, **kwargs) -> None:
+        self.begin = time.perf_counter()
+
+    def on_step_end(self, *args, **kwargs) -> None:
+        self.seconds.append(time.perf_counter() - self.begin)
+
+
+def main(rows: Path, model_path: str, out: Path, settings: str) -> None:
+    train = json.loads(rows.with_name("train.json").read_text())
+    steps = [json.loads(line) for line in rows.read_text().splitlines()]
+    examples = [
+        {"input_ids": r["prompt_ids"] + r["answer_ids"], "completion_mask": [0] * len(r["prompt_ids"]) + [1] * len(r["answer_ids"])}
+        for step in steps
+        for r in step
+    ]
+    given = json.loads(settings)
+    batch = given.get("per_device_train_batch_size", train["micro_batch"])
+    fixed = {
+        "output_dir": str(out.with_suffix(".trl")), "per_device_train_batch_size": batch, "gradient_accumulation_steps": train["global_batch"] // batch,
+        "num_train_epochs": 1, "learning_rate": train["learning_rate"], "max_grad_norm": 1.0, "completion_only_loss": True, "gradient_checkpointing": False,
+        "bf16": train["precision"] == "bf16", "use_cpu": not torch.cuda.is_available(), "logging_strategy": "no", "save_strategy": "no",
+        "report_to": "none", "disable_tqdm": True, "max_length": None, "train_sampling_strategy": "sequential",
+    }  # fmt: skip
+    config = SFTConfig(**{**fixed, **given})
+    lora = LoraConfig(r=train["lora"]["rank"], lora_alpha=train["lora"]["alpha"], target_modules="all-linear", task_type="CAUSAL_LM")
+    times = Times()
+    trainer = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32), args=config, train_dataset=Dataset.from_list(examples), peft_config=lora,
+        processing_class=AutoTokenizer.from_pretrained(model_path), callbacks=[times],
+    )  # fmt: skip
+    trainer.train()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    out.write_text(json.dumps({"seconds": times.seconds, "peak_memory_gib": peak}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4])
