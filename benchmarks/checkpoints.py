@@ -20,9 +20,9 @@ os.environ.update(DS_ACCELERATOR="cpu", RANK="0", LOCAL_RANK="0", WORLD_SIZE="1"
 
 import torch
 import torch.distributed as dist
-from benchmarks.data_path import TASK, TEMPLATES, table_of
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from benchmarks.data_path import TASK, TEMPLATES, table_of
 from paft_ray.artifacts import Run
 from paft_ray.config import ModelConfig, TrainConfig
 from paft_ray.models import resolve_model
