@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -38,6 +40,7 @@ def ray_session(address: str | None = None) -> Iterator[Mapping[str, float]]:
         total = local_resources()
         # The dashboard listens on the loopback; without it Ray Train warns every second that it cannot ask for the state of its controller.
         ray.init(num_cpus=int(total["CPU"]), include_dashboard=True, dashboard_host="127.0.0.1", logging_level="warning", log_to_driver=False)
+    _keep_sigterm()
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # warns that they are off
     try:
@@ -45,3 +48,9 @@ def ray_session(address: str | None = None) -> Iterator[Mapping[str, float]]:
             yield ray.cluster_resources()
     finally:
         ray.shutdown()
+
+
+def _keep_sigterm() -> None:
+    """Takes SIGTERM back from the handler in C that Ray puts before Python's: it aborts the process 3 s later, whatever is being ended meanwhile."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)

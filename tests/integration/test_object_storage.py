@@ -173,8 +173,9 @@ def test_a_whole_run_lies_there_keeps_what_is_finished_and_resumes(storage: str,
         "train.micro_batch=2", "train.checkpoint_every=1", "engine.kv_cache_gib=0.25", "evaluate.speed_rows=0",
     ]  # fmt: skip
     command = [sys.executable, "-c", STAGES, *changes]
+    environment = {**os.environ, "RAY_AUTH_MODE": "token"}  # as the command line sets it before Ray is imported
     run = Run(storage).below("trained")
-    subprocess.run(command, check=True, timeout=800)
+    subprocess.run(command, env=environment, check=True, timeout=800)
     first = run.read_json("train/manifest.json")["models"]
     assert run.exists("train/sft-s0/adapter/adapter_model.safetensors")
     assert set(run.read_json("report/results.json")["arms"]) == {"base", "sft"}
@@ -182,7 +183,7 @@ def test_a_whole_run_lies_there_keeps_what_is_finished_and_resumes(storage: str,
     assert run.exists("sweep/tune")
     for path in ("train/manifest.json", "train/sft-s0/manifest.json"):
         run.delete(path)
-    again = subprocess.run(command, check=True, timeout=800, capture_output=True, text=True).stdout
+    again = subprocess.run(command, env=environment, check=True, timeout=800, capture_output=True, text=True).stdout
     assert all(f"{stage}: finished before, kept" in again for stage in ("data", "prompts", "evaluate"))
     assert "goes on from the checkpoint of step 2" in again
     assert run.read_json("train/manifest.json")["models"][0]["sha256"] == first[0]["sha256"]
