@@ -149,7 +149,6 @@ def test_rows_are_read_from_there(storage: str) -> None:
 
 STAGES = """
 import sys
-from ray import tune
 from paft_ray.artifacts import Run
 from paft_ray.cli.session import ray_session
 from paft_ray.config import load_config
@@ -160,7 +159,7 @@ run = Run.open(config.storage, config.name)
 with ray_session():
     for name in ("prepare", "synthesize", "train", "evaluate", "report"):
         pipeline.run_stage(name, pipeline.STAGES[name], config, run)
-    sweep.train_points(config, run, [{"size": 1, "subset_seed": 0}], lambda point: tune.report({"loss": 1.0}))
+    sweep.run(config, run)
 """
 
 
@@ -170,7 +169,7 @@ def test_a_whole_run_lies_there_keeps_what_is_finished_and_resumes(storage: str,
     changes = [
         f"storage={storage}", "name=trained", f"model.id={tmp_path / 'tiny'}", "prompts.generators=[]", "score.enabled=false", "data.num_train=16",
         "data.num_validation=4", "data.num_test=4", "train.arms=[sft]", "train.num_epochs=null", "train.num_steps=2", "train.global_batch=4",
-        "train.micro_batch=2", "train.checkpoint_every=1", "engine.kv_cache_gib=0.25", "evaluate.speed_rows=0",
+        "train.micro_batch=2", "train.checkpoint_every=1", "engine.kv_cache_gib=0.25", "evaluate.speed_rows=0", "sweep.sizes=[2]", "sweep.subset_seeds=[0]",
     ]  # fmt: skip
     command = [sys.executable, "-c", STAGES, *changes]
     environment = {**os.environ, "RAY_AUTH_MODE": "token"}  # as the command line sets it before Ray is imported
@@ -180,7 +179,7 @@ def test_a_whole_run_lies_there_keeps_what_is_finished_and_resumes(storage: str,
     assert run.exists("train/sft-s0/adapter/adapter_model.safetensors")
     assert set(run.read_json("report/results.json")["arms"]) == {"base", "sft"}
     assert run.exists("report/report.html")
-    assert run.exists("sweep/tune")
+    assert run.read_json("sweep/manifest.json")["failed"] == []
     for path in ("train/manifest.json", "train/sft-s0/manifest.json"):
         run.delete(path)
     again = subprocess.run(command, env=environment, check=True, timeout=800, capture_output=True, text=True).stdout
