@@ -1,12 +1,13 @@
 """Training throughput of the whole path (Ray Train, Ray Data, DeepSpeed) against loops that users have today, on the same rows.
 
-`python -m benchmarks.training [PAIRS] [STEPS]`. Every measurement is a process of its own; the loops take turns, so that other load on the machine meets all of
+`python -m benchmarks.training`. Every measurement is a process of its own; the loops take turns, so that other load on the machine meets all of
 them; the first step of each is left out. Peers: TRL's SFTTrainer (an environment of its own, the fastest of SETTINGS in a run before the pairs), a plain
 PyTorch + PEFT loop, and our own loop without Ray and DeepSpeed. Throughput: tokens of prompts and answers, without padding, per second.
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import os
@@ -144,4 +145,8 @@ def _measured(work: Work, command: Sequence[str], *further: str) -> tuple[float,
 
 
 if __name__ == "__main__":
-    main(*(int(value) for value in [*sys.argv[1:3], "5", "7"][:2]) if len(sys.argv) != 2 else (int(sys.argv[1]), 7))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=7, help="of a training, the first of which is left out")
+    given = parser.parse_args()
+    main(given.pairs, given.steps)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import ray
 import ray.data
 from ray.data import ExecutionResources
+from ray.data._internal.datasource.range_datasource import RangeDatasource  # as the docstring of `read_datasource` imports it
 from ray.train import DataConfig
 
 from paft_ray.artifacts import Run
@@ -93,7 +94,9 @@ class GlobalOrder(DataConfig):
         """Rows of one rank from `start_step` to the end, prepared while they are read: memory does not grow with their number."""
         share = self.global_batch // world_size
         num_rows = (self.num_steps - start_step) * share
-        rows = ray.data.range(num_rows, override_num_blocks=max(1, -(-num_rows // _BLOCK_ROWS)))
+        # Not `ray.data.range`: its tasks take a CPU each, which workers that fill the cluster never leave.
+        indices = RangeDatasource(n=num_rows, block_format="arrow", column_name="id")
+        rows = ray.data.read_datasource(indices, num_cpus=self.task_cpus, override_num_blocks=max(1, -(-num_rows // _BLOCK_ROWS)))
         prepare = partial(_prepare, source=self.source, share=share, first=start_step * self.global_batch + rank * share, global_batch=self.global_batch)
         compute = ray.data.TaskPoolStrategy(size=_CONCURRENT_TASKS)
         prepared = rows.map_batches(prepare, batch_size=64, batch_format="numpy", compute=compute, num_cpus=self.task_cpus)

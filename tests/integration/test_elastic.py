@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import ray
 
 from paft_ray.artifacts import Run
 from paft_ray.config import load_config
@@ -94,6 +95,7 @@ def test_a_training_goes_on_without_a_lost_node_and_takes_it_in_again(cluster: C
     run = Run.open(config.storage, config.name)
     prepare.run(config, run)
     synthesize.run(config, run)
+    ray.shutdown()  # Ray Data has started one for the rows
     second = cluster.add()
     options = [part for setting in settings for part in ("--set", setting)]
     environment = {**cluster.environment, "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30"}
