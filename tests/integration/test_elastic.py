@@ -98,7 +98,7 @@ def test_a_training_goes_on_without_a_lost_node_and_takes_it_in_again(cluster: C
     ray.shutdown()  # Ray Data has started one for the rows
     second = cluster.add()
     options = [part for setting in settings for part in ("--set", setting)]
-    environment = {**cluster.environment, "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30"}
+    environment = {**cluster.environment, "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "90"}
     driver = subprocess.Popen([sys.executable, "-m", "paft_ray", "train", DEMO, "--address", cluster.address, *options], env=environment)
     training = tmp_path / "elastic/train/paft-s0"
     try:
