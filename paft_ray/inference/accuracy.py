@@ -14,6 +14,7 @@ import ray.data
 from numpy.typing import NDArray
 
 from paft_ray.config import EngineConfig, ModelConfig
+from paft_ray.indices import indices
 from paft_ray.inference.generate import DATA_CPUS, Weights, generate
 from paft_ray.inference.grid import NO_FREE, Free, Grid
 from paft_ray.inference.parts import Parts
@@ -111,7 +112,7 @@ def _dataset(grid: Grid, block_rows: int) -> ray.data.Dataset:
         return pa.Table.from_pylist(grid.requests(map(grid.index, block["id"].tolist())))
 
     blocks = min(_MOST_BLOCKS, -(-grid.num_rows // block_rows))
-    return ray.data.range(grid.num_rows, override_num_blocks=blocks).map_batches(encode, batch_size=None, num_cpus=DATA_CPUS)
+    return indices(grid.num_rows, num_blocks=blocks, num_cpus=DATA_CPUS).map_batches(encode, batch_size=None, num_cpus=DATA_CPUS)
 
 
 def _local(reference: Any) -> Grid:

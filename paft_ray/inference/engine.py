@@ -67,8 +67,13 @@ def processor_config(model_path: str, engine: EngineConfig, max_model_len: int, 
         "trust_remote_code": False,
         "distributed_executor_backend": "uni" if engine.tensor_parallel == 1 else "mp",
     }
-    environment = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
-    environment["JOBLIB_MULTIPROCESSING"] = "0"  # it comes with transformers; a killed engine left its semaphores in /dev/shm
+    environment = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "JOBLIB_MULTIPROCESSING": "0",  # it comes with transformers; a killed engine left its semaphores in /dev/shm
+    }
     if engine.num_gpus == 0:
         # Without vLLM's multi-process workers the engine core computes on every core; with them it keeps one back and binds the rest.
         environment |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": str(_threads(engine))}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -25,6 +24,7 @@ from paft_ray.metrics.cells import answer_groups, chosen_cells
 from paft_ray.models import model_key, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.prompts.template import PromptTemplate
+from paft_ray.scratch import owned_prefix, remove_left
 from paft_ray.stages.prepare import examples_of
 from paft_ray.tasks.task import Example, load_task
 
@@ -157,7 +157,7 @@ class Place:
 
     @property
     def _prefix(self) -> str:
-        return f"merged-{hashlib.sha256(self.owner.encode()).hexdigest()[:12]}-"
+        return owned_prefix("merged", self.owner)
 
     @property
     def _parent(self) -> str:
@@ -185,12 +185,7 @@ class Place:
 
     def clear(self) -> None:
         """Removes what a killed evaluation has left there."""
-        _on(self._nodes(), _remove, self._parent, f"{self._prefix}*")
-
-
-def _remove(parent: str, pattern: str) -> None:
-    for left in Path(parent).glob(pattern):
-        shutil.rmtree(left, ignore_errors=True)
+        _on(self._nodes(), remove_left, self._parent, self._prefix)
 
 
 def engine_nodes(nodes: Sequence[Mapping[str, Any]], engine: EngineConfig) -> list[str]:

@@ -11,11 +11,11 @@ import pyarrow as pa
 import ray
 import ray.data
 from ray.data import ExecutionResources
-from ray.data._internal.datasource.range_datasource import RangeDatasource  # as the docstring of `read_datasource` imports it
 from ray.train import DataConfig
 
 from paft_ray.artifacts import Run
 from paft_ray.config import ModelConfig, TrainConfig
+from paft_ray.indices import indices
 from paft_ray.models import load_tokenizer
 from paft_ray.prompts.draw import Draw
 from paft_ray.prompts.encode import Encoder
@@ -94,9 +94,7 @@ class GlobalOrder(DataConfig):
         """Rows of one rank from `start_step` to the end, prepared while they are read: memory does not grow with their number."""
         share = self.global_batch // world_size
         num_rows = (self.num_steps - start_step) * share
-        # Not `ray.data.range`: its tasks take a CPU each, which workers that fill the cluster never leave.
-        indices = RangeDatasource(n=num_rows, block_format="arrow", column_name="id")
-        rows = ray.data.read_datasource(indices, num_cpus=self.task_cpus, override_num_blocks=max(1, -(-num_rows // _BLOCK_ROWS)))
+        rows = indices(num_rows, num_blocks=max(1, -(-num_rows // _BLOCK_ROWS)), num_cpus=self.task_cpus)
         prepare = partial(_prepare, source=self.source, share=share, first=start_step * self.global_batch + rank * share, global_batch=self.global_batch)
         compute = ray.data.TaskPoolStrategy(size=_CONCURRENT_TASKS)
         prepared = rows.map_batches(prepare, batch_size=64, batch_format="numpy", compute=compute, num_cpus=self.task_cpus)

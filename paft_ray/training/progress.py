@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
-from pathlib import Path
 from typing import Any
 
 from paft_ray.artifacts import Run
 from paft_ray.console import say
+from paft_ray.scratch import owned_prefix, remove_left
 from paft_ray.training.tracker_run import scalars
 from paft_ray.training.trackers import Trackers
 
@@ -77,9 +76,8 @@ class Progress:
 
 def _folder(out: Run) -> str:
     """A new folder of this node for the events of a training; those of its killed attempts go."""
-    prefix = f"paft-events-{hashlib.sha256(out.root.encode()).hexdigest()[:12]}-"
-    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-        shutil.rmtree(left, ignore_errors=True)
+    prefix = owned_prefix("paft-events", out.root)
+    remove_left(tempfile.gettempdir(), prefix)
     return tempfile.mkdtemp(prefix=prefix)
 
 

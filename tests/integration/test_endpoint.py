@@ -2,11 +2,6 @@
 
 import os
 import re
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,10 +11,12 @@ from paft_ray.artifacts import Run
 from paft_ray.config import Config, EndpointConfig, EngineConfig, GeneratorConfig, PromptsConfig
 from paft_ray.errors import UserError
 from paft_ray.inference.parts import Parts
+from paft_ray.inference.settings import serve_command
 from paft_ray.prompts.request import request
 from paft_ray.stages import synthesize
 from paft_ray.stages.candidates import write_with_model
 from paft_ray.tasks.task import load_task
+from tests.vllm_server import serving
 
 pytestmark = pytest.mark.slow  # an engine start of its own
 
@@ -30,35 +27,10 @@ TASK = load_task("demo")
 @pytest.fixture(scope="module")
 def url(demo_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`http://127.0.0.1:PORT/v1` of a server that asks for KEY."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    log = tmp_path_factory.mktemp("vllm") / "server.log"
-    command = [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", demo_model, "--served-model-name", "writer", "--host", "127.0.0.1",
-        "--port", str(port), "--dtype", "float32", "--enforce-eager", "--max-model-len", "1024", "--max-num-seqs", "8", "--block-size", "32",
-        "--kv-cache-memory-bytes", str(2**29),
-    ]  # fmt: skip
-    environment = {**os.environ, "VLLM_API_KEY": KEY, "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
-    with log.open("w") as stream:
-        server = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
-    try:
-        _wait(f"http://127.0.0.1:{port}/health", server, log)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        server.terminate()
-        server.wait(timeout=60)
-
-
-def _wait(health: str, server: subprocess.Popen[bytes], log: Path, timeout_s: float = 600) -> None:
-    end = time.monotonic() + timeout_s
-    while time.monotonic() < end and server.poll() is None:
-        try:
-            urllib.request.urlopen(health, timeout=5).close()  # noqa: S310 (the loopback)
-            return
-        except OSError:
-            time.sleep(1)
-    raise RuntimeError(log.read_text()[-4000:])
+    engine = EngineConfig(precision="fp32", kv_cache_gib=0.5)
+    line = serve_command(demo_model, name="writer", engine=engine, max_model_len=1024)
+    with serving(line, tmp_path_factory.mktemp("vllm") / "server.log", VLLM_API_KEY=KEY, VLLM_ENABLE_V1_MULTIPROCESSING="0", VLLM_NO_USAGE_STATS="1") as found:
+        yield f"{found}/v1"
 
 
 def generator(url: str, **endpoint: object) -> GeneratorConfig:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import shlex
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,19 +20,19 @@ from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.stages.prepare import examples_of
 from paft_ray.tasks.task import load_task
+from tests.vllm_server import serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # a merge and a server besides the small run
 
 NUM_CELLS = 24
 NEAR_TIE = 0.05  # nats between the two labels: rounding may turn such an answer
-START_S = 600
 
 
 class Server:
     """vLLM's server on this machine, asked through its OpenAI-compatible endpoint."""
 
-    def __init__(self, line: str, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(self, line: str, url: str) -> None:
+        self.url = url
         self.model = shlex.split(line)[shlex.split(line).index("--served-model-name") + 1]
 
     def ask(self, prompt_ids: Sequence[int], **sampling: Any) -> dict[str, Any]:
@@ -79,34 +76,8 @@ def exported(finished: tuple[Config, Run], tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def server(exported: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The line as printed, on a free port; ended by its process id."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    log = tmp_path_factory.mktemp("serve") / "log"
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    with log.open("wb") as sink:
-        line = f"exec {exported[1]} --port {port}"
-        process = subprocess.Popen(["/bin/sh", "-c", line], stdout=sink, stderr=sink, env={**os.environ, "PATH": path, "DO_NOT_TRACK": "1"})
-    found = Server(exported[1], port)
-    try:
-        _wait(found, process, log)
-        yield found
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-def _wait(server: Server, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()[-5000:]
-        try:
-            if httpx.get(f"{server.url}/health", timeout=5).is_success:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(1)
-    pytest.fail(f"no server after {START_S} s: {log.read_text()[-5000:]}")
+    with serving(exported[1], tmp_path_factory.mktemp("serve") / "log") as url:
+        yield Server(exported[1], url)
 
 
 def test_the_exported_folder_holds_what_its_user_needs(finished: tuple[Config, Run], exported: tuple[Path, str]) -> None:

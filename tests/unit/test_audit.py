@@ -52,7 +52,7 @@ def found(of: Training, rows: Sequence[dict[str, object]]) -> Findings:
 
 
 trainings = st.builds(
-    training, n=st.integers(2, 16), epochs=st.floats(0.5, 3), batch=st.sampled_from([1, 2, 4, 8]), templates=st.integers(2, 9), seed=st.integers(0, 99),
+    training, n=st.integers(2, 30), epochs=st.floats(0.5, 4), batch=st.sampled_from([1, 2, 4, 8]), templates=st.integers(2, 9), seed=st.integers(0, 99),
     draw=st.sampled_from(["per_example", "every_k"]),
 )  # fmt: skip
 

@@ -1,0 +1,18 @@
+"""Temporary folders of a node that carry their owner's name, so that the next attempt finds and removes what a killed one left."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+
+def owned_prefix(kind: str, owner: str) -> str:
+    """How the names of an owner's folders begin."""
+    return f"{kind}-{hashlib.sha256(owner.encode()).hexdigest()[:12]}-"
+
+
+def remove_left(parent: str, prefix: str) -> None:
+    """Removes the folders in `parent` whose names begin so."""
+    for left in Path(parent).glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)
