@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from paft_ray.config import EngineConfig, ModelConfig
 from paft_ray.indices import indices
-from paft_ray.inference.generate import DATA_CPUS, Weights, generate
+from paft_ray.inference.generate import DATA_CPUS, Weights, data_tasks, generate
 from paft_ray.inference.grid import NO_FREE, Free, Grid
 from paft_ray.inference.parts import Parts
 from paft_ray.prompts.template import PromptTemplate
@@ -71,7 +71,7 @@ def measure(
     asked = None if cells is None else tuple(np.flatnonzero(cells).tolist())
     grid = Grid(task=task, templates=tuple(templates), examples=tuple(examples), model=model, model_path=tokenizer_path, free=speed, cells=asked)
     grid.check()
-    answered = generate(_dataset(grid, engine.batch_rows), name=name, weights=weights, parts=parts, engine=engine, max_model_len=grid.longest)
+    answered = generate(_dataset(grid, engine), name=name, weights=weights, parts=parts, engine=engine, max_model_len=grid.longest)
     outcomes = grid.judge(_batches(answered.answers))
     free, cut = [], set()
     for rows in _batches(answered.answers):
@@ -100,7 +100,7 @@ def _failure(grid: Grid, key: str, error: str) -> dict[str, str]:
     return {"template_id": template.id, "example_id": example.id, "error": error}
 
 
-def _dataset(grid: Grid, block_rows: int) -> ray.data.Dataset:
+def _dataset(grid: Grid, engine: EngineConfig) -> ray.data.Dataset:
     """Engine rows of the grid, rendered and encoded in Ray Data; the freely answered cells come last, so that they run beside each other.
 
     Answers come back from an engine block by block, so blocks are small.
@@ -111,8 +111,9 @@ def _dataset(grid: Grid, block_rows: int) -> ray.data.Dataset:
         grid = _local(shared)
         return pa.Table.from_pylist(grid.requests(map(grid.index, block["id"].tolist())))
 
-    blocks = min(_MOST_BLOCKS, -(-grid.num_rows // block_rows))
-    return indices(grid.num_rows, num_blocks=blocks, num_cpus=DATA_CPUS).map_batches(encode, batch_size=None, num_cpus=DATA_CPUS)
+    blocks, tasks = min(_MOST_BLOCKS, -(-grid.num_rows // engine.batch_rows)), data_tasks(engine)
+    rows = indices(grid.num_rows, num_blocks=blocks, num_cpus=DATA_CPUS, most_tasks=tasks)
+    return rows.map_batches(encode, batch_size=None, compute=ray.data.TaskPoolStrategy(tasks), num_cpus=DATA_CPUS)
 
 
 def _local(reference: Any) -> Grid:

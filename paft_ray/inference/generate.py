@@ -25,6 +25,13 @@ from paft_ray.inference.parts import Parts, Saver, identity
 
 DATA_CPUS = 0.25
 """Logical CPUs of a task that prepares requests."""
+
+
+def data_tasks(engine: EngineConfig) -> int | None:
+    """Tasks that prepare requests at once. One outruns any engine on a CPU a hundred times, and each costs seconds of imports beside the engine's start."""
+    return 1 if engine.num_gpus == 0 else None
+
+
 SHOWN_FAILURES = 5
 """Failed rows that are named."""
 _LOOK_EVERY_S = 1
@@ -111,7 +118,7 @@ class _Asking:
         """The requests without an answer, None where there are none."""
         if self.done:
             return None
-        missing = _unanswered(requests, pa.concat_tables(self.tables)["request"])
+        missing = _unanswered(requests, pa.concat_tables(self.tables)["request"], data_tasks(self.engine))
         if not self.num_answered:
             return missing
         looking = _any_row.options(scheduling_strategy=_here()).remote(missing)
@@ -214,7 +221,7 @@ def kept_rows(rows: pa.Table, max_failed_fraction: float) -> pa.Table:
     return rows.filter(pc.field("error") == "") if failed > max_failed_fraction * rows.num_rows else rows
 
 
-def _unanswered(requests: ray.data.Dataset, answered: pa.ChunkedArray) -> ray.data.Dataset:
+def _unanswered(requests: ray.data.Dataset, answered: pa.ChunkedArray, most_tasks: int | None) -> ray.data.Dataset:
     """Requests with their identity, without those that are answered."""
     shared = ray.put(np.sort(np.append(answered.to_numpy(), "").astype("S16")))
 
@@ -224,7 +231,8 @@ def _unanswered(requests: ray.data.Dataset, answered: pa.ChunkedArray) -> ray.da
         new = known[np.searchsorted(known, asked).clip(max=len(known) - 1)] != asked
         return batch.append_column("request", found).filter(pa.array(new))
 
-    return requests.map_batches(keep, batch_format="pyarrow", num_cpus=DATA_CPUS, udf_modifying_row_count=True)
+    tasks = ray.data.TaskPoolStrategy(most_tasks)
+    return requests.map_batches(keep, batch_format="pyarrow", compute=tasks, num_cpus=DATA_CPUS, udf_modifying_row_count=True)
 
 
 def _here() -> NodeAffinitySchedulingStrategy:
