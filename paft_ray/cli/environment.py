@@ -12,7 +12,6 @@ _VARIABLES = {
     "RAY_AIR_NEW_OUTPUT": "0",  # else Tune prints tables of its own
     "WANDB_ERROR_REPORTING": "false",
     "TOKENIZERS_PARALLELISM": "false",
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a report waits for the fetch of the one before: Ray fetches every 2 s
     # What libraries say about themselves would bury a run's own lines; the full logs stay in Ray's log folder.
     "RAY_DATA_LOG_LEVEL": "WARNING",

@@ -37,6 +37,7 @@ from paft_ray.training.zero import accumulation, deepspeed_config, learning_rate
 
 # DeepSpeed would compile a shared-memory all-reduce for CPUs at its first start (about 50 s); gloo gives the same sums.
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+_ASK_EVERY_S = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,15 +83,18 @@ def train(
     *,
     report: Callable[[dict[str, Any]], None] | None = None,
     observe: Callable[[int, list[Row]], None] | None = None,
+    losing: Callable[[], bool] | None = None,
 ) -> Any:
     """The DeepSpeed engine after the last step.
 
     `steps` gives this rank's rows of one step after another, from the step at which to start; the state of that step is read from the newest
     checkpoint. `report` gets the metrics of a step with a checkpoint or a validation, on every rank equally often; `observe` gets the rows of every step.
+    `losing` tells whether the group is about to lose a node; it is asked every few seconds, on every rank at the same steps, and while it says so
+    each of those steps ends with a checkpoint.
     Checkpoints are uploaded beside the training, the last one before it returns. Raises `StageError` where one could not be written.
     """
     with Upload() as upload:
-        return _train(job, steps, worker, upload, report, observe)
+        return _train(job, steps, worker, upload, report, observe, losing)
 
 
 def _train(
@@ -100,6 +104,7 @@ def _train(
     upload: Upload,
     report: Callable[[dict[str, Any]], None] | None,
     observe: Callable[[int, list[Row]], None] | None,
+    losing: Callable[[], bool] | None,
 ) -> Any:
     first = next(steps, None)
     start = job.num_steps if first is None else first[0]["position"] // job.config.global_batch
@@ -110,6 +115,7 @@ def _train(
         progress = Progress(Run(job.out), name=job.name, start_step=start, num_steps=job.num_steps, trackers=Trackers(job.shown))
     log = AuditLog(audit_store(Run(job.out), job.fingerprint), rank=worker.rank, start_step=start, gather=partial(_at_rank_0, worker))
     following = steps if first is None else itertools.chain([first], steps)
+    asked = time.monotonic()
     for step in range(start, job.num_steps):
         upload.check()
         rows = next(following, None)
@@ -121,6 +127,9 @@ def _train(
         log.add(step, rows)
         last = step + 1 == job.num_steps
         saved = (step + 1) % job.config.checkpoint_every == 0 or last
+        if losing and _anywhere(time.monotonic() - asked > _ASK_EVERY_S, engine.device):
+            asked = time.monotonic()
+            saved = losing() or saved
         if job.config.validate_every and job.validation and ((step + 1) % job.config.validate_every == 0 or last):
             metrics["validation_loss"] = validation_loss(engine, job.validation, worker, job.config.micro_batch)
         if saved and job.labels:
@@ -219,6 +228,13 @@ def _save(engine: Any, job: Job, step: int, progress: Progress | None, upload: U
         progress.publish(step)
 
     upload.start(f"{job.name}: checkpoint of step {step} was not written to {job.store.root}", work)
+
+
+def _anywhere(here: bool, device: torch.device) -> bool:
+    """Whether it is so on any rank. Collective."""
+    found = torch.tensor(float(here), device=device)
+    dist.all_reduce(found, op=dist.ReduceOp.MAX)
+    return bool(found)
 
 
 def _at_rank_0(worker: Worker, value: Any) -> list[Any] | None:

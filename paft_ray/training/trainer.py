@@ -130,6 +130,8 @@ def fit(
     order = GlobalOrder(source, num_steps=steps, global_batch=config.global_batch, checkpoints=store, task_cpus=data_cpus(config))
     out.delete(RESULT)
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else every progress line comes twice
+    # A group of fixed size waits for nodes that are being added; an elastic one only until Ray has noticed that a node is gone, then it takes fewer.
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300" if config.min_workers is None else "60")
     with _own_ctrl_c():
         _trainer(job, order, config, storage=out.uri("ray"), name=print_id, callbacks=callbacks).fit()
     out.delete("ray")
@@ -249,7 +251,8 @@ def _work(values: dict[str, Any]) -> None:
     worker = loop.Worker(rank=context.get_world_rank(), world_size=context.get_world_size())
     job = loop.Job(**values)
     shard = ray.train.get_dataset_shard("train")
-    engine = loop.train(job, step_rows(shard, config.global_batch // worker.world_size), worker, report=ray.train.report)
+    steps = step_rows(shard, config.global_batch // worker.world_size)
+    engine = loop.train(job, steps, worker, report=ray.train.report, losing=lambda: ray.train.get_preemption_info() is not None)
     memory = torch.tensor(loop.peak_memory_gib(engine.device), device=engine.device)
     dist.all_reduce(memory, op=dist.ReduceOp.MAX)
     nodes = [""] * worker.world_size

@@ -15,12 +15,14 @@ _GRACE_S = 60
 _SHARED = Path("/dev/shm")
 _OF_LIBRARIES = re.compile(r"vllm_dist_[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|pymp-\w+|torchinductor_\w+")
 """Rendezvous files, sockets and compiled kernels that vLLM and torch leave whenever an engine ends, killed or not: a few empty files per engine."""
+_SEMAPHORE = re.compile(r"sem\.mp-\w+")
+"""Locks (32 bytes) of vLLM's engine process and its progress bars; Ray kills that process together with Python's own cleaner of them. Ours has none."""
 _LEFT_IN_A_RUN = re.compile(r"\.part$|^merged-|^merging-")
 
 
 def shared_memory() -> set[str]:
     """Segments of the whole machine."""
-    return {entry.name for entry in _SHARED.iterdir()}
+    return {entry.name for entry in _SHARED.iterdir() if not _SEMAPHORE.fullmatch(entry.name)}
 
 
 def after_end(session: int, cluster: Cluster | None) -> list[str]:

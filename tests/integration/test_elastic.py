@@ -1,5 +1,7 @@
-"""A node is lost in the middle of a training and comes back: the group shrinks, grows again, and no example is lost or used twice. Invariant 2."""
+"""A node is lost in the middle of a training, with and without a notice: the group shrinks, grows again where one comes back, and no example is lost
+or used twice. Invariant 2."""
 
+import ast
 import os
 import secrets
 import shutil
@@ -8,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +23,7 @@ from paft_ray.config import load_config
 from paft_ray.stages import prepare, synthesize
 from paft_ray.stages.audit import audit
 from paft_ray.training.progress import read_metrics
-from tests.killing import wait_for, wait_for_checkpoint
+from tests.killing import newest_checkpoint, wait_for, wait_for_checkpoint
 from tests.ports import free_ports
 from tests.small_run import ONE_ARM
 
@@ -64,6 +67,18 @@ def lose(node: subprocess.Popen[bytes]) -> None:
     node.wait()
 
 
+def give_notice(cluster: Cluster, of: subprocess.Popen[bytes], deadline_s: int) -> None:
+    """Tells Ray what a cloud tells of a spot machine: it will be taken away. `of`: the only node beside the head."""
+    ids = "import ray; ray.init(address='auto'); here = ray.get_runtime_context().get_node_id()\n"
+    ids += "print([node['NodeID'] for node in ray.nodes() if node['Alive'] and node['NodeID'] != here])"
+    environment = {**cluster.environment, "RAY_ADDRESS": cluster.address}
+    found = subprocess.run([sys.executable, "-c", ids], env=environment, check=True, capture_output=True, text=True)
+    (node,) = ast.literal_eval(found.stdout.splitlines()[-1])
+    assert of.poll() is None
+    notice = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot", "--deadline-remaining-seconds", str(deadline_s)]
+    subprocess.run([str(BIN / "ray"), "drain-node", f"--address={cluster.address}", f"--node-id={node}", *notice], env=environment, check=True)
+
+
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     port, dashboard = free_ports(2)
@@ -88,30 +103,57 @@ def cluster() -> Iterator[Cluster]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.slow  # Ray Train looks for new nodes once a minute
-def test_a_training_goes_on_without_a_lost_node_and_takes_it_in_again(cluster: Cluster, tiny_model: str, tmp_path: Path) -> None:
-    settings = [*SETTINGS, f"model.id={tiny_model}", f"storage={tmp_path}"]
-    config = load_config(DEMO, settings)
+@contextmanager
+def training(cluster: Cluster, model: str, storage: Path, *settings: str) -> Iterator[tuple[Run, subprocess.Popen[bytes]]]:
+    """The run and the driver of its training, which begins on whatever nodes there are."""
+    settings = (*SETTINGS, f"model.id={model}", f"storage={storage}", *settings)
+    config = load_config(DEMO, list(settings))
     run = Run.open(config.storage, config.name)
     prepare.run(config, run)
     synthesize.run(config, run)
     ray.shutdown()  # Ray Data has started one for the rows
-    second = cluster.add()
     options = [part for setting in settings for part in ("--set", setting)]
-    environment = {**cluster.environment, "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "90"}
-    driver = subprocess.Popen([sys.executable, "-m", "paft_ray", "train", DEMO, "--address", cluster.address, *options], env=environment)
-    training = tmp_path / "elastic/train/paft-s0"
+    command = [sys.executable, "-m", "paft_ray", "train", DEMO, "--address", cluster.address, *options]
+    driver = subprocess.Popen(command, env=cluster.environment)
     try:
-        reached = wait_for_checkpoint(training, 2 * EVERY)
-        lose(second)
-        alone = wait_for_checkpoint(training, reached + 3 * EVERY)
-        cluster.add()
-        wait_for(lambda: len(list((training / "tensorboard").glob("*"))) == 3, "a third start, with the new node", timeout_s=240)
-        assert driver.wait(timeout=300) == 0
+        yield run, driver
     finally:
         driver.kill()
+
+
+def check_nothing_lost(run: Run, steps: int) -> None:
+    assert [row["step"] for row in read_metrics(run.below("train/paft-s0"))] == list(range(1, steps + 1))
+    (found,) = audit(run).values()
+    assert (found.lost, found.repeated, found.differing, found.rows) == (0, 0, 0, steps * BATCH)
+
+
+@pytest.mark.slow  # Ray Train looks for new nodes once a minute
+def test_a_training_goes_on_without_a_lost_node_and_takes_it_in_again(cluster: Cluster, tiny_model: str, tmp_path: Path) -> None:
+    second, folder = cluster.add(), tmp_path / "elastic/train/paft-s0"
+    with training(cluster, tiny_model, tmp_path) as (run, driver):
+        reached = wait_for_checkpoint(folder, 2 * EVERY)
+        lose(second)
+        alone = wait_for_checkpoint(folder, reached + 3 * EVERY)
+        cluster.add()
+        wait_for(lambda: len(list((folder / "tensorboard").glob("*"))) == 3, "a third start, with the new node", timeout_s=240)
+        assert driver.wait(timeout=300) == 0
     assert alone < STEPS
     assert len(run.read_json("train/manifest.json")["models"][0]["nodes"]) == 2, "it ended with both workers"
-    assert [row["step"] for row in read_metrics(run.below("train/paft-s0"))] == list(range(1, STEPS + 1))
-    (found,) = audit(run).values()
-    assert (found.lost, found.repeated, found.differing, found.rows) == (0, 0, 0, STEPS * BATCH)
+    check_nothing_lost(run, STEPS)
+
+
+@pytest.mark.slow
+def test_a_notice_that_a_node_will_go_is_answered_with_a_checkpoint(cluster: Cluster, tiny_model: str, tmp_path: Path) -> None:
+    second, folder, steps, every = cluster.add(), tmp_path / "elastic/train/paft-s0", 3 * STEPS, 20 * EVERY
+    with training(cluster, tiny_model, tmp_path, f"train.num_steps={steps}", f"train.checkpoint_every={every}") as (run, driver):
+        wait_for_checkpoint(folder, every)
+        give_notice(cluster, of=second, deadline_s=20)
+        wait_for(lambda: newest_checkpoint(folder) % every != 0, "a checkpoint beyond the regular ones", timeout_s=30)
+        saved = newest_checkpoint(folder)
+        lose(second)
+        assert driver.wait(timeout=300) == 0
+    assert saved < steps
+    starts = sorted(int(path.name.removeprefix("from-step-")) for path in (folder / "tensorboard").glob("*"))
+    assert starts[0] == 0
+    assert starts[-1] >= saved, "it went on from the checkpoint of the notice"
+    check_nothing_lost(run, steps)
