@@ -58,7 +58,7 @@ bench: setup  ## speed beside what users have today, in turns on the same rows (
 sweep: setup  ## Ray Tune over prompt-set sizes at demo scale
 	$(BIN)/paft sweep jobs/configs/demo.yaml
 
-chaos: setup  ## faults into every stage at random moments, against an uninterrupted run (CHAOS=3: three a stage, 40 minutes on two cores; without it hours)
+chaos: setup  ## faults into every stage at random moments, against an uninterrupted run (CHAOS=3: three a stage, under half an hour on two cores; without it two hours)
 	$(BIN)/python -m tests.chaos $(if $(CHAOS),--points $(CHAOS))
 
 soak: setup  ## the same for hours, with a real generator; then memory over 20 stages in one session and over a million rows

@@ -8,7 +8,7 @@ import sys
 
 from benchmarks.results import RESULTS, markdown
 
-PARTS = ("training", "data_path")
+PARTS = ("training", "data_path", "evaluation", "inference")
 """Modules of this folder. The others ask for a finished run, or measure choices of ours only: they are started by hand."""
 
 

@@ -1,4 +1,4 @@
-"""Lines that a run's workers say, on the driver's console. What libraries print in workers stays in Ray's log folder: it would bury a run's own lines."""
+"""Lines that a run's stages and their workers say, in order on the driver's console. What libraries print in workers stays in Ray's log folder."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from paft_ray.artifacts import Manifest, Run, cached, weights_hash
 from paft_ray.config import Config, EngineConfig, engine_key
+from paft_ray.console import say
 from paft_ray.errors import StageError
 from paft_ray.metrics.cells import answer_groups, chosen_cells
 from paft_ray.models import model_key, resolve_model
@@ -129,7 +130,7 @@ def evaluate_models(
         table = table.append_column("arm", pa.array([candidate.arm] * table.num_rows, pa.string()))
         tables.append(table.append_column("seed", pa.array([candidate.seed] * table.num_rows, pa.int32())))
         accuracy = sum(table["correct"].to_pylist()) / max(1, table.num_rows)
-        print(f"{name}: {accuracy:.1%} of {table.num_rows} answers right, {result.time_s:.0f} s", flush=True)
+        say(f"{name}: {accuracy:.1%} of {table.num_rows} answers right, {result.time_s:.0f} s")
     outcomes = pa.concat_tables(tables)
     counts = {"engine_starts": starts, "num_failed": failed, "num_kept": kept, "num_cut": cut, "num_rows": outcomes.num_rows}
     manifest = {**counts, "failures": failures, "nodes": sorted(nodes), "budget": config.evaluate.budget}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rich.console import Console
-
 from paft_ray.artifacts import Manifest, Run
 from paft_ray.config import Config
+from paft_ray.console import say
 from paft_ray.stages import evaluate, prepare, report, score, synthesize, train
 from paft_ray.stages.failures import named
 
@@ -27,7 +26,7 @@ def run_all(config: Config, run: Run, *, force: bool = False) -> None:
     """Every stage, in one Ray session; finished ones are kept."""
     names = [name for name in STAGES if name != "score" or config.score.enabled]
     for number, name in enumerate(names, start=1):
-        Console().print(f"[bold]{number}/{len(names)} {name}[/bold]")
+        say(f"{number}/{len(names)} {name}")
         run_stage(name, STAGES[name], config, run, force=force)
 
 

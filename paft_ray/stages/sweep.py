@@ -14,6 +14,7 @@ from rich.table import Table
 
 from paft_ray.artifacts import Manifest, Run, cached, differences
 from paft_ray.config import Config, engine_key, weights_key
+from paft_ray.console import say
 from paft_ray.errors import UserError
 from paft_ray.models import model_key, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
@@ -80,7 +81,7 @@ def _check_begun(run: Run, inputs: dict[str, Any], key: dict[str, Any], force: b
 
 def _sweep(setup: Setup, run: Run, listed: Sequence[Trial]) -> Manifest:
     planned = num_trials(setup.config.sweep, len(listed))
-    print(f"sweep: {planned} trials at most, then as many engine starts to evaluate them", flush=True)
+    say(f"sweep: {planned} trials at most, then as many engine starts to evaluate them")
     trained = train_trials(setup, run, listed)
     evaluated, starts = _evaluate(setup, run, trained.finished)
     run.write_table("sweep/outcomes.parquet", pa.concat_tables(trial.outcomes for trial in evaluated))
@@ -89,7 +90,7 @@ def _sweep(setup: Setup, run: Run, listed: Sequence[Trial]) -> Manifest:
     run.delete("report/manifest.json")  # the run's page shows the sweep, too: the next `paft report` writes it anew
     _show(written)
     if trained.failed:
-        print(f"sweep: {len(trained.failed)} trials failed ({', '.join(trained.failed)}); the same command tries only them again", flush=True)
+        say(f"sweep: {len(trained.failed)} trials failed ({', '.join(trained.failed)}); the same command tries only them again")
     return {**written, "failed": list(trained.failed)}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from paft_ray.artifacts import Manifest, Run, cached
 from paft_ray.config import Config, GeneratorConfig, builtin, engine_key, generator_key, prompts_key
+from paft_ray.console import say
 from paft_ray.errors import UserError
 from paft_ray.models import model_identity, resolve_model
 from paft_ray.prompts.gate import rejection, repair
@@ -141,8 +142,8 @@ def _announce(asked: int, kept: int, writers: list[Writer], raw: list[dict[str, 
     if not raw:
         return
     reasons = ", ".join(f"{reason} {n}" for reason, n in rejected.most_common())
-    print(f"synthesize: asked {asked}, got {kept} from {len(raw)} answers; rejected: {reasons or 'none'}", flush=True)
+    say(f"synthesize: asked {asked}, got {kept} from {len(raw)} answers; rejected: {reasons or 'none'}")
     for writer in writers if len(writers) > 1 else ():
-        print(f"  {writer.generator.label}: asked {writer.target}, got {len(writer.accepted)}", flush=True)
+        say(f"  {writer.generator.label}: asked {writer.target}, got {len(writer.accepted)}")
     for row in raw[:4]:
-        print(f"  {row['strategy']}, {row['rejected'] or 'kept'}: {row['text']!r}", flush=True)
+        say(f"  {row['strategy']}, {row['rejected'] or 'kept'}: {row['text']!r}")

@@ -73,7 +73,7 @@ def _sorted_out(run: Run, listed: Sequence[Trial], results: Sequence[Any], befor
         found = chosen(listed, result.config or {})
         if result.error is not None:
             failed.append(found.name)
-            print(f"sweep: trial {found.name} failed: {one_line(result.error)[-300:]}", flush=True)
+            say(f"sweep: trial {found.name} failed: {one_line(result.error)[-300:]}")
         elif run.exists(f"{found.folder}/manifest.json"):
             finished[found.name] = found
         else:
@@ -140,7 +140,7 @@ class _Progress(tune.Callback):
 
     def _tell(self) -> None:
         self.ended += 1
-        print(f"sweep: {self.ended} of {self.total} trials ended", flush=True)
+        say(f"sweep: {self.ended} of {self.total} trials ended")
 
 
 class _Forward(TuneReportCallback):

@@ -84,12 +84,12 @@ def accuracy_figures(scores: NDArray[np.float64], right: Sequence[int]) -> dict[
     return {_METRICS[name]: float(value) for name, value in found.items()}
 
 
-def best_step(history: Iterable[Mapping[str, Any]], steps: Sequence[int], export: str) -> int:
-    """The step of those with a checkpoint whose weights `train.export` asks for.
+def best_step(history: Iterable[Mapping[str, Any]], steps: Sequence[int], export: str) -> int | None:
+    """The step of those with a checkpoint whose weights `train.export` asks for; None where none was measured yet.
 
     Equal figures: the higher mean over templates, then the later step, so that where validation cannot tell, the choice is that of `last`.
     """
     if export == "last":
         return max(steps)
     rows = {row["step"]: row for row in history if _METRICS["mean"] in row}
-    return max((step for step in steps if step in rows), key=lambda step: (rows[step][_METRICS[export]], rows[step][_METRICS["mean"]], step))
+    return max((step for step in steps if step in rows), key=lambda step: (rows[step][_METRICS[export]], rows[step][_METRICS["mean"]], step), default=None)

@@ -32,6 +32,7 @@ def final_weights(engine: Any, job: Job, worker: Worker) -> tuple[int, dict[str,
     if worker.rank:
         return job.num_steps, {}
     step = best_step(read_metrics(Run(job.out)), checkpoint.steps(job.store), job.config.export)
+    assert step is not None, "the last step has a checkpoint that was measured"
     tensors = checkpoint.read(job.store, step).tensors
     return step, {name.removeprefix("weight/"): tensor for name, tensor in tensors.items() if name.startswith("weight/")}
 

@@ -90,7 +90,7 @@ def train(
     `steps` gives this rank's rows of one step after another, from the step at which to start; the state of that step is read from the newest
     checkpoint. `report` gets the metrics of a step with a checkpoint or a validation, on every rank equally often; `observe` gets the rows of every step.
     `losing` tells whether the group is about to lose a node; it is asked every few seconds, on every rank at the same steps, and while it says so
-    each of those steps ends with a checkpoint.
+    each of those steps ends with a checkpoint, which no accuracy is measured of.
     Checkpoints are uploaded beside the training, the last one before it returns. Raises `StageError` where one could not be written.
     """
     with Upload() as upload:
@@ -126,13 +126,13 @@ def _train(
         metrics = optimizer_step(engine, job, step, rows, worker)
         log.add(step, rows)
         last = step + 1 == job.num_steps
-        saved = (step + 1) % job.config.checkpoint_every == 0 or last
+        saved = regular = (step + 1) % job.config.checkpoint_every == 0 or last
         if losing and _anywhere(time.monotonic() - asked > _ASK_EVERY_S, engine.device):
             asked = time.monotonic()
             saved = losing() or saved
         if job.config.validate_every and job.validation and ((step + 1) % job.config.validate_every == 0 or last):
             metrics["validation_loss"] = validation_loss(engine, job.validation, worker, job.config.micro_batch)
-        if saved and job.labels:
+        if regular and job.labels:
             metrics |= label_accuracy(engine, job.labels, worker, job.config.micro_batch)
         if progress:
             progress.add(metrics)
@@ -223,8 +223,8 @@ def _save(engine: Any, job: Job, step: int, progress: Progress | None, upload: U
 
     def work() -> None:
         progress.save(step)
-        best = [best_step(progress.until(step), [*checkpoint.steps(job.store), step], job.config.export)] if job.config.export != "last" else []
-        checkpoint.write(job.store, current, meta, job.config.keep_checkpoints, spare=best)
+        best = None if job.config.export == "last" else best_step(progress.until(step), [*checkpoint.steps(job.store), step], job.config.export)
+        checkpoint.write(job.store, current, meta, job.config.keep_checkpoints, spare=[] if best is None else [best])
         progress.publish(step)
 
     upload.start(f"{job.name}: checkpoint of step {step} was not written to {job.store.root}", work)

@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from paft_ray.training.batches import Batch, answer_loss, answer_losses, answer_tokens, collate, micro_batches
 from paft_ray.training.best import LabelRows, accuracy_figures
+from paft_ray.training.packing import is_packed, packed
 from paft_ray.training.rows import Row
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ def forward(engine: Any, batch: Batch) -> torch.Tensor:
 
     Positions go in as indices: a slice leaves hidden states strided, and the output head then runs as one small product per row (a sixth of the step).
     """
+    if is_packed(engine):
+        logits = engine(**packed(batch), use_cache=False).logits
+        return logits.view(len(batch.input_ids), batch.logits_to_keep, -1)
     width = batch.input_ids.shape[1]
     return engine(
         input_ids=batch.input_ids,

@@ -32,7 +32,7 @@ INVARIANTS = {
     11: "an exported adapter is non-zero and loads",
     12: "training and inference see the same token ids",
 }
-_LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "runs", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info")
+_LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", "runs", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info")
 _TIMEOUT_S = 900
 
 

@@ -109,6 +109,8 @@ def test_the_best_is_chosen_among_checkpoints_that_are_there() -> None:
     assert best_step(history, [20, 30], "worst") == 30
     assert best_step(history, [10, 20, 30], "q0.1") == 20
     assert best_step(history, [10, 20, 30], "last") == 30
+    assert best_step(history, [10, 15], "worst") == 10, "a checkpoint that was not measured is none of them"
+    assert best_step(history, [15], "worst") is None
 
 
 def test_equal_figures_go_to_the_higher_mean_and_then_to_the_later_step() -> None:

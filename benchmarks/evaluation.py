@@ -1,0 +1,186 @@
+"""Evaluation of several models under many templates, against lm-evaluation-harness with vLLM on the same prompts.
+
+`python -m benchmarks.evaluation`; asks for ../shared (SST-2 and TREC) and a CPU engine. 12 templates x 50 examples x 4 models (base and three adapters).
+Ours: `paft evaluate`, merging included. Peer: one process per model with a task for each template, on weights merged beforehand; and the way of the paper's
+code, a process per template, extrapolated from PROCESSES of them. Both under the engine settings of paft_ray/inference/settings.py. Whole commands are
+timed; a second run of both on a sixth of the templates tells the cost of a start from that of a row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.environments import environment_of
+from benchmarks.results import paired, record
+from paft_ray.artifacts import Run
+from paft_ray.config import EngineConfig, load_config
+from paft_ray.inference.settings import engine_settings
+from paft_ray.models import resolve_model
+from paft_ray.prompts.prompt_set import PromptSet
+from paft_ray.stages.prepare import examples_of
+from paft_ray.training.export import merge_adapter
+
+SHARED = Path("../shared/data")
+EXAMPLES, FEW, PROCESSES = 50, 2, 3
+LONGEST = 256
+"""Tokens of a prompt with its answer."""
+WORDINGS = (
+    "{rows}\n{ask}:", "{ask} of this {what}: {rows}\nAnswer:", "Read the {what} and give its {ask}.\n\n{rows}\n\n{ask}:", "{what}: {rows} => {ask}:",
+    "Task: tell the {ask}.\nInput: {rows}\nOutput:", "Given the {what} \"{rows}\", the {ask} is", "Q: what is the {ask} of: {rows}\nA:",
+    "You label {what}s with their {ask}.\n{rows}\nLabel:", "{rows}\n\nWhich {ask} fits? It is", "Please name the {ask} of this {what}: {rows}\n\nIt is",
+    "### {what}\n{rows}\n### {ask}", "Here is a {what}. {rows} Its {ask} is",
+)  # fmt: skip
+LABELS = {"sst2": ("text", "negative", "positive"), "trec": ("question", "description", "entity", "human", "location")}
+WORDS = {"sst2": {"what": "sentence", "ask": "sentiment"}, "trec": {"what": "question", "ask": "kind of answer"}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One task's run, trained, with what the peer needs."""
+
+    folder: Path
+    settings: tuple[str, ...]
+    models: dict[str, str]
+    """Arm and seed -> folder of whole weights."""
+    templates: tuple[str, ...]
+    """Ids, in the order of the peer's tasks `t00`, `t01`, ..."""
+
+    @property
+    def run(self) -> Run:
+        return Run(f"{self.folder}/run")
+
+
+def prepare(folder: Path, task: str) -> Work:
+    """Runs every stage up to `train` on small sizes, and writes the peer's tasks and weights."""
+    field, *labels = LABELS[task]
+    for split in ("train", "validation"):
+        path = SHARED / task / f"{split}.jsonl"
+        if path.exists():
+            rows = [row for row in map(json.loads, path.read_text().splitlines()) if row["label"] in labels]
+            (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    definition = {
+        "name": task, "kind": "choice", "description": f"Give the {WORDS[task]['ask']}.", "fields": {field: f"the {WORDS[task]['what']}"}, "answer": "label",
+        "labels": {label: label for label in labels}, "sources": {"train": {"path": str(folder / "train.jsonl")}},
+    }  # fmt: skip
+    (folder / "task.yaml").write_text(json.dumps(definition))
+    texts = [wording.replace("{rows}", "{" + field + "}").replace("{ask}", WORDS[task]["ask"]).replace("{what}", WORDS[task]["what"]) for wording in WORDINGS]
+    (folder / "held_out.jsonl").write_text("".join(json.dumps({"text": text.rstrip()}) + "\n" for text in texts))
+    (folder / "seeds.jsonl").write_text("".join(json.dumps({"text": f"{{{field}}} {mark}"}) + "\n" for mark in ("It was:", "Label:", "So it is")))
+    settings = (
+        f"storage={folder}", "name=run", f"task={folder}/task.yaml", f"data.train={folder}/train.jsonl", "data.num_train=200", f"data.num_test={EXAMPLES}",
+        f"prompts.seed_templates={folder}/seeds.jsonl", f"prompts.held_out_templates={folder}/held_out.jsonl", "prompts.generators=[]",
+        "score.enabled=false", "train.arms=[paft]", "train.seeds=[0,1,2]", "train.num_steps=6", "evaluate.speed_rows=0", "model.max_prompt_tokens=192",
+    )  # fmt: skip
+    for stage in ("prepare", "synthesize", "train"):
+        paft(settings, stage)
+    config = load_config("jobs/configs/demo.yaml", list(settings))
+    run, base = Run(f"{folder}/run"), resolve_model(config.model.id, config.model.revision)
+    models = {"base": base}
+    for trained in run.read_json("train/manifest.json")["models"]:
+        models[f"{trained['arm']}-s{trained['seed']}"] = target = f"{folder}/merged-{trained['seed']}"
+        merge_adapter(base, run.path(trained["adapter"]), target, precision=config.engine.precision)
+    held_out = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("held_out").templates
+    (folder / "tasks").mkdir()
+    for number, template in enumerate(held_out):
+        rows = [{"prompt": template.render(e.fields).rstrip(" \t"), "label": labels.index(e.answer)} for e in examples_of(run, "test")]
+        (folder / f"tasks/t{number:02d}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        peer = {
+            "task": f"t{number:02d}", "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(folder / f"tasks/t{number:02d}.jsonl")}},
+            "test_split": "test", "output_type": "multiple_choice", "doc_to_text": "{{prompt}}", "doc_to_choice": labels, "doc_to_target": "label",
+            "metric_list": [{"metric": "acc"}],
+        }  # fmt: skip
+        (folder / f"tasks/t{number:02d}.yaml").write_text(json.dumps(peer))
+    assert len(held_out) == len(WORDINGS), "a wording was refused"
+    return Work(folder=folder, settings=settings, models=models, templates=tuple(t.id for t in held_out))
+
+
+def ours(work: Work, *settings: str) -> tuple[float, dict[tuple[str, str], float]]:
+    """Seconds of `paft evaluate`, and the accuracy of each (model, template)."""
+    work.run.delete("evaluate")
+    begin = time.perf_counter()
+    paft((*work.settings, *settings), "evaluate")
+    seconds = time.perf_counter() - begin
+    right: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    for row in work.run.read_table("evaluate/outcomes.parquet").to_pylist():
+        arm = row["arm"] if row["seed"] < 0 else f"{row['arm']}-s{row['seed']}"
+        right[arm, row["template_id"]].append(row["correct"])
+    return seconds, {key: statistics.mean(found) for key, found in right.items()}
+
+
+def peer(work: Work, python: str, models: dict[str, str], templates: range) -> tuple[float, dict[tuple[str, str], float]]:
+    """The same of lm-evaluation-harness, one process per model."""
+    names, out = ",".join(f"t{number:02d}" for number in templates), work.folder / "out.json"
+    settings = json.dumps(engine_settings(EngineConfig(), LONGEST))
+    environment = {
+        **os.environ, "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TORCHDYNAMO_DISABLE": "1",
+        "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))), "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(work.folder / "cache"),
+    }  # fmt: skip
+    found: dict[tuple[str, str], float] = {}
+    begin = time.perf_counter()
+    for model, folder in models.items():
+        command = [python, "benchmarks/peers/lm_eval_vllm.py", folder, str(work.folder / "tasks"), names, settings, str(out)]
+        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+        found |= {(model, work.templates[int(name[1:])]): accuracy for name, accuracy in json.loads(out.read_text()).items()}
+    return time.perf_counter() - begin, found
+
+
+def paft(settings: tuple[str, ...], stage: str) -> None:
+    command = [sys.executable, "-m", "paft_ray", stage, "jobs/configs/demo.yaml", *(part for s in settings for part in ("--set", s))]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def main(tasks: list[str], pairs: int) -> None:
+    if not SHARED.is_dir():
+        print(f"benchmarks.evaluation: {SHARED} is absent (research data that is not part of the project); nothing was measured")
+        return
+    python = environment_of("lm-eval")
+    for task in tasks:
+        with tempfile.TemporaryDirectory() as scratch:
+            measure(prepare(Path(scratch), task), python, task, pairs)
+
+
+def measure(work: Work, python: str, task: str, pairs: int) -> None:
+    whole = range(len(work.templates))
+    few, few_peer = ours(work, f"evaluate.budget={FEW / len(whole)}")[0], peer(work, python, work.models, range(FEW))[0]
+    single = [peer(work, python, {"base": work.models["base"]}, range(n, n + 1))[0] for n in range(PROCESSES)]
+    seconds: list[float] = []
+    peer_seconds: list[float] = []
+    for _ in range(pairs):
+        spent, accuracies = ours(work)
+        peer_spent, peer_accuracies = peer(work, python, work.models, whole)
+        seconds.append(spent)
+        peer_seconds.append(peer_spent)
+        differing = [abs(accuracies[key] - peer_accuracies[key]) for key in accuracies]
+        apart = f"{statistics.mean(differing):.3f} in the mean, {max(differing):.3f} at most"
+        print(f"{task}: {spent:.0f} s, lm-eval {peer_spent:.0f} s; accuracies differ by {apart}", flush=True)
+    name = f"evaluation, {task}, {len(LABELS[task]) - 1} labels, {len(whole)} x {EXAMPLES} x {len(work.models)}"
+    every = statistics.median(single) * len(whole) * len(work.models)
+    record(
+        [
+            paired(name, seconds, peer_seconds, peer_name="lm-evaluation-harness with vLLM", unit="s", more_is_better=False),
+            paired(name, seconds, [every] * pairs, peer_name=f"a process per template, extrapolated from {PROCESSES}", unit="s", more_is_better=False),
+        ]
+    )
+    rows = (len(whole) - FEW) * EXAMPLES * len(work.models)
+    for who, all_of_it, part in (("paft_ray", statistics.median(seconds), few), ("lm-eval", statistics.median(peer_seconds), few_peer)):
+        row = (all_of_it - part) / rows
+        start = (part - row * FEW * EXAMPLES * len(work.models)) / len(work.models)
+        print(f"{task}, {who}: {start:.1f} s per engine start (the command's own start shared among them), {1000 * row:.0f} ms per row", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.evaluation")
+    parser.add_argument("--tasks", default="sst2,trec")
+    parser.add_argument("--pairs", type=int, default=3)
+    given = parser.parse_args()
+    main(given.tasks.split(","), given.pairs)

@@ -1,0 +1,28 @@
+"""lm-evaluation-harness with vLLM on given tasks, in an environment of its own: `python lm_eval_vllm.py MODEL FOLDER TASKS SETTINGS OUT`.
+
+FOLDER holds one YAML per task, TASKS are their names with commas, SETTINGS JSON of vLLM arguments. OUT gets the accuracy of each task.
+"""
+
+import importlib.metadata
+import json
+import sys
+from pathlib import Path
+
+_names, _version = importlib.metadata.packages_distributions(), importlib.metadata.version
+importlib.metadata.version = lambda name: _version(_names["vllm"][0] if name == "vllm" else name)  # the CPU build has a name of its own
+
+from lm_eval import simple_evaluate  # noqa: E402
+from lm_eval.tasks import TaskManager  # noqa: E402
+
+
+def main(model: str, folder: str, tasks: str, settings: str, out: Path) -> None:
+    names = tasks.split(",")
+    found = simple_evaluate(
+        model="vllm", model_args={"pretrained": model, **json.loads(settings)}, tasks=names, batch_size="auto", bootstrap_iters=0,
+        task_manager=TaskManager(include_path=folder, include_defaults=False),
+    )  # fmt: skip
+    out.write_text(json.dumps({name: found["results"][name]["acc,none"] for name in names}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:5], Path(sys.argv[5]))

@@ -1,0 +1,84 @@
+"""Rows without padding give the logits and gradients of rows run one by one; models whose attention is no plain causal one are left alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from paft_ray.training.batches import IGNORED, answer_loss, collate
+from paft_ray.training.packing import PACKED, packs
+from paft_ray.training.rows import Row
+from paft_ray.training.validation import forward
+
+SIZES = {"vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64}
+GROUPED = {**SIZES, "num_key_value_heads": 2}
+PLAIN = {
+    "llama": GROUPED,
+    "qwen2": GROUPED,
+    "qwen3": {**GROUPED, "head_dim": 8},
+    "mistral": {**GROUPED, "sliding_window": None},
+    "gpt_neox": SIZES,
+    "phi": SIZES,
+    "olmo2": GROUPED,
+    "gpt2": {"vocab_size": 60, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
+    "opt": {"vocab_size": 60, "hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 48, "num_hidden_layers": 2, "num_attention_heads": 4},
+}
+OTHER = {
+    "mistral": {**GROUPED, "sliding_window": 8},  # a window
+    "gemma2": {**GROUPED, "head_dim": 8},  # a window in every other layer, and a cap on attention's logits
+    "gemma3_text": {**GROUPED, "head_dim": 8},
+    "falcon": {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4},  # attention of its own
+}
+
+
+def build(kind: str, sizes: dict[str, Any]) -> Any:
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes, attention_dropout=0.0), attn_implementation="sdpa").eval()
+
+
+def rows() -> list[Row]:
+    """Of several lengths, one shorter than the longest answer."""
+    random = torch.Generator().manual_seed(1)
+    made = []
+    for position, (prompt, answer) in enumerate([(9, 2), (3, 1), (1, 1), (14, 4), (6, 3)]):
+        ids = torch.randint(5, 60, (prompt + answer,), generator=random).tolist()
+        ends = {"prompt_ids": ids[:prompt], "answer_ids": ids[prompt:]}
+        made.append(Row(position=position, epoch=0, weight=1.0, template="t", example_id="e", cut_characters=0, **ends))
+    return made
+
+
+def gradients(model: Any) -> dict[str, torch.Tensor]:
+    found = {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+    model.zero_grad()
+    return found
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_packed_rows_answer_and_learn_as_rows_do_one_by_one(kind: str) -> None:
+    model, batch = build(kind, PLAIN[kind]), collate(rows())
+    assert packs(model)
+    alone = []
+    for row in rows():
+        one = collate([row])
+        logits = forward(model, one)
+        answer_loss(logits, one).backward()
+        alone.append(logits[0, :-1].detach())
+    expected = gradients(model)
+    model.set_attn_implementation(PACKED)
+    logits = forward(model, batch)
+    answer_loss(logits, batch).backward()
+    found = gradients(model)
+    for i, wanted in enumerate(alone):
+        labelled = batch.labels[i] != IGNORED
+        torch.testing.assert_close(logits[i, :-1][labelled], wanted, rtol=1e-4, atol=1e-5)
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("kind", OTHER)
+def test_models_with_another_attention_are_padded(kind: str) -> None:
+    assert not packs(build(kind, OTHER[kind]))
