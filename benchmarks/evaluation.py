@@ -13,7 +13,6 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -22,9 +21,10 @@ from pathlib import Path
 
 from benchmarks.environments import environment_of
 from benchmarks.results import paired, record
+from benchmarks.stages import CONFIG, paft
 from paft_ray.artifacts import Run
 from paft_ray.config import EngineConfig, load_config
-from paft_ray.inference.settings import engine_settings
+from paft_ray.inference.settings import CPU_ENVIRONMENT, engine_settings
 from paft_ray.models import resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.prepare import examples_of
@@ -60,14 +60,16 @@ class Work:
         return Run(f"{self.folder}/run")
 
 
+def name(number: int) -> str:
+    """The peer's task of a template."""
+    return f"t{number:02d}"
+
+
 def prepare(folder: Path, task: str) -> Work:
     """Runs every stage up to `train` on small sizes, and writes the peer's tasks and weights."""
     field, *labels = LABELS[task]
-    for split in ("train", "validation"):
-        path = SHARED / task / f"{split}.jsonl"
-        if path.exists():
-            rows = [row for row in map(json.loads, path.read_text().splitlines()) if row["label"] in labels]
-            (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = map(json.loads, (SHARED / task / "train.jsonl").read_text().splitlines())
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given if row["label"] in labels))
     definition = {
         "name": task, "kind": "choice", "description": f"Give the {WORDS[task]['ask']}.", "fields": {field: f"the {WORDS[task]['what']}"}, "answer": "label",
         "labels": {label: label for label in labels}, "sources": {"train": {"path": str(folder / "train.jsonl")}},
@@ -82,8 +84,8 @@ def prepare(folder: Path, task: str) -> Work:
         "score.enabled=false", "train.arms=[paft]", "train.seeds=[0,1,2]", "train.num_steps=6", "evaluate.speed_rows=0", "model.max_prompt_tokens=192",
     )  # fmt: skip
     for stage in ("prepare", "synthesize", "train"):
-        paft(settings, stage)
-    config = load_config("jobs/configs/demo.yaml", list(settings))
+        paft(stage, settings)
+    config = load_config(CONFIG, list(settings))
     run, base = Run(f"{folder}/run"), resolve_model(config.model.id, config.model.revision)
     models = {"base": base}
     for trained in run.read_json("train/manifest.json")["models"]:
@@ -93,13 +95,14 @@ def prepare(folder: Path, task: str) -> Work:
     (folder / "tasks").mkdir()
     for number, template in enumerate(held_out):
         rows = [{"prompt": template.render(e.fields).rstrip(" \t"), "label": labels.index(e.answer)} for e in examples_of(run, "test")]
-        (folder / f"tasks/t{number:02d}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        file = folder / f"tasks/{name(number)}.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
         peer = {
-            "task": f"t{number:02d}", "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(folder / f"tasks/t{number:02d}.jsonl")}},
+            "task": name(number), "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(file)}},
             "test_split": "test", "output_type": "multiple_choice", "doc_to_text": "{{prompt}}", "doc_to_choice": labels, "doc_to_target": "label",
             "metric_list": [{"metric": "acc"}],
         }  # fmt: skip
-        (folder / f"tasks/t{number:02d}.yaml").write_text(json.dumps(peer))
+        file.with_suffix(".yaml").write_text(json.dumps(peer))
     assert len(held_out) == len(WORDINGS), "a wording was refused"
     return Work(folder=folder, settings=settings, models=models, templates=tuple(t.id for t in held_out))
 
@@ -108,7 +111,7 @@ def ours(work: Work, *settings: str) -> tuple[float, dict[tuple[str, str], float
     """Seconds of `paft evaluate`, and the accuracy of each (model, template)."""
     work.run.delete("evaluate")
     begin = time.perf_counter()
-    paft((*work.settings, *settings), "evaluate")
+    paft("evaluate", (*work.settings, *settings))
     seconds = time.perf_counter() - begin
     right: dict[tuple[str, str], list[bool]] = defaultdict(list)
     for row in work.run.read_table("evaluate/outcomes.parquet").to_pylist():
@@ -119,24 +122,19 @@ def ours(work: Work, *settings: str) -> tuple[float, dict[tuple[str, str], float
 
 def peer(work: Work, python: str, models: dict[str, str], templates: range) -> tuple[float, dict[tuple[str, str], float]]:
     """The same of lm-evaluation-harness, one process per model."""
-    names, out = ",".join(f"t{number:02d}" for number in templates), work.folder / "out.json"
+    names, out = ",".join(map(name, templates)), work.folder / "out.json"
     settings = json.dumps(engine_settings(EngineConfig(), LONGEST))
     environment = {
-        **os.environ, "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TORCHDYNAMO_DISABLE": "1",
-        "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))), "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(work.folder / "cache"),
+        **os.environ, **CPU_ENVIRONMENT, "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))), "HF_DATASETS_CACHE": str(work.folder / "cache"),
     }  # fmt: skip
     found: dict[tuple[str, str], float] = {}
     begin = time.perf_counter()
     for model, folder in models.items():
         command = [python, "benchmarks/peers/lm_eval_vllm.py", folder, str(work.folder / "tasks"), names, settings, str(out)]
         subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
-        found |= {(model, work.templates[int(name[1:])]): accuracy for name, accuracy in json.loads(out.read_text()).items()}
+        found |= {(model, work.templates[int(key[1:])]): accuracy for key, accuracy in json.loads(out.read_text()).items()}
     return time.perf_counter() - begin, found
-
-
-def paft(settings: tuple[str, ...], stage: str) -> None:
-    command = [sys.executable, "-m", "paft_ray", stage, "jobs/configs/demo.yaml", *(part for s in settings for part in ("--set", s))]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def main(tasks: list[str], pairs: int) -> None:
@@ -163,12 +161,12 @@ def measure(work: Work, python: str, task: str, pairs: int) -> None:
         differing = [abs(accuracies[key] - peer_accuracies[key]) for key in accuracies]
         apart = f"{statistics.mean(differing):.3f} in the mean, {max(differing):.3f} at most"
         print(f"{task}: {spent:.0f} s, lm-eval {peer_spent:.0f} s; accuracies differ by {apart}", flush=True)
-    name = f"evaluation, {task}, {len(LABELS[task]) - 1} labels, {len(whole)} x {EXAMPLES} x {len(work.models)}"
+    what = f"evaluation, {task}, {len(LABELS[task]) - 1} labels, {len(whole)} x {EXAMPLES} x {len(work.models)}"
     every = statistics.median(single) * len(whole) * len(work.models)
     record(
         [
-            paired(name, seconds, peer_seconds, peer_name="lm-evaluation-harness with vLLM", unit="s", more_is_better=False),
-            paired(name, seconds, [every] * pairs, peer_name=f"a process per template, extrapolated from {PROCESSES}", unit="s", more_is_better=False),
+            paired(what, seconds, peer_seconds, peer_name="lm-evaluation-harness with vLLM", unit="s", more_is_better=False),
+            paired(what, seconds, [every] * pairs, peer_name=f"a process per template, extrapolated from {PROCESSES}", unit="s", more_is_better=False),
         ]
     )
     rows = (len(whole) - FEW) * EXAMPLES * len(work.models)

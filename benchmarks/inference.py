@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.results import paired, record
 from paft_ray.config import EngineConfig, ModelConfig, builtin
 from paft_ray.inference.grid import Grid
-from paft_ray.inference.settings import engine_settings
+from paft_ray.inference.settings import CPU_ENVIRONMENT, engine_settings
 from paft_ray.models import load_tokenizer, resolve_model
 from paft_ray.prompts.prompt_set import read_templates
 from paft_ray.tasks.readers import read_examples
@@ -53,7 +53,7 @@ def ours(requests: list[dict[str, Any]], model: str) -> dict[str, float]:
 
 def bare(requests: list[dict[str, Any]], model: str) -> dict[str, float]:
     """The same of the engine alone, and its prefix cache's hit rate."""
-    os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR", "TORCHDYNAMO_DISABLE": "1"}
+    os.environ |= {**CPU_ENVIRONMENT, "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     from vllm import LLM, SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
 

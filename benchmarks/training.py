@@ -22,6 +22,7 @@ import numpy as np
 
 from benchmarks.environments import environment_of
 from benchmarks.results import paired, record
+from benchmarks.stages import CONFIG, paft
 from paft_ray.artifacts import Run
 from paft_ray.config import load_config
 from paft_ray.models import resolve_model
@@ -32,7 +33,6 @@ from paft_ray.training.batches import length
 from paft_ray.training.data import make_encoder
 from paft_ray.training.rows import RowMaker, rows_of
 
-CONFIG = "jobs/configs/demo.yaml"
 SETTINGS = {
     "padded": {},
     "grouped by length": {"train_sampling_strategy": "group_by_length"},
@@ -66,9 +66,8 @@ def prepare(folder: Path, num_steps: int) -> Work:
         f"storage={folder}", "name=run", "prompts.generators=[]", "score.enabled=false", "train.arms=[paft]", f"train.num_steps={num_steps}",
         "train.global_batch=16", "train.micro_batch=8", "train.num_workers=1", f"train.checkpoint_every={num_steps}",
     )  # fmt: skip
-    work = Work(folder=folder, settings=settings, tokens=())
     for stage in ("prepare", "synthesize"):
-        _paft(work, stage)
+        paft(stage, settings)
     config = load_config(CONFIG, list(settings))
     run, task, path = Run(f"{folder}/run"), load_task(config.task), resolve_model(config.model.id, config.model.revision)
     maker = RowMaker(
@@ -88,7 +87,7 @@ def whole_path(work: Work) -> tuple[float, float]:
 
     run = Run(str(work.folder / "run"))
     run.delete("train")
-    _paft(work, "train")
+    paft("train", work.settings)
     events = EventAccumulator(run.path("train/paft-s0/tensorboard/from-step-000000"))
     events.Reload()
     times = [event.wall_time for event in events.Scalars("train/loss")]
@@ -128,11 +127,6 @@ def main(pairs: int, num_steps: int) -> None:
     for column, (name, unit, more) in enumerate((("training", "tokens/s", True), ("training, peak memory", "GiB", False))):
         ours = [values[column] for values in found["ours"]]
         record([paired(name, ours, [v[column] for v in found[peer]], peer_name=peer, unit=unit, more_is_better=more) for peer in list(loops)[1:]])
-
-
-def _paft(work: Work, stage: str) -> None:
-    command = [sys.executable, "-m", "paft_ray", stage, CONFIG, *(part for s in work.settings for part in ("--set", s))]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def _measured(work: Work, command: Sequence[str], *further: str) -> tuple[float, float]:

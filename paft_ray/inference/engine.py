@@ -16,7 +16,7 @@ from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
 from paft_ray.config import EngineConfig
 from paft_ray.errors import one_line
-from paft_ray.inference.settings import engine_settings
+from paft_ray.inference.settings import CPU_ENVIRONMENT, engine_settings
 
 ANSWERS = pa.schema(
     [
@@ -75,9 +75,7 @@ def processor_config(model_path: str, engine: EngineConfig, max_model_len: int, 
         "JOBLIB_MULTIPROCESSING": "0",  # it comes with transformers; a killed engine left its semaphores in /dev/shm
     }
     if engine.num_gpus == 0:
-        # Without vLLM's multi-process workers the engine core computes on every core; with them it keeps one back and binds the rest.
-        # Even an eager engine compiles its log-probabilities at the first answer (18 s on a new machine, then 2 s a start), for no gain on a CPU.
-        environment |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": str(_threads(engine)), "TORCHDYNAMO_DISABLE": "1"}
+        environment |= {**CPU_ENVIRONMENT, "OMP_NUM_THREADS": str(_threads(engine))}
         bundles = [{"CPU": engine.num_cpus}] * engine.tensor_parallel
     else:
         bundles = [{"CPU": engine.num_cpus, "GPU": engine.num_gpus}] * engine.tensor_parallel

@@ -25,13 +25,6 @@ from paft_ray.inference.parts import Parts, Saver, identity
 
 DATA_CPUS = 0.25
 """Logical CPUs of a task that prepares requests."""
-
-
-def data_tasks(engine: EngineConfig) -> int | None:
-    """Tasks that prepare requests at once. One outruns any engine on a CPU a hundred times, and each costs seconds of imports beside the engine's start."""
-    return 1 if engine.num_gpus == 0 else None
-
-
 SHOWN_FAILURES = 5
 """Failed rows that are named."""
 _LOOK_EVERY_S = 1
@@ -86,6 +79,11 @@ def generate(requests: ray.data.Dataset, *, name: str, weights: Weights, parts: 
     while (missing := asking.missing(requests)) is not None:
         asking.ask(missing, weights, lambda folder: processor_config(folder, engine, max_model_len, seed))
     return asking.result()
+
+
+def data_tasks(engine: EngineConfig) -> int | None:
+    """Tasks that prepare requests at once. One outruns any engine on a CPU a hundred times, and each costs seconds of imports beside the engine's start."""
+    return 1 if engine.num_gpus == 0 else None
 
 
 def accept(rows: pa.Table, max_failed_fraction: float) -> pa.Table:

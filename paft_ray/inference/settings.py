@@ -8,6 +8,9 @@ from typing import Any
 
 from paft_ray.config import EngineConfig
 
+CPU_ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TORCHDYNAMO_DISABLE": "1"}
+"""Variables of an engine on a CPU. Without vLLM's multi-process workers the engine core computes on every core; with them it keeps one back and binds the
+rest. Even an eager engine compiles its log-probabilities at the first answer (18 s on a new machine, then 2 s a start), for no gain."""
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 

@@ -165,9 +165,10 @@ def start_engine(job: Job, worker: Worker, start_step: int) -> Any:
 def _empty_step(engine: Any, passes: int) -> None:
     """One optimizer step that changes no weight (rate 0, gradients 0), so that the optimizer state exists."""
     _set_rate(engine, 0.0)
-    ids = torch.zeros(1, 2, dtype=torch.int64, device=engine.device)
+    row = Row(position=0, epoch=0, weight=0.0, prompt_ids=[0], answer_ids=[0], template="", cut_characters=0, example_id="")
+    batch = collate([row]).to(engine.device)
     for _ in range(passes):
-        engine.backward(engine(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits.float().sum() * 0.0)
+        engine.backward(forward(engine, batch).float().sum() * 0.0)
         engine.step()
 
 

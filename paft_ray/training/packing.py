@@ -1,10 +1,8 @@
-"""Rows without padding: the layers see one sequence of all tokens, and attention alone sees rows.
-
-With the names of arguments that transformers hands to flash attention (`cu_seq_lens_q`, `max_length_q`), on any device that has PyTorch's own.
-"""
+"""Rows without padding: the layers see one sequence of all tokens, and attention alone sees rows."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,21 +14,29 @@ from paft_ray.training.batches import Batch
 PACKED = "paft_packed"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Where the rows of a packed sequence are, for the attention of every layer."""
+
+    spread: torch.Tensor
+    """[rows, longest] places in the sequence, each row from its first token on; behind a row's end any place."""
+    back: torch.Tensor
+    """[tokens] places in the flattened `spread`."""
+
+
 def packed(batch: Batch) -> dict[str, Any]:
     """Arguments of a model whose attention is `attend`. Its logits are [1, batch * logits_to_keep, vocabulary]: those of the last positions of each row,
     of some other place where a row is shorter, for it carries no label."""
     real = batch.attention_mask.bool()
+    ids, lengths = batch.input_ids[real], real.sum(1)
+    columns = torch.arange(real.shape[1], device=real.device)
+    begins = lengths.cumsum(0) - lengths
     places = real.flatten().cumsum(0).sub(1).clamp(min=0).view(real.shape)
-    ends = torch.nn.functional.pad(real.sum(1).cumsum(0, dtype=torch.int32), (1, 0))
-    longest = real.shape[1]
     return {
-        "input_ids": batch.input_ids[real][None],
+        "input_ids": ids[None],
         "position_ids": batch.position_ids[real][None],
-        "cu_seq_lens_q": ends,
-        "cu_seq_lens_k": ends,
-        "max_length_q": longest,
-        "max_length_k": longest,
         "logits_to_keep": places[:, -batch.logits_to_keep :].flatten(),
+        "packed_rows": Rows(spread=(begins[:, None] + columns).clamp(max=len(ids) - 1), back=(columns < lengths[:, None]).flatten().nonzero().flatten()),
     }
 
 
@@ -53,22 +59,14 @@ def attend(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    cu_seq_lens_q: torch.Tensor | None = None,
-    max_length_q: int | None = None,
+    packed_rows: Rows,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention within rows of a packed sequence; without `cu_seq_lens_q` that of the whole sequence. Shapes as in transformers: query
-    [1, heads, tokens, head size], output [1, tokens, heads, head size]."""
-    if cu_seq_lens_q is None or max_length_q is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)  # type: ignore[no-any-return]
-    tokens = torch.arange(query.shape[2], device=query.device)
-    begins = cu_seq_lens_q[:-1]
-    spread = (begins[:, None] + torch.arange(max_length_q, device=query.device)).clamp(max=len(tokens) - 1)
-    rows = torch.searchsorted(cu_seq_lens_q, tokens.to(cu_seq_lens_q.dtype), right=True) - 1
-    back = rows * max_length_q + tokens - begins[rows]
-    by_row = (_by_row(states, spread) for states in (query, key, value))
+    """Causal attention within the rows of a packed sequence; without `packed_rows` an error, for rows would see each other. Shapes as in transformers:
+    query [1, heads, tokens, head size], output [1, tokens, heads, head size]."""
+    by_row = (_by_row(states, packed_rows.spread) for states in (query, key, value))
     found, _ = sdpa_attention_forward(module, *by_row, None, **kwargs)  # padding is on the right: no token sees it
-    return found.flatten(0, 1).index_select(0, back)[None], None
+    return found.flatten(0, 1).index_select(0, packed_rows.back)[None], None
 
 
 def _by_row(states: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,4 @@
-"""Training rows of positions: draw a template, render, encode. Needs neither Ray nor torch, so any data loader can use it.
-
-(Ray Data's processes import this module and not torch: they start in a second.)
-"""
+"""Training rows of positions: draw a template, render, encode. Needs neither Ray nor torch, so any data loader can use it."""
 
 from __future__ import annotations
 

@@ -128,14 +128,7 @@ def fit(
         "shown": TrackerRun.of(tracking, Run(store), name=out.name, group=run.name, params=params),
     }
     order = GlobalOrder(source, num_steps=steps, global_batch=config.global_batch, checkpoints=store, task_cpus=data_cpus(config))
-    out.delete(RESULT)
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else every progress line comes twice
-    # A group of fixed size waits for nodes that are being added; an elastic one only until Ray has noticed that a node is gone, then it takes fewer.
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300" if config.min_workers is None else "60")
-    with _own_ctrl_c():
-        _trainer(job, order, config, storage=out.uri("ray"), name=print_id, callbacks=callbacks).fit()
-    out.delete("ray")
-    result = out.read_json(RESULT)
+    result = _run_on_ray(job, order, config, out, callbacks)
     return TrainResult(**result, export=f"{folder}/{result['kind']}", history=read_metrics(out))
 
 
@@ -192,6 +185,18 @@ def _validation_rows(table: pa.Table | None, templates: PromptSet, encoder: Any,
     wanted = min(config.num_validation, table.num_rows)
     maker = RowMaker(table=table, templates=templates.templates, encoder=encoder, draw=PerExample(seed=0), seed=0, num_positions=wanted)
     return tuple(rows_of(maker.rows(np.arange(wanted, dtype=np.int64))))
+
+
+def _run_on_ray(job: dict[str, Any], order: GlobalOrder, config: TrainConfig, out: Run, callbacks: Sequence[UserCallback]) -> dict[str, Any]:
+    """Trains; what the workers wrote as result.json."""
+    out.delete(RESULT)
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else every progress line comes twice
+    # A group of fixed size waits for nodes that are being added; an elastic one only until Ray has noticed that a node is gone, then it takes fewer.
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300" if config.min_workers is None else "60")
+    with _own_ctrl_c():
+        _trainer(job, order, config, storage=out.uri("ray"), name=job["fingerprint"], callbacks=callbacks).fit()
+    out.delete("ray")
+    return dict(out.read_json(RESULT))
 
 
 def _trainer(job: dict[str, Any], order: GlobalOrder, config: TrainConfig, *, storage: str, name: str, callbacks: Sequence[UserCallback]) -> TorchTrainer:

@@ -70,7 +70,6 @@ def run(values: dict[str, Any], common: dict[str, Any]) -> None:
             yield rows_of(maker.rows(step_positions(step, RANK, WORLD, config.global_batch)))
 
     pairs: list[Any] = []
-    metrics: list[dict[str, Any]] = []
     try:
         engine = loop.train(
             job,
@@ -80,15 +79,7 @@ def run(values: dict[str, Any], common: dict[str, Any]) -> None:
         )
     except Stopped:
         return
-    step, weights = export.final_weights(engine, job, loop.Worker(rank=RANK, world_size=WORLD))
-    if RANK == 0:
-        folder = Path(job.out) / "export"
-        if config.lora is None:
-            export.export_weights(weights, folder, job.model_path, precision=job.config.precision)
-        else:
-            export.export_adapter(engine, weights, folder)
-        save_file(weights, f"{job.out}/final.safetensors")
-        metrics = [json.loads(line) for line in Run(job.out).read_bytes("metrics.jsonl").decode().splitlines()]
+    step, metrics = exported(engine, job)
     probe = {
         "losses": [row["loss"] for row in metrics],
         "norms": [row["grad_norm"] for row in metrics],
@@ -99,6 +90,20 @@ def run(values: dict[str, Any], common: dict[str, Any]) -> None:
         "trained": sum(p.ds_numel if hasattr(p, "ds_numel") else p.numel() for p in state.trainable(engine.module).values()),
     }
     Path(f"{job.out}/probe-{RANK}.json").write_text(json.dumps(probe))
+
+
+def exported(engine: Any, job: loop.Job) -> tuple[int, list[dict[str, Any]]]:
+    """Step of the exported weights, and the metrics of every step at rank 0."""
+    step, weights = export.final_weights(engine, job, loop.Worker(rank=RANK, world_size=WORLD))
+    if RANK:
+        return step, []
+    folder = Path(job.out) / "export"
+    if job.config.lora is None:
+        export.export_weights(weights, folder, job.model_path, precision=job.config.precision)
+    else:
+        export.export_adapter(engine, weights, folder)
+    save_file(weights, f"{job.out}/final.safetensors")
+    return step, [json.loads(line) for line in Run(job.out).read_bytes("metrics.jsonl").decode().splitlines()]
 
 
 def held_elements(engine: Any) -> int:

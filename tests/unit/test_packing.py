@@ -82,3 +82,10 @@ def test_packed_rows_answer_and_learn_as_rows_do_one_by_one(kind: str) -> None:
 @pytest.mark.parametrize("kind", OTHER)
 def test_models_with_another_attention_are_padded(kind: str) -> None:
     assert not packs(build(kind, OTHER[kind]))
+
+
+def test_rows_that_the_attention_is_not_told_of_are_an_error() -> None:
+    model = build("llama", GROUPED)
+    model.set_attn_implementation(PACKED)
+    with pytest.raises(TypeError, match="packed_rows"):
+        model(input_ids=torch.tensor([[5, 6, 7]]))
