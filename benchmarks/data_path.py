@@ -86,7 +86,7 @@ def measure(num_rows: int) -> dict[str, Any]:
         table=table, task_json=TASK.model_dump_json(), templates=TEMPLATES, model=ModelConfig(), model_path=resolve_model("demo", None),
         draw=PerExample(seed=0), seed=0, num_positions=num_rows,
     )  # fmt: skip
-    order = GlobalOrder(source, num_steps=num_rows // BATCH, global_batch=BATCH, checkpoints="unused")
+    order = GlobalOrder(source=source, num_steps=num_rows // BATCH, global_batch=BATCH, checkpoints="unused")
     peak, done = {"reader_mib": 0.0, "task_mib": 0.0, "store_mib": 0.0}, threading.Event()
     watcher = threading.Thread(target=_watch, args=(peak, done))
     watcher.start()

@@ -76,7 +76,7 @@ def _resources(config: Config) -> dict[str, Any]:
         "engine_starts": {
             "synthesize_at_most": _synthesis_starts(config),
             "score": int(config.score.enabled),
-            "evaluate": 1 + trained,
+            "evaluate": 1,
         },
     }
 
@@ -109,14 +109,14 @@ def _training(config: Config, num_train: int | None, encoded: Sequence[Encoded])
 
 
 def _sweep(config: Config, task: Task) -> dict[str, Any]:
-    """Trials of a sweep; every finished one is evaluated by one engine with its adapter merged."""
+    """Trials of a sweep, which one engine evaluates."""
     most = most_templates(config, task)
     listed = listed_trials(config.sweep, most, config.train.draw)
     trials = num_trials(config.sweep, len(listed))
     return {
         "trainings": trials,
         "sizes": f"{', '.join(map(str, sorted({trial.size for trial in listed})))} templates; at most {most} can be trained on",
-        "engine_starts": {"synthesize_at_most": _synthesis_starts(config), "evaluate_at_most": trials},
+        "engine_starts": {"synthesize_at_most": _synthesis_starts(config), "evaluate": 1},
     }
 
 

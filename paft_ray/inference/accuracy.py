@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 import ray.data
 from numpy.typing import NDArray
 
 from paft_ray.config import EngineConfig, ModelConfig
 from paft_ray.indices import indices
-from paft_ray.inference.generate import DATA_CPUS, Weights, data_tasks, generate
+from paft_ray.inference.generate import DATA_CPUS, Generated, data_tasks, generate
 from paft_ray.inference.grid import NO_FREE, Free, Grid
 from paft_ray.inference.parts import Parts
+from paft_ray.inference.weights import Weights
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import Example, Task
 
@@ -26,21 +28,15 @@ _MOST_BLOCKS = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """Outcome rows with what they cost."""
+    """What one model did."""
 
     outcomes: pa.Table
     """Schema `OUTCOMES`, in the order of templates, then examples; failed rows are absent."""
     num_failed: int
     failures: list[dict[str, str]]
     """`template_id`, `example_id` and `error` of the first requests that failed."""
-    num_kept: int
-    """Requests that an earlier attempt had answered."""
     num_cut: int
     """Cells whose fields were cut to keep to `model.max_prompt_tokens`."""
-    engine_starts: int
-    nodes: tuple[str, ...]
-    """Address of the node of each replica of the engine."""
-    time_s: float
     tokens_per_answer: float | None
     """Mean length of the freely generated answers with their end token, cut at the limit; None where none were asked for."""
     seconds_per_answer: float | None
@@ -54,14 +50,16 @@ def measure(
     templates: Sequence[PromptTemplate],
     examples: Sequence[Example],
     model: ModelConfig,
-    tokenizer_path: str,
-    weights: Weights,
+    base: str,
+    models: Sequence[Weights],
     parts: Parts,
     engine: EngineConfig,
     speed: Free = NO_FREE,
     cells: NDArray[np.bool_] | None = None,
-) -> Measurement:
-    """Answers of the model to every example under every template, judged; with `cells` [templates, examples] only to those.
+) -> tuple[list[Measurement], Generated]:
+    """(Answers of each model to every example under every template, judged; with `cells` [templates, examples] only to those; what they cost together).
+
+    `base`: folder of the model of section `model`, of whose architecture all `models` are.
 
     `choice`: greedy decoding constrained to the labels, from one forward pass per branch of the label trie (one in all where first tokens differ);
     `logprob` is that of the right label, normalised over the labels. `free`: greedy generation, parsed; what cannot be parsed is wrong.
@@ -69,12 +67,18 @@ def measure(
     the engine fails.
     """
     asked = None if cells is None else tuple(np.flatnonzero(cells).tolist())
-    grid = Grid(task=task, templates=tuple(templates), examples=tuple(examples), model=model, model_path=tokenizer_path, free=speed, cells=asked)
+    grid = Grid(task=task, templates=tuple(templates), examples=tuple(examples), model=model, model_path=base, free=speed, cells=asked)
     grid.check()
-    answered = generate(_dataset(grid, engine), name=name, weights=weights, parts=parts, engine=engine, max_model_len=grid.longest)
-    outcomes = grid.judge(_batches(answered.answers))
+    requests = _dataset(grid, [weights.id for weights in models], engine)
+    answered = generate(requests, name=name, base=base, models=models, parts=parts, engine=engine, max_model_len=grid.longest)
+    return [_measurement(grid, weights.id, answered) for weights in models], answered
+
+
+def _measurement(grid: Grid, model: str, answered: Generated) -> Measurement:
+    answers = answered.answers.filter(pc.field("weights") == model)
+    outcomes = grid.judge(_batches(answers))
     free, cut = [], set()
-    for rows in _batches(answered.answers):
+    for rows in _batches(answers):
         for row in rows:
             cell, cut_characters, *branch = json.loads(row["key"])
             if not branch:
@@ -84,12 +88,8 @@ def measure(
     return Measurement(
         outcomes=outcomes,
         num_failed=grid.num_failed(outcomes),
-        failures=[_failure(grid, **failure) for failure in answered.failures],
-        num_kept=answered.num_kept,
+        failures=[_failure(grid, failure["key"], failure["error"]) for failure in answered.failures if failure["weights"] == model],
         num_cut=len(cut),
-        engine_starts=answered.engine_starts,
-        nodes=answered.nodes,
-        time_s=answered.time_s,
         tokens_per_answer=_mean([len(row["token_ids"]) for row in free]),
         seconds_per_answer=_mean([row["latency_s"] for row in free if row["latency_s"] is not None]),
     )
@@ -100,8 +100,9 @@ def _failure(grid: Grid, key: str, error: str) -> dict[str, str]:
     return {"template_id": template.id, "example_id": example.id, "error": error}
 
 
-def _dataset(grid: Grid, engine: EngineConfig) -> ray.data.Dataset:
-    """Engine rows of the grid, rendered and encoded in Ray Data; the freely answered cells come last, so that they run beside each other.
+def _dataset(grid: Grid, models: Sequence[str], engine: EngineConfig) -> ray.data.Dataset:
+    """Engine rows of the grid for one model after another, rendered and encoded in Ray Data; a model's freely answered cells come last, so that they run
+    beside each other.
 
     Answers come back from an engine block by block, so blocks are small.
     """
@@ -109,10 +110,12 @@ def _dataset(grid: Grid, engine: EngineConfig) -> ray.data.Dataset:
 
     def encode(block: dict[str, np.ndarray]) -> pa.Table:
         grid = _local(shared)
-        return pa.Table.from_pylist(grid.requests(map(grid.index, block["id"].tolist())))
+        asked = (divmod(row, grid.num_rows) for row in block["id"].tolist())
+        return pa.Table.from_pylist([{**request, "weights": models[number]} for number, row in asked for request in grid.requests([grid.index(row)])])
 
-    blocks, tasks = min(_MOST_BLOCKS, -(-grid.num_rows // engine.batch_rows)), data_tasks(engine)
-    rows = indices(grid.num_rows, num_blocks=blocks, num_cpus=DATA_CPUS, most_tasks=tasks)
+    num_rows, tasks = len(models) * grid.num_rows, data_tasks(engine)
+    blocks = min(_MOST_BLOCKS, -(-num_rows // engine.batch_rows))
+    rows = indices(num_rows, num_blocks=blocks, num_cpus=DATA_CPUS, most_tasks=tasks)
     return rows.map_batches(encode, batch_size=None, compute=ray.data.TaskPoolStrategy(tasks), num_cpus=DATA_CPUS)
 
 

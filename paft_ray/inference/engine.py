@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import UserDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -17,11 +17,13 @@ from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 from paft_ray.config import EngineConfig
 from paft_ray.errors import one_line
 from paft_ray.inference.settings import CPU_ENVIRONMENT, engine_settings
+from paft_ray.inference.weights import Weights
 
 ANSWERS = pa.schema(
     [
         ("key", pa.string()),
         ("request", pa.string()),
+        ("weights", pa.string()),
         ("token_ids", pa.list_(pa.int32())),
         ("top_ids", pa.list_(pa.int32())),
         ("top_logprobs", pa.list_(pa.float64())),
@@ -29,20 +31,25 @@ ANSWERS = pa.schema(
         ("error", pa.string()),
     ]
 )
-"""One answer: of a failed request only `key`, `request` and a text in `error` say anything. `request` is its identity, `top_ids` and `top_logprobs` are those
-of the first generated position, `latency_s` lasts from the start of its computation to its last token."""
+"""One answer: of a failed request only `key`, `request`, `weights` and a text in `error` say anything. `request` is its identity, `weights` their id,
+`top_ids` and `top_logprobs` are those of the first generated position, `latency_s` lasts from the start of its computation to its last token."""
 _ERROR = "__inference_error__"
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def answers(requests: ray.data.Dataset, config: vLLMEngineProcessorConfig) -> Iterator[pa.Table]:
-    """Answers (schema `ANSWERS`) as they come, to rows with `key`, `request`, `prompt_ids` and `sampling`.
+def answers(requests: ray.data.Dataset, config: vLLMEngineProcessorConfig, weights: Mapping[str, Weights]) -> Iterator[pa.Table]:
+    """Answers (schema `ANSWERS`) as they come, to rows with `key`, `request`, `weights`, `prompt_ids` and `sampling`; `weights`: by id.
 
     Raises what ended the engine: Ray Data alone would restart it for ever and ask the rows under way again, so it is told to leave that to its caller.
     """
+    from paft_ray.inference.turns import TurnsvLLMEngineStageUDF  # imports vLLM, seconds
+
     processor = build_processor(config, preprocess=_to_engine, postprocess=_from_engine)
-    for name in processor.list_stage_names():
-        processor.get_stage_by_name(name).map_batches_kwargs["max_restarts"] = 0
+    for name, stage in processor.stages.items():
+        stage.map_batches_kwargs["max_restarts"] = 0
+        if issubclass(TurnsvLLMEngineStageUDF, stage.fn):  # a copy, for an assignment would work out its resources anew, without what it was told
+            turns = {"fn": TurnsvLLMEngineStageUDF, "fn_constructor_kwargs": {**stage.fn_constructor_kwargs, "weights": weights}}
+            processor.stages[name] = stage.model_copy(update=turns)
     for batch in processor(requests).iter_batches(batch_size=None, batch_format="pyarrow"):
         rows = [{**row, "error": one_line(error) if (error := row.get(_ERROR)) else ""} for row in batch.to_pylist()]
         if rows:
@@ -98,9 +105,9 @@ def _to_engine(row: dict[str, Any]) -> dict[str, Any]:
     # Arrow would turn dicts with different keys into one struct (missing keys null, their integers floats), which kills the engine's input thread
     # without an error; it leaves a UserDict as it is.
     if row.get("error"):  # the engine lets it pass
-        return {"key": row["key"], "request": row["request"], _ERROR: row["error"]}
+        return {"key": row["key"], "request": row["request"], "weights": row["weights"], _ERROR: row["error"]}
     prompt, sampling = [int(t) for t in row["prompt_ids"]], UserDict(json.loads(row["sampling"]))
-    return {"key": row["key"], "request": row["request"], "tokenized_prompt": prompt, "sampling_params": sampling}
+    return {"key": row["key"], "request": row["request"], "weights": row["weights"], "tokenized_prompt": prompt, "sampling_params": sampling}
 
 
 def _from_engine(row: dict[str, Any]) -> dict[str, Any]:
@@ -110,6 +117,7 @@ def _from_engine(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "key": row["key"],
         "request": row["request"],
+        "weights": row["weights"],
         "token_ids": [int(t) for t in row["generated_tokens"]],
         "top_ids": list(top),
         "top_logprobs": list(top.values()),

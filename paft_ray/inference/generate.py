@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ from paft_ray.errors import StageError
 from paft_ray.inference.ended import died, logs, reason
 from paft_ray.inference.engine import ANSWERS, answers, processor_config, replicas
 from paft_ray.inference.parts import Parts, Saver, identity
+from paft_ray.inference.weights import Weights
 
 DATA_CPUS = 0.25
 """Logical CPUs of a task that prepares requests."""
@@ -33,21 +33,6 @@ _SILENT_S = 60  # before the console says that nothing comes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weights:
-    """A model for an engine."""
-
-    key: Mapping[str, Any]
-    """What decides its answers."""
-    placed: Callable[[], AbstractContextManager[str]]
-    """Gives its folder, which is there while the block runs; entered anew for each start of an engine."""
-
-    @classmethod
-    def of(cls, folder: str, key: Mapping[str, Any]) -> Weights:
-        """A model in a folder that stays."""
-        return cls(key=key, placed=lambda: nullcontext(folder))
-
-
-@dataclass(frozen=True, kw_only=True)
 class Generated:
     """What was answered."""
 
@@ -55,7 +40,7 @@ class Generated:
     """Schema `ANSWERS` without `request` and `error`; failed rows are absent."""
     num_failed: int
     failures: list[dict[str, str]]
-    """`key` and `error` of the first failed rows."""
+    """`weights`, `key` and `error` of the first failed rows."""
     num_kept: int
     """Rows that an earlier attempt had answered."""
     time_s: float
@@ -66,18 +51,29 @@ class Generated:
     """0 where all had been answered before."""
 
 
-def generate(requests: ray.data.Dataset, *, name: str, weights: Weights, parts: Parts, engine: EngineConfig, max_model_len: int, seed: int = 0) -> Generated:
-    """Answers to requests: rows with `key` (string, each once), `prompt_ids` (token ids), `sampling` (JSON of vLLM sampling parameters) and, where
-    the row cannot be asked, the reason as `error`: it counts as failed.
+def generate(
+    requests: ray.data.Dataset,
+    *,
+    name: str,
+    base: str,
+    models: Sequence[Weights],
+    parts: Parts,
+    engine: EngineConfig,
+    max_model_len: int,
+    seed: int = 0,
+) -> Generated:
+    """Answers to requests: rows with `weights` (the id of one of `models`), `key` (string, each once per model), `prompt_ids` (token ids), `sampling` (JSON of
+    vLLM sampling parameters) and, where the row cannot be asked, the reason as `error`: it counts as failed.
 
+    One engine, which starts with the model folder `base`, answers for all `models`, whose rows best come one model after another.
     `name` opens the console lines of its progress. Of a killed attempt at most the batches under way in the engine and the answers of the last
     `SAVE_EVERY_S` seconds are asked again. Raises `StageError` where the engine cannot start, dies more often than `engine.max_restarts`, answers nothing for
-    `engine.silence_s` or is not done in `engine.timeout_s`, and where more rows fail than allowed (quoting the first error).
+    `engine.silence_s` or is not done in `engine.timeout_s` per model, and where more rows fail than allowed (quoting the first error).
     """
-    key = {"model": weights.key, "engine": engine_key(engine), "max_model_len": max_model_len, "seed": seed}
-    asking = _Asking(name, parts.keyed(key), engine)
+    key = {"engine": engine_key(engine), "max_model_len": max_model_len, "seed": seed}
+    asking = _Asking(name, parts.keyed(key), engine, models)
     while (missing := asking.missing(requests)) is not None:
-        asking.ask(missing, weights, lambda folder: processor_config(folder, engine, max_model_len, seed))
+        asking.ask(missing, processor_config(base, engine, max_model_len, seed))
     return asking.result()
 
 
@@ -100,10 +96,12 @@ def accept(rows: pa.Table, max_failed_fraction: float) -> pa.Table:
 class _Asking:
     """The answers so far, and what was spent on them."""
 
-    def __init__(self, name: str, parts: Parts, engine: EngineConfig) -> None:
+    def __init__(self, name: str, parts: Parts, engine: EngineConfig, models: Sequence[Weights]) -> None:
         self.name, self.parts, self.engine = name, parts, engine
+        self.models = {model.id: model for model in models}
         self.begin_s = time.monotonic()
-        kept = kept_rows(parts.read(ANSWERS), engine.max_failed_fraction)
+        known = parts.read(ANSWERS)
+        kept = kept_rows(known.filter(pc.is_in(known["weights"], pa.array(self.models))), engine.max_failed_fraction)
         self.tables = [kept]
         self.num_answered = self.num_kept = kept.num_rows
         self.starts = 0
@@ -129,7 +127,7 @@ class _Asking:
         finally:
             ray.cancel(looking, force=True)
 
-    def ask(self, missing: ray.data.Dataset, weights: Weights, config: Callable[[str], Any]) -> None:
+    def ask(self, missing: ray.data.Dataset, config: Any) -> None:
         """One start of the engine, until it has answered all or has died. Raises `StageError` where it may not be started again, or a limit ends it.
 
         The engine belongs to a child task, so that its resources are free again however this ends.
@@ -137,8 +135,7 @@ class _Asking:
         self.starts += 1
         say(f"{self.name}: starts an engine" if self.starts == 1 else f"{self.name}: starts the engine again ({self.starts - 1} of {self.engine.max_restarts})")
         try:
-            with weights.placed() as folder:
-                self._take(missing, config(folder))
+            self._take(missing, config)
             self.done = True
         except RayError as error:
             why = reason(error)
@@ -154,7 +151,7 @@ class _Asking:
     def _take(self, missing: ray.data.Dataset, config: Any) -> None:
         """Stores what comes until the end of the engine."""
         before, saver = replicas(), Saver(self.parts)
-        running = answers.options(scheduling_strategy=_here()).remote(missing, config)
+        running = answers.options(scheduling_strategy=_here()).remote(missing, config, self.models)
         last = said = time.monotonic()
         try:
             for rows in _arriving(running):
@@ -179,10 +176,11 @@ class _Asking:
 
     def _check(self, now: float, last: float) -> None:
         """Raises `StageError` where a limit is reached."""
-        for setting, limit, since in (("timeout_s", self.engine.timeout_s, self.begin_s), ("silence_s", self.engine.silence_s, last)):
-            if now - since > limit:
-                what = "no end" if setting == "timeout_s" else "no answer"
-                raise StageError(f"the engine gave {what} within engine.{setting}={limit} s and was ended; {self._state()}; {self._hint()}")
+        each = f" for each of {len(self.models)} models" if len(self.models) > 1 else ""
+        if now - self.begin_s > self.engine.timeout_s * len(self.models):
+            raise StageError(f"the engine gave no end within engine.timeout_s={self.engine.timeout_s} s{each} and was ended; {self._state()}; {self._hint()}")
+        if now - last > self.engine.silence_s:
+            raise StageError(f"the engine gave no answer within engine.silence_s={self.engine.silence_s} s and was ended; {self._state()}; {self._hint()}")
 
     def _state(self) -> str:
         free = ray.available_resources()
@@ -199,7 +197,7 @@ class _Asking:
         rows = pa.concat_tables(self.tables)
         good = accept(rows, self.engine.max_failed_fraction)
         failed = rows.filter(pc.field("error") != "")
-        failures = failed.select(["key", "error"]).slice(0, SHOWN_FAILURES).to_pylist()
+        failures = failed.select(["weights", "key", "error"]).slice(0, SHOWN_FAILURES).to_pylist()
         if failures:
             say(f"{self.name}: {failed.num_rows} of {rows.num_rows} requests failed; the first, {failures[0]['key']}: {failures[0]['error']}")
         return Generated(
@@ -224,7 +222,7 @@ def _unanswered(requests: ray.data.Dataset, answered: pa.ChunkedArray, most_task
     shared = ray.put(np.sort(np.append(answered.to_numpy(), "").astype("S16")))
 
     def keep(batch: pa.Table) -> pa.Table:
-        found = pa.array([identity(row["key"], row["prompt_ids"], row["sampling"]) for row in batch.to_pylist()], pa.string())
+        found = pa.array([identity(f"{row['weights']} {row['key']}", row["prompt_ids"], row["sampling"]) for row in batch.to_pylist()], pa.string())
         known, asked = ray.get(shared), found.to_numpy(zero_copy_only=False).astype("S16")
         new = known[np.searchsorted(known, asked).clip(max=len(known) - 1)] != asked
         return batch.append_column("request", found).filter(pa.array(new))

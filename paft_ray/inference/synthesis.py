@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import ray.data
 
 from paft_ray.config import EngineConfig, GeneratorConfig
-from paft_ray.inference.generate import Weights, generate
+from paft_ray.inference.generate import generate
 from paft_ray.inference.parts import Parts
+from paft_ray.inference.weights import Weights
 from paft_ray.models import load_tokenizer, model_identity, resolve_model
 from paft_ray.prompts.request import Request, Written
 
@@ -18,7 +19,7 @@ from paft_ray.prompts.request import Request, Written
 def write_templates(requests: Sequence[Request], generator: GeneratorConfig, engine: EngineConfig, seed: int, parts: Parts) -> list[Written]:
     """One answer per request; an empty one where the row failed. One engine start, none where `parts` holds all answers."""
     path = resolve_model(generator.id, generator.revision)
-    tokenizer = load_tokenizer(path)
+    tokenizer, model = load_tokenizer(path), Weights(key=model_identity(generator.id, generator.revision, path))
     rows = []
     for number, asked in enumerate(requests):
         if tokenizer.chat_template:
@@ -35,12 +36,13 @@ def write_templates(requests: Sequence[Request], generator: GeneratorConfig, eng
             "detokenize": False,
             "structured_outputs": {"regex": asked.regex},
         }
-        rows.append({"key": str(number), "prompt_ids": list(ids), "sampling": json.dumps(sampling)})
+        rows.append({"weights": model.id, "key": str(number), "prompt_ids": list(ids), "sampling": json.dumps(sampling)})
     longest = max(len(row["prompt_ids"]) for row in rows) + generator.max_tokens
     answered = generate(
         ray.data.from_items(rows),
         name=f"synthesize ({generator.id})",
-        weights=Weights.of(path, model_identity(generator.id, generator.revision, path)),
+        base=path,
+        models=[model],
         parts=parts,
         engine=engine,
         max_model_len=longest,

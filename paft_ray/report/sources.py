@@ -76,7 +76,7 @@ class History:
         manifests = {stage: _json_or_empty(run, f"{stage}/manifest.json") for stage in STAGES}
         names = [f"{model['arm']}-s{model['seed']}" for model in manifests["train"].get("models", [])]
         if manifests["train"] and names:
-            manifests["train"] = {**manifests["train"], "time_s": _train_time(run, names, manifests["train"])}
+            manifests["train"] = {**manifests["train"], "time_s": _train_time(manifests["train"])}
         metrics = {name: rows for name in names if (rows := _metrics(run, f"train/{name}/metrics.jsonl"))}
         scores = run.read_table("score/scores.parquet").to_pylist() if run.exists("score/scores.parquet") else []
         return cls(
@@ -90,10 +90,9 @@ class History:
         )
 
 
-def _train_time(run: Run, names: list[str], manifest: Manifest) -> float:
-    """Seconds of all arms: after an interruption the stage's own clock misses the arms that were finished before."""
-    arms = sum(_json_or_empty(run, f"train/{name}/manifest.json").get("time_s", 0.0) for name in names)
-    return max(float(arms), float(manifest.get("time_s", 0.0)))
+def _train_time(manifest: Manifest) -> float:
+    """Seconds of all arms: after an interruption the stage's own clock misses the steps of earlier attempts."""
+    return max(sum(model.get("train_time_s", 0.0) for model in manifest["models"]), float(manifest.get("time_s", 0.0)))
 
 
 def _metrics(run: Run, path: str) -> list[dict[str, Any]]:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +42,11 @@ class Candidate:
     weights: str | None = None
     sha256: str | None = None
     """Of what was trained (`weights_hash`)."""
+
+    @property
+    def trained(self) -> str | None:
+        """Path in the run of what was trained; None for the base model."""
+        return self.adapter or self.weights
 
 
 def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
@@ -84,56 +85,58 @@ def candidates(models: Sequence[dict[str, Any]]) -> list[Candidate]:
 def evaluate_models(
     config: Config, run: Run, models: Sequence[Candidate], templates: Sequence[PromptTemplate], examples: Sequence[Example], parts: Parts
 ) -> tuple[pa.Table, dict[str, Any], Manifest]:
-    """(outcomes with arm and seed, speed of free answers per model, counts). One engine start per model, with the adapter merged into the weights:
-    on a CPU adapter rows took 3.4 times as long as merged ones, and merge and start are won back after about 120 rows (EXPERIMENTS.md).
+    """(outcomes with arm and seed, speed of free answers per model, counts). One engine, which loads one model after another, adapters merged: on a CPU
+    adapter rows took 3.4 times as long as merged ones, and another start 20 times as long as another load (EXPERIMENTS.md).
 
-    `parts` keeps what is answered if this does not end: a model that was answered whole is neither merged nor started again.
+    `parts` keeps what is answered if this does not end: a model that was answered whole is neither merged nor loaded again.
     """
     from paft_ray.inference.accuracy import measure
-    from paft_ray.inference.generate import Weights
     from paft_ray.inference.grid import Free
+    from paft_ray.inference.weights import Weights
 
-    task = load_task(config.task)
-    path = resolve_model(config.model.id, config.model.revision)
-    tables, speed = [], {}
-    cells = asked_cells(config, len(templates), examples)
-    identity = model_key(config.model, path)
-    place = Place(run=run, engine=config.engine, owner=parts.run.uri(parts.folder))
+    base = resolve_model(config.model.id, config.model.revision)
+    identity = model_key(config.model, base)
+    place = Place(run=run, engine=config.engine, owner=parts.run.uri(parts.folder), base=base)
     place.clear()
-    starts = failed = kept = cut = 0
-    failures: list[dict[str, str]] = []
-    nodes: set[str] = set()
-    for candidate in models:
-        name = f"evaluate: {candidate.arm}" + ("" if candidate.seed == BASE_SEED else f" (seed {candidate.seed})")
-        result = measure(
-            name=name,
-            task=task,
+    try:
+        results, spent = measure(
+            name="evaluate",
+            task=load_task(config.task),
             templates=templates,
             examples=examples,
             model=config.model,
-            tokenizer_path=path,
-            weights=Weights(key={"base": identity, "sha256": candidate.sha256}, placed=partial(place.weights, candidate, path)),
+            base=base,
+            models=[
+                Weights(key={"base": identity, "sha256": model.sha256}, placed=partial(place.weights, model) if model.trained else None) for model in models
+            ],
             parts=parts,
             engine=config.engine,
             speed=Free(num_rows=config.evaluate.speed_rows, max_tokens=config.evaluate.max_answer_tokens),
-            cells=cells,
+            cells=asked_cells(config, len(templates), examples),
         )
-        starts += result.engine_starts
-        nodes.update(result.nodes)
+    finally:
+        place.clear()
+    tables, speed = [], {}
+    for model, result in zip(models, results, strict=True):
         if result.tokens_per_answer is not None:
-            speed[f"{candidate.arm}-s{candidate.seed}"] = {"tokens_per_answer": result.tokens_per_answer, "seconds_per_answer": result.seconds_per_answer}
-        failed += result.num_failed
-        kept += result.num_kept
-        failures += [{"arm": candidate.arm, **failure} for failure in result.failures]
-        cut += result.num_cut
+            speed[f"{model.arm}-s{model.seed}"] = {"tokens_per_answer": result.tokens_per_answer, "seconds_per_answer": result.seconds_per_answer}
         table = result.outcomes
-        table = table.append_column("arm", pa.array([candidate.arm] * table.num_rows, pa.string()))
-        tables.append(table.append_column("seed", pa.array([candidate.seed] * table.num_rows, pa.int32())))
+        table = table.append_column("arm", pa.array([model.arm] * table.num_rows, pa.string()))
+        tables.append(table.append_column("seed", pa.array([model.seed] * table.num_rows, pa.int32())))
         accuracy = sum(table["correct"].to_pylist()) / max(1, table.num_rows)
-        say(f"{name}: {accuracy:.1%} of {table.num_rows} answers right, {result.time_s:.0f} s")
+        name = model.arm if model.seed == BASE_SEED else f"{model.arm} (seed {model.seed})"
+        say(f"evaluate: {name}: {accuracy:.1%} of {table.num_rows} answers right")
     outcomes = pa.concat_tables(tables)
-    counts = {"engine_starts": starts, "num_failed": failed, "num_kept": kept, "num_cut": cut, "num_rows": outcomes.num_rows}
-    manifest = {**counts, "failures": failures, "nodes": sorted(nodes), "budget": config.evaluate.budget}
+    manifest = {
+        "engine_starts": spent.engine_starts,
+        "num_failed": sum(result.num_failed for result in results),
+        "num_kept": spent.num_kept,
+        "num_cut": sum(result.num_cut for result in results),
+        "num_rows": outcomes.num_rows,
+        "failures": [{"arm": model.arm, **failure} for model, result in zip(models, results, strict=True) for failure in result.failures],
+        "nodes": list(spent.nodes),
+        "budget": config.evaluate.budget,
+    }
     return outcomes, speed, manifest
 
 
@@ -146,15 +149,14 @@ def asked_cells(config: Config, num_templates: int, examples: Sequence[Example])
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where models with their adapters merged lie while they are evaluated.
-
-    Where the run is a folder they lie there, once, and the nodes must share it; else every node that can hold an engine has its own, at one path.
-    """
+    """Where models with their adapters merged lie while an engine loads them: in the run where it is a folder, else in the temporary folder of its node."""
 
     run: Run
     engine: EngineConfig
     owner: str
     """Names what is evaluated: of another evaluation's models nothing is known here."""
+    base: str
+    """Folder of the base model."""
 
     @property
     def _prefix(self) -> str:
@@ -164,65 +166,35 @@ class Place:
     def _parent(self) -> str:
         return self.run.path("").rstrip("/") if self.run.is_local else tempfile.gettempdir()
 
-    def _nodes(self) -> list[str]:
-        import ray
-
-        return [ray.get_runtime_context().get_node_id()] if self.run.is_local else engine_nodes(ray.nodes(), self.engine)
-
     @contextmanager
-    def weights(self, candidate: Candidate, base: str) -> Iterator[str]:
-        """Folder of a candidate's full weights, there for as long as the block runs. `base`: folder of the base model."""
-        trained = candidate.adapter or candidate.weights
-        if trained is None:
-            yield base
-            return
-        folder = f"{self._parent}/{self._prefix}{uuid.uuid4().hex[:12]}"
-        try:
-            merged_into = base if candidate.adapter else None
-            _on(self._nodes(), place_weights, self.run.root, trained, candidate.sha256, merged_into, self.engine.precision, folder)
+    def weights(self, candidate: Candidate) -> Iterator[str]:
+        """Folder of a trained candidate's full weights on this node, for as long as the block runs. Raises `StageError` where it is not what was trained."""
+        with tempfile.TemporaryDirectory(prefix=self._prefix, dir=self._parent) as scratch:
+            trained, folder = candidate.trained, f"{scratch}/trained"
+            assert trained is not None
+            self.run.download_dir(trained, folder)
+            if weights_hash(folder) != candidate.sha256:
+                arm = trained.rpartition("/")[0]
+                raise StageError(f"{trained} is not what was trained (changed, or copied in part); delete manifest.json of {arm} and of its stage in the run")
+            if candidate.adapter is not None:
+                from paft_ray.training.export import merge_adapter
+
+                folder = f"{scratch}/merged"
+                merge_adapter(self.base, f"{scratch}/trained", folder, precision=self.engine.precision)
             yield folder
-        finally:
-            _on(self._nodes(), shutil.rmtree, folder, True)
 
     def clear(self) -> None:
-        """Removes what a killed evaluation has left there."""
-        _on(self._nodes(), remove_left, self._parent, self._prefix)
+        """Removes what killed engines have left there, on every node that can hold one."""
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        nodes = [ray.get_runtime_context().get_node_id()] if self.run.is_local else engine_nodes(ray.nodes(), self.engine)
+        task = ray.remote(num_cpus=0)(remove_left)
+        here = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
+        ray.get([task.options(scheduling_strategy=strategy).remote(self._parent, self._prefix) for strategy in here])
 
 
 def engine_nodes(nodes: Sequence[Mapping[str, Any]], engine: EngineConfig) -> list[str]:
     """Ids of the living `nodes` (as Ray lists them) whose resources hold one rank of an engine."""
     needs = {"CPU": engine.num_cpus, "GPU": engine.num_gpus}
     return [node["NodeID"] for node in nodes if node["Alive"] and all(node["Resources"].get(kind, 0) >= count for kind, count in needs.items())]
-
-
-def _on(nodes: Sequence[str], do: Callable[..., None], *arguments: Any) -> None:
-    """Runs `do` once on each node, all at once; the memory that it takes is free again afterwards."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    task = ray.remote(num_cpus=0, max_calls=1)(do)
-    ray.get([task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(*arguments) for node in nodes])
-
-
-def place_weights(root: str, trained: str, sha256: str | None, base: str | None, precision: str, target: str) -> None:
-    """Makes the folder `target` on this node from `trained` of the run: merged into `base` (a model's folder) where that is given, else as it is.
-
-    Raises `StageError` where it is not what was trained.
-    """
-    Path(target).parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"{Path(target).name}-", dir=Path(target).parent) as scratch:
-        made = f"{scratch}/trained"
-        Run(root).download_dir(trained, made)
-        if weights_hash(made) != sha256:
-            arm = trained.rpartition("/")[0]
-            raise StageError(f"{trained} is not what was trained (changed, or copied in part); delete manifest.json of {arm} and of its stage in the run")
-        if base is not None:
-            from paft_ray.training.export import merge_adapter
-
-            merge_adapter(base, made, f"{scratch}/merged", precision=precision)
-            made = f"{scratch}/merged"
-        try:
-            os.rename(made, target)
-        except OSError:
-            if not Path(target).is_dir():  # it is where several nodes of Ray share a machine, and another was faster
-                raise

@@ -32,20 +32,20 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
 
 def _score(config: Config, run: Run, path: str) -> Manifest:
     from paft_ray.inference.accuracy import measure
-    from paft_ray.inference.generate import Weights
     from paft_ray.inference.parts import Parts
+    from paft_ray.inference.weights import Weights
 
     prompts = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("train")
     examples = examples_of(run, "validation")[: config.score.num_examples]
     task = load_task(config.task)
-    result = measure(
+    (result,), spent = measure(
         name="score",
         task=task,
         templates=prompts.templates,
         examples=examples,
         model=config.model,
-        tokenizer_path=path,
-        weights=Weights.of(path, model_key(config.model, path)),
+        base=path,
+        models=[Weights(key=model_key(config.model, path))],
         parts=Parts.of(run, "score"),
         engine=config.engine,
     )
@@ -55,11 +55,11 @@ def _score(config: Config, run: Run, path: str) -> Manifest:
     return {
         "best": best["template_id"],
         "best_accuracy": best["accuracy"],
-        "engine_starts": result.engine_starts,
-        "nodes": list(result.nodes),
+        "engine_starts": spent.engine_starts,
+        "nodes": list(spent.nodes),
         "num_failed": result.num_failed,
         "failures": result.failures,
-        "num_kept": result.num_kept,
+        "num_kept": spent.num_kept,
         "num_cut": result.num_cut,
     }
 

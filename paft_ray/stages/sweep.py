@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table
 
@@ -81,12 +82,12 @@ def _check_begun(run: Run, inputs: dict[str, Any], key: dict[str, Any], force: b
 
 def _sweep(setup: Setup, run: Run, listed: Sequence[Trial]) -> Manifest:
     planned = num_trials(setup.config.sweep, len(listed))
-    say(f"sweep: {planned} trials at most, then as many engine starts to evaluate them")
+    say(f"sweep: {planned} trials at most, then an engine evaluates them")
     trained = train_trials(setup, run, listed)
     evaluated, starts = _evaluate(setup, run, trained.finished)
     run.write_table("sweep/outcomes.parquet", pa.concat_tables(trial.outcomes for trial in evaluated))
     counts = {"finished": len(trained.finished), "failed": len(trained.failed), "reused": len(trained.reused), "stopped": len(trained.stopped)}
-    written = write_sweep(run, evaluated, config=setup.config, starts=(starts, planned), counts=counts)
+    written = write_sweep(run, evaluated, config=setup.config, starts=(starts, 1), counts=counts)
     run.delete("report/manifest.json")  # the run's page shows the sweep, too: the next `paft report` writes it anew
     _show(written)
     if trained.failed:
@@ -95,30 +96,44 @@ def _sweep(setup: Setup, run: Run, listed: Sequence[Trial]) -> Manifest:
 
 
 def _evaluate(setup: Setup, run: Run, finished: dict[str, Trial]) -> tuple[list[TrialOutcomes], int]:
-    """(outcomes of every finished trial, engine starts); a trial that was evaluated before is not again."""
+    """(outcomes of every finished trial, engine starts); a trial that was evaluated before is not again, the others share one engine."""
+    trained = {name: run.read_json(f"{trial.folder}/manifest.json") for name, trial in finished.items()}
+    missing = {name: trained[name] for name, trial in finished.items() if not run.exists(f"{trial.folder}/evaluate/manifest.json")}
+    measured = _measure(setup, run, missing) if missing else {}
+    found, starts = [], 0
+    for name, trial in finished.items():
+
+        def body(name: str = name, trial: Trial = trial) -> Manifest:
+            outcomes, info = measured[name]
+            run.write_table(f"{trial.folder}/outcomes.parquet", outcomes)
+            return info
+
+        key = {part: setup.inputs[part] for part in ("evaluate", "engine", "prompts")} | {
+            "sha256": trained[name]["sha256"],
+            "test": setup.inputs["data"]["test"],
+        }
+        starts += cached(run, f"{trial.folder}/evaluate", key, body)["engine_starts"]
+        outcomes = run.read_table(f"{trial.folder}/outcomes.parquet")
+        found.append(
+            TrialOutcomes(name=name, size=trial.size, subset_seed=trial.subset_seed, settings=trial.settings, trained=trained[name], outcomes=outcomes)
+        )
+    return found, starts
+
+
+def _measure(setup: Setup, run: Run, trained: dict[str, Manifest]) -> dict[str, tuple[pa.Table, Manifest]]:
+    """(Outcomes, counts) of trials by their manifests. Counts are those of all of them, but the engine's starts are the first one's alone."""
     from paft_ray.inference.parts import Parts
 
     config = setup.config
-    held_out = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("held_out")
-    examples = examples_of(run, "test")
     quick = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"speed_rows": 0})})
-    found, starts = [], 0
-    for name, trial in finished.items():
-        folder = trial.folder
-        trained = run.read_json(f"{folder}/manifest.json")
-        kind = "adapter" if trained["kind"] == "adapter" else "weights"
-        model = Candidate(arm=name, seed=config.train.seeds[0], sha256=trained["sha256"], **{kind: trained["export"]})
-
-        def body(model: Candidate = model, folder: str = folder) -> Manifest:
-            outcomes, _, info = evaluate_models(quick, run, [model], held_out.templates, examples, Parts.of(run, f"{folder}/evaluate"))
-            run.write_table(f"{folder}/outcomes.parquet", outcomes)
-            return info
-
-        key = {"sha256": trained["sha256"], **{name: setup.inputs[name] for name in ("evaluate", "engine", "prompts")}, "test": setup.inputs["data"]["test"]}
-        starts += cached(run, f"{folder}/evaluate", key, body)["engine_starts"]
-        outcomes = run.read_table(f"{folder}/outcomes.parquet")
-        found.append(TrialOutcomes(name=name, size=trial.size, subset_seed=trial.subset_seed, settings=trial.settings, trained=trained, outcomes=outcomes))
-    return found, starts
+    held_out = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("held_out")
+    models = [
+        Candidate(arm=name, seed=config.train.seeds[0], sha256=each["sha256"], **{"adapter" if each["kind"] == "adapter" else "weights": each["export"]})
+        for name, each in trained.items()
+    ]
+    outcomes, _, info = evaluate_models(quick, run, models, held_out.templates, examples_of(run, "test"), Parts.of(run, "sweep"))
+    first = next(iter(trained))
+    return {name: (outcomes.filter(pc.field("arm") == name), {**info, "engine_starts": info["engine_starts"] if name == first else 0}) for name in trained}
 
 
 def _show(written: Manifest) -> None:

@@ -1,8 +1,9 @@
-"""Stage `train`: one training per arm and seed; same examples, order, steps, rate and seed, only the prompt set differs."""
+"""Stage `train`: one training per arm and seed, all in one group of workers; same examples, order, steps, rate and seed, only the prompt set differs."""
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from paft_ray.artifacts import Manifest, Run, cached
 from paft_ray.config import Config, TrainedArm, weights_key
@@ -10,6 +11,9 @@ from paft_ray.models import model_key, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.score import best_first
 from paft_ray.tasks.task import load_task
+
+if TYPE_CHECKING:
+    from paft_ray.training.trainer import TrainResult
 
 
 def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
@@ -25,14 +29,47 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
         key["validation"] = run.content_hash("data/validation.parquet")
     sets = {arm: arm_prompts(config, run, arm) for arm in config.train.arms}
     hashes = {arm: prompts.content_hash for arm, prompts in sets.items()}
+    arms = {f"train/{arm}-s{seed}": (arm, seed) for seed in config.train.seeds for arm in sets}
+    keys = {folder: {**key, "prompts": hashes[arm], "seed": seed} for folder, (arm, seed) in arms.items()}
 
     def body() -> Manifest:
-        models = [
-            _arm(config, run, arm, seed, prompts, path, {**key, "prompts": hashes[arm]}, force) for seed in config.train.seeds for arm, prompts in sets.items()
-        ]
-        return {"models": models, "peak_memory_gib": max(m["peak_memory_gib"] for m in models)}
+        from paft_ray.training.trainer import Training, fit
+
+        for folder in arms if force else ():
+            run.delete(folder)
+        models = {folder: cached(run, folder, keys[folder], dict) for folder in arms if run.exists(f"{folder}/manifest.json")}
+        missing = {folder: arm_seed for folder, arm_seed in arms.items() if folder not in models}
+        validates = config.train.validate_every or config.train.export != "last"
+        shared = {
+            "task": load_task(config.task), "data": run.read_table("data/train.parquet"), "config": config.train, "model": config.model, "model_path": path,
+            "run": run, "validation": run.read_table("data/validation.parquet") if validates else None, "tracking": config.tracking,
+        }  # fmt: skip
+        results = fit([Training(**shared, templates=sets[arm], seed=seed, folder=folder) for folder, (arm, seed) in missing.items()]) if missing else []
+        for (folder, (arm, seed)), result in zip(missing.items(), results, strict=True):
+            trained = partial(_manifest, arm, seed, len(sets[arm]), result)
+            models[folder] = cached(run, folder, keys[folder], trained, announce=lambda _: None)
+        return {"models": [models[folder] for folder in arms], "peak_memory_gib": max(m["peak_memory_gib"] for m in models.values())}
 
     return cached(run, "train", {**key, "prompts": hashes, "seeds": list(config.train.seeds)}, body, force=force)
+
+
+def _manifest(arm: str, seed: int, num_templates: int, result: TrainResult) -> Manifest:
+    return {
+        "arm": arm,
+        "seed": seed,
+        "adapter": result.export if result.kind == "adapter" else None,
+        "weights": result.export if result.kind == "weights" else None,
+        "sha256": result.sha256,
+        "num_templates": num_templates,
+        "num_steps": result.num_steps,
+        "exported_step": result.exported_step,
+        "final_loss": result.final_loss,
+        "tokens_per_s": result.tokens_per_s,
+        "train_time_s": result.time_s,
+        "peak_memory_gib": result.peak_memory_gib,
+        "cut_rows": result.cut_rows,
+        "nodes": result.nodes,
+    }
 
 
 def arm_prompts(config: Config, run: Run, arm: TrainedArm) -> PromptSet:
@@ -46,44 +83,3 @@ def arm_prompts(config: Config, run: Run, arm: TrainedArm) -> PromptSet:
         scores = run.read_table("score/scores.parquet").to_pylist()
         return prompts.only(row["template_id"] for row in best_first(scores)[: config.score.select_top])
     return prompts
-
-
-def _arm(config: Config, run: Run, arm: str, seed: int, prompts: PromptSet, path: str, key: dict[str, Any], force: bool) -> dict[str, Any]:
-    from paft_ray.training.trainer import fit
-
-    folder = f"train/{arm}-s{seed}"
-    if force:
-        run.delete(folder)
-
-    def body() -> Manifest:
-        result = fit(
-            task=load_task(config.task),
-            data=run.read_table("data/train.parquet"),
-            templates=prompts,
-            config=config.train,
-            model=config.model,
-            model_path=path,
-            seed=seed,
-            run=run,
-            folder=folder,
-            validation=run.read_table("data/validation.parquet") if config.train.validate_every or config.train.export != "last" else None,
-            tracking=config.tracking,
-        )
-        return {
-            "arm": arm,
-            "seed": seed,
-            "adapter": result.export if result.kind == "adapter" else None,
-            "weights": result.export if result.kind == "weights" else None,
-            "sha256": result.sha256,
-            "num_templates": len(prompts),
-            "num_steps": result.num_steps,
-            "exported_step": result.exported_step,
-            "final_loss": result.final_loss,
-            "tokens_per_s": result.tokens_per_s,
-            "train_time_s": result.time_s,
-            "peak_memory_gib": result.peak_memory_gib,
-            "cut_rows": result.cut_rows,
-            "nodes": result.nodes,
-        }
-
-    return cached(run, folder, {**key, "seed": seed}, body)

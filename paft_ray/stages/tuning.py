@@ -180,14 +180,14 @@ def _repeat_reports(run: Run, trial: Trial) -> None:
 def _fit(setup: Setup, run: Run, trial: Trial, templates: PromptSet, scheduled: bool) -> Manifest:
     """The manifest of a trained trial; where trials are compared they are validated at the end and, for a scheduler, on the way."""
     from paft_ray.training.order import plan
-    from paft_ray.training.trainer import fit
+    from paft_ray.training.trainer import Training, fit
 
     data = run.read_table("data/train.parquet")
     settings = trial.train(setup.config.train)
     steps, _ = plan(data.num_rows, epochs=settings.num_epochs, steps=settings.num_steps, global_batch=settings.global_batch)
     if setup.config.sweep.compares and not settings.validate_every:
         settings = settings.model_copy(update={"validate_every": max(1, steps // _VALIDATIONS)})
-    result = fit(
+    training = Training(
         task=load_task(setup.config.task),
         data=data,
         templates=templates,
@@ -199,9 +199,9 @@ def _fit(setup: Setup, run: Run, trial: Trial, templates: PromptSet, scheduled: 
         folder=trial.folder,
         validation=run.read_table("data/validation.parquet") if len(setup.validation) else None,
         validation_templates=setup.validation,
-        callbacks=[_Forward(steps)] if scheduled else [],
         tracking=setup.config.tracking,
     )
+    (result,) = fit([training], callbacks=[_Forward(steps)] if scheduled else [])
     validated = [row[METRIC] for row in result.history if METRIC in row]
     names = ("kind", "export", "sha256", "num_steps", "final_loss", "tokens_per_s", "time_s", "peak_memory_gib", "cut_rows", "nodes")
     values = {("train_time_s" if name == "time_s" else name): getattr(result, name) for name in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -71,24 +72,16 @@ def data_cpus(config: TrainConfig) -> float:
     return _TASK_CPUS if config.min_workers is None else 0
 
 
-class GlobalOrder(DataConfig):
-    """Gives rank r of w an iterator over its slice of every step, from the newest checkpoint on; read anew at each start of the worker group."""
+@dataclass(frozen=True, kw_only=True)
+class GlobalOrder:
+    """The rows of one training."""
 
-    def __init__(self, source: RowSource, *, num_steps: int, global_batch: int, checkpoints: str, task_cpus: float = _TASK_CPUS) -> None:
-        super().__init__()
-        self.source = source
-        self.num_steps = num_steps
-        self.global_batch = global_batch
-        self.checkpoints = checkpoints
-        self.task_cpus = task_cpus
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> GlobalOrder:
-        return self  # immutable, and a copied ObjectRef would not be counted by Ray
-
-    def configure(self, datasets: Any, world_size: int, worker_handles: Any, worker_node_ids: Any, **kwargs: Any) -> list[dict[str, Any]]:
-        """One `{"train": iterator}` per rank, rows of `rows.Row` in order of position."""
-        start = checkpoint.newest(Run(self.checkpoints))
-        return [{"train": self.rank_dataset(rank, world_size, start).iterator()} for rank in range(world_size)]
+    source: RowSource
+    num_steps: int
+    global_batch: int
+    checkpoints: str
+    """Folder or URI."""
+    task_cpus: float = _TASK_CPUS
 
     def rank_dataset(self, rank: int, world_size: int, start_step: int) -> ray.data.Dataset:
         """Rows of one rank from `start_step` to the end, prepared while they are read: memory does not grow with their number."""
@@ -103,6 +96,23 @@ class GlobalOrder(DataConfig):
         prepared.context.target_max_block_size = _BLOCK_BYTES
         prepared.context.enable_progress_bars = False
         return prepared
+
+
+class Orders(DataConfig):
+    """Gives rank r of w an iterator over its slice of every step of each training, by the training's name, from its newest checkpoint on; read anew when
+    a worker group first asks for it."""
+
+    def __init__(self, orders: Mapping[str, GlobalOrder]) -> None:
+        super().__init__()
+        self.orders = orders
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Orders:
+        return self  # immutable, and a copied ObjectRef would not be counted by Ray
+
+    def configure(self, datasets: Any, world_size: int, worker_handles: Any, worker_node_ids: Any, **kwargs: Any) -> list[dict[str, Any]]:
+        """One `{name: iterator}` per rank for the names of `datasets`, rows of `rows.Row` in order of position."""
+        starts = {name: checkpoint.newest(Run(self.orders[name].checkpoints)) for name in datasets}
+        return [{name: self.orders[name].rank_dataset(rank, world_size, start).iterator() for name, start in starts.items()} for rank in range(world_size)]
 
 
 def _prepare(batch: dict[str, np.ndarray], *, source: RowSource, share: int, first: int, global_batch: int) -> pa.Table:

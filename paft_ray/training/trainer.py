@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -28,14 +28,18 @@ from paft_ray.config import ModelConfig, TrackingConfig, TrainConfig, weights_ke
 from paft_ray.errors import UserError
 from paft_ray.models import model_identity
 from paft_ray.prompts.draw import PerExample, make_draw
+from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.tasks.task import Task
 from paft_ray.training.best import LabelRows, label_rows
-from paft_ray.training.data import GlobalOrder, RowSource, data_cpus, make_encoder
+from paft_ray.training.data import GlobalOrder, Orders, RowSource, data_cpus, make_encoder
 from paft_ray.training.order import plan
 from paft_ray.training.progress import read_metrics
 from paft_ray.training.rows import Row, RowMaker, rows_of
 from paft_ray.training.tracker_run import TrackerRun
+
+if TYPE_CHECKING:
+    from paft_ray.training import loop
 
 RESULT = "result.json"
 
@@ -71,65 +75,91 @@ class TrainResult:
     """Metrics of every step in the lineage of the weights."""
 
 
-def fit(
-    *,
-    task: Task,
-    data: pa.Table,
-    templates: PromptSet,
-    config: TrainConfig,
-    model: ModelConfig,
-    model_path: str,
-    seed: int,
-    run: Run,
-    folder: str,
-    validation: pa.Table | None = None,
-    validation_templates: PromptSet | None = None,
-    callbacks: Sequence[UserCallback] = (),
-    tracking: TrackingConfig | None = None,
-) -> TrainResult:
-    """Fine-tunes on Ray Train and writes to `folder` of the run: adapter/ (or weights/), metrics.jsonl, tensorboard/, checkpoints/.
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What one training is of, and where its files go."""
 
-    `data`: columns id, fields, answer. A call with the same settings goes on from the newest checkpoint. Ray must be initialised.
-    `validation`: rows of the periodic validation, under `validation_templates` (default: the training templates).
+    task: Task
+    data: pa.Table
+    """Columns id, fields, answer."""
+    templates: PromptSet
+    config: TrainConfig
+    model: ModelConfig
+    model_path: str
+    seed: int
+    run: Run
+    folder: str
+    """Of the run, gets adapter/ (or weights/), metrics.jsonl, tensorboard/, checkpoints/."""
+    validation: pa.Table | None = None
+    """Rows of the periodic validation."""
+    validation_templates: PromptSet | None = None
+    """Default: the training templates."""
+    tracking: TrackingConfig | None = None
+
+    @property
+    def out(self) -> Run:
+        """Its folder as a place of its own."""
+        return self.run.below(self.folder)
+
+
+def fit(trainings: Sequence[Training], *, callbacks: Sequence[UserCallback] = ()) -> list[TrainResult]:
+    """Fine-tunes on Ray Train, one training after another in one group of workers: all on the resources that the first one's `config` names.
+
+    A call with the same settings goes on from the newest checkpoint of each. Ray must be initialised.
     `callbacks`: Ray Train's, called where the workers report a checkpoint or a validation.
     Raises `UserError` before any resource is requested.
     """
-    check(config, num_examples=data.num_rows, num_templates=len(templates), cluster=ray.cluster_resources())
-    encoder = make_encoder(task, model, model_path)
-    for template in templates.templates:
-        encoder.check(template)
+    jobs, orders = {}, {}
+    for training in trainings:
+        config, templates = training.config, training.templates
+        check(config, num_examples=training.data.num_rows, num_templates=len(templates), cluster=ray.cluster_resources())
+        encoder = make_encoder(training.task, training.model, training.model_path)
+        for template in templates.templates:
+            encoder.check(template)
+        jobs[training.folder], orders[training.folder] = _job_and_order(training, encoder)
+    _run_on_ray(jobs, orders, trainings[0], callbacks)
+    found = {training.folder: training.out.read_json(RESULT) for training in trainings}
+    return [
+        TrainResult(**found[training.folder], export=f"{training.folder}/{found[training.folder]['kind']}", history=read_metrics(training.out))
+        for training in trainings
+    ]
+
+
+def _job_and_order(training: Training, encoder: Encoder) -> tuple[dict[str, Any], GlobalOrder]:
+    """What the workers do (the fields of `loop.Job`), and their rows."""
+    config, data, model, seed, out = training.config, training.data, training.model, training.seed, training.out
     steps, positions = plan(data.num_rows, epochs=config.num_epochs, steps=config.num_steps, global_batch=config.global_batch)
-    out = run.below(folder)
-    labels = label_rows(validation, validation_templates or templates, encoder, config)
-    print_id = fingerprint(task=task, data=data, templates=templates, config=config, model=model, model_path=model_path, seed=seed, labels=labels)
+    shown = training.validation_templates or training.templates
+    labels = label_rows(training.validation, shown, encoder, config)
+    print_id = fingerprint(
+        task=training.task, data=data, templates=training.templates, config=config, model=model, model_path=training.model_path, seed=seed, labels=labels
+    )
     source = RowSource(
         table=ray.put(data.combine_chunks()),
-        task_json=task.model_dump_json(),
-        templates=templates.templates,
+        task_json=training.task.model_dump_json(),
+        templates=training.templates.templates,
         model=model,
-        model_path=model_path,
+        model_path=training.model_path,
         draw=make_draw(config.draw, seed=seed, k=config.k),
         seed=seed,
         num_positions=positions,
     )
     store = out.uri(f"checkpoints/{print_id}")
     settings = {"model": model.model_dump(mode="json"), "train": config.model_dump(mode="json", exclude={"arms", "seeds"})}
-    params = {**settings, "seed": seed, "num_templates": len(templates), "num_examples": data.num_rows}
+    params = {**settings, "seed": seed, "num_templates": len(training.templates), "num_examples": data.num_rows}
     job = {
         "config": config,
-        "model_path": model_path,
+        "model_path": training.model_path,
         "seed": seed,
         "num_steps": steps,
         "out": out.root,
         "fingerprint": print_id,
         "name": out.name,
         "labels": labels,
-        "validation": _validation_rows(validation, validation_templates or templates, encoder, config),
-        "shown": TrackerRun.of(tracking, Run(store), name=out.name, group=run.name, params=params),
+        "validation": _validation_rows(training.validation, shown, encoder, config),
+        "shown": TrackerRun.of(training.tracking, Run(store), name=out.name, group=training.run.name, params=params),
     }
-    order = GlobalOrder(source, num_steps=steps, global_batch=config.global_batch, checkpoints=store, task_cpus=data_cpus(config))
-    result = _run_on_ray(job, order, config, out, callbacks)
-    return TrainResult(**result, export=f"{folder}/{result['kind']}", history=read_metrics(out))
+    return job, GlobalOrder(source=source, num_steps=steps, global_batch=config.global_batch, checkpoints=store, task_cpus=data_cpus(config))
 
 
 def check(config: TrainConfig, *, num_examples: int, num_templates: int, cluster: Mapping[str, float]) -> None:
@@ -178,7 +208,7 @@ def fingerprint(
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _validation_rows(table: pa.Table | None, templates: PromptSet, encoder: Any, config: TrainConfig) -> tuple[Row, ...]:
+def _validation_rows(table: pa.Table | None, templates: PromptSet, encoder: Encoder, config: TrainConfig) -> tuple[Row, ...]:
     """Rows of the periodic validation under drawn templates, the same for every training."""
     if not config.validate_every or table is None or not table.num_rows:
         return ()
@@ -187,19 +217,21 @@ def _validation_rows(table: pa.Table | None, templates: PromptSet, encoder: Any,
     return tuple(rows_of(maker.rows(np.arange(wanted, dtype=np.int64))))
 
 
-def _run_on_ray(job: dict[str, Any], order: GlobalOrder, config: TrainConfig, out: Run, callbacks: Sequence[UserCallback]) -> dict[str, Any]:
-    """Trains; what the workers wrote as result.json."""
-    out.delete(RESULT)
+def _run_on_ray(jobs: dict[str, dict[str, Any]], orders: dict[str, GlobalOrder], first: Training, callbacks: Sequence[UserCallback]) -> None:
+    """Trains all; the workers leave result.json in the folder of each."""
+    for job in jobs.values():
+        Run(job["out"]).delete(RESULT)
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else every progress line comes twice
     # A group of fixed size waits for nodes that are being added; an elastic one only until Ray has noticed that a node is gone, then it takes fewer.
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300" if config.min_workers is None else "60")
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300" if first.config.min_workers is None else "60")
     with _own_ctrl_c():
-        _trainer(job, order, config, storage=out.uri("ray"), name=job["fingerprint"], callbacks=callbacks).fit()
-    out.delete("ray")
-    return dict(out.read_json(RESULT))
+        _trainer(jobs, orders, first.config, storage=first.out.uri("ray"), callbacks=callbacks).fit()
+    first.out.delete("ray")
 
 
-def _trainer(job: dict[str, Any], order: GlobalOrder, config: TrainConfig, *, storage: str, name: str, callbacks: Sequence[UserCallback]) -> TorchTrainer:
+def _trainer(
+    jobs: dict[str, dict[str, Any]], orders: dict[str, GlobalOrder], config: TrainConfig, *, storage: str, callbacks: Sequence[UserCallback]
+) -> TorchTrainer:
     """The Ray Train run. Waiting threads spin briefly, then sleep: endless spinning beside other work on
     the same cores was measured 5 to 30 times slower, no spinning on idle cores 1.5 times."""
     resources: dict[str, float] = {"CPU": config.cpus_per_worker}
@@ -208,18 +240,18 @@ def _trainer(job: dict[str, Any], order: GlobalOrder, config: TrainConfig, *, st
     workers = config.num_workers if config.min_workers is None else (config.min_workers, config.num_workers)
     return TorchTrainer(
         _work,
-        train_loop_config=job,
+        train_loop_config=jobs,
         torch_config=TorchConfig(backend="nccl" if config.gpus_per_worker else "gloo"),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=bool(config.gpus_per_worker), resources_per_worker=resources),
         run_config=RunConfig(
-            name=name,
+            name="-".join(job["fingerprint"][:4] for job in jobs.values()),
             storage_path=storage,
             callbacks=list(callbacks),
             failure_config=FailureConfig(max_failures=config.max_failures),
             worker_runtime_env={"env_vars": {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "10000")}},
         ),
-        datasets={"train": ray.data.range(1)},
-        dataset_config=order,
+        datasets=dict.fromkeys(orders, ray.data.range(1)),
+        dataset_config=Orders(orders),
     )
 
 
@@ -234,9 +266,9 @@ def _own_ctrl_c() -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
-def _work(values: dict[str, Any]) -> None:
-    """One Ray Train worker: rows from Ray Data, the loop, the export."""
-    config: TrainConfig = values["config"]
+def _work(jobs: dict[str, dict[str, Any]]) -> None:
+    """One Ray Train worker: each training that has no result yet."""
+    config: TrainConfig = next(iter(jobs.values()))["config"]
     if not config.gpus_per_worker:
         os.environ["DS_ACCELERATOR"] = "cpu"
     hidden = sys.modules.setdefault("mlflow", None) is None  # type: ignore[arg-type]  # DeepSpeed imports it for its autotuner: seconds in every worker
@@ -244,7 +276,7 @@ def _work(values: dict[str, Any]) -> None:
     import torch.distributed as dist
     from transformers.utils.logging import disable_progress_bar
 
-    from paft_ray.training import export, loop
+    from paft_ray.training import loop
 
     if hidden:
         del sys.modules["mlflow"]
@@ -254,9 +286,21 @@ def _work(values: dict[str, Any]) -> None:
     if not config.gpus_per_worker:
         torch.set_num_threads(config.threads_per_worker or max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
     worker = loop.Worker(rank=context.get_world_rank(), world_size=context.get_world_size())
-    job = loop.Job(**values)
-    shard = ray.train.get_dataset_shard("train")
-    steps = step_rows(shard, config.global_batch // worker.world_size)
+    for name, values in jobs.items():
+        job = loop.Job(**values)
+        if not Run(job.out).exists(RESULT):  # else a group that was lost since has left it
+            _train(name, job, worker)
+            dist.barrier()
+
+
+def _train(name: str, job: loop.Job, worker: loop.Worker) -> None:
+    """Rows from Ray Data, the loop, the export. Collective."""
+    import torch
+    import torch.distributed as dist
+
+    from paft_ray.training import export, loop
+
+    steps = step_rows(ray.train.get_dataset_shard(name), job.config.global_batch // worker.world_size)
     engine = loop.train(job, steps, worker, report=ray.train.report, losing=lambda: ray.train.get_preemption_info() is not None)
     memory = torch.tensor(loop.peak_memory_gib(engine.device), device=engine.device)
     dist.all_reduce(memory, op=dist.ReduceOp.MAX)
@@ -266,12 +310,11 @@ def _work(values: dict[str, Any]) -> None:
     if worker.rank == 0:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "model"
-            if config.lora is None:
-                export.export_weights(weights, folder, job.model_path, precision=config.precision)
+            if job.config.lora is None:
+                export.export_weights(weights, folder, job.model_path, precision=job.config.precision)
             else:
                 export.export_adapter(engine, weights, folder)
             _publish(job, folder, exported_step=step, peak_memory_gib=float(memory), nodes=nodes)
-    dist.barrier()
 
 
 def step_rows(shard: Any, share: int) -> Iterator[list[Row]]:
@@ -280,7 +323,7 @@ def step_rows(shard: Any, share: int) -> Iterator[list[Row]]:
         yield batch.to_pylist()
 
 
-def _publish(job: Any, folder: Path, *, exported_step: int, peak_memory_gib: float, nodes: list[str]) -> None:
+def _publish(job: loop.Job, folder: Path, *, exported_step: int, peak_memory_gib: float, nodes: list[str]) -> None:
     """Uploads the finished weights, then result.json."""
     out = Run(job.out)
     kind = "weights" if job.config.lora is None else "adapter"

@@ -61,7 +61,7 @@ def rows() -> Iterator[tuple[str, dict[str, float]]]:
         table=ray.remote(table_of).remote(_TABLE_ROWS), task_json=TASK.model_dump_json(), templates=TEMPLATES, model=ModelConfig(),
         model_path=resolve_model("demo", None), draw=PerExample(seed=0), seed=0, num_positions=NUM_ROWS,
     )  # fmt: skip
-    order = GlobalOrder(source, num_steps=NUM_ROWS // _SHARE, global_batch=_SHARE, checkpoints="unused")
+    order = GlobalOrder(source=source, num_steps=NUM_ROWS // _SHARE, global_batch=_SHARE, checkpoints="unused")
     expected = 0
     for batch in step_rows(order.rank_dataset(0, 1, 0).iterator(), _SHARE):
         assert [row["position"] for row in batch] == list(range(expected, expected + _SHARE)), f"rows lost or repeated at {expected}"

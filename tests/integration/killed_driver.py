@@ -10,7 +10,8 @@ from paft_ray.artifacts import Run
 from paft_ray.config import EngineConfig
 from paft_ray.console import console
 from paft_ray.inference import parts
-from paft_ray.inference.generate import Weights, generate
+from paft_ray.inference.generate import generate
+from paft_ray.inference.weights import Weights
 from paft_ray.models import resolve_model
 
 SMALL = EngineConfig(precision="fp32", kv_cache_gib=0.5, batch_rows=4, max_failed_fraction=0.2, timeout_s=500, engine_kwargs={"max_num_seqs": 4})
@@ -30,11 +31,12 @@ def requests(num_rows: int = NUM_ROWS) -> list[dict[str, object]]:
 def main(storage: str) -> None:
     """Asks all requests into the run `killed` under `storage`."""
     parts.SAVE_EVERY_S = 0
-    model = resolve_model("demo", None)
+    model, weights = resolve_model("demo", None), Weights(key={})
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
     place = parts.Parts.of(Run.open(storage, "killed"), "score")
     with console():
-        done = generate(ray.data.from_items(requests()), name="test", weights=Weights.of(model, {}), parts=place, engine=SMALL, max_model_len=64)
+        rows = ray.data.from_items([{"weights": weights.id, **row} for row in requests()])
+        done = generate(rows, name="test", base=model, models=[weights], parts=place, engine=SMALL, max_model_len=64)
     print(json.dumps({"kept": done.num_kept, "answers": done.answers.num_rows, "engine_starts": done.engine_starts}))
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from paft_ray.artifacts import Run, cached, weights_hash
+from paft_ray.config import EngineConfig
 from paft_ray.errors import StageError, StorageError, UserError
-from paft_ray.stages.evaluate import place_weights
+from paft_ray.stages.evaluate import Candidate, Place
 from tests.page_run import hostile_run
 
 BIG = 4_000_000  # bytes
@@ -160,9 +161,11 @@ def test_weights_that_are_not_what_was_trained_are_not_evaluated(tmp_path: Path)
     (trained / "config.json").write_text("{}")
     (trained / "model.safetensors").write_bytes(b"weights")
     run.upload_dir(trained, "train/paft-s0/weights")
-    place_weights(run.root, "train/paft-s0/weights", weights_hash(trained), None, "fp32", str(tmp_path / "good"))
-    assert (tmp_path / "good/model.safetensors").exists()
+    place = Place(run=run, engine=EngineConfig(), owner="test", base="unused")
+    candidate = Candidate(arm="paft", seed=0, weights="train/paft-s0/weights", sha256=weights_hash(trained))
+    with place.weights(candidate) as folder:
+        assert Path(folder, "model.safetensors").exists()
     run.write_bytes("train/paft-s0/weights/model.safetensors", b"weigh")
-    with pytest.raises(StageError, match="train/paft-s0/weights is not what was trained"):
-        place_weights(run.root, "train/paft-s0/weights", weights_hash(trained), None, "fp32", str(tmp_path / "bad"))
-    assert not (tmp_path / "bad").exists()
+    with pytest.raises(StageError, match="train/paft-s0/weights is not what was trained"), place.weights(candidate):
+        pass
+    assert not list((tmp_path / "a").glob("merged-*"))

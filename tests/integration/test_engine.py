@@ -1,13 +1,17 @@
 """One engine start: label scores against a plain forward pass (invariant 12), free answers, grammar, a row that fails (invariant 9)."""
 
+import copy
 import json
 import math
 import re
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from paft_ray.artifacts import Run
 from paft_ray.config import EngineConfig, ModelConfig
@@ -45,22 +49,44 @@ def grammar_request():
 
 
 @pytest.fixture(scope="module")
+def changed_model(hugging_face, demo_model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with other weights of the same architecture."""
+    folder = str(tmp_path_factory.mktemp("changed"))
+    other = copy.deepcopy(hugging_face)
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, weight in other.named_parameters():
+            if "_proj" in name:
+                weight += 0.01 * torch.randn(weight.shape, generator=noise)
+    other.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(demo_model).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def answers(
-    grids: dict[str, Grid], grammar_request, demo_model: str, ray_session: None, tmp_path_factory: pytest.TempPathFactory
+    grids: dict[str, Grid], grammar_request, demo_model: str, changed_model: str, ray_session: None, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, list[dict[str, Any]]]:
-    """Kind -> engine rows, all from one start in fp32; `failed` holds the number of failed rows."""
+    """Kind -> engine rows, all from one start in fp32; `failed` holds the number of failed rows. Kind `changed` has the changed model's answers to the
+    requests of `choice`, asked between rows of the base model, and `again` the base model's after them."""
     import ray.data
 
-    from paft_ray.inference.generate import Weights, generate
+    from paft_ray.inference.generate import generate
     from paft_ray.inference.parts import Parts
+    from paft_ray.inference.weights import Weights
 
+    base, changed = Weights(key={}), Weights(key={"changed": True}, placed=partial(nullcontext, changed_model))
     rows = [{**row, "key": f"{kind}|{row['key']}"} for kind, grid in grids.items() for row in grid.requests(range(grid.num_cells))]
     sampling = {"max_tokens": 80, "temperature": 0.9, "seed": 1, "detokenize": False, "structured_outputs": {"regex": grammar_request.regex}}
     ids = list(grids["free"].encoder.tokenizer(grammar_request.message)["input_ids"])
     rows += [{"key": "grammar|[]", "prompt_ids": ids, "sampling": json.dumps(sampling)}, TOO_LONG]
     parts = Parts.of(Run.open(str(tmp_path_factory.mktemp("runs")), "engine"), "score")
-    weights = Weights.of(demo_model, {})
-    done = generate(ray.data.from_items(rows), name="test", weights=weights, parts=parts, engine=FP32, max_model_len=400)
+    choice = grids["choice"].requests(range(grids["choice"].num_cells))
+    asked = [{**row, "weights": base.id} for row in rows]
+    asked[3:3] = [{**row, "key": f"changed|{row['key']}", "weights": changed.id} for row in choice]
+    asked += [{**row, "key": f"again|{row['key']}", "weights": base.id} for row in choice]
+    done = generate(ray.data.from_items(asked), name="test", base=demo_model, models=[base, changed], parts=parts, engine=FP32, max_model_len=400)
+    assert done.engine_starts == 1
     found: dict[str, list[dict[str, Any]]] = {"failed": [{"num": done.num_failed, "time_s": done.time_s}]}
     for row in done.answers.to_pylist():
         kind, key = row["key"].split("|")
@@ -70,9 +96,20 @@ def answers(
 
 @pytest.fixture(scope="module")
 def hugging_face(demo_model: str):
-    from transformers import AutoModelForCausalLM
-
     return AutoModelForCausalLM.from_pretrained(demo_model, dtype=torch.float32)
+
+
+def test_one_engine_answers_for_several_models_in_turns(grids, answers, changed_model: str) -> None:
+    grid = grids["choice"]
+    first, changed, again = (grid.judge([answers[kind]]).to_pylist() for kind in ("choice", "changed", "again"))
+    assert [row["logprob"] for row in again] == pytest.approx([row["logprob"] for row in first], abs=1e-4)
+    other = AutoModelForCausalLM.from_pretrained(changed_model, dtype=torch.float32)
+    for index, outcome in enumerate(changed):
+        encoded = grid.encoder.encode(*grid.cell(index))
+        scores = {label: _score(other, encoded.prompt_ids, ids)[0] for label, ids in grid.encoder.label_ids(encoded.after_newline).items()}
+        norm = math.log(sum(math.exp(score) for score in scores.values()))
+        assert outcome["logprob"] == pytest.approx(scores[outcome["answer"]] - norm, abs=2e-3)
+    assert max(abs(one["logprob"] - two["logprob"]) for one, two in zip(first, changed, strict=True)) > 0.01
 
 
 def test_label_log_probabilities_are_those_of_a_plain_forward_pass_over_whole_labels(grids, answers, hugging_face) -> None:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from paft_ray.artifacts import Run
+from paft_ray.artifacts import Run, weights_hash
 from paft_ray.config import EngineConfig, ModelConfig
 from paft_ray.errors import StageError
 from paft_ray.inference.grid import Free
@@ -70,10 +70,12 @@ def asked(folder: Path) -> Counter[str]:
 def ask(rows: list[dict[str, Any]], place: Parts, model: str, engine: EngineConfig):
     import ray.data
 
-    from paft_ray.inference.generate import Weights, generate
+    from paft_ray.inference.generate import generate
+    from paft_ray.inference.weights import Weights
 
-    rows = [{"error": "", **row} for row in rows]
-    return generate(ray.data.from_items(rows), name="test", weights=Weights.of(model, {}), parts=place, engine=engine, max_model_len=64)
+    weights = Weights(key={})
+    rows = [{"error": "", "weights": weights.id, **row} for row in rows]
+    return generate(ray.data.from_items(rows), name="test", base=model, models=[weights], parts=place, engine=engine, max_model_len=64)
 
 
 @contextmanager
@@ -194,49 +196,50 @@ def test_a_hang_ends_with_what_was_free_and_how_far_it_came(at_once: None, demo_
 
 def test_a_text_that_cannot_be_encoded_costs_its_cells_and_a_finished_measurement_no_engine(at_once: None, demo_model: str, tmp_path: Path) -> None:
     from paft_ray.inference.accuracy import Measurement, measure
-    from paft_ray.inference.generate import Weights
+    from paft_ray.inference.generate import Generated
+    from paft_ray.inference.weights import Weights
 
     texts = ("a warm, funny film", "", "nul \0 and \ufffe", "half a character: \ud83d", "long " * 20_000)
     examples = [Example(id=str(i), fields={"text": text}, answer="positive") for i, text in enumerate(texts)]
     templates = [PromptTemplate(text="Review: {text}\nPositive or negative? Answer:"), PromptTemplate(text="{text}\nIs this positive or negative?\n")]
 
-    def measured() -> Measurement:
-        return measure(
+    def measured() -> tuple[Measurement, Generated]:
+        (result,), spent = measure(
             name="test",
             task=load_task("demo"),
             templates=templates,
             examples=examples,
             model=ModelConfig(max_prompt_tokens=64),
-            tokenizer_path=demo_model,
-            weights=Weights.of(demo_model, {}),
+            base=demo_model,
+            models=[Weights(key={})],
             parts=parts(tmp_path),
             engine=SMALL.model_copy(update={"max_failed_fraction": 0.5}),
             speed=Free(num_rows=2, max_tokens=4),
         )
+        return result, spent
 
-    first, second = measured(), measured()
+    (first, started), (second, kept) = measured(), measured()
     assert first.num_failed == 2
     assert {(failure["example_id"], failure["template_id"]) for failure in first.failures} == {("3", template.id) for template in templates}
     assert all("surrogate" in failure["error"] or "TypeError" in failure["error"] for failure in first.failures)
     assert first.num_cut == 2
-    assert (first.engine_starts, second.engine_starts, first.num_kept, second.num_kept) == (1, 0, 0, 12)
+    assert (started.engine_starts, kept.engine_starts, started.num_kept, kept.num_kept) == (1, 0, 0, 12)
     assert (second.outcomes, second.failures, second.tokens_per_answer) == (first.outcomes, first.failures, first.tokens_per_answer)
 
 
 def test_weights_left_by_a_killed_evaluation_go_and_those_of_another_stay(ray_session: None, tmp_path: Path) -> None:
     run = Run.open(str(tmp_path), "run")
     run.write_json("train/paft-s0/weights/config.json", {})
-    place, other = (Place(run=run, engine=SMALL, owner=owner) for owner in ("a", "b"))
-    candidate = Candidate(arm="paft", seed=0, weights="train/paft-s0/weights")
+    place, other = (Place(run=run, engine=SMALL, owner=owner, base="unused") for owner in ("a", "b"))
+    candidate = Candidate(arm="paft", seed=0, weights="train/paft-s0/weights", sha256=weights_hash(tmp_path / "run/train/paft-s0/weights"))
 
     def there() -> list[str]:
         return sorted(path.name for path in (tmp_path / "run").glob("merged-*"))
 
-    with other.weights(candidate, "base") as kept, place.weights(candidate, "base") as left:
+    with other.weights(candidate) as kept, place.weights(candidate) as left:
         assert Path(left, "config.json").is_file()
-        Path(f"{left}-scratch").mkdir()
         place.clear()
-        assert there() == [Path(kept).name]
+        assert there() == [Path(kept).parent.name]
     assert there() == []
 
 

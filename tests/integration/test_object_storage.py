@@ -13,8 +13,9 @@ import torch
 
 from paft_ray.artifacts import Manifest, Run, cached, weights_hash
 from paft_ray.cli.main import main
+from paft_ray.config import EngineConfig
 from paft_ray.errors import UserError
-from paft_ray.stages.evaluate import place_weights
+from paft_ray.stages.evaluate import Candidate, Place
 from paft_ray.tasks.readers import read_rows
 from paft_ray.training import checkpoint
 from paft_ray.training.checkpoint import TrainingState
@@ -151,7 +152,7 @@ STAGES = """
 import sys
 from paft_ray.artifacts import Run
 from paft_ray.cli.session import ray_session
-from paft_ray.config import load_config
+from paft_ray.config import EngineConfig, load_config
 from paft_ray.stages import pipeline, sweep
 
 config = load_config("jobs/configs/demo.yaml", sys.argv[1:])
@@ -203,17 +204,19 @@ def test_ray_train_and_ray_tune_write_to_the_same_place(storage: str) -> None:
     assert tune.storage_filesystem.get_file_info(f"{tune.experiment_fs_path}/state.json").is_file
 
 
-def test_the_weights_of_an_engine_come_to_its_node_once(storage: str, tmp_path: Path) -> None:
+def test_the_weights_of_an_engine_come_to_its_node_and_go(storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run.open(storage, "weights")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     (tmp_path / "model" / "model.safetensors").write_bytes(b"weights")
     run.upload_dir(tmp_path / "model", "train/paft-s0/weights")
-    target = str(tmp_path / "node" / "merged-1")
-    for _ in range(2):
-        place_weights(run.root, "train/paft-s0/weights", weights_hash(tmp_path / "model"), None, "fp32", target)
-    assert sorted(path.name for path in Path(target).iterdir()) == ["config.json", "model.safetensors"]
-    assert [path.name for path in Path(target).parent.iterdir()] == ["merged-1"]
+    (tmp_path / "node").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "node"))
+    place = Place(run=run, engine=EngineConfig(), owner="test", base="unused")
+    with place.weights(Candidate(arm="paft", seed=0, weights="train/paft-s0/weights", sha256=weights_hash(tmp_path / "model"))) as folder:
+        assert sorted(path.name for path in Path(folder).iterdir()) == ["config.json", "model.safetensors"]
+        assert Path(folder).is_relative_to(tmp_path / "node")
+    assert list((tmp_path / "node").iterdir()) == []
 
 
 def test_a_wrong_key_and_a_missing_bucket_are_one_line(storage: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

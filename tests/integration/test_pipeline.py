@@ -34,7 +34,7 @@ def test_results_hold_the_stable_figures(finished: tuple[Config, Run]) -> None:
     assert {"mean", "std", "worst", "best", "num_templates", "num_examples"} <= set(results["arms"]["paft"])
     assert results["arms"]["paft"]["num_templates"] == 12
     assert {"mean", "low", "high"} <= set(results["differences"]["paft-sft"])
-    assert results["engine_starts"] == 3
+    assert results["engine_starts"] == 1
     assert results["peak_memory_gib"] > 0.5
     assert set(results["timings_s"]) >= {"data", "prompts", "train", "evaluate"}
 

@@ -112,11 +112,16 @@ def _optional_artifacts(run: Run, templates: PromptSet, seeds: tuple[int, ...]) 
     models = []
     for arm in ("sft", "top_accuracy", "paft"):
         for seed in seeds:
-            found = {"adapter": f"train/{arm}-s{seed}/adapter", "weights": None, "num_templates": 16 if arm == "paft" else 1, "num_steps": 75}
+            found = {
+                "adapter": f"train/{arm}-s{seed}/adapter",
+                "weights": None,
+                "num_templates": 16 if arm == "paft" else 1,
+                "num_steps": 75,
+                "train_time_s": 150.0,
+            }
             models.append({"arm": arm, "seed": seed, **found})
             lines = [json.dumps({"step": s, "loss": 0.2 + np.exp(-s / 20) + 0.1 * rng.random()}) for s in range(1, 76)]
             run.write_bytes(f"train/{arm}-s{seed}/metrics.jsonl", "\n".join(lines).encode())
-            run.write_json(f"train/{arm}-s{seed}/manifest.json", {"time_s": 150.0})
     run.write_json("train/manifest.json", {"time_s": 20.0, "peak_memory_gib": 3.25, "models": models, "key": trained(config())})
     names = ["base-s-1", *(f"{arm}-s{seed}" for arm in ("sft", "top_accuracy", "paft") for seed in seeds)]
     run.write_json("evaluate/speed.json", {name: {"tokens_per_answer": 2.0, "seconds_per_answer": 0.11} for name in names})
@@ -149,7 +154,9 @@ def test_results_hold_the_documented_keys(tmp_path: Path) -> None:
     assert "corrected for 6 comparisons (Holm)" in text
     assert found["engine_starts"] == 6
     assert found["peak_memory_gib"] == 3.25
-    assert found["timings_s"] == {"data": 0.42, "prompts": 95.0, "score": 40.0, "train": 450.0, "evaluate": 310.4}, "an interrupted train stage counts all arms"
+    assert found["timings_s"] == {"data": 0.42, "prompts": 95.0, "score": 40.0, "train": 450.0, "evaluate": 310.4}, (
+        "an interrupted train stage counts all steps"
+    )
     assert found["verdict"].endswith("on this seed")
     assert write_report(run, config=config()) == found, "a second report gives the same intervals"
 

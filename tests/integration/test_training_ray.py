@@ -17,7 +17,7 @@ from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.tasks.readers import examples_to_table, read_examples
 from paft_ray.tasks.task import load_task
 from paft_ray.training.data import GlobalOrder, RowSource
-from paft_ray.training.trainer import check, fit
+from paft_ray.training.trainer import Training, check, fit
 from tests.killing import kill_a_worker, wait_for_checkpoint
 
 NUM_EXAMPLES, BATCH, STEPS = 50, 8, 240
@@ -39,7 +39,7 @@ def _order(table: pa.Table, prompts: PromptSet, model: str, num_positions: int) 
         table=ray.put(table), task_json=TASK.model_dump_json(), templates=prompts.templates, model=ModelConfig(), model_path=model,
         draw=PerExample(seed=3), seed=3, num_positions=num_positions,
     )  # fmt: skip
-    return GlobalOrder(source, num_steps=-(-num_positions // BATCH), global_batch=BATCH, checkpoints="unused")
+    return GlobalOrder(source=source, num_steps=-(-num_positions // BATCH), global_batch=BATCH, checkpoints="unused")
 
 
 def _rows(order: GlobalOrder, world_size: int, start_step: int = 0) -> list[dict[str, Any]]:
@@ -76,7 +76,7 @@ def test_training_goes_on_after_a_worker_is_killed(ray_session: None, table: pa.
     killer = threading.Thread(target=_kill_a_worker_after_the_first_checkpoint, args=(tmp_path / "r/train/paft-s0", killed))
     killer.start()
     arguments = {"task": TASK, "data": table, "templates": prompts, "config": config, "model": ModelConfig(), "model_path": tiny_model, "seed": 0}
-    result = fit(**arguments, run=run, folder="train/paft-s0", validation=table)
+    (result,) = fit([Training(**arguments, run=run, folder="train/paft-s0", validation=table)])
     killer.join()
     assert killed, "training was over before a worker could be killed"
     attempts = sorted(p.name for p in (tmp_path / "r/train/paft-s0/tensorboard").iterdir())

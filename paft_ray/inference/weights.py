@@ -1,0 +1,25 @@
+"""Weights for an engine: what decides its answers, and where they are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """A model of the architecture with which an engine starts."""
+
+    key: Mapping[str, Any]
+    """What decides its answers."""
+    placed: Callable[[], AbstractContextManager[str]] | None = None
+    """Gives, on the node of the engine, the folder of the weights, which is there while the block runs; None: those that the engine starts with."""
+
+    @property
+    def id(self) -> str:
+        """16 hex digits from the key."""
+        return hashlib.sha256(json.dumps(self.key, sort_keys=True).encode()).hexdigest()[:16]
