@@ -83,7 +83,7 @@ def measure(num_rows: int) -> dict[str, Any]:
     table = ray.remote(table_of).remote(num_rows)  # made elsewhere, so that the reader's memory is the data path's alone
     table_mib = ray.get(table).nbytes / 2**20
     source = RowSource(
-        table=table, task_json=TASK.model_dump_json(), templates=TEMPLATES, model=ModelConfig(), model_path=resolve_model("demo", None),
+        table=table, encoder=ray.put(make_encoder(TASK, ModelConfig(), resolve_model("demo", None))), templates=TEMPLATES,
         draw=PerExample(seed=0), seed=0, num_positions=num_rows,
     )  # fmt: skip
     order = GlobalOrder(source=source, num_steps=num_rows // BATCH, global_batch=BATCH, checkpoints="unused")

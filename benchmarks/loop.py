@@ -1,27 +1,31 @@
-"""One training loop without Ray on given rows: `python -m benchmarks.loop ours|plain ROWS MODEL OUT`, with the environment's OMP_NUM_THREADS.
+"""One training loop without Ray on given rows: `python -m benchmarks.loop ours|dynamic|deepspeed|plain ROWS MODEL OUT`.
 
-`ours`: our batches, model and loss under torch's AdamW, without DeepSpeed. `plain`: what one writes first, with PEFT: right padding to the longest row of the
+`ours`: our batches, model and loss under torch's AdamW, without DeepSpeed. `dynamic`: the same, but the rows are made within each step. `deepspeed`: the
+loop of Ray's workers. `plain`: what one writes first, with PEFT: right padding to the longest row of the
 micro-batch, logits and labels at every position with the prompt masked. ROWS: JSON lines, one list of rows per step. OUT gets seconds per step and GiB.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
+from benchmarks.stages import row_maker
 from paft_ray.config import TrainConfig
 from paft_ray.training.batches import IGNORED, answer_loss, answer_tokens, collate, length, micro_batches
-from paft_ray.training.loop import peak_memory_gib
 from paft_ray.training.model import build_model
-from paft_ray.training.rows import Row
+from paft_ray.training.rows import Row, rows_of
 from paft_ray.training.validation import forward
 
 
@@ -60,20 +64,54 @@ def plain(path: str, config: TrainConfig) -> tuple[Any, Callable[[list[Row]], No
     return model, gradients
 
 
-def main(kind: str, rows: Path, model_path: str, out: Path) -> None:
-    config = TrainConfig.model_validate(json.loads(rows.with_name("train.json").read_text()))
-    model, gradients = {"ours": ours, "plain": plain}[kind](model_path, config)
+def steps_of(kind: str, rows: Path, global_batch: int) -> Iterator[list[Row]]:
+    """Rows of one step after another: read before, or for `dynamic` made when they are asked for."""
+    lines = rows.read_text().splitlines()
+    if kind != "dynamic":
+        return iter([json.loads(line) for line in lines])
+    maker = row_maker(json.loads(rows.with_name("settings.json").read_text()))
+    maker.rows(np.arange(1))  # reads the tokenizer
+    return (rows_of(maker.rows(np.arange(step * global_batch, (step + 1) * global_batch))) for step in range(len(lines)))
+
+
+def own_optimizer(kind: str, path: str, config: TrainConfig) -> Callable[[int, list[Row]], None]:
+    """An optimizer step under torch's AdamW."""
+    model, gradients = (plain if kind == "plain" else ours)(path, config)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate)
-    seconds = []
-    for line in rows.read_text().splitlines():
-        begin = time.perf_counter()
-        gradients(json.loads(line))
+
+    def step(number: int, rows: list[Row]) -> None:
+        gradients(rows)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
+
+    return step
+
+
+def deepspeed_step(path: str, config: TrainConfig, num_steps: int) -> Callable[[int, list[Row]], None]:
+    """The loop's own optimizer step, in a group of one."""
+    os.environ |= {"DS_ACCELERATOR": "cpu", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
+    from paft_ray.training import loop
+
+    torch.distributed.init_process_group("gloo")
+    job = loop.Job(config=config, model_path=path, seed=0, num_steps=num_steps, out="unused", fingerprint="f", name="job")
+    worker = loop.Worker(rank=0, world_size=1)
+    engine = loop.start_engine(job, worker, 0)
+    return lambda number, rows: loop.optimizer_step(engine, job, number, rows, worker) and None
+
+
+def main(kind: str, rows: Path, model_path: str, out: Path) -> None:
+    config = TrainConfig.model_validate(json.loads(rows.with_name("train.json").read_text()))
+    steps = steps_of(kind, rows, config.global_batch)
+    num_steps = len(rows.read_text().splitlines())
+    step = deepspeed_step(model_path, config, num_steps) if kind == "deepspeed" else own_optimizer(kind, model_path, config)
+    seconds = []
+    for number in range(num_steps):
+        begin = time.perf_counter()
+        step(number, next(steps))
         seconds.append(time.perf_counter() - begin)
-    out.write_text(json.dumps({"seconds": seconds, "peak_memory_gib": peak_memory_gib(torch.device("cpu"))}))
+    out.write_text(json.dumps({"seconds": seconds, "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,19 @@
-"""Stages of a run as a user starts them: each a command of its own."""
+"""Stages of a run as a user starts them, each a command of its own, and the rows of its training."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from collections.abc import Iterable
+
+from paft_ray.artifacts import Run
+from paft_ray.config import load_config
+from paft_ray.models import resolve_model
+from paft_ray.prompts.draw import make_draw
+from paft_ray.stages.train import arm_prompts
+from paft_ray.tasks.task import load_task
+from paft_ray.training.data import make_encoder
+from paft_ray.training.rows import RowMaker
 
 CONFIG = "jobs/configs/demo.yaml"
 
@@ -13,3 +22,13 @@ def paft(stage: str, settings: Iterable[str]) -> None:
     """`paft STAGE` on the demo's configuration with other settings."""
     command = [sys.executable, "-m", "paft_ray", stage, CONFIG, *(part for s in settings for part in ("--set", s))]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def row_maker(settings: Iterable[str]) -> RowMaker:
+    """What makes the rows of arm `paft` of a run whose prompts are there."""
+    config = load_config(CONFIG, list(settings))
+    run, task, path = Run(config.storage).below(config.name), load_task(config.task), resolve_model(config.model.id, config.model.revision)
+    return RowMaker(
+        table=run.read_table("data/train.parquet"), templates=arm_prompts(config, run, "paft").templates, encoder=make_encoder(task, config.model, path),
+        draw=make_draw(config.train.draw, seed=0, k=config.train.k), seed=0, num_positions=10**9,
+    )  # fmt: skip

@@ -2,7 +2,8 @@
 
 `python -m benchmarks.training`. Every measurement is a process of its own; the loops take turns, so that other load on the machine meets all of
 them; the first step of each is left out. Peers: TRL's SFTTrainer (an environment of its own, the fastest of SETTINGS in a run before the pairs), a plain
-PyTorch + PEFT loop, and our own loop without Ray and DeepSpeed. Throughput: tokens of prompts and answers, without padding, per second.
+PyTorch + PEFT loop, our own loop without Ray and without either of Ray and DeepSpeed; the last also with rows that are drawn, rendered and tokenised within
+the step. Throughput: tokens of prompts and answers, without padding, per second.
 """
 
 from __future__ import annotations
@@ -22,16 +23,12 @@ import numpy as np
 
 from benchmarks.environments import environment_of
 from benchmarks.results import paired, record
-from benchmarks.stages import CONFIG, paft
+from benchmarks.stages import CONFIG, paft, row_maker
 from paft_ray.artifacts import Run
 from paft_ray.config import load_config
 from paft_ray.models import resolve_model
-from paft_ray.prompts.draw import make_draw
-from paft_ray.stages.train import arm_prompts
-from paft_ray.tasks.task import load_task
 from paft_ray.training.batches import length
-from paft_ray.training.data import make_encoder
-from paft_ray.training.rows import RowMaker, rows_of
+from paft_ray.training.rows import rows_of
 
 SETTINGS = {
     "padded": {},
@@ -41,6 +38,9 @@ SETTINGS = {
     "packed": {"packing": True, "max_length": 640, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 2},
 }
 """What TRL's SFTTrainer was tried with."""
+
+BARE = "our loop without Ray and DeepSpeed"
+DYNAMIC = "our loop without Ray and DeepSpeed, rows made in every step"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,16 +68,12 @@ def prepare(folder: Path, num_steps: int) -> Work:
     )  # fmt: skip
     for stage in ("prepare", "synthesize"):
         paft(stage, settings)
-    config = load_config(CONFIG, list(settings))
-    run, task, path = Run(f"{folder}/run"), load_task(config.task), resolve_model(config.model.id, config.model.revision)
-    maker = RowMaker(
-        table=run.read_table("data/train.parquet"), templates=arm_prompts(config, run, "paft").templates, encoder=make_encoder(task, config.model, path),
-        draw=make_draw(config.train.draw, seed=0, k=config.train.k), seed=0, num_positions=10**9,
-    )  # fmt: skip
+    config, maker = load_config(CONFIG, list(settings)), row_maker(settings)
     batch = config.train.global_batch
     steps = [rows_of(maker.rows(np.arange(s * batch, (s + 1) * batch, dtype=np.int64))) for s in range(num_steps)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(rows) + "\n" for rows in steps))
     (folder / "train.json").write_text(config.train.model_dump_json())
+    (folder / "settings.json").write_text(json.dumps(settings))
     return Work(folder=folder, settings=settings, tokens=[sum(map(length, rows)) for rows in steps])
 
 
@@ -115,7 +111,9 @@ def main(pairs: int, num_steps: int) -> None:
         best = max(tried, key=lambda name: tried[name])
         loops: dict[str, Callable[[], tuple[float, float]]] = {
             "ours": lambda: whole_path(work),
-            "our loop without Ray and DeepSpeed": lambda: without_ray(work, "ours"),
+            BARE: lambda: without_ray(work, "ours"),
+            "our loop without Ray": lambda: without_ray(work, "deepspeed"),
+            DYNAMIC: lambda: without_ray(work, "dynamic"),
             "plain PyTorch + PEFT": lambda: without_ray(work, "plain"),
             f"TRL SFTTrainer, {best}": lambda: trl(work, python, best),
         }
@@ -124,9 +122,23 @@ def main(pairs: int, num_steps: int) -> None:
             for name in itertools.islice(itertools.cycle(loops), pair, pair + len(loops)):
                 found[name].append(loops[name]())
                 print(f"{name}: {found[name][-1][0]:.0f} tokens/s, {found[name][-1][1]:.2f} GiB", flush=True)
+    dynamic, static = ([values[0] for values in found[name]] for name in (DYNAMIC, BARE))
+    record(
+        [
+            paired(
+                "training with prompts drawn in every step",
+                dynamic,
+                static,
+                peer_name="the same loop on rows made before",
+                unit="tokens/s",
+                more_is_better=True,
+            )
+        ]
+    )
     for column, (name, unit, more) in enumerate((("training", "tokens/s", True), ("training, peak memory", "GiB", False))):
         ours = [values[column] for values in found["ours"]]
-        record([paired(name, ours, [v[column] for v in found[peer]], peer_name=peer, unit=unit, more_is_better=more) for peer in list(loops)[1:]])
+        peers = [peer for peer in loops if peer not in ("ours", DYNAMIC)]
+        record([paired(name, ours, [v[column] for v in found[peer]], peer_name=peer, unit=unit, more_is_better=more) for peer in peers])
 
 
 def _measured(work: Work, command: Sequence[str], *further: str) -> tuple[float, float]:

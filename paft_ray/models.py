@@ -16,6 +16,7 @@ import yaml
 
 from paft_ray.config import ModelConfig
 from paft_ray.errors import UserError, one_line
+from paft_ray.imports import without
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -58,7 +59,8 @@ def resolve_model(model_id: str, revision: str | None) -> str:
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     """The tokenizer in a model folder; code shipped with a model is never run. Raises `UserError` where there is none that can be read."""
-    from transformers import AutoTokenizer
+    with without("sklearn"):
+        from transformers import AutoTokenizer
 
     try:
         return AutoTokenizer.from_pretrained(path, trust_remote_code=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -54,14 +54,10 @@ class Grid:
     examples: tuple[Example, ...]
     model: ModelConfig
     model_path: str
-    """Folder of the tokenizer, loaded where the grid is used."""
+    """Folder of the tokenizer, which travels with the grid once it was used."""
     free: Free = NO_FREE
     cells: tuple[int, ...] | None = None
     """The cells that are asked; None: all."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The fields without the cached tokenizer."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @cached_property
     def encoder(self) -> Encoder:

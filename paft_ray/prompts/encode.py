@@ -7,8 +7,9 @@ Chat input: the model's own chat template with its generation prompt. In both, t
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,10 @@ class Encoder:
         self._special = re.compile("|".join(map(re.escape, special))) if special else None
         self._answer = lru_cache(maxsize=4096)(self._encode_answer)
         self._frame = lru_cache(maxsize=2)(self._chat_frame)
+
+    def __reduce__(self) -> tuple[Callable[..., Encoder], tuple[Task, PreTrainedTokenizerBase]]:
+        """Goes to other processes with its tokenizer: to find the class of one that lies in a folder takes seconds of imports."""
+        return partial(Encoder, chat=self.chat, max_prompt_tokens=self.max_prompt_tokens, cut_field=self.cut_field), (self.task, self.tokenizer)
 
     def encode(self, template: PromptTemplate, example: Example) -> Encoded:
         """Ids of the prompt and of the answer with its end token.

@@ -38,10 +38,9 @@ class RowSource:
 
     table: ray.ObjectRef
     """Arrow table in the object store, read without a copy."""
-    task_json: str
+    encoder: ray.ObjectRef
+    """`Encoder` in the object store."""
     templates: tuple[PromptTemplate, ...]
-    model: ModelConfig
-    model_path: str
     draw: Draw
     seed: int
     num_positions: int
@@ -50,11 +49,11 @@ class RowSource:
 @lru_cache(maxsize=1)
 def row_maker(source: RowSource) -> RowMaker:
     """The `RowMaker` of a source, kept in this process."""
-    table: pa.Table = ray.get(source.table)
+    table, encoder = ray.get([source.table, source.encoder])
     return RowMaker(
         table=table,
         templates=source.templates,
-        encoder=make_encoder(Task.model_validate_json(source.task_json), source.model, source.model_path),
+        encoder=encoder,
         draw=source.draw,
         seed=source.seed,
         num_positions=source.num_positions,

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import signal
-import sys
 import tempfile
 import threading
 import warnings
@@ -26,6 +25,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from paft_ray.artifacts import Run, weights_hash
 from paft_ray.config import ModelConfig, TrackingConfig, TrainConfig, weights_key
 from paft_ray.errors import UserError
+from paft_ray.imports import without
 from paft_ray.models import model_identity
 from paft_ray.prompts.draw import PerExample, make_draw
 from paft_ray.prompts.encode import Encoder
@@ -136,10 +136,8 @@ def _job_and_order(training: Training, encoder: Encoder) -> tuple[dict[str, Any]
     )
     source = RowSource(
         table=ray.put(data.combine_chunks()),
-        task_json=training.task.model_dump_json(),
+        encoder=ray.put(encoder),
         templates=training.templates.templates,
-        model=model,
-        model_path=training.model_path,
         draw=make_draw(config.draw, seed=seed, k=config.k),
         seed=seed,
         num_positions=positions,
@@ -271,15 +269,12 @@ def _work(jobs: dict[str, dict[str, Any]]) -> None:
     config: TrainConfig = next(iter(jobs.values()))["config"]
     if not config.gpus_per_worker:
         os.environ["DS_ACCELERATOR"] = "cpu"
-    hidden = sys.modules.setdefault("mlflow", None) is None  # type: ignore[arg-type]  # DeepSpeed imports it for its autotuner: seconds in every worker
-    import torch
-    import torch.distributed as dist
-    from transformers.utils.logging import disable_progress_bar
+    with without("mlflow", "sklearn"):  # DeepSpeed's autotuner, and assisted generation of transformers
+        import torch
+        import torch.distributed as dist
+        from transformers.utils.logging import disable_progress_bar
 
-    from paft_ray.training import loop
-
-    if hidden:
-        del sys.modules["mlflow"]
+        from paft_ray.training import loop
     disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # one line per collective call otherwise
     context = ray.train.get_context()

@@ -53,13 +53,13 @@ def rows() -> Iterator[tuple[str, dict[str, float]]]:
     from paft_ray.config import ModelConfig
     from paft_ray.models import resolve_model
     from paft_ray.prompts.draw import PerExample
-    from paft_ray.training.data import GlobalOrder, RowSource
+    from paft_ray.training.data import GlobalOrder, RowSource, make_encoder
     from paft_ray.training.trainer import step_rows
 
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     source = RowSource(
-        table=ray.remote(table_of).remote(_TABLE_ROWS), task_json=TASK.model_dump_json(), templates=TEMPLATES, model=ModelConfig(),
-        model_path=resolve_model("demo", None), draw=PerExample(seed=0), seed=0, num_positions=NUM_ROWS,
+        table=ray.remote(table_of).remote(_TABLE_ROWS), encoder=ray.put(make_encoder(TASK, ModelConfig(), resolve_model("demo", None))),
+        templates=TEMPLATES, draw=PerExample(seed=0), seed=0, num_positions=NUM_ROWS,
     )  # fmt: skip
     order = GlobalOrder(source=source, num_steps=NUM_ROWS // _SHARE, global_batch=_SHARE, checkpoints="unused")
     expected = 0

@@ -16,7 +16,7 @@ from paft_ray.prompts.draw import PerExample
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.tasks.readers import examples_to_table, read_examples
 from paft_ray.tasks.task import load_task
-from paft_ray.training.data import GlobalOrder, RowSource
+from paft_ray.training.data import GlobalOrder, RowSource, make_encoder
 from paft_ray.training.trainer import Training, check, fit
 from tests.killing import kill_a_worker, wait_for_checkpoint
 
@@ -36,7 +36,7 @@ def prompts() -> PromptSet:
 
 def _order(table: pa.Table, prompts: PromptSet, model: str, num_positions: int) -> GlobalOrder:
     source = RowSource(
-        table=ray.put(table), task_json=TASK.model_dump_json(), templates=prompts.templates, model=ModelConfig(), model_path=model,
+        table=ray.put(table), encoder=ray.put(make_encoder(TASK, ModelConfig(), model)), templates=prompts.templates,
         draw=PerExample(seed=3), seed=3, num_positions=num_positions,
     )  # fmt: skip
     return GlobalOrder(source=source, num_steps=-(-num_positions // BATCH), global_batch=BATCH, checkpoints="unused")

@@ -1,7 +1,7 @@
 """The grid of a measurement and the judging of engine rows, with a fake tokenizer and no engine. Invariant 9."""
 
 import json
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -93,13 +93,6 @@ def test_more_label_tokens_than_an_engine_reports_are_refused(monkeypatch: pytes
     with pytest.raises(UserError, match="part into 129 tokens"):
         grid(monkeypatch, [chr(1000 + i) + "x" for i in range(129)]).check()
     grid(monkeypatch, [chr(1000 + i) + "x" for i in range(128)]).check()
-
-
-def test_a_grid_travels_without_its_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = grid(monkeypatch, ["yes", "no"])
-    assert asked.encoder
-    assert "encoder" not in asked.__getstate__()
-    assert set(asked.__getstate__()) == {f.name for f in fields(Grid)}
 
 
 def test_only_the_cells_of_a_budget_are_asked_and_free_answers_are_spread_over_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,20 @@
+"""Imports that leave out what is not used."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def without(*names: str) -> Iterator[None]:
+    """What is imported in the block finds these libraries missing, unless they are imported already: others import them, for seconds, for parts that are not
+    used here."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # Python's own mark of a module that is not there
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
