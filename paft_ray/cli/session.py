@@ -13,6 +13,7 @@ from paft_ray.cli.check import local_resources
 from paft_ray.cli.environment import prepare_environment
 from paft_ray.console import console
 from paft_ray.errors import UserError, one_line
+from paft_ray.scheduling import as_helper
 
 
 @contextmanager
@@ -38,6 +39,7 @@ def ray_session(address: str | None = None) -> Iterator[Mapping[str, float]]:
             ) from None
     else:
         total = local_resources()
+        as_helper()
         # The dashboard listens on the loopback; without it Ray Train warns every second that it cannot ask for the state of its controller.
         ray.init(num_cpus=int(total["CPU"]), include_dashboard=True, dashboard_host="127.0.0.1", logging_level="warning", log_to_driver=False)
     _keep_sigterm()

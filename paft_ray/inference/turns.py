@@ -13,12 +13,14 @@ from ray.llm._internal.batch.stages.vllm_engine_stage import vLLMEngineStageUDF
 from ray.llm._internal.common.errors import VLLM_FATAL_ERRORS
 
 from paft_ray.inference.weights import Weights
+from paft_ray.scheduling import as_computing
 
 
 class TurnsvLLMEngineStageUDF(vLLMEngineStageUDF):
     """Ray's engine for several models of one architecture, whose weights are loaded in turns: seconds, where another start takes half a minute on a CPU."""
 
     def __init__(self, *args: Any, weights: Mapping[str, Weights], **kwargs: Any) -> None:
+        as_computing()
         super().__init__(*args, **kwargs)
         self.weights = weights
         self.loaded = next((model for model, each in weights.items() if each.placed is None), None)

@@ -30,6 +30,7 @@ from paft_ray.models import model_identity
 from paft_ray.prompts.draw import PerExample, make_draw
 from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.prompt_set import PromptSet
+from paft_ray.scheduling import as_computing
 from paft_ray.tasks.task import Task
 from paft_ray.training.best import LabelRows, label_rows
 from paft_ray.training.data import GlobalOrder, Orders, RowSource, data_cpus, make_encoder
@@ -266,6 +267,7 @@ def _own_ctrl_c() -> Iterator[None]:
 
 def _work(jobs: dict[str, dict[str, Any]]) -> None:
     """One Ray Train worker: each training that has no result yet."""
+    as_computing()
     config: TrainConfig = next(iter(jobs.values()))["config"]
     if not config.gpus_per_worker:
         os.environ["DS_ACCELERATOR"] = "cpu"
