@@ -7,6 +7,7 @@ Under the policy of batch work they run in the gaps instead.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 
 def as_helper() -> None:
@@ -21,4 +22,5 @@ def as_computing() -> None:
 
 def _set(policy: str) -> None:
     if hasattr(os, "sched_setscheduler"):
-        os.sched_setscheduler(0, getattr(os, policy), os.sched_param(0))
+        with suppress(OSError):  # some containers forbid it
+            os.sched_setscheduler(0, getattr(os, policy), os.sched_param(0))

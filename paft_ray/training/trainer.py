@@ -67,7 +67,7 @@ class TrainResult:
     time_s: float
     """Seconds in optimizer steps, without starts and checkpoints."""
     peak_memory_gib: float
-    """Of the largest worker."""
+    """Of the largest worker, trainings before this one in the same group included."""
     cut_rows: int
     """Rows whose fields were cut to keep to `model.max_prompt_tokens`."""
     nodes: list[str]

@@ -1,0 +1,20 @@
+"""Libraries that are hidden while others are imported."""
+
+import sys
+
+import pytest
+
+from paft_ray.imports import without
+
+
+def test_what_is_hidden_is_missing_in_the_block_and_there_after_it() -> None:
+    sys.modules.pop("this", None)
+    with without("this"), pytest.raises(ImportError):
+        import this  # noqa: F401
+    assert "this" not in sys.modules
+
+
+def test_what_is_imported_already_stays() -> None:
+    with without("json"):
+        assert sys.modules["json"] is not None
+    assert sys.modules["json"] is not None
