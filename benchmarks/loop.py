@@ -98,7 +98,11 @@ def deepspeed_step(path: str, config: TrainConfig, num_steps: int) -> Callable[[
     job = loop.Job(config=config, model_path=path, seed=0, num_steps=num_steps, out="unused", fingerprint="f", name="job")
     worker = loop.Worker(rank=0, world_size=1)
     engine = loop.start_engine(job, worker, 0)
-    return lambda number, rows: loop.optimizer_step(engine, job, number, rows, worker) and None
+
+    def step(number: int, rows: list[Row]) -> None:
+        loop.optimizer_step(engine, job, number, rows, worker)
+
+    return step
 
 
 def main(kind: str, rows: Path, model_path: str, out: Path) -> None:

@@ -11,7 +11,6 @@ import os
 import re
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.results import paired, record
-from benchmarks.stages import CONFIG
+from benchmarks.stages import command
 
 _STAGE = re.compile(r"\d/6 (\w+)")
 _STARTS = re.compile(r"starts an engine|\d/6 train$|: step \d+/\d+ .* ETA 0:00")
@@ -43,15 +42,15 @@ def checkout(commit: str) -> Iterator[Path]:
 def run(source: Path, settings: Sequence[str]) -> list[tuple[float, str]]:
     """Lines of the console with the seconds since the command's start; the last one, empty, at its end."""
     with tempfile.TemporaryDirectory() as storage:
-        command = [sys.executable, "-u", "-m", "paft_ray", "run", CONFIG, *(part for s in (f"storage={storage}", *settings) for part in ("--set", s))]
+        asked = command("run", (f"storage={storage}", *settings))
         begin, lines = time.perf_counter(), []
-        environment = {**os.environ, "PYTHONPATH": str(source.resolve())}
-        with subprocess.Popen(command, cwd=source, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        environment = {**os.environ, "PYTHONPATH": str(source.resolve()), "PYTHONUNBUFFERED": "1"}
+        with subprocess.Popen(asked, cwd=source, env=environment, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             for line in process.stdout:
                 lines.append((time.perf_counter() - begin, line.rstrip()))
         if process.returncode:
-            raise SystemExit(f"benchmarks.pipeline: {' '.join(command)} ended with {process.returncode}; its last line: {lines[-1][1]}")
+            raise SystemExit(f"benchmarks.pipeline: {' '.join(asked)} ended with {process.returncode}; its last line: {lines[-1][1]}")
         return [*lines, (time.perf_counter() - begin, "")]
 
 

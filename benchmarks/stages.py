@@ -18,10 +18,14 @@ from paft_ray.training.rows import RowMaker
 CONFIG = "jobs/configs/demo.yaml"
 
 
-def paft(stage: str, settings: Iterable[str]) -> None:
+def command(stage: str, settings: Iterable[str]) -> list[str]:
     """`paft STAGE` on the demo's configuration with other settings."""
-    command = [sys.executable, "-m", "paft_ray", stage, CONFIG, *(part for s in settings for part in ("--set", s))]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return [sys.executable, "-m", "paft_ray", stage, CONFIG, *(part for s in settings for part in ("--set", s))]
+
+
+def paft(stage: str, settings: Iterable[str]) -> None:
+    """Runs it, to its end and in silence."""
+    subprocess.run(command(stage, settings), check=True, stdout=subprocess.DEVNULL)
 
 
 def row_maker(settings: Iterable[str]) -> RowMaker:

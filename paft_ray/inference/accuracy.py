@@ -69,8 +69,9 @@ def measure(
     asked = None if cells is None else tuple(np.flatnonzero(cells).tolist())
     grid = Grid(task=task, templates=tuple(templates), examples=tuple(examples), model=model, model_path=base, free=speed, cells=asked)
     grid.check()
-    requests = _dataset(grid, [weights.id for weights in models], engine)
-    answered = generate(requests, name=name, base=base, models=models, parts=parts, engine=engine, max_model_len=grid.longest)
+    different = {weights.id: weights for weights in models}  # arms trained on the same one wording end in the same weights
+    requests = _dataset(grid, list(different), engine)
+    answered = generate(requests, name=name, base=base, models=list(different.values()), parts=parts, engine=engine, max_model_len=grid.longest)
     return [_measurement(grid, weights.id, answered) for weights in models], answered
 
 

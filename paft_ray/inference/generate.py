@@ -176,11 +176,12 @@ class _Asking:
 
     def _check(self, now: float, last: float) -> None:
         """Raises `StageError` where a limit is reached."""
-        each = f" for each of {len(self.models)} models" if len(self.models) > 1 else ""
-        if now - self.begin_s > self.engine.timeout_s * len(self.models):
-            raise StageError(f"the engine gave no end within engine.timeout_s={self.engine.timeout_s} s{each} and was ended; {self._state()}; {self._hint()}")
-        if now - last > self.engine.silence_s:
-            raise StageError(f"the engine gave no answer within engine.silence_s={self.engine.silence_s} s and was ended; {self._state()}; {self._hint()}")
+        longest, silence, number = self.engine.timeout_s, self.engine.silence_s, len(self.models)
+        each = f" for each of {number} models" if number > 1 else ""
+        limits = (("no end", f"timeout_s={longest} s{each}", longest * number, self.begin_s), ("no answer", f"silence_s={silence} s", silence, last))
+        for what, setting, limit, since in limits:
+            if now - since > limit:
+                raise StageError(f"the engine gave {what} within engine.{setting} and was ended; {self._state()}; {self._hint()}")
 
     def _state(self) -> str:
         free = ray.available_resources()

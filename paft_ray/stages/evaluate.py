@@ -189,9 +189,11 @@ class Place:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         nodes = [ray.get_runtime_context().get_node_id()] if self.run.is_local else engine_nodes(ray.nodes(), self.engine)
-        task = ray.remote(num_cpus=0)(remove_left)
-        here = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
-        ray.get([task.options(scheduling_strategy=strategy).remote(self._parent, self._prefix) for strategy in here])
+        task = ray.remote(num_cpus=0)(Place._clear_here)
+        ray.get([task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(self) for node in nodes])
+
+    def _clear_here(self) -> None:
+        remove_left(self._parent, self._prefix)
 
 
 def engine_nodes(nodes: Sequence[Mapping[str, Any]], engine: EngineConfig) -> list[str]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
-    """Writes train/<arm>-s<seed>/ with adapter, metrics and checkpoints; finished arms are kept when the stage is killed."""
+    """Writes train/<arm>-s<seed>/ with adapter, metrics and checkpoints; a killed stage goes on with the arm at hand."""
     path = resolve_model(config.model.id, config.model.revision)
     key = {
         "train": weights_key(config.train),

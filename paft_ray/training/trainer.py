@@ -110,6 +110,8 @@ def fit(trainings: Sequence[Training], *, callbacks: Sequence[UserCallback] = ()
     `callbacks`: Ray Train's, called where the workers report a checkpoint or a validation.
     Raises `UserError` before any resource is requested.
     """
+    data = {id(training.data): training.data for training in trainings}
+    tables = {key: ray.put(table.combine_chunks()) for key, table in data.items()}  # arms share theirs
     jobs, orders = {}, {}
     for training in trainings:
         config, templates = training.config, training.templates
@@ -117,7 +119,7 @@ def fit(trainings: Sequence[Training], *, callbacks: Sequence[UserCallback] = ()
         encoder = make_encoder(training.task, training.model, training.model_path)
         for template in templates.templates:
             encoder.check(template)
-        jobs[training.folder], orders[training.folder] = _job_and_order(training, encoder)
+        jobs[training.folder], orders[training.folder] = _job_and_order(training, encoder, tables[id(training.data)])
     _run_on_ray(jobs, orders, trainings[0], callbacks)
     found = {training.folder: training.out.read_json(RESULT) for training in trainings}
     return [
@@ -126,8 +128,8 @@ def fit(trainings: Sequence[Training], *, callbacks: Sequence[UserCallback] = ()
     ]
 
 
-def _job_and_order(training: Training, encoder: Encoder) -> tuple[dict[str, Any], GlobalOrder]:
-    """What the workers do (the fields of `loop.Job`), and their rows."""
+def _job_and_order(training: Training, encoder: Encoder, table: ray.ObjectRef) -> tuple[dict[str, Any], GlobalOrder]:
+    """What the workers do (the fields of `loop.Job`), and their rows, which are made from `table`."""
     config, data, model, seed, out = training.config, training.data, training.model, training.seed, training.out
     steps, positions = plan(data.num_rows, epochs=config.num_epochs, steps=config.num_steps, global_batch=config.global_batch)
     shown = training.validation_templates or training.templates
@@ -136,7 +138,7 @@ def _job_and_order(training: Training, encoder: Encoder) -> tuple[dict[str, Any]
         task=training.task, data=data, templates=training.templates, config=config, model=model, model_path=training.model_path, seed=seed, labels=labels
     )
     source = RowSource(
-        table=ray.put(data.combine_chunks()),
+        table=table,
         encoder=ray.put(encoder),
         templates=training.templates.templates,
         draw=make_draw(config.draw, seed=seed, k=config.k),
@@ -243,7 +245,7 @@ def _trainer(
         torch_config=TorchConfig(backend="nccl" if config.gpus_per_worker else "gloo"),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=bool(config.gpus_per_worker), resources_per_worker=resources),
         run_config=RunConfig(
-            name="-".join(job["fingerprint"][:4] for job in jobs.values()),
+            name=next(iter(jobs.values()))["fingerprint"],
             storage_path=storage,
             callbacks=list(callbacks),
             failure_config=FailureConfig(max_failures=config.max_failures),

@@ -1,5 +1,7 @@
 """The one token boundary on the demo model's tokenizer. Invariants 8 and 12."""
 
+import pickle
+
 import pytest
 
 from paft_ray.errors import UserError
@@ -26,6 +28,12 @@ def test_a_plain_prompt_ends_without_space_and_the_answer_begins_with_one(tokeni
     row = Encoder(TASK, tokenizer).encode(PromptTemplate(text="Review: {text}\nAnswer:  "), ROW)
     assert pieces(tokenizer, row.prompt_ids) == ["Review", ":", " a", " good", " film", "\n", "Answer", ":"]
     assert pieces(tokenizer, row.answer_ids) == [" positive", "<|im_end|>"]
+
+
+def test_an_encoder_that_travelled_gives_the_same_ids(tokenizer) -> None:
+    encoder, template = Encoder(TASK, tokenizer, chat=True, max_prompt_tokens=48, cut_field="text"), PromptTemplate(text="Review: {text}\nAnswer:")
+    travelled = pickle.loads(pickle.dumps(encoder))  # noqa: S301  # our own
+    assert [travelled.encode(template, row) for row in (ROW, HOSTILE)] == [encoder.encode(template, row) for row in (ROW, HOSTILE)]
 
 
 def test_an_answer_behind_a_line_break_has_no_space(tokenizer) -> None:

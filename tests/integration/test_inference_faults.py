@@ -204,18 +204,19 @@ def test_a_text_that_cannot_be_encoded_costs_its_cells_and_a_finished_measuremen
     templates = [PromptTemplate(text="Review: {text}\nPositive or negative? Answer:"), PromptTemplate(text="{text}\nIs this positive or negative?\n")]
 
     def measured() -> tuple[Measurement, Generated]:
-        (result,), spent = measure(
+        (result, same), spent = measure(
             name="test",
             task=load_task("demo"),
             templates=templates,
             examples=examples,
             model=ModelConfig(max_prompt_tokens=64),
             base=demo_model,
-            models=[Weights(key={})],
+            models=[Weights(key={}), Weights(key={})],
             parts=parts(tmp_path),
             engine=SMALL.model_copy(update={"max_failed_fraction": 0.5}),
             speed=Free(num_rows=2, max_tokens=4),
         )
+        assert same == result, "two arms with the same weights are asked once"
         return result, spent
 
     (first, started), (second, kept) = measured(), measured()
