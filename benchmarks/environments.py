@@ -13,9 +13,14 @@ import torch
 import transformers
 
 _SHARED = (f"torch=={torch.__version__.split('+')[0]}", f"transformers=={transformers.__version__}", f"peft=={peft.__version__}")
-_VLLM = importlib.metadata.packages_distributions()["vllm"][0]  # the CPU build has a name of its own
-PACKAGES = {"trl": ("trl==1.16.0", *_SHARED), "lm-eval": ("lm-eval==0.4.13", f"{_VLLM}=={importlib.metadata.version(_VLLM)}", *_SHARED)}
-"""What a peer's environment holds; torch, transformers, PEFT and vLLM as the project has them."""
+
+
+def packages(peer: str) -> tuple[str, ...]:
+    """What a peer's environment holds; torch, transformers, PEFT and vLLM as the project has them."""
+    if peer == "trl":
+        return ("trl==1.16.0", "liger-kernel==0.8.0", *_SHARED)
+    vllm = importlib.metadata.packages_distributions()["vllm"][0]  # the CPU build has a name of its own
+    return ("lm-eval==0.4.13", f"{vllm}=={importlib.metadata.version(vllm)}", *_SHARED)
 
 
 def environment_of(peer: str) -> str:
@@ -26,7 +31,7 @@ def environment_of(peer: str) -> str:
         find = {"UV_FIND_LINKS": os.environ["PIP_FIND_LINKS"]} if "PIP_FIND_LINKS" in os.environ else {}  # as scripts/setup.sh
         index = [] if torch.cuda.is_available() else ["--extra-index-url", "https://download.pytorch.org/whl/cpu", "--index-strategy", "unsafe-best-match"]
         subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
-        install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python), *PACKAGES[peer]]
+        install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python), *packages(peer)]
         environment = {**os.environ, **find}
         if subprocess.run(install, env=environment, check=False).returncode:
             subprocess.run([*install, *index], env=environment, check=True)

@@ -41,10 +41,14 @@ def ours(requests: list[dict[str, Any]], model: str) -> dict[str, float]:
         import ray.data
 
         from paft_ray.inference.engine import answers, processor_config
+        from paft_ray.inference.weights import Weights
 
-        rows = ray.data.from_items([{**row, "request": row["key"]} for row in requests], override_num_blocks=-(-len(requests) // ENGINE.batch_rows))
+        own = Weights(key={})
+        rows = ray.data.from_items(
+            [{**row, "request": row["key"], "weights": own.id} for row in requests], override_num_blocks=-(-len(requests) // ENGINE.batch_rows)
+        )
         found: list[tuple[float, int, int]] = []
-        for reference in answers.remote(rows, processor_config(model, ENGINE, LONGEST, seed=0)):
+        for reference in answers.remote(rows, processor_config(model, ENGINE, LONGEST, seed=0), {own.id: own}):
             table = ray.get(reference)
             found.append((time.perf_counter(), table.num_rows, sum(map(len, table["token_ids"].to_pylist()))))
     seconds = found[-1][0] - found[0][0]

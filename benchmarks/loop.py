@@ -2,7 +2,8 @@
 
 `ours`: our batches, model and loss under torch's AdamW, without DeepSpeed. `dynamic`: the same, but the rows are made within each step. `deepspeed`: the
 loop of Ray's workers. `plain`: what one writes first, with PEFT: right padding to the longest row of the
-micro-batch, logits and labels at every position with the prompt masked. ROWS: JSON lines, one list of rows per step. OUT gets seconds per step and GiB.
+micro-batch, logits and labels at every position with the prompt masked. All run on the GPU where there is one. ROWS: JSON lines, one list of rows per step.
+OUT gets seconds per step and GiB.
 """
 
 from __future__ import annotations
@@ -28,15 +29,17 @@ from paft_ray.training.model import build_model
 from paft_ray.training.rows import Row, rows_of
 from paft_ray.training.validation import forward
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
 
 def ours(path: str, config: TrainConfig) -> tuple[Any, Callable[[list[Row]], None]]:
     """Our model, and what computes the gradients of a step."""
-    model = build_model(path, config, seed=0, device="cpu")
+    model = build_model(path, config, seed=0, device=DEVICE.type).to(DEVICE)
 
     def gradients(rows: list[Row]) -> None:
         for chunk in micro_batches(rows, config.micro_batch):
-            with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
-                logits = forward(model, batch := collate(chunk))
+            with torch.autocast(DEVICE.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                logits = forward(model, batch := collate(chunk).to(DEVICE))
             (answer_loss(logits, batch) / answer_tokens(rows)).backward()
 
     return model, gradients
@@ -47,17 +50,18 @@ def plain(path: str, config: TrainConfig) -> tuple[Any, Callable[[list[Row]], No
     assert config.lora is not None
     torch.manual_seed(0)
     lora = LoraConfig(r=config.lora.rank, lora_alpha=config.lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
-    model: Any = get_peft_model(AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32), lora)
+    dtype = torch.float32 if DEVICE.type == "cpu" else torch.bfloat16
+    model: Any = get_peft_model(AutoModelForCausalLM.from_pretrained(path, dtype=dtype), lora).to(DEVICE)
     model.train()
 
     def gradients(rows: list[Row]) -> None:
         for i in range(0, len(rows), config.micro_batch):
             chunk = rows[i : i + config.micro_batch]
             width = max(map(length, chunk))
-            ids = torch.tensor([[*r["prompt_ids"], *r["answer_ids"], *[0] * (width - length(r))] for r in chunk])
-            mask = torch.tensor([[1] * length(r) + [0] * (width - length(r)) for r in chunk])
-            labels = torch.tensor([[IGNORED] * len(r["prompt_ids"]) + r["answer_ids"] + [IGNORED] * (width - length(r)) for r in chunk])
-            with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
+            ids = torch.tensor([[*r["prompt_ids"], *r["answer_ids"], *[0] * (width - length(r))] for r in chunk], device=DEVICE)
+            mask = torch.tensor([[1] * length(r) + [0] * (width - length(r)) for r in chunk], device=DEVICE)
+            labels = torch.tensor([[IGNORED] * len(r["prompt_ids"]) + r["answer_ids"] + [IGNORED] * (width - length(r)) for r in chunk], device=DEVICE)
+            with torch.autocast(DEVICE.type, torch.bfloat16, enabled=config.precision == "bf16"):
                 loss = model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False).loss
             (loss * (labels != IGNORED).sum() / answer_tokens(rows)).backward()
 
@@ -91,10 +95,10 @@ def own_optimizer(kind: str, path: str, config: TrainConfig) -> Callable[[int, l
 
 def deepspeed_step(path: str, config: TrainConfig, num_steps: int) -> Callable[[int, list[Row]], None]:
     """The loop's own optimizer step, in a group of one."""
-    os.environ |= {"DS_ACCELERATOR": "cpu", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
+    os.environ |= {"DS_ACCELERATOR": DEVICE.type, "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
     from paft_ray.training import loop
 
-    torch.distributed.init_process_group("gloo")
+    torch.distributed.init_process_group("gloo" if DEVICE.type == "cpu" else "nccl")
     job = loop.Job(config=config, model_path=path, seed=0, num_steps=num_steps, out="unused", fingerprint="f", name="job")
     worker = loop.Worker(rank=0, world_size=1)
     engine = loop.start_engine(job, worker, 0)
@@ -114,8 +118,11 @@ def main(kind: str, rows: Path, model_path: str, out: Path) -> None:
     for number in range(num_steps):
         begin = time.perf_counter()
         step(number, next(steps))
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
         seconds.append(time.perf_counter() - begin)
-    out.write_text(json.dumps({"seconds": seconds, "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}))
+    peak = torch.cuda.max_memory_allocated() if DEVICE.type == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10
+    out.write_text(json.dumps({"seconds": seconds, "peak_memory_gib": peak / 2**30}))
 
 
 if __name__ == "__main__":

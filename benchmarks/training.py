@@ -1,9 +1,10 @@
 """Training throughput of the whole path (Ray Train, Ray Data, DeepSpeed) against loops that users have today, on the same rows.
 
-`python -m benchmarks.training`. Every measurement is a process of its own; the loops take turns, so that other load on the machine meets all of
-them; the first step of each is left out. Peers: TRL's SFTTrainer (an environment of its own, the fastest of SETTINGS in a run before the pairs), a plain
-PyTorch + PEFT loop, our own loop without Ray and without either of Ray and DeepSpeed; the last also with rows that are drawn, rendered and tokenised within
-the step. Throughput: tokens of prompts and answers, without padding, per second.
+`python -m benchmarks.training [--set SETTING ...]`: on the GPU where there is one and `train.gpus_per_worker=1` is set. Every measurement is a process of
+its own; the loops take turns, so that other load on the machine meets all of them; the first step of each is left out. Peers: TRL's SFTTrainer (an
+environment of its own, the fastest of SETTINGS in a run before the pairs), a plain PyTorch + PEFT loop, our own loop without Ray and without either of Ray
+and DeepSpeed; the last also with rows that are drawn, rendered and tokenised within the step. Throughput: tokens of prompts and answers, without padding,
+per second; and as a share of the machine's bf16 matrix products (flops.py), which counts for all loops what the step needs at least.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
+from benchmarks import flops
 from benchmarks.environments import environment_of
 from benchmarks.results import paired, record
 from benchmarks.stages import CONFIG, paft, row_maker
@@ -30,14 +34,23 @@ from paft_ray.models import resolve_model
 from paft_ray.training.batches import length
 from paft_ray.training.rows import rows_of
 
-SETTINGS = {
+_LENGTH = {"train_sampling_strategy": "group_by_length"}
+_HALF = {"weights": "bfloat16"}
+SETTINGS: dict[str, dict[str, Any]] = {
     "padded": {},
-    "grouped by length": {"train_sampling_strategy": "group_by_length"},
+    "grouped by length": _LENGTH,
     "padded, whole batch at once": {"per_device_train_batch_size": 16},
     "padding-free": {"padding_free": True},
     "packed": {"packing": True, "max_length": 640, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 2},
 }
-"""What TRL's SFTTrainer was tried with."""
+"""What TRL's SFTTrainer was tried with on a CPU."""
+GPU_SETTINGS: dict[str, dict[str, Any]] = {
+    "padded": _HALF,
+    "grouped by length": _HALF | _LENGTH,
+    "grouped by length, fp32 weights": _LENGTH,
+    "grouped by length, Liger kernels": _HALF | _LENGTH | {"use_liger_kernel": True},
+}
+"""And on a GPU; without padding it asks for the flash-attn package there, which has no wheel that fits."""
 
 BARE = "our loop without Ray and DeepSpeed"
 DYNAMIC = "our loop without Ray and DeepSpeed, rows made in every step"
@@ -50,8 +63,12 @@ class Work:
     folder: Path
     settings: tuple[str, ...]
     """Of the run whose rows they are."""
+    model: str
+    """Its folder."""
     tokens: Sequence[int]
     """Of each step."""
+    operations: float
+    """Needed per token (flops.py)."""
 
     def speed(self, seconds: Sequence[float]) -> float:
         """Tokens/s without the first step; packed steps are others than ours, so all are taken to be equally long there."""
@@ -60,11 +77,12 @@ class Work:
         return sum(self.tokens) * (len(seconds) - 1) / len(seconds) / sum(seconds[1:])
 
 
-def prepare(folder: Path, num_steps: int) -> Work:
+def prepare(folder: Path, num_steps: int, further: Sequence[str] = ()) -> Work:
     """Stages `prepare` and `synthesize` of a small run, and the rows that its training will use."""
     settings = (
         f"storage={folder}", "name=run", "prompts.generators=[]", "score.enabled=false", "train.arms=[paft]", f"train.num_steps={num_steps}",
         "train.global_batch=16", "train.micro_batch=8", "train.num_workers=1", f"train.checkpoint_every={num_steps}",
+        *further,
     )  # fmt: skip
     for stage in ("prepare", "synthesize"):
         paft(stage, settings)
@@ -74,16 +92,18 @@ def prepare(folder: Path, num_steps: int) -> Work:
     (folder / "rows.jsonl").write_text("".join(json.dumps(rows) + "\n" for rows in steps))
     (folder / "train.json").write_text(config.train.model_dump_json())
     (folder / "settings.json").write_text(json.dumps(settings))
-    return Work(folder=folder, settings=settings, tokens=[sum(map(length, rows)) for rows in steps])
+    tokens, model = [sum(map(length, rows)) for rows in steps], resolve_model(config.model.id, config.model.revision)
+    operations = sum(flops.needed(*flops.weights(model), rows) for rows in steps) / sum(tokens)
+    return Work(folder=folder, settings=settings, model=model, tokens=tokens, operations=operations)
 
 
-def whole_path(work: Work) -> tuple[float, float]:
-    """`paft train`: tokens/s from the end of the first step to the end of the last, everything between steps included, and GiB."""
+def whole_path(work: Work, further: Sequence[str] = ()) -> tuple[float, float]:
+    """`paft train`, with `further` settings: tokens/s from the end of the first step to the end of the last, everything between steps included, and GiB."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run = Run(str(work.folder / "run"))
     run.delete("train")
-    paft("train", work.settings)
+    paft("train", (*work.settings, *further))
     events = EventAccumulator(run.path("train/paft-s0/tensorboard/from-step-000000"))
     events.Reload()
     times = [event.wall_time for event in events.Scalars("train/loss")]
@@ -96,17 +116,21 @@ def without_ray(work: Work, kind: str) -> tuple[float, float]:
     return _measured(work, [sys.executable, "-m", "benchmarks.loop", kind])
 
 
-def trl(work: Work, python: str, settings: str) -> tuple[float, float]:
+def trl(work: Work, settings: dict[str, Any], processes: int = 1) -> tuple[float, float]:
     """Tokens/s and GiB of TRL."""
-    return _measured(work, [python, "benchmarks/peers/trl_sft.py"], json.dumps(SETTINGS[settings]))
-
-
-def main(pairs: int, num_steps: int) -> None:
     python = environment_of("trl")
+    launch = [python] if processes == 1 else [python, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    return _measured(work, [*launch, "benchmarks/peers/trl_sft.py"], json.dumps(settings))
+
+
+def main(pairs: int, num_steps: int, further: Sequence[str]) -> None:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    settings = GPU_SETTINGS if device.type == "cuda" else SETTINGS
     with tempfile.TemporaryDirectory() as scratch:
-        work = prepare(Path(scratch), num_steps)
-        print(f"{num_steps} steps of 16 rows, {sum(work.tokens) / num_steps / 16:.0f} tokens a row", flush=True)
-        tried = {name: trl(work, python, name)[0] for name in SETTINGS}
+        work = prepare(Path(scratch), num_steps, further)
+        limit = flops.peak(device) / work.operations
+        print(f"{num_steps} steps of {sum(work.tokens) / num_steps:.0f} tokens; bf16 matrix products allow for {limit:.0f} tokens/s", flush=True)
+        tried = {name: trl(work, given)[0] for name, given in settings.items()}
         print("TRL, tokens/s: " + ", ".join(f"{name} {speed:.0f}" for name, speed in tried.items()), flush=True)
         best = max(tried, key=lambda name: tried[name])
         loops: dict[str, Callable[[], tuple[float, float]]] = {
@@ -115,13 +139,14 @@ def main(pairs: int, num_steps: int) -> None:
             "our loop without Ray": lambda: without_ray(work, "deepspeed"),
             DYNAMIC: lambda: without_ray(work, "dynamic"),
             "plain PyTorch + PEFT": lambda: without_ray(work, "plain"),
-            f"TRL SFTTrainer, {best}": lambda: trl(work, python, best),
+            f"TRL SFTTrainer, {best}": lambda: trl(work, settings[best]),
         }
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in loops}
         for pair in range(pairs):
             for name in itertools.islice(itertools.cycle(loops), pair, pair + len(loops)):
                 found[name].append(loops[name]())
-                print(f"{name}: {found[name][-1][0]:.0f} tokens/s, {found[name][-1][1]:.2f} GiB", flush=True)
+                speed, memory = found[name][-1]
+                print(f"{name}: {speed:.0f} tokens/s ({speed / limit:.1%} of the peak), {memory:.2f} GiB", flush=True)
     dynamic, static = ([values[0] for values in found[name]] for name in (DYNAMIC, BARE))
     record(
         [
@@ -144,7 +169,7 @@ def main(pairs: int, num_steps: int) -> None:
 def _measured(work: Work, command: Sequence[str], *further: str) -> tuple[float, float]:
     out = work.folder / "out.json"
     environment = {**os.environ, "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "10000"), "HF_HUB_OFFLINE": "1"}  # as training workers have it
-    arguments = [*command, str(work.folder / "rows.jsonl"), resolve_model("demo", None), str(out), *further]
+    arguments = [*command, str(work.folder / "rows.jsonl"), work.model, str(out), *further]
     subprocess.run(arguments, check=True, env=environment, stdout=subprocess.DEVNULL)
     found = json.loads(out.read_text())
     return work.speed(found["seconds"]), found["peak_memory_gib"]
@@ -154,5 +179,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--steps", type=int, default=7, help="of a training, the first of which is left out")
+    parser.add_argument("--set", action="append", default=[], dest="settings", help="of the run, for example train.global_batch=256")
     given = parser.parse_args()
-    main(given.pairs, given.steps)
+    main(given.pairs, given.steps, given.settings)

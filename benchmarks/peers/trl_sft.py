@@ -1,10 +1,11 @@
 """TRL's SFTTrainer on given rows, in an environment of its own: `python trl_sft.py ROWS MODEL OUT SETTINGS`.
 
-SETTINGS: JSON of `SFTConfig` fields, over those below. Rows go in tokenised, with the loss on answers only. OUT gets seconds per optimizer step (the first
-one included) and the peak memory in GiB.
+SETTINGS: JSON of `SFTConfig` fields, over those below, and `weights`, the number format of the frozen weights (default float32). Rows go in tokenised,
+with the loss on answers only. OUT gets seconds per optimizer step (the first one included) and the peak memory in GiB, under torchrun those of rank 0.
 """
 
 import json
+import os
 import resource
 import sys
 import time
@@ -27,6 +28,8 @@ class Times(TrainerCallback):
         self.begin = time.perf_counter()
 
     def on_step_end(self, *args, **kwargs) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         self.seconds.append(time.perf_counter() - self.begin)
 
 
@@ -39,6 +42,7 @@ def main(rows: Path, model_path: str, out: Path, settings: str) -> None:
         for r in step
     ]
     given = json.loads(settings)
+    weights = getattr(torch, given.pop("weights", "float32"))
     batch = given.get("per_device_train_batch_size", train["micro_batch"])
     fixed = {
         "output_dir": str(out.with_suffix(".trl")), "per_device_train_batch_size": batch, "gradient_accumulation_steps": train["global_batch"] // batch,
@@ -50,12 +54,13 @@ def main(rows: Path, model_path: str, out: Path, settings: str) -> None:
     lora = LoraConfig(r=train["lora"]["rank"], lora_alpha=train["lora"]["alpha"], target_modules="all-linear", task_type="CAUSAL_LM")
     times = Times()
     trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32), args=config, train_dataset=Dataset.from_list(examples), peft_config=lora,
+        model=AutoModelForCausalLM.from_pretrained(model_path, dtype=weights), args=config, train_dataset=Dataset.from_list(examples), peft_config=lora,
         processing_class=AutoTokenizer.from_pretrained(model_path), callbacks=[times],
     )  # fmt: skip
     trainer.train()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    out.write_text(json.dumps({"seconds": times.seconds, "peak_memory_gib": peak}))
+    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10
+    if os.environ.get("RANK", "0") == "0":
+        out.write_text(json.dumps({"seconds": times.seconds, "peak_memory_gib": peak / 2**30}))
 
 
 if __name__ == "__main__":

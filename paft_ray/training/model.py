@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from peft import LoraConfig as PeftLora
-from peft import get_peft_model
 from transformers import AutoModelForCausalLM
 
 from paft_ray.config import TrainConfig
+from paft_ray.training.lora import add_adapter
 from paft_ray.training.packing import PACKED, packs
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -30,22 +29,21 @@ def build_model(model_path: str, config: TrainConfig, *, seed: int, device: str)
         model.set_attn_implementation(PACKED)
     torch.manual_seed(seed)
     if config.lora is not None:
-        targets = config.lora.target_modules
-        model = get_peft_model(
-            model,
-            PeftLora(
-                r=config.lora.rank,
-                lora_alpha=config.lora.alpha,
-                lora_dropout=config.lora.dropout,
-                target_modules=targets if isinstance(targets, str) else list(targets),
-                task_type="CAUSAL_LM",
-            ),
-        )
+        model = add_adapter(model, config)
     if config.gradient_checkpointing:
         # ZeRO-3 gathers weights in hooks, which only the re-entrant form repeats; that form needs an input with a gradient.
         reentrant = config.zero_stage == 3
         if reentrant:
             model.enable_input_require_grads()
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
+    if config.compile:
+        for layer in repeated_layers(model):
+            layer.compile(dynamic=True)
     model.train()
     return model
+
+
+def repeated_layers(model: Any) -> list[torch.nn.Module]:
+    """The decoder's layers: alike, so that one compilation serves all of them. Of an architecture that does not name them, the model as a whole."""
+    names = model._no_split_modules or ()
+    return [module for module in model.modules() if type(module).__name__ in names] or [model]

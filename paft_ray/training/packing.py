@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from paft_ray.training.batches import Batch
 
 PACKED = "paft_packed"
+_LARGEST_HEAD = 256
+"""Head size that the flash kernel takes at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +25,8 @@ class Rows:
     """[rows, longest] places in the sequence, each row from its first token on; behind a row's end any place."""
     back: torch.Tensor
     """[tokens] places in the flattened `spread`."""
+    ends: torch.Tensor
+    """[rows + 1] int32: 0, and the place behind each row."""
 
 
 def packed(batch: Batch) -> dict[str, Any]:
@@ -36,7 +41,11 @@ def packed(batch: Batch) -> dict[str, Any]:
         "input_ids": ids[None],
         "position_ids": batch.position_ids[real][None],
         "logits_to_keep": places[:, -batch.logits_to_keep :].flatten(),
-        "packed_rows": Rows(spread=(begins[:, None] + columns).clamp(max=len(ids) - 1), back=(columns < lengths[:, None]).flatten().nonzero().flatten()),
+        "packed_rows": Rows(
+            spread=(begins[:, None] + columns).clamp(max=len(ids) - 1),
+            back=(columns < lengths[:, None]).flatten().nonzero().flatten(),
+            ends=torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int(),
+        ),
     }
 
 
@@ -63,10 +72,25 @@ def attend(
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within the rows of a packed sequence; without `packed_rows` an error, for rows would see each other. Shapes as in transformers:
-    query [1, heads, tokens, head size], output [1, tokens, heads, head size]."""
+    query [1, heads, tokens, head size], output [1, tokens, heads, head size].
+
+    On a GPU in bf16 or fp16 the flash kernel takes the rows as they lie; elsewhere they are laid side by side, padded to the longest.
+    """
+    if _has_kernel(query, value) and not kwargs.get("dropout"):
+        dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else query.dtype
+        as_they_lie = (states[0].transpose(0, 1).to(dtype) for states in (query, key, value))
+        ends, longest = packed_rows.ends, packed_rows.spread.shape[1]
+        found = varlen_attn(*as_they_lie, ends, ends, longest, longest, scale=kwargs.get("scaling"), window_size=(-1, 0), enable_gqa=True)
+        return found[None], None
     by_row = (_by_row(states, packed_rows.spread) for states in (query, key, value))
     found, _ = sdpa_attention_forward(module, *by_row, None, **kwargs)  # padding is on the right: no token sees it
     return found.flatten(0, 1).index_select(0, packed_rows.back)[None], None
+
+
+def _has_kernel(query: torch.Tensor, value: torch.Tensor) -> bool:
+    """Whether the flash kernel takes such states: half precision, on a GPU from Ampere on, heads that are not too large."""
+    half = torch.is_autocast_enabled("cuda") or query.dtype in (torch.bfloat16, torch.float16)
+    return query.is_cuda and half and torch.cuda.get_device_capability(query.device) >= (8, 0) and query.shape[-1] == value.shape[-1] <= _LARGEST_HEAD
 
 
 def _by_row(states: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:

@@ -109,6 +109,7 @@ def alone(group: Callable[..., dict[str, Trained]], tmp_path_factory: pytest.Tem
             "whole": {"config": {"micro_batch": 8}},
             "micro2": {"config": {"micro_batch": 2, "zero_stage": 1}},
             "checkpointing": {"config": {"micro_batch": 8, "gradient_checkpointing": True}},
+            "compiled": {"config": {"micro_batch": 8, "compile": True}},
             "dropout": {"config": DROPOUT},
             "crash": {"config": DROPOUT, "stop_at": 5, "out": broken},
             "resumed": {"config": DROPOUT, "out": broken},
@@ -134,6 +135,7 @@ def pair(group: Callable[..., dict[str, Trained]], alone: dict[str, Trained], tm
         {
             **{f"zero{stage}": {"config": {"zero_stage": stage}} for stage in range(4)},
             "zero3micro2": {"config": {"zero_stage": 3, "micro_batch": 2, "gradient_checkpointing": True}},
+            "compiled": {"config": {"zero_stage": 3, "compile": True}},
             "crash": {"stop_at": 4, "out": broken, "config": {**DROPOUT, "zero_stage": 3}},
             "resumed": {"out": broken, "config": {**DROPOUT, "zero_stage": 3}},
             "dropout": {"config": {**DROPOUT, "zero_stage": 3}},
@@ -192,13 +194,13 @@ def _plain_fine_tuning(path: str) -> tuple[list[float], list[float], dict[str, t
     return losses, norms, {name: p.detach() for name, p in trained.items()}
 
 
-@pytest.mark.parametrize("other", ["zero0", "zero1", "zero2", "zero3", "zero3micro2"])
+@pytest.mark.parametrize("other", ["zero0", "zero1", "zero2", "zero3", "zero3micro2", "compiled"])
 def test_zero_stages_micro_batches_and_workers_agree(alone: dict[str, Trained], pair: dict[str, Trained], other: str) -> None:
     _same_training(alone["whole"], pair[other])
 
 
-@pytest.mark.parametrize("other", ["micro2", "checkpointing"])
-def test_accumulation_and_recomputation_change_nothing(alone: dict[str, Trained], other: str) -> None:
+@pytest.mark.parametrize("other", ["micro2", "checkpointing", "compiled"])
+def test_accumulation_recomputation_and_compilation_change_nothing(alone: dict[str, Trained], other: str) -> None:
     _same_training(alone["whole"], alone[other])
 
 

@@ -62,12 +62,16 @@ def test_activations_are_those_that_autograd_saves(checkpointing: bool, tmp_path
     """A model with the proportions of Llama-3-8B, a sixteenth as wide, two blocks."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    from paft_ray.training.batches import collate
     from paft_ray.training.model import build_model
+    from paft_ray.training.rows import Row
+    from paft_ray.training.validation import forward
 
     small = LlamaConfig(vocab_size=64, hidden_size=256, intermediate_size=896, num_hidden_layers=2, num_attention_heads=8, num_key_value_heads=2)
     LlamaForCausalLM(small).save_pretrained(tmp_path)
     config = TrainConfig.model_validate({"precision": "fp32", "gradient_checkpointing": checkpointing, "lora": {"rank": 1}})
     model = build_model(str(tmp_path), config, seed=0, device="cpu")
+    model.set_attn_implementation("sdpa")  # on a CPU packed rows are copied once more; a GPU's kernel takes them as they lie
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept, sizes = [], {}
 
@@ -80,8 +84,8 @@ def test_activations_are_those_that_autograd_saves(checkpointing: bool, tmp_path
 
     batch, seq = 2, 256
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        ids = torch.ones(batch, seq, dtype=torch.int64)
-        model(input_ids=ids, attention_mask=ids, logits_to_keep=torch.tensor([seq - 1]), use_cache=False)
+        row = Row(position=0, epoch=0, weight=1.0, prompt_ids=[1] * (seq - 1), answer_ids=[1], template="", cut_characters=0, example_id="")
+        forward(model, collate([row] * batch))
     expected, _ = capacity.activation_elements(shapes(str(tmp_path)), checkpointing=checkpointing)
     assert sum(sizes.values()) / batch / seq == pytest.approx(expected, rel=ELEMENT_TOLERANCE)
 

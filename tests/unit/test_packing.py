@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from paft_ray.training import packing
 from paft_ray.training.batches import IGNORED, answer_loss, collate
 from paft_ray.training.packing import PACKED, packs
 from paft_ray.training.rows import Row
@@ -77,6 +78,24 @@ def test_packed_rows_answer_and_learn_as_rows_do_one_by_one(kind: str) -> None:
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: the flash kernel for rows without padding runs on one only")
+@pytest.mark.parametrize("kind", PLAIN)
+def test_on_a_gpu_the_flash_kernel_gives_the_same_within_bf16(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = build(kind, PLAIN[kind]).cuda(), collate(rows()).to(torch.device("cuda"))
+    labelled, calls, kernel = batch.labels != IGNORED, [], packing.varlen_attn
+    logits = forward(model, batch)
+    answer_loss(logits, batch).backward()
+    expected = [logits[:, :-1][labelled].detach(), *gradients(model).values()]
+    monkeypatch.setattr(packing, "varlen_attn", lambda *args, **kwargs: calls.append(1) or kernel(*args, **kwargs))
+    model.set_attn_implementation(PACKED)
+    with torch.autocast("cuda", torch.bfloat16):
+        logits = forward(model, batch)
+    answer_loss(logits, batch).backward()
+    assert len(calls) == 2, "one call in each of two layers"
+    for found, wanted in zip([logits[:, :-1][labelled].float(), *gradients(model).values()], expected, strict=True):
+        assert (found - wanted).norm() <= 0.03 * wanted.norm() + 1e-4
 
 
 @pytest.mark.parametrize("kind", OTHER)

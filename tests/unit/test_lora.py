@@ -1,0 +1,71 @@
+"""The adapter's one product is PEFT's LoRA: the same outputs and gradients, and the same merged weights."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from paft_ray.config import TrainConfig
+from paft_ray.training.lora import OneProduct, add_adapter
+
+SIZES = {"vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+IDS = torch.randint(5, 60, (3, 11), generator=torch.Generator().manual_seed(1))
+
+
+def adapted(precision: str, **settings: Any) -> Any:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SIZES))
+    model = add_adapter(model, TrainConfig.model_validate({"precision": precision, "lora": {"rank": 4, "alpha": 10}, **settings}))
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.2)
+    return model
+
+
+def as_peft_does(model: Any) -> Any:
+    other = copy.deepcopy(model)
+    for layer in other.modules():
+        if hasattr(layer, "lora_variant"):
+            layer.lora_variant, layer.cast_input_dtype_enabled = {}, True
+    return other
+
+
+def answers(model: Any, precision: str) -> list[torch.Tensor]:
+    """Logits and the gradients of all that trains."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        logits = model(input_ids=IDS).logits
+    logits.float().square().mean().backward()
+    return [logits.detach().float(), *(p.grad for p in model.parameters() if p.requires_grad)]
+
+
+def test_outputs_and_gradients_are_those_of_peft() -> None:
+    model = adapted("fp32")
+    assert sum(isinstance(v, OneProduct) for m in model.modules() for v in getattr(m, "lora_variant", {}).values()) == 14
+    for found, wanted in zip(answers(model, "fp32"), answers(as_peft_does(model), "fp32"), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_under_autocast_it_is_as_near_to_fp32_as_peft_is() -> None:
+    model, exact = adapted("bf16"), answers(as_peft_does(adapted("fp32")), "fp32")
+    errors = []
+    for one in (model, as_peft_does(model)):
+        errors.append(sum(float((found - wanted).norm() / wanted.norm()) for found, wanted in zip(answers(one, "bf16"), exact, strict=True)))
+    assert errors[0] <= 1.05 * errors[1]
+    assert errors[1] < 0.05 * len(exact)
+
+
+def test_with_weights_that_are_gathered_per_module_peft_runs_as_it_is() -> None:
+    assert not any(getattr(module, "lora_variant", None) for module in adapted("fp32", zero_stage=3).modules())
+
+
+def test_dropout_falls_on_the_adapters_input_alone() -> None:
+    model = adapted("fp32", lora={"rank": 4, "alpha": 10, "dropout": 0.5})
+    other = as_peft_does(model)
+    for one in (model, other):
+        torch.manual_seed(3)
+        one.train()
+        one.logits = one(input_ids=IDS).logits
+    torch.testing.assert_close(model.logits, other.logits)
