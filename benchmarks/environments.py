@@ -18,7 +18,7 @@ _SHARED = (f"torch=={torch.__version__.split('+')[0]}", f"transformers=={transfo
 def packages(peer: str) -> tuple[str, ...]:
     """What a peer's environment holds; torch, transformers, PEFT and vLLM as the project has them."""
     if peer == "trl":
-        return ("trl==1.16.0", "liger-kernel==0.8.0", *_SHARED)
+        return ("trl==1.16.0", *(["liger-kernel==0.8.5"] if torch.cuda.is_available() else []), *_SHARED)
     vllm = importlib.metadata.packages_distributions()["vllm"][0]  # the CPU build has a name of its own
     return ("lm-eval==0.4.13", f"{vllm}=={importlib.metadata.version(vllm)}", *_SHARED)
 
