@@ -1,4 +1,4 @@
-"""`make bench`, or `make bench ONLY=training`: runs the comparisons with peers one after another; results.json and a table."""
+"""`make bench`, or `make bench ONLY=training`: runs the comparisons one after another; results.json and a table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 from benchmarks.results import RESULTS, markdown
 
-PARTS = ("training", "data_path", "evaluation", "inference", "pipeline")
+PARTS = ("training", "workers", "data_path", "evaluation", "inference", "pipeline", "growth")
 """Modules of this folder. The others ask for a finished run, or measure choices of ours only: they are started by hand."""
 
 

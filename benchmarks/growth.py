@@ -1,14 +1,14 @@
-"""How time and memory grow: with examples, templates, arms, trials of a sweep and nodes; the exponent of each, fitted to logarithms.
+"""How time and memory grow: with examples, templates, arms, trials of a sweep and nodes; the exponent of time between the two largest sizes.
 
-`python -m benchmarks.growth [PART ...]`. Every measurement is a process of its own that imports and prepares first and is timed then; memory is what its peak
-grew by from there. Models and engines take no part: their time grows with the tokens that they read. Nodes are several raylets on this one machine, which
-share its cores: figures of the control plane, not of a cluster. Outcomes are drawn at random here and stand for no measurement.
+`python -m benchmarks.growth [PART ...]`. Every measurement is a process of its own that imports and prepares first and is timed then; memory is what its
+peak lies above what it held before. Models and engines take no part: their time grows with the tokens that they read. Nodes are several raylets on this one
+machine, which share its cores: figures of the control plane, not of a cluster. Outcomes are drawn at random here and stand for no measurement.
 """
 
 from __future__ import annotations
 
+import gc
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -53,6 +53,14 @@ def drawing(size: int, folder: Path) -> Work:
     """2,000 training rows, drawn from a table of `size` examples."""
     encoder = make_encoder(TASK, ModelConfig(), resolve_model("demo", None))
     maker = RowMaker(table=table_of(size), templates=TEMPLATES, encoder=encoder, draw=PerExample(seed=0), seed=0, num_positions=10 * size)
+    return lambda: [maker.rows(step_positions(step, 0, 1, 16)) for step in range(125)]
+
+
+def wording(size: int, folder: Path) -> Work:
+    """2,000 training rows of 1,000 examples, under templates drawn from `size`."""
+    encoder = make_encoder(TASK, ModelConfig(), resolve_model("demo", None))
+    templates = tuple(PromptTemplate(text=text) for text in _templates(size))
+    maker = RowMaker(table=table_of(1_000), templates=templates, encoder=encoder, draw=PerExample(seed=0), seed=0, num_positions=10_000)
     return lambda: [maker.rows(step_positions(step, 0, 1, 16)) for step in range(125)]
 
 
@@ -114,6 +122,7 @@ def looking(size: int, folder: Path) -> Work:
 PARTS: dict[str, tuple[Callable[[int, Path], Work], tuple[int, ...]]] = {
     "examples read": (reading, (1_000, 10_000, 100_000, 1_000_000)),
     "table that 2,000 rows are drawn from": (drawing, (1_000, 10_000, 100_000, 1_000_000)),
+    "templates that 2,000 rows are drawn from": (wording, (1, 100, 1_000, 10_000)),
     "templates gated, clustered, split": (splitting, (300, 1_000, 3_000, 10_000)),
     "templates compared": (figuring, (12, 100, 1_000, 10_000)),
     "arms reported": (reporting, (2, 4, 8, 16)),
@@ -126,17 +135,24 @@ def measure(part: str, size: int) -> dict[str, float]:
     """Seconds, and MiB on top of what was held before."""
     with tempfile.TemporaryDirectory() as folder:
         work = PARTS[part][0](size, Path(folder))
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        gc.collect()
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        before = _status("VmRSS")
         begin = time.perf_counter()
         work()
         seconds = time.perf_counter() - begin
-        return {"seconds": seconds, "mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10}
+        return {"seconds": seconds, "mib": (_status("VmHWM") - before) / 2**10}
+
+
+def _status(name: str) -> int:
+    """A figure of this process's memory, KiB."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1])
 
 
 def exponent(sizes: tuple[int, ...], values: list[float]) -> float:
-    """Slope of the logarithms over the upper half of the sizes, where fixed costs weigh least."""
-    half = len(sizes) // 2
-    return float(np.polyfit(np.log(sizes[half:]), np.log(values[half:]), 1)[0])
+    """Slope of the logarithms between the two largest sizes, where fixed costs weigh least."""
+    return float(np.log(values[-1] / values[-2]) / np.log(sizes[-1] / sizes[-2]))
 
 
 def main(parts: list[str]) -> None:

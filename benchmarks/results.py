@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).with_name("results.json")
+import torch
+
+RESULTS = Path(__file__).with_name("results-gpu.json" if torch.cuda.is_available() else "results.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,4 +67,5 @@ def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     info = Path("/proc/cpuinfo")
     models = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    return {"cpu": models[0] if models else platform.processor(), "cpus": len(os.sched_getaffinity(0)), "python": platform.python_version()}
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    return {"cpu": models[0] if models else platform.processor(), "cpus": len(os.sched_getaffinity(0)), "python": platform.python_version(), **gpu}

@@ -1,7 +1,7 @@
 """Training throughput of the whole path (Ray Train, Ray Data, DeepSpeed) against loops that users have today, on the same rows.
 
 `python -m benchmarks.training [--set SETTING ...]`: on the GPU where there is one and `train.gpus_per_worker=1` is set. Every measurement is a process of
-its own; the loops take turns, so that other load on the machine meets all of them; the first step of each is left out. Peers: TRL's SFTTrainer (an
+its own; the loops take turns, so that other load on the machine meets all of them; the first three steps of each are left out. Peers: TRL's SFTTrainer (an
 environment of its own, the fastest of SETTINGS in a run before the pairs), a plain PyTorch + PEFT loop, our own loop without Ray and without either of Ray
 and DeepSpeed; the last also with rows that are drawn, rendered and tokenised within the step. Throughput: tokens of prompts and answers, without padding,
 per second; and as a share of the machine's bf16 matrix products (flops.py), which counts for all loops what the step needs at least.
@@ -52,6 +52,9 @@ GPU_SETTINGS: dict[str, dict[str, Any]] = {
 }
 """And on a GPU; without padding it asks for the flash-attn package there, which has no wheel that fits."""
 
+WARM_UP = 3
+"""Steps of a training that are not counted: caches and allocators fill, and compiled layers are compiled for the first two shapes."""
+COMPILED = "paft_ray with train.compile"
 BARE = "our loop without Ray and DeepSpeed"
 DYNAMIC = "our loop without Ray and DeepSpeed, rows made in every step"
 
@@ -71,10 +74,10 @@ class Work:
     """Needed per token (flops.py)."""
 
     def speed(self, seconds: Sequence[float]) -> float:
-        """Tokens/s without the first step; packed steps are others than ours, so all are taken to be equally long there."""
+        """Tokens/s after the warm-up; packed steps are others than ours, so all are taken to be equally long there."""
         if len(seconds) == len(self.tokens):
-            return sum(self.tokens[1:]) / sum(seconds[1:])
-        return sum(self.tokens) * (len(seconds) - 1) / len(seconds) / sum(seconds[1:])
+            return sum(self.tokens[WARM_UP:]) / sum(seconds[WARM_UP:])
+        return sum(self.tokens) * (len(seconds) - WARM_UP) / len(seconds) / sum(seconds[WARM_UP:])
 
 
 def prepare(folder: Path, num_steps: int, further: Sequence[str] = ()) -> Work:
@@ -87,6 +90,8 @@ def prepare(folder: Path, num_steps: int, further: Sequence[str] = ()) -> Work:
     for stage in ("prepare", "synthesize"):
         paft(stage, settings)
     config, maker = load_config(CONFIG, list(settings)), row_maker(settings)
+    if bool(config.train.gpus_per_worker) != torch.cuda.is_available():
+        raise SystemExit("benchmarks: peers take the GPU where there is one: --set train.gpus_per_worker=1 with it, CUDA_VISIBLE_DEVICES= without it")
     batch = config.train.global_batch
     steps = [rows_of(maker.rows(np.arange(s * batch, (s + 1) * batch, dtype=np.int64))) for s in range(num_steps)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(rows) + "\n" for rows in steps))
@@ -98,7 +103,7 @@ def prepare(folder: Path, num_steps: int, further: Sequence[str] = ()) -> Work:
 
 
 def whole_path(work: Work, further: Sequence[str] = ()) -> tuple[float, float]:
-    """`paft train`, with `further` settings: tokens/s from the end of the first step to the end of the last, everything between steps included, and GiB."""
+    """`paft train`, with `further` settings: tokens/s from the end of the warm-up to the end of the last step, everything between steps included, and GiB."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run = Run(str(work.folder / "run"))
@@ -108,7 +113,7 @@ def whole_path(work: Work, further: Sequence[str] = ()) -> tuple[float, float]:
     events.Reload()
     times = [event.wall_time for event in events.Scalars("train/loss")]
     memory = run.read_json("train/manifest.json")["peak_memory_gib"]
-    return sum(work.tokens[1:]) / (times[-1] - times[0]), memory
+    return sum(work.tokens[WARM_UP:]) / (times[-1] - times[WARM_UP - 1]), memory
 
 
 def without_ray(work: Work, kind: str) -> tuple[float, float]:
@@ -120,15 +125,15 @@ def trl(work: Work, settings: dict[str, Any], processes: int = 1) -> tuple[float
     """Tokens/s and GiB of TRL."""
     python = environment_of("trl")
     launch = [python] if processes == 1 else [python, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
-    return _measured(work, [*launch, "benchmarks/peers/trl_sft.py"], json.dumps(settings))
+    threads = {} if processes == 1 else {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // processes))}
+    return _measured(work, [*launch, "benchmarks/peers/trl_sft.py"], json.dumps(settings), **threads)
 
 
 def main(pairs: int, num_steps: int, further: Sequence[str]) -> None:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    settings = GPU_SETTINGS if device.type == "cuda" else SETTINGS
+    settings = GPU_SETTINGS if torch.cuda.is_available() else SETTINGS
     with tempfile.TemporaryDirectory() as scratch:
         work = prepare(Path(scratch), num_steps, further)
-        limit = flops.peak(device) / work.operations
+        limit = float(subprocess.run([sys.executable, "-m", "benchmarks.flops"], check=True, stdout=subprocess.PIPE).stdout) / work.operations
         print(f"{num_steps} steps of {sum(work.tokens) / num_steps:.0f} tokens; bf16 matrix products allow for {limit:.0f} tokens/s", flush=True)
         tried = {name: trl(work, given)[0] for name, given in settings.items()}
         print("TRL, tokens/s: " + ", ".join(f"{name} {speed:.0f}" for name, speed in tried.items()), flush=True)
@@ -136,6 +141,7 @@ def main(pairs: int, num_steps: int, further: Sequence[str]) -> None:
         loops: dict[str, Callable[[], tuple[float, float]]] = {
             "ours": lambda: whole_path(work),
             BARE: lambda: without_ray(work, "ours"),
+            COMPILED: lambda: whole_path(work, ("train.compile=true",)),
             "our loop without Ray": lambda: without_ray(work, "deepspeed"),
             DYNAMIC: lambda: without_ray(work, "dynamic"),
             "plain PyTorch + PEFT": lambda: without_ray(work, "plain"),
@@ -166,9 +172,9 @@ def main(pairs: int, num_steps: int, further: Sequence[str]) -> None:
         record([paired(name, ours, [v[column] for v in found[peer]], peer_name=peer, unit=unit, more_is_better=more) for peer in peers])
 
 
-def _measured(work: Work, command: Sequence[str], *further: str) -> tuple[float, float]:
+def _measured(work: Work, command: Sequence[str], *further: str, **variables: str) -> tuple[float, float]:
     out = work.folder / "out.json"
-    environment = {**os.environ, "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "10000"), "HF_HUB_OFFLINE": "1"}  # as training workers have it
+    environment = {**os.environ, "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "10000"), "HF_HUB_OFFLINE": "1", **variables}  # as training workers have it
     arguments = [*command, str(work.folder / "rows.jsonl"), work.model, str(out), *further]
     subprocess.run(arguments, check=True, env=environment, stdout=subprocess.DEVNULL)
     found = json.loads(out.read_text())
@@ -178,7 +184,7 @@ def _measured(work: Work, command: Sequence[str], *further: str) -> tuple[float,
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training")
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=7, help="of a training, the first of which is left out")
+    parser.add_argument("--steps", type=int, default=9, help="of a training, warm-up included")
     parser.add_argument("--set", action="append", default=[], dest="settings", help="of the run, for example train.global_batch=256")
     given = parser.parse_args()
     main(given.pairs, given.steps, given.settings)

@@ -1,6 +1,6 @@
 """Training with one and two workers and at every ZeRO stage: the whole path beside itself at one worker and ZeRO-2, and two workers beside TRL.
 
-`python -m benchmarks.workers`. Processes take turns as in training.py; two workers have one thread each. TRL runs as two processes under torchrun with the
+`python -m benchmarks.workers`. Processes take turns as in training.py; two workers share the cores. TRL runs as two processes under torchrun with the
 settings that were its best with one.
 """
 
@@ -50,6 +50,6 @@ def main(pairs: int, num_steps: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.workers")
     parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=5, help="of a training, the first of which is left out")
+    parser.add_argument("--steps", type=int, default=7, help="of a training, warm-up included")
     given = parser.parse_args()
     main(given.pairs, given.steps)

@@ -59,7 +59,8 @@ class TrainConfig(Section):
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     compile: bool = False
-    """torch.compile each layer: up to a minute at the start, faster steps after it."""
+    """torch.compile each layer: faster steps, after about a minute for each kind of pass (training, validation). Needs a C++ compiler and Python's headers
+    on every node, and a ZeRO stage below 3."""
     zero_stage: Literal[0, 1, 2, 3] = 2
     """DeepSpeed ZeRO stage: what is sharded (1 optimizer, 2 + gradients, 3 + weights). Each worker loads the whole model before it is sharded."""
     offload: Literal["none", "optimizer", "optimizer_and_weights"] = "none"
@@ -106,6 +107,8 @@ class TrainConfig(Section):
             raise ValueError(f"train.global_batch={self.global_batch} is not a multiple of {allowed}")
         if self.offload == "optimizer_and_weights" and self.zero_stage != 3:
             raise ValueError(f"train.offload=optimizer_and_weights needs train.zero_stage=3, given {self.zero_stage}")
+        if self.compile and self.zero_stage == 3:
+            raise ValueError("train.compile needs train.zero_stage of 0 to 2, given 3: each layer would be compiled for itself")
         if self.offload != "none" and self.zero_stage == 0:
             raise ValueError("train.offload needs train.zero_stage of 1 or more, given 0")
         if self.precision == "fp16" and not self.gpus_per_worker:

@@ -157,16 +157,16 @@ def start_engine(job: Job, worker: Worker, start_step: int) -> Any:
     parameters = list(state.trainable(model).values())
     engine, *_ = deepspeed.initialize(model=model, model_parameters=parameters, config=deepspeed_config(job.config, worker.world_size))
     if saved:
-        _empty_step(engine, accumulation(job.config, worker.world_size))
+        _empty_step(engine, accumulation(job.config, worker.world_size), job.config.micro_batch)
         state.restore_optimizer(engine, saved)
     return engine
 
 
-def _empty_step(engine: Any, passes: int) -> None:
+def _empty_step(engine: Any, passes: int, rows: int) -> None:
     """One optimizer step that changes no weight (rate 0, gradients 0), so that the optimizer state exists."""
     _set_rate(engine, 0.0)
     row = Row(position=0, epoch=0, weight=0.0, prompt_ids=[0], answer_ids=[0], template="", cut_characters=0, example_id="")
-    batch = collate([row]).to(engine.device)
+    batch = collate([row] * rows).to(engine.device)
     for _ in range(passes):
         engine.backward(forward(engine, batch).float().sum() * 0.0)
         engine.step()

@@ -14,8 +14,16 @@ from paft_ray.config import TrainConfig
 class OneProduct(LoraVariant):
     """x W + s (x A) B, where the last product adds to x W and s scales x A, which is as wide as the rank.
 
-    PEFT's own forward writes (x A) B out, scales it and adds it: three passes over an activation, four in the backward pass.
+    PEFT's own forward writes (x A) B out, scales it and adds it: three passes over an activation. Only for training: the adapter is merged as it was
+    saved, which is plain LoRA.
     """
+
+    @staticmethod
+    def merge_safe(module: LoraLayer, active_adapter: str, orig_weight: torch.Tensor) -> torch.Tensor:
+        """An error: a model in training is not merged."""
+        raise NotImplementedError("save the adapter, load it with PEFT and merge that")
+
+    merge_unsafe = merge_safe  # type: ignore[assignment]
 
     @staticmethod
     def forward(module: LoraLayer, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **kwargs: Any) -> torch.Tensor:
@@ -26,7 +34,7 @@ class OneProduct(LoraVariant):
 
 
 def add_adapter(model: Any, config: TrainConfig) -> Any:
-    """`model` with an adapter of `config.lora` on its layers, random by torch's generator."""
+    """`model` with an adapter of `config.lora` on its layers, random by torch's generator. Below fp32 it runs under autocast only."""
     assert config.lora is not None
     targets = config.lora.target_modules
     model = get_peft_model(

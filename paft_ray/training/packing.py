@@ -13,8 +13,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from paft_ray.training.batches import Batch
 
 PACKED = "paft_packed"
-_LARGEST_HEAD = 256
-"""Head size that the flash kernel takes at most."""
+_LARGEST_HEAD, _HEAD_UNIT = 256, 8
+"""Head sizes that the flash kernel takes: multiples of the second up to the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,8 @@ def attend(
     """Causal attention within the rows of a packed sequence; without `packed_rows` an error, for rows would see each other. Shapes as in transformers:
     query [1, heads, tokens, head size], output [1, tokens, heads, head size].
 
-    On a GPU in bf16 or fp16 the flash kernel takes the rows as they lie; elsewhere they are laid side by side, padded to the longest.
+    On a GPU in bf16 or fp16 the flash kernel takes the rows as they lie; elsewhere, and under attention's dropout, they are laid side by side, padded to
+    the longest.
     """
     if _has_kernel(query, value) and not kwargs.get("dropout"):
         dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else query.dtype
@@ -88,9 +89,11 @@ def attend(
 
 
 def _has_kernel(query: torch.Tensor, value: torch.Tensor) -> bool:
-    """Whether the flash kernel takes such states: half precision, on a GPU from Ampere on, heads that are not too large."""
+    """Whether the flash kernel takes such states: half precision, on a GPU from Ampere on, heads of its sizes."""
     half = torch.is_autocast_enabled("cuda") or query.dtype in (torch.bfloat16, torch.float16)
-    return query.is_cuda and half and torch.cuda.get_device_capability(query.device) >= (8, 0) and query.shape[-1] == value.shape[-1] <= _LARGEST_HEAD
+    size = query.shape[-1]
+    fits = size == value.shape[-1] and size <= _LARGEST_HEAD and size % _HEAD_UNIT == 0
+    return query.is_cuda and half and fits and torch.cuda.get_device_capability(query.device) >= (8, 0)
 
 
 def _by_row(states: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:

@@ -1,10 +1,11 @@
-"""The adapter's one product is PEFT's LoRA: the same outputs and gradients, and the same merged weights."""
+"""The adapter's one product is PEFT's LoRA: the same outputs and gradients."""
 
 from __future__ import annotations
 
 import copy
 from typing import Any
 
+import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -61,11 +62,15 @@ def test_with_weights_that_are_gathered_per_module_peft_runs_as_it_is() -> None:
     assert not any(getattr(module, "lora_variant", None) for module in adapted("fp32", zero_stage=3).modules())
 
 
-def test_dropout_falls_on_the_adapters_input_alone() -> None:
+def test_dropout_is_that_of_peft() -> None:
     model = adapted("fp32", lora={"rank": 4, "alpha": 10, "dropout": 0.5})
-    other = as_peft_does(model)
-    for one in (model, other):
+    logits = []
+    for one in (model, as_peft_does(model)):
         torch.manual_seed(3)
-        one.train()
-        one.logits = one(input_ids=IDS).logits
-    torch.testing.assert_close(model.logits, other.logits)
+        logits.append(one.train()(input_ids=IDS).logits)
+    torch.testing.assert_close(*logits)
+
+
+def test_a_model_in_training_is_not_merged() -> None:
+    with pytest.raises(NotImplementedError, match="save the adapter"):
+        adapted("fp32").merge_and_unload()
