@@ -83,6 +83,7 @@ SETTINGS = [
     setting("offload without its stage", "needs train.zero_stage=3", "train.offload=optimizer_and_weights"),
     setting("a seed twice", "train.seeds: at least one is needed, and each once", "train.seeds=[0, 0]"),
     setting("a size twice", "sweep.sizes: at least one is needed", "sweep.sizes=[1, 2, 2]"),
+    setting("compiled where weights are gathered", "train.compile needs train.zero_stage of 0 to 2", "train.compile=true", "train.zero_stage=3"),
     setting("half precision on a CPU", "fp16 needs a GPU", "train.precision=fp16"),
     setting("an arm without scores", "needs score.enabled", "score.enabled=false"),
     setting("no target modules", "train.lora.target_modules", "train.lora.target_modules=[]"),
