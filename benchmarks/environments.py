@@ -27,14 +27,14 @@ def environment_of(peer: str) -> str:
     """Its Python."""
     folder = Path(f".venv-{peer}")
     python, uv = folder / "bin/python", str(Path(sys.executable).with_name("uv"))
-    ready, wanted = folder / ".ready", "\n".join(packages(peer))
-    if not ready.exists() or ready.read_text() != wanted:
+    ready, wanted = folder / ".ready", packages(peer)
+    if not ready.exists() or ready.read_text().splitlines() != list(wanted):
         find = {"UV_FIND_LINKS": os.environ["PIP_FIND_LINKS"]} if "PIP_FIND_LINKS" in os.environ else {}  # as scripts/setup.sh
         index = [] if torch.cuda.is_available() else ["--extra-index-url", "https://download.pytorch.org/whl/cpu", "--index-strategy", "unsafe-best-match"]
         subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)], check=True)
-        install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python), *packages(peer)]
+        install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python), *wanted]
         environment = {**os.environ, **find}
         if subprocess.run(install, env=environment, check=False).returncode:
             subprocess.run([*install, *index], env=environment, check=True)
-        ready.write_text(wanted)
+        ready.write_text("\n".join(wanted))
     return str(python)

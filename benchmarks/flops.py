@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from paft_ray.training.batches import length
 from paft_ray.training.rows import Row
 
 _SIZES = {"cpu": (512, 1024, 2048), "cuda": (4096, 8192, 12288)}
@@ -26,8 +27,7 @@ def weights(model_path: str) -> tuple[int, int]:
 def needed(layers: int, head: int, rows: Sequence[Row]) -> float:
     """Operations of one pass forward and one backward to the inputs, adapters and attention's own products left out: 4 per token and weight of a layer,
     and of the head at positions that predict an answer token."""
-    tokens = sum(len(row["prompt_ids"]) + len(row["answer_ids"]) for row in rows)
-    return 4.0 * (layers * tokens + head * sum(len(row["answer_ids"]) for row in rows))
+    return 4.0 * (layers * sum(map(length, rows)) + head * sum(len(row["answer_ids"]) for row in rows))
 
 
 def peak(device: torch.device) -> float:

@@ -51,17 +51,12 @@ def reading(size: int, folder: Path) -> Work:
 
 def drawing(size: int, folder: Path) -> Work:
     """2,000 training rows, drawn from a table of `size` examples."""
-    encoder = make_encoder(TASK, ModelConfig(), resolve_model("demo", None))
-    maker = RowMaker(table=table_of(size), templates=TEMPLATES, encoder=encoder, draw=PerExample(seed=0), seed=0, num_positions=10 * size)
-    return lambda: [maker.rows(step_positions(step, 0, 1, 16)) for step in range(125)]
+    return _making_rows(table_of(size), TEMPLATES)
 
 
 def wording(size: int, folder: Path) -> Work:
     """2,000 training rows of 1,000 examples, under templates drawn from `size`."""
-    encoder = make_encoder(TASK, ModelConfig(), resolve_model("demo", None))
-    templates = tuple(PromptTemplate(text=text) for text in _templates(size))
-    maker = RowMaker(table=table_of(1_000), templates=templates, encoder=encoder, draw=PerExample(seed=0), seed=0, num_positions=10_000)
-    return lambda: [maker.rows(step_positions(step, 0, 1, 16)) for step in range(125)]
+    return _making_rows(table_of(1_000), tuple(PromptTemplate(text=text) for text in _templates(size)))
 
 
 def splitting(size: int, folder: Path) -> Work:
@@ -167,6 +162,12 @@ def main(parts: list[str]) -> None:
         cells = [", ".join(f"{size:,}" for size in sizes), ", ".join(f"{s:.3g}" for s in seconds), f"{exponent(sizes, seconds):.2f}"]
         cells.append(", ".join(f"{one['mib']:.0f}" for one in found))
         print(f"| {part} | {' | '.join(cells)} |", flush=True)
+
+
+def _making_rows(table: pa.Table, templates: tuple[PromptTemplate, ...]) -> Work:
+    encoder = make_encoder(TASK, ModelConfig(), resolve_model("demo", None))
+    maker = RowMaker(table=table, templates=templates, encoder=encoder, draw=PerExample(seed=0), seed=0, num_positions=10 * len(table))
+    return lambda: [maker.rows(step_positions(step, 0, 1, 16)) for step in range(125)]
 
 
 def _templates(size: int) -> list[str]:

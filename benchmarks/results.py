@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,14 @@ class Result:
     high: float
     unit: str
     pairs: int
+
+
+def in_turns(names: Iterable[str], pairs: int) -> Iterator[str]:
+    """All names once per pair, each pair beginning with another one."""
+    order = tuple(names)
+    for pair in range(pairs):
+        first = pair % len(order)
+        yield from order[first:] + order[:first]
 
 
 def paired(name: str, ours: Sequence[float], peer: Sequence[float], *, peer_name: str, unit: str, more_is_better: bool) -> Result:

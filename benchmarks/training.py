@@ -10,7 +10,6 @@ per second; and as a share of the machine's bf16 matrix products (flops.py), whi
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import subprocess
@@ -26,7 +25,7 @@ import torch
 
 from benchmarks import flops
 from benchmarks.environments import environment_of
-from benchmarks.results import paired, record
+from benchmarks.results import in_turns, paired, record
 from benchmarks.stages import CONFIG, paft, row_maker
 from paft_ray.artifacts import Run
 from paft_ray.config import load_config
@@ -87,18 +86,19 @@ def prepare(folder: Path, num_steps: int, further: Sequence[str] = ()) -> Work:
         "train.global_batch=16", "train.micro_batch=8", "train.num_workers=1", f"train.checkpoint_every={num_steps}",
         *further,
     )  # fmt: skip
-    for stage in ("prepare", "synthesize"):
-        paft(stage, settings)
-    config, maker = load_config(CONFIG, list(settings)), row_maker(settings)
+    config = load_config(CONFIG, list(settings))
     if bool(config.train.gpus_per_worker) != torch.cuda.is_available():
         raise SystemExit("benchmarks: peers take the GPU where there is one: --set train.gpus_per_worker=1 with it, CUDA_VISIBLE_DEVICES= without it")
-    batch = config.train.global_batch
+    for stage in ("prepare", "synthesize"):
+        paft(stage, settings)
+    maker, batch = row_maker(settings), config.train.global_batch
     steps = [rows_of(maker.rows(np.arange(s * batch, (s + 1) * batch, dtype=np.int64))) for s in range(num_steps)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(rows) + "\n" for rows in steps))
     (folder / "train.json").write_text(config.train.model_dump_json())
     (folder / "settings.json").write_text(json.dumps(settings))
     tokens, model = [sum(map(length, rows)) for rows in steps], resolve_model(config.model.id, config.model.revision)
-    operations = sum(flops.needed(*flops.weights(model), rows) for rows in steps) / sum(tokens)
+    layers, head = flops.weights(model)
+    operations = sum(flops.needed(layers, head, rows) for rows in steps) / sum(tokens)
     return Work(folder=folder, settings=settings, model=model, tokens=tokens, operations=operations)
 
 
@@ -148,11 +148,10 @@ def main(pairs: int, num_steps: int, further: Sequence[str]) -> None:
             f"TRL SFTTrainer, {best}": lambda: trl(work, settings[best]),
         }
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in loops}
-        for pair in range(pairs):
-            for name in itertools.islice(itertools.cycle(loops), pair, pair + len(loops)):
-                found[name].append(loops[name]())
-                speed, memory = found[name][-1]
-                print(f"{name}: {speed:.0f} tokens/s ({speed / limit:.1%} of the peak), {memory:.2f} GiB", flush=True)
+        for name in in_turns(loops, pairs):
+            found[name].append(loops[name]())
+            speed, memory = found[name][-1]
+            print(f"{name}: {speed:.0f} tokens/s ({speed / limit:.1%} of the peak), {memory:.2f} GiB", flush=True)
     dynamic, static = ([values[0] for values in found[name]] for name in (DYNAMIC, BARE))
     record(
         [

@@ -7,11 +7,10 @@ settings that were its best with one.
 from __future__ import annotations
 
 import argparse
-import itertools
 import tempfile
 from pathlib import Path
 
-from benchmarks.results import paired, record
+from benchmarks.results import in_turns, paired, record
 from benchmarks.training import SETTINGS, prepare, trl, whole_path
 
 _TWO = ("train.num_workers=2",)
@@ -32,11 +31,10 @@ def main(pairs: int, num_steps: int) -> None:
         ways = {name: lambda further=further: whole_path(work, further) for name, further in WAYS.items()}
         ways[TRL] = lambda: trl(work, {**SETTINGS["padding-free"], "gradient_accumulation_steps": 1}, processes=2)
         found: dict[str, list[float]] = {name: [] for name in ways}
-        for pair in range(pairs):
-            for name in itertools.islice(itertools.cycle(ways), pair, pair + len(ways)):
-                speed, memory = ways[name]()
-                found[name].append(speed)
-                print(f"{name}: {speed:.0f} tokens/s, {memory:.2f} GiB a worker", flush=True)
+        for name in in_turns(ways, pairs):
+            speed, memory = ways[name]()
+            found[name].append(speed)
+            print(f"{name}: {speed:.0f} tokens/s, {memory:.2f} GiB a worker", flush=True)
     first, *others = WAYS
     alike = {"unit": "tokens/s", "more_is_better": True}
     record(

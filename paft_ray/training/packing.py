@@ -33,18 +33,18 @@ def packed(batch: Batch) -> dict[str, Any]:
     """Arguments of a model whose attention is `attend`. Its logits are [1, batch * logits_to_keep, vocabulary]: those of the last positions of each row,
     of some other place where a row is shorter, for it carries no label."""
     real = batch.attention_mask.bool()
-    ids, lengths = batch.input_ids[real], real.sum(1)
-    columns = torch.arange(real.shape[1], device=real.device)
-    begins = lengths.cumsum(0) - lengths
+    width, taken = real.shape[1], real.flatten().nonzero().flatten()  # the one look at the mask: on a GPU each waits for the device
+    positions = batch.position_ids.flatten()[taken]
+    ends = torch.nn.functional.pad(real.sum(1).cumsum(0), (1, 0))
     places = real.flatten().cumsum(0).sub(1).clamp(min=0).view(real.shape)
     return {
-        "input_ids": ids[None],
-        "position_ids": batch.position_ids[real][None],
+        "input_ids": batch.input_ids.flatten()[taken][None],
+        "position_ids": positions[None],
         "logits_to_keep": places[:, -batch.logits_to_keep :].flatten(),
         "packed_rows": Rows(
-            spread=(begins[:, None] + columns).clamp(max=len(ids) - 1),
-            back=(columns < lengths[:, None]).flatten().nonzero().flatten(),
-            ends=torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int(),
+            spread=(ends[:-1, None] + torch.arange(width, device=real.device)).clamp(max=len(taken) - 1),
+            back=taken // width * width + positions,
+            ends=ends.int(),
         ),
     }
 
