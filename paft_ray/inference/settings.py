@@ -26,6 +26,8 @@ def engine_settings(engine: EngineConfig, max_model_len: int) -> dict[str, Any]:
     if engine.num_gpus == 0:
         # On a CPU compiling costs a minute and gains nothing here. Blocks of 32 tokens let short shared prefixes hit the cache (the default is 128).
         settings |= {"enforce_eager": True, "block_size": 32, "max_num_seqs": 64, "kv_cache_memory_bytes": int(engine.kv_cache_gib * 2**30)}
+        # Prompts are computed whole: vLLM 0.32 winds the random numbers of a seeded request back after a part of its prompt, which ends the engine on a CPU.
+        settings |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, max_model_len)}
     return settings
 
 

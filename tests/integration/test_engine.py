@@ -29,6 +29,8 @@ EXAMPLES = tuple(
 CITIES = Task(name="cities", kind="choice", description="Where?", fields={"text": "a hint"}, labels={c: c for c in ("New York", "New Delhi", "Rome")})
 NUMBERS = Task(name="numbers", kind="free", description="Count.", fields={"text": "a question"}, pattern=r"(\d+)", max_answer_tokens=8)
 TOO_LONG = {"key": "poison", "prompt_ids": [5] * 5000, "sampling": json.dumps({"max_tokens": 1})}
+SEEDED = 40
+"""Rows whose prompts, together, are longer than a step of the engine."""
 FP32 = EngineConfig(precision="fp32", kv_cache_gib=0.5, max_failed_fraction=0.2)
 
 
@@ -85,6 +87,10 @@ def answers(
     asked = [{**row, "weights": base.id} for row in rows]
     asked[3:3] = [{**row, "key": f"changed|{row['key']}", "weights": changed.id} for row in choice]
     asked += [{**row, "key": f"again|{row['key']}", "weights": base.id} for row in choice]
+    asked += [
+        {"weights": base.id, "key": f"seeded|[{i}]", "prompt_ids": [100 + i] * 150, "sampling": json.dumps({"max_tokens": 2, "temperature": 0.9, "seed": i})}
+        for i in range(SEEDED)
+    ]
     done = generate(ray.data.from_items(asked), name="test", base=demo_model, models=[base, changed], parts=parts, engine=FP32, max_model_len=400)
     assert done.engine_starts == 1
     found: dict[str, list[dict[str, Any]]] = {"failed": [{"num": done.num_failed, "time_s": done.time_s}]}
@@ -97,6 +103,11 @@ def answers(
 @pytest.fixture(scope="module")
 def hugging_face(demo_model: str):
     return AutoModelForCausalLM.from_pretrained(demo_model, dtype=torch.float32)
+
+
+def test_seeded_prompts_that_fill_more_than_one_step_are_answered(answers) -> None:
+    """A part of such a prompt ended vLLM's engine on a CPU."""
+    assert [len(row["token_ids"]) for row in answers["seeded"]] == [2] * SEEDED
 
 
 def test_one_engine_answers_for_several_models_in_turns(grids, answers, changed_model: str) -> None:

