@@ -16,6 +16,7 @@ from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
 from paft_ray.config import EngineConfig
 from paft_ray.errors import one_line
+from paft_ray.imports import without
 from paft_ray.inference.settings import CPU_ENVIRONMENT, engine_settings
 from paft_ray.inference.weights import Weights
 
@@ -42,9 +43,13 @@ def answers(requests: ray.data.Dataset, config: vLLMEngineProcessorConfig, weigh
 
     Raises what ended the engine: Ray Data alone would restart it for ever and ask the rows under way again, so it is told to leave that to its caller.
     """
-    from paft_ray.inference.turns import TurnsvLLMEngineStageUDF  # imports vLLM, seconds
+    with without("vllm", "sklearn"):  # seconds, for what only the engine's process needs; that one has another environment, so it is never this one
+        from ray.llm._internal.batch.processor import vllm_engine_proc
 
-    processor = build_processor(config, preprocess=_to_engine, postprocess=_from_engine)
+        from paft_ray.inference.turns import TurnsvLLMEngineStageUDF
+
+        vllm_engine_proc.get_or_create_telemetry_agent = _NoTelemetry
+        processor = build_processor(config, preprocess=_to_engine, postprocess=_from_engine)
     for name, stage in processor.stages.items():
         stage.map_batches_kwargs["max_restarts"] = 0
         if issubclass(TurnsvLLMEngineStageUDF, stage.fn):  # a copy, for an assignment would work out its resources anew, without what it was told
@@ -54,6 +59,13 @@ def answers(requests: ray.data.Dataset, config: vLLMEngineProcessorConfig, weigh
         rows = [{**row, "error": one_line(error) if (error := row.get(_ERROR)) else ""} for row in batch.to_pylist()]
         if rows:
             yield pa.Table.from_pylist(rows, schema=ANSWERS)
+
+
+class _NoTelemetry:
+    """In place of Ray's actor for usage counts, which is started (5 s) and kept where usage statistics are off, too."""
+
+    def push_telemetry_report(self, telemetry: object) -> None:
+        """Nothing."""
 
 
 def replicas() -> dict[str, str]:
