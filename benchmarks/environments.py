@@ -16,9 +16,11 @@ _SHARED = (f"torch=={torch.__version__.split('+')[0]}", f"transformers=={transfo
 
 
 def packages(peer: str) -> tuple[str, ...]:
-    """What a peer's environment holds; torch, transformers, PEFT and vLLM as the project has them."""
+    """What a peer's environment holds; torch, transformers, PEFT and vLLM as the project has them, where the peer allows it."""
     if peer == "trl":
         return ("trl==1.16.0", *(["liger-kernel==0.8.5"] if torch.cuda.is_available() else []), *_SHARED)
+    if peer == "llamafactory":
+        return ("llamafactory==0.9.5", "torch==2.11.0")  # it brings transformers 5.6 and PEFT 0.18, and the last torchaudio is that of torch 2.11
     vllm = importlib.metadata.packages_distributions()["vllm"][0]  # the CPU build has a name of its own
     return ("lm-eval==0.4.13", f"{vllm}=={importlib.metadata.version(vllm)}", *_SHARED)
 
@@ -29,10 +31,11 @@ def environment_of(peer: str) -> str:
     python, uv = folder / "bin/python", str(Path(sys.executable).with_name("uv"))
     ready, wanted = folder / ".ready", packages(peer)
     if not ready.exists() or ready.read_text().splitlines() != list(wanted):
-        find = {"UV_FIND_LINKS": os.environ["PIP_FIND_LINKS"]} if "PIP_FIND_LINKS" in os.environ else {}  # as scripts/setup.sh
+        whole = peer == "llamafactory"  # it imports torchvision and torchaudio, whose builds in the package index need the CUDA build of torch, on a CPU too
+        find = {"UV_FIND_LINKS": os.environ["PIP_FIND_LINKS"]} if "PIP_FIND_LINKS" in os.environ and not whole else {}  # as scripts/setup.sh
         index = [] if torch.cuda.is_available() else ["--extra-index-url", "https://download.pytorch.org/whl/cpu", "--index-strategy", "unsafe-best-match"]
         subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)], check=True)
-        install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python), *wanted]
+        install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python), *(["--no-config"] if whole else []), *wanted]
         environment = {**os.environ, **find}
         if subprocess.run(install, env=environment, check=False).returncode:
             subprocess.run([*install, *index], env=environment, check=True)

@@ -52,8 +52,9 @@ def paired(name: str, ours: Sequence[float], peer: Sequence[float], *, peer_name
 
 
 def record(results: Sequence[Result]) -> None:
-    """Puts results into results.json, in place of earlier ones of the same comparison, and prints them as Markdown."""
-    kept: list[dict[str, Any]] = json.loads(RESULTS.read_text())["results"] if RESULTS.exists() else []
+    """Puts results into results.json, in place of earlier ones of the same comparison and of another machine's, and prints them as Markdown."""
+    stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    kept: list[dict[str, Any]] = stored["results"] if stored.get("machine") == machine() else []
     new = {(r.name, r.peer_name) for r in results}
     rows = [row for row in kept if (row["name"], row["peer_name"]) not in new] + [asdict(r) for r in results]
     RESULTS.write_text(json.dumps({"machine": machine(), "results": rows}, indent=2) + "\n")

@@ -1,10 +1,10 @@
 """Training throughput of the whole path (Ray Train, Ray Data, DeepSpeed) against loops that users have today, on the same rows.
 
 `python -m benchmarks.training [--set SETTING ...]`: on the GPU where there is one and `train.gpus_per_worker=1` is set. Every measurement is a process of
-its own; the loops take turns, so that other load on the machine meets all of them; the first three steps of each are left out. Peers: TRL's SFTTrainer (an
-environment of its own, the fastest of SETTINGS in a run before the pairs), a plain PyTorch + PEFT loop, our own loop without Ray and without either of Ray
-and DeepSpeed; the last also with rows that are drawn, rendered and tokenised within the step. Throughput: tokens of prompts and answers, without padding,
-per second; and as a share of the machine's bf16 matrix products (flops.py), which counts for all loops what the step needs at least.
+its own; the loops take turns, so that other load on the machine meets all of them; the first three steps of each are left out. Peers: TRL's SFTTrainer and
+LLaMA-Factory (each in an environment of its own, at the fastest of its settings in a run before the pairs), a plain PyTorch + PEFT loop, our own loop without
+Ray and without either of Ray and DeepSpeed; the last also with rows that are drawn, rendered and tokenised within the step. Throughput: tokens of prompts and
+answers, without padding, per second; and as a share of the machine's bf16 matrix products (flops.py), which counts for all loops what the step needs at least.
 """
 
 from __future__ import annotations
@@ -50,6 +50,13 @@ GPU_SETTINGS: dict[str, dict[str, Any]] = {
     "grouped by length, Liger kernels": _HALF | _LENGTH | {"use_liger_kernel": True},
 }
 """And on a GPU; without padding it asks for the flash-attn package there, which has no wheel that fits."""
+FACTORY_SETTINGS: dict[str, dict[str, Any]] = {
+    "padded": {},
+    "grouped by length": {"disable_shuffling": False, **_LENGTH},
+    "padded, whole batch at once": {"per_device_train_batch_size": 16},
+    "packed": {"neat_packing": True, "per_device_train_batch_size": 1},
+}
+"""What LLaMA-Factory was tried with."""
 
 WARM_UP = 3
 """Steps of a training that are not counted: caches and allocators fill, and compiled layers are compiled for the first two shapes."""
@@ -129,15 +136,25 @@ def trl(work: Work, settings: dict[str, Any], processes: int = 1) -> tuple[float
     return _measured(work, [*launch, "benchmarks/peers/trl_sft.py"], json.dumps(settings), **threads)
 
 
+def llama_factory(work: Work, settings: dict[str, Any]) -> tuple[float, float]:
+    """Tokens/s and GiB of LLaMA-Factory."""
+    return _measured(work, [environment_of("llamafactory"), "benchmarks/peers/llama_factory.py"], json.dumps(settings))
+
+
+def best_of(name: str, peer: Callable[[Work, dict[str, Any]], tuple[float, float]], work: Work, settings: dict[str, dict[str, Any]]) -> str:
+    """The fastest of a peer's settings."""
+    tried = {each: peer(work, given)[0] for each, given in settings.items()}
+    print(f"{name}, tokens/s: " + ", ".join(f"{each} {speed:.0f}" for each, speed in tried.items()), flush=True)
+    return max(tried, key=lambda each: tried[each])
+
+
 def main(pairs: int, num_steps: int, further: Sequence[str]) -> None:
     settings = GPU_SETTINGS if torch.cuda.is_available() else SETTINGS
     with tempfile.TemporaryDirectory() as scratch:
         work = prepare(Path(scratch), num_steps, further)
         limit = float(subprocess.run([sys.executable, "-m", "benchmarks.flops"], check=True, stdout=subprocess.PIPE).stdout) / work.operations
         print(f"{num_steps} steps of {sum(work.tokens) / num_steps:.0f} tokens; bf16 matrix products allow for {limit:.0f} tokens/s", flush=True)
-        tried = {name: trl(work, given)[0] for name, given in settings.items()}
-        print("TRL, tokens/s: " + ", ".join(f"{name} {speed:.0f}" for name, speed in tried.items()), flush=True)
-        best = max(tried, key=lambda name: tried[name])
+        best, factory = best_of("TRL", trl, work, settings), best_of("LLaMA-Factory", llama_factory, work, FACTORY_SETTINGS)
         loops: dict[str, Callable[[], tuple[float, float]]] = {
             "ours": lambda: whole_path(work),
             BARE: lambda: without_ray(work, "ours"),
@@ -146,6 +163,7 @@ def main(pairs: int, num_steps: int, further: Sequence[str]) -> None:
             DYNAMIC: lambda: without_ray(work, "dynamic"),
             "plain PyTorch + PEFT": lambda: without_ray(work, "plain"),
             f"TRL SFTTrainer, {best}": lambda: trl(work, settings[best]),
+            f"LLaMA-Factory, {factory}": lambda: llama_factory(work, FACTORY_SETTINGS[factory]),
         }
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in loops}
         for name in in_turns(loops, pairs):

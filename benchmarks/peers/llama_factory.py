@@ -1,0 +1,65 @@
+"""LLaMA-Factory on given rows, in an environment of its own: `python llama_factory.py ROWS MODEL OUT SETTINGS`.
+
+SETTINGS: JSON of its training arguments, over those below; with `neat_packing` the rows of a micro-batch lie in one sequence, as its own packing leaves them.
+Rows go in tokenised, with the loss on answers only. OUT gets seconds per optimizer step (the first one included) and the peak memory in GiB.
+"""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import torch
+from datasets import Dataset, DatasetDict
+from llamafactory.train.tuner import run_exp
+from transformers import TrainerCallback
+
+
+class Times(TrainerCallback):
+    """When every step begins and ends."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def on_step_begin(self, *args, **kwargs) -> None:
+        self.begin = time.perf_counter()
+
+    def on_step_end(self, *args, **kwargs) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds.append(time.perf_counter() - self.begin)
+
+
+def example(rows: list[dict]) -> dict:
+    """One sequence of its data format; the mask counts the rows in it."""
+    return {
+        "input_ids": [token for r in rows for token in r["prompt_ids"] + r["answer_ids"]],
+        "attention_mask": [number for number, r in enumerate(rows, 1) for _ in r["prompt_ids"] + r["answer_ids"]],
+        "labels": [token for r in rows for token in [-100] * len(r["prompt_ids"]) + r["answer_ids"]],
+    }
+
+
+def main(path: Path, model_path: str, out: Path, settings: str) -> None:
+    train, given = json.loads(path.with_name("train.json").read_text()), json.loads(settings)
+    rows = [row for line in path.read_text().splitlines() for row in json.loads(line)]
+    together = train["micro_batch"] if given.get("neat_packing") else 1
+    batch = given.get("per_device_train_batch_size", train["micro_batch"])
+    data = Dataset.from_list([example(rows[i : i + together]) for i in range(0, len(rows), together)])
+    DatasetDict({"train": data}).save_to_disk(str(out.with_suffix(".data")))
+    times = Times()
+    fixed = {
+        "stage": "sft", "do_train": True, "model_name_or_path": model_path, "template": "default", "tokenized_path": str(out.with_suffix(".data")),
+        "dataset": "rows", "finetuning_type": "lora", "lora_rank": train["lora"]["rank"], "lora_alpha": train["lora"]["alpha"], "lora_target": "all",
+        "output_dir": str(out.with_suffix(".factory")), "overwrite_output_dir": True, "per_device_train_batch_size": batch,
+        "gradient_accumulation_steps": train["global_batch"] // (batch * together), "num_train_epochs": 1, "learning_rate": train["learning_rate"],
+        "max_grad_norm": 1.0, "disable_gradient_checkpointing": True, "bf16": train["precision"] == "bf16", "use_cpu": not torch.cuda.is_available(),
+        "logging_strategy": "no", "save_strategy": "no", "report_to": "none", "disable_tqdm": True, "disable_shuffling": True,
+    }  # fmt: skip
+    run_exp({**fixed, **given}, [times])
+    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10
+    out.write_text(json.dumps({"seconds": times.seconds, "peak_memory_gib": peak / 2**30}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4])
