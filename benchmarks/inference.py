@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import paired, record
+from benchmarks.results import in_turns, paired, record
 from paft_ray.config import EngineConfig, ModelConfig, builtin
 from paft_ray.inference.grid import Grid
 from paft_ray.inference.settings import CPU_ENVIRONMENT, engine_settings
@@ -109,11 +109,10 @@ def main(pairs: int) -> None:
             given = Path(scratch) / f"{name}.json"
             given.write_text(json.dumps(make(num_rows)))
             found: dict[str, list[dict[str, float]]] = {"ours": [], "bare": []}
-            for pair in range(pairs):
-                for kind in ("ours", "bare") if pair % 2 == 0 else ("bare", "ours"):
-                    done = subprocess.run([sys.executable, "-m", "benchmarks.inference", kind, str(given)], check=True, stdout=subprocess.PIPE, text=True)
-                    found[kind].append(json.loads(done.stdout.splitlines()[-1]))
-                    print(f"{name}, {kind}: " + ", ".join(f"{value:.3g} {key}" for key, value in found[kind][-1].items()), flush=True)
+            for kind in in_turns(found, pairs):
+                done = subprocess.run([sys.executable, "-m", "benchmarks.inference", kind, str(given)], check=True, stdout=subprocess.PIPE, text=True)
+                found[kind].append(json.loads(done.stdout.splitlines()[-1]))
+                print(f"{name}, {kind}: " + ", ".join(f"{value:.3g} {key}" for key, value in found[kind][-1].items()), flush=True)
             values = [[one[unit] for one in found[kind]] for kind in ("ours", "bare")]
             record([paired(name, *values, peer_name="bare vllm.LLM", unit=f"{unit}/s", more_is_better=True)])
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.results import paired, record
+from benchmarks.results import in_turns, paired, record
 from benchmarks.stages import command
 
 _STAGE = re.compile(r"\d/6 (\w+)")
@@ -74,10 +74,9 @@ def main(before: str, pairs: int, settings: Sequence[str]) -> None:
     seconds: dict[str, list[dict[str, float]]] = {"now": [], "before": []}
     with checkout(before) as old:
         sources = {"before": old, "now": Path.cwd()}
-        for pair in range(pairs):
-            for name in ("before", "now") if pair % 2 == 0 else ("now", "before"):
-                seconds[name].append(parts(run(sources[name], settings)))
-                print(f"{name}: " + ", ".join(f"{part} {spent:.0f} s" for part, spent in seconds[name][-1].items()), flush=True)
+        for name in in_turns(sources, pairs):
+            seconds[name].append(parts(run(sources[name], settings)))
+            print(f"{name}: " + ", ".join(f"{part} {spent:.0f} s" for part, spent in seconds[name][-1].items()), flush=True)
     print(f"| seconds | {before} | now |\n|---|---|---|")
     for part in seconds["now"][0]:
         print(f"| {part} | " + " | ".join(f"{statistics.median(one.get(part, 0.0) for one in seconds[name]):.0f}" for name in ("before", "now")) + " |")

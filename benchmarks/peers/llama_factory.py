@@ -5,30 +5,13 @@ Rows go in tokenised, with the loss on answers only. OUT gets seconds per optimi
 """
 
 import json
-import resource
 import sys
-import time
 from pathlib import Path
 
 import torch
 from datasets import Dataset, DatasetDict
 from llamafactory.train.tuner import run_exp
-from transformers import TrainerCallback
-
-
-class Times(TrainerCallback):
-    """When every step begins and ends."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-
-    def on_step_begin(self, *args, **kwargs) -> None:
-        self.begin = time.perf_counter()
-
-    def on_step_end(self, *args, **kwargs) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self.seconds.append(time.perf_counter() - self.begin)
+from steps import Steps
 
 
 def example(rows: list[dict]) -> dict:
@@ -47,7 +30,7 @@ def main(path: Path, model_path: str, out: Path, settings: str) -> None:
     batch = given.get("per_device_train_batch_size", train["micro_batch"])
     data = Dataset.from_list([example(rows[i : i + together]) for i in range(0, len(rows), together)])
     DatasetDict({"train": data}).save_to_disk(str(out.with_suffix(".data")))
-    times = Times()
+    measured = Steps()
     fixed = {
         "stage": "sft", "do_train": True, "model_name_or_path": model_path, "template": "default", "tokenized_path": str(out.with_suffix(".data")),
         "dataset": "rows", "finetuning_type": "lora", "lora_rank": train["lora"]["rank"], "lora_alpha": train["lora"]["alpha"], "lora_target": "all",
@@ -56,9 +39,8 @@ def main(path: Path, model_path: str, out: Path, settings: str) -> None:
         "max_grad_norm": 1.0, "disable_gradient_checkpointing": True, "bf16": train["precision"] == "bf16", "use_cpu": not torch.cuda.is_available(),
         "logging_strategy": "no", "save_strategy": "no", "report_to": "none", "disable_tqdm": True, "disable_shuffling": True,
     }  # fmt: skip
-    run_exp({**fixed, **given}, [times])
-    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10
-    out.write_text(json.dumps({"seconds": times.seconds, "peak_memory_gib": peak / 2**30}))
+    run_exp({**fixed, **given}, [measured])
+    measured.write(out)
 
 
 if __name__ == "__main__":

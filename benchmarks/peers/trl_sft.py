@@ -6,31 +6,15 @@ with the loss on answers only. OUT gets seconds per optimizer step (the first on
 
 import json
 import os
-import resource
 import sys
-import time
 from pathlib import Path
 
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from steps import Steps
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
-
-
-class Times(TrainerCallback):
-    """When every step begins and ends."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-
-    def on_step_begin(self, *args, **kwargs) -> None:
-        self.begin = time.perf_counter()
-
-    def on_step_end(self, *args, **kwargs) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self.seconds.append(time.perf_counter() - self.begin)
 
 
 def main(rows: Path, model_path: str, out: Path, settings: str) -> None:
@@ -52,15 +36,14 @@ def main(rows: Path, model_path: str, out: Path, settings: str) -> None:
     }  # fmt: skip
     config = SFTConfig(**{**fixed, **given})
     lora = LoraConfig(r=train["lora"]["rank"], lora_alpha=train["lora"]["alpha"], target_modules="all-linear", task_type="CAUSAL_LM")
-    times = Times()
+    measured = Steps()
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(model_path, dtype=weights), args=config, train_dataset=Dataset.from_list(examples), peft_config=lora,
-        processing_class=AutoTokenizer.from_pretrained(model_path), callbacks=[times],
+        processing_class=AutoTokenizer.from_pretrained(model_path), callbacks=[measured],
     )  # fmt: skip
     trainer.train()
-    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10
     if os.environ.get("RANK", "0") == "0":
-        out.write_text(json.dumps({"seconds": times.seconds, "peak_memory_gib": peak / 2**30}))
+        measured.write(out)
 
 
 if __name__ == "__main__":

@@ -60,10 +60,8 @@ def ask_missing(requests: Sequence[Request], generator: GeneratorConfig, seed: i
         row = {"request": names[number], "text": written.text, "finished": written.finished, "tokens": written.tokens, "error": ""}
         saver.add(pa.Table.from_pylist([row], schema=_ANSWERS))
 
-    try:
+    with saver:
         return ask(requests, generator, seed, kept=kept, keep=keep)
-    finally:
-        saver.save()
 
 
 def ask(

@@ -153,26 +153,23 @@ class _Asking:
         before, saver = replicas(), Saver(self.parts)
         running = answers.options(scheduling_strategy=_here()).remote(missing, config, self.models)
         last = said = time.monotonic()
-        try:
-            with _ended_if_left(running):
-                for rows in _arriving(running):
-                    now = time.monotonic()
-                    if rows is not None:
-                        self.nodes |= {actor: node for actor, node in replicas().items() if actor not in before}
-                        self.tables.append(rows)
-                        self.num_answered += rows.num_rows
-                        saver.add(rows)
-                        last = now
-                    saver.save_due()
-                    self._check(now, last)
-                    if rows is not None and now - said > _SAY_EVERY_S:
-                        say(f"{self.name}: {self.num_answered} requests answered, {now - self.begin_s:.0f} s")
-                        said = now
-                    if now - max(last, said) > _SILENT_S:
-                        say(f"{self.name}: no answer for {now - last:.0f} s; {self._state()}")
-                        said = now
-        finally:
-            saver.save()
+        with saver, _ended_if_left(running):
+            for rows in _arriving(running):
+                now = time.monotonic()
+                if rows is not None:
+                    self.nodes |= {actor: node for actor, node in replicas().items() if actor not in before}
+                    self.tables.append(rows)
+                    self.num_answered += rows.num_rows
+                    saver.add(rows)
+                    last = now
+                saver.save_due()
+                self._check(now, last)
+                if rows is not None and now - said > _SAY_EVERY_S:
+                    say(f"{self.name}: {self.num_answered} requests answered, {now - self.begin_s:.0f} s")
+                    said = now
+                if now - max(last, said) > _SILENT_S:
+                    say(f"{self.name}: no answer for {now - last:.0f} s; {self._state()}")
+                    said = now
 
     def _check(self, now: float, last: float) -> None:
         """Raises `StageError` where a limit is reached."""

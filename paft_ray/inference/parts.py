@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -76,12 +76,18 @@ class Parts:
 
 
 class Saver:
-    """Gathers rows into parts of a useful size; what waits is lost where the process is killed."""
+    """Gathers rows into parts of a useful size; stores what waits at the end of its block, loses it where the process is killed."""
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.waiting: list[pa.Table] = []
         self.since_s = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.save()
 
     def add(self, rows: pa.Table) -> None:
         """Takes rows, to be stored within `SAVE_EVERY_S` if `save_due` is called that often."""
