@@ -1,7 +1,8 @@
-"""Imports that leave out what is not used."""
+"""Imports that leave out what is not used, and that do not look for garbage."""
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,3 +19,13 @@ def without(*names: str) -> Iterator[None]:
     finally:
         for name in hidden:
             del sys.modules[name]
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """What is imported in the block stays, so it is not looked through for garbage again and again meanwhile: a fifth of the time that vLLM takes."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

@@ -15,6 +15,7 @@ import typer
 from paft_ray.cli.environment import prepare_environment
 from paft_ray.config import Config, Precision, load_config
 from paft_ray.errors import StageError, StorageError, UserError, one_line
+from paft_ray.imports import uncollected
 from paft_ray.text import visible
 
 if TYPE_CHECKING:
@@ -41,12 +42,13 @@ def run_stage(name: str, path: str, overrides: list[str] | None, *, force: bool 
 
         typer.echo(plan(config, name))
         return
-    from paft_ray.cli.check import check, check_resources
+    with uncollected():
+        from paft_ray.cli.check import check, check_resources
+        from paft_ray.cli.interrupts import interruptible
+        from paft_ray.cli.lease import hold
+        from paft_ray.cli.session import ray_session
 
-    run = check(config, name, local=not (address or os.environ.get("RAY_ADDRESS")))
-    from paft_ray.cli.interrupts import interruptible
-    from paft_ray.cli.lease import hold
-    from paft_ray.cli.session import ray_session
+        run = check(config, name, local=not (address or os.environ.get("RAY_ADDRESS")))
 
     again = "the same command without --force" if force else "the same command again"
     remedy = f"start {again}: finished stages of run {run.name} are kept, training goes on from its newest checkpoint"
@@ -64,8 +66,9 @@ def run_stage(name: str, path: str, overrides: list[str] | None, *, force: bool 
 
 def _stages(name: str, config: Config, run: Run, lease: Lease, *, force: bool) -> None:
     """Ray Tune is imported for the sweep alone. config.json is that of the last command that was not refused."""
-    from paft_ray.stages import pipeline
-    from paft_ray.stages.failures import named
+    with uncollected():
+        from paft_ray.stages import pipeline
+        from paft_ray.stages.failures import named
 
     refused = False
     try:

@@ -16,7 +16,8 @@ from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
 from paft_ray.config import EngineConfig
 from paft_ray.errors import one_line
-from paft_ray.imports import without
+from paft_ray.imports import uncollected, without
+from paft_ray.inference import ahead
 from paft_ray.inference.settings import CPU_ENVIRONMENT, engine_settings
 from paft_ray.inference.weights import Weights
 
@@ -43,7 +44,8 @@ def answers(requests: ray.data.Dataset, config: vLLMEngineProcessorConfig, weigh
 
     Raises what ended the engine: Ray Data alone would restart it for ever and ask the rows under way again, so it is told to leave that to its caller.
     """
-    with without("vllm", "sklearn"):  # seconds, for what only the engine's process needs; that one has another environment, so it is never this one
+    # Both save seconds. Only the engine's actor needs the two; it has another environment, so it is never this process.
+    with uncollected(), without("vllm", "sklearn"):
         from ray.llm._internal.batch.processor import vllm_engine_proc
 
         from paft_ray.inference.turns import TurnsvLLMEngineStageUDF
@@ -94,7 +96,7 @@ def processor_config(model_path: str, engine: EngineConfig, max_model_len: int, 
         "JOBLIB_MULTIPROCESSING": "0",  # it comes with transformers; a killed engine left its semaphores in /dev/shm
     }
     if engine.num_gpus == 0:
-        environment |= {**CPU_ENVIRONMENT, "OMP_NUM_THREADS": str(_threads(engine))}
+        environment |= {**CPU_ENVIRONMENT, **ahead.ENVIRONMENT, "OMP_NUM_THREADS": str(_threads(engine))}
         bundles = [{"CPU": engine.num_cpus}] * engine.tensor_parallel
     else:
         bundles = [{"CPU": engine.num_cpus, "GPU": engine.num_gpus}] * engine.tensor_parallel

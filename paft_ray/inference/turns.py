@@ -9,11 +9,13 @@ from contextlib import ExitStack, asynccontextmanager
 from itertools import groupby
 from typing import Any
 
-from ray.llm._internal.batch.stages.vllm_engine_stage import vLLMEngineStageUDF
-from ray.llm._internal.common.errors import VLLM_FATAL_ERRORS
-
+from paft_ray.inference import ahead
 from paft_ray.inference.weights import Weights
 from paft_ray.scheduling import as_computing
+
+with ahead.importing():
+    from ray.llm._internal.batch.stages.vllm_engine_stage import vLLMEngineStageUDF
+    from ray.llm._internal.common.errors import VLLM_FATAL_ERRORS
 
 
 class TurnsvLLMEngineStageUDF(vLLMEngineStageUDF):
@@ -21,6 +23,7 @@ class TurnsvLLMEngineStageUDF(vLLMEngineStageUDF):
 
     def __init__(self, *args: Any, weights: Mapping[str, Weights], **kwargs: Any) -> None:
         as_computing()
+        ahead.take()
         super().__init__(*args, **kwargs)
         self.weights = weights
         self.loaded = next((model for model, each in weights.items() if each.placed is None), None)

@@ -25,7 +25,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from paft_ray.artifacts import Run, weights_hash
 from paft_ray.config import ModelConfig, TrackingConfig, TrainConfig, weights_key
 from paft_ray.errors import UserError
-from paft_ray.imports import without
+from paft_ray.imports import uncollected, without
 from paft_ray.models import model_identity
 from paft_ray.prompts.draw import PerExample, make_draw
 from paft_ray.prompts.encode import Encoder
@@ -273,7 +273,7 @@ def _work(jobs: dict[str, dict[str, Any]]) -> None:
     config: TrainConfig = next(iter(jobs.values()))["config"]
     if not config.gpus_per_worker:
         os.environ["DS_ACCELERATOR"] = "cpu"
-    with without("mlflow", "sklearn"):  # DeepSpeed's autotuner, and assisted generation of transformers
+    with uncollected(), without("mlflow", "sklearn"):  # DeepSpeed's autotuner, and assisted generation of transformers
         import torch
         import torch.distributed as dist
         from transformers.utils.logging import disable_progress_bar

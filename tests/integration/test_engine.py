@@ -4,10 +4,13 @@ import copy
 import json
 import math
 import re
-from contextlib import nullcontext
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pytest
 import torch
@@ -65,6 +68,27 @@ def changed_model(hugging_face, demo_model: str, tmp_path_factory: pytest.TempPa
     return folder
 
 
+@contextmanager
+def engines_seen() -> Iterator[dict[int, str]]:
+    """Engine processes below this one while the block runs: id -> command line of its parent."""
+    found, end = {}, threading.Event()
+
+    def look() -> None:
+        while not end.wait(0.2):
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    if process.pid not in found and "EngineCore" in " ".join(process.cmdline()):
+                        found[process.pid] = " ".join(psutil.Process(process.ppid()).cmdline())
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield found
+    finally:
+        end.set()
+        thread.join()
+
+
 @pytest.fixture(scope="module")
 def answers(
     grids: dict[str, Grid], grammar_request, demo_model: str, changed_model: str, ray_session: None, tmp_path_factory: pytest.TempPathFactory
@@ -91,9 +115,10 @@ def answers(
         {"weights": base.id, "key": f"seeded|[{i}]", "prompt_ids": [100 + i] * 150, "sampling": json.dumps({"max_tokens": 2, "temperature": 0.9, "seed": i})}
         for i in range(SEEDED)
     ]
-    done = generate(ray.data.from_items(asked), name="test", base=demo_model, models=[base, changed], parts=parts, engine=FP32, max_model_len=400)
+    with engines_seen() as engines:
+        done = generate(ray.data.from_items(asked), name="test", base=demo_model, models=[base, changed], parts=parts, engine=FP32, max_model_len=400)
     assert done.engine_starts == 1
-    found: dict[str, list[dict[str, Any]]] = {"failed": [{"num": done.num_failed, "time_s": done.time_s}]}
+    found: dict[str, list[dict[str, Any]]] = {"failed": [{"num": done.num_failed, "time_s": done.time_s}], "engines": [{"parents": list(engines.values())}]}
     for row in done.answers.to_pylist():
         kind, key = row["key"].split("|")
         found.setdefault(kind, []).append({**row, "key": key})
@@ -103,6 +128,11 @@ def answers(
 @pytest.fixture(scope="module")
 def hugging_face(demo_model: str):
     return AutoModelForCausalLM.from_pretrained(demo_model, dtype=torch.float32)
+
+
+def test_the_engine_comes_from_a_process_that_has_imported_vllm_beside_the_actor(answers) -> None:
+    (parent,) = answers["engines"][0]["parents"]
+    assert "paft_ray.inference.engine_imports" in parent
 
 
 def test_seeded_prompts_that_fill_more_than_one_step_are_answered(answers) -> None:

@@ -94,7 +94,7 @@ def killed(when: Callable[[], bool], *, core: bool = False) -> Iterator[list[int
             if new and when():
                 pid = next(iter(new.values()))
                 if core:
-                    (pid,) = (child.pid for child in psutil.Process(pid).children() if "EngineCore" in " ".join(child.cmdline()))
+                    (pid,) = (child.pid for child in psutil.Process(pid).children(recursive=True) if "EngineCore" in " ".join(child.cmdline()))
                 os.kill(pid, signal.SIGKILL)
                 killed_ids.append(pid)
                 return

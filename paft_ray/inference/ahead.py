@@ -1,0 +1,72 @@
+"""An engine's process that imports vLLM while its actor still does, instead of after it: some eight seconds of one core, twice.
+
+The actor starts Python's fork server before its own imports. The process that vLLM asks for is forked from it, once it has imported what an engine needs.
+For engines on a CPU: vLLM lets them be spawned only, for the sake of the libraries and variables below, which the server has from its start.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from paft_ray.imports import uncollected
+
+ENVIRONMENT = {"PAFT_ENGINE_AHEAD": "1"}
+"""Of an actor that has its engine's process imported ahead."""
+_LIBRARIES = (("vllm", "libs/libtcmalloc_minimal*.so*"), ("torch", "../torch.libs/libgomp*.so*"), ("torch", "lib/libgomp*.so*"))
+"""What vLLM has an engine on a CPU load first, relative to a package's folder: an allocator, where its build has one, and the OpenMP of torch."""
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """The block imports vLLM; in an actor of such an engine the fork server does so, too, from here on."""
+    if not _wanted():
+        yield
+        return
+    found = [str(match) for package, pattern in _LIBRARIES for match in sorted(_folder(package).glob(pattern))[:1]]
+    os.environ["LD_PRELOAD"] = ":".join(found)
+    forkserver.set_forkserver_preload(["paft_ray.inference.engine_imports"])
+    forkserver.ensure_running()
+    with uncollected():
+        yield
+
+
+def take() -> None:
+    """vLLM's next engine process comes from the fork server."""
+    if _wanted():
+        import vllm.v1.engine.utils
+
+        vllm.v1.engine.utils.get_mp_context = _Context
+
+
+class _Process(ForkServerProcess):
+    """With the variables that this process has when it asks for it, as if it were spawned."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.environment = dict(os.environ)
+
+    def run(self) -> None:
+        os.environ.update(self.environment.items() - os.environ.items())  # what is written again moves, and the process could not be given a name any more
+        super().run()
+
+
+class _Context(ForkServerContext):
+    Process = _Process
+
+
+def _wanted() -> bool:
+    return ENVIRONMENT.items() <= os.environ.items()
+
+
+def _folder(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
