@@ -17,20 +17,22 @@ from typing import Any
 
 from paft_ray.imports import uncollected
 
-ENVIRONMENT = {"PAFT_ENGINE_AHEAD": "1"}
+_VARIABLE = "PAFT_ENGINE_AHEAD"
+_STARTED = "started"
+ENVIRONMENT = {_VARIABLE: "wanted"}
 """Of an actor that has its engine's process imported ahead."""
-_LIBRARIES = (("vllm", "libs/libtcmalloc_minimal*.so*"), ("torch", "../torch.libs/libgomp*.so*"), ("torch", "lib/libgomp*.so*"))
-"""What vLLM has an engine on a CPU load first, relative to a package's folder: an allocator, where its build has one, and the OpenMP of torch."""
+_LIBRARIES = {"vllm": ("libs/libtcmalloc_minimal*.so*",), "torch": ("../torch.libs/libgomp*.so*", "lib/libgomp*.so*")}
+"""What vLLM has an engine on a CPU load first, one of each package, relative to its folder: an allocator, where the build has it, and the OpenMP of torch."""
 
 
 @contextmanager
 def importing() -> Iterator[None]:
     """The block imports vLLM; in an actor of such an engine the fork server does so, too, from here on."""
-    if not _wanted():
+    if _VARIABLE not in os.environ or "LD_PRELOAD" in os.environ:  # vLLM knows what to add to libraries that the user wants first
         yield
         return
-    found = [str(match) for package, pattern in _LIBRARIES for match in sorted(_folder(package).glob(pattern))[:1]]
-    os.environ["LD_PRELOAD"] = ":".join(found)
+    found = [[match for pattern in patterns for match in _folder(package).glob(pattern)] for package, patterns in _LIBRARIES.items()]
+    os.environ |= {"LD_PRELOAD": ":".join(str(matches[0]) for matches in found if matches), _VARIABLE: _STARTED}
     forkserver.set_forkserver_preload(["paft_ray.inference.engine_imports"])
     forkserver.ensure_running()
     with uncollected():
@@ -39,7 +41,7 @@ def importing() -> Iterator[None]:
 
 def take() -> None:
     """vLLM's next engine process comes from the fork server."""
-    if _wanted():
+    if os.environ.get(_VARIABLE) == _STARTED:
         import vllm.v1.engine.utils
 
         vllm.v1.engine.utils.get_mp_context = _Context
@@ -59,10 +61,6 @@ class _Process(ForkServerProcess):
 
 class _Context(ForkServerContext):
     Process = _Process
-
-
-def _wanted() -> bool:
-    return ENVIRONMENT.items() <= os.environ.items()
 
 
 def _folder(package: str) -> Path:
