@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
+
+from ray._private.utils import set_kill_on_parent_death_linux
 
 from paft_ray.imports import uncollected
 
@@ -48,13 +51,15 @@ def take() -> None:
 
 
 class _Process(ForkServerProcess):
-    """With the variables that this process has when it asks for it, as if it were spawned."""
+    """With the variables that this process has when it asks for it, as if it were spawned; it ends with the server, which ends with the actor."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.environment = dict(os.environ)
 
     def run(self) -> None:
+        if sys.platform == "linux":
+            set_kill_on_parent_death_linux()  # an actor that has lost its raylet ends its own children only
         os.environ.update(self.environment.items() - os.environ.items())  # what is written again moves, and the process could not be given a name any more
         super().run()
 

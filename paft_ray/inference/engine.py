@@ -1,4 +1,4 @@
-"""Batch inference with vLLM through ray.data.llm: with turns.py the only file that knows an engine. Prompts go in as token ids."""
+"""Batch inference with vLLM through ray.data.llm: with turns.py and ahead.py the only file that knows an engine. Prompts go in as token ids."""
 
 from __future__ import annotations
 

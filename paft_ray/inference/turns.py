@@ -19,7 +19,7 @@ with ahead.importing():
 
 
 class TurnsvLLMEngineStageUDF(vLLMEngineStageUDF):
-    """Ray's engine for several models of one architecture, whose weights are loaded in turns: seconds, where another start takes half a minute on a CPU."""
+    """Ray's engine for several models of one architecture, whose weights are loaded in turns: seconds, where another start takes twenty on a CPU."""
 
     def __init__(self, *args: Any, weights: Mapping[str, Weights], **kwargs: Any) -> None:
         as_computing()

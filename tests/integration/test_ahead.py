@@ -1,0 +1,47 @@
+"""The process that an engine is forked from (paft_ray/inference/ahead.py), without an engine: what its children get, and when they end."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from paft_ray.inference.ahead import ENVIRONMENT
+
+_ACTOR = """
+import json, os, signal, sys, time
+from multiprocessing import forkserver
+from paft_ray.inference import ahead
+
+def engine(path):
+    found = {"later": os.environ["LATER"], "imported": "vllm.v1.engine.core" in sys.modules, "maps": open("/proc/self/maps").read()}
+    with open(path + ".part", "w") as out:
+        json.dump(found, out)
+    os.rename(path + ".part", path)
+    time.sleep(600)
+
+if __name__ == "__main__":
+    with ahead.importing():
+        import vllm.v1.engine.utils
+    os.environ["LATER"] = "set by the actor"
+    ahead.take()
+    process = vllm.v1.engine.utils.get_mp_context().Process(target=engine, args=(sys.argv[1],), name="EngineCore", daemon=True)
+    process.start()
+    while not os.path.exists(sys.argv[1]):
+        time.sleep(0.1)
+    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+    process.join(20)
+    print("alive" if process.is_alive() else "ended")
+"""
+
+
+def test_a_child_has_the_imports_and_the_variables_and_ends_with_the_server(tmp_path: Path) -> None:
+    (tmp_path / "actor.py").write_text(_ACTOR)
+    environment = {**os.environ, **ENVIRONMENT}
+    environment.pop("LD_PRELOAD", None)
+    done = subprocess.run([sys.executable, "actor.py", "out.json"], cwd=tmp_path, env=environment, check=True, stdout=subprocess.PIPE, text=True, timeout=180)
+    assert done.stdout.splitlines()[-1] == "ended"
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found["later"] == "set by the actor"
+    assert found["imported"]
+    assert "libgomp" in found["maps"]
