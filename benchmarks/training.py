@@ -25,7 +25,7 @@ import torch
 
 from benchmarks import flops
 from benchmarks.environments import environment_of
-from benchmarks.results import in_turns, paired, record
+from benchmarks.results import Result, in_turns, paired, record
 from benchmarks.stages import CONFIG, paft, row_maker
 from paft_ray.artifacts import Run
 from paft_ray.config import load_config
@@ -60,6 +60,7 @@ FACTORY_SETTINGS: dict[str, dict[str, Any]] = {
 
 WARM_UP = 3
 """Steps of a training that are not counted: caches and allocators fill, and compiled layers are compiled for the first two shapes."""
+OURS = "paft_ray"
 COMPILED = "paft_ray with train.compile"
 BARE = "our loop without Ray and DeepSpeed"
 DYNAMIC = "our loop without Ray and DeepSpeed, rows made in every step"
@@ -156,7 +157,7 @@ def main(pairs: int, num_steps: int, further: Sequence[str]) -> None:
         print(f"{num_steps} steps of {sum(work.tokens) / num_steps:.0f} tokens; bf16 matrix products allow for {limit:.0f} tokens/s", flush=True)
         best, factory = best_of("TRL", trl, work, settings), best_of("LLaMA-Factory", llama_factory, work, FACTORY_SETTINGS)
         loops: dict[str, Callable[[], tuple[float, float]]] = {
-            "ours": lambda: whole_path(work),
+            OURS: lambda: whole_path(work),
             BARE: lambda: without_ray(work, "ours"),
             COMPILED: lambda: whole_path(work, ("train.compile=true",)),
             "our loop without Ray": lambda: without_ray(work, "deepspeed"),
@@ -170,23 +171,24 @@ def main(pairs: int, num_steps: int, further: Sequence[str]) -> None:
             found[name].append(loops[name]())
             speed, memory = found[name][-1]
             print(f"{name}: {speed:.0f} tokens/s ({speed / limit:.1%} of the peak), {memory:.2f} GiB", flush=True)
-    dynamic, static = ([values[0] for values in found[name]] for name in (DYNAMIC, BARE))
-    record(
-        [
-            paired(
-                "training with prompts drawn in every step",
-                dynamic,
-                static,
-                peer_name="the same loop on rows made before",
-                unit="tokens/s",
-                more_is_better=True,
-            )
-        ]
-    )
-    for column, (name, unit, more) in enumerate((("training", "tokens/s", True), ("training, peak memory", "GiB", False))):
-        ours = [values[column] for values in found["ours"]]
-        peers = [peer for peer in loops if peer not in ("ours", DYNAMIC)]
-        record([paired(name, ours, [v[column] for v in found[peer]], peer_name=peer, unit=unit, more_is_better=more) for peer in peers])
+    record(results(found))
+
+
+def results(found: dict[str, list[tuple[float, float]]]) -> list[Result]:
+    """The whole path, with compiled layers too, beside all others, of tokens/s and GiB per pair; and prompts drawn in every step beside none."""
+    peers = [name for name in found if name not in (OURS, COMPILED, DYNAMIC)]
+    foreign = [name for name in peers if not name.startswith("our loop")]
+    comparisons = [("training with prompts drawn in every step", DYNAMIC, [BARE]), ("training", OURS, peers), ("training, train.compile", COMPILED, foreign)]
+    speed = [
+        paired(what, [s for s, _ in found[mine]], [s for s, _ in found[peer]], peer_name=peer, unit="tokens/s", more_is_better=True)
+        for what, mine, others in comparisons
+        for peer in others
+    ]
+    memory = [
+        paired("training, peak memory", [m for _, m in found[OURS]], [m for _, m in found[peer]], peer_name=peer, unit="GiB", more_is_better=False)
+        for peer in peers
+    ]
+    return speed + memory
 
 
 def _measured(work: Work, command: Sequence[str], *further: str, **variables: str) -> tuple[float, float]:
