@@ -33,6 +33,7 @@ from paft_ray.prompts.template import PromptTemplate
 from paft_ray.report.sweep import TrialOutcomes, write_sweep
 from paft_ray.report.write import write_report
 from paft_ray.tasks.readers import read_examples
+from paft_ray.tasks.task import Source
 from paft_ray.training.data import make_encoder
 from paft_ray.training.order import step_positions
 from paft_ray.training.rows import RowMaker
@@ -46,7 +47,7 @@ def reading(size: int, folder: Path) -> Work:
     path = folder / "rows.jsonl"
     lines = [{**row["fields"], TASK.answer: row["answer"], "n": n} for n, row in enumerate(table_of(size).to_pylist())]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return lambda: sum(1 for _ in read_examples(TASK, str(path)))
+    return lambda: sum(1 for _ in read_examples(TASK, Source(path=str(path))))
 
 
 def drawing(size: int, folder: Path) -> Work:
