@@ -42,7 +42,8 @@ def ray_session(address: str | None = None) -> Iterator[Mapping[str, float]]:
         as_helper()
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # it asks whether nodes will go; each process of Ray's wakes 100 times a second
         # The dashboard listens on the loopback; without it Ray Train warns every second that it cannot ask for the state of its controller.
-        ray.init(num_cpus=int(total["CPU"]), include_dashboard=True, dashboard_host="127.0.0.1", logging_level="warning", log_to_driver=False)
+        # Without `local` Ray would join what was started last on this machine, or fail where only its address file is left.
+        ray.init("local", num_cpus=int(total["CPU"]), include_dashboard=True, dashboard_host="127.0.0.1", logging_level="warning", log_to_driver=False)
     _keep_sigterm()
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # warns that they are off
