@@ -79,7 +79,7 @@ def measure(num_rows: int) -> dict[str, Any]:
     """Reads min(num_rows, MOST_READ) rows through Ray Data as a training worker does; peaks in MiB."""
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     table = ray.remote(table_of).remote(num_rows)  # made elsewhere, so that the reader's memory is the data path's alone
     table_mib = ray.get(table).nbytes / 2**20
     source = RowSource(

@@ -20,11 +20,8 @@ def packages(peer: str) -> tuple[str, ...]:
     if peer == "trl":
         return ("trl==1.16.0", *(["liger-kernel==0.8.5"] if torch.cuda.is_available() else []), *_SHARED)
     if peer == "llamafactory":
-        return (
-            "llamafactory==0.9.5",
-            "torch==2.11.0",
-            "torchaudio==2.11.0",
-        )  # it brings transformers 5.6 and PEFT 0.18; no torchaudio is made for a later torch
+        # It brings transformers 5.6 and PEFT 0.18, and no torchaudio is made for a later torch.
+        return ("llamafactory==0.9.5", "torch==2.11.0", "torchaudio==2.11.0")
     vllm = importlib.metadata.packages_distributions()["vllm"][0]  # the CPU build has a name of its own
     return ("lm-eval==0.4.13", f"{vllm}=={importlib.metadata.version(vllm)}", *_SHARED)
 

@@ -20,9 +20,7 @@ from ray._private.utils import set_kill_on_parent_death_linux
 
 from paft_ray.imports import uncollected
 
-_VARIABLE = "PAFT_ENGINE_AHEAD"
-_STARTED = "started"
-ENVIRONMENT = {_VARIABLE: "wanted"}
+ENVIRONMENT = {"PAFT_ENGINE_AHEAD": "1"}
 """Of an actor that has its engine's process imported ahead."""
 _LIBRARIES = {"vllm": ("libs/libtcmalloc_minimal*.so*",), "torch": ("../torch.libs/libgomp*.so*", "lib/libgomp*.so*")}
 """What vLLM has an engine on a CPU load first, one of each package, relative to its folder: an allocator, where the build has it, and the OpenMP of torch."""
@@ -30,24 +28,19 @@ _LIBRARIES = {"vllm": ("libs/libtcmalloc_minimal*.so*",), "torch": ("../torch.li
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """The block imports vLLM; in an actor of such an engine the fork server does so, too, from here on."""
-    if _VARIABLE not in os.environ or "LD_PRELOAD" in os.environ:  # vLLM knows what to add to libraries that the user wants first
+    """The block imports vLLM; in an actor of such an engine the fork server does so, too, and vLLM's engine process will come from it."""
+    if not ENVIRONMENT.keys() <= os.environ.keys() or "LD_PRELOAD" in os.environ:  # vLLM knows what to add to libraries that the user wants first
         yield
         return
     found = [[match for pattern in patterns for match in _folder(package).glob(pattern)] for package, patterns in _LIBRARIES.items()]
-    os.environ |= {"LD_PRELOAD": ":".join(str(matches[0]) for matches in found if matches), _VARIABLE: _STARTED}
+    os.environ["LD_PRELOAD"] = ":".join(str(matches[0]) for matches in found if matches)
     forkserver.set_forkserver_preload(["paft_ray.inference.engine_imports"])
     forkserver.ensure_running()
     with uncollected():
         yield
-
-
-def take() -> None:
-    """vLLM's next engine process comes from the fork server."""
-    if os.environ.get(_VARIABLE) == _STARTED:
         import vllm.v1.engine.utils
 
-        vllm.v1.engine.utils.get_mp_context = _Context
+    vllm.v1.engine.utils.get_mp_context = _Context
 
 
 class _Process(ForkServerProcess):

@@ -44,7 +44,7 @@ def answers(requests: ray.data.Dataset, config: vLLMEngineProcessorConfig, weigh
 
     Raises what ended the engine: Ray Data alone would restart it for ever and ask the rows under way again, so it is told to leave that to its caller.
     """
-    # Both save seconds. Only the engine's actor needs the two; it has another environment, so it is never this process.
+    # Saves seconds: only the engine's actor needs vLLM, nobody scikit-learn. The actor has another environment, so it is never this process.
     with uncollected(), without("vllm", "sklearn"):
         from ray.llm._internal.batch.processor import vllm_engine_proc
 

@@ -23,7 +23,6 @@ class TurnsvLLMEngineStageUDF(vLLMEngineStageUDF):
 
     def __init__(self, *args: Any, weights: Mapping[str, Weights], **kwargs: Any) -> None:
         as_computing()
-        ahead.take()
         super().__init__(*args, **kwargs)
         self.weights = weights
         self.loaded = next((model for model, each in weights.items() if each.placed is None), None)

@@ -32,7 +32,7 @@ def main(storage: str) -> None:
     """Asks all requests into the run `killed` under `storage`."""
     parts.SAVE_EVERY_S = 0
     model, weights = resolve_model("demo", None), Weights(key={})
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     place = parts.Parts.of(Run.open(storage, "killed"), "score")
     with console():
         rows = ray.data.from_items([{"weights": weights.id, **row} for row in requests()])

@@ -24,7 +24,6 @@ if __name__ == "__main__":
     with ahead.importing():
         import vllm.v1.engine.utils
     os.environ["LATER"] = "set by the actor"
-    ahead.take()
     process = vllm.v1.engine.utils.get_mp_context().Process(target=engine, args=(sys.argv[1],), name="EngineCore", daemon=True)
     process.start()
     while not os.path.exists(sys.argv[1]):
