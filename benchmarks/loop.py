@@ -1,9 +1,10 @@
 """One training loop without Ray on given rows: `python -m benchmarks.loop ours|dynamic|deepspeed|plain ROWS MODEL OUT`.
 
-`ours`: our batches, model and loss under torch's AdamW, without DeepSpeed. `dynamic`: the same, but the rows are made within each step. `deepspeed`: the
-loop of Ray's workers. `plain`: what one writes first, with PEFT: right padding to the longest row of the
+`ours`: our batches, model and loss under torch's AdamW, without DeepSpeed. `dynamic`: the same, each step twice, with rows that are there and with rows
+made within the step, in turns. `deepspeed`: the loop of Ray's workers. `plain`: what one writes first, with PEFT: right padding to the longest row of the
 micro-batch, logits and labels at every position with the prompt masked. All run on the GPU where there is one. ROWS: JSON lines, one list of rows per step.
-OUT gets seconds per step and GiB.
+OUT gets seconds per step, of `dynamic` the
+second kind under `made`, and GiB.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +69,11 @@ def plain(path: str, config: TrainConfig) -> tuple[Any, Callable[[list[Row]], No
     return model, gradients
 
 
-def steps_of(kind: str, rows: Path, global_batch: int) -> Iterator[list[Row]]:
-    """Rows of one step after another: read before, or for `dynamic` made when they are asked for."""
-    lines = rows.read_text().splitlines()
-    if kind != "dynamic":
-        return iter([json.loads(line) for line in lines])
+def making(rows: Path, global_batch: int) -> Callable[[int], list[Row]]:
+    """What draws, renders and encodes the rows of a step."""
     maker = row_maker(json.loads(rows.with_name("settings.json").read_text()))
     maker.rows(np.arange(1))  # reads the tokenizer
-    return (rows_of(maker.rows(np.arange(step * global_batch, (step + 1) * global_batch))) for step in range(len(lines)))
+    return lambda step: rows_of(maker.rows(np.arange(step * global_batch, (step + 1) * global_batch)))
 
 
 def own_optimizer(kind: str, path: str, config: TrainConfig) -> Callable[[int, list[Row]], None]:
@@ -111,18 +109,21 @@ def deepspeed_step(path: str, config: TrainConfig, num_steps: int) -> Callable[[
 
 def main(kind: str, rows: Path, model_path: str, out: Path) -> None:
     config = TrainConfig.model_validate(json.loads(rows.with_name("train.json").read_text()))
-    steps = steps_of(kind, rows, config.global_batch)
-    num_steps = len(rows.read_text().splitlines())
-    step = deepspeed_step(model_path, config, num_steps) if kind == "deepspeed" else own_optimizer(kind, model_path, config)
-    seconds = []
-    for number in range(num_steps):
-        begin = time.perf_counter()
-        step(number, next(steps))
-        if DEVICE.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - begin)
+    read = [json.loads(line) for line in rows.read_text().splitlines()]
+    ways: dict[str, Callable[[int], list[Row]]] = {"seconds": read.__getitem__}
+    if kind == "dynamic":
+        ways["made"] = making(rows, config.global_batch)
+    step = deepspeed_step(model_path, config, len(read)) if kind == "deepspeed" else own_optimizer(kind, model_path, config)
+    found: dict[str, list[float]] = {way: [] for way in ways}
+    for number in range(len(read)):
+        for way in sorted(ways, reverse=bool(number % 2)):
+            begin = time.perf_counter()
+            step(number, ways[way](number))
+            if DEVICE.type == "cuda":
+                torch.cuda.synchronize()
+            found[way].append(time.perf_counter() - begin)
     peak = torch.cuda.max_memory_allocated() if DEVICE.type == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10
-    out.write_text(json.dumps({"seconds": seconds, "peak_memory_gib": peak / 2**30}))
+    out.write_text(json.dumps({**found, "peak_memory_gib": peak / 2**30}))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 `python -m benchmarks.training [--set SETTING ...]`: on the GPU where there is one and `train.gpus_per_worker=1` is set. Every measurement is a process of
 its own; the loops take turns, so that other load on the machine meets all of them; the first three steps of each are left out. Peers: TRL's SFTTrainer and
 LLaMA-Factory (each in an environment of its own, at the fastest of its settings in a run before the pairs), a plain PyTorch + PEFT loop, our own loop without
-Ray and without either of Ray and DeepSpeed; the last also with rows that are drawn, rendered and tokenised within the step. Throughput: tokens of prompts and
+Ray and without either of Ray and DeepSpeed. On CPUs ours also runs as a worker for each core, and with one thread, where Ray has the other cores. After the
+pairs our loop takes each step with rows that are there and with rows that are drawn, rendered and tokenised within it. Throughput: tokens of prompts and
 answers, without padding, per second; and as a share of the machine's bf16 matrix products (flops.py), which counts for all loops what the step needs at least.
 """
 
@@ -35,12 +36,15 @@ from paft_ray.training.rows import rows_of
 
 _LENGTH = {"train_sampling_strategy": "group_by_length"}
 _HALF = {"weights": "bfloat16"}
+_PACKED = {"packing": True, "max_length": 640, "per_device_train_batch_size": 1}
 SETTINGS: dict[str, dict[str, Any]] = {
     "padded": {},
     "grouped by length": _LENGTH,
     "padded, whole batch at once": {"per_device_train_batch_size": 16},
     "padding-free": {"padding_free": True},
-    "packed": {"packing": True, "max_length": 640, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 2},
+    "packed": _PACKED | {"gradient_accumulation_steps": 2},
+    "padding-free, two processes": {"padding_free": True, "processes": 2},
+    "packed, two processes": _PACKED | {"gradient_accumulation_steps": 1, "processes": 2},
 }
 """What TRL's SFTTrainer was tried with on a CPU."""
 GPU_SETTINGS: dict[str, dict[str, Any]] = {
@@ -55,6 +59,8 @@ FACTORY_SETTINGS: dict[str, dict[str, Any]] = {
     "grouped by length": {"disable_shuffling": False, **_LENGTH},
     "padded, whole batch at once": {"per_device_train_batch_size": 16},
     "packed": {"neat_packing": True, "per_device_train_batch_size": 1},
+    "grouped by length, two processes": {"disable_shuffling": False, **_LENGTH, "processes": 2},
+    "packed, two processes": {"neat_packing": True, "per_device_train_batch_size": 1, "processes": 2},
 }
 """What LLaMA-Factory was tried with."""
 
@@ -62,8 +68,11 @@ WARM_UP = 3
 """Steps of a training that are not counted: caches and allocators fill, and compiled layers are compiled for the first two shapes."""
 OURS = "paft_ray"
 COMPILED = "paft_ray with train.compile"
+WORKERS = "paft_ray, a worker of one thread for each core"
+ONE_THREAD = "paft_ray, one thread"
 BARE = "our loop without Ray and DeepSpeed"
-DYNAMIC = "our loop without Ray and DeepSpeed, rows made in every step"
+BARE_ONE_THREAD = "our loop without Ray and DeepSpeed, one thread"
+CORES = len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,22 +133,25 @@ def whole_path(work: Work, further: Sequence[str] = ()) -> tuple[float, float]:
     return sum(work.tokens[WARM_UP:]) / (times[-1] - times[WARM_UP - 1]), memory
 
 
-def without_ray(work: Work, kind: str) -> tuple[float, float]:
+def without_ray(work: Work, kind: str, **variables: str) -> tuple[float, float]:
     """Tokens/s and GiB of a loop of loop.py."""
-    return _measured(work, [sys.executable, "-m", "benchmarks.loop", kind])
+    return _speed_and_memory(work, _measured(work, [sys.executable, "-m", "benchmarks.loop", kind], **variables))
 
 
-def trl(work: Work, settings: dict[str, Any], processes: int = 1) -> tuple[float, float]:
+def drawing(work: Work) -> tuple[float, float]:
+    """Tokens/s of our loop with rows made in every step, and with rows that are there, in turns in one process."""
+    found = _measured(work, [sys.executable, "-m", "benchmarks.loop", "dynamic"])
+    return work.speed(found["made"]), work.speed(found["seconds"])
+
+
+def trl(work: Work, settings: dict[str, Any]) -> tuple[float, float]:
     """Tokens/s and GiB of TRL."""
-    python = environment_of("trl")
-    launch = [python] if processes == 1 else [python, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
-    threads = {} if processes == 1 else {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // processes))}
-    return _measured(work, [*launch, "benchmarks/peers/trl_sft.py"], json.dumps(settings), **threads)
+    return _peer(work, environment_of("trl"), "benchmarks/peers/trl_sft.py", **settings)
 
 
 def llama_factory(work: Work, settings: dict[str, Any]) -> tuple[float, float]:
     """Tokens/s and GiB of LLaMA-Factory."""
-    return _measured(work, [environment_of("llamafactory"), "benchmarks/peers/llama_factory.py"], json.dumps(settings))
+    return _peer(work, environment_of("llamafactory"), "benchmarks/peers/llama_factory.py", **settings)
 
 
 def best_of(name: str, peer: Callable[[Work, dict[str, Any]], tuple[float, float]], work: Work, settings: dict[str, dict[str, Any]]) -> str:
@@ -161,27 +173,38 @@ def main(pairs: int, num_steps: int, further: Sequence[str]) -> None:
             BARE: lambda: without_ray(work, "ours"),
             COMPILED: lambda: whole_path(work, ("train.compile=true",)),
             "our loop without Ray": lambda: without_ray(work, "deepspeed"),
-            DYNAMIC: lambda: without_ray(work, "dynamic"),
             "plain PyTorch + PEFT": lambda: without_ray(work, "plain"),
             f"TRL SFTTrainer, {best}": lambda: trl(work, settings[best]),
             f"LLaMA-Factory, {factory}": lambda: llama_factory(work, FACTORY_SETTINGS[factory]),
         }
+        if not torch.cuda.is_available() and CORES > 1:
+            loops[WORKERS] = lambda: whole_path(work, (f"train.num_workers={CORES}",))
+            loops[ONE_THREAD] = lambda: whole_path(work, ("train.threads_per_worker=1",))
+            loops[BARE_ONE_THREAD] = lambda: without_ray(work, "ours", OMP_NUM_THREADS="1")
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in loops}
         for name in in_turns(loops, pairs):
             found[name].append(loops[name]())
             speed, memory = found[name][-1]
             print(f"{name}: {speed:.0f} tokens/s ({speed / limit:.1%} of the peak), {memory:.2f} GiB", flush=True)
-    record(results(found))
+        made = [drawing(work) for _ in range(pairs)]
+    drawn = paired("training with prompts drawn in every step", *zip(*made, strict=True), peer_name="rows made before", unit="tokens/s", more_is_better=True)
+    record([drawn, *results(found)])
 
 
 def results(found: dict[str, list[tuple[float, float]]]) -> list[Result]:
-    """The whole path, with compiled layers too, beside all others, of tokens/s and GiB per pair; and prompts drawn in every step beside none."""
-    peers = [name for name in found if name not in (OURS, COMPILED, DYNAMIC)]
-    foreign = [name for name in peers if not name.startswith("our loop")]
-    comparisons = [("training with prompts drawn in every step", DYNAMIC, [BARE]), ("training", OURS, peers), ("training, train.compile", COMPILED, foreign)]
+    """The whole path beside all others, of tokens/s and GiB per pair."""
+    foreign = [name for name in found if not name.startswith((OURS, "our loop"))]
+    peers = [*foreign, *(name for name in found if name.startswith("our loop") and name != BARE_ONE_THREAD)]
+    comparisons = {
+        OURS: ("training", peers),
+        WORKERS: ("training, a worker of one thread for each core", foreign),
+        COMPILED: ("training, train.compile", foreign),
+        ONE_THREAD: ("training, one thread", [BARE_ONE_THREAD]),
+    }
     speed = [
         paired(what, [s for s, _ in found[mine]], [s for s, _ in found[peer]], peer_name=peer, unit="tokens/s", more_is_better=True)
-        for what, mine, others in comparisons
+        for mine, (what, others) in comparisons.items()
+        if mine in found
         for peer in others
     ]
     memory = [
@@ -191,13 +214,26 @@ def results(found: dict[str, list[tuple[float, float]]]) -> list[Result]:
     return speed + memory
 
 
-def _measured(work: Work, command: Sequence[str], *further: str, **variables: str) -> tuple[float, float]:
+def _peer(work: Work, python: str, script: str, processes: int = 1, **settings: Any) -> tuple[float, float]:
+    """Of a script in an environment of its own, under torchrun for several processes, which share the cores."""
+    if processes == 1:
+        return _speed_and_memory(work, _measured(work, [python, script], json.dumps(settings)))
+    launch = [python, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    return _speed_and_memory(work, _measured(work, [*launch, script], json.dumps(settings), OMP_NUM_THREADS=str(max(1, CORES // processes))))
+
+
+def _speed_and_memory(work: Work, found: dict[str, Any]) -> tuple[float, float]:
+    return work.speed(found["seconds"]), found["peak_memory_gib"]
+
+
+def _measured(work: Work, command: Sequence[str], *further: str, **variables: str) -> dict[str, Any]:
+    """What a process wrote that got the rows, the model, a file to write to and `further`."""
     out = work.folder / "out.json"
     environment = {**os.environ, "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "10000"), "HF_HUB_OFFLINE": "1", **variables}  # as training workers have it
     arguments = [*command, str(work.folder / "rows.jsonl"), work.model, str(out), *further]
     subprocess.run(arguments, check=True, env=environment, stdout=subprocess.DEVNULL)
-    found = json.loads(out.read_text())
-    return work.speed(found["seconds"]), found["peak_memory_gib"]
+    found: dict[str, Any] = json.loads(out.read_text())
+    return found
 
 
 if __name__ == "__main__":

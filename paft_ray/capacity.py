@@ -63,11 +63,13 @@ def trained_weights(train: TrainConfig, shapes: Shapes) -> int:
 def worker_memory(train: TrainConfig, shapes: Shapes, *, tokens_per_row: float) -> WorkerMemory:
     """Memory of one of `train.num_workers` workers; `tokens_per_row`: prompt and answer of the longest rows of a micro-batch, padding included."""
     total, trained = num_weights(shapes), trained_weights(train, shapes)
-    held = 4 if train.lora is None or not train.gpus_per_worker else BYTES[train.precision]
+    half = train.lora is not None and train.precision != "fp32"  # frozen weights: all of them on an accelerator, on a CPU those of linear layers
+    held = BYTES[train.precision] if half and train.gpus_per_worker else 4
     frozen = 0 if train.lora is None else total
+    converted = sum(math.prod(shape) for _, shape in _linear(shapes)) * 2 if half and held == 4 else 0
     share = train.num_workers
     stage = train.zero_stage
-    weights = frozen * held + trained * 4.0
+    weights = frozen * held - converted + trained * 4.0
     if stage == 3:
         weights = weights / share + min(_LIVE_WEIGHTS, total) * held
     gradients = trained * 4 / (share if stage >= 2 else 1)
@@ -82,7 +84,7 @@ def worker_memory(train: TrainConfig, shapes: Shapes, *, tokens_per_row: float) 
     return WorkerMemory(
         weights=weights / GIB,
         optimizer=((0 if offloaded else states) + bucket) / GIB,
-        activations=_activation_bytes(train, shapes, train.micro_batch * tokens_per_row, fp32_weights=trained + (frozen if held == 4 else 0)) / GIB,
+        activations=_activation_bytes(train, shapes, train.micro_batch * tokens_per_row, fp32_weights=trained + (0 if half else frozen)) / GIB,
         offloaded=offloaded / GIB,
         loading=total * held / GIB,
         checkpoint=trained * _STATE_BYTES / GIB,

@@ -28,8 +28,9 @@ def main(rows: Path, model_path: str, out: Path, settings: str) -> None:
     given = json.loads(settings)
     weights = getattr(torch, given.pop("weights", "float32"))
     batch = given.get("per_device_train_batch_size", train["micro_batch"])
+    together = batch * int(os.environ.get("WORLD_SIZE", "1"))
     fixed = {
-        "output_dir": str(out.with_suffix(".trl")), "per_device_train_batch_size": batch, "gradient_accumulation_steps": train["global_batch"] // batch,
+        "output_dir": str(out.with_suffix(".trl")), "per_device_train_batch_size": batch, "gradient_accumulation_steps": train["global_batch"] // together,
         "num_train_epochs": 1, "learning_rate": train["learning_rate"], "max_grad_norm": 1.0, "completion_only_loss": True, "gradient_checkpointing": False,
         "bf16": train["precision"] == "bf16", "use_cpu": not torch.cuda.is_available(), "logging_strategy": "no", "save_strategy": "no",
         "report_to": "none", "disable_tqdm": True, "max_length": None, "train_sampling_strategy": "sequential",

@@ -75,7 +75,7 @@ def attend(
     query [1, heads, tokens, head size], output [1, tokens, heads, head size].
 
     On a GPU in bf16 or fp16 the flash kernel takes the rows as they lie; elsewhere, and under attention's dropout, they are laid side by side, padded to
-    the longest.
+    the longest. On a CPU in bf16 attention is written out: the backward pass of torch's own was several times slower there.
     """
     if _has_kernel(query, value) and not kwargs.get("dropout"):
         dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else query.dtype
@@ -83,8 +83,11 @@ def attend(
         ends, longest = packed_rows.ends, packed_rows.spread.shape[1]
         found = varlen_attn(*as_they_lie, ends, ends, longest, longest, scale=kwargs.get("scaling"), window_size=(-1, 0), enable_gqa=True)
         return found[None], None
-    by_row = (_by_row(states, packed_rows.spread) for states in (query, key, value))
-    found, _ = sdpa_attention_forward(module, *by_row, None, **kwargs)  # padding is on the right: no token sees it
+    by_row = [_by_row(states, packed_rows.spread) for states in (query, key, value)]  # padding is on the right: no token sees it
+    if query.device.type == "cpu" and torch.is_autocast_enabled("cpu") and not kwargs.get("dropout"):
+        found = _written_out(by_row[0], by_row[1], by_row[2], kwargs.get("scaling") or query.shape[-1] ** -0.5)
+    else:
+        found, _ = sdpa_attention_forward(module, *by_row, None, **kwargs)
     return found.flatten(0, 1).index_select(0, packed_rows.back)[None], None
 
 
@@ -99,6 +102,16 @@ def _has_kernel(query: torch.Tensor, value: torch.Tensor) -> bool:
 def _by_row(states: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
     """[1, heads, tokens, head size] -> [rows, heads, longest, head size]."""
     return states[0].index_select(1, spread.flatten()).unflatten(1, spread.shape).transpose(0, 1)
+
+
+def _written_out(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float) -> torch.Tensor:
+    """Causal attention of states [rows, heads, longest, head size], query heads in groups over those of key and value -> [rows, longest, heads, head size]."""
+    longest, groups = query.shape[2], key.shape[1]
+    hidden = torch.ones(longest, longest, dtype=torch.bool, device=query.device).triu(1)
+    together = (query * scaling).unflatten(1, (groups, -1)).flatten(2, 3)
+    scores = torch.matmul(together, key.transpose(2, 3)).unflatten(2, (-1, longest)).masked_fill(hidden, -torch.inf)
+    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
+    return torch.matmul(weights.flatten(2, 3), value).unflatten(2, (-1, longest)).flatten(1, 2).transpose(1, 2)
 
 
 AttentionInterface.register(PACKED, attend)

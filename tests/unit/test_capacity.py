@@ -100,6 +100,16 @@ def test_each_zero_stage_holds_less_of_the_optimizer(lora: dict[str, int] | None
     assert memory[3].weights < memory[2].weights == memory[1].weights == memory[0].weights
 
 
+def test_on_a_cpu_with_bf16_linear_layers_are_held_in_half_and_no_copy_of_them_is_kept() -> None:
+    whole, half = (
+        capacity.worker_memory(TrainConfig.model_validate({**PAGE.DEMO_TRAIN, "precision": precision}), DEMO, tokens_per_row=50)
+        for precision in ("fp32", "bf16")
+    )
+    linear = sum(shape[0] * shape[1] for name, shape in DEMO.items() if "_proj" in name)
+    assert (whole.weights - half.weights) * capacity.GIB == pytest.approx(2 * linear)
+    assert half.activations * 2 == pytest.approx(whole.activations, rel=0.05), "a 16-bit copy of the adapter's weights alone"
+
+
 def test_offload_moves_the_optimizer_and_then_the_weights_off_the_device() -> None:
     weights = PAGE.MODELS[0].shapes()
     inside, optimizer, both = (

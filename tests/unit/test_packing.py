@@ -98,6 +98,35 @@ def test_on_a_gpu_the_flash_kernel_gives_the_same_within_bf16(kind: str, monkeyp
         assert (found - wanted).norm() <= 0.03 * wanted.norm() + 1e-4
 
 
+@pytest.mark.parametrize("kind", PLAIN)
+def test_attention_written_out_for_a_cpu_gives_the_same_within_bf16(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = build(kind, PLAIN[kind]), collate(rows())
+    labelled, calls, written = batch.labels != IGNORED, [], packing._written_out
+    model.set_attn_implementation(PACKED)
+    logits = forward(model, batch)
+    answer_loss(logits, batch).backward()
+    expected = [logits[:, :-1][labelled].detach(), *gradients(model).values()]
+    monkeypatch.setattr(packing, "_written_out", lambda *args: calls.append(1) or written(*args))
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = forward(model, batch)
+    answer_loss(logits, batch).backward()
+    assert len(calls) == 2, "one call in each of two layers"
+    for found, wanted in zip([logits[:, :-1][labelled].float(), *gradients(model).values()], expected, strict=True):
+        assert (found - wanted).norm() <= 0.03 * wanted.norm() + 1e-4
+
+
+@pytest.mark.parametrize("heads", [(4, 4), (6, 2), (3, 1)])
+def test_attention_written_out_is_causal_attention(heads: tuple[int, int]) -> None:
+    random = torch.Generator().manual_seed(2)
+    query, key, value = (torch.randn(3, n, 7, 8, generator=random, requires_grad=True) for n in (heads[0], heads[1], heads[1]))
+    found = packing._written_out(query, key, value, 0.3)
+    wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=0.3, enable_gqa=True).transpose(1, 2)
+    torch.testing.assert_close(found, wanted)
+    weights = torch.randn(found.shape, generator=random)
+    for one, other in zip(*(torch.autograd.grad((o * weights).sum(), (query, key, value)) for o in (found, wanted)), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize("kind", OTHER)
 def test_models_with_another_attention_are_padded(kind: str) -> None:
     assert not packs(build(kind, OTHER[kind]))
