@@ -52,11 +52,11 @@ def paired(name: str, ours: Sequence[float], peer: Sequence[float], *, peer_name
 
 
 def record(results: Sequence[Result]) -> None:
-    """Puts results into results.json, in place of earlier ones of the same comparison and of another machine's, and prints them as Markdown."""
+    """Puts results into results.json, in place of all earlier ones of their names and of another machine's, and prints them as Markdown."""
     here, stored = machine(), json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     kept: list[dict[str, Any]] = stored["results"] if stored.get("machine") == here else []
-    new = {(r.name, r.peer_name) for r in results}
-    rows = [row for row in kept if (row["name"], row["peer_name"]) not in new] + [asdict(r) for r in results]
+    new = {r.name for r in results}
+    rows = [row for row in kept if row["name"] not in new] + [asdict(r) for r in results]
     RESULTS.write_text(json.dumps({"machine": here, "results": rows}, indent=2) + "\n")
     print(markdown([asdict(r) for r in results]), flush=True)
 

@@ -3,9 +3,10 @@
 `python -m benchmarks.training [--set SETTING ...]`: on the GPU where there is one and `train.gpus_per_worker=1` is set. Every measurement is a process of
 its own; the loops take turns, so that other load on the machine meets all of them; the first three steps of each are left out. Peers: TRL's SFTTrainer and
 LLaMA-Factory (each in an environment of its own, at the fastest of its settings in a run before the pairs), a plain PyTorch + PEFT loop, our own loop without
-Ray and without either of Ray and DeepSpeed. On CPUs ours also runs as a worker for each core, and with one thread, where Ray has the other cores. After the
-pairs our loop takes each step with rows that are there and with rows that are drawn, rendered and tokenised within it. Throughput: tokens of prompts and
-answers, without padding, per second; and as a share of the machine's bf16 matrix products (flops.py), which counts for all loops what the step needs at least.
+Ray and without either of Ray and DeepSpeed. On CPUs ours also runs as two workers that share the cores, as the peers do, and with one thread, where Ray has
+the other cores. After the pairs our loop takes each step with rows that are there and with rows that are drawn, rendered and tokenised within it. Throughput:
+tokens of prompts and answers, without padding, per second; and as a share of the machine's bf16 matrix products (flops.py), which counts for all loops what
+the step needs at least.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from paft_ray.training.rows import rows_of
 
 _LENGTH = {"train_sampling_strategy": "group_by_length"}
 _HALF = {"weights": "bfloat16"}
-_PACKED = {"packing": True, "max_length": 640, "per_device_train_batch_size": 1}
+_PACKED = {"packing": True, "max_length": 640, "per_device_train_batch_size": 1, "num_train_epochs": 2}  # half as many steps an epoch
 SETTINGS: dict[str, dict[str, Any]] = {
     "padded": {},
     "grouped by length": _LENGTH,
@@ -62,13 +63,13 @@ FACTORY_SETTINGS: dict[str, dict[str, Any]] = {
     "grouped by length, two processes": {"disable_shuffling": False, **_LENGTH, "processes": 2},
     "packed, two processes": {"neat_packing": True, "per_device_train_batch_size": 1, "processes": 2},
 }
-"""What LLaMA-Factory was tried with."""
+"""What LLaMA-Factory was tried with; two processes on a CPU only."""
 
 WARM_UP = 3
 """Steps of a training that are not counted: caches and allocators fill, and compiled layers are compiled for the first two shapes."""
 OURS = "paft_ray"
 COMPILED = "paft_ray with train.compile"
-WORKERS = "paft_ray, a worker of one thread for each core"
+WORKERS = "paft_ray, two workers"
 ONE_THREAD = "paft_ray, one thread"
 BARE = "our loop without Ray and DeepSpeed"
 BARE_ONE_THREAD = "our loop without Ray and DeepSpeed, one thread"
@@ -89,11 +90,9 @@ class Work:
     operations: float
     """Needed per token (flops.py)."""
 
-    def speed(self, seconds: Sequence[float]) -> float:
-        """Tokens/s after the warm-up; packed steps are others than ours, so all are taken to be equally long there."""
-        if len(seconds) == len(self.tokens):
-            return sum(self.tokens[WARM_UP:]) / sum(seconds[WARM_UP:])
-        return sum(self.tokens) * (len(seconds) - WARM_UP) / len(seconds) / sum(seconds[WARM_UP:])
+    def speed(self, seconds: Sequence[float], tokens: Sequence[int] | None = None) -> float:
+        """Tokens/s after the warm-up. `tokens`: of each step, where they are others than ours."""
+        return sum((tokens or self.tokens)[WARM_UP:]) / sum(seconds[WARM_UP:])
 
 
 def prepare(folder: Path, num_steps: int, further: Sequence[str] = ()) -> Work:
@@ -167,7 +166,8 @@ def main(pairs: int, num_steps: int, further: Sequence[str]) -> None:
         work = prepare(Path(scratch), num_steps, further)
         limit = float(subprocess.run([sys.executable, "-m", "benchmarks.flops"], check=True, stdout=subprocess.PIPE).stdout) / work.operations
         print(f"{num_steps} steps of {sum(work.tokens) / num_steps:.0f} tokens; bf16 matrix products allow for {limit:.0f} tokens/s", flush=True)
-        best, factory = best_of("TRL", trl, work, settings), best_of("LLaMA-Factory", llama_factory, work, FACTORY_SETTINGS)
+        factory_settings = {name: given for name, given in FACTORY_SETTINGS.items() if "processes" not in given or not torch.cuda.is_available()}
+        best, factory = best_of("TRL", trl, work, settings), best_of("LLaMA-Factory", llama_factory, work, factory_settings)
         loops: dict[str, Callable[[], tuple[float, float]]] = {
             OURS: lambda: whole_path(work),
             BARE: lambda: without_ray(work, "ours"),
@@ -178,7 +178,7 @@ def main(pairs: int, num_steps: int, further: Sequence[str]) -> None:
             f"LLaMA-Factory, {factory}": lambda: llama_factory(work, FACTORY_SETTINGS[factory]),
         }
         if not torch.cuda.is_available() and CORES > 1:
-            loops[WORKERS] = lambda: whole_path(work, (f"train.num_workers={CORES}",))
+            loops[WORKERS] = lambda: whole_path(work, ("train.num_workers=2",))
             loops[ONE_THREAD] = lambda: whole_path(work, ("train.threads_per_worker=1",))
             loops[BARE_ONE_THREAD] = lambda: without_ray(work, "ours", OMP_NUM_THREADS="1")
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in loops}
@@ -197,7 +197,7 @@ def results(found: dict[str, list[tuple[float, float]]]) -> list[Result]:
     peers = [*foreign, *(name for name in found if name.startswith("our loop") and name != BARE_ONE_THREAD)]
     comparisons = {
         OURS: ("training", peers),
-        WORKERS: ("training, a worker of one thread for each core", foreign),
+        WORKERS: ("training, two workers", foreign),
         COMPILED: ("training, train.compile", foreign),
         ONE_THREAD: ("training, one thread", [BARE_ONE_THREAD]),
     }
@@ -223,7 +223,7 @@ def _peer(work: Work, python: str, script: str, processes: int = 1, **settings: 
 
 
 def _speed_and_memory(work: Work, found: dict[str, Any]) -> tuple[float, float]:
-    return work.speed(found["seconds"]), found["peak_memory_gib"]
+    return work.speed(found["seconds"], found.get("tokens")), found["peak_memory_gib"]
 
 
 def _measured(work: Work, command: Sequence[str], *further: str, **variables: str) -> dict[str, Any]:

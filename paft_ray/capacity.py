@@ -66,7 +66,7 @@ def worker_memory(train: TrainConfig, shapes: Shapes, *, tokens_per_row: float) 
     half = train.lora is not None and train.precision != "fp32"  # frozen weights: all of them on an accelerator, on a CPU those of linear layers
     held = BYTES[train.precision] if half and train.gpus_per_worker else 4
     frozen = 0 if train.lora is None else total
-    converted = sum(math.prod(shape) for _, shape in _linear(shapes)) * 2 if half and held == 4 else 0
+    converted = _saved_by_half_linear(shapes) if half and held == 4 else 0
     share = train.num_workers
     stage = train.zero_stage
     weights = frozen * held - converted + trained * 4.0
@@ -137,6 +137,14 @@ def _activation_bytes(train: TrainConfig, shapes: Shapes, tokens: float, *, fp32
     size = BYTES[train.precision]
     passes = tokens * (saved + (layer if train.gradient_checkpointing else 0)) * size
     return passes + (0 if train.precision == "fp32" or train.gradient_checkpointing else fp32_weights * size)
+
+
+def _saved_by_half_linear(shapes: Shapes) -> int:
+    """Bytes that 16-bit weights of linear layers save; a head that is the embedding's gets a copy of its own. Experts in one tensor are no linear layers."""
+    layers = sum(math.prod(shape) for name, shape in shapes.items() if ".layers." in name and len(shape) == 2 and ".experts." not in name)
+    head = math.prod(shapes.get("lm_head.weight", (0,)))
+    tied = 0 if head else sum(math.prod(shape) for name, shape in shapes.items() if name.endswith("embed_tokens.weight"))
+    return 2 * (layers + head - tied)
 
 
 def _linear(shapes: Shapes) -> list[tuple[str, Sequence[int]]]:

@@ -1,8 +1,8 @@
 """LLaMA-Factory on given rows, in an environment of its own: `python llama_factory.py ROWS MODEL OUT SETTINGS`.
 
 SETTINGS: JSON of its training arguments, over those below; with `neat_packing` the rows of a micro-batch lie in one sequence, as its own packing leaves them.
-Rows go in tokenised, with the loss on answers only. OUT gets seconds per optimizer step (the first one included) and the peak memory
-in GiB, under torchrun those of rank 0.
+Rows go in tokenised, with the loss on answers only. OUT gets seconds per optimizer step (the first one included), its tokens where it takes other rows
+than ours, and the peak memory in GiB, under torchrun of all processes.
 """
 
 import json
@@ -28,11 +28,11 @@ def example(rows: list[dict]) -> dict:
 def main(path: Path, model_path: str, out: Path, settings: str) -> None:
     train, given = json.loads(path.with_name("train.json").read_text()), json.loads(settings)
     rows = [row for line in path.read_text().splitlines() for row in json.loads(line)]
-    rank, processes = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
     together = train["micro_batch"] if given.get("neat_packing") else 1
     batch = given.get("per_device_train_batch_size", train["micro_batch"])
     data = Dataset.from_list([example(rows[i : i + together]) for i in range(0, len(rows), together)])
-    folder = str(out.with_suffix(f".data{rank}"))
+    folder = str(out.with_suffix(f".data{os.environ.get('RANK', '')}"))
     DatasetDict({"train": data}).save_to_disk(folder)
     measured = Steps()
     fixed = {
@@ -42,10 +42,10 @@ def main(path: Path, model_path: str, out: Path, settings: str) -> None:
         "gradient_accumulation_steps": train["global_batch"] // (batch * together * processes), "num_train_epochs": 1, "learning_rate": train["learning_rate"],
         "max_grad_norm": 1.0, "disable_gradient_checkpointing": True, "bf16": train["precision"] == "bf16", "use_cpu": not torch.cuda.is_available(),
         "logging_strategy": "no", "save_strategy": "no", "report_to": "none", "disable_tqdm": True, "disable_shuffling": True,
+        "include_num_input_tokens_seen": "no" if together > 1 else "non_padding",
     }  # fmt: skip
     run_exp({**fixed, **given}, [measured])
-    if rank == 0:
-        measured.write(out)
+    measured.write(out)
 
 
 if __name__ == "__main__":

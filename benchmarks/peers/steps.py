@@ -1,29 +1,42 @@
 """What the peers that train with transformers' Trainer measure."""
 
+from __future__ import annotations
+
+import itertools
 import json
 import resource
 import time
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from transformers import TrainerCallback
 
 
 class Steps(TrainerCallback):
-    """Seconds of each optimizer step, the first one included."""
+    """Seconds of each optimizer step, the first one included, and its tokens where the Trainer counts them (`include_num_input_tokens_seen`)."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
+        self.seen = [0]
 
     def on_step_begin(self, *args, **kwargs) -> None:
         self.begin = time.perf_counter()
 
-    def on_step_end(self, *args, **kwargs) -> None:
+    def on_step_end(self, args, state, control, **kwargs) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.seconds.append(time.perf_counter() - self.begin)
+        self.seen.append(state.num_input_tokens_seen)
 
     def write(self, out: Path) -> None:
-        """The seconds and the peak memory in GiB."""
+        """By rank 0: seconds, tokens, and the peak memory of all processes together in GiB."""
         peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10
-        out.write_text(json.dumps({"seconds": self.seconds, "peak_memory_gib": peak / 2**30}))
+        memory = torch.tensor(peak / 2**30, dtype=torch.float64, device="cuda" if torch.cuda.is_available() else "cpu")
+        rank = 0
+        if dist.is_initialized():
+            dist.all_reduce(memory)
+            rank = dist.get_rank()
+        if rank == 0:
+            tokens = [after - before for before, after in itertools.pairwise(self.seen)]
+            out.write_text(json.dumps({"seconds": self.seconds, "tokens": tokens if any(tokens) else None, "peak_memory_gib": memory.item()}))

@@ -1,7 +1,7 @@
 """TRL's SFTTrainer on given rows, in an environment of its own: `python trl_sft.py ROWS MODEL OUT SETTINGS`.
 
 SETTINGS: JSON of `SFTConfig` fields, over those below, and `weights`, the number format of the frozen weights (default float32). Rows go in tokenised,
-with the loss on answers only. OUT gets seconds per optimizer step (the first one included) and the peak memory in GiB, under torchrun those of rank 0.
+with the loss on answers only. OUT gets seconds and tokens per optimizer step (the first one included) and the peak memory in GiB, of all processes.
 """
 
 import json
@@ -33,7 +33,8 @@ def main(rows: Path, model_path: str, out: Path, settings: str) -> None:
         "output_dir": str(out.with_suffix(".trl")), "per_device_train_batch_size": batch, "gradient_accumulation_steps": train["global_batch"] // together,
         "num_train_epochs": 1, "learning_rate": train["learning_rate"], "max_grad_norm": 1.0, "completion_only_loss": True, "gradient_checkpointing": False,
         "bf16": train["precision"] == "bf16", "use_cpu": not torch.cuda.is_available(), "logging_strategy": "no", "save_strategy": "no",
-        "report_to": "none", "disable_tqdm": True, "max_length": None, "train_sampling_strategy": "sequential",
+        "report_to": "none", "disable_tqdm": True, "max_length": None, "train_sampling_strategy": "sequential", "ddp_find_unused_parameters": False,
+        "include_num_input_tokens_seen": "all" if given.keys() & {"packing", "padding_free"} else "non_padding",
     }  # fmt: skip
     config = SFTConfig(**{**fixed, **given})
     lora = LoraConfig(r=train["lora"]["rank"], lora_alpha=train["lora"]["alpha"], target_modules="all-linear", task_type="CAUSAL_LM")
@@ -43,8 +44,7 @@ def main(rows: Path, model_path: str, out: Path, settings: str) -> None:
         processing_class=AutoTokenizer.from_pretrained(model_path), callbacks=[measured],
     )  # fmt: skip
     trainer.train()
-    if os.environ.get("RANK", "0") == "0":
-        measured.write(out)
+    measured.write(out)
 
 
 if __name__ == "__main__":

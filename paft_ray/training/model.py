@@ -49,10 +49,8 @@ def build_model(model_path: str, config: TrainConfig, *, seed: int, device: str)
 def _convert_frozen_linear(model: Any, dtype: torch.dtype) -> None:
     """Frozen weights of linear layers in `dtype`, as autocast would convert them in every pass; an embedding that shares one keeps its own."""
     for layer in model.modules():
-        if isinstance(layer, torch.nn.Linear):
-            for name, weight in layer.named_parameters(recurse=False):
-                if not weight.requires_grad:
-                    setattr(layer, name, torch.nn.Parameter(weight.to(dtype), requires_grad=False))
+        if isinstance(layer, torch.nn.Linear) and not layer.weight.requires_grad:
+            layer.weight = torch.nn.Parameter(layer.weight.to(dtype), requires_grad=False)
 
 
 def repeated_layers(model: Any) -> list[torch.nn.Module]:

@@ -59,7 +59,8 @@ def packs(model: Any) -> bool:
     config = model.config.get_text_config()
     layers = getattr(config, "layer_types", None)
     plain = all(kind == "full_attention" for kind in layers) if layers else not getattr(config, "sliding_window", None)
-    return bool(model._supports_attention_backend and plain and getattr(config, "attn_logit_softcapping", None) is None)
+    supported = model._supports_attention_backend and model._supports_sdpa  # without the second, attention has terms of its own (sinks)
+    return bool(supported and plain and getattr(config, "attn_logit_softcapping", None) is None)
 
 
 def attend(

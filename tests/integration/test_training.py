@@ -110,6 +110,8 @@ def alone(group: Callable[..., dict[str, Trained]], tmp_path_factory: pytest.Tem
             "micro2": {"config": {"micro_batch": 2, "zero_stage": 1}},
             "checkpointing": {"config": {"micro_batch": 8, "gradient_checkpointing": True}},
             "compiled": {"config": {"micro_batch": 8, "compile": True}},
+            "half": {"config": {"precision": "bf16"}},
+            "half checkpointing": {"config": {"precision": "bf16", "gradient_checkpointing": True}},
             "dropout": {"config": DROPOUT},
             "crash": {"config": DROPOUT, "stop_at": 5, "out": broken},
             "resumed": {"config": DROPOUT, "out": broken},
@@ -135,6 +137,7 @@ def pair(group: Callable[..., dict[str, Trained]], alone: dict[str, Trained], tm
         {
             **{f"zero{stage}": {"config": {"zero_stage": stage}} for stage in range(4)},
             "zero3micro2": {"config": {"zero_stage": 3, "micro_batch": 2, "gradient_checkpointing": True}},
+            **{f"half{stage}": {"config": {"precision": "bf16", "zero_stage": stage}} for stage in (0, 2, 3)},
             "crash": {"stop_at": 4, "out": broken, "config": {**DROPOUT, "zero_stage": 3}},
             "resumed": {"out": broken, "config": {**DROPOUT, "zero_stage": 3}},
             "dropout": {"config": {**DROPOUT, "zero_stage": 3}},
@@ -201,6 +204,17 @@ def test_zero_stages_micro_batches_and_workers_agree(alone: dict[str, Trained], 
 @pytest.mark.parametrize("other", ["micro2", "checkpointing", "compiled"])
 def test_accumulation_recomputation_and_compilation_change_nothing(alone: dict[str, Trained], other: str) -> None:
     _same_training(alone["whole"], alone[other])
+
+
+@pytest.mark.parametrize("other", ["half", "half checkpointing"])
+def test_bf16_learns_as_fp32_does(alone: dict[str, Trained], other: str) -> None:
+    assert alone[other].losses == pytest.approx(alone["whole"].losses, rel=1e-2)
+    assert alone[other].losses != alone["whole"].losses
+
+
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_zero_stages_agree_in_bf16(alone: dict[str, Trained], pair: dict[str, Trained], stage: int) -> None:
+    assert pair[f"half{stage}"].losses == pytest.approx(alone["half"].losses, rel=1e-2)
 
 
 def _same_training(one: Trained, other: Trained) -> None:
