@@ -76,7 +76,7 @@ def attend(
     query [1, heads, tokens, head size], output [1, tokens, heads, head size].
 
     On a GPU in bf16 or fp16 the flash kernel takes the rows as they lie; elsewhere, and under attention's dropout, they are laid side by side, padded to
-    the longest. On a CPU in bf16 attention is written out: the backward pass of torch's own was several times slower there.
+    the longest. On a CPU in bf16 attention is written out, for torch's own has a slow backward pass there (EXPERIMENTS.md).
     """
     if _has_kernel(query, value) and not kwargs.get("dropout"):
         dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else query.dtype
