@@ -24,6 +24,7 @@ def main() -> None:
     for place, row in zip(places, rows, strict=True):
         axes.annotate(f"{row['ratio']:.2f}", (row["high"], place), textcoords="offset points", xytext=(5, -3), fontsize=9)
     axes.set_yticks(places, [f"{row['name']}\nbeside {row['peer_name']}" for row in rows], fontsize=8)
+    axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.axvline(1, color="#222222", linewidth=0.8)
     axes.set_xlim(0, 1.15 * max(row["high"] for row in rows))
     axes.set_xlabel("times as fast (median of the pairs, lowest to highest)")
