@@ -141,7 +141,7 @@ def _activation_bytes(train: TrainConfig, shapes: Shapes, tokens: float, *, fp32
 
 def _saved_by_half_linear(shapes: Shapes) -> int:
     """Bytes that 16-bit weights of linear layers save; a head that is the embedding's gets a copy of its own. Experts in one tensor are no linear layers."""
-    layers = sum(math.prod(shape) for name, shape in shapes.items() if ".layers." in name and len(shape) == 2 and ".experts." not in name)
+    layers = sum(math.prod(shape) for _, shape in _linear({name: shape for name, shape in shapes.items() if ".experts." not in name}))
     head = math.prod(shapes.get("lm_head.weight", (0,)))
     tied = 0 if head else sum(math.prod(shape) for name, shape in shapes.items() if name.endswith("embed_tokens.weight"))
     return 2 * (layers + head - tied)

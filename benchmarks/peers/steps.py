@@ -1,9 +1,8 @@
 """What the peers that train with transformers' Trainer measure."""
 
-from __future__ import annotations
-
 import itertools
 import json
+import os
 import resource
 import time
 from pathlib import Path
@@ -29,14 +28,15 @@ class Steps(TrainerCallback):
         self.seconds.append(time.perf_counter() - self.begin)
         self.seen.append(state.num_input_tokens_seen)
 
+    def on_train_end(self, *args, **kwargs) -> None:
+        """Adds up the memory of all processes, for a peer may leave their group before it returns."""
+        peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10
+        self.memory = torch.tensor(peak / 2**30, dtype=torch.float64, device="cuda" if torch.cuda.is_available() else "cpu")
+        if dist.is_initialized():
+            dist.all_reduce(self.memory)
+
     def write(self, out: Path) -> None:
         """By rank 0: seconds, tokens, and the peak memory of all processes together in GiB."""
-        peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10
-        memory = torch.tensor(peak / 2**30, dtype=torch.float64, device="cuda" if torch.cuda.is_available() else "cpu")
-        rank = 0
-        if dist.is_initialized():
-            dist.all_reduce(memory)
-            rank = dist.get_rank()
-        if rank == 0:
+        if os.environ.get("RANK", "0") == "0":
             tokens = [after - before for before, after in itertools.pairwise(self.seen)]
-            out.write_text(json.dumps({"seconds": self.seconds, "tokens": tokens if any(tokens) else None, "peak_memory_gib": memory.item()}))
+            out.write_text(json.dumps({"seconds": self.seconds, "tokens": tokens if any(tokens) else None, "peak_memory_gib": self.memory.item()}))

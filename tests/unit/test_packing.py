@@ -80,34 +80,23 @@ def test_packed_rows_answer_and_learn_as_rows_do_one_by_one(kind: str) -> None:
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: the flash kernel for rows without padding runs on one only")
+@pytest.mark.parametrize(
+    ("device", "kernel"),
+    [
+        pytest.param("cuda", "varlen_attn", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: the flash kernel runs on one only")),
+        ("cpu", "_written_out"),
+    ],
+)
 @pytest.mark.parametrize("kind", PLAIN)
-def test_on_a_gpu_the_flash_kernel_gives_the_same_within_bf16(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, batch = build(kind, PLAIN[kind]).cuda(), collate(rows()).to(torch.device("cuda"))
-    labelled, calls, kernel = batch.labels != IGNORED, [], packing.varlen_attn
+def test_under_autocast_the_devices_own_attention_gives_the_same_within_bf16(kind: str, device: str, kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = build(kind, PLAIN[kind]).to(device), collate(rows()).to(torch.device(device))
+    labelled, calls, own = batch.labels != IGNORED, [], getattr(packing, kernel)
     logits = forward(model, batch)
     answer_loss(logits, batch).backward()
     expected = [logits[:, :-1][labelled].detach(), *gradients(model).values()]
-    monkeypatch.setattr(packing, "varlen_attn", lambda *args, **kwargs: calls.append(1) or kernel(*args, **kwargs))
+    monkeypatch.setattr(packing, kernel, lambda *args, **kwargs: calls.append(1) or own(*args, **kwargs))
     model.set_attn_implementation(PACKED)
-    with torch.autocast("cuda", torch.bfloat16):
-        logits = forward(model, batch)
-    answer_loss(logits, batch).backward()
-    assert len(calls) == 2, "one call in each of two layers"
-    for found, wanted in zip([logits[:, :-1][labelled].float(), *gradients(model).values()], expected, strict=True):
-        assert (found - wanted).norm() <= 0.03 * wanted.norm() + 1e-4
-
-
-@pytest.mark.parametrize("kind", PLAIN)
-def test_attention_written_out_for_a_cpu_gives_the_same_within_bf16(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, batch = build(kind, PLAIN[kind]), collate(rows())
-    labelled, calls, written = batch.labels != IGNORED, [], packing._written_out
-    model.set_attn_implementation(PACKED)
-    logits = forward(model, batch)
-    answer_loss(logits, batch).backward()
-    expected = [logits[:, :-1][labelled].detach(), *gradients(model).values()]
-    monkeypatch.setattr(packing, "_written_out", lambda *args: calls.append(1) or written(*args))
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(device, torch.bfloat16):
         logits = forward(model, batch)
     answer_loss(logits, batch).backward()
     assert len(calls) == 2, "one call in each of two layers"
