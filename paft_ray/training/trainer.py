@@ -104,7 +104,8 @@ class Training:
 
 
 def fit(trainings: Sequence[Training], *, callbacks: Sequence[UserCallback] = ()) -> list[TrainResult]:
-    """Fine-tunes on Ray Train, one training after another in one group of workers: all on the resources that the first one's `config` names.
+    """Fine-tunes on Ray Train, one training after another in one group of workers (ZeRO-3: each in a group of its own, for DeepSpeed keeps hold of the
+    weights of an engine of that stage until its process ends): all on the resources that the first one's `config` names.
 
     A call with the same settings goes on from the newest checkpoint of each. Ray must be initialised.
     `callbacks`: Ray Train's, called where the workers report a checkpoint or a validation.
@@ -120,7 +121,9 @@ def fit(trainings: Sequence[Training], *, callbacks: Sequence[UserCallback] = ()
         for template in templates.templates:
             encoder.check(template)
         jobs[training.folder], orders[training.folder] = _job_and_order(training, encoder, tables[id(training.data)])
-    _run_on_ray(jobs, orders, trainings[0], callbacks)
+    apart = trainings[0].config.zero_stage == 3
+    for folders in [[folder] for folder in jobs] if apart else [list(jobs)]:
+        _run_on_ray({folder: jobs[folder] for folder in folders}, {folder: orders[folder] for folder in folders}, trainings[0], callbacks)
     found = {training.folder: training.out.read_json(RESULT) for training in trainings}
     return [
         TrainResult(**found[training.folder], export=f"{training.folder}/{found[training.folder]['kind']}", history=read_metrics(training.out))
@@ -289,6 +292,7 @@ def _work(jobs: dict[str, dict[str, Any]]) -> None:
         job = loop.Job(**values)
         if not Run(job.out).exists(RESULT):  # else a group that was lost since has left it
             _train(name, job, worker)
+            loop.free_memory()
             dist.barrier()
 
 
@@ -314,6 +318,7 @@ def _train(name: str, job: loop.Job, worker: loop.Worker) -> None:
             else:
                 export.export_adapter(engine, weights, folder)
             _publish(job, folder, exported_step=step, peak_memory_gib=float(memory), nodes=nodes)
+    engine.destroy()
 
 
 def step_rows(shard: Any, share: int) -> Iterator[list[Row]]:

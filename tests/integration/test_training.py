@@ -54,6 +54,11 @@ class Trained:
         return self.probes[0]["norms"]
 
     @property
+    def left(self) -> list[bool]:
+        """Whether the engine outlived the job, by rank."""
+        return [json.loads((self.out / f"left-{rank}.json").read_text()) for rank in range(len(self.probes))]
+
+    @property
     def measured(self) -> list[dict[str, Any]]:
         """Metrics of the steps whose accuracy was measured."""
         return [row for row in self.probes[0]["metrics"] if "validation_accuracy" in row]
@@ -230,6 +235,15 @@ def _same_training(one: Trained, other: Trained) -> None:
 def test_each_worker_holds_half_of_the_optimizer_state(pair: dict[str, Trained], stage: int) -> None:
     for probe in pair[f"zero{stage}"].probes:
         assert probe["held"] == pytest.approx(probe["trained"] / 2, rel=0.02)
+
+
+@pytest.mark.parametrize("job", ["zero0", "zero1", "zero2", "half2", "full2"])
+def test_an_engine_that_was_destroyed_leaves_its_process(pair: dict[str, Trained], job: str) -> None:
+    assert pair[job].left == [False, False]
+
+
+def test_a_zero_3_engine_stays_in_its_process_which_is_why_each_gets_its_own(pair: dict[str, Trained]) -> None:
+    assert pair["zero3"].left == [True, True], "DeepSpeed lets go of it: trainer.fit may share the group for ZeRO-3 too"
 
 
 def test_without_zero_each_worker_holds_all_of_the_optimizer_state(pair: dict[str, Trained]) -> None:

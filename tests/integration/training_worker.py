@@ -1,12 +1,14 @@
 """One gloo process of a test's worker group: `python training_worker.py SPEC.json RANK WORLD PORT` runs the jobs of the spec one after another.
 
-For every job it leaves OUT/probe-RANK.json (losses, gradient norms, pairs met, optimizer elements held) and, on rank 0, OUT/final.safetensors and OUT/export/.
+For every job it leaves OUT/probe-RANK.json (losses, gradient norms, pairs met, optimizer elements held), OUT/left-RANK.json (whether its engine outlives
+it) and, on rank 0, OUT/final.safetensors and OUT/export/.
 """
 
 import itertools
 import json
 import os
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,7 +39,8 @@ class Stopped(Exception):
     """The test's own crash."""
 
 
-def run(values: dict[str, Any], common: dict[str, Any]) -> None:
+def run(values: dict[str, Any], common: dict[str, Any]) -> "weakref.ref[Any] | None":
+    """Its engine, destroyed; None where the job stopped."""
     config = TrainConfig(**{**common["config"], **values.get("config", {})})
     table = pq.read_table(common["table"])
     prompts = PromptSet.from_table(pq.read_table(common["prompts"])).take(values.get("num_templates", 4), seed=0)
@@ -78,7 +81,7 @@ def run(values: dict[str, Any], common: dict[str, Any]) -> None:
             observe=lambda step, rows: pairs.extend((r["position"], r["example_id"], r["template"], r["weight"]) for r in rows),
         )
     except Stopped:
-        return
+        return None
     step, metrics = exported(engine, job)
     probe = {
         "losses": [row["loss"] for row in metrics],
@@ -90,6 +93,8 @@ def run(values: dict[str, Any], common: dict[str, Any]) -> None:
         "trained": sum(p.ds_numel if hasattr(p, "ds_numel") else p.numel() for p in state.trainable(engine.module).values()),
     }
     Path(f"{job.out}/probe-{RANK}.json").write_text(json.dumps(probe))
+    engine.destroy()
+    return weakref.ref(engine)
 
 
 def exported(engine: Any, job: loop.Job) -> tuple[int, list[dict[str, Any]]]:
@@ -117,7 +122,10 @@ def main() -> None:
     dist.init_process_group("gloo", rank=RANK, world_size=WORLD)
     spec = json.loads(Path(SPEC).read_text())
     for values in spec["jobs"]:
-        run(values, spec["common"])
+        engine = run(values, spec["common"])
+        loop.free_memory()
+        if engine:
+            Path(values["out"], f"left-{RANK}.json").write_text(json.dumps(engine() is not None))
         dist.barrier()
     dist.destroy_process_group()
 
