@@ -1,4 +1,7 @@
-"""Stage `train`: one training per arm and seed, all in one group of workers; same examples, order, steps, rate and seed, only the prompt set differs."""
+"""Stage `train`: one training per arm and seed, all in one group of workers (ZeRO-3: a group each).
+
+Same examples, order, steps, rate and seed; only the prompt set differs.
+"""
 
 from __future__ import annotations
 
