@@ -1,4 +1,4 @@
-"""Floating-point operations: what a LoRA training step needs at least, and what the machine does in bf16 matrix products, printed by
+"""Floating-point operations: what a LoRA training step needs at least, and what the machine does in matrix products, printed by
 `python -m benchmarks.flops` (a process of its own: none of its memory is left to who measures). Architectures whose layers are `nn.Linear`."""
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from paft_ray.config import fast_precision
 from paft_ray.training.batches import length
 from paft_ray.training.rows import Row
 
@@ -31,10 +32,11 @@ def needed(layers: int, head: int, rows: Sequence[Row]) -> float:
 
 
 def peak(device: torch.device) -> float:
-    """bf16 operations per second: the best of three sizes of square products on random data."""
+    """Operations per second in bf16, or fp32 on a CPU without it: the best of three sizes of square products on random data."""
+    dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[fast_precision(device.type == "cuda")]
     found = 0.0
     for size in _SIZES[device.type]:
-        a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+        a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
         for repeats in (2, 10):  # the first round warms up
             _wait(device)
             begin = time.perf_counter()

@@ -5,7 +5,7 @@ its own; the loops take turns, so that other load on the machine meets all of th
 LLaMA-Factory (each in an environment of its own, at the fastest of its settings in a run before the pairs), a plain PyTorch + PEFT loop, our own loop without
 Ray and without either of Ray and DeepSpeed. On CPUs ours also runs as two workers that share the cores, as the peers do, and with one thread, where Ray has
 the other cores. After the pairs our loop takes each step with rows that are there and with rows that are drawn, rendered and tokenised within it. Throughput:
-tokens of prompts and answers, without padding, per second; and as a share of the machine's bf16 matrix products (flops.py), which counts for all loops what
+tokens of prompts and answers, without padding, per second; and as a share of the machine's matrix products (flops.py), which counts for all loops what
 the step needs at least.
 """
 
@@ -165,7 +165,7 @@ def main(pairs: int, num_steps: int, further: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         work = prepare(Path(scratch), num_steps, further)
         limit = float(subprocess.run([sys.executable, "-m", "benchmarks.flops"], check=True, stdout=subprocess.PIPE).stdout) / work.operations
-        print(f"{num_steps} steps of {sum(work.tokens) / num_steps:.0f} tokens; bf16 matrix products allow for {limit:.0f} tokens/s", flush=True)
+        print(f"{num_steps} steps of {sum(work.tokens) / num_steps:.0f} tokens; matrix products allow for {limit:.0f} tokens/s", flush=True)
         factory_settings = {name: given for name, given in FACTORY_SETTINGS.items() if "processes" not in given or not torch.cuda.is_available()}
         best, factory = best_of("TRL", trl, work, settings), best_of("LLaMA-Factory", llama_factory, work, factory_settings)
         loops: dict[str, Callable[[], tuple[float, float]]] = {
