@@ -7,6 +7,7 @@ than ours, and the peak memory in GiB, under torchrun of all processes.
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -25,6 +26,14 @@ def example(rows: list[dict]) -> dict:
     }
 
 
+def with_fp32_weights(model_path: str, folder: Path) -> str:
+    """A copy of the model whose frozen weights it loads as fp32: it takes the format that the model names, and bf16 is emulated on a CPU without it."""
+    shutil.copytree(model_path, folder, dirs_exist_ok=True)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "dtype": "float32"}))
+    return str(folder)
+
+
 def main(path: Path, model_path: str, out: Path, settings: str) -> None:
     train, given = json.loads(path.with_name("train.json").read_text()), json.loads(settings)
     rows = [row for line in path.read_text().splitlines() for row in json.loads(line)]
@@ -34,6 +43,8 @@ def main(path: Path, model_path: str, out: Path, settings: str) -> None:
     data = Dataset.from_list([example(rows[i : i + together]) for i in range(0, len(rows), together)])
     folder = str(out.with_suffix(f".data{os.environ.get('RANK', '')}"))
     DatasetDict({"train": data}).save_to_disk(folder)
+    if train["precision"] == "fp32":
+        model_path = with_fp32_weights(model_path, out.with_suffix(f".model{os.environ.get('RANK', '')}"))
     measured = Steps()
     fixed = {
         "stage": "sft", "do_train": True, "model_name_or_path": model_path, "template": "default", "tokenized_path": folder,
