@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from paft_ray.config import fast_precision
 from paft_ray.training.batches import length
+from paft_ray.training.model import DTYPES
 from paft_ray.training.rows import Row
 
 _SIZES = {"cpu": (512, 1024, 2048), "cuda": (4096, 8192, 12288)}
@@ -33,7 +34,7 @@ def needed(layers: int, head: int, rows: Sequence[Row]) -> float:
 
 def peak(device: torch.device) -> float:
     """Operations per second in bf16, or fp32 on a CPU without it: the best of three sizes of square products on random data."""
-    dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[fast_precision(device.type == "cuda")]
+    dtype = DTYPES[fast_precision(device.type == "cuda")]
     found = 0.0
     for size in _SIZES[device.type]:
         a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
