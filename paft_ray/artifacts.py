@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from paft_ray import parquet
 from paft_ray.errors import StorageError, UserError, one_line
 from paft_ray.text import holds_credentials
 
@@ -147,13 +148,15 @@ class Run:
     def write_json(self, relative: str, value: Any) -> None:
         self.write_bytes(relative, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
-    def read_table(self, relative: str) -> pa.Table:
-        """An Arrow table from a Parquet file. Raises `UserError` where it is none."""
+    def read_table(self, relative: str, matches: Callable[[pa.Schema], bool] = parquet.holds_plain) -> pa.Table:
+        """An Arrow table from a Parquet file whose schema `matches`. Raises `UserError` where there is no such table."""
         try:
             with self._telling(relative, "read"):
-                return pq.read_table(self.path(relative), filesystem=self.filesystem)
+                return parquet.read_table(self.path(relative), matches=matches, filesystem=self.filesystem)
         except pa.ArrowInvalid as error:
             raise UserError(f"{self.uri(relative)}: not Parquet ({one_line(error)[:200]}); delete it and run its stage again") from None
+        except (pa.ArrowException, ValueError, OverflowError) as error:
+            raise UserError(f"{self.uri(relative)}: not the table that belongs there ({one_line(error)[:200]}); delete it and run its stage again") from None
 
     def write_table(self, relative: str, table: pa.Table) -> None:
         sink = pa.BufferOutputStream()

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from paft_ray.config.run import Config
 from paft_ray.errors import UserError
+from paft_ray.files import FileTooLargeError, read_regular
 from paft_ray.text import holds_hidden
 
 _LARGEST_FILE = 2**18
@@ -72,13 +73,11 @@ def read_yaml(text: str) -> Any:
 def read_yaml_file(path: str | Path, what: str) -> dict[Any, Any]:
     """The mapping in a YAML file; `what` it is (config, task) opens the `UserError` for anything else, and for hidden characters in its texts."""
     try:
-        with Path(path).open("rb") as stream:
-            data = stream.read(_LARGEST_FILE + 1)
-        text = data.decode("utf-8")
+        text = read_regular(path, largest=_LARGEST_FILE).decode("utf-8")
+    except FileTooLargeError as error:
+        raise UserError(f"{what} {path}: {error}; give a YAML file of settings, and name data and templates in it by their paths") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{what} {path}: cannot be read ({error}); give the path of a YAML file, e.g. jobs/configs/demo.yaml") from None
-    if len(data) > _LARGEST_FILE:
-        raise UserError(f"{what} {path}: larger than {_LARGEST_FILE} bytes; give a YAML file of settings, and name data and templates in it by their paths")
     try:
         values = read_yaml(text)
     except yaml.YAMLError as error:

@@ -13,22 +13,12 @@ import pyarrow as pa
 from paft_ray.config import ModelConfig
 from paft_ray.errors import UserError
 from paft_ray.inference.trie import Prefix, branches, greedy_label, label_logprobs
+from paft_ray.metrics.outcomes import OUTCOMES
 from paft_ray.models import load_tokenizer
 from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import Example, Task
 
-OUTCOMES = pa.schema(
-    [
-        ("template_id", pa.string()),
-        ("example_id", pa.string()),
-        ("answer", pa.string()),
-        ("predicted", pa.string()),
-        ("parsed", pa.bool_()),
-        ("correct", pa.bool_()),
-        ("logprob", pa.float64()),
-    ]
-)
 MOST_LABEL_TOKENS = 128
 """Tokens whose log-probabilities an engine reports at one place."""
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from paft_ray import parquet
 from paft_ray.artifacts import PARTIAL, Run, versions
 from paft_ray.console import say
 
@@ -56,8 +57,8 @@ class Parts:
         """Every stored row once, by its column `request`; one without an `error` before one with. What is no whole part of this schema is passed over."""
         tables = [schema.empty_table()]
         for file in sorted(self._files()):
-            table = self._part(file)
-            if table is not None and table.schema.equals(schema):
+            table = self._part(file, schema)
+            if table is not None:
                 tables.append(table)
             else:
                 say(f"{self.run.uri(file)}: no whole part of answers; passed over, its rows are asked again")
@@ -69,10 +70,15 @@ class Parts:
     def _files(self) -> list[str]:
         return [f"{self.folder}/{info.base_name}" for info in self.run.entries(self.folder) if info.is_file]
 
-    def _part(self, file: str) -> pa.Table | None:
+    def _part(self, file: str, schema: pa.Schema) -> pa.Table | None:
         """The rows of a file, None where it is not what was written."""
         data = self.run.read_bytes(file)
-        return pq.read_table(pa.BufferReader(data)) if file.endswith(f"/part-{_sum(data)}.parquet") else None
+        if not file.endswith(f"/part-{_sum(data)}.parquet"):
+            return None
+        try:
+            return parquet.read_table(pa.BufferReader(data), matches=schema.equals)
+        except (pa.ArrowException, ValueError):
+            return None
 
 
 class Saver:

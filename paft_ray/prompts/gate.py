@@ -12,10 +12,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from paft_ray.errors import UserError, check_text
+from paft_ray.files import LARGEST_TEXT, read_regular
 from paft_ray.prompts.prompt_set import read_templates
 from paft_ray.prompts.template import PromptTemplate, Slot, TemplateError
 from paft_ray.tasks.readers import read_json
@@ -168,7 +168,7 @@ def _read(path: str) -> list[PromptTemplate]:
     if not path.endswith((".json", ".txt")):
         raise UserError(f"templates {path}: unknown kind of file; allowed: .jsonl, .json, .txt")
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = read_regular(path, largest=LARGEST_TEXT).decode("utf-8-sig")
     except (OSError, ValueError) as error:
         raise UserError(f"templates {path}: cannot be read ({error}); give a UTF-8 .jsonl, .json or .txt file") from None
     if path.endswith(".txt"):

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.fs as pafs
 
+from paft_ray import parquet
 from paft_ray.errors import UserError, check_text, one_line
+from paft_ray.files import LARGEST_TEXT, read_regular
 from paft_ray.prompts.draw import keyed_order
 from paft_ray.prompts.template import PromptTemplate, TemplateError, check_fields
 from paft_ray.tasks.readers import read_json
@@ -22,6 +24,9 @@ Split = Literal["train", "held_out"]
 SCHEMA = pa.schema(
     [("id", pa.string()), ("text", pa.string()), ("system", pa.string()), ("split", pa.string()), ("cluster", pa.int32()), ("provenance", pa.string())]
 )
+
+
+_TEXT_COLUMNS = ("text", "system")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +135,7 @@ def read_templates(path: str | Path) -> list[PromptTemplate]:
     if str(path).endswith(".parquet"):
         return _parquet_templates(path)
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
+        lines = read_regular(path, largest=LARGEST_TEXT).decode("utf-8-sig").split("\n")
     except (OSError, ValueError) as error:
         raise UserError(f"templates {path}: cannot be read ({error}); give a UTF-8 JSONL file of rows with `text`") from None
     templates = []
@@ -152,7 +157,11 @@ def read_templates(path: str | Path) -> list[PromptTemplate]:
 
 def _parquet_templates(path: str | Path) -> list[PromptTemplate]:
     try:
-        rows = pq.read_table(path).to_pylist()
+        if Path(path).exists() and not Path(path).is_file():
+            raise ValueError("not a regular file")
+        rows = [row for _, row in parquet.read_rows(str(path), pafs.LocalFileSystem(), lambda schema: [name for name in _TEXT_COLUMNS if name in schema.names])]
+    except UserError as error:
+        raise UserError(f"templates {path}: {error}") from None
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise UserError(f"templates {path}: cannot be read ({one_line(error)[:200]}); give a Parquet or JSONL file with `text`") from None
     if not rows or not all(isinstance(row.get("text"), str) and isinstance(row.get("system"), str | None) for row in rows):

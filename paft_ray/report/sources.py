@@ -11,11 +11,15 @@ import pyarrow as pa
 
 from paft_ray.artifacts import Manifest, Run
 from paft_ray.errors import UserError
+from paft_ray.metrics.outcomes import EVALUATED, SCORES
+from paft_ray.parquet import holds
 from paft_ray.prompts.prompt_set import PromptSet
-from paft_ray.tasks.readers import examples_from_table
+from paft_ray.tasks.readers import examples_from_table, holds_examples
 from paft_ray.tasks.task import Example
 
 STAGES = ("data", "prompts", "score", "train", "evaluate")
+
+_SHOWN_SCORES = pa.schema([SCORES.field("template_id"), SCORES.field("accuracy")])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +46,7 @@ class Measured:
             if not run.exists(path):
                 raise UserError(f"run {run.name}: {path} is missing, there is nothing to report; run stage {stage} first")
         return cls(
-            outcomes=run.read_table("evaluate/outcomes.parquet"),
+            outcomes=run.read_table("evaluate/outcomes.parquet", holds(EVALUATED)),
             templates=PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")),
             examples=_examples(run, "data/test.parquet"),
             speed=_json_or_empty(run, "evaluate/speed.json"),
@@ -78,7 +82,7 @@ class History:
         if manifests["train"] and names:
             manifests["train"] = {**manifests["train"], "time_s": _train_time(manifests["train"])}
         metrics = {name: rows for name in names if (rows := _metrics(run, f"train/{name}/metrics.jsonl"))}
-        scores = run.read_table("score/scores.parquet").to_pylist() if run.exists("score/scores.parquet") else []
+        scores = run.read_table("score/scores.parquet", holds(_SHOWN_SCORES)).to_pylist() if run.exists("score/scores.parquet") else []
         return cls(
             manifests={stage: manifest for stage, manifest in manifests.items() if manifest},
             losses=_curves(metrics, "loss"),
@@ -109,7 +113,7 @@ def _curves(metrics: Mapping[str, list[dict[str, Any]]], key: str) -> dict[str, 
 
 
 def _examples(run: Run, path: str) -> dict[str, Example]:
-    return {example.id: example for example in examples_from_table(run.read_table(path))} if run.exists(path) else {}
+    return {example.id: example for example in examples_from_table(run.read_table(path, holds_examples))} if run.exists(path) else {}
 
 
 def _json_or_empty(run: Run, path: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from paft_ray.artifacts import Run, finished_below
 from paft_ray.config import Config, parse_config
 from paft_ray.errors import UserError
+from paft_ray.parquet import holds_plain
 from paft_ray.prompts.draw import make_draw
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.train import arm_prompts
@@ -66,7 +67,7 @@ def _training(run: Run, config: Config, folder: str) -> Training:
     if inputs.prompts.content_hash != inputs.prompts_hash:
         raise UserError(f"run {run.root}: its prompt set or configuration is not the one that {folder} was trained with; restore it, or train again")
     settings = inputs.settings
-    examples = run.read_table(_DATA)["id"].to_pylist()
+    examples = run.read_table(_DATA, lambda schema: "id" in schema.names and holds_plain(schema))["id"].to_pylist()
     steps, positions = plan(len(examples), epochs=settings["num_epochs"], steps=settings["num_steps"], global_batch=settings["global_batch"])
     return Training(
         example_ids=examples,

@@ -13,11 +13,11 @@ from paft_ray.artifacts import Manifest, Run, cached
 from paft_ray.config import Config, DataConfig
 from paft_ray.errors import UserError
 from paft_ray.prompts.draw import keyed_order
-from paft_ray.tasks.readers import check_source, content_hash, examples_from_table, examples_to_table, read_examples
+from paft_ray.tasks.readers import check_source, content_hash, examples_from_table, examples_to_table, holds_examples, read_examples
 from paft_ray.tasks.task import Example, Source, Task, content_id, load_task
 
 SplitName = Literal["train", "validation", "test"]
-_ROWS_PER_BLOCK = 4096
+_ROWS_PER_BLOCK, _CHARACTERS_PER_BLOCK = 4096, 2**24
 
 
 def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
@@ -54,7 +54,7 @@ def sources(task: Task, data: DataConfig) -> dict[SplitName, Source]:
 
 def examples_of(run: Run, split: SplitName) -> list[Example]:
     """The examples of one split of a run."""
-    return examples_from_table(run.read_table(f"data/{split}.parquet"))
+    return examples_from_table(run.read_table(f"data/{split}.parquet", holds_examples))
 
 
 def divide(tables: dict[SplitName, pa.Table], data: DataConfig, seed: int) -> dict[SplitName, pa.Table]:
@@ -139,13 +139,15 @@ def _read(batch: pa.Table, task_json: str) -> Iterator[pa.Table]:
     task = Task.model_validate_json(task_json)
     name, source = batch["split"][0].as_py(), Source.model_validate_json(batch["source"][0].as_py())
     pending: list[Example] = []
+    characters = 0
     message: str | None = None
     try:
         for example in read_examples(task, source):
             pending.append(example)
-            if len(pending) == _ROWS_PER_BLOCK:
+            characters += sum(map(len, example.fields.values()))
+            if len(pending) == _ROWS_PER_BLOCK or characters > _CHARACTERS_PER_BLOCK:
                 yield _block(pending, task, name)
-                pending = []
+                pending, characters = [], 0
     except UserError as error:
         message = str(error)
         pending = [Example(id="", fields=dict.fromkeys(task.fields, ""), answer="")]

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from paft_ray.artifacts import Manifest, Run, cached
 from paft_ray.config import Config, engine_key
+from paft_ray.metrics.outcomes import SCORES
 from paft_ray.models import model_key, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.prepare import examples_of
@@ -86,4 +87,4 @@ def score_table(outcomes: pa.Table) -> pa.Table:
                 "num_examples": n,
             }
         )
-    return pa.Table.from_pylist(rows)
+    return pa.Table.from_pylist(rows, schema=SCORES)

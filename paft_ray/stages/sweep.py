@@ -17,7 +17,9 @@ from paft_ray.artifacts import Manifest, Run, cached, differences
 from paft_ray.config import Config, engine_key, weights_key
 from paft_ray.console import say
 from paft_ray.errors import UserError
+from paft_ray.metrics.outcomes import EVALUATED
 from paft_ray.models import model_key, resolve_model
+from paft_ray.parquet import holds
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.report.format import percent
 from paft_ray.report.sweep import TrialOutcomes, write_sweep
@@ -113,7 +115,7 @@ def _evaluate(setup: Setup, run: Run, finished: dict[str, Trial]) -> tuple[list[
             "test": setup.inputs["data"]["test"],
         }
         starts += cached(run, f"{trial.folder}/evaluate", key, body)["engine_starts"]
-        outcomes = run.read_table(f"{trial.folder}/outcomes.parquet")
+        outcomes = run.read_table(f"{trial.folder}/outcomes.parquet", holds(EVALUATED))
         found.append(
             TrialOutcomes(name=name, size=trial.size, subset_seed=trial.subset_seed, settings=trial.settings, trained=trained[name], outcomes=outcomes)
         )

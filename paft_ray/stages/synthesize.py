@@ -17,7 +17,7 @@ from paft_ray.prompts.prompt_set import Entry, check_templates, read_templates
 from paft_ray.prompts.split import near, proof, split_by_cluster, with_held_out
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages.candidates import Write, Writer, ask_generators, write_with_model
-from paft_ray.tasks.readers import examples_from_table
+from paft_ray.tasks.readers import examples_from_table, holds_examples
 from paft_ray.tasks.task import Task, load_task
 
 
@@ -107,7 +107,7 @@ def _build(config: Config, task: Task, seeds: list[PromptTemplate], held_out: li
             raise UserError(f"prompts: the first seed template is a near-copy of a held-out one ({seeds[0].text[:60]!r}); change one of them")
         entries = [e for e in entries if e.template.id not in leaks]
         rejected["near_held_out"] += len(leaks)
-    examples = examples_from_table(run.read_table("data/train.parquet").slice(0, settings.share_examples)) if settings.share_examples else []
+    examples = examples_from_table(run.read_table("data/train.parquet", holds_examples).slice(0, settings.share_examples)) if settings.share_examples else []
     writers = ask_generators(config, task, seeds, [*entries, *fixed], examples, write)
     raw = [row for writer in writers for row in writer.raw]
     entries += [entry for writer in writers for entry in writer.accepted]

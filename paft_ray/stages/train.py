@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 
 from paft_ray.artifacts import Manifest, Run, cached
 from paft_ray.config import Config, TrainedArm, weights_key
+from paft_ray.metrics.outcomes import SCORES
 from paft_ray.models import model_key, resolve_model
+from paft_ray.parquet import holds
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.score import best_first
+from paft_ray.tasks.readers import holds_examples
 from paft_ray.tasks.task import load_task
 
 if TYPE_CHECKING:
@@ -44,8 +47,10 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
         missing = {folder: arm_seed for folder, arm_seed in arms.items() if folder not in models}
         validates = config.train.validate_every or config.train.export != "last"
         shared = {
-            "task": load_task(config.task), "data": run.read_table("data/train.parquet"), "config": config.train, "model": config.model, "model_path": path,
-            "run": run, "validation": run.read_table("data/validation.parquet") if validates else None, "tracking": config.tracking,
+            "task": load_task(config.task), "config": config.train, "model": config.model, "model_path": path, "run": run,
+            "data": run.read_table("data/train.parquet", holds_examples),
+            "validation": run.read_table("data/validation.parquet", holds_examples) if validates else None,
+            "tracking": config.tracking,
         }  # fmt: skip
         results = fit([Training(**shared, templates=sets[arm], seed=seed, folder=folder) for folder, (arm, seed) in missing.items()]) if missing else []
         for (folder, (arm, seed)), result in zip(missing.items(), results, strict=True):
@@ -83,6 +88,6 @@ def arm_prompts(config: Config, run: Run, arm: TrainedArm) -> PromptSet:
     if arm == "top_accuracy":
         return prompts.only([run.read_json("score/manifest.json")["best"]])
     if config.score.enabled and config.score.select_top:
-        scores = run.read_table("score/scores.parquet").to_pylist()
+        scores = run.read_table("score/scores.parquet", holds(SCORES)).to_pylist()
         return prompts.only(row["template_id"] for row in best_first(scores)[: config.score.select_top])
     return prompts

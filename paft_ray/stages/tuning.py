@@ -20,6 +20,7 @@ from paft_ray.console import say
 from paft_ray.errors import StageError, one_line
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.trials import Setup, Trial, num_trials, ranges
+from paft_ray.tasks.readers import holds_examples
 from paft_ray.tasks.task import load_task
 
 METRIC, TIME = "validation_loss", "step"
@@ -182,7 +183,7 @@ def _fit(setup: Setup, run: Run, trial: Trial, templates: PromptSet, scheduled: 
     from paft_ray.training.order import plan
     from paft_ray.training.trainer import Training, fit
 
-    data = run.read_table("data/train.parquet")
+    data = run.read_table("data/train.parquet", holds_examples)
     settings = trial.train(setup.config.train)
     steps, _ = plan(data.num_rows, epochs=settings.num_epochs, steps=settings.num_steps, global_batch=settings.global_batch)
     if setup.config.sweep.compares and not settings.validate_every:
@@ -197,7 +198,7 @@ def _fit(setup: Setup, run: Run, trial: Trial, templates: PromptSet, scheduled: 
         seed=setup.config.train.seeds[0],
         run=run,
         folder=trial.folder,
-        validation=run.read_table("data/validation.parquet") if len(setup.validation) else None,
+        validation=run.read_table("data/validation.parquet", holds_examples) if len(setup.validation) else None,
         validation_templates=setup.validation,
         tracking=setup.config.tracking,
     )

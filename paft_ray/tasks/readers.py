@@ -8,13 +8,14 @@ import io
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 
+from paft_ray import parquet
 from paft_ray.artifacts import split_uri
 from paft_ray.config import builtin
 from paft_ray.errors import UserError, check_text, one_line
@@ -22,21 +23,23 @@ from paft_ray.tasks.task import Example, Source, Task
 from paft_ray.text import holds_credentials
 
 Row = Mapping[str, Any]
+_Read = Callable[[pafs.FileSystem, str, str], Iterator[tuple[Row, str]]]
 _FORMATS = (".jsonl", ".csv", ".parquet")
 
 
-def read_rows(uri: str) -> Iterator[tuple[Row, str]]:
+def read_rows(uri: str, wanted: Iterable[str] | None = None) -> Iterator[tuple[Row, str]]:
     """Rows of a JSONL, CSV or Parquet file with their place (`file:line`), one at a time.
 
-    `uri`: local path, pyarrow filesystem URI, or `builtin:NAME`. Raises `UserError` for what cannot be read.
+    `uri`: local path, pyarrow filesystem URI, or `builtin:NAME`. `wanted`: columns (dotted paths); of a Parquet file no
+    other is read, each is None in its rows. Raises `UserError` for what cannot be read.
     """
     ending = next((e for e in _FORMATS if split_uri(uri)[0].lower().endswith(e)), None)
     if ending is None:
         raise UserError(f"data {uri}: unknown kind of file; allowed: {', '.join(_FORMATS)}")
     filesystem, path = _locate(uri)
-    read = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}[ending]
+    formats: dict[str, _Read] = {".jsonl": _jsonl, ".csv": _csv, ".parquet": partial(_parquet, wanted)}
     empty = True
-    for item in read(filesystem, path, uri):
+    for item in formats[ending](filesystem, path, uri):
         empty = False
         yield item
     if empty:
@@ -49,7 +52,7 @@ def read_examples(task: Task, source: Source) -> Iterator[Example]:
     A row may use the source's columns as the task declares them, or the fields' own names with `answer` or `label`.
     Raises `UserError` with file and line for a bad row or an id that comes twice.
     """
-    rows = read_rows(source.path) if source.path is not None else _dataset_rows(source)
+    rows = read_rows(source.path, _paths(task)) if source.path is not None else _dataset_rows(source)
     occurrences: Counter[str] = Counter()
     places: dict[str, str] = {}
     for row, where in rows:
@@ -68,6 +71,15 @@ def examples_to_table(examples: Iterable[Example], fields: Iterable[str]) -> pa.
     """Arrow table with columns id, fields (struct) and answer."""
     schema = pa.schema([("id", pa.string()), ("fields", pa.struct([(name, pa.string()) for name in fields])), ("answer", pa.string())])
     return pa.Table.from_pylist([{"id": e.id, "fields": dict(e.fields), "answer": e.answer} for e in examples], schema=schema)
+
+
+def holds_examples(schema: pa.Schema) -> bool:
+    """Whether a table has the columns of `examples_to_table`, whatever its fields."""
+    if schema.names != ["id", "fields", "answer"] or not pa.types.is_struct(schema.field("fields").type):
+        return False
+    fields = schema.field("fields").type
+    texts = [schema.field("id").type, schema.field("answer").type, *(fields.field(i).type for i in range(fields.num_fields))]
+    return all(map(pa.types.is_string, texts))
 
 
 def examples_from_table(table: pa.Table) -> list[Example]:
@@ -93,6 +105,11 @@ def content_hash(source: Source) -> str | None:
         except OSError as error:
             raise _unreadable(source.path, error) from None
     return digest.hexdigest()[:16]
+
+
+def _paths(task: Task) -> set[str]:
+    """Every column that a row of the task may use."""
+    return {"id", "answer", "label", task.answer, *task.fields, *task.columns.values()}
 
 
 def _as_row_names(task: Task, row: Row) -> Task:
@@ -160,12 +177,15 @@ def _unreadable(uri: str, error: OSError) -> UserError:
 def _lines(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[str, int]]:
     """Decoded lines with their numbers; wrong bytes are refused with their line."""
     with _open(filesystem, path, uri) as stream:
-        lines = iter(io.BufferedReader(stream))
+        lines = io.BufferedReader(stream)
         for number in itertools.count(1):
             try:
-                yield next(lines).decode("utf-8-sig" if number == 1 else "utf-8"), number
-            except StopIteration:
-                return
+                line = lines.readline(parquet.LARGEST_ROW + 1)
+                if len(line) > parquet.LARGEST_ROW:
+                    raise UserError(f"{uri}:{number}: a line of over {parquet.LARGEST_ROW >> 20} MiB; write one row a line, and shorten it")
+                if not line:
+                    return
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8"), number
             except UnicodeDecodeError as error:
                 raise UserError(f"{uri}:{number}: not UTF-8 (byte {error.start + 1} of the line); save the file as UTF-8") from None
             except OSError as error:
@@ -205,19 +225,41 @@ def _csv(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row
         raise UserError(f"{uri}:{line}: not CSV ({error}); {remedy}") from None
 
 
-def _parquet(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row, str]]:
+def _parquet(wanted: Iterable[str] | None, filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row, str]]:
     number = 0
+
+    def columns(schema: pa.Schema) -> list[str]:
+        _check_columns(schema.names, uri)
+        return _columns(schema, wanted, uri)
+
     try:
-        file = pq.ParquetFile(path, filesystem=filesystem)
-        _check_columns(file.schema_arrow.names, uri)
-        for batch in file.iter_batches(batch_size=1024):
-            for row in batch.to_pylist():
-                number += 1
-                yield row, f"{uri}: row {number}"
+        for number, row in parquet.read_rows(path, filesystem, columns):
+            yield row, f"{uri}: row {number}"
+    except parquet.UnsafeParquetError as error:
+        raise UserError(f"{uri}: {error}") from None
     except UserError:
         raise
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise UserError(f"{uri}: row {number + 1}: not a Parquet file that can be read ({one_line(error)[:200]}); write the file anew") from None
+
+
+def _columns(schema: pa.Schema, wanted: Iterable[str] | None, uri: str) -> list[str]:
+    """The columns of a Parquet file to read, of nested ones the part that is named. Raises `UserError` for one that a
+    row's text cannot come from."""
+    found = []
+    for path in schema.names if wanted is None else wanted:
+        name = path if path in schema.names else path.partition(".")[0]
+        if name not in schema.names:
+            continue
+        kind, parts = schema.field(name).type, path[len(name) + 1 :].split(".") if path != name else []
+        while parts and pa.types.is_struct(kind) and kind.get_field_index(parts[0]) >= 0:
+            name, kind = f"{name}.{parts[0]}", kind.field(parts[0]).type
+            parts = parts[1:]
+        if parquet.is_plain(kind):
+            found.append(name)
+        elif path not in ("answer", "label"):  # which a row may be read by, but need not
+            raise UserError(f"{uri}: column {name!r} is of type {kind}; text, numbers or booleans are needed, write it as text")
+    return sorted(set(found))
 
 
 def _check_columns(names: Sequence[str], where: str) -> None:

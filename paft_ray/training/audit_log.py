@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from paft_ray.artifacts import Run
-from paft_ray.errors import UserError
+from paft_ray.parquet import holds
 from paft_ray.training.rows import Row
 
 SCHEMA = pa.schema(
@@ -67,12 +67,10 @@ def audit_store(out: Run, fingerprint: str) -> Run:
 
 
 def read_log(store: Run) -> Iterator[pa.Table]:
-    """Tables with `SCHEMA`, in order of steps; none where there is no log. Raises `UserError` for a file that is not of a log."""
+    """Tables with `SCHEMA`, in order of steps; none where there is no log. Raises `UserError` for a file
+    that is not of a log."""
     for name in sorted(filter(_NAME.fullmatch, _files(store))):
-        table = store.read_table(name)
-        if table.schema.names != SCHEMA.names:
-            raise UserError(f"{store.uri(name)}: not a file of an audit log (columns {', '.join(table.schema.names)}); delete it and train again")
-        yield table.cast(SCHEMA)
+        yield store.read_table(name, holds(SCHEMA)).select(SCHEMA.names).cast(SCHEMA)
 
 
 def _files(store: Run) -> list[str]:

@@ -21,6 +21,9 @@ LONGEST_LINE = 1500
 
 @pytest.fixture(scope="module", autouse=True)
 def _libraries_are_imported() -> None:
+    import ray.data  # registers extension types whose values are pickles, as in every command that has started Ray
+
+    assert ray.data
     load_tokenizer(resolve_model("demo", None))
 
 

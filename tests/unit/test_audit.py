@@ -176,5 +176,5 @@ def test_a_file_that_is_half_written_is_removed_at_the_next_start(tmp_path: Path
 def test_a_file_of_another_kind_is_refused_in_one_line(tmp_path: Path) -> None:
     store = Run(str(tmp_path))
     store.write_table("steps-00000000-00000004.parquet", pa.table({"a": [1]}))
-    with pytest.raises(UserError, match="not a file of an audit log"):
+    with pytest.raises(UserError, match="not the table that belongs there"):
         list(read_log(store))
