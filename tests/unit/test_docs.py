@@ -78,7 +78,8 @@ def test_lines_are_at_most_120_characters(path: Path) -> None:
 @pytest.mark.parametrize("path", LINKED, ids=str)
 def test_relative_links_lead_somewhere(path: Path) -> None:
     dead = []
-    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", prose(path)):
+    inline, defined = re.findall(r"\]\(([^)\s]+)\)", prose(path)), re.findall(r"^\[\w+\]: (\S+)", prose(path), flags=re.MULTILINE)
+    for link in (link for link in [*inline, *defined] if not link.startswith("https:")):
         file, _, fragment = link.partition("#")
         target = path.parent / file if file else path
         if not target.exists() or (fragment and fragment not in anchors(target)):
