@@ -84,7 +84,9 @@ def test_relative_links_lead_somewhere(path: Path) -> None:
         target = path.parent / file if file else path
         if not target.exists() or (fragment and fragment not in anchors(target)):
             dead.append(link)
+    named, given = (set(re.findall(pattern, prose(path), flags=re.MULTILINE)) for pattern in (r"\]\[(\w+)\]", r"^\[(\w+)\]: "))
     assert dead == []
+    assert named == given
 
 
 @pytest.mark.parametrize("path", [*PAGES, Path("cluster/README.md")], ids=str)
