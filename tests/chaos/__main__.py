@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
                 table.write(points, _OUT)
                 _say(f"[{len(points)}/{len(plan)}, {time.monotonic() - begin:.0f} s] {table.line(points[-1])}")
     table.show(points)
-    print(f"{_OUT / 'chaos.json'}; the table for the README: {_OUT / 'chaos.md'}")
+    print(f"{_OUT / 'chaos.json'}; the table for docs/reliability.md: {_OUT / 'chaos.md'}")
     return 0 if table.good(points) else 1
 
 

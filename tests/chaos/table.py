@@ -49,7 +49,7 @@ def write(points: Sequence[Point], folder: Path) -> None:
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """The table as it stands in the README."""
+    """The table as it stands in docs/reliability.md."""
     head = "| stage | fault | injected | survived | rows lost | rows repeated | seconds lost per fault |\n|---|---|---|---|---|---|---|\n"
     return head + "".join("| " + " | ".join(str(row[c]) for c in _COLUMNS) + " |\n" for row in rows)
 
