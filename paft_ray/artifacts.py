@@ -113,9 +113,21 @@ class Run:
             return list(self.filesystem.get_file_info(pafs.FileSelector(self.path(relative).rstrip("/"), allow_not_found=True)))
 
     def read_bytes(self, relative: str) -> bytes:
-        """Raises `FileNotFoundError` where there is none."""
+        """Raises `FileNotFoundError` where there is none, `UserError` for a pipe or device, which would be waited for."""
+        self._check_regular(relative)
         with self._telling(relative, "read"), self.filesystem.open_input_stream(self.path(relative)) as stream:
             return bytes(stream.read())
+
+    def _check_regular(self, relative: str) -> None:
+        """Raises `UserError` for a local path that is, or holds, neither a file nor a folder."""
+        if not self.is_local:
+            return
+        with self._telling(relative, "read"):
+            found = [self.filesystem.get_file_info(self.path(relative))]
+            if found[0].type == pafs.FileType.Directory:
+                found += self.filesystem.get_file_info(pafs.FileSelector(self.path(relative), recursive=True))
+        if odd := next((info.path for info in found if info.type == pafs.FileType.Unknown), None):
+            raise UserError(f"run {self.root}: {odd} is not a regular file; delete it and run its stage again")
 
     def write_bytes(self, relative: str, data: bytes) -> None:
         """Writes whole or not at all: to a neighbour first, then moved (object stores write whole by themselves, and know no folders).
@@ -150,6 +162,7 @@ class Run:
 
     def read_table(self, relative: str, matches: Callable[[pa.Schema], bool] = parquet.holds_plain) -> pa.Table:
         """An Arrow table from a Parquet file whose schema `matches`. Raises `UserError` where there is no such table."""
+        self._check_regular(relative)
         try:
             with self._telling(relative, "read"):
                 return parquet.read_table(self.path(relative), matches=matches, filesystem=self.filesystem)
@@ -174,7 +187,8 @@ class Run:
             pafs.copy_files(str(local), self.path(relative), source_filesystem=source, destination_filesystem=self.filesystem, use_threads=self.is_local)
 
     def download_dir(self, relative: str, local: str | Path) -> None:
-        """Copies a folder of the run to a local one."""
+        """Copies a folder of the run to a local one. Raises `UserError` for a pipe or device in it."""
+        self._check_regular(relative)
         Path(local).mkdir(parents=True, exist_ok=True)
         with self._telling(relative, "read"):
             pafs.copy_files(self.path(relative), str(local), source_filesystem=self.filesystem, destination_filesystem=pafs.LocalFileSystem())

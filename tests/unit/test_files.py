@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from paft_ray.artifacts import Run
 from paft_ray.config import load_config
 from paft_ray.errors import UserError
 from paft_ray.files import read_regular
@@ -49,6 +50,18 @@ def test_what_is_no_regular_file_is_refused_at_once(name: str, kind: str, tmp_pa
     of_kind(kind, Path(name))
     with pytest.raises(UserError, match=r"not a regular file|no such file|no such task|cannot be read|is a directory"):
         READERS[name](name)
+
+
+@pytest.mark.timeout(30)
+def test_a_pipe_in_a_run_is_refused_at_once(tmp_path: Path) -> None:
+    run = Run(str(tmp_path))
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "folder" / "x.json")
+    for read in (run.read_bytes, run.read_json, run.read_table, run.content_hash):
+        with pytest.raises(UserError, match=r"x\.json is not a regular file"):
+            read("folder/x.json")
+    with pytest.raises(UserError, match=r"x\.json is not a regular file"):
+        run.download_dir("folder", tmp_path / "out")
 
 
 def test_a_file_is_read_to_its_limit_and_not_beyond(tmp_path: Path) -> None:
