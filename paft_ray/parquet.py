@@ -23,6 +23,7 @@ _BATCH_BYTES = 2**24
 _ROW_OVERHEAD = 64
 _BOMB_BYTES, _BOMB_RATIO = 2**30, 256  # text of real data sets is compressed tenfold, repeated passages a hundredfold
 _CHUNK_RATIO = 1024
+_SMALL_CHUNK, _READ_BYTES = 2**25, 2**31
 _EXTENSION = b"ARROW:extension:name"
 
 
@@ -40,8 +41,7 @@ def read_table(source: Any, *, matches: Callable[[pa.Schema], bool], filesystem:
     _refuse_extensions(schema)
     if not matches(schema):
         raise SchemaError(f"its columns are {_shown(schema)}")
-    file = _open(source, filesystem, _text_leaves(schema))
-    parts = _parts(file, schema.names, batch_rows=2**16, largest_row=2 * LARGEST_ROW)
+    parts = _parts(source, filesystem, schema, schema.names, batch_rows=(64, 2**16), largest_row=2 * LARGEST_ROW)
     return pa.Table.from_batches(list(parts), schema=schema).combine_chunks()
 
 
@@ -58,10 +58,8 @@ def read_rows(path: str, filesystem: pafs.FileSystem, wanted: Callable[[pa.Schem
     """
     plain = _open(path, filesystem).schema_arrow
     _refuse_extensions(plain)
-    columns = list(wanted(plain))
-    file = _open(path, filesystem, _text_leaves(plain))
     names, number = dict.fromkeys(plain.names), 0
-    for part in _parts(file, columns, batch_rows=1024, largest_row=LARGEST_ROW):
+    for part in _parts(path, filesystem, plain, wanted(plain), batch_rows=(2, 1024), largest_row=LARGEST_ROW):
         for row in part.to_pylist():
             number += 1
             yield number, {**names, **row}
@@ -77,13 +75,29 @@ def _open(source: Any, filesystem: pafs.FileSystem | None, dictionaries: Sequenc
         raise UnsafeParquetError(f"its schema cannot be read ({type(error).__name__}: {one_line(error)[:100]}); write the file anew") from None
 
 
-def _parts(file: pq.ParquetFile, columns: Sequence[str], *, batch_rows: int, largest_row: int) -> Iterator[pa.RecordBatch]:
-    """The columns in batches of a few MiB. Raises `UnsafeParquetError` for too large a row, and for more bytes than a
-    file of text of this size could hold."""
-    leaves = [i for i, leaf in enumerate(_leaf_paths(file)) if any(leaf == c or leaf.startswith(f"{c}.") for c in columns)]
-    size = _refuse_bombs(file, leaves)
+def _parts(
+    source: Any,
+    filesystem: pafs.FileSystem | None,
+    schema: pa.Schema,
+    columns: Sequence[str],
+    *,
+    batch_rows: tuple[int, int],
+    largest_row: int,
+) -> Iterator[pa.RecordBatch]:
+    """The columns in batches of a few MiB. `batch_rows`: fewest and most rows of one read. Raises `UnsafeParquetError` for
+    too large a row, and for more bytes than a file of text of this size could hold.
+
+    A small column chunk is read as a dictionary, so that a text that comes a thousand times is in memory once. A large
+    one, whose dictionary would hold all its texts, is read in batches so short that no repeated text fills the memory.
+    """
+    size, unpacked = _chunks(_open(source, filesystem), columns)
+    texts = [leaf for leaf in _text_leaves(schema) if leaf in unpacked]
+    small = [leaf for leaf in texts if unpacked[leaf] <= _SMALL_CHUNK]
+    largest = max((unpacked[leaf] for leaf in texts if leaf not in small), default=1)
+    fewest, most = batch_rows
+    rows_per_read = min(most, max(fewest, _READ_BYTES // largest))
     total = number = 0
-    for batch in file.iter_batches(batch_size=batch_rows, columns=list(columns)):
+    for batch in _open(source, filesystem, small).iter_batches(batch_size=rows_per_read, columns=list(columns)):
         sizes = sum((_row_bytes(column) for column in batch.columns), np.full(batch.num_rows, _ROW_OVERHEAD, dtype=np.int64))
         if (large := np.flatnonzero(sizes > largest_row)).size:
             row, found = number + int(large[0]) + 1, int(sizes[large[0]])
@@ -168,18 +182,21 @@ def _extension(field: pa.Field) -> str | None:
     return next((name for each in inner if (name := _extension(each))), None)
 
 
-def _refuse_bombs(file: pq.ParquetFile, leaves: Sequence[int]) -> int:
-    """Bytes of these columns in the file. Raises for a column chunk that says of itself that it unpacks to a thousand
-    times its size."""
-    size = 0
-    for group in range(file.metadata.num_row_groups):
-        for leaf in leaves:
+def _chunks(file: pq.ParquetFile, columns: Sequence[str]) -> tuple[int, dict[str, int]]:
+    """(Bytes of these columns in the file, leaf -> bytes of its largest chunk, unpacked). Raises for a chunk that says of
+    itself that it unpacks to a thousand times its size."""
+    size, unpacked = 0, dict[str, int]()
+    for leaf, path in enumerate(_leaf_paths(file)):
+        if not any(path == column or path.startswith(f"{column}.") for column in columns):
+            continue
+        for group in range(file.metadata.num_row_groups):
             chunk = file.metadata.row_group(group).column(leaf)
             size += chunk.total_compressed_size
-            if chunk.total_uncompressed_size > max(2**26, _CHUNK_RATIO * chunk.total_compressed_size):
-                unpacked = f"{chunk.total_compressed_size} bytes unpack to {chunk.total_uncompressed_size >> 20} MiB"
-                raise UnsafeParquetError(f"column {chunk.path_in_schema!r}: {unpacked}; write the file anew")
-    return size
+            unpacked[path] = max(unpacked.get(path, 0), chunk.total_uncompressed_size)
+            if chunk.total_uncompressed_size > max(2 * _SMALL_CHUNK, _CHUNK_RATIO * chunk.total_compressed_size):
+                found = f"{chunk.total_compressed_size} bytes unpack to {chunk.total_uncompressed_size >> 20} MiB"
+                raise UnsafeParquetError(f"column {path!r}: {found}; write the file anew")
+    return size, unpacked
 
 
 def _leaf_paths(file: pq.ParquetFile) -> list[str]:
@@ -187,7 +204,7 @@ def _leaf_paths(file: pq.ParquetFile) -> list[str]:
 
 
 def _text_leaves(schema: pa.Schema) -> list[str]:
-    """Parquet paths of all text, to be read as dictionaries: a text that comes a thousand times is in memory once."""
+    """Parquet paths of all text."""
     found: list[str] = []
 
     def walk(kind: pa.DataType, path: str) -> None:

@@ -181,6 +181,19 @@ def test_a_small_file_that_unpacks_to_much_is_refused_in_bounded_memory(how: str
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB
 
 
+def test_a_large_file_of_different_texts_is_read_in_little_memory(tmp_path: Path) -> None:
+    path, n = tmp_path / "f.parquet", 50_000
+    pq.write_table(pa.table({"text": [f"{i} " + "word " * 200 for i in range(n)], "label": ["good"] * n}), path)
+    pool = pa.default_memory_pool()
+    before = pool.bytes_allocated()
+    largest = 0
+    for number, _ in enumerate(read_examples(TASK, Source(path=str(path)))):
+        largest = max(largest, pool.bytes_allocated() - before) if number % 500 == 0 else largest
+        if number == 10_000:
+            break
+    assert largest < 16 << 20
+
+
 def test_a_row_above_the_limit_is_named(tmp_path: Path) -> None:
     path = tmp_path / "f.parquet"
     pq.write_table(pa.table({"text": ["a film", "x" * 2**23], "label": ["good", "bad"]}), path)
