@@ -186,7 +186,7 @@ class Grid:
         template, example = self.cell(index)
         text = str(self.encoder.tokenizer.decode(list(token_ids), skip_special_tokens=True))
         parsed, correct = self.task.judge(text, example.answer)
-        return template.id, example.id, example.answer, self.task.final(text), parsed, correct, None
+        return template.id, example.id, example.answer, self.task.final(text) if parsed else None, parsed, correct, None
 
 
 def _request(key: list[Any], prompt_ids: list[int], sampling: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import regex
 from paft_ray.errors import UserError, check_text
 from paft_ray.prompts.prompt_set import read_templates
 from paft_ray.prompts.template import PromptTemplate, Slot, TemplateError
+from paft_ray.tasks.pattern import finditer
 from paft_ray.tasks.readers import read_json
 from paft_ray.tasks.task import Task
 from paft_ray.text import holds_hidden
@@ -179,7 +180,10 @@ def _leaks(wording: str, task: Task) -> bool:
     """The wording ends by stating an answer (`Answer: positive`, `#### 42`), not by listing the choices or asking whether one holds."""
     end = wording.rstrip(" \t\n.\"'!*)]")
     if task.kind == "free":
-        matches = list(re.finditer(task.pattern or "", wording))
+        try:
+            matches = finditer(task.pattern or "", wording)
+        except TimeoutError:
+            return False
         return bool(matches) and matches[-1].end() >= len(end)
     *above, last = end.rsplit("\n", 2)
     before = above[-1] if above else ""
