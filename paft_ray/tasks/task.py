@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from paft_ray.config import builtin, read_yaml_file
 from paft_ray.errors import UserError
 from paft_ray.tasks.pattern import MATCH_S, PatternError, check_pattern, finditer
-from paft_ray.tasks.values import at, find_label, nfc, plain, shown, text_of
+from paft_ray.tasks.values import at, find_label, listed, nfc, plain, shown, text_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,17 +153,19 @@ class Task(BaseModel):
         text = str(value) if isinstance(value, bool) else text_of(value, self.answer, where)
         label = find_label(self.labels, text)
         if label is None:
-            allowed = ", ".join(self.labels)
-            raise UserError(f"{where}: unknown label {shown(text, self.labels)}; allowed: {allowed}; mend the row or the labels of task {self.name}")
+            raise UserError(
+                f"{where}: unknown label {shown(text, self.labels)}; allowed: {listed(self.labels)}; mend the row or the labels of task {self.name}"
+            )
         return label
 
     def _reference(self, answer: str, where: str) -> str:
+        pattern = f"pattern {(self.pattern or '')[:100]!r} of task {self.name}"
         try:
-            if self._last_match(answer) is not None:
-                return answer
+            if self._last_match(answer) is None:
+                raise UserError(f"{where}: the reference answer does not match {pattern}; mend the row or the pattern")
         except TimeoutError:
-            raise UserError(f"{where}: pattern {self.pattern!r} of task {self.name} searches the answer for over {MATCH_S:g} s; write one that ends") from None
-        raise UserError(f"{where}: the reference answer does not match pattern {self.pattern!r} of task {self.name}; mend the row or the pattern")
+            raise UserError(f"{where}: {pattern} searches the reference answer for over {MATCH_S:g} s; write one without repeats of repeats") from None
+        return answer
 
     def _last_match(self, text: str) -> str | None:
         """What the group of `pattern` holds at its last match. Raises `TimeoutError`."""

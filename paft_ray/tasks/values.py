@@ -12,7 +12,9 @@ from paft_ray.errors import UserError
 from paft_ray.text import visible
 
 _WHOLE = re.compile(r"(-?\d+)(?:\.0+)?")
+_WRITTEN_OUT = re.compile(r"\\(?:x\w{2}|u\w{4}|U\w{8})")
 _LONGEST_SHOWN = 100
+_MOST_NAMES = 20
 
 
 def holds(row: Mapping[str, Any], path: str) -> bool:
@@ -24,8 +26,7 @@ def at(row: Mapping[str, Any], path: str, where: str) -> Any:
     """The value of a column; the column of this very name comes before the dotted path (list items by number). Raises `UserError` where there is none."""
     found = next(_found(row, path.split(".")), None)
     if found is None:
-        columns = ", ".join(map(str, row))
-        raise UserError(f"{where}: no column {path!r}; the row has: {columns}; mend the row, or set `answer` or `columns` in the task")
+        raise UserError(f"{where}: no column {path!r}; the row has: {listed(row)}; mend the row, or set `answer` or `columns` in the task")
     return found[0]
 
 
@@ -88,17 +89,27 @@ def nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def listed(names: Iterable[object]) -> str:
+    """The first names of a list that may be long."""
+    first = [*map(str, names)]
+    more = f" and {len(first) - _MOST_NAMES} more" if len(first) > _MOST_NAMES else ""
+    return ", ".join(first[:_MOST_NAMES]) + more
+
+
 def shown(answer: str, labels: Iterable[str]) -> str:
     """An unknown label for an error; written out in ASCII beside the label that it cannot be told from by eye."""
     text = repr(answer[:_LONGEST_SHOWN])
     near = next((label for label in labels if _look_alike(answer, label)), None)
-    return text if near is None else f"{text}, that is {answer!a} where the label is {near!a}"
+    if near is None:
+        return text
+    in_ascii, of_label = (re.sub(" {2,}", lambda spaces: r"\x20" * len(spaces.group()), ascii(part)) for part in (answer, near))
+    return f"{text}, that is {in_ascii} where the label is {of_label}"
 
 
 def _look_alike(one: str, other: str) -> bool:
     """Whether two texts differ in spaces, in what does not show, or in one or two letters that are not both ASCII."""
     if len(one) > _LONGEST_SHOWN:
         return False
-    left, right = (re.sub(r"\\[uUx][0-9a-f]+", "", visible(" ".join(nfc(text).split()))) for text in (one, other))
+    left, right = (_WRITTEN_OUT.sub("", visible(" ".join(nfc(text).split()))) for text in (one, other))
     pairs = [pair for pair in zip(left, right, strict=False) if len(set(pair)) == 2]
     return len(left) == len(right) and len(pairs) <= 2 and not any("".join(pair).isascii() for pair in pairs)
