@@ -209,10 +209,12 @@ def _csv(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row
 
     try:
         source = lines()
-        head = next(csv.reader(source, strict=True), [])
-        names = [name.strip() for name in head]
-        _check_columns(names, f"{uri}:1")
-        for row in csv.DictReader(source, names, strict=True, skipinitialspace=names != head):  # `text, label`: a space follows each comma
+        first = next(source, "")
+        spaced = any(name[:1] == " " for name in next(csv.reader([first]), []))  # `text, label`: a space follows each comma
+        reader = csv.DictReader(itertools.chain([first], source), strict=True, skipinitialspace=spaced)
+        reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
+        _check_columns(reader.fieldnames, f"{uri}:1")
+        for row in reader:
             if None in row or None in row.values():
                 raise UserError(f"{uri}:{line}: the row has another number of columns than the head line; mend it")
             yield row, f"{uri}:{line}"
