@@ -38,16 +38,12 @@ def plan(config: Config, stage: str = "run") -> str:
     found = sources(task, config.data)
     rows = list(islice(read_examples(task, found["train"]), _SAMPLE_ROWS)) if found["train"].path is not None else []
     path = resolve_model(config.model.id, config.model.revision) if _on_this_machine(config.model.id) else None
+    encoder = _encoder(config, task, path) if path is not None else None
+    requests = requests_per_cell(encoder) if encoder is not None else None
     drawn = list(zip(rows, templates * _SAMPLE_ROWS, strict=False))
     encoded: list[Encoded] = []
     shown = ["# examples: shown where the training rows are a file, templates are given and the model is on this machine"]
-    requests = None
-    if path is not None:
-        model = config.model
-        encoder = Encoder(task, load_tokenizer(path), chat=model.chat, max_prompt_tokens=model.max_prompt_tokens, cut_field=model.cut_field)
-        check_labels(encoder)
-        requests = requests_per_cell(encoder)
-    if path is not None and drawn:
+    if encoder is not None and drawn:
         encoded = [encoder.encode(template, example) for example, template in drawn]
         shown = _examples(drawn, encoded, encoder.tokenizer)
     counts = {name: sum(1 for _ in read_examples(task, source)) for name, source in found.items() if source.path is not None}
@@ -65,6 +61,14 @@ def plan(config: Config, stage: str = "run") -> str:
         yaml.safe_dump({"plan": estimates}, sort_keys=False, width=160),
     ]
     return "\n".join([*parts, *shown])
+
+
+def _encoder(config: Config, task: Task, path: str) -> Encoder:
+    """The model's encoder, whose labels are found apart."""
+    model = config.model
+    encoder = Encoder(task, load_tokenizer(path), chat=model.chat, max_prompt_tokens=model.max_prompt_tokens, cut_field=model.cut_field)
+    check_labels(encoder)
+    return encoder
 
 
 def _on_this_machine(model_id: str) -> bool:

@@ -59,7 +59,7 @@ def test_a_pattern_that_cannot_be_taken_is_refused_at_once(pattern: str) -> None
     assert time.process_time() - start < 5
 
 
-@pytest.mark.parametrize("pattern", [r"((?:x+x+)+)y", r"((?:a|aa)+)$", r"(?:(.*)*)*z", r"((\w+\s?)+):".replace("(\\w", "(?:\\w")])
+@pytest.mark.parametrize("pattern", [r"((?:x+x+)+)y", r"((?:a|aa)+)$", r"(?:(.*)*)*z", r"((?:\w+\s?)+):"])
 @pytest.mark.parametrize("text", ["x" * 40, "a" * 60 + "b", "word " * 2000, "xy" * 100_000])
 def test_a_search_ends_in_time(pattern: str, text: str) -> None:
     task = looping().model_copy(update={"pattern": pattern})
