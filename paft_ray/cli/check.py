@@ -12,6 +12,7 @@ from typing import Any
 from paft_ray.artifacts import Run
 from paft_ray.config import Config
 from paft_ray.errors import UserError
+from paft_ray.inference.grid import check_labels
 from paft_ray.models import load_tokenizer, resolve_model, shapes
 from paft_ray.prompts.encode import Encoder
 from paft_ray.stages import prepare, synthesize
@@ -87,6 +88,7 @@ def _check_model(config: Config, task: Task, path: str) -> None:
     """Raises `UserError` where tokenizer, templates, prompt length or adapter targets do not go with the model."""
     model = config.model
     encoder = Encoder(task, load_tokenizer(path), chat=model.chat, max_prompt_tokens=model.max_prompt_tokens, cut_field=model.cut_field)
+    check_labels(encoder)
     for templates in synthesize.user_templates(config, task):
         for template in templates:
             encoder.check(template)

@@ -12,6 +12,7 @@ import yaml
 from paft_ray import capacity
 from paft_ray.cli.check import check_inputs, most_templates
 from paft_ray.config import Config, GeneratorConfig
+from paft_ray.inference.grid import check_labels, requests_per_cell
 from paft_ray.metrics.cells import num_cells
 from paft_ray.models import Shapes, load_tokenizer, resolve_model, shapes
 from paft_ray.prompts.encode import Encoded, Encoder
@@ -37,12 +38,12 @@ def plan(config: Config, stage: str = "run") -> str:
     found = sources(task, config.data)
     rows = list(islice(read_examples(task, found["train"]), _SAMPLE_ROWS)) if found["train"].path is not None else []
     path = resolve_model(config.model.id, config.model.revision) if _on_this_machine(config.model.id) else None
+    encoder = _encoder(config, task, path) if path is not None else None
+    requests = requests_per_cell(encoder) if encoder is not None else None
     drawn = list(zip(rows, templates * _SAMPLE_ROWS, strict=False))
     encoded: list[Encoded] = []
     shown = ["# examples: shown where the training rows are a file, templates are given and the model is on this machine"]
-    if path is not None and drawn:
-        model = config.model
-        encoder = Encoder(task, load_tokenizer(path), chat=model.chat, max_prompt_tokens=model.max_prompt_tokens, cut_field=model.cut_field)
+    if encoder is not None and drawn:
         encoded = [encoder.encode(template, example) for example, template in drawn]
         shown = _examples(drawn, encoded, encoder.tokenizer)
     counts = {name: sum(1 for _ in read_examples(task, source)) for name, source in found.items() if source.path is not None}
@@ -52,7 +53,7 @@ def plan(config: Config, stage: str = "run") -> str:
         "generators": [receives(generator, config.prompts.share_examples, len(templates)) for generator in config.prompts.generators],
         **_resources(config),
         **_training(config, num_train, encoded),
-        **(_sweep(config, task) if stage == "sweep" else _evaluation(config, counts.get("test"), len(held_out))),
+        **(_sweep(config, task) if stage == "sweep" else _evaluation(config, counts.get("test"), len(held_out), requests)),
         **_needs(config, path, max(map(_length, encoded), default=config.model.max_prompt_tokens), num_train),
     }
     parts = [
@@ -60,6 +61,14 @@ def plan(config: Config, stage: str = "run") -> str:
         yaml.safe_dump({"plan": estimates}, sort_keys=False, width=160),
     ]
     return "\n".join([*parts, *shown])
+
+
+def _encoder(config: Config, task: Task, path: str) -> Encoder:
+    """The model's encoder, whose labels are found apart."""
+    model = config.model
+    encoder = Encoder(task, load_tokenizer(path), chat=model.chat, max_prompt_tokens=model.max_prompt_tokens, cut_field=model.cut_field)
+    check_labels(encoder)
+    return encoder
 
 
 def _on_this_machine(model_id: str) -> bool:
@@ -120,15 +129,22 @@ def _sweep(config: Config, task: Task) -> dict[str, Any]:
     }
 
 
-def _evaluation(config: Config, counted: int | None, given: int) -> dict[str, Any]:
-    """Prompts that the engines answer: per arm, held-out templates x test rows, or the part of these cells that `evaluate.budget` asks."""
+def _evaluation(config: Config, counted: int | None, given: int, requests: int | None) -> dict[str, Any]:
+    """Prompts that the engines answer: per arm, held-out templates x test rows, or the part of these cells that `evaluate.budget` asks.
+
+    `requests`: most that a cell takes, with labels that share their first tokens or are very many; None where the model is not on this machine.
+    """
     held_out = given or max(config.prompts.min_held_out, round(config.prompts.num_candidates * config.prompts.held_out_fraction))
     num_test = config.data.num_test or counted
     share = "" if config.evaluate.budget == 1 else f" x {100 * config.evaluate.budget:g} % of the cells"
+    if requests is None:
+        share += " x the requests of a cell (1, or more where labels share their first tokens)"
+    elif requests > 1:
+        share += f" x {requests} requests of a cell at most"
     if num_test is None:
         return {"evaluation_prompts_per_arm": f"{held_out} templates x the test rows of a data set on a hub{share}"}
     arms = 1 + len(config.train.arms) * len(config.train.seeds)
-    total = arms * num_cells(held_out, num_test, config.evaluate.budget)
+    total = arms * num_cells(held_out, num_test, config.evaluate.budget) * (requests or 1)
     return {"evaluation_prompts": f"{arms} models x {held_out} held-out templates x {num_test} rows{share} = {total}"}
 
 

@@ -12,15 +12,14 @@ import pyarrow as pa
 
 from paft_ray.config import ModelConfig
 from paft_ray.errors import UserError
-from paft_ray.inference.trie import Prefix, branches, greedy_label, label_logprobs
+from paft_ray.inference.trie import Prefix, greedy_label, label_logprobs, queries
 from paft_ray.metrics.outcomes import OUTCOMES
 from paft_ray.models import load_tokenizer
 from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import Example, Task
 
-MOST_LABEL_TOKENS = 128
-"""Tokens whose log-probabilities an engine reports at one place."""
+Query = tuple[Prefix, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +52,11 @@ class Grid:
     def encoder(self) -> Encoder:
         tokenizer = load_tokenizer(self.model_path)
         return Encoder(self.task, tokenizer, chat=self.model.chat, max_prompt_tokens=self.model.max_prompt_tokens, cut_field=self.model.cut_field)
+
+    @cached_property
+    def _queries(self) -> dict[bool, dict[Query, tuple[int, ...]]]:
+        """Whether the prompt ends with a line break -> what a cell asks for (see `queries`)."""
+        return {newline: queries(self.encoder.label_ids(newline)) for newline in (True, False)}
 
     @property
     def num_cells(self) -> int:
@@ -91,7 +95,7 @@ class Grid:
         return self.templates[index // len(self.examples)], self.examples[index % len(self.examples)]
 
     def requests(self, indices: Iterable[int]) -> list[dict[str, Any]]:
-        """Engine rows: for `choice` one per branch of the label trie (one where first tokens differ), else one greedy generation.
+        """Engine rows: for `choice` one per branch of the label trie (one where first tokens differ; more where they are very many), else one generation.
 
         A cell whose text cannot be encoded gives one row with the reason in `error`.
         """
@@ -107,9 +111,9 @@ class Grid:
                 sampling: dict[str, Any] = {"max_tokens": limit, "temperature": 0.0, "detokenize": False, "stop_token_ids": [self._end]}
                 rows.append(_request([index, encoded.cut_characters], encoded.prompt_ids, sampling))
                 continue
-            for prefix, tokens in branches(self.encoder.label_ids(encoded.after_newline)).items():
+            for (prefix, part), tokens in self._queries[encoded.after_newline].items():
                 sampling = {"max_tokens": 1, "temperature": 0.0, "detokenize": False, "logprobs": len(tokens), "logprob_token_ids": list(tokens)}
-                key = [index, encoded.cut_characters, list(prefix), encoded.after_newline]
+                key = [index, encoded.cut_characters, list(prefix), part, encoded.after_newline]
                 rows.append(_request(key, [*encoded.prompt_ids, *prefix], sampling))
         return rows
 
@@ -118,26 +122,16 @@ class Grid:
         return int(self.encoder.tokenizer.eos_token_id)
 
     def check(self) -> None:
-        """Raises `UserError` for a template that is too long, labels that part into more tokens than an engine reports, or two labels of the same tokens."""
+        """Raises `UserError` for a template that is too long, or two labels of the same tokens."""
         for template in self.templates:
             self.encoder.check(template)
-        if self.task.kind == "free":
-            return
-        for newline in (True, False):
-            labels = self.encoder.label_ids(newline)
-            widest = max((len(tokens) for tokens in branches(labels).values()), default=0)
-            if widest > MOST_LABEL_TOKENS:
-                raise UserError(
-                    f"task {self.task.name}: labels part into {widest} tokens at one place, at most {MOST_LABEL_TOKENS} can be scored; use kind free"
-                )
-            if len({tuple(ids) for ids in labels.values()}) < len(labels):
-                raise UserError(f"task {self.task.name}: two labels have the same tokens for this model; write them differently")
+        check_labels(self.encoder)
 
     def judge(self, batches: Iterable[Sequence[Mapping[str, Any]]]) -> pa.Table:
         """Outcomes in cell order (schema `OUTCOMES`) from engine rows in any order; a cell with a missing branch is absent."""
         columns: dict[str, list[Any]] = {name: [] for name in OUTCOMES.names}
         cells: list[int] = []
-        waiting: dict[int, dict[Prefix, dict[int, float]]] = {}
+        waiting: dict[int, dict[Query, dict[int, float]]] = {}
         for rows in batches:
             for row in rows:
                 index, _, *branch = json.loads(row["key"])
@@ -155,28 +149,44 @@ class Grid:
         """Cells that were asked and have no outcome."""
         return len(self.asked) - outcomes.num_rows
 
-    def _judge_choice(
-        self, index: int, branch: list[Any], row: Mapping[str, Any], waiting: dict[int, dict[Prefix, dict[int, float]]]
-    ) -> tuple[Any, ...] | None:
+    def _judge_choice(self, index: int, branch: list[Any], row: Mapping[str, Any], waiting: dict[int, dict[Query, dict[int, float]]]) -> tuple[Any, ...] | None:
         """Values of `OUTCOMES` once every branch of the cell has answered."""
-        prefix, after_newline = branch
-        labels = self.encoder.label_ids(after_newline)
-        found = waiting.setdefault(index, {})
-        tokens = branches(labels)[tuple(prefix)]
+        prefix, part, after_newline = branch
+        wanted, found = self._queries[after_newline], waiting.setdefault(index, {})
         top = dict(zip(row["top_ids"], row["top_logprobs"], strict=True))
-        found[tuple(prefix)] = {token: top[token] for token in tokens}
-        if len(found) < len(branches(labels)):
+        found[tuple(prefix), part] = {token: top[token] for token in wanted[tuple(prefix), part]}
+        if len(found) < len(wanted):
             return None
         del waiting[index]
+        answers: dict[Prefix, dict[int, float]] = {}
+        for (asked, _), tokens in found.items():
+            answers.setdefault(asked, {}).update(tokens)
         template, example = self.cell(index)
-        predicted = greedy_label(labels, found)
-        return template.id, example.id, example.answer, predicted, True, predicted == example.answer, label_logprobs(labels, found)[example.answer]
+        labels = self.encoder.label_ids(after_newline)
+        predicted = greedy_label(labels, answers)
+        return template.id, example.id, example.answer, predicted, True, predicted == example.answer, label_logprobs(labels, answers)[example.answer]
 
     def _judge_free(self, index: int, token_ids: Sequence[int]) -> tuple[Any, ...]:
         template, example = self.cell(index)
         text = str(self.encoder.tokenizer.decode(list(token_ids), skip_special_tokens=True))
         parsed, correct = self.task.judge(text, example.answer)
-        return template.id, example.id, example.answer, self.task.final(text), parsed, correct, None
+        return template.id, example.id, example.answer, self.task.final(text) if parsed else None, parsed, correct, None
+
+
+def requests_per_cell(encoder: Encoder) -> int:
+    """Most requests that one cell takes: the parts of the label trie, or one generation."""
+    if encoder.task.kind == "free":
+        return 1
+    return max(1, *(len(queries(encoder.label_ids(newline))) for newline in (True, False)))
+
+
+def check_labels(encoder: Encoder) -> None:
+    """Raises `UserError` for two labels that are the same tokens to the model."""
+    for newline in (True, False):
+        first: dict[tuple[int, ...], str] = {}
+        for label, ids in encoder.label_ids(newline).items():
+            if (other := first.setdefault(tuple(ids), label)) != label:
+                raise UserError(f"task {encoder.task.name}: labels {other!r} and {label!r} have the same tokens for this model; write them differently")
 
 
 def _request(key: list[Any], prompt_ids: list[int], sampling: dict[str, Any]) -> dict[str, Any]:

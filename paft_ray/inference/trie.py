@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 
 Prefix = tuple[int, ...]
+MOST_LABEL_TOKENS = 128
+"""Tokens whose log-probabilities an engine reports in one request."""
 
 
 def branches(labels: Mapping[str, list[int]]) -> dict[Prefix, tuple[int, ...]]:
@@ -15,6 +17,18 @@ def branches(labels: Mapping[str, list[int]]) -> dict[Prefix, tuple[int, ...]]:
         for depth, token in enumerate(ids):
             found.setdefault(tuple(ids[:depth]), set()).add(token)
     return {prefix: tuple(sorted(tokens)) for prefix, tokens in sorted(found.items()) if len(tokens) > 1}
+
+
+def queries(labels: Mapping[str, list[int]]) -> dict[tuple[Prefix, int], tuple[int, ...]]:
+    """(prefix, part) -> the token ids that one request asks for: the `branches`, in parts where one is wider than an engine reports.
+
+    Parts of one prefix add up: log-probabilities are raw, so what else is asked for does not change them.
+    """
+    return {
+        (prefix, part): tokens[start : start + MOST_LABEL_TOKENS]
+        for prefix, tokens in branches(labels).items()
+        for part, start in enumerate(range(0, len(tokens), MOST_LABEL_TOKENS))
+    }
 
 
 def label_logprobs(labels: Mapping[str, list[int]], answers: Mapping[Prefix, Mapping[int, float]]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from paft_ray.metrics.outcomes import ArmOutcomes
 
 POWER = 0.8
 """Chance of a decisive result at the minimum detectable effect."""
+_SHOWN_AS_ZERO = 0.0005
 _BLOCK = 256  # bootstrap draws computed at once: bounds the memory of the resampling weights
 
 
@@ -160,7 +161,7 @@ def _weighted_sum(values: NDArray[np.float64], weights: Sequence[NDArray[np.floa
 
 
 def verdict(found: Difference, *, templates: str = "held-out templates") -> str:
-    """One plain sentence: who is above whom, by how many points, and where that is not decisive, which difference would have been.
+    """One plain sentence: who is above whom, by how many points, and where that is not decisive, which difference would likely have been.
 
     "better" is said only with several seeds and a decisive difference above zero.
     """
@@ -173,8 +174,16 @@ def verdict(found: Difference, *, templates: str = "held-out templates") -> str:
     interval = f"({100 * found.confidence:g} % interval {100 * found.low:.1f} to {100 * found.high:.1f})"
     if not found.decisive:
         after = " after correction for several comparisons" if found.excludes_zero else ""
-        shown = f"the smallest difference that this evaluation could have shown is {100 * found.detectable:.1f} points ({100 * POWER:g} % power)"
-        return f"not decisive{after}: {claim} {interval}, {seeds}; {shown}"
+        return f"not decisive{after}: {claim} {interval}, {seeds}; {_would_show(found)}"
     if found.num_seeds > 1 and found.low > 0:
         return f"{found.first} is better than {found.second}: {abs(points):.1f} points above it on {templates} {interval}, {seeds}"
     return f"{claim} {interval}, {seeds}"
+
+
+def _would_show(found: Difference) -> str:
+    """What a difference that is not decisive leaves open."""
+    if not found.detectable or found.detectable < _SHOWN_AS_ZERO:
+        return "both are right in the same places"
+    corrected = " before correction" if found.p_adjusted != found.p_value else ""
+    points = f"{100 * found.detectable:.1f} points"
+    return f"a true difference of {points} would have come out decisive {10 * POWER:g} times in 10{corrected}, a smaller one less often"

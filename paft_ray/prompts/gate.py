@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import regex
 
 from paft_ray.errors import UserError, check_text
 from paft_ray.files import LARGEST_TEXT, read_regular
 from paft_ray.prompts.prompt_set import read_templates
 from paft_ray.prompts.template import PromptTemplate, Slot, TemplateError
+from paft_ray.tasks.pattern import finditer
 from paft_ray.tasks.readers import read_json
 from paft_ray.tasks.task import Task
 from paft_ray.text import holds_hidden
@@ -28,6 +31,22 @@ _ANGLE = re.compile(r"<([A-Za-z][^<>\n/]*)>")
 _ROUND = re.compile(r"\(\s*(?:insert|describe|fill in)\b[^()\n]*\)", re.IGNORECASE)
 _PLACE = frozenset(("the", "your", "final", "numeric", "numerical", "answer", "number", "result", "value", "solution"))
 _LONGEST_WORD = 100  # characters per word on average; languages without spaces have long ones
+_ESCAPE = r"(?<!\\)(?:\\r)?\\[nt]"
+_BREAK = regex.compile(rf"{_ESCAPE}(?!\p{{Ll}}+(?!\p{{L}})|(?:(?:Left|Right|Leftright)arrow|V[dD]ash)(?!\p{{L}}))")
+r"""An escape that may stand for white space: behind it is no word in small letters (`\neq`, `C:\new`), nor one of TeX's commands with a capital."""
+_PLAIN_BREAK = regex.compile(rf"{_BREAK.pattern}(?:(?= ?(?:[\p{{Lu}}\p{{Lo}}]|\{{[A-Za-z_]|\\[nrt]))|(?<=\S\\[nt])$)")
+_QUOTED = re.compile(r"\"[^\"]*\"|`[^`]*`|(?<!\w)'[^']*'(?!\w)|\b[A-Za-z]:\\[nt]\w+")
+r"""Where a backslash belongs to the wording: `print("A\nB")`, `C:\nAdmin`."""
+_SENTENCE = rf"[.?!:;\n{_FIELD}]"
+_CONDITION = re.compile(r"\b(?:if|unless|when|otherwise|else)\b", re.IGNORECASE)
+_ASKED = re.compile(
+    r"\b(?:if|unless|when|otherwise|whether|which|what|where|how|who)\b|^\W*(?:do|does|did|would|could|should|can|may|is|are|was)\b"
+    r"|\b(?:check|verify|confirm|ensure|sure|likely|chance|probability)\b.*\bthat\b|\b(?!(?:say|think|believe|know)\b)\w+\s+that\s*$",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A clause that asks or sets a condition: `Decide whether the message is spam` does not state that it is."""
+_BRACES = regex.compile(r"(?<!\\[A-Za-z]{1,20}|[}^_])\{\s*\w+\s*\}")
+"""Braces in the wording itself, other than an argument of TeX (`\\frac{1}{2}`, `x^{2}`)."""
 _ORDER = re.compile(r"\s*(?:insert|describe|explain|specify|your|fill|add|enter|put)\b", re.IGNORECASE)
 
 
@@ -50,12 +69,17 @@ class GateResult:
 
 
 def gate(candidates: Iterable[PromptTemplate | str], task: Task, *, max_words: int) -> GateResult:
-    """Templates that parse, name each field of the task and no other, hold wording, no unfilled slot and no answer, and are new."""
+    """Templates that parse, name each field of the task and no other, hold wording, no unfilled slot and no answer, and are new.
+
+    `candidates`: those of one file, which decide together whether a literal backslash-n is a line break.
+    """
     kept: dict[str, PromptTemplate] = {}
     verdicts: list[str | None] = []
     repaired: Counter[str] = Counter()
-    for candidate in candidates:
-        template, repairs = repair(PromptTemplate(text=candidate) if isinstance(candidate, str) else candidate)
+    given = [PromptTemplate(text=candidate) if isinstance(candidate, str) else candidate for candidate in candidates]
+    escaped = holds_escapes(given)
+    for candidate in given:
+        template, repairs = repair(candidate, escaped=escaped)
         reason = rejection(template, task, max_words=max_words)
         if reason is None and template.id in kept:
             reason = "duplicate"
@@ -67,19 +91,39 @@ def gate(candidates: Iterable[PromptTemplate | str], task: Task, *, max_words: i
     return GateResult(kept=list(kept.values()), verdicts=verdicts, repaired=dict(repaired), rejected=dict(rejected))
 
 
-def repair(template: PromptTemplate) -> tuple[PromptTemplate, list[str]]:
-    """The template with literal backslash-n turned into line breaks and outer spaces removed, and the names of the repairs.
+def repair(template: PromptTemplate, *, escaped: bool = False) -> tuple[PromptTemplate, list[str]]:
+    r"""The template with outer spaces removed and each literal backslash-n that stands for a line break turned into one, and the names of the repairs.
 
+    `escaped`: what `holds_escapes` says of the template's file; without it the template alone must leave no doubt, else the text is kept (`$x \neq 0$`).
     A line break at the end stays: it decides whether the answer follows a space or stands on a line of its own.
     """
-    text = _unescaped(template.text)
-    system = _unescaped(template.system).strip() if template.system else None
-    repairs = ["literal_newline"] if "\\n" in f"{template.text}{template.system or ''}" else []
-    return PromptTemplate(text=text.lstrip().rstrip(" \t"), system=system or None), repairs
+    given = _parts(template)
+    text, system = [_unescaped(part) for part in given] if escaped or _unmistakable(template) else given
+    repairs = ["literal_newline"] if [text, system] != given else []
+    return PromptTemplate(text=text.lstrip().rstrip(" \t"), system=system.strip() or None), repairs
+
+
+def holds_escapes(templates: Sequence[PromptTemplate]) -> bool:
+    """Whether these templates, of one file, write their line breaks as backslash-n: none holds a real one, and most that hold backslash-n leave no doubt."""
+    found = [template for template in templates if any(re.search(_ESCAPE, part) for part in _parts(template))]
+    real = any("\n" in part for template in templates for part in _parts(template))
+    return not real and 2 * sum(map(_unmistakable, found)) > len(found)
+
+
+def _unmistakable(template: PromptTemplate) -> bool:
+    """Every backslash is one of a line break before a capital letter, a field or another break, or at the end; none stands in quotes or in a path."""
+    parts = _parts(template)
+    if not any("\\n" in part for part in parts) or any("\n" in part.strip() for part in parts):
+        return False
+    return not any("\\" in _PLAIN_BREAK.sub("", part) or any("\\" in quoted for quoted in _QUOTED.findall(part)) for part in parts)
+
+
+def _parts(template: PromptTemplate) -> list[str]:
+    return [part.replace("\r\n", "\n") for part in (template.text, template.system or "")]
 
 
 def _unescaped(text: str) -> str:
-    return text.replace("\r\n", "\n").replace("\\r\\n", "\n").replace("\\n", "\n").replace("\\t", "\t")
+    return str(_BREAK.sub(lambda found: "\t" if found.group().endswith("t") else "\n", text))
 
 
 def rejection(template: PromptTemplate, task: Task, *, max_words: int) -> str | None:
@@ -114,7 +158,7 @@ def _unfilled(wording: str, task: Task) -> bool:
     Brackets around a field, a list of labels or a single letter, a one-word heading of a line, and tags with a closing tag are wording.
     Braces that are left (`{{review}}`, or `{role}` in a system part) would reach the model as they are.
     """
-    if re.search(r"\{\s*\w+\s*\}", wording):
+    if _BRACES.search(wording):
         return True
     labels = {label.lower() for label in task.label_texts} | {"or", "and"}
     place = _PLACE if task.kind == "free" else frozenset()  # `#### <number>` says where a free answer stands
@@ -133,20 +177,33 @@ def _unfilled(wording: str, task: Task) -> bool:
 
 
 def _leaks(wording: str, task: Task) -> bool:
-    """The wording ends by stating an answer (`Answer: positive`, `#### 42`), not by listing the choices."""
+    """The wording ends by stating an answer (`Answer: positive`, `#### 42`), not by listing the choices or asking whether one holds."""
     end = wording.rstrip(" \t\n.\"'!*)]")
     if task.kind == "free":
-        matches = list(re.finditer(task.pattern or "", wording))
+        try:
+            matches = finditer(task.pattern or "", wording)
+        except TimeoutError:
+            return False
         return bool(matches) and matches[-1].end() >= len(end)
-    before, _, last = end.rpartition("\n")
+    *above, last = end.rsplit("\n", 2)
+    before = above[-1] if above else ""
     stated = re.search(rf"(?P<lead>^|[:=>→?{_FIELD}]|\bis)[\s\"'(\[*]*(?P<label>{_any(task.label_texts)})$", last)
     if stated is None:
         return False
-    if stated.group("lead"):  # `1: positive, 2: negative` lists, `Positive or negative? Answer: negative` states
-        others = [label for label in task.label_texts if label.lower() != stated.group("label").lower()]
-        before_it = re.split(rf"[.?!{_FIELD}]", last[: stated.end("lead")].rstrip(f"?{_FIELD}"))[-1]
-        return not re.search(rf"\b(?:{_any(others)})\b", before_it) or re.search(rf"\b(?:{_any([stated.group('label')])})\b", before_it) is not None
-    return not re.fullmatch(rf"\W*(?:{_any(task.label_texts)})\W*", before.rpartition("\n")[2])
+    if stated.group("lead") == "is":
+        return not _ASKED.search(re.split(_SENTENCE, re.sub(r"\n(?=[ \t]*[a-z])", " ", end)[: -len(stated.group())])[-1])
+    opening = last[: stated.start("lead")].strip()
+    marked = r"\W*\w\W*[:=>→]" if opening else ""  # a line of a label, or `0: negative`, makes the next one a list
+    if (not opening or re.fullmatch(r"\W*\w\W*", opening)) and re.fullmatch(rf"{marked}\W*(?:{_any(task.label_texts)})\W*", before):
+        return False
+    if not opening:
+        return True
+    # `1: positive, 2: negative` lists, `Positive or negative? Answer: negative` states
+    others = [label for label in task.label_texts if label.lower() != stated.group("label").lower()]
+    before_it = re.split(rf"[.?!{_FIELD}]", last[: stated.end("lead")].rstrip(f"?{_FIELD}"))[-1]
+    if re.search(rf"\b(?:{_any([stated.group('label')])})\b", before_it):
+        return True
+    return not re.search(rf"\b(?:{_any(others)})\b", before_it) and not _CONDITION.search(before_it)
 
 
 def _any(labels: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from paft_ray.artifacts import Manifest, Run, cached, differences
 from paft_ray.config import Config, weights_key
 from paft_ray.errors import UserError
-from paft_ray.models import DEMO_ID, model_licence
+from paft_ray.models import hub_id, model_licence
 from paft_ray.report.card import Origins, write_cards
 from paft_ray.report.write import write_report
 from paft_ray.tasks.task import load_task
@@ -58,14 +58,9 @@ def origins(config: Config) -> Origins:
     own_data = data.train or data.validation or data.test
     sources = {} if own_data else task.sources
     return Origins(
-        base_id=_hub_id(config.model.id),
+        base_id=hub_id(config.model.id),
         base_licence=model_licence(config.model.id, config.model.revision),
         data_licence=None if own_data else task.license,
         datasets=tuple(dict.fromkeys(source.dataset for source in sources.values() if source.dataset)),
-        generators={_hub_id(g.id) or Path(g.id).name: model_licence(g.id, g.revision) for g in config.prompts.generators},
+        generators={hub_id(g.id) or Path(g.id).name: model_licence(g.id, g.revision) for g in config.prompts.generators},
     )
-
-
-def _hub_id(model_id: str) -> str | None:
-    """None for a folder."""
-    return DEMO_ID if model_id == "demo" else None if Path(model_id).expanduser().is_dir() or model_id.count("/") != 1 else model_id

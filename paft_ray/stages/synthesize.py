@@ -12,7 +12,7 @@ from paft_ray.config import Config, GeneratorConfig, builtin, engine_key, genera
 from paft_ray.console import say
 from paft_ray.errors import UserError
 from paft_ray.models import model_identity, resolve_model
-from paft_ray.prompts.gate import rejection, repair
+from paft_ray.prompts.gate import holds_escapes, rejection, repair
 from paft_ray.prompts.prompt_set import Entry, check_templates, read_templates
 from paft_ray.prompts.split import near, proof, split_by_cluster, with_held_out
 from paft_ray.prompts.template import PromptTemplate
@@ -86,7 +86,9 @@ def _templates(config: Config, path: str | None, own: str | None, task: Task) ->
 
 def gated_templates(path: str, config: Config, task: Task) -> list[PromptTemplate]:
     """Distinct templates of a file, repaired. Raises `UserError` naming the first one that the gate refuses."""
-    templates = [repair(template)[0] for template in read_templates(path)]
+    given = read_templates(path)
+    escaped = holds_escapes(given)
+    templates = [repair(template, escaped=escaped)[0] for template in given]
     check_templates(templates, task.fields, path)
     for number, template in enumerate(templates, start=1):
         if reason := rejection(template, task, max_words=config.prompts.max_words):

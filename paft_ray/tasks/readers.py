@@ -19,7 +19,8 @@ from paft_ray import parquet
 from paft_ray.artifacts import split_uri
 from paft_ray.config import builtin
 from paft_ray.errors import UserError, check_text, one_line
-from paft_ray.tasks.task import Example, Source, Task
+from paft_ray.tasks.task import Example, Source, Task, is_built_in
+from paft_ray.tasks.values import holds
 from paft_ray.text import holds_credentials
 
 Row = Mapping[str, Any]
@@ -49,14 +50,17 @@ def read_rows(uri: str, wanted: Iterable[str] | None = None) -> Iterator[tuple[R
 def read_examples(task: Task, source: Source) -> Iterator[Example]:
     """Validated examples of one source; rows without an id get a content id and the number of its occurrence.
 
-    A row may use the source's columns as the task declares them, or the fields' own names with `answer` or `label`.
-    Raises `UserError` with file and line for a bad row or an id that comes twice.
+    Rows have the columns that the task declares. Of a built-in task they may also have the fields' own names with `answer` or `label`, which the first row
+    decides for all. Raises `UserError` with file and line for a bad row or an id that comes twice.
     """
     rows = read_rows(source.path, _paths(task)) if source.path is not None else _dataset_rows(source)
     occurrences: Counter[str] = Counter()
     places: dict[str, str] = {}
+    named: Task | None = None
     for row, where in rows:
-        example = _as_row_names(task, row).example(row, where)
+        named = named or _as_row_names(task, row)
+        _check_columns_kept(task, named, row, where)
+        example = named.example(row, where)
         _check_encodable(example, where)
         if row.get("id") is None:
             occurrences[example.id] += 1
@@ -113,12 +117,22 @@ def _paths(task: Task) -> set[str]:
 
 
 def _as_row_names(task: Task, row: Row) -> Task:
-    """The task as this row names things: a declared column that is not there gives way to the field's own name, or to `answer` or `label`."""
-    columns = {name: path for name, path in task.columns.items() if path.split(".")[0] in row or name not in row}
-    answer = task.answer if task.answer.split(".")[0] in row else next((name for name in ("answer", "label") if name in row), task.answer)
-    if columns == task.columns and answer == task.answer:
+    """The task as a file with this first row names things.
+
+    Built-in tasks are declared with the columns of a hub's data set; a file that has none of these has the project's own: the fields' names with `answer` or
+    `label`. A task of the user's own declares its columns, and none takes the place of one that is not there.
+    """
+    if any(path.split(".")[0] in row for path in task.columns.values()) or not is_built_in(task):
         return task
-    return task.model_copy(update={"columns": columns, "answer": answer})
+    answer = next((name for name in (task.answer, "answer", "label") if holds(row, name)), task.answer)
+    return task.model_copy(update={"columns": {}, "answer": answer})
+
+
+def _check_columns_kept(task: Task, named: Task, row: Row, where: str) -> None:
+    """Raises `UserError` for a column that the task declares and the file's first row lacked: rows would be read from different columns."""
+    declared = {*task.columns.values(), task.answer} - {*named.columns.values(), named.answer} if named is not task else set()
+    if found := sorted(path for path in declared if holds(row, path)):
+        raise UserError(f"{where}: column {found[0]!r} is here, and not in the first row of the file; give all rows the same columns")
 
 
 def _check_encodable(example: Example, where: str) -> None:
@@ -214,8 +228,12 @@ def _csv(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row
             yield text
 
     try:
-        reader = csv.DictReader(lines(), strict=True)
-        _check_columns(reader.fieldnames or [], f"{uri}:1")
+        source = lines()
+        first = next(source, "")
+        spaced = any(name[:1] == " " for name in next(csv.reader([first]), []))  # `text, label`: a space follows each comma
+        reader = csv.DictReader(itertools.chain([first], source), strict=True, skipinitialspace=spaced)
+        reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
+        _check_columns(reader.fieldnames, f"{uri}:1")
         for row in reader:
             if None in row or None in row.values():
                 raise UserError(f"{uri}:{line}: the row has another number of columns than the head line; mend it")

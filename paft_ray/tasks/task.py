@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from paft_ray.config import builtin, read_yaml_file
 from paft_ray.errors import UserError
+from paft_ray.tasks.pattern import MATCH_S, PatternError, check_pattern, finditer
+from paft_ray.tasks.values import at, find_label, listed, nfc, plain, shown, text_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +67,11 @@ class Task(BaseModel):
     fields: dict[str, str]
     """Field name -> what it holds, for the generator models."""
     answer: str = "label"
-    """Column (dotted path) of the answer."""
+    """Column of the answer, or the dotted path to it."""
     columns: dict[str, str] = {}
-    """Field name -> column (dotted path, list items by number) where they differ."""
+    """Field name -> column, or dotted path (list items by number), where they differ."""
     labels: dict[str, str] = {}
-    """`choice`: value in the data -> label text; the label texts are the allowed answers."""
+    """`choice`: value in the data -> label text; the label texts are the allowed answers. `"true"` is also the value true of JSON and Parquet."""
     pattern: str | None = None
     """`free`: regular expression whose first group is the final answer, in completion and reference alike."""
     options: dict[str, str] = {}
@@ -118,10 +119,20 @@ class Task(BaseModel):
             raise ValueError(f"options: {', '.join(unknown)}: label text -> field name is needed")
         if self.pattern is not None:
             try:
-                if re.compile(self.pattern).groups != 1:
-                    raise ValueError("pattern: exactly one group is needed")
-            except re.error as error:
-                raise ValueError(f"pattern: not a regular expression ({error})") from None
+                check_pattern(self.pattern)
+            except PatternError as error:
+                raise ValueError(f"pattern: {error}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _labels_apart(self) -> Task:
+        """No two labels, and no two values with different labels, are one text in two Unicode forms."""
+        for pairs in ([(label, label) for label in self.label_texts], list(self.labels.items())):
+            first: dict[str, tuple[str, str]] = {}
+            for key, label in pairs:
+                other = first.setdefault(nfc(key), (key, label))
+                if other[1] != label:
+                    raise ValueError(f"labels: {other[0]!a} and {key!a} are the same text in two Unicode forms; keep one of them")
         return self
 
     @property
@@ -131,24 +142,44 @@ class Task(BaseModel):
 
     def example(self, row: Mapping[str, Any], where: str) -> Example:
         """The `Example` in a raw row; `where` (file and line) opens the `UserError` of a bad one."""
-        fields = {name: _text(_at(row, self.columns.get(name, name), where), name, where) for name in self.fields}
-        answer = _text(_at(row, self.answer, where), self.answer, where)
-        if self.kind == "choice":
-            if answer not in self.labels:
-                raise UserError(f"{where}: unknown label {answer!r}; allowed: {', '.join(self.labels)}; mend the row or the labels of task {self.name}")
-            answer = self.labels[answer]
-        elif self.final(answer) is None:
-            raise UserError(f"{where}: the reference answer does not match pattern {self.pattern!r} of task {self.name}; mend the row or the pattern")
+        fields = {name: text_of(at(row, self.columns.get(name, name), where), name, where) for name in self.fields}
+        value = plain(at(row, self.answer, where))
+        answer = self._label(value, where) if self.kind == "choice" else self._reference(text_of(value, self.answer, where), where)
         given = row.get("id")
-        identity = _text(given, "id", where) if given is not None else content_id(fields, answer)
+        identity = text_of(given, "id", where) if given is not None else content_id(fields, answer)
         return Example(id=identity, fields=fields, answer=answer)
 
+    def _label(self, value: Any, where: str) -> str:
+        text = str(value) if isinstance(value, bool) else text_of(value, self.answer, where)
+        label = find_label(self.labels, text)
+        if label is None:
+            raise UserError(
+                f"{where}: unknown label {shown(text, self.labels)}; allowed: {listed(self.labels)}; mend the row or the labels of task {self.name}"
+            )
+        return label
+
+    def _reference(self, answer: str, where: str) -> str:
+        pattern = f"pattern {(self.pattern or '')[:100]!r} of task {self.name}"
+        try:
+            if self._last_match(answer) is None:
+                raise UserError(f"{where}: the reference answer does not match {pattern}; mend the row or the pattern")
+        except TimeoutError:
+            raise UserError(f"{where}: {pattern} searches the reference answer for over {MATCH_S:g} s; write one without repeats of repeats") from None
+        return answer
+
+    def _last_match(self, text: str) -> str | None:
+        """What the group of `pattern` holds at its last match. Raises `TimeoutError`."""
+        matches = finditer(self.pattern or "", text)
+        return (matches[-1].group(1) or "").replace(",", "").rstrip(".").strip() if matches else None
+
     def final(self, text: str) -> str | None:
-        """The judged part of a completion or a reference: a label, or the last match of `pattern`; None if there is none."""
+        """The judged part of a completion or a reference: a label, or the last match of `pattern`; None if there is none, or none in time."""
         if self.kind == "choice":
-            return text.strip() if text.strip() in self.label_texts else None
-        matches = re.findall(self.pattern or "", text)
-        return matches[-1].replace(",", "").rstrip(".").strip() if matches else None
+            return next((label for label in self.label_texts if nfc(label) == nfc(text.strip())), None)
+        try:
+            return self._last_match(text)
+        except TimeoutError:
+            return None
 
     def judge(self, completion: str, answer: str) -> tuple[bool, bool]:
         """(parsed, correct) of a completion against a reference; what cannot be parsed is wrong."""
@@ -163,34 +194,42 @@ def content_id(fields: Mapping[str, str], answer: str) -> str:
 
 def load_task(name: str) -> Task:
     """The built-in task of this name, or the task in a YAML file. Raises `UserError`."""
-    shipped = builtin("tasks", "builtin")
-    path = Path(name) if name.endswith((".yaml", ".yml")) else shipped / f"{name}.yaml"
+    path = Path(name) if name.endswith((".yaml", ".yml")) else builtin("tasks", "builtin") / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in shipped.glob("*.yaml")))
-        raise UserError(f"task {name}: no such task; built in: {known}; or give the path of a task YAML file")
+        raise UserError(f"task {name}: no such task; built in: {', '.join(_built_in())}; or give the path of a task YAML file")
+    values = read_yaml_file(path, "task")
+    _check_written(values, yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader), f"task {path}")  # noqa: S506 (reads scalars as text)
     try:
-        return Task.model_validate(read_yaml_file(path, "task"))
+        return Task.model_validate(values)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'task'}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
         raise UserError(f"task {path}: {problems}") from None
 
 
-def _at(row: Mapping[str, Any], path: str, where: str) -> Any:
-    value: Any = row
-    for part in path.split("."):
-        try:
-            value = value[int(part)] if isinstance(value, list | tuple) else value[part]
-        except (KeyError, IndexError, TypeError, ValueError):
-            raise UserError(f"{where}: no column {path!r}; the row has: {', '.join(map(str, row))}; mend the row or set `columns` in the task") from None
-    return value
+def is_built_in(task: Task) -> bool:
+    """Whether the task ships with the package, as it is."""
+    return task.name in _built_in() and load_task(task.name).model_dump() == task.model_dump()
 
 
-def _text(value: Any, name: str, where: str) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise UserError(f"{where}: {name} must be text or a number, found {type(value).__name__}; mend the row")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{where}: {name} is a missing value ({value}); fill it in or drop the row")
-    text = str(value)
-    if not text.strip():
-        raise UserError(f"{where}: {name} is empty; fill it in or drop the row")
-    return text
+def _built_in() -> list[str]:
+    return sorted(path.stem for path in builtin("tasks", "builtin").glob("*.yaml"))
+
+
+def _check_written(value: Any, written: Any, where: str, path: tuple[str, ...] = ()) -> None:
+    """Raises `UserError` for a name or a text that YAML reads as something else than what is written (`on`, `007`, `12:30`)."""
+    if isinstance(value, Mapping) and isinstance(written, Mapping):
+        for (key, inner), (name, text) in zip(value.items(), written.items(), strict=False):
+            _check_scalar(key, name, where, path)
+            _check_written(inner, text, where, (*path, name))
+    elif isinstance(value, list) and isinstance(written, list):
+        for inner, text in zip(value, written, strict=False):
+            _check_written(inner, text, where, path)
+    elif value is not None and path != ("max_answer_tokens",):
+        _check_scalar(value, written, where, path)
+
+
+def _check_scalar(value: Any, written: Any, where: str, path: tuple[str, ...]) -> None:
+    label = path[:1] == ("labels",)
+    if isinstance(written, str) and not isinstance(value, str) and not (label and str(value) == written):
+        thing = "the label" if label else "it"
+        raise UserError(f"{where}: {'.'.join(path) or 'task'}: {written!r} is written, YAML reads {value!r}; put {thing} in quotes")

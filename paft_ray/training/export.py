@@ -37,11 +37,15 @@ def final_weights(engine: Any, job: Job, worker: Worker) -> tuple[int, dict[str,
     return step, {name.removeprefix("weight/"): tensor for name, tensor in tensors.items() if name.startswith("weight/")}
 
 
-def export_adapter(engine: Any, weights: dict[str, torch.Tensor], folder: Path) -> None:
+def export_adapter(engine: Any, weights: dict[str, torch.Tensor], folder: Path, *, base_id: str | None = None) -> None:
     """Writes `adapter_config.json` and `adapter_model.safetensors` in PEFT's format and checks them by reading them back.
 
-    `weights`: of `final_weights`; the engine gives the configuration. Raises `StageError` for an empty or zero adapter.
+    `weights`: of `final_weights`; the engine gives the configuration. `base_id`: what the adapter names as its base, in place of the folder that it was
+    loaded from. Raises `StageError` for an empty or zero adapter.
     """
+    if base_id is not None:  # the adapter moves, the folder does not
+        for adapter in engine.module.peft_config.values():
+            adapter.base_model_name_or_path = base_id
     engine.module.save_pretrained(str(folder), state_dict=weights, safe_serialization=True, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's is an empty form that names a folder of this machine; stage report writes a real one
     check_adapter(folder, num_tensors=len(weights))

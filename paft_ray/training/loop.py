@@ -58,6 +58,8 @@ class Job:
     """Hash of all that decides the weights; checkpoints of another fingerprint are never resumed."""
     name: str
     """Opens every console line."""
+    base_id: str | None = None
+    """Hub id of the base model, which the adapter names; None: a folder."""
     validation: tuple[Row, ...] = ()
     """Rows of the periodic validation."""
     labels: LabelRows | None = None

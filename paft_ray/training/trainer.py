@@ -26,7 +26,7 @@ from paft_ray.artifacts import Run, weights_hash
 from paft_ray.config import ModelConfig, TrackingConfig, TrainConfig, weights_key
 from paft_ray.errors import UserError
 from paft_ray.imports import uncollected, without
-from paft_ray.models import model_identity
+from paft_ray.models import hub_id, model_identity
 from paft_ray.prompts.draw import PerExample, make_draw
 from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.prompt_set import PromptSet
@@ -154,6 +154,7 @@ def _job_and_order(training: Training, encoder: Encoder, table: ray.ObjectRef) -
     job = {
         "config": config,
         "model_path": training.model_path,
+        "base_id": hub_id(model.id),
         "seed": seed,
         "num_steps": steps,
         "out": out.root,
@@ -316,7 +317,7 @@ def _train(name: str, job: loop.Job, worker: loop.Worker) -> None:
             if job.config.lora is None:
                 export.export_weights(weights, folder, job.model_path, precision=job.config.precision)
             else:
-                export.export_adapter(engine, weights, folder)
+                export.export_adapter(engine, weights, folder, base_id=job.base_id)
             _publish(job, folder, exported_step=step, peak_memory_gib=float(memory), nodes=nodes)
     engine.destroy()
 

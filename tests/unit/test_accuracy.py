@@ -8,7 +8,7 @@ import pytest
 
 from paft_ray.config import ModelConfig
 from paft_ray.errors import UserError
-from paft_ray.inference.grid import NO_FREE, Free, Grid
+from paft_ray.inference.grid import NO_FREE, Free, Grid, requests_per_cell
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import Example, Task
 
@@ -89,10 +89,47 @@ def test_freely_answered_cells_come_after_the_grid_and_are_spread_over_it(monkey
     assert asked.judge([[{"key": "[6, 0]", "token_ids": [5]}]]).num_rows == 0
 
 
-def test_more_label_tokens_than_an_engine_reports_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="part into 129 tokens"):
-        grid(monkeypatch, [chr(1000 + i) + "x" for i in range(129)]).check()
-    grid(monkeypatch, [chr(1000 + i) + "x" for i in range(128)]).check()
+@pytest.mark.parametrize("num_labels", [128, 129, 150, 256, 257])
+def test_labels_with_more_first_tokens_than_an_engine_reports_are_scored_in_parts(monkeypatch: pytest.MonkeyPatch, num_labels: int) -> None:
+    labels = [chr(1000 + i) + "x" for i in range(num_labels)]
+    asked = grid(monkeypatch, labels)
+    object.__setattr__(asked, "examples", (replace(EXAMPLES[0], answer=labels[0]), replace(EXAMPLES[1], answer=labels[-1])))
+    asked.check()
+    requests = asked.requests(range(asked.num_cells))
+    sizes = [len(json.loads(request["sampling"])["logprob_token_ids"]) for request in requests]
+    assert max(sizes) <= 128
+    assert len(sizes) == asked.num_cells * requests_per_cell(asked.encoder) == asked.num_cells * -(-num_labels // 128)
+    in_parts = asked.judge([[scored(request) for request in reversed(requests)]])
+    with monkeypatch.context() as patch:
+        patch.setattr("paft_ray.inference.trie.MOST_LABEL_TOKENS", 1000)
+        whole = replace(asked)
+        at_once = whole.judge([[scored(request) for request in whole.requests(range(whole.num_cells))]])
+    assert requests_per_cell(asked.encoder) == len(requests) / 4
+    assert in_parts.equals(at_once)
+    assert set(in_parts["predicted"].to_pylist()) == {max(labels, key=lambda label: logprob(ord(label[0])))}
+    assert asked.judge([[scored(request) for request in requests[1:]]]).num_rows == asked.num_cells - 1
+
+
+def logprob(token: int) -> float:
+    return -float(token * 7919 % 1013) / 100 - 1
+
+
+def scored(request: dict[str, Any]) -> dict[str, Any]:
+    """An engine that reports the token it sampled besides those that were asked for."""
+    ids = [*json.loads(request["sampling"])["logprob_token_ids"], 1050]
+    return {"key": request["key"], "token_ids": [1050], "top_ids": ids, "top_logprobs": [logprob(i) for i in ids], "latency_s": 0.1}
+
+
+def test_a_cell_needs_a_request_for_each_place_where_labels_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = {("yes", "no"): 1, ("no", "not", "yes"): 2, tuple(f"{a}{b}" for a in "abc" for b in "xyz"): 4}
+    assert {given: requests_per_cell(grid(monkeypatch, list(given)).encoder) for given in labels} == labels
+    assert requests_per_cell(grid(monkeypatch, None).encoder) == 1
+
+
+def test_two_labels_of_the_same_tokens_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Letters, "__call__", lambda self, text, **_: {"input_ids": [min(ord(c), 200) for c in text]})
+    with pytest.raises(UserError, match="labels 'ж' and 'ы' have the same tokens"):
+        grid(monkeypatch, ["ж", "ы"]).check()
 
 
 def test_only_the_cells_of_a_budget_are_asked_and_free_answers_are_spread_over_them(monkeypatch: pytest.MonkeyPatch) -> None:

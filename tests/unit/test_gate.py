@@ -98,9 +98,9 @@ def test_words_are_counted_without_the_fields() -> None:
 
 
 def test_a_system_part_is_inspected_and_repaired_too() -> None:
-    result = gate([PromptTemplate(text="Good? {text}", system="Be [describe a role]"), PromptTemplate(text="Good? {text}", system="a\\nb ")], TASK, max_words=9)
+    result = gate([PromptTemplate(text="Good? {text}", system="Be [describe a role]"), PromptTemplate(text="Good? {text}", system="a\\nB ")], TASK, max_words=9)
     assert result.verdicts == ["unfilled_slot", None]
-    assert result.kept[0].system == "a\nb"
+    assert result.kept[0].system == "a\nB"
 
 
 def test_verdicts_follow_the_order_read_and_duplicates_count_after_the_repair() -> None:

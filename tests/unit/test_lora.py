@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +13,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from paft_ray.config import TrainConfig
+from paft_ray.training.export import export_adapter
 from paft_ray.training.lora import OneProduct, add_adapter
 
 SIZES = {"vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -74,3 +78,13 @@ def test_dropout_is_that_of_peft() -> None:
 def test_a_model_in_training_is_not_merged() -> None:
     with pytest.raises(NotImplementedError, match="save the adapter"):
         adapted("fp32").merge_and_unload()
+
+
+@pytest.mark.parametrize("base_id", ["owner/name", "HuggingFaceTB/SmolLM2-135M-Instruct", None])
+def test_an_adapter_names_the_id_of_its_base_and_no_folder_of_this_machine(tmp_path: Path, base_id: str | None) -> None:
+    model = adapted("fp32")
+    model.peft_config["default"].base_model_name_or_path = "/home/me/cache/models--owner--name/snapshots/abc"
+    weights = {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
+    export_adapter(SimpleNamespace(module=model), weights, tmp_path, base_id=base_id)
+    written = json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert written == (base_id or "/home/me/cache/models--owner--name/snapshots/abc")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -149,7 +151,8 @@ def test_correction_counts_all_differences_that_have_a_p_value() -> None:
 
 
 INTERVAL = "on held-out templates (95 % interval"
-SHOWN = "the smallest difference that this evaluation could have shown is 10.0 points (80 % power)"
+SHOWN = "a true difference of 10.0 points would have come out decisive 8 times in 10, a smaller one less often"
+SAME = "both are right in the same places"
 
 
 @pytest.mark.parametrize(
@@ -162,6 +165,13 @@ SHOWN = "the smallest difference that this evaluation could have shown is 10.0 p
         (
             gap(0.12, 0.01, 0.2, p=0.09, num_seeds=3),
             f"not decisive after correction for several comparisons: paft is 12.0 points above sft {INTERVAL} 1.0 to 20.0), over 3 seeds; {SHOWN}",
+        ),
+        (gap(0.0, 0.0, 0.0, p=1.0, detectable=0.0), f"not decisive: paft is 0.0 points above sft {INTERVAL} 0.0 to 0.0), on this seed; {SAME}"),
+        (gap(0.0, 0.0, 0.0, p=1.0, detectable=1e-17), f"not decisive: paft is 0.0 points above sft {INTERVAL} 0.0 to 0.0), on this seed; {SAME}"),
+        (
+            replace(gap(0.12, 0.01, 0.2, p=0.03, num_seeds=3), p_adjusted=0.09),
+            f"not decisive after correction for several comparisons: paft is 12.0 points above sft {INTERVAL} 1.0 to 20.0), over 3 seeds; "
+            + SHOWN.replace("in 10,", "in 10 before correction,"),
         ),
         (
             gap(0.12, None, None, p=None, detectable=None),
