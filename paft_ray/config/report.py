@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
+from paft_ray.config.addresses import check_url
 from paft_ray.config.base import Fraction, Positive, Section
 
 
@@ -39,4 +40,5 @@ class TrackingConfig(Section):
                 raise ValueError("tracking.mlflow: the address holds credentials, which would be stored with the run; give them in the environment")
             if parts.scheme not in ("http", "https") or not parts.netloc:
                 raise ValueError("tracking.mlflow: the address of a server is needed, http://HOST:PORT or https://HOST")
+            check_url(self.mlflow, "tracking.mlflow")
         return self
