@@ -7,7 +7,7 @@ import re
 import socket
 from collections.abc import Iterator, Sequence
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator
 
@@ -24,17 +24,17 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _IPV4_COMPATIBLE = ipaddress.ip_network("::/96")
 
 
-def check_url(url: str, name: str) -> None:
-    """Raises `ValueError` for what is not http(s)://HOST[:PORT][/PATH]. The message never shows the URL: it may hold a key."""
+def split_url(url: str, name: str) -> SplitResult:
+    """The parts of a URL whose host is an address or a name in ASCII. Raises `ValueError`, which never shows the URL: it may hold a key."""
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
+        port = parts.port
     except ValueError:  # whose message shows what stands in the port's place
         raise ValueError(f"{name}: a port or a bracket of the URL is wrong; write http(s)://HOST:PORT/PATH") from None
-    if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc or parts.query or parts.fragment or port == 0:
-        raise ValueError(f"{name}: an http(s) URL without user, password, query or fragment is needed; the key comes from the environment")
-    if not _HOST.fullmatch(host) and not ("[" in parts.netloc and address(host)):
-        raise ValueError(f"{name}: the host of the URL is neither a name in ASCII (xn--... for others) nor an address")
+    host = parts.hostname or ""
+    if (host and not (address(host) if "[" in parts.netloc else _HOST.fullmatch(host))) or port == 0:
+        raise ValueError(f"{name}: the host of the URL is neither a name in ASCII (xn--... for others) nor an address, or its port is 0")
+    return parts
 
 
 def refusal(url: str, *, keyed: bool, allowed: Sequence[str]) -> str | None:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from paft_ray.config.addresses import check_url
+from paft_ray.config.addresses import split_url
 from paft_ray.config.base import Fraction, Options, Positive, Section
 
 _COUNTS = ("max_tokens", "max_completion_tokens", "n")
@@ -48,7 +48,9 @@ class EndpointConfig(Section):
     @model_validator(mode="after")
     def _no_secrets(self) -> EndpointConfig:
         """The messages name what is wrong and never show it: it may be a key."""
-        check_url(self.base_url, "base_url")
+        url = split_url(self.base_url, "base_url")
+        if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc or url.query or url.fragment:
+            raise ValueError("base_url: an http(s) URL without user, password, query or fragment is needed; the key comes from the environment")
         if self.api_key_env is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.api_key_env):
             raise ValueError("api_key_env: the NAME of an environment variable is needed (capitals, digits, _), never the key itself")
         return self

@@ -107,7 +107,7 @@ class _Asking:
         limit, spent = self.endpoint.max_total_tokens, sum(written.tokens for written in kept.values())
         self.tokens = _Tokens(None if limit is None else limit - spent)
         slots = asyncio.Semaphore(self.endpoint.concurrency)
-        async with Exchange(self.endpoint, self.key, self.insecure_hosts) as exchange:
+        async with Exchange(self.generator, self.key, self.insecure_hosts) as exchange:
 
             async def answer(number: int, asked: Request) -> Written:
                 if number in kept:

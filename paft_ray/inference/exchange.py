@@ -18,8 +18,8 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from paft_ray.config import EndpointConfig
-from paft_ray.config.addresses import is_loopback, refusal, resolved_refusal
+from paft_ray.config import GeneratorConfig
+from paft_ray.config.addresses import canonical, is_loopback, refusal, resolved_refusal
 from paft_ray.errors import UserError, one_line
 
 MOST_BYTES = 4 * 2**20
@@ -68,23 +68,24 @@ class Reply:
 class Exchange:
     """An open connection pool to one endpoint, as an asynchronous context manager."""
 
-    def __init__(self, endpoint: EndpointConfig, key: str, insecure_hosts: Sequence[str] = ()) -> None:
+    def __init__(self, generator: GeneratorConfig, key: str, insecure_hosts: Sequence[str] = ()) -> None:
         """Raises `UserError` where nothing may be sent to the endpoint's address, or proxy or certificate settings of the environment are wrong."""
-        if reason := refusal(endpoint.base_url, keyed=bool(key), allowed=insecure_hosts):
-            raise UserError(f"endpoint.base_url: {reason}")
-        self.url = f"{endpoint.base_url.rstrip('/')}/chat/completions"
-        self._endpoint, self._key, self._allowed = endpoint, key, insecure_hosts
+        assert generator.endpoint is not None
+        self._endpoint, self._label, self._allowed = generator.endpoint, generator.label, insecure_hosts
+        self.url = f"{self._endpoint.base_url.rstrip('/')}/chat/completions"
         self._headers = {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": "paft-ray"}
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
-        parts = urlsplit(endpoint.base_url)
-        self._host, self._local = parts.hostname or "", is_loopback(parts.hostname or "")
+        self._host = urlsplit(self.url).hostname or ""
+        self._stays_here = is_loopback(self._host)
+        self._refuse(refusal(self.url, keyed=bool(key), allowed=insecure_hosts))
         try:
-            direct = dict.fromkeys(("all://", "http://", "https://")) if self._local else None
+            direct = dict.fromkeys(("all://", "http://", "https://")) if self._stays_here else None
             limits = httpx.Limits(max_connections=None)  # `concurrency` bounds them
             self._client = httpx.AsyncClient(mounts=direct, limits=limits, timeout=None)  # noqa: S113 (`post` bounds the whole)
         except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
-            raise UserError(f"HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE or SSL_CERT_DIR cannot be used: {one_line(error)[:200]}; mend it") from None
+            names = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE, SSL_CERT_DIR"
+            raise UserError(f"generator {self._label}: one of {names} in the environment cannot be used ({one_line(error)[:200]}); correct it") from None
 
     async def __aenter__(self) -> Exchange:
         """Raises `UserError` where the host's name resolves to an address that nothing may be sent to."""
@@ -92,8 +93,7 @@ class Exchange:
             found = await asyncio.wait_for(asyncio.get_running_loop().getaddrinfo(self._host, None), self._endpoint.timeout_s)
         except (OSError, ValueError):  # each request will say so; a proxy may know the name
             found = []
-        if reason := resolved_refusal(self._endpoint.base_url, [str(entry[4][0]) for entry in found], self._allowed):
-            raise UserError(f"endpoint.base_url: {reason}")
+        self._refuse(resolved_refusal(self.url, [str(entry[4][0]) for entry in found], self._allowed))
         await self._client.__aenter__()
         return self
 
@@ -130,12 +130,16 @@ class Exchange:
             return
         stream = info["return_value"]
         peer = str(stream.get_extra_info("server_addr")[0])
-        reason = resolved_refusal(self._endpoint.base_url, [peer], self._allowed)
-        if reason is None and self._key and self._local and not is_loopback(peer):
-            reason = f"{self._host} resolves to {peer}, which is not this machine"
+        reason = resolved_refusal(self.url, [peer], self._allowed)
+        if reason is None and self._stays_here and not is_loopback(peer) and canonical(self._host) not in map(canonical, self._allowed):
+            reason = f"{self._host} resolves to {peer}, which is another machine"
         if reason:
             await stream.aclose()
-            raise UserError(f"endpoint.base_url: {reason}")
+        self._refuse(reason)
+
+    def _refuse(self, reason: str | None) -> None:
+        if reason:
+            raise UserError(f"generator {self._label}: endpoint.base_url: {reason}")
 
 
 async def _limited(response: httpx.Response) -> tuple[bytes, str]:
