@@ -103,10 +103,15 @@ def test_a_proxy_is_used_as_the_environment_says_but_never_for_this_machine(monk
         assert proxy.heads[0][0] == "POST http://models.invalid/v1/chat/completions HTTP/1.1"
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("HTTPS_PROXY", "gopher://127.0.0.1"), ("HTTPS_PROXY", "http://proxy:port"), ("ALL_PROXY", "ftp://proxy"), ("SSL_CERT_FILE", "/nowhere/ca.pem")],
-)
+UNUSABLE = [
+    ("HTTPS_PROXY", "gopher://127.0.0.1"),
+    ("HTTPS_PROXY", "http://proxy:port"),
+    ("ALL_PROXY", "ftp://proxy"),
+    ("SSL_CERT_FILE", "/nowhere/ca.pem"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), UNUSABLE)
 def test_settings_of_the_environment_that_cannot_be_used_are_one_line(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=rf"^generator writer-1 at models.invalid: .*{name}.* in the environment cannot be used") as refused:
