@@ -118,7 +118,12 @@ class _Asking:
                     keep(number, written)
                 return written
 
-            return await asyncio.gather(*(answer(number, asked) for number, asked in enumerate(requests)))
+            try:
+                async with asyncio.TaskGroup() as group:  # where one raises, it ends the others before the connections are closed
+                    running = [group.create_task(answer(number, asked)) for number, asked in enumerate(requests)]
+            except BaseExceptionGroup as errors:
+                raise errors.exceptions[0] from None
+            return [task.result() for task in running]
 
     async def _one(self, exchange: Exchange, asked: Request, seed: int) -> Written:
         if len(self.failures) >= _HOPELESS and not self.answered:

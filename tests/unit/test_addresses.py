@@ -11,6 +11,7 @@ from paft_ray.config import Config, TrackingConfig, parse_config
 from paft_ray.errors import UserError
 from paft_ray.training.tracker_run import prepare_clients
 from paft_ray.training.trackers import check
+from tests.raw_server import reply, serving
 
 
 def with_endpoint(url: str, key: str | None = None, **settings: Any) -> Config:
@@ -120,3 +121,12 @@ def test_white_space_around_a_trackers_key_is_taken_off_and_a_key_that_can_be_no
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "mlf-made\nup-0123")
     with pytest.raises(UserError, match="MLFLOW_TRACKING_TOKEN: a line feed stands within the key"):
         check(TrackingConfig(mlflow="https://models.invalid"))
+
+
+@pytest.mark.parametrize("status", [302, 307, 308])
+def test_figures_do_not_follow_a_trackers_redirect(status: int) -> None:
+    with serving(lambda number: iter([reply(b"{}")])) as other:
+        moved = reply(b"", f"Location: http://127.0.0.1:{other.port}/api", status=f"{status} Moved")
+        with serving(lambda number: iter([moved])) as server, pytest.raises(UserError, match="no MLflow server lets us in"):
+            check(TrackingConfig(mlflow=f"http://127.0.0.1:{server.port}"))
+    assert (len(server.heads) > 0, other.heads) == (True, [])
