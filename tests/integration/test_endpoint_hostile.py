@@ -124,7 +124,7 @@ def test_settings_of_the_environment_that_cannot_be_used_are_one_line(name: str,
 
 def dripping(head: bytes, piece: bytes, pause_s: float = 0.2) -> Iterator[bytes]:
     yield head
-    end = time.monotonic() + 8
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         time.sleep(pause_s)
         yield piece
@@ -144,7 +144,7 @@ def test_an_answer_that_drips_is_given_up_at_the_time_limit(slow: tuple[bytes, b
     begin = time.monotonic()
     with serving(lambda number: dripping(*slow)) as server:
         found = answers(server, timeout_s=1)
-        assert 0.9 < time.monotonic() - begin < 4
+        assert 0.9 < time.monotonic() - begin < 20
     assert (found[0].text, found[0].tokens) == ("", LONGEST)
     assert "no answer within endpoint.timeout_s=1 s" in the_line(capsys)
 
@@ -284,7 +284,7 @@ def test_a_wait_that_is_too_long_or_none_at_all_never_holds_the_stage_up(after: 
     begin = time.monotonic()
     with serving(lambda number: iter([reply(b"{}", f"Retry-After: {after}", status="429 Busy") if number == 0 else reply(good())])) as server:
         answers(server, max_retries=1)
-    assert time.monotonic() - begin < 4
+    assert time.monotonic() - begin < 20
 
 
 USAGES = ["-1000000", "0", '"5"', "true", "2.5", "1e30", "1" + "0" * 30, "null", "[]", "{}", "NaN", "-Infinity"]
