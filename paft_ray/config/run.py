@@ -28,7 +28,7 @@ class Config(Section):
     task: str
     """Built-in task name or path of a task YAML."""
     insecure_hosts: tuple[Host, ...] = ()
-    """Hosts of endpoints and trackers, by name, that may get a key over plain http, or have a link-local address; this machine needs no leave for http."""
+    """Hosts of endpoints and trackers that may get a key over plain http, or have a link-local address. The loopback needs no entry for http."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     prompts: PromptsConfig = PromptsConfig()
