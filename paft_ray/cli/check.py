@@ -11,6 +11,7 @@ from typing import Any
 
 from paft_ray.artifacts import Run
 from paft_ray.config import Config
+from paft_ray.config.keys import read_key
 from paft_ray.errors import UserError
 from paft_ray.inference.grid import check_labels
 from paft_ray.models import load_tokenizer, resolve_model, shapes
@@ -72,16 +73,16 @@ def _prepared(run: Run, stage: str, config: Config) -> Run:
         if not run.exists(path):
             raise UserError(f"run {run.name}: {path} is missing; run stage {maker} first (`paft {maker} CONFIG`, or `paft run CONFIG` for all)")
     if stage in _TRACKED:
-        check_trackers(config.tracking)
+        check_trackers(config.tracking, config.insecure_hosts)
     return run
 
 
 def _check_keys(config: Config) -> None:
-    """Raises `UserError` where an endpoint's key is not in this process's environment, which a local Ray inherits."""
+    """Raises `UserError` where an endpoint's key is not in this process's environment, which a local Ray inherits, or can be no key."""
     for generator in config.prompts.generators:
         name = generator.endpoint.api_key_env if generator.endpoint else None
-        if name and not os.environ.get(name):
-            raise UserError(f"generator {generator.label}: the environment variable {name}, which holds its key, is not set; export it")
+        if name and not read_key(name, os.environ):
+            raise UserError(f"generator {generator.label}: the environment variable {name}, which holds its key, is not set or is empty; export it")
 
 
 def _check_model(config: Config, task: Task, path: str) -> None:

@@ -8,14 +8,17 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
+from paft_ray.config.addresses import split_url
 from paft_ray.config.base import Fraction, Options, Positive, Section
+
+_COUNTS = ("max_tokens", "max_completion_tokens", "n")
 
 
 class EndpointConfig(Section):
     """An OpenAI-compatible endpoint that serves a generator. It gets the task's description and seed templates; rows only with `prompts.share_examples`."""
 
     base_url: str
-    """Where it is, as its documentation says, e.g. `https://api.example.com/v1`; without user, password or query."""
+    """Where it is, e.g. `https://api.example.com/v1`, without user, password or query. Redirects are not followed. With a key: https, or this machine."""
     api_key_env: str | None = None
     """NAME of the environment variable that holds its key, read on the driver's node; never the key itself."""
     request: Options = {}
@@ -29,21 +32,23 @@ class EndpointConfig(Section):
     max_retries: Annotated[int, Field(ge=0)] = 5
     """Retries of a request after HTTP 408, 409, 429 (as `Retry-After` says), 5xx, a lost connection or a timeout."""
     timeout_s: Positive = 120
-    """Longest wait for one answer in seconds."""
+    """Longest wait for one answer in seconds, from its request to its last byte."""
     max_total_tokens: Positive | None = None
     """Generated tokens in one run at most, as the endpoint counts them (an answer that does not come counts as `max_tokens`); null: no limit."""
 
     @model_validator(mode="after")
-    def _longest(self) -> EndpointConfig:
-        longest = self.request.get("max_completion_tokens")
-        if longest is not None and (isinstance(longest, bool) or not isinstance(longest, int) or longest < 1):
-            raise ValueError(f"request.max_completion_tokens: a whole number above 0 is needed, given {longest!r}")
+    def _counts(self) -> EndpointConfig:
+        """They decide how much an answer can cost."""
+        for name in _COUNTS:
+            count = self.request.get(name)
+            if count is not None and (isinstance(count, bool) or not isinstance(count, int) or not 0 < count < 2**31):
+                raise ValueError(f"request.{name}: a whole number above 0 is needed, given {count!r}")
         return self
 
     @model_validator(mode="after")
     def _no_secrets(self) -> EndpointConfig:
         """The messages name what is wrong and never show it: it may be a key."""
-        url = urlsplit(self.base_url)
+        url = split_url(self.base_url, "base_url")
         if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc or url.query or url.fragment:
             raise ValueError("base_url: an http(s) URL without user, password, query or fragment is needed; the key comes from the environment")
         if self.api_key_env is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.api_key_env):
@@ -75,6 +80,15 @@ class GeneratorConfig(Section):
     def label(self) -> str:
         """Its name in a prompt set: the id, for an endpoint with the host."""
         return self.id if self.endpoint is None else f"{self.id} at {urlsplit(self.endpoint.base_url).netloc}"
+
+    @property
+    def longest_answer(self) -> int:
+        """Tokens that one request can cost at most."""
+        asked = self.endpoint.request if self.endpoint else {}
+        each = asked.get("max_completion_tokens") or asked.get("max_tokens") or self.max_tokens
+        answers = asked.get("n") or 1
+        assert isinstance(each, int) and isinstance(answers, int)  # noqa: PT018 (of the configuration)
+        return each * answers
 
 
 _ASKING = {"api_key_env", "concurrency", "requests_per_minute", "max_retries", "timeout_s"}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
+from paft_ray.config.addresses import split_url
 from paft_ray.config.base import Fraction, Positive, Section
 
 
@@ -34,8 +34,8 @@ class TrackingConfig(Section):
     @model_validator(mode="after")
     def _address(self) -> TrackingConfig:
         if self.mlflow is not None:
-            parts = urlsplit(self.mlflow)
-            if "@" in parts.netloc or parts.query:  # not shown: it may be a password
+            parts = split_url(self.mlflow, "tracking.mlflow")
+            if "@" in parts.netloc or parts.query or parts.fragment:  # not shown: it may be a password
                 raise ValueError("tracking.mlflow: the address holds credentials, which would be stored with the run; give them in the environment")
             if parts.scheme not in ("http", "https") or not parts.netloc:
                 raise ValueError("tracking.mlflow: the address of a server is needed, http://HOST:PORT or https://HOST")

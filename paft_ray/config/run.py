@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from paft_ray.config.addresses import Host, refusal
 from paft_ray.config.base import Section, Seed
 from paft_ray.config.engine import EngineConfig, EvaluateConfig
 from paft_ray.config.inputs import DataConfig, ModelConfig
@@ -26,6 +27,8 @@ class Config(Section):
     """Seed of the choice of rows, of synthesis and of the split."""
     task: str
     """Built-in task name or path of a task YAML."""
+    insecure_hosts: tuple[Host, ...] = ()
+    """Hosts of endpoints and trackers that may get a key over plain http, or have a link-local address. The loopback needs no entry for http."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     prompts: PromptsConfig = PromptsConfig()
@@ -51,4 +54,15 @@ class Config(Section):
             raise ValueError("sweep.space.k has no effect without draw every_k; add it to sweep.space.draw, or set train.draw=every_k")
         if space.lora_rank and self.train.lora is None:
             raise ValueError("sweep.space.lora_rank needs train.lora, which is null")
+        return self
+
+    @model_validator(mode="after")
+    def _addresses(self) -> Config:
+        asked = [(f"prompts.generators.{i}.endpoint.base_url", g.endpoint) for i, g in enumerate(self.prompts.generators)]
+        urls = [(name, endpoint.base_url, endpoint.api_key_env is not None) for name, endpoint in asked if endpoint]
+        if self.tracking.mlflow is not None:
+            urls.append(("tracking.mlflow", self.tracking.mlflow, False))  # whether it gets a key, the environment says
+        for name, url, keyed in urls:
+            if reason := refusal(url, keyed=keyed, allowed=self.insecure_hosts):
+                raise ValueError(f"{name}: {reason}")
         return self

@@ -1,51 +1,53 @@
 """Generators behind OpenAI-compatible endpoints: requests -> texts, in the order asked.
 
-The `openai` client retries (with `Retry-After`) and times out; ray.data.llm's HTTP processor would carry the key through Ray's object store, takes no notice
-of `Retry-After` or of statuses such as 401, and ends a whole batch with one row. The key is read where it is used and taken out of all that comes back.
+Requests are made here rather than by the `openai` client, which adds headers of the environment (OPENAI_CUSTOM_HEADERS), follows redirects to other hosts
+and bounds neither the time nor the bytes of an answer; ray.data.llm's HTTP processor would carry the key through Ray's object store. A bad answer costs one
+candidate. The key is read where it is used and taken out of all that comes back.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
-from typing import Any
 
-import openai
 import pyarrow as pa
 import ray
 from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from paft_ray.config import EndpointConfig, GeneratorConfig, generator_key
+from paft_ray.config.keys import read_key, without_key
 from paft_ray.console import say
 from paft_ray.errors import UserError, one_line
+from paft_ray.inference.completions import Completion, read_completion, read_error, whole_characters
+from paft_ray.inference.exchange import Exchange, Reply
 from paft_ray.inference.parts import Parts, Saver, identity
 from paft_ray.prompts.request import Request, Written
 
 _ANSWERS = pa.schema([("request", pa.string()), ("text", pa.string()), ("finished", pa.bool_()), ("tokens", pa.int64()), ("error", pa.string())])
 _HOPELESS = 3  # failed requests, with none answered, after which the rest is not sent
 _FENCE = re.compile(r"```\w*\n(.*?)\n?```", re.DOTALL)
-_lost: ContextVar[list[int]] = ContextVar("lost")
+_LONGEST_REASON = 4000  # characters that are looked through for secrets, of which 200 are shown
 
 
-def write_templates(requests: Sequence[Request], generator: GeneratorConfig, seed: int, parts: Parts) -> list[Written]:
+def write_templates(requests: Sequence[Request], generator: GeneratorConfig, seed: int, parts: Parts, insecure_hosts: Sequence[str] = ()) -> list[Written]:
     """One answer per request, from a task on the driver's node; an empty one where the endpoint gave none. What `parts` holds is not asked again.
 
-    Raises `UserError` where the key is not in that node's environment or the endpoint refuses it.
+    Raises `UserError` where the key is not in that node's environment, the endpoint refuses it, or nothing may be sent to the endpoint's address.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     try:
         task = ray.remote(num_cpus=0, max_retries=0)(ask_missing).options(scheduling_strategy=here)
-        return list(ray.get(task.remote(list(requests), generator, seed, parts)))
+        return list(ray.get(task.remote(list(requests), generator, seed, parts, insecure_hosts)))
     except RayTaskError as error:
         raise error.cause from None if isinstance(error.cause, UserError) else error
 
 
-def ask_missing(requests: Sequence[Request], generator: GeneratorConfig, seed: int, parts: Parts) -> list[Written]:
+def ask_missing(requests: Sequence[Request], generator: GeneratorConfig, seed: int, parts: Parts, insecure_hosts: Sequence[str] = ()) -> list[Written]:
     """As `write_templates`, in this process."""
     unlimited = generator.endpoint and generator.endpoint.model_copy(update={"max_total_tokens": None})
     parts = parts.keyed({"generator": generator_key(generator.model_copy(update={"endpoint": unlimited})), "seed": seed})
@@ -61,7 +63,7 @@ def ask_missing(requests: Sequence[Request], generator: GeneratorConfig, seed: i
         saver.add(pa.Table.from_pylist([row], schema=_ANSWERS))
 
     with saver:
-        return ask(requests, generator, seed, kept=kept, keep=keep)
+        return ask(requests, generator, seed, insecure_hosts=insecure_hosts, kept=kept, keep=keep)
 
 
 def ask(
@@ -70,6 +72,7 @@ def ask(
     seed: int,
     environment: Mapping[str, str] = os.environ,
     *,
+    insecure_hosts: Sequence[str] = (),
     kept: Mapping[int, Written] = {},
     keep: Callable[[int, Written], None] = lambda number, written: None,
 ) -> list[Written]:
@@ -79,10 +82,11 @@ def ask(
     """
     endpoint = generator.endpoint
     assert endpoint is not None
-    key = environment.get(endpoint.api_key_env, "") if endpoint.api_key_env else ""
-    if endpoint.api_key_env and not key:
-        raise UserError(f"generator {generator.label}: {endpoint.api_key_env} is not in the environment of the driver's node; set it there before Ray starts")
-    asking = _Asking(generator, endpoint, key)
+    name = endpoint.api_key_env
+    key = read_key(name, environment) if name else ""
+    if name and not key:
+        raise UserError(f"generator {generator.label}: {name} is not in the environment of the driver's node, or is empty; set it there before Ray starts")
+    asking = _Asking(generator, endpoint, key, insecure_hosts)
     found = asyncio.run(asking.all(requests, seed, kept, keep))
     if asking.failures:
         say(f"synthesize ({generator.label}): {sum(not w.text for w in found)} of {len(found)} requests got no answer; the first: {asking.failures[0]}")
@@ -92,10 +96,9 @@ def ask(
 class _Asking:
     """The requests of one round to one endpoint."""
 
-    def __init__(self, generator: GeneratorConfig, endpoint: EndpointConfig, key: str) -> None:
-        self.generator, self.endpoint, self.key = generator, endpoint, key
-        longest = endpoint.request.get("max_completion_tokens")
-        self.longest = longest if isinstance(longest, int) else generator.max_tokens
+    def __init__(self, generator: GeneratorConfig, endpoint: EndpointConfig, key: str, insecure_hosts: Sequence[str]) -> None:
+        self.generator, self.endpoint, self.key, self.insecure_hosts = generator, endpoint, key, insecure_hosts
+        self.longest = generator.longest_answer
         self.rate = _Rate(endpoint.requests_per_minute)
         self.answered = 0
         self.failures: list[str] = []
@@ -104,88 +107,84 @@ class _Asking:
         limit, spent = self.endpoint.max_total_tokens, sum(written.tokens for written in kept.values())
         self.tokens = _Tokens(None if limit is None else limit - spent)
         slots = asyncio.Semaphore(self.endpoint.concurrency)
-        http = openai.DefaultAsyncHttpxClient(event_hooks={"request": [self._sending], "response": [self._received]}, timeout=self.endpoint.timeout_s)
-        async with openai.AsyncOpenAI(
-            base_url=self.endpoint.base_url,
-            api_key=self.key or "none",
-            max_retries=self.endpoint.max_retries,
-            timeout=self.endpoint.timeout_s,
-            http_client=http,
-        ) as client:
+        async with Exchange(self.generator, self.key, self.insecure_hosts) as exchange:
 
             async def answer(number: int, asked: Request) -> Written:
                 if number in kept:
                     return kept[number]
-                written = await self._one(client, slots, asked, seed * 1_000_003 + number)
+                async with slots:
+                    written = await self._one(exchange, asked, seed * 1_000_003 + number)
                 if written.text:
                     keep(number, written)
                 return written
 
-            return await asyncio.gather(*(answer(number, asked) for number, asked in enumerate(requests)))
-
-    async def _one(self, client: openai.AsyncOpenAI, slots: asyncio.Semaphore, asked: Request, seed: int) -> Written:
-        async with slots:
-            if len(self.failures) >= _HOPELESS and not self.answered:
-                return Written(text="", finished=False)
-            if not await self.tokens.reserve(self.longest):
-                return Written(text="", finished=False, missing="token_cap")
-            lost, answer = [0], None
-            _lost.set(lost)
             try:
-                answer = await client.chat.completions.create(**self._body(asked, seed))
-                text, finished, spent = _read(answer, self.longest)
-                self.answered += 1
-            except (openai.OpenAIError, ValueError) as error:
-                self._fail(error)
-                text, finished, spent = "", False, self.longest if answer is not None else 0
-            spent += lost[0] * self.longest
-            await self.tokens.settle(self.longest, spent)
-        if self.endpoint.grammar:
-            finished = re.fullmatch(asked.regex, text) is not None
-        else:
-            text = _bare(text)
-        return Written(text=self._without_key(text), finished=finished, tokens=spent)
+                async with asyncio.TaskGroup() as group:  # where one raises, it ends the others before the connections are closed
+                    running = [group.create_task(answer(number, asked)) for number, asked in enumerate(requests)]
+            except BaseExceptionGroup as errors:
+                raise errors.exceptions[0] from None
+            return [task.result() for task in running]
 
-    def _body(self, asked: Request, seed: int) -> dict[str, Any]:
+    async def _one(self, exchange: Exchange, asked: Request, seed: int) -> Written:
+        if len(self.failures) >= _HOPELESS and not self.answered:
+            return Written(text="", finished=False)
+        if not await self.tokens.reserve(self.longest):
+            return Written(text="", finished=False, missing="token_cap")
+        found, lost = await self._answer(exchange, self._body(asked, seed))
+        spent = lost + (found.tokens if found else 0)
+        await self.tokens.settle(self.longest, spent)
+        if found is None:
+            return Written(text="", finished=False, tokens=spent)
+        text = found.text if self.endpoint.grammar else _bare(found.text)
+        finished = re.fullmatch(asked.regex, text) is not None if self.endpoint.grammar else found.finished
+        return Written(text=without_key(text, self.key), finished=finished, tokens=spent)
+
+    async def _answer(self, exchange: Exchange, body: bytes) -> tuple[Completion | None, int]:
+        """(answer, tokens of attempts that gave none). An attempt that no status came back from counts at its longest."""
+        lost, reason = 0, ""
+        for attempt in range(self.endpoint.max_retries + 1):
+            await self.rate.turn()
+            reply = await exchange.post(body)
+            if reply.succeeded or reply.status is None:
+                lost += self.longest
+            if reply.succeeded and not reply.trouble:
+                try:
+                    found = read_completion(reply.body, self.longest)
+                except ValueError as error:
+                    reason = f"no chat completion came ({error})"
+                    break
+                self.answered += 1
+                return found, lost - self.longest
+            reason = self._reason(reply, exchange.url)
+            wait_s = reply.retry_in_s(attempt)
+            if wait_s is None:
+                break
+            if attempt < self.endpoint.max_retries:
+                await asyncio.sleep(wait_s)
+        self.failures.append(one_line(without_key(reason, self.key)[:_LONGEST_REASON])[:200])
+        return None, lost
+
+    def _body(self, asked: Request, seed: int) -> bytes:
         message = asked.message if self.endpoint.grammar else f"{asked.message}\nAnswer with the text alone."
         fields = {"max_tokens": self.generator.max_tokens, "temperature": self.generator.temperature, "seed": seed % 2**31, **self.endpoint.request}
         if self.endpoint.grammar:
             fields["structured_outputs"] = {"regex": asked.regex}
         sent = {name: value for name, value in fields.items() if value is not None}
-        # Nothing that the environment holds for another endpoint goes out: no OPENAI_API_KEY, no organization.
-        silent = ("OpenAI-Organization", "OpenAI-Project", *(() if self.key else ("Authorization",)))
-        headers = dict.fromkeys(silent, openai.omit)
-        return {"model": self.generator.id, "messages": [{"role": "user", "content": message}], "extra_body": sent, "extra_headers": headers}
+        body = {"model": self.generator.id, "messages": [{"role": "user", "content": whole_characters(message)}], **sent}
+        return json.dumps(body, ensure_ascii=False).encode()
 
-    async def _sending(self, _: Any) -> None:
-        """Before every attempt; it counts as lost until something comes back."""
-        await self.rate.turn()
-        _lost.get()[0] += 1
-
-    async def _received(self, _: Any) -> None:
-        _lost.get()[0] -= 1
-
-    def _fail(self, error: Exception) -> None:
-        """Notes why a request failed. Raises `UserError` for a refused key: a mended one gives all answers, so nothing is made without them."""
-        status = error.status_code if isinstance(error, openai.APIStatusError) else None
+    def _reason(self, reply: Reply, url: str) -> str:
+        """Why a request failed. Raises `UserError` for a refused key: a mended one gives all answers, so nothing is made without them."""
+        status = reply.status
         if status in (401, 403):
             name = self.endpoint.api_key_env
             what = f"refuses the key in {name}; set {name} to one that is valid there" if name else "asks for a key; name its variable in endpoint.api_key_env"
-            raise UserError(f"generator {self.generator.label}: the endpoint {what} (HTTP {status})") from None
-        if isinstance(error, openai.APITimeoutError):
-            reason = f"no answer within endpoint.timeout_s={self.endpoint.timeout_s} s"
-        elif isinstance(error, openai.APIConnectionError):
-            reason = f"no connection to {self.endpoint.base_url}"
-        elif status is not None:
-            reason = f"HTTP {status}: {error}"
-        else:
-            reason = f"no chat completion came ({error})"
-        self.failures.append(one_line(self._without_key(reason))[:200])
-
-    def _without_key(self, text: str) -> str:
-        """An endpoint may send back what it got; half characters, which no file holds, are replaced too."""
-        text = text.replace(self.key, "[key]") if self.key else text
-        return text.encode(errors="replace").decode()
+            raise UserError(f"generator {self.generator.label}: the endpoint {what} (HTTP {status})")
+        if status is not None and 300 <= status < 400:
+            return f"the endpoint redirects to {reply.location(url)} (HTTP {status}), which is not followed; set endpoint.base_url to where it is"
+        if status is None or reply.succeeded:
+            return reply.trouble
+        return f"HTTP {status}: {reply.trouble or read_error(reply.body)}"
 
 
 class _Rate:
@@ -232,16 +231,6 @@ class _Tokens:
             self.left += reserved - spent
             self.under_way -= 1
             self.changed.notify_all()
-
-
-def _read(answer: Any, longest: int) -> tuple[str, bool, int]:
-    """(text, whether it came to its end, generated tokens) of a chat completion. Raises `ValueError` for anything else."""
-    choices = getattr(answer, "choices", None) or [None]
-    text = getattr(getattr(choices[0], "message", None), "content", None)
-    if not isinstance(text, str) or not text.strip():
-        raise ValueError("there is no text in choices[0].message.content")
-    used = getattr(answer.usage, "completion_tokens", None)
-    return text.strip(), getattr(choices[0], "finish_reason", None) != "length", used if isinstance(used, int) else longest
 
 
 def _bare(text: str) -> str:

@@ -22,12 +22,14 @@ Write = Callable[[Sequence[Request], GeneratorConfig, EngineConfig, int], list[W
 """(requests, generator, engine, seed) -> one answer per request; one engine start, or none for an endpoint."""
 
 
-def write_with_model(requests: Sequence[Request], generator: GeneratorConfig, engine: EngineConfig, seed: int, parts: Parts) -> list[Written]:
+def write_with_model(
+    requests: Sequence[Request], generator: GeneratorConfig, engine: EngineConfig, seed: int, parts: Parts, insecure_hosts: Sequence[str] = ()
+) -> list[Written]:
     """The real generators: an endpoint, or vLLM through Ray Data, imported only where it is used. `parts` keeps answers of a round that does not end."""
     from paft_ray.inference import endpoint, synthesis
 
     if generator.endpoint is not None:
-        return endpoint.write_templates(requests, generator, seed, parts)
+        return endpoint.write_templates(requests, generator, seed, parts, insecure_hosts)
     return synthesis.write_templates(requests, generator, engine, seed, parts)
 
 

@@ -40,13 +40,13 @@ def run(config: Config, run: Run, *, force: bool = False, write: Write | None = 
         if not run.exists("data/train.parquet"):
             raise UserError(f"run {run.name}: prompts.share_examples shows training rows, and there are none yet; run stage prepare first")
         key["data"] = run.content_hash("data/train.parquet")
-    return cached(run, "prompts", key, lambda: _build(config, task, seeds, held_out, run, write or _writing(run)), force=force)
+    return cached(run, "prompts", key, lambda: _build(config, task, seeds, held_out, run, write or _writing(run, config)), force=force)
 
 
-def _writing(run: Run) -> Write:
+def _writing(run: Run, config: Config) -> Write:
     from paft_ray.inference.parts import Parts
 
-    return partial(write_with_model, parts=Parts.of(run, "prompts"))
+    return partial(write_with_model, parts=Parts.of(run, "prompts"), insecure_hosts=config.insecure_hosts)
 
 
 def _identity(generator: GeneratorConfig) -> dict[str, Any]:

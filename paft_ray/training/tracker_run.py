@@ -14,6 +14,7 @@ from typing import Any
 
 from paft_ray.artifacts import Run
 from paft_ray.config import TrackingConfig
+from paft_ray.config.keys import read_key
 from paft_ray.console import say
 
 _ID = "tracking.json"
@@ -23,11 +24,15 @@ _VARIABLES = {
     # A server that is away holds a training up for seconds, not for MLflow's four minutes a call.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",  # figures go to the server that is named
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # As in cli/environment.py, for nodes of a cluster, which that does not reach.
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "WANDB_ERROR_REPORTING": "false",
 }
+
+MLFLOW_KEYS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+"""Variables that make the client send credentials."""
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -174,6 +179,11 @@ def wandb_client() -> Any:
 
 
 def prepare_clients() -> None:
-    """Sets what the clients read when they are imported; nothing that the user has set is changed."""
+    """Sets what the clients read when they are imported; of what the user has set only white space around a key is taken off.
+
+    Raises `UserError` for a key that no header can carry.
+    """
     for name, value in _VARIABLES.items():
         os.environ.setdefault(name, value)
+    for name in {"MLFLOW_TRACKING_TOKEN", "WANDB_API_KEY"} & set(os.environ):
+        os.environ[name] = read_key(name, os.environ)

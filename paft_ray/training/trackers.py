@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from paft_ray.artifacts import Run
 from paft_ray.config import TrackingConfig
+from paft_ray.config.addresses import refusal, resolved_refusal
 from paft_ray.console import say
 from paft_ray.errors import UserError, one_line
-from paft_ray.training.tracker_run import MlflowRun, Rows, TrackerRun, WandbRun, mlflow_client, open_experiment, wandb_client
+from paft_ray.training.tracker_run import MLFLOW_KEYS, MlflowRun, Rows, TrackerRun, WandbRun, mlflow_client, open_experiment, wandb_client
 
 
 class Tracker(Protocol):
@@ -87,12 +90,16 @@ def publish_report(config: TrackingConfig, run: Run) -> None:
     trackers.close()
 
 
-def check(config: TrackingConfig) -> None:
-    """Raises `UserError` where a tracker that is asked for is not installed or does not let us in; takes at most half a minute."""
+def check(config: TrackingConfig, insecure_hosts: Sequence[str] = ()) -> None:
+    """Raises `UserError` where a tracker that is asked for is not installed, does not let us in or is at an address that gets no key.
+
+    Takes at most half a minute.
+    """
     for name, given in (("mlflow", config.mlflow), ("wandb", config.wandb)):
         if given is not None and importlib.util.find_spec(name) is None:
             raise UserError(f"tracking.{name}={given}: {name} is not installed; pip install 'paft-ray[tracking]', or set tracking.{name}=null")
     if config.mlflow is not None:
+        _check_address(config.mlflow, insecure_hosts)
         from mlflow.exceptions import MlflowException
 
         try:
@@ -108,3 +115,15 @@ def check(config: TrackingConfig) -> None:
             reason = one_line(error)[:200]
         if reason:
             raise UserError(f"tracking.wandb={config.wandb}: W&B does not let us in ({reason}); set WANDB_API_KEY, WANDB_MODE=offline or tracking.wandb=null")
+
+
+def _check_address(url: str, insecure_hosts: Sequence[str]) -> None:
+    """Raises `UserError` before anything is sent: the host's name may stand for an address that gets nothing, or for one that gets no key unencrypted."""
+    try:
+        found = socket.getaddrinfo(urlsplit(url).hostname, None)
+    except (OSError, ValueError):  # the client will say so; a proxy may know the name
+        found = []
+    keyed = any(os.environ.get(name, "").strip() for name in MLFLOW_KEYS)
+    resolved = [str(entry[4][0]) for entry in found]
+    if reason := refusal(url, keyed=keyed, allowed=insecure_hosts) or resolved_refusal(url, resolved, insecure_hosts):
+        raise UserError(f"tracking.mlflow={url}: {reason}")

@@ -1,0 +1,98 @@
+"""Chat completions and error bodies, read strictly: whatever an endpoint sends is either one of them or a `ValueError`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+_LONGEST_TEXT = 100_000
+
+
+def whole_characters(text: Any) -> Any:
+    """The text with half characters, which no file holds, replaced; anything else as it is."""
+    return text.encode(errors="replace").decode() if isinstance(text, str) else text
+
+
+Text = Annotated[str, BeforeValidator(whole_characters)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class _Message(_Strict):
+    content: Annotated[Text, Field(max_length=_LONGEST_TEXT)]
+
+
+class _Choice(_Strict):
+    message: _Message
+    finish_reason: Any = None
+
+
+class _Completion(_Strict):
+    choices: Annotated[list[_Choice], Field(min_length=1, fail_fast=True)]
+    usage: Any = None
+
+
+class _Problem(_Strict):
+    message: Text
+
+
+class _Refused(_Strict):
+    error: _Problem | Text
+
+
+_ERROR = TypeAdapter[_Refused | _Problem](_Refused | _Problem)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """One answer."""
+
+    text: str
+    """Not empty, without white space around it."""
+    finished: bool
+    """False where it was cut at its longest."""
+    tokens: int
+    """Generated tokens, in [1, longest asked]."""
+
+
+def read_completion(body: bytes, longest: int) -> Completion:
+    """The first choice of a chat completion. `longest`: tokens that one answer can have. Raises `ValueError` of one clause for anything else."""
+    try:
+        found = _Completion.model_validate(_json(body))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc'])) or 'the answer'}: {first['msg']}") from None
+    choice = found.choices[0]
+    if not choice.message.content.strip():
+        raise ValueError("there is no text in choices[0].message.content")
+    return Completion(text=choice.message.content.strip(), finished=choice.finish_reason != "length", tokens=_spent(found.usage, longest))
+
+
+def read_error(body: bytes) -> str:
+    """What the body of a failed request says: its message where it is an error object, else all of it."""
+    try:
+        found = _ERROR.validate_python(_json(body))
+    except ValueError:
+        return body.decode(errors="replace")
+    problem = found.error if isinstance(found, _Refused) else found
+    return problem if isinstance(problem, str) else problem.message
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except RecursionError:
+        raise ValueError("the JSON is nested too deep") from None
+    except ValueError as error:
+        raise ValueError(f"the answer is no JSON: {type(error).__name__}") from None
+
+
+def _spent(usage: Any, longest: int) -> int:
+    """What an answer counts against the token limit: as the endpoint counts it where that can be so, else the longest that was asked."""
+    count = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    return min(count, longest) if isinstance(count, int) and not isinstance(count, bool) and count > 0 else longest
