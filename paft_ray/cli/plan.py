@@ -11,10 +11,12 @@ import yaml
 
 from paft_ray import capacity
 from paft_ray.cli.check import check_inputs, most_templates
+from paft_ray.cli.check_model import check_model
 from paft_ray.config import Config, GeneratorConfig
 from paft_ray.metrics.cells import num_cells
-from paft_ray.models import Shapes, load_tokenizer, resolve_model, shapes
-from paft_ray.prompts.encode import Encoded, Encoder
+from paft_ray.model_files import Shapes, shapes
+from paft_ray.models import resolve_model
+from paft_ray.prompts.encode import Encoded
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages import prepare
 from paft_ray.stages.prepare import sources
@@ -36,13 +38,12 @@ def plan(config: Config, stage: str = "run") -> str:
     templates, held_out = user_templates(config, task)
     found = sources(task, config.data)
     rows = list(islice(read_examples(task, found["train"]), _SAMPLE_ROWS)) if found["train"].path is not None else []
-    path = resolve_model(config.model.id, config.model.revision) if _on_this_machine(config.model.id) else None
+    path, *_ = [_model(*model) for model in config.models]
+    encoder = check_model(config, task, path, stage) if path is not None else None
     drawn = list(zip(rows, templates * _SAMPLE_ROWS, strict=False))
     encoded: list[Encoded] = []
     shown = ["# examples: shown where the training rows are a file, templates are given and the model is on this machine"]
-    if path is not None and drawn:
-        model = config.model
-        encoder = Encoder(task, load_tokenizer(path), chat=model.chat, max_prompt_tokens=model.max_prompt_tokens, cut_field=model.cut_field)
+    if encoder is not None and drawn:
         encoded = [encoder.encode(template, example) for example, template in drawn]
         shown = _examples(drawn, encoded, encoder.tokenizer)
     counts = {name: sum(1 for _ in read_examples(task, source)) for name, source in found.items() if source.path is not None}
@@ -62,8 +63,13 @@ def plan(config: Config, stage: str = "run") -> str:
     return "\n".join([*parts, *shown])
 
 
-def _on_this_machine(model_id: str) -> bool:
-    return model_id == "demo" or model_id.count("/") != 1 or model_id.startswith((".", "/", "~")) or Path(model_id).is_dir()
+def _model(model_id: str, revision: str | None) -> str | None:
+    """Folder of a model whose weight files are whole, None where it is on a hub. Raises `UserError` as a run would."""
+    if not (model_id == "demo" or model_id.count("/") != 1 or model_id.startswith((".", "/", "~")) or Path(model_id).is_dir()):
+        return None
+    path = resolve_model(model_id, revision)
+    shapes(path)
+    return path
 
 
 def _resources(config: Config) -> dict[str, Any]:

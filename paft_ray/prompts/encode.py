@@ -117,6 +117,18 @@ class Encoder:
         """Label text -> its answer ids (with end token) behind a prompt that does or does not end with a line break."""
         return {label: list(self._answer(label, after_newline)) for label in self.task.label_texts}
 
+    def largest_id(self) -> tuple[str, int]:
+        """(token, id) of the largest id that a prompt or an answer can hold: of text, of the chat template, start and end token.
+
+        Special tokens that none of these writes are left out. Raises `UserError` where the chat template does not serve.
+        """
+        unused = {number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        used = {self.tokenizer.eos_token_id, *self._tokens.start, *({self.tokenizer.unk_token_id} - {None})}
+        for part in self._frame(with_system=False) if self.chat else ():
+            used.update(self._tokens.piece(part, special=True))
+        largest = max(used | (set(self.tokenizer.get_vocab().values()) - unused))
+        return str(self.tokenizer.convert_ids_to_tokens(largest)), largest
+
     def _longest_fit(self, template: PromptTemplate, fields: dict[str, str], name: str) -> int:
         """Most characters of field `name` with which the prompt keeps to its limit, 0 where it does not even without (bisection over its real length)."""
 

@@ -66,7 +66,8 @@ def start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
     What it puts behind a text (an end token, by `add_eos_token`) is left out: a prompt goes on with its answer.
     A start token that is only named (`bos_token`, which SmolLM2 has for its chat turns) is not one that plain text was
-    trained with. For models that were, but whose tokenizer adds none, `models.load_tokenizer` makes it add it.
+    trained with. Of models that were, but whose converted tokenizer adds none (Gemma; `add_bos_token: true` in
+    tokenizer_config.json), `models.load_tokenizer` makes the tokenizer add it.
     """
     bare = _ids(tokenizer, _PROBE, special=True)
     whole = list(tokenizer(_PROBE, add_special_tokens=True, split_special_tokens=False)["input_ids"])
