@@ -83,11 +83,9 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-        if _trained_with_start_token(path) and tokenizer.bos_token_id is not None:
-            start = [tokenizer.bos_token_id]
-        else:
-            start = start_ids(tokenizer)
-        _set_start(tokenizer, start)
+        start, bos = start_ids(tokenizer), tokenizer.bos_token_id
+        missing = bos is not None and bos not in start and _trained_with_start_token(path)
+        _set_start(tokenizer, [bos, *start] if missing else start)
     except UserError:
         raise
     except Exception as error:  # its parsers raise whatever they meet

@@ -29,11 +29,11 @@ def adds(front: str, behind: str, *special: str) -> processors.TemplateProcessin
 
 def saved(folder: Path, processor: object, *, model_type: str = "llama", bos: str = "<s>", eos: str = "</s>", **config: object) -> str:
     """A folder with a tokenizer of words and a configuration, no weights."""
-    made = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    made = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token=WORDS[0]))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     if processor is not None:
         made.post_processor = processor
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, bos_token=bos, eos_token=eos, unk_token="<unk>", chat_template=CHAT)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, bos_token=bos, eos_token=eos, unk_token=WORDS[0], chat_template=CHAT)
     tokenizer.save_pretrained(folder)
     (folder / "config.json").write_text(f'{{"model_type": "{model_type}"}}')
     if config:
@@ -97,7 +97,7 @@ def test_a_saved_tokenizer_still_adds_the_start_token_alone(processor, settings,
 def pieces() -> Tokenizer:
     """Letters with a mark for the space before, as SentencePiece models of the Llama family have them."""
     vocab = {token: i for i, token in enumerate(["<unk>", "<s>", "</s>", "▁", *"abcdefghijklmnopqrstuvwxyzRA:\n", "▁a"])}
-    made = Tokenizer(BPE(vocab, [("▁", "a")], unk_token="<unk>"))
+    made = Tokenizer(BPE(vocab, [("▁", "a")], unk_token=WORDS[0]))
     made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     made.decoder = decoders.Replace("▁", " ")
     return made
@@ -108,7 +108,9 @@ def test_a_llama_tokenizer_saved_with_its_settings_is_read_as_it_was_trained(sta
     made = pieces()
     special = [("<s>", 1), ("</s>", 2)]
     made.post_processor = processors.TemplateProcessing(single=[*["<s>"] * start, "$A", *["</s>"] * end], pair=["$A", "$B"], special_tokens=special)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>", eos_token="</s>", unk_token="<unk>", add_eos_token=end, add_bos_token=start)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=made, bos_token=WORDS[1], eos_token=WORDS[2], unk_token=WORDS[0], add_eos_token=end, add_bos_token=start
+    )
     tokenizer.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     read = load_tokenizer(str(tmp_path))
