@@ -1,6 +1,5 @@
 """Chat templates are outside code: rendered in a child with limits, on the same day every day, as transformers renders them."""
 
-import time
 from datetime import datetime
 from typing import Any
 
@@ -8,7 +7,7 @@ import pytest
 from transformers.utils import chat_template_utils
 
 from paft_ray.errors import UserError
-from paft_ray.prompts import chat_child
+from paft_ray.prompts import chat, chat_child
 from paft_ray.prompts.chat import open_thinking, render
 from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.template import PromptTemplate
@@ -59,10 +58,11 @@ def test_a_prompt_is_the_same_on_two_days(clock: str, monkeypatch: pytest.Monkey
                 return datetime(2026, 11, cls.today_is)
 
         monkeypatch.setattr(chat_template_utils, "datetime", Clock)
-        made = encoder(f"Today: {{{{ {clock} }}}}\n{TURNS}<|start|>assistant\n")
-        prompts.append(made.encode(TEMPLATE, Example(id="1", fields={"text": "a fine film"}, answer="positive")).prompt_ids)
-        made.tokenizer.words.clear()  # type: ignore[attr-defined]
-        time.sleep(0.01)
+        tokenizer = WordTokenizer(chat_template=f"Today: {{{{ {clock} }}}}\n{TURNS}<|start|>assistant\n")
+        made = Encoder(TASK, tokenizer, chat=True)  # type: ignore[arg-type]
+        ids = made.encode(TEMPLATE, Example(id="1", fields={"text": "a fine film"}, answer="positive")).prompt_ids
+        prompts.append(tokenizer.read(ids))
+        chat._rendered.cache_clear()
     assert prompts[0] == prompts[1]
 
 

@@ -123,3 +123,12 @@ def test_the_end_token_of_a_gpt2_tokenizer_in_front_is_its_start_token(tmp_path:
     folder = saved(tmp_path, adds("<s>", "", "<s>"), model_type="gpt2", eos="<s>", add_bos_token=True)
     tokenizer = load_tokenizer(folder)
     assert words(tokenizer, Encoder(TASK, tokenizer).encode(TEMPLATE, ROW).prompt_ids) == ["<s>", *TEXT]
+
+
+@pytest.mark.parametrize("kind", ["end", "both", "two ends", "an end in front", "after other steps"])
+def test_an_encoder_takes_no_end_token_from_a_tokenizer_as_it_was_saved(kind: str, tmp_path: Path) -> None:
+    processor, _, start = KINDS[kind]
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(saved(tmp_path, processor))
+    assert "</s>" in words(tokenizer, tokenizer("a")["input_ids"])
+    assert words(tokenizer, Encoder(TASK, tokenizer).encode(TEMPLATE, ROW).prompt_ids) == [*start, *TEXT]
+    assert words(tokenizer, PromptTokens(tokenizer).plain("a film")) == [*start, "a", "film"]

@@ -105,7 +105,7 @@ QUANTIZED = [
 IDS = [
     *folder(
         "an end token beyond the embedding", "'<end>' has id 6, but the model's embedding has 6 rows",
-        tokenizer__json=words("<end>"), tokenizer_config__json={**TOKENIZER, "eos_token": "<end>"}, model__safetensors=weights(6), config__json={**CONFIG, "vocab_size": 6},
+        tokenizer__json=words("<end>"), tokenizer_config__json={**TOKENIZER, "eos_token": "<end>"}, model__safetensors=weights(6),
     ),
     *folder("words beyond the embedding", "has id 5, but the model's embedding has 4 rows", model__safetensors=weights(4)),
     *folder(
