@@ -9,6 +9,8 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,16 +83,34 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     with without("sklearn"):
         from transformers import AutoTokenizer
 
-    try:
+    with tokenizer_errors(path):
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         start, bos = start_ids(tokenizer), tokenizer.bos_token_id
         missing = bos is not None and bos not in start and _trained_with_start_token(path)
         _set_start(tokenizer, [bos, *start] if missing else start)
-    except UserError:
-        raise
-    except Exception as error:  # its parsers raise whatever they meet
-        raise UserError(f"model {path}: no tokenizer that can be read ({one_line(error)[:200]}); mend the folder") from None
     return tokenizer
+
+
+@contextmanager
+def tokenizer_errors(path: str) -> Iterator[None]:
+    """Whatever a tokenizer's own code raises in the block becomes a `UserError`.
+
+    A panic of Rust is no `Exception`, and writes pages to the terminal by itself: what is written meanwhile is shown
+    only where all went well.
+    """
+    with tempfile.TemporaryFile() as written, ExitStack() as stack:
+        stderr = os.dup(2)
+        stack.callback(os.close, stderr)
+        stack.callback(os.dup2, stderr, 2)
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        except (UserError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            raise UserError(f"model {path}: no tokenizer that can be read ({one_line(error)[:200]}); mend the folder") from None
+        written.seek(0)
+        os.write(stderr, written.read())
 
 
 def _trained_with_start_token(path: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from paft_ray.config import Config
 from paft_ray.errors import UserError, one_line
 from paft_ray.model_files import embedding_rows, quantization, read_config, shapes
-from paft_ray.models import load_tokenizer
+from paft_ray.models import load_tokenizer, tokenizer_errors
 from paft_ray.prompts.encode import Encoder
 from paft_ray.stages.synthesize import user_templates
 from paft_ray.tasks.task import Task
@@ -23,11 +23,13 @@ def check_model(config: Config, task: Task, path: str, stage: str) -> Encoder:
     _check_config(path)
     if stage in _TRAINING and (kind := quantization(path)):
         raise UserError(f"model {path}: its weights are quantized ({kind}), which is not supported yet for training; give the folder in bf16, fp16 or fp32")
-    encoder = Encoder.of(task, load_tokenizer(path), config.model)
-    _check_ids(encoder, path)
-    for templates in user_templates(config, task):
-        for template in templates:
-            encoder.check(template)
+    tokenizer = load_tokenizer(path)
+    with tokenizer_errors(path):
+        encoder = Encoder.of(task, tokenizer, config.model)
+        _check_ids(encoder, path)
+        for templates in user_templates(config, task):
+            for template in templates:
+                encoder.check(template)
     longest = read_config(path).get("max_position_embeddings")
     if isinstance(longest, int) and config.model.max_prompt_tokens >= longest:
         raise UserError(f"model.max_prompt_tokens={config.model.max_prompt_tokens}: the model reads {longest} tokens with the answer; lower it")

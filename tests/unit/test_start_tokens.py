@@ -1,6 +1,7 @@
 """Prompts hold the start token that the model was trained with, never an end token, whatever the tokenizer adds; chat prompts never a second one."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, process
 from tokenizers.models import BPE, WordLevel
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from paft_ray.models import load_tokenizer
+from paft_ray.errors import UserError
+from paft_ray.models import load_tokenizer, tokenizer_errors
 from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.prompts.tokens import PromptTokens
@@ -117,6 +119,19 @@ def test_a_llama_tokenizer_saved_with_its_settings_is_read_as_it_was_trained(sta
     row = Encoder(TASK, read).encode(TEMPLATE, ROW)
     assert words(read, row.prompt_ids) == [*["<s>"] * start, *"▁Review:", "▁a", *"▁fine▁film\nAnswer:"]
     assert words(read, row.answer_ids) == [*"▁positive", "</s>"]
+
+
+def test_a_panic_of_a_tokenizer_writes_nothing_and_what_works_may_write(capfd: pytest.CaptureFixture[str]) -> None:
+    def panics() -> None:
+        with tokenizer_errors("m"):
+            os.write(2, b"pages of frames")
+            raise BaseException("out of bounds")
+
+    with pytest.raises(UserError, match=r"model m: no tokenizer that can be read \(out of bounds\)"):
+        panics()
+    with tokenizer_errors("m"):
+        os.write(2, b"a warning")
+    assert capfd.readouterr().err == "a warning"
 
 
 def test_the_end_token_of_a_gpt2_tokenizer_in_front_is_its_start_token(tmp_path: Path) -> None:

@@ -30,6 +30,11 @@ def words(*others: str) -> str:
     return str(made.to_str())
 
 
+def without_sense(**normalizer: str) -> dict[str, Any]:
+    """tokenizer.json on whose normalizer its library panics, which is no `Exception` in Python."""
+    return {**json.loads(words()), "normalizer": {"type": "Precompiled", **normalizer}}
+
+
 def weights(rows: int = ROWS) -> bytes:
     return bytes(save({"model.embed_tokens.weight": np.zeros((rows, 8), np.float32)}))
 
@@ -89,6 +94,8 @@ FILES = [
     *folder("a model of an unknown type", "config.json is none that transformers takes", config__json={**CONFIG, "model_type": "unheard"}),
     *folder("a model whose size is a word", "config.json is none that transformers takes", config__json={**CONFIG, "hidden_size": "wide"}),
     *folder("a tokenizer without a model", "no tokenizer that can be read", tokenizer__json="{}"),
+    *folder("a tokenizer whose parser panics", "no tokenizer that can be read", tokenizer__json=without_sense(precompiled_charsmap="AAAA")),
+    *folder("a tokenizer that panics on text", "no tokenizer that can be read", tokenizer__json=without_sense(precompiled_charsmap="AQAAAA==")),
     *folder("a tokenizer that is a list", "no tokenizer that can be read", tokenizer__json="[]"),
     *folder("a longest text that is a word", "no tokenizer that can be read", tokenizer_config__json={**TOKENIZER, "model_max_length": "x"}),
     *folder("an adapter as the model", "holds an adapter", adapter_config__json={"base_model_name_or_path": "/other"}),
