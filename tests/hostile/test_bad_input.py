@@ -12,8 +12,7 @@ from paft_ray.cli import main as cli
 from paft_ray.models import load_tokenizer, resolve_model
 from paft_ray.text import holds_hidden
 from tests.hostile.bad_inputs import CASES
-from tests.hostile.bad_inputs.case import Case, setting
-from tests.hostile.bad_inputs.models import GOOD
+from tests.hostile.bad_inputs.case import Case
 from tests.hostile.bad_inputs.places import MADE_UP_SECRET
 
 LONGEST_S = 20.0  # of one core: a bomb that goes off takes minutes
@@ -74,9 +73,3 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(case: Case, tmp_path: Pa
 def test_a_stage_without_its_inputs_names_the_stage_before_it(stage: str, missing: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, error = run_cli(capsys, [stage, "jobs/configs/demo.yaml", "--set", f"storage={tmp_path}"])
     assert (code, missing in error, "run stage" in error, len(error.splitlines())) == (2, True, True, 1)
-
-
-def test_the_small_model_of_the_bad_folders_is_good_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    case = setting("", "", "model.id={dir}/m", files={f"m/{name}": content for name, content in GOOD.items()}, dry=True)
-    cli.run_stage("run", case.write(tmp_path)[1], case.write(tmp_path)[3:-1:2], dry_run=True)
-    assert "evaluation_prompts" in capsys.readouterr().out

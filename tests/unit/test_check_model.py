@@ -38,6 +38,10 @@ def test_a_quantized_model_is_scored_and_evaluated_but_not_trained(tmp_path: Pat
             check_model(config(path), TASK, path, stage)
 
 
+def test_the_small_model_of_the_bad_folders_is_good_itself(tmp_path: Path) -> None:
+    assert "evaluation_prompts" in plan(config(model(tmp_path)))
+
+
 def test_tokens_that_no_prompt_holds_need_no_embedding(tmp_path: Path) -> None:
     path = model(tmp_path, tokenizer__json=words("<image>", "<pad>"), model__safetensors=weights(6))
     assert check_model(config(path), TASK, path, "run").largest_id() == ("negative", 5)
