@@ -16,7 +16,13 @@ Shapes = dict[str, tuple[int, ...]]
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _READ = {".json", ".jinja", ".txt", ".model", ".tiktoken", ".md"}
 _LARGEST_TEXT = 2**28
-_POINTERS = (b"version https://git-lfs.github.com/", b"version https://hawser.github.com/", b"# xet version ", b"/annex/objects/")
+_POINTERS = (
+    b"version https://git-lfs.github.com/",
+    b"version http://git-media.io/",
+    b"version https://hawser.github.com/",
+    b"# xet version ",
+    b"/annex/objects/",
+)
 _PACKED = {"U8", "I8", "I16", "I32", "I64", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4"}
 _QUANTIZED = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings|embeddings)\.weight$")
