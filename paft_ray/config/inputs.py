@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from pydantic import model_validator
+
 from paft_ray.config.base import Positive, Section
+
+_OWN_VARIABLES = {
+    *("messages", "conversation", "tools", "documents", "tokenize", "add_generation_prompt", "continue_final_message"),
+    *("chat_template", "date_string", "strftime_now", "raise_exception"),
+}
 
 
 class ModelConfig(Section):
@@ -14,10 +21,21 @@ class ModelConfig(Section):
     """Commit or tag of a Hugging Face id; pin it for a run that others should repeat."""
     chat: bool = False
     """Wrap every prompt in the model's chat template; otherwise the prompt is plain text."""
+    chat_template_kwargs: dict[str, bool | int | float | str] = {}
+    """Variables for the chat template, e.g. `{enable_thinking: false}` for a model that else thinks before it answers."""
     max_prompt_tokens: Positive = 512
     """Longest prompt in tokens; `cut_field` is shortened to fit, templates and answers never are."""
     cut_field: str | None = None
     """Field shortened when a prompt is too long; default: the longest field of the example."""
+
+    @model_validator(mode="after")
+    def _variables(self) -> ModelConfig:
+        if self.chat_template_kwargs and not self.chat:
+            raise ValueError("model.chat_template_kwargs has no effect without model.chat=true; set it, or leave them out")
+        for name in self.chat_template_kwargs:
+            if name in _OWN_VARIABLES or name.endswith("_token"):
+                raise ValueError(f"model.chat_template_kwargs.{name}: is set by this program or by the tokenizer; leave it out")
+        return self
 
 
 class DataConfig(Section):

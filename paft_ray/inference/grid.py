@@ -50,8 +50,7 @@ class Grid:
 
     @cached_property
     def encoder(self) -> Encoder:
-        tokenizer = load_tokenizer(self.model_path)
-        return Encoder(self.task, tokenizer, chat=self.model.chat, max_prompt_tokens=self.model.max_prompt_tokens, cut_field=self.model.cut_field)
+        return Encoder.of(self.task, load_tokenizer(self.model_path), self.model)
 
     @cached_property
     def _queries(self) -> dict[bool, dict[Query, tuple[int, ...]]]:

@@ -14,20 +14,17 @@ from paft_ray.inference.parts import Parts
 from paft_ray.inference.weights import Weights
 from paft_ray.models import load_tokenizer, model_identity, resolve_model
 from paft_ray.prompts.request import Request, Written
+from paft_ray.prompts.tokens import PromptTokens
 
 
 def write_templates(requests: Sequence[Request], generator: GeneratorConfig, engine: EngineConfig, seed: int, parts: Parts) -> list[Written]:
     """One answer per request; an empty one where the row failed. One engine start, none where `parts` holds all answers."""
     path = resolve_model(generator.id, generator.revision)
     tokenizer, model = load_tokenizer(path), Weights(key=model_identity(generator.id, generator.revision, path))
-    rows = []
+    tokens, rows = PromptTokens(tokenizer), []
     for number, asked in enumerate(requests):
-        if tokenizer.chat_template:
-            messages = [{"role": "user", "content": asked.message}]
-            text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        else:
-            ids = tokenizer(f"{asked.message}\n\nText:")["input_ids"]
+        text = f"{asked.message}\n\nText:"
+        ids = tokens.chat(tokens.frame(["user"])[0], [asked.message]) if tokenizer.chat_template else tokens.plain(text)
         sampling = {
             "max_tokens": generator.max_tokens,
             "temperature": generator.temperature,
@@ -36,7 +33,7 @@ def write_templates(requests: Sequence[Request], generator: GeneratorConfig, eng
             "detokenize": False,
             "structured_outputs": {"regex": asked.regex},
         }
-        rows.append({"weights": model.id, "key": str(number), "prompt_ids": list(ids), "sampling": json.dumps(sampling)})
+        rows.append({"weights": model.id, "key": str(number), "prompt_ids": ids, "sampling": json.dumps(sampling)})
     longest = max(len(row["prompt_ids"]) for row in rows) + generator.max_tokens
     answered = generate(
         ray.data.from_items(rows),

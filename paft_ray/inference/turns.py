@@ -9,8 +9,11 @@ from contextlib import ExitStack, asynccontextmanager
 from itertools import groupby
 from typing import Any
 
+import ray
+
 from paft_ray.inference import ahead
 from paft_ray.inference.weights import Weights
+from paft_ray.model_files import loaded_files
 from paft_ray.scheduling import as_computing
 
 with ahead.importing():
@@ -23,7 +26,8 @@ class TurnsvLLMEngineStageUDF(vLLMEngineStageUDF):
 
     def __init__(self, *args: Any, weights: Mapping[str, Weights], **kwargs: Any) -> None:
         as_computing()
-        super().__init__(*args, **kwargs)
+        session = ray._private.worker.global_worker.node.get_session_dir_path()
+        super().__init__(*args, **{**kwargs, "model": loaded_files(kwargs["model"], session)})
         self.weights = weights
         self.loaded = next((model for model, each in weights.items() if each.placed is None), None)
         self.running = 0

@@ -1,30 +1,33 @@
 """The one token boundary: (template, example) -> token ids, for training and inference alike.
 
-Plain input: trailing spaces are stripped, line breaks kept; the answer follows after one space, or after nothing where a line break stands.
-Chat input: the model's own chat template with its generation prompt. In both, text of templates and fields never becomes a special token.
+Plain input: the start token, if the model was trained with one (`tokens.start_ids`), then the text; trailing spaces are stripped,
+line breaks kept; the answer follows after one space, or after nothing where a line break stands.
+Chat input: the model's own chat template with its generation prompt; a start token is what the template writes.
+In both, text of templates and fields never becomes a special token, and only the answer is followed by the end token.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import chain, zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError
-
-from paft_ray.errors import UserError, one_line
+from paft_ray.config import ModelConfig
+from paft_ray.errors import UserError
+from paft_ray.prompts.chat import Scalar, open_thinking
 from paft_ray.prompts.template import PromptTemplate
+from paft_ray.prompts.tokens import PromptTokens
 from paft_ray.tasks.task import Example, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_DATE = "26 Jul 2024"  # Llama 3.2 puts a date into every prompt, by default today's: its own fixed default keeps prompts the same from day to day
 _CHARACTERS_PER_TOKEN = 8
-_MARK = "\u2063PAFT-CONTENT\u2063"
+_SETTINGS = {"chat", "chat_template_kwargs", "max_prompt_tokens", "cut_field"}
+"""Keys of section `model` that the token boundary follows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +48,14 @@ class Encoder:
     """Encodes examples of one task for one tokenizer; pure apart from its caches."""
 
     def __init__(
-        self, task: Task, tokenizer: PreTrainedTokenizerBase, *, chat: bool = False, max_prompt_tokens: int = 512, cut_field: str | None = None
+        self,
+        task: Task,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        chat: bool = False,
+        chat_template_kwargs: Mapping[str, Scalar] | None = None,
+        max_prompt_tokens: int = 512,
+        cut_field: str | None = None,
     ) -> None:
         """Raises `UserError` where the tokenizer lacks an end token, a chat template (chat input), or the task lacks `cut_field`."""
         if tokenizer.eos_token_id is None:
@@ -57,18 +67,22 @@ class Encoder:
         self.task = task
         self.tokenizer = tokenizer
         self.chat = chat
+        self.chat_template_kwargs = chat_template_kwargs or {}
         self.max_prompt_tokens = max_prompt_tokens
         self.cut_field = cut_field
-        # `all_special_tokens` holds the named ones only; a tokenizer can have hundreds more (`<|eot_id|>`).
-        added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-        special = sorted((t for t in added.union(tokenizer.all_special_tokens) if t), key=len, reverse=True)
-        self._special = re.compile("|".join(map(re.escape, special))) if special else None
         self._answer = lru_cache(maxsize=4096)(self._encode_answer)
-        self._frame = lru_cache(maxsize=2)(self._chat_frame)
+        self._tokens = PromptTokens(tokenizer)
+        self._frames: dict[bool, list[str]] = {}
 
-    def __reduce__(self) -> tuple[Callable[..., Encoder], tuple[Task, PreTrainedTokenizerBase]]:
-        """Goes to other processes with its tokenizer: to find the class of one that lies in a folder takes seconds of imports."""
-        return partial(Encoder, chat=self.chat, max_prompt_tokens=self.max_prompt_tokens, cut_field=self.cut_field), (self.task, self.tokenizer)
+    @classmethod
+    def of(cls, task: Task, tokenizer: PreTrainedTokenizerBase, model: ModelConfig) -> Encoder:
+        """The encoder of a section `model`. Raises `UserError` as the constructor."""
+        return cls(task, tokenizer, **model.model_dump(include=_SETTINGS))
+
+    def __reduce__(self) -> tuple[Callable[..., Encoder], tuple[Task, PreTrainedTokenizerBase], dict[str, Any]]:
+        """Goes to other processes with its tokenizer, whose class takes seconds of imports to find, and with its chat frames."""
+        settings = {name: getattr(self, name) for name in _SETTINGS}
+        return partial(Encoder, **settings), (self.task, self.tokenizer), {"_frames": self._frames}
 
     def encode(self, template: PromptTemplate, example: Example) -> Encoded:
         """Ids of the prompt and of the answer with its end token.
@@ -103,6 +117,18 @@ class Encoder:
         """Label text -> its answer ids (with end token) behind a prompt that does or does not end with a line break."""
         return {label: list(self._answer(label, after_newline)) for label in self.task.label_texts}
 
+    def largest_id(self) -> tuple[str, int]:
+        """(token, id) of the largest id that a prompt or an answer can hold: of text, of the chat template, start and end token.
+
+        Special tokens that none of these writes are left out. Raises `UserError` where the chat template does not serve.
+        """
+        unused = {number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        used = {self.tokenizer.eos_token_id, *self._tokens.start, *({self.tokenizer.unk_token_id} - {None})}
+        for part in self._frame(with_system=False) if self.chat else ():
+            used.update(self._tokens.piece(part, special=True))
+        largest = max(used | (set(self.tokenizer.get_vocab().values()) - unused))
+        return str(self.tokenizer.convert_ids_to_tokens(largest)), largest
+
     def _longest_fit(self, template: PromptTemplate, fields: dict[str, str], name: str) -> int:
         """Most characters of field `name` with which the prompt keeps to its limit, 0 where it does not even without (bisection over its real length)."""
 
@@ -123,52 +149,46 @@ class Encoder:
         text = template.render(fields)
         if self.chat:
             frame = self._frame(bool(template.system))
-            return self._chat_ids(frame, [template.system, text] if template.system else [text]), frame[-1].endswith("\n")
+            contents = [template.system, text] if template.system else [text]
+            return self._tokens.chat(frame, contents), frame[-1].endswith("\n")
         if template.system:
             text = f"{template.system}\n\n{text}"
         text = text.rstrip(" \t")
-        return self._plain_ids(text), text.endswith("\n")
+        return self._tokens.plain(text), text.endswith("\n")
 
-    def _plain_ids(self, text: str) -> list[int]:
-        """Ids of plain text with the tokenizer's own start token, special tokens in the text split into ordinary ones."""
-        return list(self.tokenizer(text, add_special_tokens=True, split_special_tokens=self._has_special(text))["input_ids"])
+    def _frame(self, with_system: bool) -> list[str]:
+        if with_system not in self._frames:
+            self._frames[with_system] = self._chat_frame(with_system)
+        return self._frames[with_system]
 
     def _chat_frame(self, with_system: bool) -> list[str]:
-        """What the chat template writes before, between and after the contents. Raises `UserError` where it does not take them."""
-        roles = ["system", "user"] if with_system else ["user"]
-        messages = [{"role": role, "content": _MARK} for role in roles]
-        try:
-            whole = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, date_string=_DATE)
-        except TemplateError as error:
-            raise UserError(
-                f"the model's chat template refuses {' and '.join(roles)} ({one_line(error)}); leave out system parts, or set model.chat=false"
-            ) from None
-        frame = str(whole).split(_MARK)
-        if len(frame) != len(roles) + 1:
-            raise UserError(f"the model's chat template does not write {' and '.join(roles)} once each; leave out system parts, or set model.chat=false")
+        """What the chat template writes before, between and after the contents.
+
+        Raises `UserError` where it does not take them, or leaves a block of thinking open in front of the answer.
+        """
+        frame, reads = self._tokens.frame(["system", "user"] if with_system else ["user"], self.chat_template_kwargs)
+        if unknown := sorted(set(self.chat_template_kwargs) - reads):
+            raise UserError(f"model.chat_template_kwargs: the model's chat template does not read {', '.join(unknown)}; it reads {', '.join(sorted(reads))}")
+        if tag := open_thinking(frame[-1]):
+            raise UserError(f"the model's chat template opens a block of thinking ({tag}) in front of the answer; {_closing(reads, self.chat_template_kwargs)}")
         return frame
-
-    def _chat_ids(self, frame: list[str], contents: list[str]) -> list[int]:
-        """Ids of a chat prompt. Only where a content holds a special token's spelling is it encoded in pieces, with the contents as plain text."""
-        if not any(map(self._has_special, contents)):
-            return self._piece("".join(chain.from_iterable(zip_longest(frame, contents, fillvalue=""))), special=True)
-        ids = self._piece(frame[0], special=True)
-        for content, after in zip(contents, frame[1:], strict=True):
-            ids += self._piece(content, special=False) + self._piece(after, special=True)
-        return ids
-
-    def _piece(self, text: str, *, special: bool) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=not special)["input_ids"]) if text else []
-
-    def _has_special(self, text: str) -> bool:
-        return self._special is not None and self._special.search(text) is not None
 
     def _encode_answer(self, answer: str, after_newline: bool) -> tuple[int, ...]:
         """Ids of an answer behind an anchor of the same kind as the prompt's end, so that the tokenizer sees the boundary it will see."""
         anchor, text = ("\n", answer) if after_newline else (":", f" {answer}")
-        before, both = self._piece(anchor, special=False), self._piece(anchor + text, special=False)
-        ids = both[len(before) :] if both[: len(before)] == before else self._piece(text, special=False)
+        before, both = self._tokens.piece(anchor, special=False), self._tokens.piece(anchor + text, special=False)
+        ids = both[len(before) :] if both[: len(before)] == before else self._tokens.piece(text, special=False)
         return (*ids, int(self.tokenizer.eos_token_id))
+
+
+def _closing(reads: AbstractSet[str], given: Mapping[str, Scalar]) -> str:
+    """What closes a block of thinking: a variable of the template that says so by its name, else another kind of input."""
+    switches = sorted(name for name in reads if re.search("think|reason", name))
+    if given and switches:
+        return f"model.chat_template_kwargs leaves it open, of {', '.join(switches)} other values may close it, or set model.chat=false"
+    if switches:
+        return f"set model.chat_template_kwargs={{{switches[0]}: false}}, or model.chat=false"
+    return "no variable of the template (model.chat_template_kwargs) closes it; set model.chat=false, or choose another model"
 
 
 def encode(task: Task, template: PromptTemplate, example: Example, tokenizer: PreTrainedTokenizerBase, *, chat: bool = False) -> Encoded:

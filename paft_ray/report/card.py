@@ -17,6 +17,7 @@ from paft_ray.config import Config, EngineConfig, builtin
 from paft_ray.errors import UserError, one_line
 from paft_ray.inference.settings import serve_command
 from paft_ray.metrics import Figures, arms_from_table, figures
+from paft_ray.prompts.chat import DATE
 from paft_ray.report.format import percent
 from paft_ray.report.markdown import cell
 from paft_ray.report.sources import Measured
@@ -122,6 +123,7 @@ def render_card(model: TrainedModel, config: Config, origins: Origins, measured:
         origins=origins,
         adapter=adapter,
         serve=serve,
+        chat_variables=json.dumps({"date_string": DATE, **model.key["model"].get("chat_template_kwargs", {})}),
         base=origins.base_id or f"{str(model.key['model']['id']).rstrip('/').rpartition('/')[2]} (a folder of the user's own)",
         own=own,
         arms={name: figures(arms[name], threshold=config.report.threshold) for name in sorted(arms, key=arm_rank)},

@@ -62,7 +62,7 @@ def row_maker(source: RowSource) -> RowMaker:
 
 def make_encoder(task: Task, model: ModelConfig, model_path: str) -> Encoder:
     """The encoder of a model section. Raises `UserError` as `Encoder` does."""
-    return Encoder(task, load_tokenizer(model_path), chat=model.chat, max_prompt_tokens=model.max_prompt_tokens, cut_field=model.cut_field)
+    return Encoder.of(task, load_tokenizer(model_path), model)
 
 
 def data_cpus(config: TrainConfig) -> float:

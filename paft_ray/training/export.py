@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from peft import PeftConfig, PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from paft_ray.artifacts import Run
 from paft_ray.errors import StageError
+from paft_ray.models import load_tokenizer
 from paft_ray.training import checkpoint
 from paft_ray.training.best import best_step
 from paft_ray.training.loop import Job, Worker
@@ -80,4 +81,4 @@ def _save(model: Any, model_path: str, folder: Path, dtype: torch.dtype) -> None
     model.to(dtype)
     model.config.dtype = dtype
     model.save_pretrained(str(folder))
-    AutoTokenizer.from_pretrained(model_path, trust_remote_code=False).save_pretrained(str(folder))
+    load_tokenizer(model_path).save_pretrained(str(folder))

@@ -8,12 +8,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pyarrow as pa
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from paft_ray.artifacts import Run
@@ -68,6 +70,16 @@ def changed_model(hugging_face, demo_model: str, tmp_path_factory: pytest.TempPa
     return folder
 
 
+@pytest.fixture(scope="module")
+def with_a_copy(demo_model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The demo model with weights that transformers does not load beside its own; vLLM alone would take them."""
+    folder = tmp_path_factory.mktemp("copy")
+    for file in Path(demo_model).iterdir():
+        (folder / file.name).symlink_to(file)
+    save_file({"tok_embeddings.weight": torch.zeros(8, 8)}, folder / "consolidated.safetensors")
+    return str(folder)
+
+
 @contextmanager
 def engines_seen() -> Iterator[dict[int, str]]:
     """Engine processes below this one while the block runs: id -> command line of its parent."""
@@ -91,7 +103,7 @@ def engines_seen() -> Iterator[dict[int, str]]:
 
 @pytest.fixture(scope="module")
 def answers(
-    grids: dict[str, Grid], grammar_request, demo_model: str, changed_model: str, ray_session: None, tmp_path_factory: pytest.TempPathFactory
+    grids: dict[str, Grid], grammar_request, with_a_copy: str, changed_model: str, ray_session: None, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, list[dict[str, Any]]]:
     """Kind -> engine rows, all from one start in fp32; `failed` holds the number of failed rows. Kind `changed` has the changed model's answers to the
     requests of `choice`, asked between rows of the base model, and `again` the base model's after them."""
@@ -116,7 +128,7 @@ def answers(
         for i in range(SEEDED)
     ]
     with engines_seen() as engines:
-        done = generate(ray.data.from_items(asked), name="test", base=demo_model, models=[base, changed], parts=parts, engine=FP32, max_model_len=400)
+        done = generate(ray.data.from_items(asked), name="test", base=with_a_copy, models=[base, changed], parts=parts, engine=FP32, max_model_len=400)
     assert done.engine_starts == 1
     found: dict[str, list[dict[str, Any]]] = {"failed": [{"num": done.num_failed, "time_s": done.time_s}], "engines": [{"parents": list(engines.values())}]}
     for row in done.answers.to_pylist():

@@ -10,7 +10,7 @@ import torch
 
 from paft_ray import capacity
 from paft_ray.config import TrainConfig
-from paft_ray.models import shapes
+from paft_ray.model_files import shapes
 
 WORKER_TOLERANCE = 0.25  # of the demo's largest worker: Ray's worker, row iterators and the allocator are not counted
 ELEMENT_TOLERANCE = 0.04  # 3 % of the formula, and what only so small a model notices

@@ -16,7 +16,7 @@ from paft_ray.cli import check
 from paft_ray.cli.main import main
 from paft_ray.config import TrainConfig, load_config
 from paft_ray.errors import StageError, UserError
-from paft_ray.models import shapes
+from paft_ray.model_files import shapes
 from paft_ray.stages.pipeline import run_stage
 
 DEMO = "jobs/configs/demo.yaml"

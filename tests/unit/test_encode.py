@@ -16,17 +16,19 @@ TASK = load_task("demo")
 TEMPLATE = PromptTemplate(text="Review: {text}\nAnswer:")
 ROW = Example(id="1", fields={"text": "a good film"}, answer="positive")
 SPECIAL = re.compile(r"(<\|\w+\|>)")
+CHATML = "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
 PIECES = re.compile(r" ?\w+|\s|[^\w\s]")
 
 
 class WordTokenizer:
     """Words with the space before them are tokens, as in byte-level BPE; special tokens are recognised unless they are to be split."""
 
-    def __init__(self, *, start: bool = False, chat_template: str | None = "chatml") -> None:
+    def __init__(self, *, start: bool = False, chat_template: str | None = CHATML) -> None:
         self.words = ["<|end|>", "<|begin|>", "<|start|>"]
         self.all_special_tokens = self.words[:2]  # the named ones, as in real tokenizers
         self.added_tokens_decoder = {i: AddedToken(word, special=True) for i, word in enumerate(self.words)}
         self.eos_token_id: int | None = 0
+        self.special_tokens_map = {"eos_token": "<|end|>", "bos_token": "<|begin|>"}
         self.start = start
         self.chat_template = chat_template
 
@@ -41,10 +43,8 @@ class WordTokenizer:
             self.words.append(piece)
         return self.words.index(piece)
 
-    def apply_chat_template(self, messages: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool, date_string: str) -> str:
-        assert not tokenize
-        assert add_generation_prompt
-        return "".join(f"<|start|>{m['role']}\n{m['content']}<|end|>\n" for m in messages) + "<|start|>assistant\n"
+    def get_chat_template(self) -> str | None:
+        return self.chat_template
 
     def read(self, ids: list[int]) -> list[str]:
         return [self.words[i] for i in ids]

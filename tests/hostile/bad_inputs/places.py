@@ -25,7 +25,7 @@ MODELS = [
     setting("no such folder of a generator", "no such folder", "prompts.generators=[{id: ./nowhere}]"),
     setting("a model that climbs", "no such folder", "model.id=../../../nowhere"),
     setting("a model of pickles", "holds no *.safetensors", "model.id={dir}/m", files={"m/config.json": "{}", "m/pytorch_model.bin": b"\x80\x04"}),
-    setting("weights that are no safetensors", "tokenizer", "model.id={dir}/m", files={"m/config.json": "{}", "m/model.safetensors": b"\xff" * 64}),
+    setting("weights that are no safetensors", "no safetensors file", "model.id={dir}/m", files={"m/config.json": "{}", "m/model.safetensors": b"\xff" * 64}),
 ]
 STORAGE = [
     setting("storage that cannot be written", "cannot be written", "storage=/proc/none"),

@@ -1,0 +1,63 @@
+"""What of a model is taken: the refusals are in tests/hostile/bad_inputs/models.py."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paft_ray.cli.check_model import check_model
+from paft_ray.cli.plan import plan
+from paft_ray.config import Config, load_config
+from paft_ray.errors import UserError
+from paft_ray.prompts.chat import _rendered
+from paft_ray.tasks.task import load_task
+from tests.hostile.bad_inputs.models import CONFIG, GOOD, POINTER, TURNS, weights, words
+
+TASK = load_task("demo")
+
+
+def model(folder: Path, **files: Any) -> str:
+    """A small model with other files (`__` for a dot)."""
+    folder.mkdir(exist_ok=True)
+    for name, content in {**GOOD, **{name.replace("__", "."): content for name, content in files.items()}}.items():
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(folder)
+
+
+def config(path: str, *overrides: str) -> Config:
+    return load_config("jobs/configs/demo.yaml", [f"model.id={path}", "prompts.generators=[]", *overrides])
+
+
+def test_a_quantized_model_is_scored_and_evaluated_but_not_trained(tmp_path: Path) -> None:
+    path = model(tmp_path, config__json=json.dumps({**CONFIG, "quantization_config": {"quant_method": "fp8"}}))
+    for stage in ("score", "evaluate", "synthesize"):
+        check_model(config(path), TASK, path, stage)
+    for stage in ("run", "train", "sweep"):
+        with pytest.raises(UserError, match=r"quantized \(fp8\), which is not supported yet for training"):
+            check_model(config(path), TASK, path, stage)
+
+
+def test_the_small_model_of_the_bad_folders_is_good_itself(tmp_path: Path) -> None:
+    assert "evaluation_prompts" in plan(config(model(tmp_path)))
+
+
+def test_tokens_that_no_prompt_holds_need_no_embedding(tmp_path: Path) -> None:
+    path = model(tmp_path, tokenizer__json=words("<image>", "<pad>"), model__safetensors=weights(6))
+    assert check_model(config(path), TASK, path, "run").largest_id() == ("negative", 5)
+    path = model(tmp_path, model__safetensors=weights(64))
+    check_model(config(path), TASK, path, "run")
+
+
+def test_a_generator_whose_weights_are_pointers_is_refused_by_a_dry_run(tmp_path: Path) -> None:
+    good, bad = model(tmp_path / "good"), model(tmp_path / "bad", model__safetensors=POINTER)
+    with pytest.raises(UserError, match=r"bad: model\.safetensors is a pointer of Git LFS"):
+        plan(config(good, f"prompts.generators=[{{id: {bad}}}]"))
+
+
+def test_a_chat_template_costs_one_start_for_all_prompts_of_a_process(tmp_path: Path) -> None:
+    path = model(tmp_path, chat_template__jinja=TURNS + "assistant:")
+    _rendered.cache_clear()
+    for _ in range(3):
+        check_model(config(path, "model.chat=true"), TASK, path, "run")
+    assert _rendered.cache_info().misses == 1
