@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from paft_ray.credentials import holds_credentials
 from paft_ray.errors import StorageError, UserError, one_line
-from paft_ray.text import holds_credentials
 
 Manifest = dict[str, Any]
 _REMEDIES = {

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 
 from paft_ray.artifacts import split_uri
 from paft_ray.config import builtin
+from paft_ray.credentials import holds_credentials
 from paft_ray.errors import UserError, check_text, one_line
 from paft_ray.tasks.task import Example, Source, Task
-from paft_ray.text import holds_credentials
 
 Row = Mapping[str, Any]
 _FORMATS = (".jsonl", ".csv", ".parquet")
