@@ -18,7 +18,7 @@ _FREE_TEXT = re.compile(r"header|query", re.IGNORECASE)  # sections of endpoint.
 _FILE = re.compile(
     r"\.env.*|.*\.env|[._]netrc|\.pgpass|\.my\.cnf|\.npmrc|\.pypirc|\.git-credentials|\.htpasswd|\.dockercfg|\.boto"
     r"|\.vault-token|\.s3cfg|\.kube|\.aws|\.ssh|\.gnupg|\.azure|\.docker|\.huggingface|\.ray|kubeconfig|gcloud"
-    r"|.*\.(?:pem|key|p12|pfx|jks|keystore|kdbx|ppk|ovpn|gpg|asc|kubeconfig)|id_\w+(?:\.pub)?|secrets?\.\w+"
+    r"|.*\.(?:pem|key|p12|pfx|jks|keystore|kdbx|ppk|ovpn|gpg|asc|kubeconfig)|id_\w+(?:\.pub)?|secrets?\.(?!py)\w+"
     r"|.*service[-_]?account.*\.json|application_default_credentials.*",
     re.IGNORECASE,
 )
@@ -43,14 +43,18 @@ def check_no_secrets(config: Config, task: Task) -> None:
             raise UserError(f"{name}: the URI holds credentials, which would be stored with the run; give them in the environment (e.g. AWS_ACCESS_KEY_ID)")
 
 
-def check_file(path: str, content: bytes) -> None:
-    """Raises `UserError` for a file (path in the job's folder) that looks like a secret, by a part of its name or by what stands in it."""
+def check_file(path: str, content: bytes, *, own: bool) -> None:
+    """Raises `UserError` for a file (path in the job's folder) that looks like a secret, by a part of its name or by what is in it.
+
+    `own`: one of the user's, in which the values of variables are looked for, too.
+    """
     if named := next((part for part in PurePath(path).parts if is_secret_file(part)), None):
-        raise UserError(f"submit: {path}: {named} looks like a secret by its name, and would be shipped with the job; take it away, {_REMEDY}")
+        raise UserError(f"submit: {path}: {named} looks like a secret by its name, and would be shipped; take it away, {_REMEDY}")
     text = content.decode(errors="replace")
-    found = [f"the value of {name}" for name in secrets_in(text)] or (["what looks like a key or token"] if KNOWN.search(text) else [])
+    found = [f"the value of {name}" for name in (secrets_in(text) if own else ())]
+    found += ["what looks like a key or token"] if KNOWN.search(text) else []
     if found:
-        raise UserError(f"submit: {path}: holds {found[0]}, and would be shipped with the job; take it out, {_REMEDY}")
+        raise UserError(f"submit: {path}: holds {found[0]}, and would be shipped; take it out, {_REMEDY}")
 
 
 def is_secret_file(name: str) -> bool:
@@ -72,9 +76,8 @@ def _uris(config: Config, task: Task) -> dict[str, str | None]:
     """Every setting that may be a URI, by name."""
     rows = {"data." + name: getattr(config.data, name) for name in ("train", "validation", "test")}
     rows |= {f"sources.{name} of task {task.name}": source.path for name, source in task.sources.items()}
-    templates = {f"prompts.{name}": getattr(config.prompts, name) for name in ("seed_templates", "held_out_templates")}
     asked = {f"generator {each.label}: endpoint.base_url": each.endpoint.base_url for each in config.prompts.generators if each.endpoint}
-    return {"storage": config.storage, "tracking.mlflow": config.tracking.mlflow, **rows, **templates, **asked}
+    return {"storage": config.storage, "tracking.mlflow": config.tracking.mlflow, **rows, **asked}
 
 
 def _texts(value: Any, place: str) -> Iterator[tuple[str, str, str]]:
