@@ -28,7 +28,9 @@ _TOKEN_OF_TEXT = re.compile(
     r"|reasoning|response|user|system|assistant|placeholder|fake|default|any|each|every|one|context|sequence"
     r"|draft|language|task|padding|unknown|suppress"
 )
-_VARIABLE = re.compile(rf"(?:^|-)(?:{_ALWAYS}|tokens?|keys?|[a-z]{{0,5}}pass|pat|auth|sas|signature|webhook)(?:-|$)")
+_VARIABLE = re.compile(
+    rf"(?:^|-)(?:{_ALWAYS}|tokens?|keys?|(?:admin|db|ftp|ldap|mail|my|pg|proxy|redis|root|smtp|ssh|user)?pass|pat|auth|sas|signature|webhook)(?:-|$)"
+)
 _SAYS_ELSE = re.compile(
     r"^(?:old)?pwd$|^(?!.*webhook).*-(?:url|uri|endpoint)$"
     r"|-(?:path|paths|file|dir|directory|folder|home|mode|sock|socket|host|port|type|method|provider|backend|plugin"

@@ -99,7 +99,7 @@ def _forms_of(secret: str) -> set[str]:
     data = os.fsencode(secret)
     forms = {secret, " ".join(secret.split()), html.escape(secret), json.dumps(secret)[1:-1], json.dumps(secret)[1:-1].replace("/", "\\/")}
     forms |= {repr(secret)[1:-1], ascii(secret)[1:-1], repr(data)[2:-1]}
-    forms |= {repr(form)[1:-1] for form in forms}  # the repr of an error that holds a repr
+    forms |= {repr(form + end)[1:-2] for form in forms for end in 'x"'}  # the repr of an error that holds a repr
     quoted = {quote(data, safe=""), quote(data), quote_plus(data)}
     forms |= quoted | {re.sub("%..", lambda found: found[0].lower(), form) for form in quoted}
     for before in range(3):  # base64 of a longer text, such as user:secret: what the secret alone decides
