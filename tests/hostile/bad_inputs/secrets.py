@@ -42,7 +42,7 @@ KNOWN = {
     "OpenAI": "sk-proj-made0up0123456789",
     "Hugging Face": "hf_" + "madeUpLetters" * 3,
     "GitHub": "ghp_" + "made0Up1" * 5,
-    "GitHub, fine-grained": "github_pat_" + "made0Up1_" * 4,
+    "GitHub, fine-grained": "github_pat_11MADE0UP01_" + "made0Up1" * 4,
     "AWS": "AKIA" + "MADEUP0123456789",
     "Slack": "xoxb-0123456789-madeup01234",
     "a JSON web token": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.bWFkZS11cA",
