@@ -48,7 +48,8 @@ def check_file(path: str, content: bytes, *, own: bool) -> None:
 
     `own`: one of the user's, in which the values of variables are looked for, too.
     """
-    if named := next((part for part in PurePath(path).parts if is_secret_file(part)), None):
+    *folders, last = PurePath(path).parts
+    if named := next((part for part in folders if _FILE.fullmatch(part)), last if is_secret_file(last) else None):
         raise UserError(f"submit: {path}: {named} looks like a secret by its name, and would be shipped; take it away, {_REMEDY}")
     text = content.decode(errors="replace")
     found = [f"the value of {name}" for name in (secrets_in(text) if own else ())]

@@ -37,7 +37,7 @@ def named_files(config: Config, task: Task) -> tuple[str, ...]:
     sources = {f"sources.{name} of task {task.name}": source.path for name, source in task.sources.items() if not data["data." + name]}
     rows = {name: path for name, path in {**sources, **data}.items() if path and _relative(path)}
     for name, path in rows.items():
-        if Path(os.path.relpath(path)).parts[0] != OWN:
+        if os.path.relpath(path).split(os.sep)[0] != OWN:
             raise UserError(
                 f"{name}={path}: rows are not shipped with a job; give an absolute path or URI that the cluster reads, or move them into the folder {OWN}/"
             )
@@ -56,39 +56,46 @@ def write_job(folder: Path, texts: Mapping[str, str], named: tuple[str, ...]) ->
 
     Raises `UserError` for too much, for what looks like a secret, and for links that lead out.
     """
-    package = Path(paft_ray.__file__).parent
-    code = {f"paft_ray/{path.relative_to(package)}": path for path in _files(package, follow=False)}
-    own = {str(path): path for path in _files(Path(OWN), follow=True)} if Path(OWN).is_dir() else {}
-    kept = {os.path.relpath(path): Path(path) for path in named}
-    # A run file is shipped resolved or not at all: others hold comments, and settings that were taken back.
-    kept |= {name: path for name, path in own.items() if path.suffix not in _RUN_FILES}
-    files = {**code, **{name: path for name, path in kept.items() if name not in texts}}
-    for name, path in kept.items():
-        _check_place(name, path)
+    code = _package()
+    own = {name: path for name, path in _own(named).items() if name not in texts}
+    files = {**code, **own}
     size = (sum(path.stat().st_size for path in files.values()) + sum(len(text.encode()) for text in texts.values())) / 2**20
-    users = [*texts, *(name for name in kept if name not in texts)]
     if size > _LARGEST_MIB:
-        shown = ", ".join(sorted(kept, key=lambda name: -kept[name].stat().st_size)[:3])
-        raise UserError(
-            f"submit: {len(files)} files hold {size:.1f} MiB ({shown}), at most {_LARGEST_MIB} are shipped; put large files where the nodes read them"
-        )
+        largest = ", ".join(sorted(own, key=lambda name: -own[name].stat().st_size)[:3])
+        raise UserError(f"submit: {size:.1f} MiB ({largest}), at most {_LARGEST_MIB} are shipped; put large files where the nodes read them")
     contents = {name: path.read_bytes() for name, path in files.items()} | {name: text.encode() for name, text in texts.items()}
     for name, content in contents.items():
         check_file(name, content, own=name not in code)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-    return users, size
+    return [*texts, *own], size
 
 
-def _files(root: Path, *, follow: bool) -> Iterator[Path]:
-    """Files below a folder, in order; hidden ones are left out unless they look like a secret. A folder behind a link is not walked into.
+def _package() -> dict[str, Path]:
+    """Path in the job's folder -> file, of this package."""
+    root = Path(paft_ray.__file__).parent.resolve()
+    found = {f"paft_ray/{path.relative_to(root)}": path for path in _files(root)}
+    for name, path in found.items():
+        _check_place(name, path, root)
+    return found
 
-    `follow`: raises `UserError` for such a folder, since someone may count on it.
-    """
+
+def _own(named: tuple[str, ...]) -> dict[str, Path]:
+    """Likewise of the named files and of `my/`. A run file there is not taken: it may hold notes, and settings that were taken back."""
+    found = {os.path.relpath(path): Path(path) for path in named}
+    if Path(OWN).is_dir():
+        found |= {str(path): path for path in _files(Path(OWN)) if path.suffix not in _RUN_FILES}
+    for name, path in found.items():
+        _check_place(name, path, Path.cwd() / OWN if name.startswith(f"{OWN}/") else Path.cwd())
+    return found
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Files below a folder, in order; hidden ones are left out unless they look like a secret. Raises `UserError` for a link to a folder."""
     for place, folders, names in os.walk(root):
-        for name in [name for name in folders if (Path(place) / name).is_symlink()] if follow else ():
-            raise UserError(f"submit: {Path(place) / name}: a link to a folder is not followed; copy what the job needs")
         folders[:] = sorted(name for name in folders if _wanted(name))
+        if links := [Path(place) / name for name in folders if (Path(place) / name).is_symlink()]:
+            raise UserError(f"submit: {links[0]}: a link to a folder is not followed; copy what the job needs")
         yield from (Path(place) / name for name in sorted(names) if _wanted(name))
 
 
@@ -96,16 +103,15 @@ def _wanted(name: str) -> bool:
     return name != "__pycache__" and (not name.startswith(".") or is_secret_file(name))
 
 
-def _check_place(name: str, path: Path) -> None:
-    """Raises `UserError` for what is no regular file, and for a link that leads out of the working folder, or out of `my/`."""
+def _check_place(name: str, path: Path, inside: Path) -> None:
+    """Raises `UserError` for what is no regular file, and for a link that leads out of a folder."""
     try:
         regular = stat.S_ISREG(path.stat().st_mode)
     except OSError as error:
         raise UserError(f"submit: {name}: cannot be read ({error.strerror}); mend or take it away") from None
     if not regular:
         raise UserError(f"submit: {name}: not a file; take it away")
-    inside = Path.cwd().resolve() / (OWN if Path(name).parts[0] == OWN else "")
-    if not path.resolve().is_relative_to(inside):
+    if not path.resolve().is_relative_to(inside.parent.resolve() / inside.name):
         raise UserError(f"submit: {name}: a link that leads out of {inside.name}/; copy the file there")
 
 
