@@ -85,8 +85,10 @@ def _secrets(environment: dict[str, str]) -> Iterator[tuple[str, str]]:
     for name, whole in environment.items():
         value = whole.strip()
         parts = _PASSWORD_OF_URI.findall(value)
-        if name in declared or variable_is_secret(name):
+        secret = name in declared or variable_is_secret(name)
+        if secret or value.startswith("{"):
             parts += [part for key, part in _NAMED_PART.findall(value) if names_secret(key)]
+        if secret:
             parts += [] if _is_path(value) else [value, *(line.strip() for line in value.splitlines() if len(line.strip()) >= _WHOLE_WORD)]
         yield from ((name, part) for part in parts if not is_plain(part))
 

@@ -146,7 +146,9 @@ def test_a_short_secret_is_looked_for_as_a_whole_word(monkeypatch: pytest.Monkey
 def test_what_is_secret_within_a_value_is_taken_out_alone_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_CONNECTION_STRING", "DefaultEndpointsProtocol=https;AccountName=lab;AccountKey=bWFkZS11cA==;EndpointSuffix=core")
     monkeypatch.setenv("GOOGLE_CREDENTIALS", json.dumps({"type": "service_account", "private_key_id": "f00ba4-made-up", "client_email": "a@b"}))
+    monkeypatch.setenv("LAB_SETTINGS", '{"region": "north", "api_key": "made-up-9"}')
     monkeypatch.setenv("DATABASE_URL", "postgres://me:hunter2x@db/lab")
+    assert masked("made-up-9 in north") == "[LAB_SETTINGS] in north"
     text = "refused bWFkZS11cA== and f00ba4-made-up and hunter2x for service_account of lab at core over https"
     assert masked(text) == "refused [AZURE_CONNECTION_STRING] and [GOOGLE_CREDENTIALS] and [DATABASE_URL] for service_account of lab at core over https"
 
@@ -157,9 +159,14 @@ def test_a_private_key_of_several_lines_is_taken_out_whole_and_by_line(monkeypat
     assert "made-up" not in masked("\n".join(lines)) + one_line(" ".join(["-----BEGIN", *lines])) + masked(f"  {lines[1]}")
 
 
+PEM = ["-----BEGIN OPENSSH " + "PRIVATE KEY-----", "bWFkZSB1cA", "-----END OPENSSH " + "PRIVATE KEY-----"]
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
+        (f"key {' '.join(PEM)} refused", "key *** refused"),
+        ("key {!r} refused".format("\n".join(PEM)), "key '***' refused"),
         ("header 'Bearer made0up.0123-x' sent", "header 'Bearer ***' sent"),
         ("Authorization: Basic bWU6bWFkZS11cA==", "Authorization: Basic ***"),
         ("key sk-proj-made0up0123456789 refused", "key *** refused"),
@@ -209,7 +216,17 @@ def test_the_traceback_that_is_kept_in_a_run_holds_no_secret(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize(
-    "text", ["sk-" * 30_000, "a:/" * 30_000, "x@" * 50_000, "hf_" * 30_000, "&token=x" * 20_000, "basic " * 20_000 + "x" * 100_000, "line of a log\n" * 20_000]
+    "text",
+    [
+        "sk-" * 30_000,
+        "a:/" * 30_000,
+        "x@" * 50_000,
+        "hf_" * 30_000,
+        "&token=x" * 20_000,
+        "basic " * 20_000 + "x" * 100_000,
+        "line of a log\n" * 20_000,
+        PEM[0] * 3000,
+    ],
 )
 def test_masking_takes_a_moment_whatever_the_text(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(20):
