@@ -29,7 +29,8 @@ _TOKEN_OF_TEXT = re.compile(
     r"|draft|language|task|padding|unknown|suppress"
 )
 _VARIABLE = re.compile(
-    rf"(?:^|-)(?:{_ALWAYS}|tokens?|keys?|(?:admin|db|ftp|ldap|mail|my|pg|proxy|redis|root|smtp|ssh|user)?pass|pat|auth|sas|signature|webhook)(?:-|$)"
+    rf"(?:^|-)(?:{_ALWAYS}|tokens?|keys?|pat|auth|sas|signature|webhook"
+    r"|(?:admin|db|ftp|ldap|mail|my|pg|proxy|redis|root|smtp|ssh|user)?pass)(?:-|$)"
 )
 _SAYS_ELSE = re.compile(
     r"^(?:old)?pwd$|^(?!.*webhook).*-(?:url|uri|endpoint)$"
@@ -73,7 +74,7 @@ _FEWEST_PAIRS = 0.4
 
 
 def names_secret(name: str) -> bool:
-    """Whether a setting of this name holds a key, token or password (`eos_token`, `max_tokens`, `top_k` and `key` do not)."""
+    """Whether a setting of this name holds a key, token or password (`eos_token`, `max_tokens` and `key` do not)."""
     words = _words(name)
     token = _TOKEN_OPTION.search(words)
     return _OPTION.search(words) is not None or (token is not None and _TOKEN_OF_TEXT.fullmatch(token[1]) is None)
@@ -81,13 +82,13 @@ def names_secret(name: str) -> bool:
 
 @cache
 def variable_is_secret(name: str) -> bool:
-    """Whether an environment variable of this name holds a key, token or password (`API_KEY_2` does, `RAY_AUTH_MODE` does not)."""
+    """Whether a variable of this name holds a key, token or password (`API_KEY_2` does, `RAY_AUTH_MODE` does not)."""
     words = _words(name)
     return _VARIABLE.search(words) is not None and _SAYS_ELSE.search(words) is None
 
 
 def is_plain(value: str) -> bool:
-    """Whether the value of a variable is too short or too common to be looked for in texts: `true`, `1`, `token`, `default`."""
+    """Whether a variable's value is too short or too common to be looked for in texts: `true`, `1`, `token`."""
     return _PLAIN.fullmatch(value.lower()) is not None
 
 

@@ -1,4 +1,4 @@
-"""What outside text may hide: characters that do not show, and secrets. They are written out or taken out where it is stored or shown."""
+"""What outside text may hide: characters that do not show, written out, and secrets, taken out where it is shown."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ def visible(text: str) -> str:
 
 
 def count_as_secret(variable: str) -> None:
-    """Makes the value of an environment variable a secret whatever its name, in this process and in those that it starts."""
+    """Makes the value of a variable a secret whatever its name, in this process and in those that it starts."""
     os.environ[_DECLARED] = " ".join(sorted({variable, *os.environ.get(_DECLARED, "").split()}))
 
 
 def secrets_in(text: str) -> dict[str, str]:
-    """The environment's keys and tokens (variable -> value) whose value stands in the text, as it is, escaped, quoted or in base64."""
+    """The environment's keys and tokens (variable -> value) that stand in the text: plain, escaped, quoted, in base64."""
     return {name: value for name, value, form in _forms(tuple(os.environ.items())) if form in text and _found(form).search(text)}
 
 
 def masked(text: str) -> str:
-    """The text without secrets: values of the environment's keys and tokens, other keys that can be told by their form, users and passwords in URIs."""
+    """The text without secrets: keys and tokens of the environment, or told by their form; users in URIs."""
     for name, _, form in _forms(tuple(os.environ.items())):
         if form in text:
             text = f"[{name}]".join(_found(form).split(text))

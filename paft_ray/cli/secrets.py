@@ -1,4 +1,4 @@
-"""No secret in what is stored, printed or shipped: configuration, task, and the files of a job. What is refused is named, never shown."""
+"""No secret in what is stored, printed or shipped: configuration, task, files of a job. It is named, never shown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FILE = re.compile(
     r"|.*service[-_]?account.*\.json|application_default_credentials.*",
     re.IGNORECASE,
 )
-_SETTINGS = ("", ".json", ".txt", ".ini", ".cfg", ".conf", ".toml")  # kinds of files that a key is kept in, unlike rows and code
+_SETTINGS = ("", ".json", ".txt", ".ini", ".cfg", ".conf", ".toml")  # where a key is kept, unlike rows and code
 
 
 def check_no_secrets(config: Config, task: Task) -> None:
@@ -44,7 +44,7 @@ def check_no_secrets(config: Config, task: Task) -> None:
 
 
 def check_file(path: str, content: bytes, *, own: bool) -> None:
-    """Raises `UserError` for a file (path in the job's folder) that looks like a secret, by a part of its name or by what is in it.
+    """Raises `UserError` for a file (path in the job's folder) that looks like a secret, by its name or by what is in it.
 
     `own`: one of the user's, in which the values of variables are looked for, too.
     """
@@ -59,7 +59,7 @@ def check_file(path: str, content: bytes, *, own: bool) -> None:
 
 
 def is_secret_file(name: str) -> bool:
-    """Whether a file or folder of this name holds keys or passwords by custom: `.env`, `id_ed25519`, `credentials.json`."""
+    """Whether a file of this name holds keys or passwords by custom: `.env`, `id_ed25519`, `credentials.json`."""
     path = PurePath(name)
     return _FILE.fullmatch(name) is not None or (path.suffix.lower() in _SETTINGS and names_secret(path.stem))
 
@@ -82,7 +82,7 @@ def _uris(config: Config, task: Task) -> dict[str, str | None]:
 
 
 def _texts(value: Any, place: str) -> Iterator[tuple[str, str, str]]:
-    """(place, key of an option that holds something else "", text) of every key and every text below; keys come before what they hold."""
+    """(place, key of an option that holds something else "", text) of every key and text below, keys first."""
     if isinstance(value, dict):
         for key, inner in value.items():
             below = f"{place}.{key}" if place else key

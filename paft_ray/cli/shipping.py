@@ -1,4 +1,4 @@
-"""What a submitted job ships, an allow-list: this package, the resolved configuration, the files that it names, and the folder `my/`."""
+"""What a submitted job ships, an allow-list: this package, the resolved configuration, the files it names, and `my/`."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _RUN_FILES = (".yaml", ".yml")
 
 
 def resolved(config: Config) -> str:
-    """The configuration as YAML: what file and overrides say together, without comments and without values that were taken back.
+    """The configuration as YAML: what file and overrides say together, without comments and values that were taken back.
 
     What was not set stays unset, since a default may depend on the machine.
     """
-    values = json.loads(config.model_dump_json(exclude_unset=True))  # no value twice by reference, which YAML would write as an alias
+    values = json.loads(config.model_dump_json(exclude_unset=True))  # each value anew: no alias in the YAML
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def named_files(config: Config, task: Task) -> tuple[str, ...]:
-    """Task, templates and rows at relative paths. Raises `UserError` for those outside the working folder, and for rows outside `my/`."""
+    """Task, templates and rows at relative paths. Raises `UserError` for those outside the working folder, or `my/`."""
     data = {"data." + name: getattr(config.data, name) for name in ("train", "validation", "test")}
     sources = {f"sources.{name} of task {task.name}": source.path for name, source in task.sources.items() if not data["data." + name]}
     rows = {name: path for name, path in {**sources, **data}.items() if path and _relative(path)}
@@ -52,8 +52,9 @@ def named_files(config: Config, task: Task) -> tuple[str, ...]:
 
 
 def write_job(folder: Path, texts: Mapping[str, str], named: tuple[str, ...]) -> tuple[list[str], float]:
-    """Files of the user's in the job's folder, and MiB of all that is there. `texts`: path -> content, in place of a file at this path.
+    """Files of the user's in the job's folder, and MiB of all that is there.
 
+    `texts`: path -> content, in place of a file at this path.
     Raises `UserError` for too much, for what looks like a secret, and for links that lead out.
     """
     code = _package()
@@ -81,7 +82,7 @@ def _package() -> dict[str, Path]:
 
 
 def _own(named: tuple[str, ...]) -> dict[str, Path]:
-    """Likewise of the named files and of `my/`. A run file there is not taken: it may hold notes, and settings that were taken back."""
+    """Likewise of the named files and `my/`, without other run files: they may hold notes, and settings taken back."""
     found = {os.path.relpath(path): Path(path) for path in named}
     if Path(OWN).is_dir():
         found |= {str(path): path for path in _files(Path(OWN)) if path.suffix not in _RUN_FILES}
@@ -91,7 +92,10 @@ def _own(named: tuple[str, ...]) -> dict[str, Path]:
 
 
 def _files(root: Path) -> Iterator[Path]:
-    """Files below a folder, in order; hidden ones are left out unless they look like a secret. Raises `UserError` for a link to a folder."""
+    """Files below a folder, in order; hidden ones are left out unless they look like a secret.
+
+    Raises `UserError` for a link to a folder.
+    """
     for place, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if _wanted(name))
         if links := [Path(place) / name for name in folders if (Path(place) / name).is_symlink()]:
