@@ -23,8 +23,9 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from paft_ray import parquet
+from paft_ray.credentials import holds_credentials
 from paft_ray.errors import StorageError, UserError, one_line
-from paft_ray.text import holds_credentials
+from paft_ray.text import masked
 
 Manifest = dict[str, Any]
 _REMEDIES = {
@@ -293,5 +294,5 @@ def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value)
+    text = masked(json.dumps(value))
     return text if len(text) <= 60 else text[:57] + "..."

@@ -11,8 +11,11 @@ class UserError(ValueError):
 
 
 def one_line(text: object) -> str:
-    """What an error (or anything else) says, for a message of one line: no line breaks, repeated spaces, hidden characters or secrets."""
-    return visible(masked(" ".join(str(text).split())))
+    """What an error (or anything else) says, for a message of one line: no line breaks, repeated spaces, hidden characters or secrets.
+
+    What is too long is cut afterwards, never before: half a secret is found by no one.
+    """
+    return visible(masked(" ".join(masked(str(text)).split())))
 
 
 def check_text(text: str, name: str, where: str) -> None:

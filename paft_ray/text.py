@@ -1,10 +1,17 @@
-"""What outside text may hide: characters that do not show, and secrets. Both are written out or taken out where it is shown to people."""
+"""What outside text may hide: characters that do not show, written out, and secrets, taken out where it is shown."""
 
 from __future__ import annotations
 
+import base64
+import html
+import json
 import os
 import re
-from urllib.parse import parse_qsl, urlsplit
+from collections.abc import Iterator
+from functools import lru_cache
+from urllib.parse import quote, quote_plus
+
+from paft_ray.credentials import KNOWN, is_plain, names_secret, variable_is_secret
 
 _BROKEN = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ue000-\uf8ff\U000f0000-\U0010ffff"
 """Control characters but tab and line feed, line and paragraph separators, half characters, private use."""
@@ -18,14 +25,15 @@ _HIDDEN = re.compile(
     rf"|(?<![^\x00-\x7f{_JOINERS}])[{_JOINERS}]|[{_JOINERS}](?![^\x00-\x7f{_JOINERS}])"
     rf"|(?<![^\s{_JOINERS}{_VARIANTS}])[{_VARIANTS}]"
 )
-_USER_OF_URI = re.compile(r"(\w:/{1,2})\S*@")  # one slash: as `Path` writes a URI
-_SECRET_VARIABLE = re.compile(r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|CREDENTIALS?|KEY|KEY_ID)$", re.IGNORECASE)
-_SHORTEST_SECRET = 8
-_SECRET_OPTION = re.compile(
-    r"(?:^|[-_.])(?:(?:hf|auth|access|session|api|bearer|sas)[-_]?token|^token|secret|password|api[-_]?key|access[-_]?key(?:[-_]id)?"
-    r"|secret[-_]?key|client[-_]?secret|authorization|credentials?|sig|signature)$",
-    re.IGNORECASE,
-)
+_URI = re.compile(r"\w:/{1,2}")  # one slash: as `Path` writes a URI
+_PASSWORD_OF_URI = re.compile(r"://[^/\s:@]*:([^/\s@]+)@")
+_SPACE = re.compile(r"(\s+)")
+_SCHEME = re.compile(r"\b(bearer|basic)\s+(?=\S*[\d=])[\w.~+/=-]{8,}", re.IGNORECASE)
+_OPTION_OF_URI = re.compile(r"([?&;]([\w.-]+)=)[^&;\s\"'<>\\]+")
+_NAMED_PART = re.compile(r"([\w-]+)[\"']?\s*[:=]\s*[\"']?([^\"';,\s]+)")
+_DECLARED = "PAFT_SECRET_VARIABLES"
+_WHOLE_WORD = 12  # shorter values are looked for as whole words only
+_SHORTEST_CODE = 10
 
 
 def holds_hidden(text: str) -> bool:
@@ -38,30 +46,71 @@ def visible(text: str) -> str:
     return _HIDDEN.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
+def count_as_secret(variable: str) -> None:
+    """Makes the value of a variable a secret whatever its name, in this process and in those that it starts."""
+    os.environ[_DECLARED] = " ".join(sorted({variable, *os.environ.get(_DECLARED, "").split()}))
+
+
 def secrets_in(text: str) -> dict[str, str]:
-    """The environment's keys and tokens (variable -> value) whose value stands in the text."""
-    return {name: value for name, value in os.environ.items() if len(value) >= _SHORTEST_SECRET and _SECRET_VARIABLE.search(name) and value in text}
+    """The environment's keys and tokens (variable -> value) that stand in the text: plain, escaped, quoted, in base64."""
+    return {name: value for name, value, form in _forms(tuple(os.environ.items())) if form in text and _found(form).search(text)}
 
 
 def masked(text: str) -> str:
-    """The text without secrets: the values of the environment's keys and tokens, and what stands before the `@` of a URI."""
-    for name, value in secrets_in(text).items():
-        text = text.replace(value, f"[{name}]")
-    return _USER_OF_URI.sub(r"\1***@", text)
+    """The text without secrets: keys and tokens of the environment, or told by their form; users in URIs."""
+    for name, _, form in _forms(tuple(os.environ.items())):
+        if form in text:
+            text = f"[{name}]".join(_found(form).split(text))
+    text = KNOWN.sub("***", _SCHEME.sub(r"\1 ***", text))
+    text = _OPTION_OF_URI.sub(lambda found: f"{found[1]}***" if names_secret(found[2]) else found[0], text)
+    return "".join(_without_user(part) for part in _SPACE.split(text)) if "@" in text else text
 
 
-def names_secret(name: str) -> bool:
-    """Whether a setting of this name holds a key, token or password (`eos_token` and `max_tokens` do not)."""
-    return _SECRET_OPTION.search(name) is not None
+def _without_user(word: str) -> str:
+    """Without what stands in a URI before its last `@`; found in one pass, however long the word is."""
+    start, end = _URI.search(word), word.rfind("@")
+    return f"{word[: start.end()]}***{word[end:]}" if start and start.end() <= end else word
 
 
-def holds_credentials(uri: str) -> bool:
-    """Whether a URI carries a user, password or key, in its place or in its options."""
-    if "://" not in uri:
-        return False
-    try:
-        parts = urlsplit(uri)
-    except ValueError:  # such as a bracket that is not closed: no filesystem takes it either
-        return "@" in uri
-    options = parse_qsl(parts.query, keep_blank_values=True)
-    return "@" in parts.netloc or any(names_secret(name) or "@" in value for name, value in options)
+@lru_cache(maxsize=4)
+def _forms(environment: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str, str], ...]:
+    """(variable, secret, form in which it may stand in a text), longest form first."""
+    found = {form: (name, secret) for name, secret in _secrets(dict(environment)) for form in _forms_of(secret)}
+    return tuple((name, secret, form) for form, (name, secret) in sorted(found.items(), key=lambda item: -len(item[0])))
+
+
+def _secrets(environment: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Whole values, and what is secret within JSON, connection strings and URIs."""
+    declared = set(environment.get(_DECLARED, "").split())
+    for name, whole in environment.items():
+        value = whole.strip()
+        parts = _PASSWORD_OF_URI.findall(value)
+        secret = name in declared or variable_is_secret(name)
+        if secret or value.startswith("{"):
+            parts += [part for key, part in _NAMED_PART.findall(value) if names_secret(key)]
+        if secret:
+            parts += [] if _is_path(value) else [value, *(line.strip() for line in value.splitlines() if len(line.strip()) >= _WHOLE_WORD)]
+        yield from ((name, part) for part in parts if not is_plain(part))
+
+
+def _is_path(value: str) -> bool:
+    return value.startswith(("/", "~/", "./")) and os.path.exists(os.path.expanduser(value))
+
+
+def _forms_of(secret: str) -> set[str]:
+    data = os.fsencode(secret)
+    forms = {secret, " ".join(secret.split()), html.escape(secret), json.dumps(secret)[1:-1], json.dumps(secret)[1:-1].replace("/", "\\/")}
+    forms |= {repr(secret)[1:-1], ascii(secret)[1:-1], repr(data)[2:-1]}
+    forms |= {repr(form + end)[1:-2] for form in forms for end in 'x"'}  # the repr of an error that holds a repr
+    quoted = {quote(data, safe=""), quote(data), quote_plus(data)}
+    forms |= quoted | {re.sub("%..", lambda found: found[0].lower(), form) for form in quoted}
+    for before in range(3):  # base64 of a longer text, such as user:secret: what the secret alone decides
+        code = base64.b64encode(bytes(before) + data).decode()[-(-before * 8 // 6) : (before + len(data)) * 8 // 6]
+        forms |= {code, code.translate(str.maketrans("+/", "-_"))} if len(code) >= _SHORTEST_CODE else set()
+    return forms
+
+
+@lru_cache(maxsize=256)
+def _found(form: str) -> re.Pattern[str]:
+    """Where a form stands: anywhere, a short one only between other characters than letters and digits."""
+    return re.compile(re.escape(form) if len(form) >= _WHOLE_WORD else rf"(?<![A-Za-z0-9]){re.escape(form)}(?![A-Za-z0-9])")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from paft_ray.artifacts import Run
 from paft_ray.cli.check_model import check_model
+from paft_ray.cli.secrets import check_no_secrets
 from paft_ray.config import Config
 from paft_ray.config.keys import read_key
 from paft_ray.errors import UserError
@@ -19,7 +18,6 @@ from paft_ray.models import resolve_model
 from paft_ray.stages import prepare, synthesize
 from paft_ray.stages.trials import listed_trials
 from paft_ray.tasks.task import Task, load_task
-from paft_ray.text import holds_credentials, names_secret, secrets_in
 from paft_ray.training.trackers import check as check_trackers
 
 _ENGINE = ("run", "synthesize", "score", "evaluate", "sweep")
@@ -108,7 +106,7 @@ def check_inputs(config: Config, *, rows: bool = True) -> Task:
     `rows`: look into the row files; not where only the cluster reads them.
     """
     task = load_task(config.task)
-    _no_secrets(config, task)
+    check_no_secrets(config, task)
     if config.train.export != "last" and task.kind != "choice":
         raise UserError(f"train.export={config.train.export}: task {task.name} has no labels to measure accuracy with; set train.export=last")
     if rows:
@@ -142,27 +140,3 @@ def check_resources(config: Config, stage: str, total: Mapping[str, float]) -> N
 def local_resources() -> dict[str, float]:
     """Logical CPUs and GPUs that a local Ray gets: at least four CPUs, since Ray Data waits for ever where workers hold all of them."""
     return {"CPU": max(4, os.cpu_count() or 1), "GPU": len(list(Path("/dev").glob("nvidia[0-9]*")))}
-
-
-def _no_secrets(config: Config, task: Task) -> None:
-    """Configurations are stored and printed, so they must not carry secrets."""
-    if held := secrets_in(json.dumps(config.model_dump(mode="json"), ensure_ascii=False)):
-        raise UserError(f"config: holds the value of {', '.join(held)}, and would be stored with the run; secrets come from the environment only, take it out")
-    free = {"engine.engine_kwargs": config.engine.engine_kwargs}
-    free |= {f"generator {each.label}: endpoint.request": each.endpoint.request for each in config.prompts.generators if each.endpoint}
-    for where, options in free.items():
-        for name in _names(options):
-            if names_secret(name):
-                raise UserError(f"{where}.{name}: secrets come from the environment only; set HF_TOKEN, or the variable that endpoint.api_key_env names")
-    rows = {"data." + name: getattr(config.data, name) for name in ("train", "validation", "test")}
-    rows |= {f"sources.{name} of task {task.name}": source.path for name, source in task.sources.items()}
-    for name, uri in {"storage": config.storage, **rows}.items():
-        if uri and holds_credentials(uri):
-            raise UserError(f"{name}: the URI holds credentials, which would be stored with the run; give them in the environment (e.g. AWS_ACCESS_KEY_ID)")
-
-
-def _names(value: Any) -> Iterator[str]:
-    """Every key in nested options."""
-    for name, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
-        yield from ([name] if isinstance(name, str) else [])
-        yield from _names(inner)

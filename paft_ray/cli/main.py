@@ -131,7 +131,7 @@ def evaluate(
     evaluate_run(config, templates, test, out, address)
 
 
-@app.command("submit", help="Run on a cluster as a Ray job that ships this package and the configuration, and follow it.")
+@app.command("submit", help="Run on a cluster as a Ray job that ships this package, the configuration and my/, and follow it.")
 def submit(
     config: ConfigArg,
     stage: Annotated[str, typer.Option(help="run, sweep, one stage, or doctor")] = "run",

@@ -1,4 +1,4 @@
-"""`paft submit`: what `ray job submit` does, with this package and the configuration as the only things shipped."""
+"""`paft submit`: what `ray job submit` does, with this package, the configuration and `my/` as the only things shipped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shlex
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -19,10 +18,10 @@ from typing import Any
 
 import typer
 
-import paft_ray
 from paft_ray.artifacts import differences
 from paft_ray.cli.check import check_inputs, check_job_storage
 from paft_ray.cli.environment import use_token
+from paft_ray.cli.shipping import named_files, resolved, write_job
 from paft_ray.config import Config, load_config
 from paft_ray.errors import StageError, UserError, one_line
 from paft_ray.stages.prepare import sources
@@ -30,8 +29,7 @@ from paft_ray.tasks.task import Task, load_task
 
 STAGES = ("run", "prepare", "synthesize", "score", "train", "evaluate", "report", "sweep", "doctor")
 _METADATA = "paft"
-_LARGEST_SHIPPED_MIB = 8
-_LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*")
+_SHOWN = 8
 _POLL_S = 1.0
 
 
@@ -43,10 +41,9 @@ class Request:
     config: Config
     config_path: str
     """As given; below the working folder, or anywhere."""
-    overrides: tuple[str, ...] = ()
     force: bool = False
     files: tuple[str, ...] = ()
-    """Small files that the configuration names by relative paths: task and templates."""
+    """Small files that the configuration names by relative paths: task, templates, and rows in `my/`."""
 
     @property
     def base(self) -> str:
@@ -61,15 +58,14 @@ class Request:
 
     @property
     def shipped_config(self) -> str:
-        """Path of the configuration in the job's folder."""
+        """Path of the resolved configuration in the job's folder."""
         inside = os.path.relpath(self.config_path)
         return f"config/{Path(self.config_path).name}" if inside.startswith("..") else inside
 
     @property
     def entrypoint(self) -> str:
-        """Shell command of the job."""
-        options = [part for override in self.overrides for part in ("--set", override)]
-        return shlex.join(["python", "-m", "paft_ray", self.stage, self.shipped_config, *options, *(["--force"] if self.force else [])])
+        """Shell command of the job, which its dashboard shows: overrides are in the configuration."""
+        return shlex.join(["python", "-m", "paft_ray", self.stage, self.shipped_config, *(["--force"] if self.force else [])])
 
 
 def submit(path: str, stage: str, overrides: Sequence[str], *, force: bool, follow: bool, address: str | None) -> int:
@@ -96,14 +92,14 @@ def request(path: str, stage: str, overrides: Sequence[str], *, force: bool) -> 
     config = load_config(path, overrides)
     check_job_storage(config.storage)
     task = load_task(config.task)
-    files = _named_files(config, task)
+    files = named_files(config, task)
     _check_models(config)
     if _rows_are_here(config, task):
         check_inputs(config)
     else:
         check_inputs(config, rows=False)
         typer.echo("submit: the rows are not on this machine; the job checks them before anything starts")
-    return Request(stage=stage, config=config, config_path=path, overrides=tuple(overrides), force=force, files=files)
+    return Request(stage=stage, config=config, config_path=path, force=force, files=files)
 
 
 def start(client: Any, asked: Request) -> str:
@@ -171,19 +167,13 @@ def watch(client: Any, job: str) -> int:
 
 @contextmanager
 def packed(asked: Request) -> Iterator[Path]:
-    """A temporary folder with the package, the configuration and the files that it names; says what it holds. Raises `UserError` where it is too large."""
+    """A temporary folder with what the job ships; says what it holds. Raises `UserError` for what must not be shipped."""
     with tempfile.TemporaryDirectory(prefix="paft-submit-") as scratch:
         folder = Path(scratch)
-        shutil.copytree(Path(paft_ray.__file__).parent, folder / "paft_ray", ignore=_LEFT_OUT)
-        for source, target in ((asked.config_path, asked.shipped_config), *((name, os.path.relpath(name)) for name in asked.files)):
-            (folder / target).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, folder / target)
-        found = [file for file in folder.rglob("*") if file.is_file()]
-        size = sum(file.stat().st_size for file in found) / 2**20
-        named = ", ".join((f"paft_ray {_version()}", asked.shipped_config, *asked.files))
-        if size > _LARGEST_SHIPPED_MIB:
-            raise UserError(f"submit: {named} hold {size:.1f} MiB, at most {_LARGEST_SHIPPED_MIB} are shipped; put large files where the nodes read them")
-        typer.echo(f"submit: ships {len(found)} files, {size:.2f} MiB: {named}")
+        own, size = write_job(folder, {asked.shipped_config: resolved(asked.config)}, asked.files)
+        shown = ", ".join(own[:_SHOWN]) + (f" and {len(own) - _SHOWN} more" if len(own) > _SHOWN else "")
+        count = sum(file.is_file() for file in folder.rglob("*"))
+        typer.echo(f"submit: ships {count} files, {size:.2f} MiB: paft_ray {_version()}, {shown}")
         yield folder
 
 
@@ -201,23 +191,6 @@ def _client() -> Any:
         raise UserError(f"--address: no job API answers ({one_line(error)[:200]}); give http://HOST:8265, through `ray dashboard` where it is closed") from None
 
 
-def _named_files(config: Config, task: Task) -> tuple[str, ...]:
-    """Task and template files at relative paths, to be shipped. Raises `UserError` for those outside the working folder, and for relative row files."""
-    data = {"data." + name: getattr(config.data, name) for name in ("train", "validation", "test")}
-    rows = {**{f"sources.{name} of task {task.name}": source.path for name, source in task.sources.items() if not data["data." + name]}, **data}
-    for name, path in rows.items():
-        if path and _relative(path):
-            raise UserError(f"{name}={path}: rows are not shipped with a job; give an absolute path or URI that the cluster reads")
-    wanted = [config.task] if config.task.endswith((".yaml", ".yml")) else []
-    for given, own in ((config.prompts.seed_templates, task.seed_templates), (config.prompts.held_out_templates, task.held_out_templates)):
-        wanted += [path for path in [own if given == "builtin" else given] if path]
-    found = tuple(dict.fromkeys(path for path in wanted if _relative(path)))
-    for path in found:
-        if os.path.relpath(path).startswith(".."):
-            raise UserError(f"{path}: outside the folder that you start in, so it cannot be shipped; start paft submit in a folder above it")
-    return found
-
-
 def _check_models(config: Config) -> None:
     for model, _ in config.models:
         if model.startswith(".") or (not Path(model).is_absolute() and model != "demo" and Path(model).is_dir()):
@@ -228,10 +201,6 @@ def _rows_are_here(config: Config, task: Task) -> bool:
     """Whether every row file can be looked into from this machine without the cluster's storage."""
     paths = [source.path for source in sources(task, config.data).values() if source.path is not None]
     return all(path.startswith("builtin:") or ("://" not in path and Path(path).is_file()) for path in paths)
-
-
-def _relative(path: str) -> bool:
-    return not path.startswith("builtin:") and "://" not in path and not Path(path).is_absolute()
 
 
 def _attempt_number(submission_id: str | None, base: str) -> int:

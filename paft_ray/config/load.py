@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from paft_ray.config.run import Config
 from paft_ray.errors import UserError
 from paft_ray.files import FileTooLargeError, read_regular
-from paft_ray.text import holds_hidden
+from paft_ray.text import count_as_secret, holds_hidden, masked
 
 _LARGEST_FILE = 2**18
 _SPELLINGS = {"evaluation": "evaluate"}
@@ -58,7 +58,7 @@ class _Plain(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:  # PyYAML lets through: 2024-13-45, !!int x
-            reason = f"{str(node.value)[:40]!r} is not of its type {node.tag.rpartition(':')[2]} ({type(error).__name__})"
+            reason = f"{masked(str(node.value))[:40]!r} is not of its type {node.tag.rpartition(':')[2]} ({type(error).__name__})"
             raise yaml.constructor.ConstructorError(None, None, reason, node.start_mark) from None
 
 
@@ -98,15 +98,19 @@ def _check_texts(value: Any, where: str) -> None:
         for inner in value:
             _check_texts(inner, where)
     elif isinstance(value, str) and holds_hidden(value):
-        raise UserError(f"{where}: {value[:60]!a} holds a character that does not show (or half of one); take it out")
+        raise UserError(f"{where}: {masked(value)[:60]!a} holds a character that does not show (or half of one); take it out")
 
 
 def parse_config(values: dict[str, Any], source: str) -> Config:
     """A validated `Config` from plain values; `source` names them in error messages."""
     try:
-        return Config.model_validate(values)
+        config = Config.model_validate(values)
     except ValidationError as error:
         raise UserError(f"config {source}: " + "; ".join(_explain(e) for e in error.errors() if e["type"] != "default_factory_not_called")) from None
+    for generator in config.prompts.generators:
+        if generator.endpoint and generator.endpoint.api_key_env:
+            count_as_secret(generator.endpoint.api_key_env)
+    return config
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

@@ -8,6 +8,7 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError, UserCodeException
 
 from paft_ray.errors import one_line
+from paft_ray.text import masked
 
 _EXCEPTION = re.compile(r"^[\w.]*(Error|Exception|Interrupt)\b", re.MULTILINE)
 
@@ -30,8 +31,9 @@ def reason(error: RayError) -> str:
     """One line: for a lost actor what Ray says of its end, else the exception at the end of the remote traceback."""
     if died(error):
         return one_line(cause(error))[:500]
-    *_, last = [0, *(found.start() for found in _EXCEPTION.finditer(str(error)))]
-    return one_line(str(error)[last:])[:500] or type(error).__name__
+    text = masked(str(error))
+    *_, last = [0, *(found.start() for found in _EXCEPTION.finditer(text))]
+    return one_line(text[last:])[:500] or type(error).__name__
 
 
 def logs() -> str:

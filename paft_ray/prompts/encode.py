@@ -21,6 +21,7 @@ from paft_ray.prompts.chat import Scalar, open_thinking
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.prompts.tokens import PromptTokens
 from paft_ray.tasks.task import Example, Task
+from paft_ray.text import masked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -110,7 +111,7 @@ class Encoder:
         if length > self.max_prompt_tokens:
             raise UserError(
                 f"template {template.id}: {length} tokens without its fields, model.max_prompt_tokens={self.max_prompt_tokens} are allowed; "
-                f"raise the limit or shorten the template ({template.text[:40]!r}...)"
+                f"raise the limit or shorten the template ({masked(template.text)[:40]!r}...)"
             )
 
     def label_ids(self, after_newline: bool) -> dict[str, list[int]]:

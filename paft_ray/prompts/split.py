@@ -11,6 +11,7 @@ from paft_ray.errors import UserError
 from paft_ray.prompts.draw import keyed_order
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.similarity import NORMALISATION, clusters, jaccard, largest_similarity, trigrams
+from paft_ray.text import masked
 
 _LARGEST_CLUSTER = 0.3
 
@@ -75,7 +76,7 @@ def _clustered(entries: Sequence[Entry], threshold: float) -> list[list[Entry]]:
     largest = max(groups.values(), key=len, default=[])
     if len(largest) > 1 and len(largest) > _LARGEST_CLUSTER * len(distinct):
         raise UserError(
-            f"prompts: {len(largest)} of {len(distinct)} templates are near-copies of one another ({largest[0].template.text[:60]!r}...), "
+            f"prompts: {len(largest)} of {len(distinct)} templates are near-copies of one another ({masked(largest[0].template.text)[:60]!r}...), "
             f"at most 30 % may be; add more varied templates"
         )
     return list(groups.values())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from paft_ray.artifacts import Run
 from paft_ray.errors import StageError, StorageError, UserError, one_line
+from paft_ray.text import masked
 
 _LONGEST = 400
 
@@ -51,9 +52,9 @@ def causes(error: BaseException) -> list[BaseException]:
 
 
 def keep_traceback(run: Run | None, stage: str, error: BaseException) -> str:
-    """Path or URI of the file with the whole traceback: in the run, or in this machine's temporary folder where the run takes no file."""
+    """Path or URI of the file with the whole traceback, without secrets: in the run, or in this machine's temporary folder where the run takes no file."""
     name = f"{stage}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.txt"
-    text = "".join(traceback.format_exception(error)).encode(errors="backslashreplace")
+    text = masked("".join(traceback.format_exception(error))).encode(errors="backslashreplace")
     if run is not None:
         try:
             run.write_bytes(f"logs/{name}", text)

@@ -19,6 +19,7 @@ from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages.candidates import Write, Writer, ask_generators, write_with_model
 from paft_ray.tasks.readers import examples_from_table, holds_examples
 from paft_ray.tasks.task import Task, load_task
+from paft_ray.text import masked
 
 
 def run(config: Config, run: Run, *, force: bool = False, write: Write | None = None) -> Manifest:
@@ -93,7 +94,7 @@ def gated_templates(path: str, config: Config, task: Task) -> list[PromptTemplat
     for number, template in enumerate(templates, start=1):
         if reason := rejection(template, task, max_words=config.prompts.max_words):
             raise UserError(
-                f"{path}: template {number} is refused: {reason} ({template.text[:60]!r}); "
+                f"{path}: template {number} is refused: {reason} ({masked(template.text)[:60]!r}); "
                 f"mend it, or let `paft prompts import {path} --task {config.task} --out FILE.jsonl` take out all such templates"
             )
     return list({template.id: template for template in templates}.values())
@@ -106,7 +107,7 @@ def _build(config: Config, task: Task, seeds: list[PromptTemplate], held_out: li
     rejected: Counter[str] = Counter()
     if leaks := near(entries, fixed, settings.similarity):
         if seeds and seeds[0].id in leaks:
-            raise UserError(f"prompts: the first seed template is a near-copy of a held-out one ({seeds[0].text[:60]!r}); change one of them")
+            raise UserError(f"prompts: the first seed template is a near-copy of a held-out one ({masked(seeds[0].text)[:60]!r}); change one of them")
         entries = [e for e in entries if e.template.id not in leaks]
         rejected["near_held_out"] += len(leaks)
     examples = examples_from_table(run.read_table("data/train.parquet", holds_examples).slice(0, settings.share_examples)) if settings.share_examples else []

@@ -18,10 +18,11 @@ import pyarrow.fs as pafs
 from paft_ray import parquet
 from paft_ray.artifacts import split_uri
 from paft_ray.config import builtin
+from paft_ray.credentials import holds_credentials
 from paft_ray.errors import UserError, check_text, one_line
 from paft_ray.tasks.task import Example, Source, Task, is_built_in
 from paft_ray.tasks.values import holds
-from paft_ray.text import holds_credentials
+from paft_ray.text import masked
 
 Row = Mapping[str, Any]
 _Read = Callable[[pafs.FileSystem, str, str], Iterator[tuple[Row, str]]]
@@ -152,7 +153,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise ValueError(f"the key {twice[:60]!r} comes twice")
+        raise ValueError(f"the key {masked(twice)[:60]!r} comes twice")
     return found
 
 

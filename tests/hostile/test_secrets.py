@@ -1,6 +1,8 @@
 """Keys and tokens of the environment are in no file that a command writes and in no line that it prints; the values are made up."""
 
 import json
+import random
+import string
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,10 +11,13 @@ import pytest
 from paft_ray.artifacts import Run
 from paft_ray.cli import main as cli
 from paft_ray.cli import submit
+from paft_ray.cli.check import check_inputs
 from paft_ray.config import Config, EngineConfig, GeneratorConfig, load_config
+from paft_ray.credentials import holds_credentials, looks_secret, names_secret
 from paft_ray.prompts.request import Request, Written
 from paft_ray.report.write import write_report
 from paft_ray.stages import synthesize
+from tests.hostile.bad_inputs import secrets as refused
 from tests.page_run import config as page_config
 from tests.page_run import hostile_run
 
@@ -101,3 +106,74 @@ def test_what_a_submit_ships_and_says_of_itself_holds_no_secret(capsys: pytest.C
 def test_a_secret_that_a_user_puts_in_the_wrong_place_is_not_repeated(name: str, setting: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, error = paft(capsys, "run", "jobs/configs/demo.yaml", "--set", "prompts.generators=[]", "--set", setting.replace("VALUE", SECRETS[name]))
     assert (code, len(error.splitlines()), found_in((out + error).encode())) == (2, 1, [])
+
+
+@pytest.mark.parametrize("name", ["LAB_SERVER", "GITHUB_PAT", "DB_PASSWD", "API_KEY_2"])
+@pytest.mark.parametrize("form", ["hunter2", "x hunter2 y", "a/hunter2/b"])
+def test_a_secret_of_the_environment_is_refused_whatever_its_variable_is_called(
+    name: str, form: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, "hunter2\n")
+    generator = f"prompts.generators=[{{id: g, endpoint: {{base_url: 'https://h/v1', api_key_env: {name}, request: {{user: {form!r}}}}}}}]"
+    code, out, error = paft(capsys, "run", "jobs/configs/demo.yaml", "--dry-run", "--set", generator)
+    assert (code, "hunter2" in out + error) == (2, False)
+    assert f"config: prompts.generators.endpoint.request.user: holds the value of {name}" in error
+
+
+ALLOWED = [
+    "eos_token", "bos_token", "pad_token_id", "max_tokens", "top_k", "key", "keys", "sort_key", "prompt_cache_key", "num_key_value_heads", "pass_config",
+    "compass", "passage", "author", "tokenizer", "max_num_batched_tokens", "stop_token_ids", "image_token", "secretary", "signature_version", "design",
+    "post_pass", "num_passes", "skip_special_tokens", "logprobs", "passthrough", "cookiecutter",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_a_setting_of_an_ordinary_name_is_no_secret(name: str) -> None:
+    assert not names_secret(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["hf_token", "Set-Cookie", "AWSAccessKeyId", "X-Amz-Credential", "key_password", "openai_key", "token", "auth", "SharedAccessKey"]
+)
+def test_a_setting_that_holds_a_key_is_one(name: str) -> None:
+    assert names_secret(name)
+
+
+ORDINARY = [
+    "0123456789abcdef", "9abbbb6d0a1b2c3e4f5a6b7c8d9e0f1a2b3c4d5e", "0f" * 32, "3f2504e0-4f89-11d3-9a0c-0305e82c3301", "20260131T120000Z",
+    "hugging-quants/Meta-Llama-3.1-8B-Instruct-GPTQ-INT4", "DeepSeek-R1-0528-Qwen3-8B-GPTQ-w4a16-g128-int8kv", "RedHatAI/Qwen2.5-7B-Instruct-quantized.w4a16",
+    "antidisestablishmentarianism", "Donaudampfschifffahrtsgesellschaft", "expandable_segments:True", "/mnt/shared/runs/2026-01-31/hellaswag-seed-0",
+    "s3://bucket/AWSLogs/123456789012/elasticloadbalancing/us-east-1/2026/01/31/part-00000", "sk-learn-baseline-2026", "hf_transformers_baseline",
+    "desk-lamp-0123456789ab", "session_2026-11-29_10-31-33_123456_789", "http://ray-head.default.svc.cluster.local:8000/v1", "fp8_e4m3fn", "",
+    "https://api.cloudflare.com/client/v4/accounts/0123456789abcdef0123456789abcdef/ai/v1", "deepseekr1distillqwen7b", "gs://stack-data-1x2y3z4w5v6u7/runs",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ORDINARY)
+def test_hashes_names_dates_paths_and_words_are_no_keys(text: str) -> None:
+    assert not looks_secret(text)
+    assert not holds_credentials(text)
+
+
+@pytest.mark.parametrize(
+    ("letters", "length"),
+    [
+        (string.ascii_letters + string.digits, 32),
+        (string.ascii_letters + string.digits + "-_", 43),
+        (string.ascii_lowercase + string.digits, 32),
+        ("0123456789abcdef", 32),
+    ],
+)
+def test_random_keys_are_told_by_their_letters(letters: str, length: int) -> None:
+    draw = random.Random(0)
+    keys = ["".join(draw.choice(letters) for _ in range(length)) for _ in range(2000)]
+    assert sum(not looks_secret(key) for key in keys) <= 5
+
+
+def test_the_engine_options_of_the_shipped_configurations_and_common_ones_are_taken() -> None:
+    for path in Path("jobs/configs").glob("*.yaml"):
+        check_inputs(load_config(path), rows=False)
+    common = "{gpu_memory_utilization: 0.9, max_model_len: 4096, quantization: compressed-tensors, kv_cache_dtype: fp8_e4m3, enable_prefix_caching: true}"
+    request = f"{{eos_token: '</s>', max_tokens: 5, top_k: 3, user: {refused.RANDOM}, prompt_cache_key: lab, extra_headers: {{X-Trace: '{'0f' * 20}'}}}}"
+    generator = f"prompts.generators=[{{id: g, endpoint: {{base_url: 'https://h/v1', request: {request}}}}}]"
+    check_inputs(load_config("jobs/configs/demo.yaml", [f"engine.engine_kwargs={common}", generator]), rows=False)

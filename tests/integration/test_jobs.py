@@ -116,8 +116,11 @@ def test_a_job_with_a_relative_storage_fails_and_says_why(head: Head, tmp_path: 
 
 @pytest.mark.slow
 def test_paft_submit_ships_the_package_and_returns_the_jobs_exit_code(head: Head, tmp_path: Path) -> None:
-    shutil.copy("jobs/configs/demo.yaml", tmp_path / "mine.yaml")
-    command = [str(BIN / "paft"), "submit", "mine.yaml", "--stage", "prepare", "--address", head.url, "--set", f"storage={tmp_path}/runs", "--set"]
+    (tmp_path / "my").mkdir()
+    shutil.copy("jobs/configs/demo.yaml", tmp_path / "my/run.yaml")
+    shutil.copy("paft_ray/tasks/data/demo/train.jsonl", tmp_path / "my/rows.jsonl")
+    changes = ["--set", f"storage={tmp_path}/runs", "--set", "data.train=my/rows.jsonl", "--set"]
+    command = [str(BIN / "paft"), "submit", "my/run.yaml", "--stage", "prepare", "--address", head.url, *changes]
 
     def submit(setting: str) -> subprocess.CompletedProcess[str]:
         environment = {name: value for name, value in head.environment.items() if name != "RAY_API_SERVER_ADDRESS"}
@@ -126,6 +129,7 @@ def test_paft_submit_ships_the_package_and_returns_the_jobs_exit_code(head: Head
     done = submit("name=submitted")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "submit: ships" in done.stdout
+    assert "my/run.yaml, my/rows.jsonl" in done.stdout
     assert "data: done in" in done.stdout
     assert Run(f"{tmp_path}/runs/submitted").read_json("data/manifest.json")["counts"]["test"] == 50
     refused = submit("data.num_test=5000")  # found by the job itself, where rows are counted

@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
+from ray._private.runtime_env.packaging import _zip_files
 from ray.job_submission import JobStatus
 
 from paft_ray.cli import submit
+from paft_ray.cli.shipping import resolved
+from paft_ray.config import Config, load_config
 from paft_ray.errors import StageError, UserError
 
 DEMO = Path("jobs/configs/demo.yaml").resolve()
@@ -33,6 +37,8 @@ class Cluster:
 
     jobs: dict[str, Any] = field(default_factory=dict)
     shipped: set[str] = field(default_factory=set)
+    contents: dict[str, str] = field(default_factory=dict)
+    """Of the user's files."""
     log: tuple[str, ...] = ("line 1\n", "line 2\n")
     refuses: str | None = None
     interrupts: bool = False
@@ -46,6 +52,7 @@ class Cluster:
         folder = Path(runtime_env["working_dir"])
         assert set(runtime_env) == {"working_dir"}
         self.shipped = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+        self.contents = {name: (folder / name).read_text() for name in self.shipped if not name.startswith("paft_ray/")}
         self.put(submission_id, JobStatus.RUNNING, metadata=metadata, entrypoint=entrypoint)
         return submission_id
 
@@ -70,6 +77,11 @@ def asked(*overrides: str, stage: str = "run", force: bool = False, path: str | 
     return submit.request(str(path), stage, [SHARED, *overrides], force=force)
 
 
+def load_config_text(text: str, folder: Path) -> Config:
+    (folder / "shipped.yaml").write_text(text)
+    return load_config(folder / "shipped.yaml")
+
+
 def test_the_submission_id_follows_name_storage_and_stage_and_nothing_else() -> None:
     first = asked().base
     assert first == asked("train.num_steps=3").base == asked("storage=/shared/runs/").base
@@ -80,13 +92,15 @@ def test_a_job_ships_the_package_and_the_configuration_and_nothing_else(tmp_path
     for name in ("runs/demo/run.json", "data/rows.jsonl", ".env", ".ray/auth_token"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("secret")
-    shutil.copy(DEMO, tmp_path / "demo.yaml")
+    (tmp_path / "demo.yaml").write_text("# the password is hunter2\n" + DEMO.read_text())
     monkeypatch.chdir(tmp_path)
     cluster = Cluster()
-    job = submit.start(cluster, asked(path="demo.yaml"))
+    job = submit.start(cluster, asked("name=with-a-password", "name=demo", path="demo.yaml"))
     package = {f"paft_ray/{file.relative_to(Path(submit.__file__).parents[1])}" for file in Path(submit.__file__).parents[1].rglob("*") if file.is_file()}
     assert cluster.shipped == {name for name in package if "__pycache__" not in name} | {"demo.yaml"}
-    assert cluster.jobs[job].entrypoint == "python -m paft_ray run demo.yaml --set storage=/shared/runs"
+    assert cluster.jobs[job].entrypoint == "python -m paft_ray run demo.yaml"
+    assert "password" not in cluster.jobs[job].entrypoint + cluster.contents["demo.yaml"]
+    assert load_config_text(cluster.contents["demo.yaml"], tmp_path) == load_config(DEMO, [SHARED])
 
 
 @pytest.mark.slow
@@ -122,6 +136,163 @@ def test_task_and_templates_at_relative_paths_are_shipped_with_the_configuration
     out = capsys.readouterr().out
     assert "the rows are not on this machine" in out
     assert "MiB: paft_ray" in out
+
+
+@pytest.mark.parametrize("path", sorted(Path("jobs/configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_resolved_configuration_is_the_same_and_leaves_unset_what_depends_on_the_machine(path: Path, tmp_path: Path) -> None:
+    config = load_config(
+        path, ["train.learning_rate=1e-5", "engine.engine_kwargs={a: [x, x], text: 'no', when: '2026-01-31', float: '1e-5', deep: {b: [{c: null}]}}"]
+    )
+    text = resolved(config)
+    again = load_config_text(text, tmp_path)
+    assert again == config
+    assert again.model_dump(exclude_unset=True) == config.model_dump(exclude_unset=True)
+    assert "precision" not in text or "precision" in path.read_text()
+    assert "#" not in text
+
+
+OWN = {
+    "my/task.yaml": TASK.replace("ROWS", "my/rows.jsonl").replace("mine/", "my/"),
+    "my/seeds.jsonl": "".join(f'{{"text": "Wording number {"x" * n}: {{text}} Team?"}}\n' for n in range(14)),
+    "my/rows.jsonl": "".join(f'{{"text": "ticket {n}", "label": "billing"}}\n' for n in range(9)),
+    "my/run.yaml": "# a note for myself\nname: mine\ntask: my/task.yaml\ndata: {num_test: 5}\nprompts: {seed_templates: builtin}\n",
+    "my/other.yaml": "name: other # with a note\ntask: demo\n",
+    "my/.DS_Store": "x",
+    "my/__pycache__/x.pyc": "x",
+}
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+
+
+def test_the_folder_my_is_shipped_with_its_rows_and_a_run_file_without_its_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, {**OWN, "rows.jsonl": "x", "notes.txt": "x"})
+    monkeypatch.chdir(tmp_path)
+    cluster = Cluster()
+    submit.start(cluster, asked("data.train=./my/../my/rows.jsonl", path="my/run.yaml"))
+    assert set(cluster.contents) == {"my/task.yaml", "my/seeds.jsonl", "my/rows.jsonl", "my/run.yaml"}
+    assert "note" not in "".join(cluster.contents.values())
+    assert cluster.contents["my/rows.jsonl"] == OWN["my/rows.jsonl"]
+
+
+KEY = "-----BEGIN OPENSSH " + "PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("my/.env", "A=b", "my/.env: .env looks like a secret by its name"),
+        ("my/deep/er/.env.local", "A=b", ".env.local looks like a secret by its name"),
+        ("my/.aws/credentials", "x", "my/.aws/credentials: .aws looks like a secret by its name"),
+        ("my/id_ed25519", "x", "id_ed25519 looks like a secret by its name"),
+        ("my/service-account.json", "{}", "service-account.json looks like a secret by its name"),
+        ("my/tls/server.pem", "x", "server.pem looks like a secret by its name"),
+        ("my/hf_token.txt", "x", "hf_token.txt looks like a secret by its name"),
+        ("my/notes.md", f"{KEY}\nabc\n", "my/notes.md: holds what looks like a key or token"),
+        ("my/rows.csv", "text,label\nghp_" + "a1B2" * 9 + ",x\n", "my/rows.csv: holds what looks like a key or token"),
+        ("my/rows.csv", "text,label\nmade-up%2fvalue%2b9,x\n", "my/rows.csv: holds the value of CLUSTER_PASSWD"),
+        ("my/out -> /etc/hostname", "", "my/out: a link that leads out of my/"),
+        ("my/out -> ../run.yaml", "", "my/out: a link that leads out of my/"),
+        ("my/etc -> /etc/ssh", "", "my/etc: a link to a folder is not followed"),
+        ("my/nothing -> none", "", "my/nothing: cannot be read"),
+        ("my/large.bin", "x" * 9 * 2**20, "(my/large.bin, "),
+    ],
+)
+def test_what_must_not_be_shipped_is_refused_by_name(name: str, content: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, {**OWN, "run.yaml": "x"})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CLUSTER_PASSWD", "made-up/value+9")
+    link, arrow, target = name.partition(" -> ")
+    if arrow:
+        Path(link).symlink_to(target)
+    else:
+        write(tmp_path, {name: content})
+    cluster = Cluster()
+    with pytest.raises(UserError) as refused:
+        submit.start(cluster, asked(path="my/run.yaml"))
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert not cluster.jobs
+
+
+def test_a_pipe_in_the_folder_my_is_refused_and_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, OWN)
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("my/pipe")
+    with pytest.raises(UserError, match="my/pipe: not a file"):
+        submit.start(Cluster(), asked(path="my/run.yaml"))
+
+
+def test_a_folder_my_that_is_a_link_is_not_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "elsewhere", OWN)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Path("my").symlink_to(tmp_path / "elsewhere/my")
+    with pytest.raises(UserError, match="a link that leads out of my/"):
+        submit.start(Cluster(), asked(path="my/run.yaml"))
+
+
+def shipped_by_ray(folder: Path) -> set[str]:
+    """What `ray job submit --working-dir` puts into its archive, by Ray's own code."""
+    _zip_files(str(folder), [], str(folder.parent / "job.zip"), include_gitignore=True)
+    return set(ZipFile(folder.parent / "job.zip").namelist())
+
+
+def test_plain_ray_job_submit_ships_the_package_jobs_and_my_and_nothing_else(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    wanted = dict.fromkeys(("paft_ray/cli/main.py", "jobs/run.py", "jobs/configs/a.yaml", "pyproject.toml", "my/t.yaml", "my/b/rows.csv", "my/my/x"), "x")
+    left = [
+        ".env",
+        ".netrc",
+        ".aws/credentials",
+        "id_ed25519",
+        "service-account.json",
+        "wandb/x",
+        "mlruns/x",
+        "outputs/x",
+        "slurm-1.out",
+        "runs/x",
+        "exported/x",
+    ]
+    left += [
+        ".git/config",
+        "rows.jsonl",
+        "README.md",
+        "tests/x.py",
+        "other/my/x",
+        "other/paft_ray/x.py",
+        "jobs/.env",
+        "my/.env",
+        "my/b/.env.local",
+        "my/.ssh/id",
+    ]
+    left += [
+        "my/id_rsa",
+        "my/b/tls.pem",
+        "my/service-account.json",
+        "my/credentials",
+        "my/aws_credentials.json",
+        "my/hf_token",
+        "paft_ray/cli/__pycache__/x.pyc",
+    ]
+    write(checkout, {**wanted, **dict.fromkeys(left, "x")})
+    (checkout / "link").symlink_to("/etc/ssh")
+    for name in (".rayignore", ".gitignore"):
+        shutil.copy(name, checkout)
+    assert shipped_by_ray(checkout) == set(wanted)
+
+
+def test_plain_ray_job_submit_ships_every_file_of_package_and_jobs(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    for name in ("paft_ray", "jobs"):
+        shutil.copytree(name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    before = {str(path.relative_to(checkout)) for path in checkout.rglob("*") if path.is_file()}
+    for name in (".rayignore", ".gitignore"):
+        shutil.copy(name, checkout)
+    assert shipped_by_ray(checkout) == before
 
 
 def test_a_configuration_from_elsewhere_is_shipped_too(tmp_path: Path) -> None:
