@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -128,7 +129,7 @@ def evaluate(
         raise UserError("paft evaluate RUN needs --templates FILE, --test FILE and --out DIR")
     from paft_ray.cli.evaluate_run import evaluate_run
 
-    evaluate_run(config, templates, test, out, address)
+    evaluate_run(config, expanduser(templates), expanduser(test), out, address)
 
 
 @app.command("submit", help="Run on a cluster as a Ray job that ships this package and the configuration, and follow it.")
@@ -210,6 +211,7 @@ def prompts_import(
     from paft_ray.prompts.prompt_set import Entry, PromptSet
     from paft_ray.tasks.task import load_task
 
+    file, task, out = map(expanduser, (file, task, out))
     if not out.endswith((".parquet", ".jsonl")):
         raise UserError(f"--out {out}: unknown kind of file; allowed: .parquet, .jsonl")
     result = import_templates(file, load_task(task), max_words)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from paft_ray.config.base import Positive, Section
+from paft_ray.config.base import Place, Positive, Section
 
 
 class ModelConfig(Section):
@@ -23,11 +23,11 @@ class ModelConfig(Section):
 class DataConfig(Section):
     """Which rows are used. Sources come from the task; a path given here takes the place of the task's own."""
 
-    train: str | None = None
+    train: Place | None = None
     """File (JSONL, CSV or Parquet, any pyarrow URI) instead of the task's training source."""
-    validation: str | None = None
+    validation: Place | None = None
     """Likewise for validation; where neither names one, rows are kept back from training."""
-    test: str | None = None
+    test: Place | None = None
     """Likewise for test; where neither names one, rows are kept back from training."""
     num_train: Positive | None = None
     """Training rows, drawn by seed; default: all."""
