@@ -16,6 +16,7 @@ _CACHES = {
     "MPLCONFIGDIR": ".config/matplotlib",
 }
 """Variable -> folder below the home that its library takes otherwise."""
+_OWN = f"paft-{os.getuid()}"
 _LONGEST_SOCKET = 107
 _SESSION = "/ray/session_2026-01-31_23-59-59_000000_{}/sockets/dash_TaskEventsHead"
 """The longest path of a socket below Ray's folder, with its process number."""
@@ -36,6 +37,11 @@ def place_caches() -> None:
             continue
         kept = name in ("PAFT_CACHE", "HF_HOME") and os.path.isdir(folder) and any(folder.iterdir())  # models that can be read
         os.environ[name] = str(folder if kept else own_folder(tempfile.gettempdir()) / below)
+
+
+def moved_caches() -> str | None:
+    """The folder of caches that lies elsewhere because the home cannot be written."""
+    return next((os.environ[name] for name in _CACHES if _OWN in os.environ.get(name, "")), None)
 
 
 def home() -> Path:
@@ -62,7 +68,7 @@ def ray_folder() -> str | None:
 
 def own_folder(parent: str) -> Path:
     """A folder in `parent` that this user alone may read: the same one each time, or a new one where somebody else has made it first."""
-    folder = Path(parent) / f"paft-{os.getuid()}"
+    folder = Path(parent) / _OWN
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:

@@ -68,6 +68,7 @@ def run_stage(name: str, path: str, overrides: list[str] | None, *, force: bool 
 def _stages(name: str, config: Config, run: Run, lease: Lease, *, force: bool) -> None:
     """Ray Tune is imported for the sweep alone. config.json is that of the last command that was not refused."""
     with uncollected():
+        from paft_ray.cli.stored import store_config
         from paft_ray.stages import pipeline
         from paft_ray.stages.failures import named
 
@@ -87,7 +88,7 @@ def _stages(name: str, config: Config, run: Run, lease: Lease, *, force: bool) -
     finally:
         if not (refused or lease.lost):
             with named(run, name):
-                run.write_json("config.json", config.model_dump(mode="json"))
+                store_config(run, config)
 
 
 def _command(name: str, text: str) -> None:

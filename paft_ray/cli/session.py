@@ -19,7 +19,7 @@ import typer
 import paft_ray
 from paft_ray.cli.check import local_resources
 from paft_ray.cli.environment import has_token, prepare_environment
-from paft_ray.cli.folders import ray_folder, token_can_be_written
+from paft_ray.cli.folders import home, moved_caches, ray_folder, token_can_be_written
 from paft_ray.cli.reach import reach
 from paft_ray.console import console
 from paft_ray.errors import UserError, one_line
@@ -65,6 +65,8 @@ def _prepare_local() -> None:
     mode = os.environ.setdefault("RAY_AUTH_MODE", "token")
     if mode.lower() == "token" and not has_token() and not token_can_be_written():
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # else Ray makes one and keeps it in the home
+    if caches := moved_caches():
+        typer.echo(f"paft: the home {home()} cannot be written: caches lie in {caches}; set HOME, or PAFT_CACHE and HF_HOME, for another place", err=True)
 
 
 def _start_local() -> None:

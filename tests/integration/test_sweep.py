@@ -36,7 +36,7 @@ def small(tmp_path: Path, *settings: str) -> Config:
 
 def own(*settings: str) -> Config:
     """As `small`, of the user's own task in the working folder."""
-    return load_config("run.yaml", [*SETTINGS, "score.enabled=false", *settings])
+    return load_config("run.yaml", [*SETTINGS, *settings])
 
 
 @pytest.mark.slow
