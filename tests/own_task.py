@@ -23,6 +23,7 @@ storage: ./runs
 task: my task.yaml
 model: {id: ./model, max_prompt_tokens: 128}
 prompts: {seed_templates: wordings.jsonl, held_out_templates: held out.jsonl}
+train: {num_epochs: null, num_steps: 2, learning_rate: 1.0e-3}
 """
 _SEEDS = (
     "Which team should answer this?\n{ticket}\nTeam:",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from paft_ray.errors import UserError, one_line
 
@@ -29,6 +31,20 @@ def reach(target: str) -> None:
         raise UserError(f"--address {shown}: no Ray cluster answers ({one_line(error)}); see that it is up (`ray status` there){_leave_out()}") from None
     if not speaks:
         raise UserError(f"--address {shown}: what listens there is no Ray cluster; give the head's HOST:PORT, usually port 6379{_leave_out()}")
+
+
+def reach_job_api(address: str | None) -> None:
+    """As `reach`, for the address of a job API, or of the cluster that Ray asks for it; None: the one that Ray finds."""
+    target = address or os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS") or "auto"
+    url = urlsplit(target)
+    if url.scheme not in ("http", "https"):
+        reach(target)
+    elif url.hostname and (url.scheme not in getproxies() or proxy_bypass(url.hostname)):
+        try:
+            socket.create_connection((url.hostname, url.port or (443 if url.scheme == "https" else 80)), timeout=_CONNECT_S).close()
+        except (OSError, ValueError) as error:
+            remedy = "give http://HOST:8265, through `ray dashboard` where it is closed"
+            raise UserError(f"--address {target}: no job API answers ({one_line(error)}); {remedy}") from None
 
 
 def _host_and_port(target: str, *, client: bool) -> tuple[str, int] | None:

@@ -11,8 +11,9 @@ import pytest
 
 from paft_ray.cli import reach as module
 from paft_ray.cli.doctor import examine
-from paft_ray.cli.reach import reach
+from paft_ray.cli.reach import reach, reach_job_api
 from paft_ray.cli.session import ray_session
+from paft_ray.cli.submit import submit
 from paft_ray.errors import UserError
 from tests.ports import free_ports
 
@@ -82,6 +83,7 @@ def test_what_speaks_grpc_is_left_to_ray(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_address_of_the_last_cluster_is_tried_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)  # other clusters of this machine, which Ray would take
     folder = tmp_path / "ray"
     folder.mkdir()
     (folder / "ray_current_cluster").write_text(address := gone())
@@ -93,3 +95,21 @@ def test_the_address_of_the_last_cluster_is_tried_too(tmp_path: Path, monkeypatc
 def test_the_job_api_is_no_address_of_a_cluster(address: str) -> None:
     with pytest.raises(UserError, match="is for paft submit"):
         reach(address)
+
+
+@pytest.mark.parametrize(("variable", "scheme"), [("RAY_ADDRESS", ""), ("RAY_API_SERVER_ADDRESS", "http://"), ("RAY_ADDRESS", "ray://")])
+def test_submit_tells_in_seconds_that_nothing_answers(variable: str, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, address := scheme + gone())
+    with pytest.raises(UserError, match=rf"--address {address}: no (Ray cluster|job API) answers \(\[Errno 111\] Connection refused\)"):
+        submit("jobs/configs/demo.yaml", "run", ["storage=/tmp/none"], force=False, follow=False, address=None)
+
+
+def test_a_job_api_that_listens_is_left_to_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    with listening(b"") as address:
+        reach_job_api(f"http://{address}")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    reach_job_api("http://only.the.proxy.knows:8265")
