@@ -27,7 +27,7 @@ def place_caches() -> None:
 
     Workers stand in other folders than the driver: a relative path would be another folder there.
     """
-    for name in ("PAFT_CACHE", "HF_HOME"):
+    for name in ("PAFT_CACHE", "HF_HOME", "TMPDIR", "RAY_TMPDIR"):
         if os.environ.get(name):
             os.environ[name] = os.path.abspath(os.path.expanduser(os.environ[name]))
     moved = "XDG_CACHE_HOME" in os.environ  # the user's own: that of Hugging Face lies there

@@ -121,6 +121,7 @@ def evaluate(
     address: AddressOption = None,
 ) -> None:
     """Two forms, see the help."""
+    config = expanduser(config)
     if not (templates or test or out or Path(config).is_dir()):
         run_stage("evaluate", config, set_, force=force, dry_run=dry_run, address=address)
         return
@@ -147,7 +148,7 @@ def submit(
     """A second submit of a run that is still going attaches to it; the job's exit code is the command's."""
     from paft_ray.cli.submit import submit
 
-    raise typer.Exit(submit(config, stage, set_ or [], force=force, follow=not no_follow, address=address))
+    raise typer.Exit(submit(expanduser(config), stage, set_ or [], force=force, follow=not no_follow, address=address))
 
 
 @app.command("doctor", help="Would a run start on this cluster (or machine)? One line per finding, exit code 1 where not.")

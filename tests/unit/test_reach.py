@@ -4,9 +4,11 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import pytest
 
 from paft_ray.cli import reach as module
@@ -58,6 +60,12 @@ def test_a_cluster_that_is_gone_is_told_in_seconds(scheme: str, monkeypatch: pyt
     assert time.monotonic() - start < 20  # most of it imports Ray
 
 
+@pytest.mark.parametrize("address", ["garbage", "host:99999", "host:port", "ray://host", "127.0.0.1"])
+def test_what_is_no_address_is_told_at_once(address: str) -> None:
+    with pytest.raises(UserError, match=rf"--address {address}: no Ray cluster could be found \(.*\); give HOST:PORT"):
+        reach(address)
+
+
 def test_doctor_tells_it_as_a_finding() -> None:
     (finding,) = examine(None, gone())
     assert (finding.level, finding.what) == ("FAIL", "cluster")
@@ -65,17 +73,42 @@ def test_doctor_tells_it_as_a_finding() -> None:
     assert str(finding).count("ray status") == 1
 
 
-@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.6\r\n"])
+@pytest.mark.parametrize("answer", [b"", HTTP2_SETTINGS, b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.6\r\n"])
 def test_another_server_is_no_cluster(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_ANSWER_S", 0.5)
-    with listening(answer) as address, pytest.raises(UserError, match=r"no Ray cluster"):
+    with listening(answer) as address, pytest.raises(UserError, match="what listens there is no Ray cluster"):
         reach(address)
 
 
-def test_what_speaks_grpc_is_left_to_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    with listening(HTTP2_SETTINGS) as address:
+class Calls(grpc.GenericRpcHandler):
+    """A server of gRPC that knows some calls, and answers them with an error."""
+
+    def __init__(self, *known: str) -> None:
+        self.known = known
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        def refuse(_: bytes, context: grpc.ServicerContext) -> bytes:
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "a token is needed")
+            return b""
+
+        return grpc.unary_unary_rpc_method_handler(refuse) if handler_call_details.method in self.known else None
+
+
+@contextmanager
+def serving(*known: str) -> Iterator[str]:
+    server = grpc.server(ThreadPoolExecutor(1), handlers=[Calls(*known)])
+    port = server.add_insecure_port("0.0.0.0:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None)
+
+
+def test_what_knows_rays_calls_is_left_to_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(module._HEAD, module._CLIENT_SERVER) as address:
         reach(address)
         reach(f"ray://{address}")
+    with serving("/some.other/Service") as address, pytest.raises(UserError, match="what listens there is no Ray cluster"):
+        reach(address)
     monkeypatch.setenv("RAY_USE_TLS", "1")
     with listening(b"") as address:
         reach(address)
