@@ -27,6 +27,7 @@ from paft_ray.config import EngineConfig, load_config
 from paft_ray.inference.settings import CPU_ENVIRONMENT, engine_settings
 from paft_ray.models import resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
+from paft_ray.scheduling import usable_cpus
 from paft_ray.stages.prepare import examples_of
 from paft_ray.training.export import merge_adapter
 
@@ -126,7 +127,7 @@ def peer(work: Work, python: str, models: dict[str, str], templates: range) -> t
     settings = json.dumps(engine_settings(EngineConfig(), LONGEST))
     environment = {
         **os.environ, **CPU_ENVIRONMENT, "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0))), "HF_DATASETS_CACHE": str(work.folder / "cache"),
+        "OMP_NUM_THREADS": str(usable_cpus()), "HF_DATASETS_CACHE": str(work.folder / "cache"),
     }  # fmt: skip
     found: dict[tuple[str, str], float] = {}
     begin = time.perf_counter()

@@ -32,6 +32,7 @@ from benchmarks.stages import CONFIG, paft, row_maker
 from paft_ray.artifacts import Run
 from paft_ray.config import load_config
 from paft_ray.models import resolve_model
+from paft_ray.scheduling import usable_cpus
 from paft_ray.training.batches import length
 from paft_ray.training.rows import rows_of
 
@@ -73,7 +74,7 @@ WORKERS = "paft_ray, two workers"
 ONE_THREAD = "paft_ray, one thread"
 BARE = "our loop without Ray and DeepSpeed"
 BARE_ONE_THREAD = "our loop without Ray and DeepSpeed, one thread"
-CORES = len(os.sched_getaffinity(0))
+CORES = usable_cpus()
 
 
 @dataclass(frozen=True, kw_only=True)

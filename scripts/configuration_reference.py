@@ -31,6 +31,9 @@ def reference() -> str:
         "One YAML file per run; `--set section.key=value` changes one setting. Made from `paft_ray/config/` by",
         "`scripts/configuration_reference.py`.",
         "",
+        "A key that takes text gets the value of `--set` as it stands; the values of other keys are YAML, and one with a comment is refused.",
+        "Relative paths start in the folder where the command is started, `~` is your home.",
+        "",
     ]
     sections = {name: field.annotation for name, field in config.Config.model_fields.items() if _is_model(field.annotation)}
     parts += ["## top level", "", *_table(config.Config, set(sections))]

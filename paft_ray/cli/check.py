@@ -15,6 +15,7 @@ from paft_ray.config.keys import read_key
 from paft_ray.errors import UserError
 from paft_ray.model_files import shapes
 from paft_ray.models import resolve_model
+from paft_ray.scheduling import usable_cpus
 from paft_ray.stages import prepare, synthesize
 from paft_ray.stages.trials import listed_trials
 from paft_ray.tasks.task import Task, load_task
@@ -139,4 +140,4 @@ def check_resources(config: Config, stage: str, total: Mapping[str, float]) -> N
 
 def local_resources() -> dict[str, float]:
     """Logical CPUs and GPUs that a local Ray gets: at least four CPUs, since Ray Data waits for ever where workers hold all of them."""
-    return {"CPU": max(4, os.cpu_count() or 1), "GPU": len(list(Path("/dev").glob("nvidia[0-9]*")))}
+    return {"CPU": max(4, usable_cpus()), "GPU": len(list(Path("/dev").glob("nvidia[0-9]*")))}

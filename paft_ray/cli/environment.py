@@ -1,7 +1,8 @@
-"""Variables that libraries read when they are imported: telemetry off, and quiet workers. Nothing that the user has set is changed."""
+"""Variables that libraries read when they are imported: telemetry off, quiet workers, caches that can be written. What the user has set stays."""
 
 import os
-from pathlib import Path
+
+from paft_ray.cli.folders import place_caches
 
 _VARIABLES = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -25,13 +26,14 @@ def prepare_environment() -> None:
     """Sets them, before any of the libraries is imported."""
     for name, value in _VARIABLES.items():
         os.environ.setdefault(name, value)
+    place_caches()
 
 
 def has_token() -> bool:
     """Whether Ray would find a token on this machine: RAY_AUTH_TOKEN, the file that RAY_AUTH_TOKEN_PATH names, or ~/.ray/auth_token."""
     if os.environ.get("RAY_AUTH_TOKEN"):
         return True
-    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser().is_file()
+    return os.path.isfile(os.path.expanduser(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token"))
 
 
 def use_token() -> None:

@@ -14,7 +14,8 @@ from paft_ray.cli.check import check_resources, local_resources
 from paft_ray.cli.interrupts import interruptible
 from paft_ray.cli.lease import hold
 from paft_ray.cli.session import ray_session
-from paft_ray.config import Config, ModelConfig, parse_config
+from paft_ray.cli.stored import found_again, stored_config
+from paft_ray.config import Config, ModelConfig
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.stages.failures import named
@@ -34,7 +35,7 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
     trained = run.read_json("train/manifest.json")
     if not isinstance(trained, dict) or not {"task", "model"} <= set(trained.get("key", {})):
         raise UserError(f"run {folder}: train/manifest.json does not say what was trained; run stage train again")
-    config = _as_trained(parse_config(run.read_json("config.json"), f"{folder}/config.json"), trained["key"])
+    config = _as_trained(run, stored_config(run), trained["key"])
     task = load_task(config.task)
     given = gated_templates(templates, config, task)
     examples = list(read_examples(task, Source(path=test)))
@@ -61,11 +62,12 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
     typer.echo(f"evaluate: {target.uri('report.html')}")
 
 
-def _as_trained(config: Config, key: Mapping[str, Any]) -> Config:
+def _as_trained(run: Run, config: Config, key: Mapping[str, Any]) -> Config:
     """The run's configuration with the model section that its arms were trained with. Raises `UserError` where the task has changed since."""
     if load_task(config.task).model_dump(mode="json") != key["task"]:
         raise UserError(f"task {config.task}: not the one that the run was trained on; restore its YAML file, or train again")
-    return config.model_copy(update={"model": ModelConfig(**{name: value for name, value in key["model"].items() if name != "identity"})})
+    model = {name: value for name, value in key["model"].items() if name != "identity"}
+    return config.model_copy(update={"model": ModelConfig(**{**model, "id": found_again(run, model["id"])})})
 
 
 def _target(out: str, run: Run) -> Run:

@@ -9,7 +9,8 @@ from pathlib import Path
 import typer
 
 from paft_ray.artifacts import Run, differences
-from paft_ray.config import Config, Precision, parse_config
+from paft_ray.cli.stored import found_again, stored_config
+from paft_ray.config import Config, Precision
 from paft_ray.errors import UserError
 from paft_ray.inference.settings import serve_command
 from paft_ray.models import model_identity, resolve_model
@@ -27,10 +28,8 @@ def export_run(folder: str, arm: str, seed: int, out: str, precision: Precision 
     """
     run = Run(folder)
     model = _chosen(trained_models(run), arm, seed)
-    if not run.exists("config.json"):
-        raise UserError(f"run {folder}: config.json is missing; give the folder of a run that `paft` made")
-    config = parse_config(run.read_json("config.json"), f"{folder}/config.json")
-    base = _unchanged_base(model)
+    config = stored_config(run)
+    base = _unchanged_base(run, model)
     templates = _trained_templates(config, run, model)
     target = _empty_folder(out)
     measured = Measured.of(run) if run.exists("evaluate/outcomes.parquet") else None
@@ -59,10 +58,10 @@ def _chosen(models: Sequence[TrainedModel], arm: str, seed: int) -> TrainedModel
     raise UserError(f"--arm {arm} --seed {seed}: was not trained in this run; it has: {present}")
 
 
-def _unchanged_base(model: TrainedModel) -> str:
+def _unchanged_base(run: Run, model: TrainedModel) -> str:
     """Folder of the base model. Raises `UserError` where it is not the one that was trained on: an adapter fits no other."""
     trained = model.key["model"]
-    path = resolve_model(trained["id"], trained["revision"])
+    path = resolve_model(found_again(run, trained["id"]), trained["revision"])
     if changed := differences(trained["identity"], model_identity(trained["id"], trained["revision"], path)):
         raise UserError(f"model {trained['id']}: has changed since it was trained on ({'; '.join(changed)}); restore it, or train again")
     return path

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -67,6 +68,7 @@ def run_stage(name: str, path: str, overrides: list[str] | None, *, force: bool 
 def _stages(name: str, config: Config, run: Run, lease: Lease, *, force: bool) -> None:
     """Ray Tune is imported for the sweep alone. config.json is that of the last command that was not refused."""
     with uncollected():
+        from paft_ray.cli.stored import store_config
         from paft_ray.stages import pipeline
         from paft_ray.stages.failures import named
 
@@ -86,7 +88,7 @@ def _stages(name: str, config: Config, run: Run, lease: Lease, *, force: bool) -
     finally:
         if not (refused or lease.lost):
             with named(run, name):
-                run.write_json("config.json", config.model_dump(mode="json"))
+                store_config(run, config)
 
 
 def _command(name: str, text: str) -> None:
@@ -119,6 +121,7 @@ def evaluate(
     address: AddressOption = None,
 ) -> None:
     """Two forms, see the help."""
+    config = expanduser(config)
     if not (templates or test or out or Path(config).is_dir()):
         run_stage("evaluate", config, set_, force=force, dry_run=dry_run, address=address)
         return
@@ -128,7 +131,7 @@ def evaluate(
         raise UserError("paft evaluate RUN needs --templates FILE, --test FILE and --out DIR")
     from paft_ray.cli.evaluate_run import evaluate_run
 
-    evaluate_run(config, templates, test, out, address)
+    evaluate_run(config, expanduser(templates), expanduser(test), out, address)
 
 
 @app.command("submit", help="Run on a cluster as a Ray job that ships this package, the configuration and my/, and follow it.")
@@ -145,7 +148,7 @@ def submit(
     """A second submit of a run that is still going attaches to it; the job's exit code is the command's."""
     from paft_ray.cli.submit import submit
 
-    raise typer.Exit(submit(config, stage, set_ or [], force=force, follow=not no_follow, address=address))
+    raise typer.Exit(submit(expanduser(config), stage, set_ or [], force=force, follow=not no_follow, address=address))
 
 
 @app.command("doctor", help="Would a run start on this cluster (or machine)? One line per finding, exit code 1 where not.")
@@ -210,6 +213,7 @@ def prompts_import(
     from paft_ray.prompts.prompt_set import Entry, PromptSet
     from paft_ray.tasks.task import load_task
 
+    file, task, out = map(expanduser, (file, task, out))
     if not out.endswith((".parquet", ".jsonl")):
         raise UserError(f"--out {out}: unknown kind of file; allowed: .parquet, .jsonl")
     result = import_templates(file, load_task(task), max_words)

@@ -19,6 +19,7 @@ from paft_ray.model_files import Shapes, shapes
 from paft_ray.models import resolve_model
 from paft_ray.prompts.encode import Encoded
 from paft_ray.prompts.template import PromptTemplate
+from paft_ray.scheduling import usable_cpus
 from paft_ray.stages import prepare
 from paft_ray.stages.prepare import sources
 from paft_ray.stages.synthesize import user_templates
@@ -78,6 +79,7 @@ def _resources(config: Config) -> dict[str, Any]:
     train, engine = config.train, config.engine
     trained = len(train.arms) * len(train.seeds)
     return {
+        "this_machine": f"{usable_cpus()} CPU cores that this process may use",
         "engine": f"{engine.replicas} x ({engine.num_cpus:g} CPU, {engine.num_gpus:g} GPU) x tensor parallel {engine.tensor_parallel}",
         "training_workers": f"{train.num_workers} x ({train.cpus_per_worker} CPU, {train.gpus_per_worker} GPU), ZeRO-{train.zero_stage}",
         "trainings": trained,

@@ -21,6 +21,7 @@ import typer
 from paft_ray.artifacts import differences
 from paft_ray.cli.check import check_inputs, check_job_storage
 from paft_ray.cli.environment import use_token
+from paft_ray.cli.reach import reach_job_api
 from paft_ray.cli.shipping import named_files, resolved, write_job
 from paft_ray.config import Config, load_config
 from paft_ray.errors import StageError, UserError, one_line
@@ -73,6 +74,7 @@ def submit(path: str, stage: str, overrides: Sequence[str], *, force: bool, foll
     asked = request(path, stage, overrides, force=force)
     if address:
         os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray would take the variable before the argument
+    reach_job_api(address)
     client = _client()
     job = start(client, asked)
     typer.echo(f"submit: job {job}; follow it with: ray job logs --follow {job}{_at(address)}; stop it with: ray job stop {job}{_at(address)}")

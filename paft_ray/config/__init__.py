@@ -3,7 +3,7 @@
 Unknown keys are refused with the nearest valid key. Imports neither Ray nor torch, so that `--help` and `--dry-run` are fast.
 """
 
-from paft_ray.config.base import Fraction, Positive, Precision, Section, Seed, builtin, fast_precision
+from paft_ray.config.base import Fraction, Place, Positive, Precision, Section, Seed, builtin, fast_precision
 from paft_ray.config.engine import EngineConfig, EvaluateConfig, engine_key
 from paft_ray.config.inputs import DataConfig, ModelConfig
 from paft_ray.config.load import load_config, parse_config, read_yaml_file
@@ -23,6 +23,7 @@ __all__ = [
     "GeneratorConfig",
     "LoraConfig",
     "ModelConfig",
+    "Place",
     "Positive",
     "Precision",
     "PromptsConfig",

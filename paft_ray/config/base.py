@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import resources
+from os.path import expanduser
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 Precision = Literal["bf16", "fp16", "fp32"]
 _CPUINFO = Path("/proc/cpuinfo")
@@ -23,6 +24,8 @@ def fast_precision(num_gpus: float) -> Precision:
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Place = Annotated[str, AfterValidator(expanduser)]
+"""Path or URI of a file; a `~` at its beginning is the home of the user (or of the user named behind it)."""
 Options = dict[str, JsonValue]
 """Settings that a library gets as they are: JSON values, since every stage's key holds them."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from paft_ray.config.base import Positive, Section
+from paft_ray.config.base import Place, Positive, Section
 
 _OWN_VARIABLES = {
     *("messages", "conversation", "tools", "documents", "tokenize", "add_generation_prompt", "continue_final_message"),
@@ -41,11 +41,11 @@ class ModelConfig(Section):
 class DataConfig(Section):
     """Which rows are used. Sources come from the task; a path given here takes the place of the task's own."""
 
-    train: str | None = None
+    train: Place | None = None
     """File (JSONL, CSV or Parquet, any pyarrow URI) instead of the task's training source."""
-    validation: str | None = None
+    validation: Place | None = None
     """Likewise for validation; where neither names one, rows are kept back from training."""
-    test: str | None = None
+    test: Place | None = None
     """Likewise for test; where neither names one, rows are kept back from training."""
     num_train: Positive | None = None
     """Training rows, drawn by seed; default: all."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from os.path import expanduser
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -21,12 +23,12 @@ _SPELLINGS = {"evaluation": "evaluate"}
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """A validated `Config` from a YAML file and `section.key=value` overrides (values are YAML).
+    """A validated `Config` from a YAML file and `section.key=value` overrides (values are YAML; a key that takes text gets it as it is given).
 
-    Relative paths in the file are kept as they are: relative to the working directory.
+    Relative paths in the file are kept as they are: relative to the working directory. A `~` at the beginning of one is the user's home.
     Raises `UserError` for a missing file, broken YAML, an unknown key or a value out of range.
     """
-    values = read_yaml_file(path, "config")
+    values = read_yaml_file(expanduser(path), "config")
     for other, name in _SPELLINGS.items():
         if other in values and name in values:
             raise UserError(f"config {path}: {other} and {name} are the same section; keep one of them")
@@ -126,11 +128,44 @@ def _apply(values: dict[str, Any], override: str) -> None:
             raise UserError(f"--set {override}: {parent} has no keys below it")
     if not isinstance(node, dict):
         raise UserError(f"--set {override}: {'.'.join(parents)} has no keys below it")
-    try:
-        node[last] = read_yaml(text)
-    except yaml.YAMLError:
-        raise UserError(f"--set {override}: {text!r} is not a YAML value") from None
+    node[last] = _value(text, [*parents, last], override)
     _check_texts(node[last], f"--set {key}")
+
+
+def _value(text: str, path: Sequence[str], override: str) -> Any:
+    """What an override gives the key at `path`. Raises `UserError` for what is no YAML, and where YAML would leave out a part of the text."""
+    bare = text.strip()
+    takes_text, quoted = _takes_text(_annotation_at(path)), bare[:1] in tuple("'\"|>!")
+    try:
+        value, cut = read_yaml(text), _holds_comment(text)
+    except yaml.YAMLError:
+        if takes_text and not quoted:
+            return bare
+        raise UserError(f"--set {override}: {text!r} is not a YAML value") from None
+    if takes_text and not quoted and (cut or value is not None):
+        return bare  # 007, /data/run #1, on: no number, comment or truth value, but text
+    if cut:
+        raise UserError(f"--set {override}: YAML reads a comment behind the # and would leave it out; put the text into quotes, or take it away")
+    return value
+
+
+def _takes_text(annotation: Any) -> bool:
+    """Whether a field of this type holds text and nothing else, but for null."""
+    if get_origin(annotation) in (Union, UnionType):
+        return all(kind is NoneType or _takes_text(kind) for kind in get_args(annotation))
+    if get_origin(annotation) is Literal:
+        return all(isinstance(choice, str) for choice in get_args(annotation))
+    return annotation is str or (hasattr(annotation, "__metadata__") and _takes_text(annotation.__origin__))
+
+
+def _holds_comment(text: str) -> bool:
+    """Whether something stands between the tokens of a YAML text: only a comment can."""
+    end = 0
+    for token in yaml.scan(text, Loader=_Plain):
+        if text[end : token.start_mark.index].strip():
+            return True
+        end = token.end_mark.index
+    return False
 
 
 def _explain(error: Any) -> str:
@@ -149,18 +184,21 @@ def _explain(error: Any) -> str:
     return f"{where}: {message}{shown}"
 
 
-def _keys_at(path: list[str]) -> list[str]:
+def _keys_at(path: Sequence[str]) -> list[str]:
     """Valid keys of the section at `path`."""
-    model: Any = Config
+    found = _models_in(_annotation_at(path))
+    return sorted(found[0].model_fields) if found else []
+
+
+def _annotation_at(path: Sequence[str]) -> Any:
+    """Type of the section or key at `path`; None where there is none."""
+    kind: Any = Config
     for part in path:
-        if part.isdigit():
-            continue
-        field = model.model_fields.get(part)
-        candidates = [] if field is None else _models_in(field.annotation)
-        if not candidates:
-            return []
-        model = candidates[0]
-    return sorted(model.model_fields)
+        if not part.isdigit():
+            sections = _models_in(kind)
+            field = sections[0].model_fields.get(part) if sections else None
+            kind = None if field is None else field.annotation
+    return kind
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

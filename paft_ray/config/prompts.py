@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from paft_ray.config.addresses import split_url
-from paft_ray.config.base import Fraction, Options, Positive, Section
+from paft_ray.config.base import Fraction, Options, Place, Positive, Section
 
 _COUNTS = ("max_tokens", "max_completion_tokens", "n")
 
@@ -103,9 +103,9 @@ def generator_key(generator: GeneratorConfig) -> dict[str, Any]:
 class PromptsConfig(Section):
     """Stage `synthesize`: where templates come from, the gate, and the leak-free split."""
 
-    seed_templates: str | None = None
+    seed_templates: Place | None = None
     """JSONL file of user templates (rows with `text`, optional `system`); `builtin` takes the task's own. The first one is the template of arm `sft`."""
-    held_out_templates: str | None = None
+    held_out_templates: Place | None = None
     """JSONL file of templates never trained on; `builtin` takes the task's own. Default: split 8:1 by cluster from all candidates."""
     generators: tuple[GeneratorConfig, ...] = ()
     """Models that write candidates; none: only the user's templates are used."""

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from paft_ray.config.addresses import Host, refusal
-from paft_ray.config.base import Section, Seed
+from paft_ray.config.base import Place, Section, Seed
 from paft_ray.config.engine import EngineConfig, EvaluateConfig
 from paft_ray.config.inputs import DataConfig, ModelConfig
 from paft_ray.config.prompts import PromptsConfig, ScoreConfig
@@ -25,7 +25,7 @@ class Config(Section):
     """Folder or URI (file, s3, gs) that holds runs; several nodes need object storage or a folder that all share."""
     seed: Seed = 0
     """Seed of the choice of rows, of synthesis and of the split."""
-    task: str
+    task: Place
     """Built-in task name or path of a task YAML."""
     insecure_hosts: tuple[Host, ...] = ()
     """Hosts of endpoints and trackers that may get a key over plain http, or have a link-local address. The loopback needs no entry for http."""

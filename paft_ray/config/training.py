@@ -77,7 +77,7 @@ class TrainConfig(Section):
     precision: Precision = Field(default_factory=lambda values: fast_precision(values["gpus_per_worker"]))
     """Number format of the passes (adapters and moments stay fp32); default: bf16 on GPUs and on CPUs that multiply it natively, else fp32."""
     threads_per_worker: Positive | None = None
-    """Computing threads of a CPU worker; default: the node's cores divided by its workers."""
+    """Computing threads of a CPU worker; default: the cores of the node that a worker may use, divided by its workers."""
     checkpoint_every: Positive = 50
     """Optimizer steps between checkpoints; the last step always has one."""
     keep_checkpoints: Positive = 2

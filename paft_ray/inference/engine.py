@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import UserDict
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,6 +19,7 @@ from paft_ray.imports import uncollected, without
 from paft_ray.inference import ahead
 from paft_ray.inference.settings import CPU_ENVIRONMENT, engine_settings
 from paft_ray.inference.weights import Weights
+from paft_ray.scheduling import usable_cpus
 
 ANSWERS = pa.schema(
     [
@@ -144,4 +144,4 @@ def _threads(engine: EngineConfig) -> int:
     """Computing threads of a CPU engine: this machine's cores shared by the engines; on several nodes the CPUs that an engine asks for."""
     if sum(node["Alive"] for node in ray.nodes()) > 1:
         return max(1, int(engine.num_cpus))
-    return max(1, len(os.sched_getaffinity(0)) // engine.replicas)
+    return max(1, usable_cpus() // engine.replicas)

@@ -26,15 +26,18 @@ def named(run: Run, stage: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        found = causes(error)
-        plain = [cause for cause in found if not hasattr(cause, "cause")]  # Ray's wrapper is of the class of its cause too, its text a traceback
-        known = next((cause for kind in (StorageError, StageError) for cause in plain if isinstance(cause, kind)), None)
-        if known is not None:
-            reason = one_line(known)
-        else:
-            first = found[-1]
-            reason = f"{type(first).__name__}: {one_line(first)[:_LONGEST]}; traceback: {keep_traceback(run, stage, error)}"
-        raise StageError(f"{where}: {reason}{_logs()}") from error
+        raise StageError(f"{where}: {reason(run, stage, error)}{_logs()}") from error
+
+
+def reason(run: Run, stage: str, error: BaseException) -> str:
+    """What went wrong first, in one line; the traceback of what no one foresaw is kept in the run, in a file that begins with `stage`."""
+    found = causes(error)
+    plain = [cause for cause in found if not hasattr(cause, "cause")]  # Ray's wrapper is of the class of its cause too, its text a traceback
+    known = next((cause for kind in (StorageError, StageError, UserError) for cause in plain if isinstance(cause, kind)), None)
+    if known is not None:
+        return one_line(known)
+    first = found[-1]
+    return f"{type(first).__name__}: {one_line(first)[:_LONGEST]}; traceback: {keep_traceback(run, stage, error)}"
 
 
 def causes(error: BaseException) -> list[BaseException]:

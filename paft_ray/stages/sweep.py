@@ -51,11 +51,11 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
 def setup(config: Config, run: Run) -> Setup:
     """What the trials share, from the run's rows and templates."""
     pool, validation = pool_and_validation(config, PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")))
-    path = resolve_model(config.model.id, config.model.revision)
+    task, path = load_task(config.task), resolve_model(config.model.id, config.model.revision)
     inputs = {
         "train": weights_key(config.train),
         "evaluate": config.evaluate.model_dump(mode="json"),
-        "task": load_task(config.task).model_dump(mode="json"),
+        "task": task.model_dump(mode="json"),
         "engine": engine_key(config.engine),
         "seed": config.train.seeds[0],
         "model": model_key(config.model, path),
@@ -63,7 +63,7 @@ def setup(config: Config, run: Run) -> Setup:
         "prompts": run.content_hash("prompts/prompt_set.parquet"),
         "validation_templates": validation.content_hash,
     }
-    return Setup(config=config, root=run.root, model_path=path, pool=pool, validation=validation, inputs=inputs)
+    return Setup(config=config, task=task, root=run.root, model_path=path, pool=pool, validation=validation, inputs=inputs)
 
 
 def _check_begun(run: Run, inputs: dict[str, Any], key: dict[str, Any], force: bool) -> None:

@@ -11,6 +11,7 @@ from paft_ray.config import Config, RangeConfig, SweepConfig, TrainConfig
 from paft_ray.errors import UserError
 from paft_ray.prompts.draw import keyed_order
 from paft_ray.prompts.prompt_set import PromptSet
+from paft_ray.tasks.task import Task
 
 _DIGITS = 6  # of a drawn setting, so that its name says it exactly
 
@@ -53,12 +54,14 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What all trials of a sweep share; sent to each."""
+    """What all trials of a sweep share; sent to each. Tune puts a trial into a folder of its own, so all is here that a path given by the user leads to."""
 
     config: Config
+    task: Task
     root: str
     """The run's folder or URI."""
     model_path: str
+    """Absolute."""
     pool: PromptSet
     """Templates that trials train on."""
     validation: PromptSet

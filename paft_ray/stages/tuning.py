@@ -6,7 +6,9 @@ trial leaves behind decides what is done, not Tune's own state: a finished trial
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +19,11 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from paft_ray.artifacts import Manifest, Run, cached, finished_below
 from paft_ray.config import Config, RangeConfig, TrainConfig
 from paft_ray.console import say
-from paft_ray.errors import StageError, one_line
+from paft_ray.errors import StageError
 from paft_ray.prompts.prompt_set import PromptSet
+from paft_ray.stages.failures import reason
 from paft_ray.stages.trials import Setup, Trial, num_trials, ranges
 from paft_ray.tasks.readers import holds_examples
-from paft_ray.tasks.task import load_task
 
 METRIC, TIME = "validation_loss", "step"
 _SCHEDULERS = {"asha": "async_hyperband", "median_stopping_rule": "median_stopping_rule"}
@@ -60,11 +62,26 @@ def train_trials(setup: Setup, run: Run, listed: Sequence[Trial], trial: Callabl
         ),
         run_config=tune.RunConfig(name="tune", storage_path=run.uri("sweep"), verbose=0, callbacks=[progress]),
     )
-    results = list(tuner.fit())
+    with _without_tracebacks():
+        results = list(tuner.fit())
     if progress.ended < len(results):  # Tune takes Ctrl-C for itself and returns
         raise KeyboardInterrupt
     run.delete("sweep/tune")
     return _sorted_out(run, listed, results, before)
+
+
+@contextmanager
+def _without_tracebacks() -> Iterator[None]:
+    """Tune logs pages for every trial that fails; the reason is one line of ours, and the run keeps the traceback."""
+    loggers = [logging.getLogger(f"ray.tune.{name}") for name in ("execution.tune_controller", "tune")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _sorted_out(run: Run, listed: Sequence[Trial], results: Sequence[Any], before: set[str]) -> Trained:
@@ -74,7 +91,7 @@ def _sorted_out(run: Run, listed: Sequence[Trial], results: Sequence[Any], befor
         found = chosen(listed, result.config or {})
         if result.error is not None:
             failed.append(found.name)
-            say(f"sweep: trial {found.name} failed: {one_line(result.error)[-300:]}")
+            say(f"sweep: trial {found.name} failed: {reason(run, f'sweep-{found.name}', result.error)}")
         elif run.exists(f"{found.folder}/manifest.json"):
             finished[found.name] = found
         else:
@@ -189,7 +206,7 @@ def _fit(setup: Setup, run: Run, trial: Trial, templates: PromptSet, scheduled: 
     if setup.config.sweep.compares and not settings.validate_every:
         settings = settings.model_copy(update={"validate_every": max(1, steps // _VALIDATIONS)})
     training = Training(
-        task=load_task(setup.config.task),
+        task=setup.task,
         data=data,
         templates=templates,
         config=settings,

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from paft_ray.config import builtin, read_yaml_file
+from paft_ray.config import Place, builtin, read_yaml_file
 from paft_ray.errors import UserError
 from paft_ray.tasks.pattern import MATCH_S, PatternError, check_pattern, finditer
 from paft_ray.tasks.values import at, find_label, listed, nfc, plain, shown, text_of
@@ -35,7 +35,7 @@ class Source(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    path: str | None = None
+    path: Place | None = None
     """JSONL, CSV or Parquet at any pyarrow URI; `builtin:NAME` is a file shipped with the package."""
     dataset: str | None = None
     """Hugging Face data set id."""
@@ -81,9 +81,9 @@ class Task(BaseModel):
     max_answer_tokens: Annotated[int, Field(gt=0)] = 16
     """Longest answer in tokens when it is generated."""
     sources: dict[Literal["train", "validation", "test"], Source] = {}
-    seed_templates: str | None = None
+    seed_templates: Place | None = None
     """`builtin:NAME` or path of a JSONL file of templates shipped with the task."""
-    held_out_templates: str | None = None
+    held_out_templates: Place | None = None
     """Likewise for templates that are never trained on."""
     license: Annotated[str | None, Field(exclude=True)] = None
     """Licence of the rows in `sources`, for the model card; decides no result, so no stage's key holds it."""

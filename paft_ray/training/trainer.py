@@ -30,7 +30,7 @@ from paft_ray.models import hub_id, model_identity
 from paft_ray.prompts.draw import PerExample, make_draw
 from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.prompt_set import PromptSet
-from paft_ray.scheduling import as_computing
+from paft_ray.scheduling import as_computing, usable_cpus
 from paft_ray.tasks.task import Task
 from paft_ray.training.best import LabelRows, label_rows
 from paft_ray.training.data import GlobalOrder, Orders, RowSource, data_cpus, make_encoder
@@ -287,7 +287,7 @@ def _work(jobs: dict[str, dict[str, Any]]) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # one line per collective call otherwise
     context = ray.train.get_context()
     if not config.gpus_per_worker:
-        torch.set_num_threads(config.threads_per_worker or max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
+        torch.set_num_threads(config.threads_per_worker or max(1, usable_cpus() // context.get_local_world_size()))
     worker = loop.Worker(rank=context.get_world_rank(), world_size=context.get_world_size())
     for name, values in jobs.items():
         job = loop.Job(**values)

@@ -17,6 +17,8 @@ from paft_ray.errors import StageError, UserError
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages import prepare, sweep, synthesize, tuning
 from paft_ray.stages.trials import Setup, Trial
+from paft_ray.tasks.task import load_task
+from tests.own_task import write_own_task
 from tests.small_run import SMALL
 
 DEMO = "jobs/configs/demo.yaml"
@@ -32,9 +34,18 @@ def small(tmp_path: Path, *settings: str) -> Config:
     return load_config(DEMO, [*SETTINGS, f"storage={tmp_path}", *settings])
 
 
+def own(*settings: str) -> Config:
+    """As `small`, of the user's own task in the working folder."""
+    return load_config("run.yaml", [*SETTINGS, *settings])
+
+
 @pytest.mark.slow
-def test_a_sweep_of_two_sizes_writes_figures_and_a_curve_and_is_kept(tmp_path: Path, ray_session: None, capsys: pytest.CaptureFixture[str]) -> None:
-    config = small(tmp_path)
+def test_a_sweep_of_two_sizes_writes_figures_and_a_curve_and_is_kept(
+    tmp_path: Path, ray_session: None, demo_model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a task of the user's own at relative paths: Tune starts every trial in a folder of the trial."""
+    monkeypatch.chdir(write_own_task(tmp_path, demo_model))
+    config = own()
     run = Run.open(config.storage, config.name)
     sweep.run(config, run)
     written = run.read_json("report/sweep.json")
@@ -55,7 +66,7 @@ def test_a_sweep_of_two_sizes_writes_figures_and_a_curve_and_is_kept(tmp_path: P
     assert run.content_hash("sweep/outcomes.parquet") == before
     assert "sweep: finished before, kept" in capsys.readouterr().out
 
-    sweep.run(small(tmp_path, "sweep.sizes=[1,2,3]"), run)
+    sweep.run(own("sweep.sizes=[1,2,3]"), run)
     written = run.read_json("report/sweep.json")
     assert written["trials"] == {"finished": 3, "failed": 0, "reused": 2, "stopped": 0}, "a size more trains that size alone"
     assert written["engine_starts"] == 2, "over the life of the sweep"
@@ -91,7 +102,7 @@ def test_a_killed_sweep_repeats_no_finished_trial_and_ends_in_the_same_table(tmp
 def setup_of(config: Config, run: Run, **changes: Any) -> Setup:
     prompts = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("train")
     values = {"pool": prompts, "validation": PromptSet(()), "inputs": {}, "model_path": "", **changes}
-    return Setup(config=config, root=run.root, **values)
+    return Setup(config=config, task=load_task(config.task), root=run.root, **values)
 
 
 def _fails_at_two(config: dict[str, Any], setup: Setup, listed: list[Trial]) -> None:
@@ -114,7 +125,11 @@ def test_a_trial_that_fails_does_not_end_the_others(tmp_path: Path, ray_session:
     setup, trials = setup_of(config, run), [Trial(size=size, subset_seed=0) for size in (1, 2, 4)]
     found = tuning.train_trials(setup, run, trials, _fails_at_two)
     assert (list(found.finished), found.failed, found.reused) == (["size1-subset0", "size4-subset0"], ("size2-subset0",), ())
-    assert "trial size2-subset0 failed" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert len([line for line in shown.out.splitlines() if "failed: RuntimeError: no room; traceback: " in line]) == 1
+    assert "Traceback" not in shown.out + shown.err
+    (kept,) = Path(run.root, "logs").glob("sweep-size2-subset0-*.txt")
+    assert "in _fails_at_two" in kept.read_text()
     first, second = (run.read_json(f"sweep/{name}/manifest.json") for name in found.finished)
     assert first["end"] <= second["begin"], "one at a time: the workers of one trial fill this machine"
     with pytest.raises(StageError, match="no trial of the sweep finished"):

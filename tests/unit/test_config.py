@@ -1,7 +1,7 @@
 """The configuration: strict, with the nearest valid key, and overrides that are YAML."""
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from paft_ray.cli.plan import plan
 from paft_ray.config import Config, EngineConfig, LoraConfig, TrainConfig, load_config, parse_config
 from paft_ray.errors import UserError
+from paft_ray.tasks.task import load_task
 
 GOOD = {"name": "a", "task": "demo"}
 
@@ -133,3 +134,71 @@ def test_a_generator_behind_an_endpoint_is_no_model_that_the_cluster_reads_and_s
     assert found.models == (("demo", None), ("demo", None))
     for stage in ("run", "sweep"):
         assert f"synthesize_at_most: {found.prompts.max_attempts}\n" in plan(found, stage)
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("storage=/data/run #1", "/data/run #1"),
+        ("storage=/data/run: 1", "/data/run: 1"),
+        ("storage=/data/#1", "/data/#1"),
+        ("storage=#1", "#1"),
+        ("storage=*new*/runs", "*new*/runs"),
+        ("storage=&runs x", "&runs x"),
+        ("storage=@home", "@home"),
+        ("storage=[runs] {1}", "[runs] {1}"),
+        ("storage='/data/run #1'", "/data/run #1"),
+        ('storage="/data/run"', "/data/run"),
+        ("name=007", "007"),
+        ("name=1e3", "1e3"),
+        ("name=on", "on"),
+        ("name=2024-01-01", "2024-01-01"),
+        ("model.revision=00123456", "00123456"),
+        ("data.train=my rows, #2.csv", "my rows, #2.csv"),
+        ("data.train=null", None),
+        ("data.train=", None),
+    ],
+)
+def test_a_key_that_takes_text_gets_what_is_given(tmp_path: Path, override: str, value: str | None) -> None:
+    found: Any = load(tmp_path, "name: a\ntask: demo\n", override)
+    for part in override.partition("=")[0].split("."):
+        found = getattr(found, part)
+    assert found == value
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "train.num_steps=10 # as in the paper",
+        "train.num_steps=# none",
+        "engine.engine_kwargs={max_num_seqs: 8} # few",
+        "train.seeds=[1, 2] #3",
+        "storage='/data' #1",
+        "prompts.generators=[{id: demo}] # one",
+    ],
+)
+def test_an_override_of_which_yaml_would_leave_out_a_part_is_refused(tmp_path: Path, override: str) -> None:
+    with pytest.raises(UserError, match="would leave it out; put the text into quotes, or take it away"):
+        load(tmp_path, "name: a\ntask: demo\n", override)
+
+
+def test_a_number_sign_that_is_no_comment_is_kept(tmp_path: Path) -> None:
+    config = load(tmp_path, "name: a\ntask: demo\n", "engine.engine_kwargs={a: 'x #1', b: x#1}")
+    assert config.engine.engine_kwargs == {"a": "x #1", "b": "x#1"}
+
+
+def test_a_home_is_expanded_wherever_a_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "t.yaml").write_text(
+        "name: t\nkind: choice\ndescription: d\nfields: {text: the text}\nlabels: [bad, good]\n"
+        "sources: {train: {path: ~/rows.jsonl}}\nseed_templates: ~/seed.jsonl\nheld_out_templates: ~/held.jsonl\n"
+    )
+    text = "name: a\ntask: ~/t.yaml\nprompts: {seed_templates: ~/a.jsonl, held_out_templates: builtin}\ndata: {validation: ~/b.csv}\n"
+    load(tmp_path, text)
+    config = load_config("~/c.yaml", ["data.test=~/d.parquet"])
+    task = load_task(config.task)
+    assert config.prompts.seed_templates == f"{tmp_path}/a.jsonl"
+    assert config.prompts.held_out_templates == "builtin"
+    assert (config.data.train, config.data.validation, config.data.test) == (None, f"{tmp_path}/b.csv", f"{tmp_path}/d.parquet")
+    assert task.sources["train"].path == f"{tmp_path}/rows.jsonl"
+    assert (task.seed_templates, task.held_out_templates) == (f"{tmp_path}/seed.jsonl", f"{tmp_path}/held.jsonl")

@@ -69,6 +69,8 @@ def test_a_missing_token_is_found_by_the_client(mode: str | None) -> None:
 
 def test_a_wrong_token_and_an_absent_cluster_are_told_apart() -> None:
     assert "was not accepted" in doctor.joining("Unauthenticated: InvalidAuthToken", has_token=True, mode="token").found
+    garbage = "--address x: no Ray cluster could be joined (x); give HOST:PORT or auto, and RAY_AUTH_MODE=token if it asks"
+    assert doctor.joining(garbage, has_token=True, mode=None).what == "cluster", "the remedy names the token, not the reason"
     absent = doctor.joining("no Ray cluster could be joined", has_token=True, mode="token")
     assert absent.what == "cluster"
     assert "set RAY_AUTH_MODE=token" in doctor.joining("no Ray cluster could be joined", has_token=True, mode=None).remedy

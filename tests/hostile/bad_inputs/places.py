@@ -70,7 +70,7 @@ SECRETS = [
         files={"t.yaml": GOOD_TASK.replace("{dir}/", f"s3://me:{MADE_UP_SECRET}@b/")},
     ),
     setting("a key in a URI of an unknown kind", "***@bucket", f"prompts.seed_templates=s3://me:{MADE_UP_SECRET}@bucket/t.jsonl"),
-    setting("a key in an override that is no YAML", "is not a YAML value", f"storage=s3://me:{MADE_UP_SECRET}@b: ["),
+    setting("a key in an override that is no YAML", "is not a YAML value", f"engine.engine_kwargs=s3://me:{MADE_UP_SECRET}@b: ["),
     setting("a key where a number is needed", "seed: Input should be a valid integer", f"seed=s3://me:{MADE_UP_SECRET}@bucket"),
     command("a key in the URI of a run", "the URI holds credentials", "prompts", "show", f"s3://me:{MADE_UP_SECRET}@bucket/run"),
     command("a key in the URIs of runs", "the URI holds credentials", "compare", f"s3://me:{MADE_UP_SECRET}@bucket/run", "b"),
