@@ -106,6 +106,10 @@ class Run:
         with self._telling(relative, "read"):
             return self.filesystem.get_file_info(self.path(relative)).type != pafs.FileType.NotFound
 
+    def is_file(self, relative: str) -> bool:
+        with self._telling(relative, "read"):
+            return bool(self.filesystem.get_file_info(self.path(relative).rstrip("/")).type == pafs.FileType.File)
+
     def entries(self, relative: str = "") -> list[pafs.FileInfo]:
         """What lies in a folder; nothing where there is none."""
         with self._telling(relative, "read"):
@@ -171,10 +175,18 @@ class Run:
             pafs.copy_files(str(local), self.path(relative), source_filesystem=source, destination_filesystem=self.filesystem, use_threads=self.is_local)
 
     def download_dir(self, relative: str, local: str | Path) -> None:
-        """Copies a folder of the run to a local one."""
+        """Copies a folder of the run to a local one. Raises `UserError` for a link or a special file in it: it may lead out of the run, or nowhere."""
+        if self.is_local and (odd := next(filter(_is_odd, self._with_parents(relative)), None)):
+            raise UserError(f"run {self.root}: {odd.relative_to(self._base)} is a link or a special file; put the file itself there")
         Path(local).mkdir(parents=True, exist_ok=True)
         with self._telling(relative, "read"):
             pafs.copy_files(self.path(relative), str(local), source_filesystem=self.filesystem, destination_filesystem=pafs.LocalFileSystem())
+
+    def _with_parents(self, relative: str) -> Iterator[Path]:
+        """Everything in a local folder, the folder itself and those between it and the run."""
+        folder = Path(self.path(relative))
+        yield from (parent for parent in (folder, *folder.parents) if parent.is_relative_to(self._base) and str(parent) != self._base)
+        yield from folder.rglob("*")
 
     def delete(self, relative: str) -> None:
         """Removes a file or folder if it is there; of a folder the manifest first, so that what a cut deletion leaves is not taken as finished."""
@@ -203,6 +215,10 @@ class Run:
             reason = os.strerror(error.errno) if error.errno else one_line(error)[:300]
             remedy = _REMEDIES.get(error.errno or 0, "see that it is there and lets you in (credentials come from the environment)")
             raise StorageError(f"storage {self.root}: {relative} cannot be {done} ({reason}); {remedy}") from error
+
+
+def _is_odd(path: Path) -> bool:
+    return path.is_symlink() or (path.exists() and not (path.is_file() or path.is_dir()))
 
 
 def weights_hash(folder: str | Path) -> str:

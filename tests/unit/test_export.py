@@ -17,8 +17,9 @@ from paft_ray.inference.settings import engine_settings, serve_command
 from paft_ray.models import model_identity, model_licence
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.prompts.template import PromptTemplate
-from paft_ray.report.card import Origins, render_card, trained_models, write_cards
+from paft_ray.report.card import Origins, render_card, write_cards
 from paft_ray.report.sources import Measured
+from paft_ray.report.trained import trained_models
 from paft_ray.stages.report import origins
 from paft_ray.tasks.task import load_task
 

@@ -7,7 +7,13 @@ import pyarrow as pa
 from tests.hostile.bad_inputs.case import GOOD_CONFIG, GOOD_TASK, Case, parquet, setting
 
 RUN_CONFIG = json.dumps({"name": "a", "task": "demo"})
-KEY = {name: {} for name in ("train", "model", "task", "prompts", "versions")}
+KEY = {
+    "train": {},
+    "model": {"id": "demo", "max_prompt_tokens": 9, "identity": {}},
+    "task": {"name": "t", "description": "d", "kind": "choice", "labels": {}, "max_answer_tokens": 9},
+    "prompts": {},
+    "versions": {},
+}
 
 
 def command(given: str, says: str, *arguments: str, **files: object) -> Case:
