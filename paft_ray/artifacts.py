@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from paft_ray.echo import echo
 from paft_ray.errors import StorageError, UserError, one_line
 from paft_ray.text import holds_credentials
 
@@ -237,7 +238,7 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 
 def cached(
-    run: Run, stage: str, key: Mapping[str, Any], body: Callable[[], Manifest], *, force: bool = False, announce: Callable[[str], None] = print
+    run: Run, stage: str, key: Mapping[str, Any], body: Callable[[], Manifest], *, force: bool = False, announce: Callable[[str], None] = echo
 ) -> Manifest:
     """The manifest of a stage: read where it is finished with this key, else from running `body`.
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import time
 
-import typer
-
 from paft_ray.artifacts import PARTIAL, Run
 from paft_ray.cli.check import check_resources, local_resources
 from paft_ray.cli.interrupts import interruptible
 from paft_ray.cli.lease import hold
 from paft_ray.cli.session import ray_session
 from paft_ray.config import Config, parse_config
+from paft_ray.echo import echo
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.report.trained import MANIFEST, TrainedModel, as_trained, check_adapters, trained_models
@@ -60,7 +59,7 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
         target.delete(PARTIAL)
         measured = Measured(outcomes=outcomes, templates=prompts, examples={e.id: e for e in examples}, speed=speed, manifest=manifest)
         write_report(run, config=config, measured=measured, out=target, folder="")
-    typer.echo(f"evaluate: {target.uri('report.html')}")
+    echo(f"evaluate: {target.uri('report.html')}")
 
 
 def _as_trained(config: Config, run: Run, model: TrainedModel) -> Config:

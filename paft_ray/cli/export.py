@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import typer
 from safetensors import SafetensorError
 
 from paft_ray.artifacts import Run, differences
 from paft_ray.cli.interrupts import interruptible
 from paft_ray.config import Config, Precision, parse_config
+from paft_ray.echo import echo
 from paft_ray.errors import StorageError, UserError, one_line
 from paft_ray.inference.settings import serve_command
 from paft_ray.models import model_identity, resolve_model
@@ -52,8 +52,8 @@ def export_run(folder: str, arm: str, seed: int, out: str, precision: Precision 
         (written / "README.md").write_text(card, encoding="utf-8")
         (written / "templates.jsonl").write_text(templates.to_jsonl(), encoding="utf-8")
         written.rename(target)
-    typer.echo(f"export: {model.name} in {target} ({engine.precision}); serve it with:")
-    typer.echo(serve_command(str(target), name=model.name, engine=engine, max_model_len=longest_request(config, model)))
+    echo(f"export: {model.name} in {target} ({engine.precision}); serve it with:")
+    echo(serve_command(str(target), name=model.name, engine=engine, max_model_len=longest_request(config, model)))
 
 
 def _chosen(models: Sequence[TrainedModel], arm: str, seed: int) -> TrainedModel:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import tempfile
@@ -17,13 +18,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import typer
-
 import paft_ray
 from paft_ray.artifacts import differences
 from paft_ray.cli.check import check_inputs, check_job_storage
 from paft_ray.cli.environment import use_token
 from paft_ray.config import Config, load_config
+from paft_ray.echo import echo
 from paft_ray.errors import StageError, UserError, one_line
 from paft_ray.stages.prepare import sources
 from paft_ray.tasks.task import Task, load_task
@@ -33,6 +33,7 @@ _METADATA = "paft"
 _LARGEST_SHIPPED_MIB = 8
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*")
 _POLL_S = 1.0
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +80,13 @@ def submit(path: str, stage: str, overrides: Sequence[str], *, force: bool, foll
         os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray would take the variable before the argument
     client = _client()
     job = start(client, asked)
-    typer.echo(f"submit: job {job}; follow it with: ray job logs --follow {job}{_at(address)}; stop it with: ray job stop {job}{_at(address)}")
+    echo(f"submit: job {job}; follow it with: ray job logs --follow {job}{_at(address)}; stop it with: ray job stop {job}{_at(address)}")
     if not follow:
         return 0
     try:
         return watch(client, job)
     except KeyboardInterrupt:
-        typer.echo(f"paft: job {job} goes on; follow it again with the same command, stop it with: ray job stop {job}{_at(address)}", err=True)
+        echo(f"paft: job {job} goes on; follow it again with the same command, stop it with: ray job stop {job}{_at(address)}", err=True)
         return 130
 
 
@@ -102,7 +103,7 @@ def request(path: str, stage: str, overrides: Sequence[str], *, force: bool) -> 
         check_inputs(config)
     else:
         check_inputs(config, rows=False)
-        typer.echo("submit: the rows are not on this machine; the job checks them before anything starts")
+        echo("submit: the rows are not on this machine; the job checks them before anything starts")
     return Request(stage=stage, config=config, config_path=path, overrides=tuple(overrides), force=force, files=files)
 
 
@@ -110,7 +111,7 @@ def start(client: Any, asked: Request) -> str:
     """Submission id of the job: the one that is still going with the same settings, else a new attempt. Raises `UserError` where the settings differ."""
     job, going = attempt(client.list_jobs(), asked)
     if going:
-        typer.echo(f"submit: job {job} is still going with these settings; attached")
+        echo(f"submit: job {job} is still going with these settings; attached")
         return job
     with packed(asked) as folder:
         try:
@@ -124,7 +125,7 @@ def start(client: Any, asked: Request) -> str:
             found, going = attempt(client.list_jobs(), asked)  # another submit of the same run may have been faster
             if not going:
                 raise UserError(f"job {job}: the cluster refused it ({one_line(error)[:200]}); mend that and submit again") from None
-            typer.echo(f"submit: job {found} was submitted at the same moment with these settings; attached")
+            echo(f"submit: job {found} was submitted at the same moment with these settings; attached")
             return found
     return job
 
@@ -151,7 +152,7 @@ def watch(client: Any, job: str) -> int:
 
     async def tail() -> None:
         async for lines in client.tail_job_logs(job):
-            print(lines, end="", flush=True)
+            echo(_COLOURS.sub("", lines).replace("\r", "\n"), end="")
 
     from aiohttp import ClientError
 
@@ -163,9 +164,9 @@ def watch(client: Any, job: str) -> int:
         raise StageError(f"job {job}: the connection to the cluster is lost ({one_line(error)[:200]}), the job goes on without it") from None
     status = str(found.status)
     if status == "SUCCEEDED":
-        typer.echo(f"submit: job {job} succeeded")
+        echo(f"submit: job {job} succeeded")
         return 0
-    typer.echo(f"paft: job {job} {status.lower()}: {one_line(found.message)[:200]}; submit again for the next attempt, finished stages are kept", err=True)
+    echo(f"paft: job {job} {status.lower()}: {one_line(found.message)[:200]}; submit again for the next attempt, finished stages are kept", err=True)
     return found.driver_exit_code or 1
 
 
@@ -183,7 +184,7 @@ def packed(asked: Request) -> Iterator[Path]:
         named = ", ".join((f"paft_ray {_version()}", asked.shipped_config, *asked.files))
         if size > _LARGEST_SHIPPED_MIB:
             raise UserError(f"submit: {named} hold {size:.1f} MiB, at most {_LARGEST_SHIPPED_MIB} are shipped; put large files where the nodes read them")
-        typer.echo(f"submit: ships {len(found)} files, {size:.2f} MiB: {named}")
+        echo(f"submit: ships {len(found)} files, {size:.2f} MiB: {named}")
         yield folder
 
 
