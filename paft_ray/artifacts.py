@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from paft_ray.echo import echo
 from paft_ray.errors import StorageError, UserError, one_line
-from paft_ray.text import holds_credentials
+from paft_ray.text import holds_credentials, holds_hidden
 
 Manifest = dict[str, Any]
 _REMEDIES = {
@@ -57,6 +57,8 @@ class Run:
             self.filesystem, base = pafs.FileSystem.from_uri(self.root)
         except (pa.ArrowInvalid, OSError, ValueError, RuntimeError) as error:  # Path: a NUL, a loop of links, an unknown user
             raise UserError(f"storage {root}: {one_line(error)}; give a folder or a URI such as s3://bucket/prefix") from None
+        if "://" in root and (holds_hidden(base) or "\n" in base):
+            raise UserError(f"storage {root}: the URI stands for a name with a character that does not show ({base!a}); give a name without it")
         self._base = base.rstrip("/")
         self.is_local = isinstance(self.filesystem, pafs.LocalFileSystem)
 

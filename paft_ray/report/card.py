@@ -98,14 +98,14 @@ def _figures(measured: Measured, config: Config, model: TrainedModel) -> Figures
 
 def _metadata(model: TrainedModel, origins: Origins, own: Figures | None, *, adapter: bool) -> ModelCardData:
     return ModelCardData(
-        base_model=origins.base_id,
+        base_model=visible(origins.base_id) if origins.base_id else None,
         base_model_relation=("adapter" if adapter else "finetune") if origins.base_id else None,
         library_name="peft" if adapter else "transformers",
-        license=(origins.base_licence or "unknown").lower(),
+        license=visible(origins.base_licence or "unknown").lower(),
         pipeline_tag="text-generation",
         tags=["paft", "lora"] if model.key["train"]["lora"] else ["paft"],
-        datasets=list(origins.datasets) or None,
-        model_name=model.name,
+        datasets=[visible(name) for name in origins.datasets] or None,
+        model_name=visible(model.name),
         eval_results=_eval_results(model, origins, own) if own else None,
     )
 
@@ -123,7 +123,7 @@ def _eval_results(model: TrainedModel, origins: Origins, own: Figures) -> list[E
     return [
         EvalResult(
             task_type="text-classification" if model.key["task"]["kind"] == "choice" else "text-generation",
-            dataset_type=origins.datasets[0] if origins.datasets else task,
+            dataset_type=visible(origins.datasets[0]) if origins.datasets else task,
             dataset_name=task,
             dataset_split="test",
             metric_type=kind,

@@ -88,4 +88,8 @@ MANIFESTS = [
     *both("an adapter without its configuration", "adapter_config.json is missing"),
     *both("an adapter whose configuration is none", "not JSON", train__x__adapter_config_json="{", train__manifest_json=manifest(adapter="train/x")),
 ]
-CASES: list[Case] = [*ARGUMENTS, *CONFIGS, *MANIFESTS]
+NAMES = [
+    setting(f"storage with a coded {what}", "a character that does not show", f"storage=file://{{dir}}/a%{code}b")
+    for what, code in {"NUL": "00", "line feed": "0A", "escape": "1b", "right-to-left mark": "E2%80%AE"}.items()
+]
+CASES: list[Case] = [*ARGUMENTS, *CONFIGS, *MANIFESTS, *NAMES]
