@@ -178,12 +178,16 @@ class Run:
             pafs.copy_files(str(local), self.path(relative), source_filesystem=source, destination_filesystem=self.filesystem, use_threads=self.is_local)
 
     def download_dir(self, relative: str, local: str | Path) -> None:
-        """Copies a folder of the run to a local one. Raises `UserError` for a link or a special file in it: it may lead out of the run, or nowhere."""
-        if self.is_local and (odd := next(filter(_is_odd, self._with_parents(relative)), None)):
-            raise UserError(f"run {self.root}: {odd.relative_to(self._base)} is a link or a special file; put the file itself there")
+        """Copies a folder of the run to a local one. Raises `UserError` as `check_plain`."""
+        self.check_plain(relative)
         Path(local).mkdir(parents=True, exist_ok=True)
         with self._telling(relative, "read"):
             pafs.copy_files(self.path(relative), str(local), source_filesystem=self.filesystem, destination_filesystem=pafs.LocalFileSystem())
+
+    def check_plain(self, relative: str) -> None:
+        """Raises `UserError` for a link or a special file in a folder, or on the way to it: it may lead out of the run, or nowhere."""
+        if self.is_local and (odd := next(filter(_is_odd, self._with_parents(relative)), None)):
+            raise UserError(f"run {self.root}: {odd.relative_to(self._base)} is a link or a special file; put the file itself there")
 
     def _with_parents(self, relative: str) -> Iterator[Path]:
         """Everything in a local folder, the folder itself and those between it and the run."""

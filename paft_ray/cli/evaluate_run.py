@@ -14,7 +14,7 @@ from paft_ray.config import Config, parse_config
 from paft_ray.echo import echo
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import Entry, PromptSet
-from paft_ray.report.trained import MANIFEST, TrainedModel, as_trained, check_adapters, trained_models
+from paft_ray.report.trained import MANIFEST, TrainedModel, as_trained, check_weights, trained_models
 from paft_ray.stages.failures import named
 from paft_ray.stages.synthesize import gated_templates
 from paft_ray.tasks.readers import read_examples
@@ -32,7 +32,7 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
         raise UserError(f"run {folder}: config.json is missing; give the folder of a run whose stage train is finished")
     trained = trained_models(run)
     config = parse_config(run.read_json("config.json"), f"{folder}/config.json")
-    check_adapters(run, trained)
+    check_weights(run, trained)
     config = _as_trained(config, run, trained[0])
     task = load_task(config.task)
     given = gated_templates(templates, config, task)

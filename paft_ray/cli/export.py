@@ -20,11 +20,12 @@ from paft_ray.models import model_identity, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.report.card import evaluated_engine, render_card
 from paft_ray.report.sources import Measured
-from paft_ray.report.trained import TrainedModel, as_trained, check_adapters, longest_request, trained_models
+from paft_ray.report.trained import TrainedModel, as_trained, check_weights, longest_request, trained_models
 from paft_ray.scratch import owned_prefix, remove_left
 from paft_ray.stages.report import origins
 from paft_ray.stages.train import arm_prompts
 
+_OF_A_MODEL = (".safetensors", ".json", ".jinja", ".txt", ".model")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -38,7 +39,7 @@ def export_run(folder: str, arm: str, seed: int, out: str, precision: Precision 
     if not run.exists("config.json"):
         raise UserError(f"run {folder}: config.json is missing; give the folder of a run that `paft` made")
     config = as_trained(parse_config(run.read_json("config.json"), f"{folder}/config.json"), run, model.key)
-    check_adapters(run, [model])
+    check_weights(run, [model])
     base = _unchanged_base(config, model)
     templates = _trained_templates(config, run, model)
     target = _empty_folder(out)
@@ -119,9 +120,12 @@ def _into(target: Path, out: str) -> Iterator[Path]:
 
 
 def _weights(run: Run, model: TrainedModel, base: str, scratch: Path, precision: Precision) -> Path:
-    """A folder in `scratch` with the whole weights; those of full fine-tuning are copied as they are."""
+    """A folder in `scratch` with the whole weights; of full fine-tuning its files are copied, and nothing that lies beside them."""
     run.download_dir(model.folder, scratch / "trained")
     if not model.is_adapter:
+        for path in (scratch / "trained").rglob("*"):
+            if path.is_file() and path.suffix not in _OF_A_MODEL:
+                path.unlink()
         return scratch / "trained"
     from paft_ray.training.export import merge_adapter
 

@@ -113,7 +113,7 @@ def evaluate(
     config: Annotated[str, typer.Argument(metavar="CONFIG|RUN", help="YAML file, or the folder of a finished run")],
     templates: Annotated[str | None, typer.Option(help="JSONL rows with `text` (with RUN)")] = None,
     test: Annotated[str | None, typer.Option(help="Rows of the task (with RUN)")] = None,
-    out: Annotated[str | None, typer.Option(help="Folder for the results (with RUN)")] = None,
+    out: Annotated[str | None, typer.Option(help="New or empty folder for the results, or that of an earlier one (with RUN)")] = None,
     set_: SetOption = None,
     force: ForceOption = False,
     dry_run: DryOption = False,

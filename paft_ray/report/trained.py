@@ -115,9 +115,10 @@ def _folder(run: Run, entry: _Entry) -> str:
     return run.inside(folder)
 
 
-def check_adapters(run: Run, models: Sequence[TrainedModel]) -> None:
-    """Raises `UserError` for an adapter whose configuration is missing, or says more than stage train writes."""
+def check_weights(run: Run, models: Sequence[TrainedModel]) -> None:
+    """Raises `UserError` for links among the weights, and for an adapter whose configuration is missing, or says more than stage train writes."""
     for model in models:
+        run.check_plain(model.folder)
         path = f"{model.folder}/{adapter_config.FILE}"
         if model.is_adapter and not run.exists(path):
             raise UserError(f"run {run.root}: {path} is missing; restore it, or train again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -68,7 +69,10 @@ def audit(run: Run) -> dict[str, Findings]:
 def _fingerprint(run: Run, folder: str) -> str:
     """That of the final weights; `unknown` where an earlier version trained them."""
     result = run.read_json(f"{folder}/result.json") if run.exists(f"{folder}/result.json") else {}
-    return str(result.get("fingerprint", "unknown"))
+    found = result.get("fingerprint", "unknown") if isinstance(result, dict) else None
+    if not isinstance(found, str) or not re.fullmatch(r"[0-9a-f]{1,64}|unknown", found):
+        raise UserError(f"run {run.root}: {folder}/result.json names no fingerprint of its weights; restore it, or train again")
+    return found
 
 
 def _training(run: Run, config: Config, folder: str, log: Run) -> Training:

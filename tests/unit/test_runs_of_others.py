@@ -161,6 +161,24 @@ def test_nothing_from_outside_the_run_is_exported(change: Callable[[Path], None]
     assert not list(tmp_path.glob(".export-*"))
 
 
+def test_what_is_no_part_of_a_model_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained_run(tmp_path)
+    for name in ("modeling_evil.py", "pytorch_model.bin", "training_args.bin", "model.pt", "install.sh", "config.json", "chat_template.jinja"):
+        run.write_bytes(f"train/paft-s0/weights/{name}", b"{}")
+    assert paft(capsys, "export", run.root, "--out", tmp_path / "out")[0] == 0
+    exported = {path.name for path in (tmp_path / "out").iterdir()}
+    assert exported == {"model.safetensors", "config.json", "chat_template.jinja", "README.md", "templates.jsonl"}
+
+
+@pytest.mark.parametrize("name", ["../../../elsewhere", "a/b", "", ["f"], 3, "F" * 99, "f\0"])
+def test_a_fingerprint_leads_nowhere(name: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, of = made(tmp_path / "r")
+    log(run, of)
+    run.write_json("train/paft-s3/result.json", {"fingerprint": name})
+    code, _, err = paft(capsys, "audit", run.root)
+    assert (code, err.count("\n"), "names no fingerprint" in err) == (2, 1, True)
+
+
 def test_the_configuration_that_peft_writes_is_plain(tmp_path: Path) -> None:
     import torch
     from peft import LoraConfig, get_peft_model
