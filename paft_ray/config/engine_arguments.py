@@ -79,7 +79,6 @@ TUNING: dict[str, Any] = {
     "attention_backend": Literal[
         "FLASH_ATTN", "FLASHINFER", "TRITON_ATTN", "FLEX_ATTENTION", "FLASHMLA", "FLASHINFER_MLA", "TRITON_MLA", "CUTLASS_MLA", "CPU_ATTN"
     ],
-    "disable_log_stats": bool,
 }  # fmt: skip
 """Argument -> type of its value."""
 
