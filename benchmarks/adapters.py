@@ -78,7 +78,7 @@ def main(folder: str, rows: int) -> None:
     assert config.train.lora is not None
     shared = {
         "prompts": prompts(run, rows),
-        "settings": {**engine_settings(config.engine, _LONGEST), **config.engine.engine_kwargs},
+        "settings": engine_settings(config.engine, _LONGEST),
         "rank": config.train.lora.rank,
     }
     with tempfile.TemporaryDirectory() as scratch:

@@ -24,8 +24,9 @@ import pyarrow.parquet as pq
 
 from paft_ray import parquet
 from paft_ray.credentials import holds_credentials
+from paft_ray.echo import echo
 from paft_ray.errors import StorageError, UserError, one_line
-from paft_ray.text import masked
+from paft_ray.text import holds_hidden, masked
 
 Manifest = dict[str, Any]
 _REMEDIES = {
@@ -58,6 +59,8 @@ class Run:
             self.filesystem, base = pafs.FileSystem.from_uri(self.root)
         except (pa.ArrowInvalid, OSError, ValueError, RuntimeError) as error:  # Path: a NUL, a loop of links, an unknown user
             raise UserError(f"storage {root}: {one_line(error)}; give a folder or a URI such as s3://bucket/prefix") from None
+        if "://" in root and (holds_hidden(base) or "\n" in base):
+            raise UserError(f"storage {root}: the URI stands for a name with a character that does not show ({base!a}); give a name without it")
         self._base = base.rstrip("/")
         self.is_local = isinstance(self.filesystem, pafs.LocalFileSystem)
 
@@ -107,6 +110,10 @@ class Run:
     def exists(self, relative: str) -> bool:
         with self._telling(relative, "read"):
             return self.filesystem.get_file_info(self.path(relative)).type != pafs.FileType.NotFound
+
+    def is_file(self, relative: str) -> bool:
+        with self._telling(relative, "read"):
+            return bool(self.filesystem.get_file_info(self.path(relative).rstrip("/")).type == pafs.FileType.File)
 
     def entries(self, relative: str = "") -> list[pafs.FileInfo]:
         """What lies in a folder; nothing where there is none."""
@@ -188,11 +195,22 @@ class Run:
             pafs.copy_files(str(local), self.path(relative), source_filesystem=source, destination_filesystem=self.filesystem, use_threads=self.is_local)
 
     def download_dir(self, relative: str, local: str | Path) -> None:
-        """Copies a folder of the run to a local one. Raises `UserError` for a pipe or device in it."""
-        self._check_regular(relative)
+        """Copies a folder of the run to a local one. Raises `UserError` as `check_plain`."""
+        self.check_plain(relative)
         Path(local).mkdir(parents=True, exist_ok=True)
         with self._telling(relative, "read"):
             pafs.copy_files(self.path(relative), str(local), source_filesystem=self.filesystem, destination_filesystem=pafs.LocalFileSystem())
+
+    def check_plain(self, relative: str) -> None:
+        """Raises `UserError` for a link or a special file in a folder, or on the way to it: it may lead out of the run, or nowhere."""
+        if self.is_local and (odd := next(filter(_is_odd, self._with_parents(relative)), None)):
+            raise UserError(f"run {self.root}: {odd.relative_to(self._base)} is a link or a special file; put the file itself there")
+
+    def _with_parents(self, relative: str) -> Iterator[Path]:
+        """Everything in a local folder, the folder itself and those between it and the run."""
+        folder = Path(self.path(relative))
+        yield from (parent for parent in (folder, *folder.parents) if parent.is_relative_to(self._base) and str(parent) != self._base)
+        yield from folder.rglob("*")
 
     def delete(self, relative: str) -> None:
         """Removes a file or folder if it is there; of a folder the manifest first, so that what a cut deletion leaves is not taken as finished."""
@@ -223,6 +241,10 @@ class Run:
             raise StorageError(f"storage {self.root}: {relative} cannot be {done} ({reason}); {remedy}") from error
 
 
+def _is_odd(path: Path) -> bool:
+    return path.is_symlink() or (path.exists() and not (path.is_file() or path.is_dir()))
+
+
 def weights_hash(folder: str | Path) -> str:
     """SHA-256 over names and contents of the safetensors files of a local folder."""
     whole = hashlib.sha256()
@@ -239,7 +261,7 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 
 def cached(
-    run: Run, stage: str, key: Mapping[str, Any], body: Callable[[], Manifest], *, force: bool = False, announce: Callable[[str], None] = print
+    run: Run, stage: str, key: Mapping[str, Any], body: Callable[[], Manifest], *, force: bool = False, announce: Callable[[str], None] = echo
 ) -> Manifest:
     """The manifest of a stage: read where it is finished with this key, else from running `body`.
 

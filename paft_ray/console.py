@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from paft_ray.echo import echo
+from paft_ray.errors import UserError
+
 _NAME = "paft-console"
 _EVERY_S = 0.5
 
@@ -30,7 +33,7 @@ def say(line: str) -> None:
     """Puts a line on the driver's console, from any worker of the job; without a console it is printed where it is said."""
     actor = _console()
     if actor is None:
-        print(line, flush=True)
+        echo(line)
     else:
         actor.put.remote(line)
 
@@ -61,8 +64,8 @@ def _print_lines(actor: Any, done: threading.Event) -> None:
         while not last:
             last = done.wait(_EVERY_S)
             for line in ray.get(actor.take.remote()):
-                print(line, flush=True)
-    except RayError:  # Ray ended first
+                echo(line)
+    except (RayError, OSError, UserError):  # Ray ended first, or standard output takes no more: then the command says so at its end
         return
 
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
-import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 from paft_ray.artifacts import Run
 from paft_ray.config import parse_config
+from paft_ray.echo import echo, echo_json, echo_table
 from paft_ray.errors import UserError
 from paft_ray.metrics import MIN_TEMPLATES_INTERVAL
 from paft_ray.report.compare import EvaluatedRun, compare
@@ -29,15 +24,14 @@ def compare_runs(folders: Sequence[str], *, as_json: bool) -> None:
         raise UserError(f"paft compare: {', '.join(twice)} comes twice; give each run once")
     found = compare([_evaluated(run) for run in runs])
     if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        echo_json(found)
         return
-    console = Console()
-    console.print(_arms(found))
+    _show_arms(found)
     for pair in found["settings"]:
         rows = [row for row in found["differences"] if (row["first"], row["second"]) == (pair["first"], pair["second"])]
-        console.print(_differences(f"{pair['first']} - {pair['second']}", rows))
+        _show_differences(f"{pair['first']} - {pair['second']}", rows)
         lines = [*_unpaired(rows), f"configuration, {pair['first']} -> {pair['second']}:", *(f"  {line}" for line in pair["differing"] or ["the same"])]
-        console.print(escape("\n".join(lines)), soft_wrap=True)
+        echo("\n".join(lines))
 
 
 def _evaluated(run: Run) -> EvaluatedRun:
@@ -47,23 +41,24 @@ def _evaluated(run: Run) -> EvaluatedRun:
     return EvaluatedRun(name=run.name, config=config, measured=Measured.of(run))
 
 
-def _arms(found: dict[str, Any]) -> Table:
-    table = _table("run", "arm", "mean", "std", "worst", "best", "cells", "seeds", title="accuracy on held-out templates, %; cells: templates x examples")
+def _show_arms(found: dict[str, Any]) -> None:
+    rows: list[tuple[str, ...]] = []
+    last = []
     for name, run in found["runs"].items():
         for arm, row in run["arms"].items():
             cells = f"{row['num_templates']} x {row['num_examples']}"
-            table.add_row(escape(name), escape(arm), *(percent(row[key]) for key in ("mean", "std", "worst", "best")), cells, str(row["num_seeds"]))
-        table.add_section()
-    return table
+            rows.append((name, arm, *(percent(row[key]) for key in ("mean", "std", "worst", "best")), cells, str(row["num_seeds"])))
+        last.append(len(rows) - 1)
+    columns = ("run", "arm", "mean", "std", "worst", "best", "cells", "seeds")
+    echo_table(columns, rows, title="accuracy on held-out templates, %; cells: templates x examples", last_of_part=last)
 
 
-def _differences(pair: str, rows: Sequence[dict[str, Any]]) -> Table:
-    table = _table("arm", "points", "interval", "common cells", "paired", title=escape(pair))
-    for row in rows:
-        interval = span(row["low"], row["high"], points)
+def _show_differences(pair: str, found: Sequence[dict[str, Any]]) -> None:
+    rows = []
+    for row in found:
         common = f"{row['num_templates']} x {row['num_examples']}"
-        table.add_row(escape(row["arm"]), points(row["mean"]), interval, common, "yes" if row["paired"] else "no")
-    return table
+        rows.append((row["arm"], points(row["mean"]), span(row["low"], row["high"], points), common, "yes" if row["paired"] else "no"))
+    echo_table(("arm", "points", "interval", "common cells", "paired"), rows, title=pair)
 
 
 def _unpaired(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -75,10 +70,3 @@ def _unpaired(rows: Sequence[dict[str, Any]]) -> list[str]:
             reason = f"{row['num_templates']} common templates, at least {MIN_TEMPLATES_INTERVAL} are needed" if few else "no common training seed"
             lines.append(f"{row['arm']}: not paired ({reason}); the difference is that of the two means")
     return lines
-
-
-def _table(*columns: str, title: str) -> Table:
-    table = Table(title=title)
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column != "run")
-    return table

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
-
-import typer
 
 from paft_ray.artifacts import Run
 from paft_ray.cli.check import check_inputs, check_resources
@@ -17,6 +14,7 @@ from paft_ray.cli.environment import has_token
 from paft_ray.cli.facts import HERE, ON_HUB, Facts, NodeFacts, gather
 from paft_ray.cli.submit import submit
 from paft_ray.config import Config, load_config
+from paft_ray.echo import echo, echo_json
 from paft_ray.errors import UserError
 
 _NEEDED = ("python", "paft_ray", "ray", "torch", "transformers", "peft", "deepspeed", "vllm")
@@ -51,7 +49,10 @@ def doctor(path: str | None, overrides: Sequence[str], *, address: str | None, a
     if config is not None:
         check_inputs(config)
     found = examine(config, address)
-    typer.echo(json.dumps([asdict(finding) for finding in found], indent=2) if as_json else "\n".join(map(str, found)))
+    if as_json:
+        echo_json([asdict(finding) for finding in found])
+    else:
+        echo("\n".join(map(str, found)))
     return int(any(finding.level == "FAIL" for finding in found))
 
 

@@ -4,45 +4,43 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
-from typing import Any
-
-import typer
 
 from paft_ray.artifacts import PARTIAL, Run
 from paft_ray.cli.check import check_resources, local_resources
 from paft_ray.cli.interrupts import interruptible
 from paft_ray.cli.lease import hold
 from paft_ray.cli.session import ray_session
-from paft_ray.cli.stored import found_again, stored_config
-from paft_ray.config import Config, ModelConfig
+from paft_ray.cli.stored import trained_config
+from paft_ray.config import Config
+from paft_ray.echo import echo
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import Entry, PromptSet
+from paft_ray.report.trained import MANIFEST, TrainedModel, check_weights, trained_models
 from paft_ray.stages.failures import named
 from paft_ray.stages.synthesize import gated_templates
 from paft_ray.tasks.readers import read_examples
 from paft_ray.tasks.task import Source, load_task
 
-_OWN_FOLDERS = ("", "data", "prompts", "score", "train", "evaluate", "report", "sweep")
+_OWN_FOLDERS = ("", "data", "prompts", "score", "train", "evaluate", "report", "sweep", "logs")
+_MARK = "evaluated_run.json"
+"""Written first, so that the folder may be written to again: to go on after an interruption, or with other templates."""
 
 
 def evaluate_run(folder: str, templates: str, test: str, out: str, address: str | None) -> None:
     """Writes results.json, report.md and report.html (and outcomes.parquet) into `out`. Raises `UserError` before Ray starts."""
     run = Run(folder)
-    for needed in ("config.json", "train/manifest.json"):
-        if not run.exists(needed):
-            raise UserError(f"run {folder}: {needed} is missing; give the folder of a run whose stage train is finished")
-    trained = run.read_json("train/manifest.json")
-    if not isinstance(trained, dict) or not {"task", "model"} <= set(trained.get("key", {})):
-        raise UserError(f"run {folder}: train/manifest.json does not say what was trained; run stage train again")
-    config = _as_trained(run, stored_config(run), trained["key"])
+    trained = trained_models(run)
+    config = _as_trained(run, trained[0])
+    check_weights(run, trained)
     task = load_task(config.task)
     given = gated_templates(templates, config, task)
     examples = list(read_examples(task, Source(path=test)))
     prompts = PromptSet.of(Entry(template=t, split="held_out", provenance={"source": "user"}) for t in given)
-    target = _target(out, run)
+    _check_target(out, run)
     if not (address or os.environ.get("RAY_ADDRESS")):
         check_resources(config, "evaluate", local_resources())
+    target = Run.at(out)
+    target.write_json(_MARK, {"run": run.root})
     from paft_ray.inference.parts import Parts
     from paft_ray.report.sources import Measured
     from paft_ray.report.write import write_report
@@ -51,7 +49,7 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
     with interruptible("start the same command again"), hold(target, "evaluate"), named(run, "evaluate"):
         with ray_session(address) as total:
             check_resources(config, "evaluate", total)
-            models = candidates(trained["models"])
+            models = candidates(run.read_json(MANIFEST)["models"])
             begin = time.perf_counter()
             outcomes, speed, manifest = evaluate_models(config, run, models, prompts.templates, examples, Parts.of(target, ""))
             manifest = {**manifest, "time_s": round(time.perf_counter() - begin, 3)}
@@ -59,22 +57,25 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
         target.delete(PARTIAL)
         measured = Measured(outcomes=outcomes, templates=prompts, examples={e.id: e for e in examples}, speed=speed, manifest=manifest)
         write_report(run, config=config, measured=measured, out=target, folder="")
-    typer.echo(f"evaluate: {target.uri('report.html')}")
+    echo(f"evaluate: {target.uri('report.html')}")
 
 
-def _as_trained(run: Run, config: Config, key: Mapping[str, Any]) -> Config:
+def _as_trained(run: Run, model: TrainedModel) -> Config:
     """The run's configuration with the model section that its arms were trained with. Raises `UserError` where the task has changed since."""
-    if load_task(config.task).model_dump(mode="json") != key["task"]:
+    config = trained_config(run, model.key)
+    if load_task(config.task).model_dump(mode="json") != model.key["task"]:
         raise UserError(f"task {config.task}: not the one that the run was trained on; restore its YAML file, or train again")
-    model = {name: value for name, value in key["model"].items() if name != "identity"}
-    return config.model_copy(update={"model": ModelConfig(**{**model, "id": found_again(run, model["id"])})})
+    return config
 
 
-def _target(out: str, run: Run) -> Run:
-    """The folder of the results, seen to be writable. Raises `UserError` where it is the run or one of its own folders."""
+def _check_target(out: str, run: Run) -> None:
+    """Raises `UserError` where the results would lie among other files: in the run or one of its own folders, or in a folder that holds something else."""
+    if not out.strip():
+        raise UserError("--out: names no folder; give a new or empty one")
     target = Run(out)
     whole = run.path("")
     inside = target.path("").removeprefix(whole).split("/")[0] if target.path("").startswith(whole) and target.filesystem == run.filesystem else None
     if inside is not None and inside in _OWN_FOLDERS:
         raise UserError(f"--out {out}: holds the run's own results; give another folder")
-    return Run.at(out)
+    if target.is_file("") or (target.entries() and not target.exists(_MARK)):
+        raise UserError(f"--out {out}: is not empty, and not of this command; give a new or empty folder")

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-import typer
+from safetensors import SafetensorError
 
 from paft_ray.artifacts import Run, differences
-from paft_ray.cli.stored import found_again, stored_config
+from paft_ray.cli.interrupts import interruptible
+from paft_ray.cli.stored import trained_config
 from paft_ray.config import Config, Precision
-from paft_ray.errors import UserError
+from paft_ray.echo import echo
+from paft_ray.errors import StorageError, UserError, one_line
 from paft_ray.inference.settings import serve_command
 from paft_ray.models import model_identity, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
-from paft_ray.report.card import TrainedModel, evaluated_engine, longest_request, render_card, trained_models
+from paft_ray.report.card import evaluated_engine, render_card
 from paft_ray.report.sources import Measured
+from paft_ray.report.trained import TrainedModel, check_weights, longest_request, trained_models
+from paft_ray.scratch import owned_prefix, remove_left
 from paft_ray.stages.report import origins
 from paft_ray.stages.train import arm_prompts
+
+_OF_A_MODEL = (".safetensors", ".json", ".jinja", ".txt", ".model")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def export_run(folder: str, arm: str, seed: int, out: str, precision: Precision | None) -> None:
@@ -28,8 +37,9 @@ def export_run(folder: str, arm: str, seed: int, out: str, precision: Precision 
     """
     run = Run(folder)
     model = _chosen(trained_models(run), arm, seed)
-    config = stored_config(run)
-    base = _unchanged_base(run, model)
+    config = trained_config(run, model.key)
+    check_weights(run, [model])
+    base = _unchanged_base(config, model)
     templates = _trained_templates(config, run, model)
     target = _empty_folder(out)
     measured = Measured.of(run) if run.exists("evaluate/outcomes.parquet") else None
@@ -37,16 +47,13 @@ def export_run(folder: str, arm: str, seed: int, out: str, precision: Precision 
     if precision:
         engine = engine.model_copy(update={"precision": precision})
     card = render_card(model, config, origins(config), measured, engine=engine, adapter=False)
-    try:
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as scratch:
-            written = _weights(run, model, base, Path(scratch), engine.precision)
-            (written / "README.md").write_text(card, encoding="utf-8")
-            (written / "templates.jsonl").write_text(templates.to_jsonl(), encoding="utf-8")
-            written.rename(target)
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot be written ({error.strerror or error}); give a folder that you may write, with room for the weights") from None
-    typer.echo(f"export: {model.name} in {target} ({engine.precision}); serve it with:")
-    typer.echo(serve_command(str(target), name=model.name, engine=engine, max_model_len=longest_request(config, model)))
+    with interruptible("start the same command again"), _into(target, out) as scratch:
+        written = _weights(run, model, base, scratch, engine.precision)
+        (written / "README.md").write_text(card, encoding="utf-8")
+        (written / "templates.jsonl").write_text(templates.to_jsonl(), encoding="utf-8")
+        written.rename(target)
+    echo(f"export: {model.name} in {target} ({engine.precision}); serve it with:")
+    echo(serve_command(str(target), name=model.name, engine=engine, max_model_len=longest_request(config, model)))
 
 
 def _chosen(models: Sequence[TrainedModel], arm: str, seed: int) -> TrainedModel:
@@ -58,10 +65,10 @@ def _chosen(models: Sequence[TrainedModel], arm: str, seed: int) -> TrainedModel
     raise UserError(f"--arm {arm} --seed {seed}: was not trained in this run; it has: {present}")
 
 
-def _unchanged_base(run: Run, model: TrainedModel) -> str:
+def _unchanged_base(config: Config, model: TrainedModel) -> str:
     """Folder of the base model. Raises `UserError` where it is not the one that was trained on: an adapter fits no other."""
     trained = model.key["model"]
-    path = resolve_model(found_again(run, trained["id"]), trained["revision"])
+    path = resolve_model(config.model.id, config.model.revision)
     if changed := differences(trained["identity"], model_identity(trained["id"], trained["revision"], path)):
         raise UserError(f"model {trained['id']}: has changed since it was trained on ({'; '.join(changed)}); restore it, or train again")
     return path
@@ -79,20 +86,45 @@ def _empty_folder(out: str) -> Path:
     """The path of `--out`, its parent made. Raises `UserError` where something is there already."""
     if "://" in out:
         raise UserError(f"--out {out}: a folder of this machine is needed; copy it from there to other storage")
-    target = Path(out).expanduser().resolve()
+    if not out.strip():
+        raise UserError("--out: names no folder; give a new or empty one")
     try:
+        target = Path(out).expanduser().resolve()
         if target.is_file() or (target.is_dir() and any(target.iterdir())):
             raise UserError(f"--out {out}: is not empty; give a new or empty folder")
         target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot be written ({error.strerror or error}); give the path of a folder that you may write") from None
+    except UserError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:  # pathlib: a NUL, a loop of links, an unknown user
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise UserError(f"--out {out}: cannot be written ({reason}); give the path of a folder that you may write") from None
     return target
 
 
+@contextmanager
+def _into(target: Path, out: str) -> Iterator[Path]:
+    """A scratch folder beside `target`, gone afterwards, also where an earlier export was killed. Raises `UserError` where it cannot be written."""
+    prefix = owned_prefix(".export", str(target))
+    remove_left(str(target.parent), prefix)
+    try:
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent) as scratch:
+            yield Path(scratch)
+    except (OSError, SafetensorError) as error:
+        cause = error.__cause__ if isinstance(error, StorageError) else error
+        full = getattr(cause, "errno", None) in _FULL or "No space left" in str(cause) or "StorageFull" in str(cause)
+        if (isinstance(error, OSError) and cause is error) or full:
+            reason = getattr(cause, "strerror", None) or one_line(cause)
+            raise UserError(f"--out {out}: cannot be written ({reason}); give a folder that you may write, with room for the weights") from None
+        raise
+
+
 def _weights(run: Run, model: TrainedModel, base: str, scratch: Path, precision: Precision) -> Path:
-    """A folder in `scratch` with the whole weights; those of full fine-tuning are copied as they are."""
+    """A folder in `scratch` with the whole weights; of full fine-tuning its files are copied, and nothing that lies beside them."""
     run.download_dir(model.folder, scratch / "trained")
     if not model.is_adapter:
+        for path in (scratch / "trained").rglob("*"):
+            if path.is_file() and path.suffix not in _OF_A_MODEL:
+                path.unlink()
         return scratch / "trained"
     from paft_ray.training.export import merge_adapter
 

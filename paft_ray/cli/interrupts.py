@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import typer
+from paft_ray.echo import echo
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _TOLD_S = 1.0
@@ -43,7 +43,7 @@ def interruptible(remedy: str) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, SystemExit):
         told.wait(_TOLD_S)
-        typer.echo(f"paft: interrupted; {remedy}", err=True)
+        echo(f"paft: interrupted; {remedy}", err=True)
         sys.exit(128 + (arrived[0] if arrived else signal.SIGINT))
     finally:
         for number, handler in handlers.items():
@@ -59,8 +59,8 @@ def _count(reader: int, arrived: list[int], told: threading.Event) -> None:
             if received[0] not in _SIGNALS:
                 continue
             if arrived:
-                typer.echo("paft: stopped at once", err=True)
+                echo("paft: stopped at once", err=True)
                 os._exit(128 + received[0])
             arrived.append(received[0])
-            typer.echo("paft: stopping; Ctrl-C from here on stops at once", err=True)
+            echo("paft: stopping; Ctrl-C from here on stops at once", err=True)
             told.set()

@@ -24,6 +24,7 @@ from pathlib import Path
 import psutil
 
 from paft_ray.artifacts import Run
+from paft_ray.echo import echo
 from paft_ray.errors import StageError, UserError
 
 LEASE = "lease.json"
@@ -166,7 +167,7 @@ class Lease:
         """Whether it gives no sign of life any more: too old by the clock, then watched, since the clocks of two machines may differ."""
         if held.silent_s <= EXPIRY_S:
             return False
-        print(f"run {self._run.name}: looking {1.25 * RENEW_S:.0f} s for a sign of life of {held}", flush=True)
+        echo(f"run {self._run.name}: looking {1.25 * RENEW_S:.0f} s for a sign of life of {held}")
         time.sleep(1.25 * RENEW_S)
         return self._read() in (held, None)
 

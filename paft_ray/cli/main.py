@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -15,9 +16,9 @@ import typer
 
 from paft_ray.cli.environment import prepare_environment
 from paft_ray.config import Config, Precision, load_config
+from paft_ray.echo import echo
 from paft_ray.errors import StageError, StorageError, UserError, one_line
 from paft_ray.imports import uncollected
-from paft_ray.text import visible
 
 if TYPE_CHECKING:
     from paft_ray.artifacts import Run
@@ -41,7 +42,7 @@ def run_stage(name: str, path: str, overrides: list[str] | None, *, force: bool 
     if dry_run:
         from paft_ray.cli.plan import plan
 
-        typer.echo(plan(config, name))
+        echo(plan(config, name))
         return
     with uncollected():
         from paft_ray.cli.check import check, check_resources
@@ -62,7 +63,7 @@ def run_stage(name: str, path: str, overrides: list[str] | None, *, force: bool 
         from paft_ray.cli.summary import print_summary
 
         print_summary(run)
-    typer.echo(f"{name}: {run.uri(shown[name]) if name in shown else run.root}")
+    echo(f"{name}: {run.uri(shown[name]) if name in shown else run.root}")
 
 
 def _stages(name: str, config: Config, run: Run, lease: Lease, *, force: bool) -> None:
@@ -114,7 +115,7 @@ def evaluate(
     config: Annotated[str, typer.Argument(metavar="CONFIG|RUN", help="YAML file, or the folder of a finished run")],
     templates: Annotated[str | None, typer.Option(help="JSONL rows with `text` (with RUN)")] = None,
     test: Annotated[str | None, typer.Option(help="Rows of the task (with RUN)")] = None,
-    out: Annotated[str | None, typer.Option(help="Folder for the results (with RUN)")] = None,
+    out: Annotated[str | None, typer.Option(help="New or empty folder for the results, or that of an earlier one (with RUN)")] = None,
     set_: SetOption = None,
     force: ForceOption = False,
     dry_run: DryOption = False,
@@ -229,7 +230,7 @@ def prompts_import(
             folder.write_bytes(name, kept.to_jsonl().encode())
     except OSError as error:
         raise UserError(f"--out {out}: cannot be written ({error.strerror or error}); give the path of a file that you may write") from None
-    typer.echo(json.dumps(result.summary()) if as_json else "\n".join(f"{k}: {v}" for k, v in result.summary().items()))
+    echo(json.dumps(result.summary()) if as_json else "\n".join(f"{k}: {v}" for k, v in result.summary().items()))
 
 
 @prompts_app.command("show", help="Print the templates of a run.")
@@ -242,7 +243,7 @@ def prompts_show(run: Annotated[str, typer.Argument(help="Folder of the run")]) 
     if not found.exists("prompts/prompt_set.parquet"):
         raise UserError(f"run {run}: no prompt set there; give the folder of a run whose stage synthesize is finished")
     for entry in PromptSet.from_table(found.read_table("prompts/prompt_set.parquet")).entries:
-        typer.echo(visible(f"[{entry.split}] {entry.template.id} ({entry.provenance.get('source')})\n{entry.template.text}\n"))
+        echo(f"[{entry.split}] {entry.template.id} ({entry.provenance.get('source')})\n{entry.template.text}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -258,6 +259,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except StageError as error:
         _stop(1, error, "; finished stages are kept: start the same command again to go on")
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # such as --help > /dev/full
+            _stop(2, f"no space left for {error.filename or 'the output'}; free some space there")
         from paft_ray.stages.failures import keep_traceback
 
         _stop(1, f"{type(error).__name__}: {one_line(error)[:400]}", f"; traceback: {keep_traceback(None, 'paft', error)}")
@@ -268,5 +271,5 @@ def _stop(code: int, reason: object, remedy: str = "") -> NoReturn:
     line = one_line(getattr(reason, "cause", None) or reason)
     if len(line) > 2 * _HALF_LINE:  # a field of a megabyte in it; what was given stands first, what to do last
         line = f"{line[:_HALF_LINE]} ... {line[-_HALF_LINE:]}"
-    typer.echo(f"paft: {line}{remedy}", err=True)
+    echo(f"paft: {line}{remedy}", err=True)
     sys.exit(code)

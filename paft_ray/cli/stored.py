@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from os.path import isabs, isdir, isfile
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from paft_ray.artifacts import Run
 from paft_ray.config import Config, parse_config
 from paft_ray.errors import UserError
+from paft_ray.report.trained import as_trained
 
 _CONFIG, _ORIGIN = "config.json", "origin.json"
 
@@ -39,6 +41,12 @@ def stored_config(run: Run) -> Config:
         "prompts": config.prompts.model_copy(update={"generators": generators}),
     }
     return config.model_copy(update=changes)
+
+
+def trained_config(run: Run, key: Mapping[str, Any]) -> Config:
+    """The configuration of a run with the model section of the `key` that its arms were trained with. Raises as `stored_config`."""
+    config = as_trained(stored_config(run), run, key)
+    return config.model_copy(update={"model": config.model.model_copy(update={"id": found_again(run, config.model.id)})})
 
 
 def found_again(run: Run, path: str) -> str:

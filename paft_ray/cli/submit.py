@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import shlex
 import tempfile
 import time
@@ -16,14 +17,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from paft_ray.artifacts import differences
 from paft_ray.cli.check import check_inputs, check_job_storage
 from paft_ray.cli.environment import use_token
 from paft_ray.cli.reach import reach_job_api
 from paft_ray.cli.shipping import named_files, resolved, write_job
 from paft_ray.config import Config, load_config
+from paft_ray.echo import echo
 from paft_ray.errors import StageError, UserError, one_line
 from paft_ray.stages.prepare import sources
 from paft_ray.tasks.task import Task, load_task
@@ -32,6 +32,7 @@ STAGES = ("run", "prepare", "synthesize", "score", "train", "evaluate", "report"
 _METADATA = "paft"
 _SHOWN = 8
 _POLL_S = 1.0
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +78,13 @@ def submit(path: str, stage: str, overrides: Sequence[str], *, force: bool, foll
     reach_job_api(address)
     client = _client()
     job = start(client, asked)
-    typer.echo(f"submit: job {job}; follow it with: ray job logs --follow {job}{_at(address)}; stop it with: ray job stop {job}{_at(address)}")
+    echo(f"submit: job {job}; follow it with: ray job logs --follow {job}{_at(address)}; stop it with: ray job stop {job}{_at(address)}")
     if not follow:
         return 0
     try:
         return watch(client, job)
     except KeyboardInterrupt:
-        typer.echo(f"paft: job {job} goes on; follow it again with the same command, stop it with: ray job stop {job}{_at(address)}", err=True)
+        echo(f"paft: job {job} goes on; follow it again with the same command, stop it with: ray job stop {job}{_at(address)}", err=True)
         return 130
 
 
@@ -100,7 +101,7 @@ def request(path: str, stage: str, overrides: Sequence[str], *, force: bool) -> 
         check_inputs(config)
     else:
         check_inputs(config, rows=False)
-        typer.echo("submit: the rows are not on this machine; the job checks them before anything starts")
+        echo("submit: the rows are not on this machine; the job checks them before anything starts")
     return Request(stage=stage, config=config, config_path=path, force=force, files=files)
 
 
@@ -108,7 +109,7 @@ def start(client: Any, asked: Request) -> str:
     """Submission id of the job: the one that is still going with the same settings, else a new attempt. Raises `UserError` where the settings differ."""
     job, going = attempt(client.list_jobs(), asked)
     if going:
-        typer.echo(f"submit: job {job} is still going with these settings; attached")
+        echo(f"submit: job {job} is still going with these settings; attached")
         return job
     with packed(asked) as folder:
         try:
@@ -122,7 +123,7 @@ def start(client: Any, asked: Request) -> str:
             found, going = attempt(client.list_jobs(), asked)  # another submit of the same run may have been faster
             if not going:
                 raise UserError(f"job {job}: the cluster refused it ({one_line(error)[:200]}); mend that and submit again") from None
-            typer.echo(f"submit: job {found} was submitted at the same moment with these settings; attached")
+            echo(f"submit: job {found} was submitted at the same moment with these settings; attached")
             return found
     return job
 
@@ -149,7 +150,7 @@ def watch(client: Any, job: str) -> int:
 
     async def tail() -> None:
         async for lines in client.tail_job_logs(job):
-            print(lines, end="", flush=True)
+            echo(_COLOURS.sub("", lines).replace("\r", "\n"), end="")
 
     from aiohttp import ClientError
 
@@ -161,9 +162,9 @@ def watch(client: Any, job: str) -> int:
         raise StageError(f"job {job}: the connection to the cluster is lost ({one_line(error)[:200]}), the job goes on without it") from None
     status = str(found.status)
     if status == "SUCCEEDED":
-        typer.echo(f"submit: job {job} succeeded")
+        echo(f"submit: job {job} succeeded")
         return 0
-    typer.echo(f"paft: job {job} {status.lower()}: {one_line(found.message)[:200]}; submit again for the next attempt, finished stages are kept", err=True)
+    echo(f"paft: job {job} {status.lower()}: {one_line(found.message)[:200]}; submit again for the next attempt, finished stages are kept", err=True)
     return found.driver_exit_code or 1
 
 
@@ -175,7 +176,7 @@ def packed(asked: Request) -> Iterator[Path]:
         own, size = write_job(folder, {asked.shipped_config: resolved(asked.config)}, asked.files)
         shown = ", ".join(own[:_SHOWN]) + (f" and {len(own) - _SHOWN} more" if len(own) > _SHOWN else "")
         count = sum(file.is_file() for file in folder.rglob("*"))
-        typer.echo(f"submit: ships {count} files, {size:.2f} MiB: paft_ray {_version()}, {shown}")
+        echo(f"submit: ships {count} files, {size:.2f} MiB: paft_ray {_version()}, {shown}")
         yield folder
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from paft_ray.config.base import Fraction, Options, Positive, Precision, Section, fast_precision
+from paft_ray.config.engine_arguments import check_engine_arguments
 
 
 class EngineConfig(Section):
@@ -35,7 +36,14 @@ class EngineConfig(Section):
     max_restarts: Annotated[int, Field(ge=0)] = 2
     """Starts after the first one of engines that died, per inference stage; only rows without an answer are asked again."""
     engine_kwargs: Options = {}
-    """Further vLLM engine arguments, as they are."""
+    """Further vLLM engine arguments, of those that tune memory, batching, caching, parallelism or quantization
+    (listed in `paft_ray/config/engine_arguments.py`)."""
+
+    @field_validator("engine_kwargs")
+    @classmethod
+    def _tuning(cls, given: Options) -> Options:
+        check_engine_arguments(given)
+        return given
 
 
 def engine_key(engine: EngineConfig) -> dict[str, Any]:

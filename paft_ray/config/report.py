@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from paft_ray.config.addresses import split_url
-from paft_ray.config.base import Fraction, Positive, Section
+from paft_ray.config.base import Fraction, Section
 
 
 class ReportConfig(Section):
@@ -15,8 +15,8 @@ class ReportConfig(Section):
 
     threshold: Fraction = 0.8
     """Accuracy above which a template counts for the share above a threshold."""
-    num_bootstrap: Positive = 2000
-    """Bootstrap draws of an interval."""
+    num_bootstrap: Annotated[int, Field(gt=0, le=1_000_000)] = 2000
+    """Bootstrap draws of an interval, at most a million."""
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     """Level of the intervals."""
 

@@ -83,10 +83,9 @@ def replicas() -> dict[str, str]:
 def processor_config(model_path: str, engine: EngineConfig, max_model_len: int, seed: int) -> vLLMEngineProcessorConfig:
     """The engine of a model folder with the settings of section `engine`."""
     kwargs: dict[str, Any] = {
+        "distributed_executor_backend": "uni" if engine.tensor_parallel == 1 else "mp",
         **engine_settings(engine, max_model_len),
         "seed": seed,
-        "trust_remote_code": False,
-        "distributed_executor_backend": "uni" if engine.tensor_parallel == 1 else "mp",
     }
     environment = {
         "VLLM_NO_USAGE_STATS": "1",
@@ -102,7 +101,7 @@ def processor_config(model_path: str, engine: EngineConfig, max_model_len: int, 
         bundles = [{"CPU": engine.num_cpus, "GPU": engine.num_gpus}] * engine.tensor_parallel
     return vLLMEngineProcessorConfig(
         model_source=model_path,
-        engine_kwargs={**kwargs, **engine.engine_kwargs},
+        engine_kwargs=kwargs,
         placement_group_config={"bundles": bundles},
         runtime_env={"env_vars": environment},
         log_engine_metrics=False,

@@ -11,24 +11,31 @@ from paft_ray.config import EngineConfig
 CPU_ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TORCHDYNAMO_DISABLE": "1"}
 """Variables of an engine on a CPU. Without vLLM's multi-process workers the engine core computes on every core; with them it keeps one back and binds the
 rest. Even an eager engine compiles its log-probabilities at the first answer (18 s on a new machine, then 2 s a start), for no gain."""
+_SAFE = {"trust_remote_code": False, "load_format": "safetensors"}
+"""Code of a model folder is never run, and no pickle is loaded: not even where a configuration got past its checks."""
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 
 def engine_settings(engine: EngineConfig, max_model_len: int) -> dict[str, Any]:
-    """Engine arguments by name, without `engine.engine_kwargs`. `max_model_len`: most tokens of a prompt with its answer."""
-    settings = {
-        "max_model_len": max_model_len,
-        "dtype": _DTYPES[engine.precision],
-        "tensor_parallel_size": engine.tensor_parallel,
-        "enable_prefix_caching": True,
-        "max_logprobs": 128,
-    }
+    """Engine arguments by name, those of `engine.engine_kwargs` in place of defaults. `max_model_len`: most tokens of a prompt with its answer."""
+    settings: dict[str, Any] = {"enable_prefix_caching": True}
     if engine.num_gpus == 0:
         # On a CPU compiling costs a minute and gains nothing here. Blocks of 32 tokens let short shared prefixes hit the cache (the default is 128).
         settings |= {"enforce_eager": True, "block_size": 32, "max_num_seqs": 64, "kv_cache_memory_bytes": int(engine.kv_cache_gib * 2**30)}
         # Prompts are computed whole: vLLM 0.32 winds the random numbers of a seeded request back after a part of its prompt, which ends the engine on a CPU.
         settings |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, max_model_len)}
-    return settings
+    return settings | engine.engine_kwargs | _fixed(engine, max_model_len)
+
+
+def _fixed(engine: EngineConfig, max_model_len: int) -> dict[str, Any]:
+    """What no engine argument of a configuration changes."""
+    return {
+        "max_model_len": max_model_len,
+        "dtype": _DTYPES[engine.precision],
+        "tensor_parallel_size": engine.tensor_parallel,
+        "max_logprobs": 128,
+        **_SAFE,
+    }
 
 
 def serve_command(folder: str, *, name: str, engine: EngineConfig, max_model_len: int) -> str:
@@ -39,18 +46,14 @@ def serve_command(folder: str, *, name: str, engine: EngineConfig, max_model_len
     a package named vllm).
     """
     program = ["vllm", "serve", folder] if engine.num_gpus else ["python", "-m", "vllm.entrypoints.openai.api_server", "--model", folder]
-    settings = {
-        "served_model_name": name,
-        "host": "127.0.0.1",
-        "generation_config": "vllm",
-        **engine_settings(engine, max_model_len),
-        **engine.engine_kwargs,
-    }
-    return shlex.join([*program, *(part for key, value in settings.items() if value is not None for part in _option(key, value))])
+    own = {"served_model_name": name, "host": "127.0.0.1", "generation_config": "vllm"}
+    settings = own | engine_settings(engine, max_model_len) | own
+    return shlex.join([*program, *(part for key, value in settings.items() for part in _option(key, value))])
 
 
 def _option(key: str, value: Any) -> list[str]:
     option = key.replace("_", "-")
     if isinstance(value, bool):
         return [f"--{option}" if value else f"--no-{option}"]
-    return [f"--{option}", value if isinstance(value, str) else json.dumps(value)]
+    text = value if isinstance(value, str) else json.dumps(value)
+    return [f"--{option}={text}"] if text.startswith("-") else [f"--{option}", text]  # never an option of its own

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from paft_ray.errors import UserError
 
 OUTCOMES = pa.schema(
     [
@@ -36,6 +39,8 @@ SCORES = pa.schema(
 """Columns of score/scores.parquet."""
 NOT_PARSED, MISSING = -1, -2
 """Codes in `ArmOutcomes.predicted`: an answer that could not be parsed, a row that failed."""
+_MOST_CELLS = 2**26
+"""Of an arm: a file of a few rows, each of another seed, template and example, would ask for the cube of their number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +69,8 @@ class ArmOutcomes:
 def arms_from_table(table: Any) -> dict[str, ArmOutcomes]:
     """Arm -> outcomes, from an Arrow table with columns arm, seed, template_id, example_id, predicted, parsed, correct.
 
-    All arms share the ids of templates and examples (sorted); a missing row is NaN. Raises `ValueError` for a row that comes twice.
+    All arms share the ids of templates and examples (sorted); a missing row is NaN.
+    Raises `ValueError` for a row that comes twice, `UserError` for more than 2**26 cells.
     """
     arms, arm_code = np.unique(_texts(table, "arm"), return_inverse=True)
     templates, template_code = np.unique(_texts(table, "template_id"), return_inverse=True)
@@ -78,6 +84,9 @@ def arms_from_table(table: Any) -> dict[str, ArmOutcomes]:
         rows = arm_code == number
         seeds, seed_code = np.unique(seed[rows], return_inverse=True)
         shape = (len(seeds), len(templates), len(examples))
+        if math.prod(shape) > _MOST_CELLS:
+            size = " x ".join(map(str, shape))
+            raise UserError(f"outcomes of arm {arm}: {size} seeds, templates and examples, at most {_MOST_CELLS} cells are read; run stage evaluate again")
         cell = np.ravel_multi_index((seed_code, template_code[rows], example_code[rows]), shape)
         if (repeated := np.bincount(cell) > 1).any():
             raise ValueError(f"arm {arm}: {int(repeated.sum())} (seed, template, example) come more than once")

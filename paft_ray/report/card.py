@@ -13,8 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from paft_ray.artifacts import Run
-from paft_ray.config import Config, EngineConfig, builtin
-from paft_ray.errors import UserError, one_line
+from paft_ray.config import Config, EngineConfig, builtin, parse_config
+from paft_ray.errors import one_line
 from paft_ray.inference.settings import serve_command
 from paft_ray.metrics import Figures, arms_from_table, figures
 from paft_ray.prompts.chat import DATE
@@ -22,30 +22,10 @@ from paft_ray.report.format import percent
 from paft_ray.report.markdown import cell
 from paft_ray.report.sources import Measured
 from paft_ray.report.tables import arm_rank
+from paft_ray.report.trained import TrainedModel, longest_request, trained_models
 from paft_ray.text import visible
 
 _KEPT = 4  # decimals of a figure in the metadata
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainedModel:
-    """One arm and seed of a run, as its manifests tell it."""
-
-    run: str
-    arm: str
-    seed: int
-    folder: str
-    """Its adapter or whole weights, relative to the run."""
-    is_adapter: bool
-    num_templates: int
-    num_steps: int
-    key: Mapping[str, Any]
-    """What decided the weights: `train`, `model` and `task` settings, `versions`."""
-
-    @property
-    def name(self) -> str:
-        """Unique among the models of a storage, and the name under which it is served."""
-        return f"{self.run}-{self.arm}-s{self.seed}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,34 +42,6 @@ class Origins:
     """Model that wrote prompt templates -> its licence."""
 
 
-def trained_models(run: Run) -> list[TrainedModel]:
-    """Every trained model of a run, in the order of training. Raises `UserError` where stage train is not finished or did not say what it trained."""
-    if not run.exists("train/manifest.json"):
-        raise UserError(f"run {run.root}: train/manifest.json is missing; give the folder of a run whose stage train is finished")
-    manifest = run.read_json("train/manifest.json")
-    try:
-        return [
-            TrainedModel(
-                run=run.name,
-                arm=entry["arm"],
-                seed=entry["seed"],
-                folder=run.inside(entry["adapter"] or entry["weights"]),
-                is_adapter=entry["adapter"] is not None,
-                num_templates=entry["num_templates"],
-                num_steps=entry["num_steps"],
-                key={name: manifest["key"][name] for name in ("train", "model", "task", "prompts", "versions")},
-            )
-            for entry in manifest["models"]
-        ]
-    except (KeyError, TypeError):
-        raise UserError(f"run {run.root}: train/manifest.json does not say what was trained; run stage train again") from None
-
-
-def longest_request(config: Config, model: TrainedModel) -> int:
-    """Most tokens of a prompt with its answer."""
-    return int(model.key["model"]["max_prompt_tokens"] + max(model.key["task"]["max_answer_tokens"], config.evaluate.max_answer_tokens))
-
-
 def write_cards(run: Run, config: Config, origins: Origins) -> None:
     """Writes the card of every trained model as README.md beside its weights, and that of arm `paft` (first seed) as report/model_card.md."""
     measured = Measured.of(run)
@@ -103,8 +55,12 @@ def write_cards(run: Run, config: Config, origins: Origins) -> None:
 
 
 def evaluated_engine(config: Config, measured: Measured | None) -> EngineConfig:
-    """The engine's settings with those that decide answers as they were when the run was evaluated."""
-    return config.engine.model_copy(update=measured.manifest.get("key", {}).get("engine", {}) if measured else {})
+    """The engine's settings with those that decide answers as they were when the run was evaluated. Raises `UserError` for ones that are not allowed."""
+    key = measured.manifest.get("key", {}) if measured else {}
+    said = key.get("engine", {}) if isinstance(key, dict) else key
+    whole = config.model_dump(mode="json")
+    engine = {**whole["engine"], **said} if isinstance(said, dict) else said
+    return parse_config({**whole, "engine": engine}, f"of run {config.name}, evaluate/manifest.json").engine
 
 
 def render_card(model: TrainedModel, config: Config, origins: Origins, measured: Measured | None, *, engine: EngineConfig, adapter: bool) -> str:
@@ -144,14 +100,14 @@ def _figures(measured: Measured, config: Config, model: TrainedModel) -> Figures
 
 def _metadata(model: TrainedModel, origins: Origins, own: Figures | None, *, adapter: bool) -> ModelCardData:
     return ModelCardData(
-        base_model=origins.base_id,
+        base_model=visible(origins.base_id) if origins.base_id else None,
         base_model_relation=("adapter" if adapter else "finetune") if origins.base_id else None,
         library_name="peft" if adapter else "transformers",
-        license=(origins.base_licence or "unknown").lower(),
+        license=visible(origins.base_licence or "unknown").lower(),
         pipeline_tag="text-generation",
         tags=["paft", "lora"] if model.key["train"]["lora"] else ["paft"],
-        datasets=list(origins.datasets) or None,
-        model_name=model.name,
+        datasets=[visible(name) for name in origins.datasets] or None,
+        model_name=visible(model.name),
         eval_results=_eval_results(model, origins, own) if own else None,
     )
 
@@ -169,7 +125,7 @@ def _eval_results(model: TrainedModel, origins: Origins, own: Figures) -> list[E
     return [
         EvalResult(
             task_type="text-classification" if model.key["task"]["kind"] == "choice" else "text-generation",
-            dataset_type=origins.datasets[0] if origins.datasets else task,
+            dataset_type=visible(origins.datasets[0]) if origins.datasets else task,
             dataset_name=task,
             dataset_split="test",
             metric_type=kind,

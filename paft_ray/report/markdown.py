@@ -100,7 +100,7 @@ def _matrix(results: Results, rows: Sequence[TemplateRow]) -> str:
 
 def _worst(results: Results, measured: Measured, rows: Sequence[TemplateRow]) -> list[str]:
     arm = list(results.arms)[-1]
-    parts = [f"## Worst templates of {arm}"]
+    parts = [f"## Worst templates of {cell(arm)}"]
     for worst in worst_templates(measured, rows, arm):
         parts.append(f"### Template {worst.row.number}: {percent(worst.accuracy)} %")
         mistakes = [

@@ -75,7 +75,7 @@ def _render(template: str, config: Config, *, arms: Sequence[str], **values: Any
     environment = Environment(
         loader=FileSystemLoader(str(builtin("report"))), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
     )
-    environment.filters.update(percent=percent, shade=shade, duration=duration, whole=whole)
+    environment.filters.update(percent=percent, shade=shade, duration=duration, whole=whole, shown=visible)
     css = environment.get_template("style.css.j2").render(colours=[colour for colour, _ in styles(arms).values()])
     script = builtin("report", "sort.js").read_text(encoding="utf-8")
     return environment.get_template(template).render(

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from paft_ray.report.tables import TemplateRow
+from paft_ray.text import visible
 
 Curves = Mapping[str, Sequence[tuple[float, float]]]
 """`ARM-sSEED` -> (optimizer step, value)."""
@@ -61,7 +62,7 @@ def arms_plot(rows: Sequence[TemplateRow], arms: Mapping[str, Mapping[str, Any]]
             if low is not None and high is not None:
                 axes.errorbar([(low + high) * 50], [place - 0.26], xerr=[(high - low) * 50], color=colour, linewidth=2.2, capsize=3, capthick=1.5)
             axes.scatter([100 * arms[arm]["mean"]], [place - 0.26], color=colour, marker=marker, s=46, edgecolors="white", linewidths=0.8, zorder=4)
-        axes.set_yticks(range(len(order)), order)
+        axes.set_yticks(range(len(order)), [_plain(arm) for arm in order])
         axes.set_ylim(len(order) - 0.4, -0.6)
         axes.set_xlabel("accuracy, %")
         _finish(axes, "x")
@@ -84,7 +85,7 @@ def template_plot(rows: Sequence[TemplateRow], arms: Sequence[str]) -> bytes:
             values = [100 * row.accuracy[arm] for row in rows]
             mean = sum(values) / len(values)
             axes.axvline(mean, color=colour, linestyle="--", linewidth=1, zorder=0)
-            axes.scatter(values, places, color=colour, marker=marker, s=size, label=f"{arm} (mean {mean:.1f})", zorder=3, alpha=0.9, linewidths=0)
+            axes.scatter(values, places, color=colour, marker=marker, s=size, label=f"{_plain(arm)} (mean {mean:.1f})", zorder=3, alpha=0.9, linewidths=0)
         axes.set_yticks(places, [str(place) for place in places], fontsize=small)
         axes.set_ylim(len(rows) + 0.7, 0.3)
         axes.set_xlabel("accuracy, %")
@@ -107,7 +108,7 @@ def curves_plot(curves: Curves, *, label: str, noisy: bool = False, scale: float
         labelled: set[str] = set()
         for name, points in curves.items():
             steps, values = [step for step, _ in points], [scale * value for _, value in points]
-            (colour, marker), shown = look[_arm(name)], None if _arm(name) in labelled else _arm(name)
+            (colour, marker), shown = look[_arm(name)], None if _arm(name) in labelled else _plain(_arm(name))
             if noisy:
                 axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.35)
             # Few marks, so that arms are told apart without colour too.
@@ -185,6 +186,11 @@ def _arm(name: str) -> str:
     return name.rsplit("-s", 1)[0]
 
 
+def _plain(name: str) -> str:
+    """A name as matplotlib shows it: neither as a formula nor with hidden characters."""
+    return visible(name).replace("$", r"\$")
+
+
 def _finish(axes: Any, grid: str) -> None:
     axes.grid(axis=grid, color=_GRID, linewidth=0.6)
     axes.set_axisbelow(True)
@@ -201,7 +207,9 @@ def _smoothed(values: Sequence[float], weight: float = 0.8) -> list[float]:
 
 
 def _svg(figure: Figure) -> bytes:
-    return _saved(figure, "svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
+    """Names of arms stand in comments of the file, where a control character would end it for every reader."""
+    found = _saved(figure, "svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
+    return visible(found.decode()).encode()
 
 
 def _saved(figure: Figure, form: str, **options: Any) -> bytes:

@@ -117,5 +117,7 @@ def _examples(run: Run, path: str) -> dict[str, Example]:
 
 
 def _json_or_empty(run: Run, path: str) -> dict[str, Any]:
-    found: dict[str, Any] = run.read_json(path) if run.exists(path) else {}
+    found = run.read_json(path) if run.exists(path) else {}
+    if not isinstance(found, dict):
+        raise UserError(f"{run.uri(path)}: an object is needed, found {type(found).__name__}; delete it and run its stage again")
     return found

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from paft_ray.artifacts import Run, finished_below
-from paft_ray.config import Config, parse_config
+from paft_ray.config import Config, Positive, Seed, parse_config
 from paft_ray.errors import UserError
 from paft_ray.parquet import holds_plain
 from paft_ray.prompts.draw import make_draw
@@ -19,15 +21,28 @@ from paft_ray.training.audit_log import audit_store, read_log
 from paft_ray.training.order import plan
 
 _DATA, _PROMPTS = "data/train.parquet", "prompts/prompt_set.parquet"
+_ROWS_PER_LOGGED, _ROWS_AT_LEAST = 16, 1_000_000
+"""A log may have lost most of its rows, but what a manifest says that was trained sizes arrays and takes time to replay."""
+
+
+class _Settings(BaseModel):
+    """What a manifest says of section `train`: the part that decides which pairs are used."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+    num_epochs: Annotated[float, Field(gt=0, le=1e6)] | None
+    num_steps: Positive | None
+    global_batch: Positive
+    draw: Literal["per_example", "every_k"]
+    k: Positive
+    seed: Seed
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Inputs:
     """What a manifest says that a model was trained with."""
 
-    settings: Mapping[str, Any]
-    """Of section `train`."""
-    seed: int
+    settings: _Settings
     data: str
     """Hash of the training rows."""
     prompts: PromptSet
@@ -47,20 +62,29 @@ def audit(run: Run) -> dict[str, Findings]:
     if not any(log.exists("") for log in logs.values()):
         raise UserError(f"run {run.root}: its trainings left no audit log (an earlier version made them); train again under another name, or with --force")
     config = parse_config(run.read_json("config.json"), run.uri("config.json"))
-    return {folder: check(_training(run, config, folder), read_log(log)) for folder, log in logs.items()}
+    if missing := [path for path in (_DATA, _PROMPTS) if not run.exists(path)]:
+        raise UserError(f"run {run.root}: {missing[0]} is missing, the pairs cannot be replayed; restore it, or train again under another name")
+    return {folder: check(_training(run, config, folder, log), read_log(log)) for folder, log in logs.items()}
 
 
 def _fingerprint(run: Run, folder: str) -> str:
     """That of the final weights; `unknown` where an earlier version trained them."""
     result = run.read_json(f"{folder}/result.json") if run.exists(f"{folder}/result.json") else {}
-    return str(result.get("fingerprint", "unknown"))
+    found = result.get("fingerprint", "unknown") if isinstance(result, dict) else None
+    if not isinstance(found, str) or not re.fullmatch(r"[0-9a-f]{1,64}|unknown", found):
+        raise UserError(f"run {run.root}: {folder}/result.json names no fingerprint of its weights; restore it, or train again")
+    return found
 
 
-def _training(run: Run, config: Config, folder: str) -> Training:
+def _training(run: Run, config: Config, folder: str, log: Run) -> Training:
     manifest = run.read_json(f"{folder}/manifest.json")
     try:
         inputs = (_of_arm if folder.startswith("train/") else _of_trial)(run, config, manifest)
-    except (KeyError, TypeError):
+    except ValidationError as error:
+        fault = error.errors()[0]
+        reason = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}, given {fault['input']!r:.60}"
+        raise UserError(f"run {run.root}: {folder}/manifest.json does not say what was trained ({reason}); restore it, or train again") from None
+    except (KeyError, TypeError, AttributeError):
         raise UserError(f"run {run.root}: {folder}/manifest.json does not say what was trained; train again") from None
     if run.content_hash(_DATA) != inputs.data:
         raise UserError(f"run {run.root}: {_DATA} is not what {folder} was trained on; restore it, or train again")
@@ -68,22 +92,32 @@ def _training(run: Run, config: Config, folder: str) -> Training:
         raise UserError(f"run {run.root}: its prompt set or configuration is not the one that {folder} was trained with; restore it, or train again")
     settings = inputs.settings
     examples = run.read_table(_DATA, lambda schema: "id" in schema.names and holds_plain(schema))["id"].to_pylist()
-    steps, positions = plan(len(examples), epochs=settings["num_epochs"], steps=settings["num_steps"], global_batch=settings["global_batch"])
+    if not examples or (settings.num_epochs is None) == (settings.num_steps is None):
+        raise UserError(f"run {run.root}: {folder}/manifest.json and {_DATA} name no rows that were trained on; restore them, or train again")
+    steps, positions = plan(len(examples), epochs=settings.num_epochs, steps=settings.num_steps, global_batch=settings.global_batch)
+    _check_length(f"run {run.root}: {folder}/manifest.json", steps * settings.global_batch, log)
     return Training(
         example_ids=examples,
         templates=[template.id for template in inputs.prompts.templates],
-        draw=make_draw(settings["draw"], seed=inputs.seed, k=settings["k"]),
-        seed=inputs.seed,
-        global_batch=settings["global_batch"],
+        draw=make_draw(settings.draw, seed=settings.seed, k=settings.k),
+        seed=settings.seed,
+        global_batch=settings.global_batch,
         num_steps=steps,
         num_positions=positions,
     )
 
 
+def _check_length(where: str, told: int, log: Run) -> None:
+    """Raises `UserError` where a manifest tells of far more rows than were logged."""
+    logged = sum(table.num_rows for table in read_log(log))
+    if told > max(_ROWS_AT_LEAST, _ROWS_PER_LOGGED * logged):
+        raise UserError(f"{where} says that {told} rows were trained on, and its log holds {logged}; restore the manifest, or train again")
+
+
 def _of_arm(run: Run, config: Config, manifest: dict[str, Any]) -> _Inputs:
     key = manifest["key"]
     prompts = arm_prompts(config, run, manifest["arm"])
-    return _Inputs(settings=key["train"], seed=key["seed"], data=key["data"], prompts=prompts, prompts_hash=key["prompts"])
+    return _Inputs(settings=_Settings(**{**key["train"], "seed": key["seed"]}), data=key["data"], prompts=prompts, prompts_hash=key["prompts"])
 
 
 def _of_trial(run: Run, config: Config, manifest: dict[str, Any]) -> _Inputs:
@@ -91,8 +125,7 @@ def _of_trial(run: Run, config: Config, manifest: dict[str, Any]) -> _Inputs:
     shared, own = key["inputs"], key["settings"]
     pool, _ = pool_and_validation(config, PromptSet.from_table(run.read_table(_PROMPTS)))
     return _Inputs(
-        settings={**shared["train"], **own, **({"num_steps": None} if "num_epochs" in own else {})},
-        seed=shared["seed"],
+        settings=_Settings(**{**shared["train"], **own, **({"num_steps": None} if "num_epochs" in own else {}), "seed": shared["seed"]}),
         data=shared["data"]["train"],
         prompts=pool.take(manifest["num_templates"], manifest["subset_seed"]),
         prompts_hash=key["prompts"],

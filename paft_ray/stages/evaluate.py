@@ -78,7 +78,7 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
 
 def candidates(models: Sequence[dict[str, Any]]) -> list[Candidate]:
     """The base model and every trained one."""
-    trained = [Candidate(arm=m["arm"], seed=m["seed"], adapter=m["adapter"], weights=m["weights"], sha256=m["sha256"]) for m in models]
+    trained = [Candidate(arm=m["arm"], seed=m["seed"], adapter=m["adapter"], weights=m["weights"], sha256=m.get("sha256")) for m in models]
     return [Candidate(arm="base", seed=BASE_SEED), *trained]
 
 

@@ -10,12 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from rich.console import Console
-from rich.table import Table
 
 from paft_ray.artifacts import Manifest, Run, cached, differences
 from paft_ray.config import Config, engine_key, weights_key
 from paft_ray.console import say
+from paft_ray.echo import echo, echo_table
 from paft_ray.errors import UserError
 from paft_ray.metrics.outcomes import EVALUATED
 from paft_ray.models import model_key, resolve_model
@@ -140,9 +139,6 @@ def _measure(setup: Setup, run: Run, trained: dict[str, Manifest]) -> dict[str, 
 
 def _show(written: Manifest) -> None:
     columns = ("templates", "trials", "mean", "std", "worst")
-    table = Table(*columns, title="held-out accuracy by size of the prompt set, %")
-    for point in written["curve"]:
-        table.add_row(str(point["size"]), str(point["num_trials"]), *(percent(point[name]) for name in columns[2:]))
-    console = Console()
-    console.print(table)
-    console.print(f"Recommended size: {written['recommended_size']}. {written['reason']}")
+    rows = [(point["size"], point["num_trials"], *(percent(point[name]) for name in columns[2:])) for point in written["curve"]]
+    echo_table(columns, rows, title="held-out accuracy by size of the prompt set, %")
+    echo(f"Recommended size: {written['recommended_size']}. {written['reason']}")

