@@ -1,4 +1,4 @@
-"""Writes the table of docs/hardware.md, between its markers, from docs/hardware/*.json: `python scripts/hardware_page.py`."""
+"""Writes the table of docs/hardware.md from docs/hardware/*.json: `python scripts/hardware_page.py`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,14 @@ def _cells(result: dict[str, Any]) -> list[str]:
     values = {row["name"]: row["value"] for row in result["rows"] if row["value"] is not None}
     size = "" if result["num_weights"] is None else f"{result['num_weights'] / 1e9:.3g} G weights"
     speeds = [_speed(values, case) for case in _SPEEDS.values()]
-    return [_machine(result), f"{result['date']}, {result['commit'] or 'unknown'}", ", ".join(libraries), *counts, size, *speeds]
+    return [
+        _machine(result),
+        f"{result['date']}, {result['commit'] or 'unknown'}",
+        ", ".join(libraries),
+        *counts,
+        size,
+        *speeds,
+    ]
 
 
 def _machine(result: dict[str, Any]) -> str:
@@ -60,9 +67,10 @@ def _speed(values: dict[str, float], case: str) -> str:
 
 
 def _bad(row: dict[str, Any]) -> str:
-    value = "" if row["value"] is None else f", {row['value']:.3g} {row['unit']} where at most {row['tolerance']:g} passes"
-    note = f" ({row['note']})" if row["note"] else ""
-    return f"- {row['status']}: {row['name']}{value}{note}"
+    line = f"- {row['status']}: {row['name']}"
+    if row["value"] is not None:
+        line += f", {row['value']:.3g} {row['unit']} where at most {row['tolerance']:g} passes"
+    return f"{line} ({row['note']})" if row["note"] else line
 
 
 if __name__ == "__main__":

@@ -1,23 +1,14 @@
 """`python -m tests.gpu`: the training on this machine's GPU, checked in at most 12 minutes; `make test-gpu` runs it.
 
-Every case is a process of its own that trains with the workers' loop, in a group of one and without Ray, on models of random weights: LoRA and all
-weights, ZeRO-2 and ZeRO-3, gradient checkpointing, torch.compile, half precision, offload. Small ones are held to plain PyTorch on the CPU, go on from a
-checkpoint, and export; a large one (1.1 G weights on a GPU of 60 GiB or more) tells memory, speed and its share of the device's matrix peak. The result
-goes to docs/hardware/DEVICE.json, of which scripts/hardware_page.py makes the table of docs/hardware.md.
+Every case is a process of its own that trains with the workers' loop, in a group of one and without Ray, on models of
+random weights: LoRA and all weights, ZeRO-2 and ZeRO-3, gradient checkpointing, torch.compile, half precision,
+offload. Small ones are held to plain PyTorch on the CPU, go on from a checkpoint, and export; a large one (1.1 G
+weights on a GPU of 60 GiB or more) tells memory, speed and its share of the device's matrix peak. The result goes to
+docs/hardware/DEVICE.json, of which scripts/hardware_page.py makes the table of docs/hardware.md.
 
-Exit code 0: everything passed; 1: something failed; 3: nothing failed, something was not run (the time ended); 77: no GPU, so nothing was checked.
-`--device cpu` runs the same on a CPU with smaller models.
-
-On a machine that reaches no package registry and has torch, transformers and peft: fetch what else it lacks where there is one, about 5 MB
-(`--python-version` is that machine's; DeepSpeed is published as source: its wheel is built here, compiles nothing, and is of any platform), and, if they
-are not there either, numpy, pyarrow, psutil, pyyaml, tensorboard, msgpack, py-cpuinfo, einops and tqdm.
-
-    pip download -d wheels --no-deps --only-binary=:all: --python-version 3.12 --platform manylinux2014_x86_64 \\
-        pydantic==2.14.4 pydantic-core==2.50.5 annotated-types typing-inspection hjson
-    DS_BUILD_OPS=0 pip wheel -w wheels --no-deps --no-build-isolation deepspeed==0.19.8
-
-There: `python3 -m pip install --no-index --no-deps --target site wheels/*.whl`, then in a copy of this repository
-`COMMIT=HASH PYTHONPATH=site python3 -m tests.gpu --out FOLDER`. No compiler is needed but by the two cases of torch.compile.
+Exit code 0: everything passed; 1: something failed; 3: nothing failed, something was not run (the time ended);
+77: no GPU, so nothing was checked. `--device cpu` runs the same on a CPU with smaller models. docs/hardware.md tells
+how to run it on a machine that reaches no package registry.
 """
 
 from __future__ import annotations
@@ -33,7 +24,7 @@ from typing import Any
 
 import torch
 
-from tests.gpu.checks import NOT_ASKED_FOR, Outcome, needed, rows
+from tests.gpu.checks import NOT_ASKED_FOR, STATUSES, Outcome, needed, rows
 from tests.gpu.machine import ROOT, facts
 from tests.gpu.plan import cases
 from tests.gpu.processes import run_all
@@ -46,12 +37,12 @@ def main(arguments: list[str]) -> int:
     """Exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.gpu")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--budget-s", type=float, default=720, help="seconds; what they do not suffice for is reported as not run")
-    parser.add_argument("--only", default="", help="comma-separated cases, such as lora-zero2; the rest is reported as not run")
+    parser.add_argument("--budget-s", type=float, default=720, help="seconds; what they do not suffice for is not run")
+    parser.add_argument("--only", default="", help="comma-separated cases, such as lora-zero2; the rest is not run")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/hardware", help="folder of the result file")
     given = parser.parse_args(arguments)
     if given.device == "cuda" and not torch.cuda.is_available():
-        print("no GPU on this machine: nothing was checked (--device cpu runs the same with small models)", file=sys.stderr)
+        print("no GPU on this machine: nothing was checked (--device cpu: the same with small models)", file=sys.stderr)
         return NO_GPU
     begin, machine = time.monotonic(), facts(given.device)
     planned = cases(given.device)
@@ -82,7 +73,7 @@ def _finish(result: dict[str, Any], out: Path) -> int:
     for row in found:
         if row["note"] != NOT_ASKED_FOR.note:
             print(_line(row))
-    counts = {status: sum(row["status"] == status for row in found) for status in ("pass", "fail", "measured", "not run")}
+    counts = {status: sum(row["status"] == status for row in found) for status in STATUSES}
     print(", ".join(f"{count} {status}" for status, count in counts.items()), f"-> {out / name}.json")
     return FAILED if counts["fail"] else INCOMPLETE if counts["not run"] else 0
 

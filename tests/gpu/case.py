@@ -1,8 +1,7 @@
-"""The process of one case: `python -m tests.gpu.case SPEC.json` trains without Ray and leaves what it found at the spec's `found`, as JSON."""
+"""The process of one case: `python -m tests.gpu.case SPEC.json` trains without Ray and leaves what it found as JSON."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 import sys
@@ -84,7 +83,7 @@ def equality(case: Case, folder: Path) -> dict[str, Any]:
 
 
 def speed(case: Case, folder: Path) -> dict[str, Any]:
-    """Memory at initialization and in steps, losses, tokens and seconds of each step, operations a step needs at least."""
+    """Memory at initialization and in steps, losses, tokens and seconds of a step, operations it needs at least."""
     job, device = _job(case, folder / "large", folder / case.name), torch.device(case.device)
     engine = loop.start_engine(job, _ALONE, 0)
     initialization = loop.peak_memory_gib(device)
@@ -93,7 +92,7 @@ def speed(case: Case, folder: Path) -> dict[str, Any]:
         torch.cuda.reset_peak_memory_stats()
     rows = [step_rows(step, job.config.global_batch, case.longest) for step in range(job.num_steps)]
     metrics = [loop.optimizer_step(engine, job, step, given, _ALONE) for step, given in enumerate(rows)]
-    needed = flops.needed(*flops.weights(job.model_path), rows[0]) * (1.0 if job.config.lora else 1.5)  # gradients of the weights on top
+    needed = flops.needed(*flops.weights(job.model_path), rows[0])
     return {
         "initialization_gib": initialization,
         "initialization_host_gib": host,
@@ -101,7 +100,7 @@ def speed(case: Case, folder: Path) -> dict[str, Any]:
         "losses": [row["loss"] for row in metrics],
         "tokens": metrics[0]["tokens"],
         "times_s": [row["time_s"] for row in metrics],
-        "operations": needed,
+        "operations": needed if job.config.lora else 1.5 * needed,  # gradients of the weights on top
         "shapes": {name: list(shape) for name, shape in shapes(job.model_path).items()},
         "longest_row": max(len(row["prompt_ids"]) + len(row["answer_ids"]) for row in rows[0]),
     }
@@ -114,12 +113,20 @@ def peak(case: Case, folder: Path) -> dict[str, Any]:
 
 def _job(case: Case, model: Path, out: Path) -> loop.Job:
     config = case.config
-    return loop.Job(config=config, model_path=str(model), seed=_SEED, num_steps=config.num_steps or 0, out=str(out), fingerprint="f", name=case.name)
+    return loop.Job(
+        config=config,
+        model_path=str(model),
+        seed=_SEED,
+        num_steps=config.num_steps or 0,
+        out=str(out),
+        fingerprint="f",
+        name=case.name,
+    )
 
 
 def _steps(case: Case, start: int) -> Iterator[list[Row]]:
     config = case.config
-    return (step_rows(step, config.global_batch, case.longest) for step in itertools.count(start) if step < (config.num_steps or 0))
+    return (step_rows(step, config.global_batch, case.longest) for step in range(start, config.num_steps or 0))
 
 
 def _exported(engine: Any, job: loop.Job) -> Any:
@@ -130,7 +137,8 @@ def _exported(engine: Any, job: loop.Job) -> Any:
         export.export_weights(weights, folder, job.model_path, precision=job.config.precision)
         return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     export.export_adapter(engine, weights, folder)
-    return PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(job.model_path, dtype=torch.float32), str(folder))
+    base = AutoModelForCausalLM.from_pretrained(job.model_path, dtype=torch.float32)
+    return PeftModel.from_pretrained(base, str(folder))
 
 
 _KINDS = {"models": models, "reference": reference, "equality": equality, "speed": speed, "peak": peak}
@@ -143,7 +151,8 @@ def main(spec: dict[str, Any]) -> None:
     if case.kind in ("equality", "speed"):
         if case.device == "cuda":
             torch.cuda.set_device(0)
-        dist.init_process_group("nccl" if case.device == "cuda" else "gloo", init_method=f"file://{folder / case.name}.rendezvous", rank=0, world_size=1)
+        backend, meeting = "nccl" if case.device == "cuda" else "gloo", f"file://{folder / case.name}.rendezvous"
+        dist.init_process_group(backend, init_method=meeting, rank=0, world_size=1)
     Path(spec["found"]).write_text(json.dumps(_KINDS[case.kind](case, folder)))
 
 

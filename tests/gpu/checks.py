@@ -13,8 +13,8 @@ from tests.gpu.plan import TOLERANCE, Case
 
 Found = Mapping[str, Any]
 _INITIALIZATION, _STEPS = 1.1, 1.5
-"""Largest peak memory over that of capacity.py; in steps temporary gradients and fragments come on top (1.36 on an H100, docs/capacity.md)."""
-_OFFLOADED, _CHECKPOINTING = 0.5, 0.95
+"""Largest peak memory over capacity.py's; in steps temporary gradients and fragments come on top (docs/capacity.md)."""
+_OFFLOADED, _CHECKPOINTING, _FALL = 0.5, 0.95, 0.999
 PLAIN = "speed-lora-zero2"
 
 
@@ -28,6 +28,7 @@ class Outcome:
     found: Found | None = None
 
 
+STATUSES = ("pass", "fail", "measured", "not run")
 NOT_ASKED_FOR = Outcome(status="not run", note="not asked for")
 
 
@@ -68,7 +69,7 @@ class Check:
         value = self.value(*(outcomes[case].found for case in self.needs))
         if self.tolerance is None:
             return self._row("measured", value, "")
-        return self._row("pass" if value <= self.tolerance else "fail", value, "")  # not a number is above every tolerance
+        return self._row("pass" if value <= self.tolerance else "fail", value, "")  # no number is above every tolerance
 
     def _row(self, status: Any, value: float | None, note: str) -> Row:
         finite = value if value is not None and math.isfinite(value) else None
@@ -78,7 +79,7 @@ class Check:
 
 def checks(cases: Sequence[Case]) -> list[Check]:
     """All of a device."""
-    found = [Check(name="peak: matrix products", unit="TFLOP/s", needs=("peak",), value=lambda own: own["operations_per_s"] / 1e12)]
+    found = [Check(name="peak: matrix products", unit="TFLOP/s", needs=("peak",), value=_teraflops)]
     for case in cases:
         if case.kind == "equality":
             found += _equality(case)
@@ -100,23 +101,32 @@ def needed(cases: Sequence[Case], names: Collection[str]) -> list[Case]:
 
 def _equality(case: Case) -> list[Check]:
     name, tolerance = case.name, TOLERANCE[case.config.precision]
+    found = [Check(name=f"{name}: last loss over first", unit="ratio", needs=(name,), value=_fall, tolerance=_FALL)]
     reference = "reference-lora" if case.config.lora else "reference-all"
     lines: dict[str, tuple[tuple[str, ...], Callable[..., float]]] = {
-        "loss beside plain PyTorch on the CPU": ((name, reference), lambda own, cpu: _difference(own["losses"], cpu["losses"])),
+        "loss beside plain PyTorch on the CPU": (
+            (name, reference),
+            lambda own, cpu: _difference(own["losses"], cpu["losses"]),
+        ),
         "loss after a resume": ((name,), lambda own: _difference(own["resumed"], own["losses"])),
         "loss of the exported model": ((name,), lambda own: _difference([own["exported"]], [own["trained"]])),
     }
-    return [
-        Check(name=f"{name}: {line}", unit="relative difference", needs=needs, value=value, tolerance=tolerance)
-        for line, (needs, value) in lines.items()
-    ] + [Check(name=f"{name}: last loss over first", unit="ratio", needs=(name,), value=_fall, tolerance=0.999)]  # fmt: skip
+    for line, (needs, value) in lines.items():
+        name = f"{case.name}: {line}"
+        found.append(Check(name=name, unit="relative difference", needs=needs, value=value, tolerance=tolerance))
+    return found
 
 
 def _speed(case: Case) -> list[Check]:
     name = case.name
     found = [
-        Check(name=f"{name}: last loss over first", unit="ratio", needs=(name,), value=_fall, tolerance=0.999),
-        Check(name=f"{name}: peak memory at initialization", unit="GiB", needs=(name,), value=lambda own: own["initialization_gib"]),
+        Check(name=f"{name}: last loss over first", unit="ratio", needs=(name,), value=_fall, tolerance=_FALL),
+        Check(
+            name=f"{name}: peak memory at initialization",
+            unit="GiB",
+            needs=(name,),
+            value=lambda own: own["initialization_gib"],
+        ),
         Check(name=f"{name}: peak memory in steps", unit="GiB", needs=(name,), value=lambda own: own["steps_gib"]),
         Check(name=f"{name}: speed", unit="tokens/s", needs=(name,), value=_tokens_per_s),
         Check(name=f"{name}: share of the matrix peak", unit="%", needs=(name, "peak"), value=_share),
@@ -129,11 +139,17 @@ def _beside_plain(case: Case) -> list[Check]:
     """A case beside the same one without gradient checkpointing and torch.compile."""
     needs = (case.name, PLAIN)
     lines: list[tuple[str, str, Callable[..., float], float | None]] = [
-        ("loss", "relative difference", lambda own, plain: _difference(own["losses"], plain["losses"]), TOLERANCE[case.config.precision]),
+        (
+            "loss",
+            "relative difference",
+            lambda own, plain: _difference(own["losses"], plain["losses"]),
+            TOLERANCE[case.config.precision],
+        ),
         ("speed", "ratio", lambda own, plain: _tokens_per_s(own) / _tokens_per_s(plain), None),
     ]
     if case.config.gradient_checkpointing:
-        lines.append(("peak memory in steps", "ratio", lambda own, plain: own["steps_gib"] / plain["steps_gib"], _CHECKPOINTING))
+        less = lambda own, plain: own["steps_gib"] / plain["steps_gib"]  # noqa: E731
+        lines.append(("peak memory in steps", "ratio", less, _CHECKPOINTING))
     return [
         Check(name=f"{case.name}: {line} beside {PLAIN}", unit=unit, needs=needs, value=value, tolerance=tolerance)
         for line, unit, value, tolerance in lines
@@ -141,7 +157,7 @@ def _beside_plain(case: Case) -> list[Check]:
 
 
 def _memory(case: Case) -> list[Check]:
-    """The device's memory beside capacity.py. A process's memory on a CPU holds the libraries and what loading left: no limit is set to it."""
+    """The device's memory beside capacity.py. On a CPU libraries and what loading left come on top: no limit."""
 
     def calculated(own: Found) -> capacity.WorkerMemory:
         return capacity.worker_memory(case.config, own["shapes"], tokens_per_row=own["longest_row"])
@@ -155,14 +171,23 @@ def _memory(case: Case) -> list[Check]:
 
     name = case.name
     found = [
-        Check(name=f"{name}: host memory at initialization", unit="GiB", needs=(name,), value=lambda own: own["initialization_host_gib"]),
+        Check(
+            name=f"{name}: host memory at initialization",
+            unit="GiB",
+            needs=(name,),
+            value=lambda own: own["initialization_host_gib"],
+        ),
         Check(
             name=f"{name}: peak memory in steps over capacity.py's", unit="ratio", needs=(name,),
             value=lambda own: own["steps_gib"] / calculated(own).device, tolerance=_STEPS,
         ),
     ]  # fmt: skip
     if case.config.offload == "optimizer_and_weights":
-        line, value, limit = "peak memory at initialization over the weights', which are offloaded", offloaded, _OFFLOADED
+        line, value, limit = (
+            "peak memory at initialization over the weights', which are offloaded",
+            offloaded,
+            _OFFLOADED,
+        )
     else:
         line, value, limit = "peak memory at initialization over capacity.py's", initialization, _INITIALIZATION
     return [*found, Check(name=f"{name}: {line}", unit="ratio", needs=(name,), value=value, tolerance=limit)]
@@ -173,6 +198,10 @@ def _difference(found: Sequence[float], wanted: Sequence[float]) -> float:
     if len(found) != len(wanted) or not all(math.isfinite(value) for value in (*found, *wanted)):
         return math.inf
     return max(abs(one / other - 1) for one, other in zip(found, wanted, strict=True))
+
+
+def _teraflops(own: Found) -> float:
+    return float(own["operations_per_s"] / 1e12)
 
 
 def _fall(own: Found) -> float:

@@ -19,7 +19,7 @@ _END = 2
 def write_model(folder: Path, sizes: dict[str, int], *, dtype: torch.dtype, device: str) -> None:
     """Writes a model folder: a Llama of these sizes with random weights, and a tokenizer."""
     torch.manual_seed(0)
-    config = LlamaConfig(**sizes, tie_word_embeddings=False, max_position_embeddings=1024, bos_token_id=1, eos_token_id=_END)
+    config = LlamaConfig(**sizes, tie_word_embeddings=False, bos_token_id=1, eos_token_id=_END)
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     model.save_pretrained(str(folder))
@@ -30,7 +30,7 @@ def write_model(folder: Path, sizes: dict[str, int], *, dtype: torch.dtype, devi
 
 
 def step_rows(step: int, global_batch: int, longest: int) -> list[Row]:
-    """Rows of a step: the same texts in every step, so that the loss falls; prompts of half the longest length up to it, answers of 1 to 3 tokens."""
+    """Rows of a step: the same texts in every step, so that the loss falls; prompts of half `longest` up to it."""
     return [_row(step * global_batch + i, random.Random(i), longest) for i in range(global_batch)]
 
 
@@ -38,5 +38,12 @@ def _row(position: int, numbers: random.Random, longest: int) -> Row:
     prompt = [numbers.randrange(3, _WORDS) for _ in range(numbers.randint(longest // 2, longest))]
     answer = [numbers.randrange(3, _WORDS) for _ in range(numbers.randint(1, 3))]
     return Row(
-        position=position, epoch=0, weight=1.0, prompt_ids=prompt, answer_ids=[*answer, _END], template="t", cut_characters=0, example_id=str(position)
-    )  # fmt: skip
+        position=position,
+        epoch=0,
+        weight=1.0,
+        prompt_ids=prompt,
+        answer_ids=[*answer, _END],
+        template="t",
+        cut_characters=0,
+        example_id=str(position),
+    )

@@ -15,22 +15,27 @@ import torch
 from paft_ray.artifacts import versions
 
 ROOT = Path(__file__).resolve().parents[2]
+_DRIVER = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+_COMMIT = ("git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
 
 
 def facts(device: str) -> dict[str, Any]:
-    """Device, driver, libraries, date, commit, and load (processes that want a core beside the check; ask before it starts); None for what the machine does not tell."""
+    """Device, driver, libraries, date, commit; None for what the machine does not tell.
+
+    `load`: processes that want a core; before the check starts these are others.
+    """
     return {
         "device": device,
         "name": _gpu().name if device == "cuda" else _cpu_name(),
         "memory_gib": round(_gpu().total_memory / 2**30, 1) if device == "cuda" else None,
         "cores": len(os.sched_getaffinity(0)),
         "load": round(os.getloadavg()[0], 1),
-        "driver": _first_line("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") if device == "cuda" else None,
+        "driver": _first_line(*_DRIVER) if device == "cuda" else None,
         "cuda": torch.version.cuda if device == "cuda" else None,
         "python": platform.python_version(),
         "versions": versions(),
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": os.environ.get("COMMIT") or _first_line("git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"),
+        "commit": os.environ.get("COMMIT") or _first_line(*_COMMIT),
     }
 
 

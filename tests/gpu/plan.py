@@ -9,24 +9,46 @@ from paft_ray.config import TrainConfig
 
 Device = Literal["cuda", "cpu"]
 Kind = Literal["models", "reference", "equality", "speed", "peak"]
-TOLERANCE = {"fp32": 1e-4, "bf16": 1e-2, "fp16": 1e-2}
-"""Largest relative difference of a loss, by number format; fp32 with TF32 off."""
+TOLERANCE = {"fp32": 1e-4, "bf16": 1e-2, "fp16": 5e-2}
+"""Largest relative difference of a loss: fp32 with TF32 off; fp16 may skip a step while it finds its scale."""
 
-SMALL = {
-    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 256,
-}  # fmt: skip
-_CPU = {**SMALL, "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4, "vocab_size": 1024}
-_QUARTER_G = {
-    "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 12, "num_attention_heads": 16, "num_key_value_heads": 8, "vocab_size": 32000,
-}  # fmt: skip
-_ONE_G = {**_QUARTER_G, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32}
+
+def _llama(
+    *, hidden: int, feed_forward: int, layers: int, heads: int, kv_heads: int, vocabulary: int
+) -> dict[str, int]:  # fmt: skip
+    return {
+        "hidden_size": hidden,
+        "intermediate_size": feed_forward,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "vocab_size": vocabulary,
+    }
+
+
+SMALL = _llama(hidden=64, feed_forward=128, layers=2, heads=4, kv_heads=2, vocabulary=256)
+_CPU = _llama(hidden=256, feed_forward=1024, layers=4, heads=8, kv_heads=4, vocabulary=1024)
+_QUARTER_G = _llama(hidden=1024, feed_forward=4096, layers=12, heads=16, kv_heads=8, vocabulary=32000)
+_ONE_G = _llama(hidden=2048, feed_forward=8192, layers=16, heads=32, kv_heads=8, vocabulary=32000)
 _ONE_G_FROM_GIB = 60
 
 _COMMON = {"num_epochs": None, "warmup_fraction": 0.2}
 _EQUALITY = {
-    **_COMMON, "global_batch": 8, "micro_batch": 4, "num_steps": 6, "checkpoint_every": 3, "precision": "fp32", "weight_decay": 0.1,
-    "learning_rate": 1e-2, "zero_stage": 0,
-}  # fmt: skip
+    **_COMMON,
+    "global_batch": 8,
+    "micro_batch": 4,
+    "num_steps": 6,
+    "checkpoint_every": 3,
+    "precision": "fp32",
+    "weight_decay": 0.1,
+    "learning_rate": 1e-2,
+    "zero_stage": 0,
+}
+_STEPS = {
+    "cuda": {"global_batch": 32, "micro_batch": 16, "num_steps": 10},
+    "cpu": {"global_batch": 16, "micro_batch": 16, "num_steps": 4},
+}
+_LONGEST = {"cuda": 512, "cpu": 256}
 _ALL = {"lora": None, "learning_rate": 1e-3}
 EQUALITY: dict[str, dict[str, Any]] = {
     "lora": {},
@@ -55,7 +77,9 @@ SPEED: dict[str, dict[str, Any]] = {
     "speed-lora-zero3": {"zero_stage": 3},
     "speed-lora-compile": {"zero_stage": 2, "compile": True},
 }
-SPEED_GPU: dict[str, dict[str, Any]] = {"speed-lora-zero3-offload": {"zero_stage": 3, "offload": "optimizer_and_weights"}}
+SPEED_GPU: dict[str, dict[str, Any]] = {
+    "speed-lora-zero3-offload": {"zero_stage": 3, "offload": "optimizer_and_weights"},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,18 +104,16 @@ def cases(device: Device) -> list[Case]:
     """All cases of a device, in the order in which they run: what counts most comes before the budget ends."""
     gpu = device == "cuda"
     equality = {name: {**_EQUALITY, **values} for name, values in (EQUALITY | (EQUALITY_GPU if gpu else {})).items()}
-    steps = {"global_batch": 32, "micro_batch": 16, "num_steps": 10} if gpu else {"global_batch": 16, "micro_batch": 16, "num_steps": 4}
-    speed = {name: {**_COMMON, **steps, "learning_rate": 1e-3, **values} for name, values in (SPEED | (SPEED_GPU if gpu else {})).items()}
-    return [
-        Case(name="models", kind="models", device=device),
-        *(Case(name=f"reference-{kind}", kind="reference", device="cpu", train=equality[kind]) for kind in ("lora", "all")),
-        *(Case(name=name, kind="equality", device=device, train=_on(device, train), limit_s=180) for name, train in equality.items()),
-        Case(name="peak", kind="peak", device=device, limit_s=60),
-        *(
-            Case(name=name, kind="speed", device=device, train=_on(device, train), longest=512 if gpu else 256, limit_s=180)
-            for name, train in speed.items()
-        ),
-    ]  # fmt: skip
+    found = [Case(name="models", kind="models", device=device)]
+    for kind in ("lora", "all"):
+        found.append(Case(name=f"reference-{kind}", kind="reference", device="cpu", train=equality[kind]))
+    for name, values in equality.items():
+        found.append(Case(name=name, kind="equality", device=device, train=_on(device, values), limit_s=180))
+    found.append(Case(name="peak", kind="peak", device=device, limit_s=60))
+    for name, values in (SPEED | (SPEED_GPU if gpu else {})).items():
+        train = _on(device, {**_COMMON, **_STEPS[device], "learning_rate": 1e-3, **values})
+        found.append(Case(name=name, kind="speed", device=device, train=train, longest=_LONGEST[device], limit_s=180))
+    return found
 
 
 def large(device: Device, memory_gib: float) -> dict[str, int]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from tests.gpu.checks import Outcome
@@ -24,13 +25,14 @@ _NOTE = 300
 
 
 def run_all(cases: Sequence[Case], folder: Path, deadline: float) -> Iterator[tuple[Case, Outcome]]:
-    """Every case with its outcome: models first, small ones side by side, then the timed ones alone. `deadline`: by `time.monotonic`."""
+    """Every case with its outcome: models first, small ones side by side, the timed ones alone. Deadline: monotonic."""
     cores = len(os.sched_getaffinity(0))
     pool = max(1, min(_TOGETHER, cores))
     for kinds, width in ((("models",), 1), (("reference", "equality"), pool), (("peak", "speed"), 1)):
         chosen = [case for case in cases if case.kind in kinds]
         with ThreadPoolExecutor(width) as threads:
-            yield from zip(chosen, threads.map(lambda case: run(case, folder, deadline, cores // width), chosen), strict=True)  # noqa: B023
+            ran = threads.map(partial(run, folder=folder, deadline=deadline, threads=cores // width), chosen)
+            yield from zip(chosen, ran, strict=True)
 
 
 def run(case: Case, folder: Path, deadline: float, threads: int) -> Outcome:
@@ -44,7 +46,13 @@ def run(case: Case, folder: Path, deadline: float, threads: int) -> Outcome:
     try:
         with log.open("wb") as stream:
             ended = subprocess.run(
-                command, cwd=ROOT, env=_environment(case), stdout=stream, stderr=subprocess.STDOUT, timeout=min(case.limit_s, left), check=False
+                command,
+                cwd=ROOT,
+                env=_environment(case),
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                timeout=min(case.limit_s, left),
+                check=False,
             )
     except subprocess.TimeoutExpired:
         if left < case.limit_s:
@@ -57,9 +65,10 @@ def run(case: Case, folder: Path, deadline: float, threads: int) -> Outcome:
 
 def _environment(case: Case) -> dict[str, str]:
     offline = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "DS_BUILD_OPS": "0"}
-    waiting = {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "10000")}  # as training workers do: threads that spin hold up what runs beside them
-    group = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "DS_ACCELERATOR": case.device}
-    return {**os.environ, **offline, **waiting, **group, **({"CUDA_VISIBLE_DEVICES": ""} if case.device == "cpu" else {})}
+    waiting = {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "10000")}  # as training workers: less spinning
+    group = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    device = {"DS_ACCELERATOR": case.device, **({"CUDA_VISIBLE_DEVICES": ""} if case.device == "cpu" else {})}
+    return {**os.environ, **offline, **waiting, **group, **device}
 
 
 def _last_line(log: Path) -> str:

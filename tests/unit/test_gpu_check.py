@@ -1,4 +1,4 @@
-"""What the check on a GPU states of what its cases found: nothing passes that did not run, and a fault costs its own rows."""
+"""What the check on a GPU states: nothing passes that did not run, and a fault costs its own rows."""
 
 import math
 from typing import Any
@@ -18,17 +18,27 @@ def done(**found: Any) -> Outcome:
 
 def outcomes(plan: list[Any], **changed: Outcome) -> dict[str, Outcome]:
     """All cases went well, but for those named."""
-    shapes = {"model.embed_tokens.weight": [100, 64], **{f"model.layers.0.mlp.{n}_proj.weight": [64, 64] for n in ("gate", "up", "down")}}
+    shapes = {
+        "model.embed_tokens.weight": [100, 64],
+        **{f"model.layers.0.mlp.{n}_proj.weight": [64, 64] for n in ("gate", "up", "down")},
+    }
     found = {
         "models": done(num_weights=1),
         "reference": done(losses=LOSSES),
         "equality": done(losses=LOSSES, resumed=LOSSES, trained=4.8, exported=4.8),
         "peak": done(operations_per_s=1e12),
         "speed": done(
-            initialization_gib=0.0, initialization_host_gib=1.0, steps_gib=0.1, losses=LOSSES, tokens=100, times_s=[9.0, 1.0], operations=1e11,
-            shapes=shapes, longest_row=10,
+            initialization_gib=0.0,
+            initialization_host_gib=1.0,
+            steps_gib=0.1,
+            losses=LOSSES,
+            tokens=100,
+            times_s=[9.0, 1.0],
+            operations=1e11,
+            shapes=shapes,
+            longest_row=10,
         ),
-    }  # fmt: skip
+    }
     good = {case.name: found[case.kind] for case in plan}
     good["speed-lora-checkpointing"] = done(**{**(found["speed"].found or {}), "steps_gib": 0.05})
     return good | {name.replace("_", "-"): outcome for name, outcome in changed.items()}
@@ -43,7 +53,8 @@ def test_every_case_that_trains_has_rows_and_each_row_a_name_of_its_own(plan: li
     found = rows(plan, outcomes(plan))
     names = [row["name"] for row in found]
     assert len(set(names)) == len(names)
-    assert {name.split(":")[0] for name in names} == {case.name for case in plan if case.kind in ("equality", "speed", "peak")}
+    told = {case.name for case in plan if case.kind in ("equality", "speed", "peak")}
+    assert {name.split(":")[0] for name in names} == told
 
 
 def test_a_case_that_crashes_costs_its_own_rows() -> None:
@@ -93,7 +104,12 @@ def test_a_figure_without_a_limit_is_measured() -> None:
 
 def test_cases_asked_for_come_with_those_that_their_rows_need() -> None:
     assert [case.name for case in needed(CPU, ["lora-zero2"])] == ["models", "reference-lora", "lora-zero2"]
-    assert [case.name for case in needed(CPU, ["speed-lora-compile"])] == ["models", "peak", "speed-lora-zero2", "speed-lora-compile"]
+    assert [case.name for case in needed(CPU, ["speed-lora-compile"])] == [
+        "models",
+        "peak",
+        "speed-lora-zero2",
+        "speed-lora-compile",
+    ]
 
 
 def test_rows_of_all_devices_are_checks_of_their_cases() -> None:

@@ -25,9 +25,19 @@ def row(name: str, status: str, value: float | None = None, note: str = "") -> d
 
 def result(**values: Any) -> dict[str, Any]:
     given = {
-        "device": "cuda", "name": "NVIDIA T", "memory_gib": 80.0, "cores": 8, "load": 0.5, "driver": "1.2", "cuda": "13.0", "date": "2026-11-29", "commit": "abc",
-        "versions": {"torch": "2.13.0"}, "num_weights": 1_100_000_000, "rows": [row("a: loss", "pass", 0.1)],
-    }  # fmt: skip
+        "device": "cuda",
+        "name": "NVIDIA T",
+        "memory_gib": 80.0,
+        "cores": 8,
+        "load": 0.5,
+        "driver": "1.2",
+        "cuda": "13.0",
+        "date": "2026-11-29",
+        "commit": "abc",
+        "versions": {"torch": "2.13.0"},
+        "num_weights": 1_100_000_000,
+        "rows": [row("a: loss", "pass", 0.1)],
+    }
     return {**given, **values}
 
 
@@ -45,10 +55,16 @@ def test_a_table_takes_the_place_of_the_one_before_and_of_nothing_else() -> None
 
 
 def test_rows_that_failed_or_were_not_run_are_named_and_never_counted_as_passed() -> None:
-    rows = [row("a: loss", "pass", 0.1), row("b: loss", "fail", 0.7), row("c: loss", "not run", None, "the time ended before it"), row("d", "measured", 3.0)]
+    rows = [
+        row("a: loss", "pass", 0.1),
+        row("b: loss", "fail", 0.7),
+        row("c: loss", "not run", None, "time ended"),
+        row("d", "measured", 3.0),
+    ]
+    rows.append({**row("e: speed", "not run", None, "time ended"), "tolerance": None})
     page = PAGE.page(TEXT, [result(rows=rows)])
-    assert "| 1 | 1 | 1 |" in page
-    assert "- fail: b: loss, 0.7 ratio where at most 0.5 passes\n- not run: c: loss (the time ended before it)\n" in page
+    assert "| 1 | 1 | 2 |" in page
+    assert "- fail: b: loss, 0.7 ratio where at most 0.5 passes\n- not run: c: loss (time ended)\n- not run: e: speed (time" in page
 
 
 def test_a_result_of_a_cpu_says_so() -> None:
