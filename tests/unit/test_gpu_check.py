@@ -1,6 +1,8 @@
 """What the check on a GPU states: nothing passes that did not run, and a fault costs its own rows."""
 
 import math
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -117,3 +119,8 @@ def test_rows_of_all_devices_are_checks_of_their_cases() -> None:
         names = {case.name for case in plan}
         assert all(set(check.needs) <= names for check in checks(plan))
         assert all(case.config for case in plan if case.train), "every training is a valid configuration"
+
+
+def test_a_training_says_its_lines_on_a_machine_that_lacks_ray() -> None:
+    code = "import sys; from paft_ray.console import say; say('step 1'); assert 'ray' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "step 1\n"
