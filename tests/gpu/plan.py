@@ -103,16 +103,17 @@ class Case:
 def cases(device: Device) -> list[Case]:
     """All cases of a device, in the order in which they run: what counts most comes before the budget ends."""
     gpu = device == "cuda"
+    limit_s = 180 if gpu else 400
     equality = {name: {**_EQUALITY, **values} for name, values in (EQUALITY | (EQUALITY_GPU if gpu else {})).items()}
     found = [Case(name="models", kind="models", device=device)]
     for kind in ("lora", "all"):
         found.append(Case(name=f"reference-{kind}", kind="reference", device="cpu", train=equality[kind]))
     for name, values in equality.items():
-        found.append(Case(name=name, kind="equality", device=device, train=_on(device, values), limit_s=180))
+        found.append(Case(name=name, kind="equality", device=device, train=_on(device, values), limit_s=limit_s))
     found.append(Case(name="peak", kind="peak", device=device, limit_s=60))
     for name, values in (SPEED | (SPEED_GPU if gpu else {})).items():
         train = _on(device, {**_COMMON, **_STEPS[device], "learning_rate": 1e-3, **values})
-        found.append(Case(name=name, kind="speed", device=device, train=train, longest=_LONGEST[device], limit_s=180))
+        found.append(Case(name=name, kind="speed", device=device, train=train, longest=_LONGEST[device], limit_s=limit_s))
     return found
 
 
