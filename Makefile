@@ -12,7 +12,7 @@ export DO_NOT_TRACK := 1
 unexport PYTHONDONTWRITEBYTECODE  # else every worker of a run compiles the package again
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test test-cluster test-all unit lint mutants fuzz bench sweep chaos soak clean
+.PHONY: help setup demo test test-cluster test-all test-gpu unit lint mutants fuzz bench sweep chaos soak clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -38,6 +38,9 @@ test-cluster: setup  ## several hosts on this machine: namespaces with sshd (roo
 
 test-all: setup  ## the slow ones too
 	$(BIN)/pytest tests --hypothesis-profile=thorough
+
+test-gpu: setup  ## the training on this machine's GPU, in at most 12 minutes, into docs/hardware/ (exit code 77 of the check: no GPU, nothing was checked)
+	$(BIN)/python -m tests.gpu
 
 lint: setup  ## style, types, import directions
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,6 +72,8 @@ def _print_lines(actor: Any, done: threading.Event) -> None:
 
 def _console() -> Any:
     """The console of this job, None where it has none."""
+    if "ray" not in sys.modules:  # training runs without it, too, on machines that lack it
+        return None
     import ray
 
     if not ray.is_initialized():

@@ -14,14 +14,13 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-import typer
-
 import paft_ray
 from paft_ray.cli.check import local_resources
 from paft_ray.cli.environment import has_token, prepare_environment
 from paft_ray.cli.folders import home, moved_caches, ray_folder, token_can_be_written
 from paft_ray.cli.reach import reach
 from paft_ray.console import console
+from paft_ray.echo import echo
 from paft_ray.errors import UserError, one_line
 from paft_ray.scheduling import as_helper
 
@@ -66,7 +65,7 @@ def _prepare_local() -> None:
     if mode.lower() == "token" and not has_token() and not token_can_be_written():
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # else Ray makes one and keeps it in the home
     if caches := moved_caches():
-        typer.echo(f"paft: the home {home()} cannot be written: caches lie in {caches}; set HOME, or PAFT_CACHE and HF_HOME, for another place", err=True)
+        echo(f"paft: the home {home()} cannot be written: caches lie in {caches}; set HOME, or PAFT_CACHE and HF_HOME, for another place", err=True)
 
 
 def _start_local() -> None:
@@ -97,7 +96,7 @@ def _places() -> dict[str, str]:
         return {}
     given = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     os.environ.setdefault("VLLM_RPC_BASE_PATH", str(Path(folder).parent))  # its sockets, too
-    typer.echo(f"paft: Ray's files lie in {folder}: {given} cannot be written, or the paths of its sockets would be too long", err=True)
+    echo(f"paft: Ray's files lie in {folder}: {given} cannot be written, or the paths of its sockets would be too long", err=True)
     return {"_temp_dir": folder, **({"object_spilling_directory": given} if os.access(given, os.W_OK) else {})}
 
 
