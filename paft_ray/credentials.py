@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from functools import cache
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+REMEDY = "secrets come from the environment only"
+_FREE_TEXT = re.compile(r"header|query", re.IGNORECASE)  # sections of endpoint.request
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _OWNERS = (
     r"(?:access|account|admin|anthropic|api|app|auth|aws|azure|bearer|client|consumer|deploy|encryption|functions"
@@ -133,3 +137,31 @@ def _is_random(part: str) -> bool:
     pairs = [run[i : i + 2] for run in runs for i in range(len(run) - 1)]
     usual = sum(second.lower() in _PAIRS.get(first.lower(), "") and not (first.islower() and second.isupper()) for first, second in pairs)
     return usual < _FEWEST_PAIRS * len(pairs)
+
+
+def check_options(options: Any, place: str, *, free: bool) -> None:
+    """Raises `ValueError`, naming the place and never the value, for a secret in nested options that a library gets.
+
+    `free`: no library reads identities there, so that random letters can only be a key; else only under headers and queries.
+    """
+    for where, name, text in texts(options, place):
+        if name and names_secret(name):
+            raise ValueError(f"{place}.{name}: {REMEDY}; set HF_TOKEN, or the variable that endpoint.api_key_env names")
+        if KNOWN.search(text) or ((free or _FREE_TEXT.search(where)) and looks_secret(text)):
+            raise ValueError(f"{where}: holds what looks like a key or token; {REMEDY}, take it out")
+
+
+def texts(value: Any, place: str) -> Iterator[tuple[str, str, str]]:
+    """(place, key of an option that holds something else "", text) of every key and text below, keys first."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            below = f"{place}.{key}" if place else key
+            yield place, "", key
+            if inner is not None and not isinstance(inner, bool):
+                yield below, key, ""
+            yield from texts(inner, below)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from texts(inner, place)
+    elif isinstance(value, str):
+        yield place, "", value

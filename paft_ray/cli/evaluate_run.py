@@ -19,7 +19,7 @@ from paft_ray.report.trained import MANIFEST, TrainedModel, check_weights, train
 from paft_ray.stages.failures import named
 from paft_ray.stages.synthesize import gated_templates
 from paft_ray.tasks.readers import read_examples
-from paft_ray.tasks.task import Source, load_task
+from paft_ray.tasks.task import Source, Task, load_task
 
 _OWN_FOLDERS = ("", "data", "prompts", "score", "train", "evaluate", "report", "sweep", "logs")
 _MARK = "evaluated_run.json"
@@ -30,9 +30,9 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
     """Writes results.json, report.md and report.html (and outcomes.parquet) into `out`. Raises `UserError` before Ray starts."""
     run = Run(folder)
     trained = trained_models(run)
-    config = _as_trained(run, trained[0])
+    config = trained_config(run, trained[0].key)
     check_weights(run, trained)
-    task = load_task(config.task)
+    task = _trained_task(config, trained[0])
     given = gated_templates(templates, config, task)
     examples = list(read_examples(task, Source(path=test)))
     prompts = PromptSet.of(Entry(template=t, split="held_out", provenance={"source": "user"}) for t in given)
@@ -60,12 +60,12 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
     echo(f"evaluate: {target.uri('report.html')}")
 
 
-def _as_trained(run: Run, model: TrainedModel) -> Config:
-    """The run's configuration with the model section that its arms were trained with. Raises `UserError` where the task has changed since."""
-    config = trained_config(run, model.key)
-    if load_task(config.task).model_dump(mode="json") != model.key["task"]:
+def _trained_task(config: Config, model: TrainedModel) -> Task:
+    """The task of the configuration. Raises `UserError` where it is not the one that was trained on."""
+    task = load_task(config.task)
+    if task.model_dump(mode="json") != model.key["task"]:
         raise UserError(f"task {config.task}: not the one that the run was trained on; restore its YAML file, or train again")
-    return config
+    return task
 
 
 def _check_target(out: str, run: Run) -> None:

@@ -95,7 +95,7 @@ def _places() -> dict[str, str]:
     if folder is None:
         return {}
     given = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
-    os.environ.setdefault("VLLM_RPC_BASE_PATH", str(Path(folder).parent))  # its sockets, too
+    os.environ["TMPDIR"] = str(Path(folder).parent)  # of what Ray starts: sockets of multiprocessing and of vLLM lie there
     echo(f"paft: Ray's files lie in {folder}: {given} cannot be written, or the paths of its sockets would be too long", err=True)
     return {"_temp_dir": folder, **({"object_spilling_directory": given} if os.access(given, os.W_OK) else {})}
 

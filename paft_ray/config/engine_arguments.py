@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from paft_ray.text import names_secret
+from paft_ray.credentials import check_options
 
 _Count = Annotated[int, Field(ge=0, lt=2**31)]
 _Share = Annotated[float, Field(ge=0, le=1)]
@@ -102,9 +102,8 @@ OWNED = {
 
 def check_engine_arguments(given: Mapping[str, Any]) -> None:
     """Raises `ValueError` for an argument that does not tune, that another setting decides, or whose value is not of its type."""
+    check_options(given, "engine.engine_kwargs", free=True)
     for name, value in given.items():
-        if names_secret(name):
-            raise ValueError(f"{name}: secrets come from the environment only; set HF_TOKEN, or the variable that endpoint.api_key_env names")
         if name in OWNED:
             raise ValueError(f"{name}: is decided by {OWNED[name]}; set that, and take it out here")
         if name not in TUNING:

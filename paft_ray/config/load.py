@@ -181,7 +181,7 @@ def _explain(error: Any) -> str:
     message = error["msg"].removeprefix("Value error, ")
     given = error.get("input")
     shown = "" if isinstance(given, dict | BaseModel) else f" (given {given!r})"
-    return f"{where}: {message}{shown}"
+    return f"{message if message.startswith(where) else f'{where}: {message}'}{shown}"
 
 
 def _keys_at(path: Sequence[str]) -> list[str]:

@@ -267,8 +267,10 @@ def _columns(schema: pa.Schema, wanted: Iterable[str] | None, uri: str) -> list[
     row's text cannot come from."""
     found = []
     for path in schema.names if wanted is None else wanted:
-        name = path if path in schema.names else path.partition(".")[0]
-        if name not in schema.names:
+        words = path.split(".")
+        prefixes = (".".join(words[:length]) for length in range(len(words), 0, -1))
+        name = next((prefix for prefix in prefixes if prefix in schema.names), None)
+        if name is None:
             continue
         kind, parts = schema.field(name).type, path[len(name) + 1 :].split(".") if path != name else []
         while parts and pa.types.is_struct(kind) and kind.get_field_index(parts[0]) >= 0:

@@ -173,7 +173,7 @@ def test_random_keys_are_told_by_their_letters(letters: str, length: int) -> Non
 def test_the_engine_options_of_the_shipped_configurations_and_common_ones_are_taken() -> None:
     for path in Path("jobs/configs").glob("*.yaml"):
         check_inputs(load_config(path), rows=False)
-    common = "{gpu_memory_utilization: 0.9, max_model_len: 4096, quantization: compressed-tensors, kv_cache_dtype: fp8_e4m3, enable_prefix_caching: true}"
+    common = "{gpu_memory_utilization: 0.9, quantization: compressed-tensors, kv_cache_dtype: fp8_e4m3, enable_prefix_caching: true}"
     request = f"{{eos_token: '</s>', max_tokens: 5, top_k: 3, user: {refused.RANDOM}, prompt_cache_key: lab, extra_headers: {{X-Trace: '{'0f' * 20}'}}}}"
     generator = f"prompts.generators=[{{id: g, endpoint: {{base_url: 'https://h/v1', request: {request}}}}}]"
     check_inputs(load_config("jobs/configs/demo.yaml", [f"engine.engine_kwargs={common}", generator]), rows=False)

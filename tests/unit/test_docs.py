@@ -72,7 +72,8 @@ def test_every_page_is_in_the_readme() -> None:
 
 @pytest.mark.parametrize("path", WRITTEN, ids=str)
 def test_lines_are_at_most_120_characters(path: Path) -> None:
-    assert [line for line in path.read_text(encoding="utf-8").splitlines() if len(line) > 120] == []
+    text = re.sub(r"<!-- hardware:begin -->.*<!-- hardware:end -->", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)  # written by a script
+    assert [line for line in text.splitlines() if len(line) > 120] == []
 
 
 @pytest.mark.parametrize("path", LINKED, ids=str)

@@ -40,10 +40,13 @@ def outputs(tree: ast.AST) -> list[str]:
     return found
 
 
+_OTHERS = ("echo.py", "chat_child.py")  # the latter answers its parent process on a pipe
+
+
 def test_nothing_but_echo_writes_to_the_terminal() -> None:
     files = sorted(Path("paft_ray").rglob("*.py"))
     assert len(files) > 100
-    assert {str(path): ways for path in files if (ways := outputs(ast.parse(path.read_text()))) and path.name != "echo.py"} == {}
+    assert {str(path): ways for path in files if (ways := outputs(ast.parse(path.read_text()))) and path.name not in _OTHERS} == {}
     for way in ("print(1)", "f(announce=print)", "typer.echo(1)", "c = rich.console.Console()", "sys.stdout.write('a')", "from rich import print"):
         assert outputs(ast.parse(way)), way
 

@@ -140,9 +140,8 @@ def test_task_and_templates_at_relative_paths_are_shipped_with_the_configuration
 
 @pytest.mark.parametrize("path", sorted(Path("jobs/configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_resolved_configuration_is_the_same_and_leaves_unset_what_depends_on_the_machine(path: Path, tmp_path: Path) -> None:
-    config = load_config(
-        path, ["train.learning_rate=1e-5", "engine.engine_kwargs={a: [x, x], text: 'no', when: '2026-01-31', float: '1e-5', deep: {b: [{c: null}]}}"]
-    )
+    request = "{a: [x, x], text: 'no', when: '2026-01-31', float: '1e-5', deep: {b: [{c: null}]}}"
+    config = load_config(path, ["train.learning_rate=1e-5", f"prompts.generators=[{{id: g, endpoint: {{base_url: 'https://h/v1', request: {request}}}}}]"])
     text = resolved(config)
     again = load_config_text(text, tmp_path)
     assert again == config
@@ -393,6 +392,7 @@ def test_a_lost_connection_says_that_the_job_goes_on() -> None:
 def test_ctrl_c_detaches_and_says_how_to_come_back_and_how_to_stop(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     cluster = Cluster(interrupts=True)
     monkeypatch.setattr(submit, "_client", lambda: cluster)
+    monkeypatch.setattr(submit, "reach_job_api", lambda address: None)
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")
     code = submit.submit(str(DEMO), "run", [SHARED], force=False, follow=True, address="http://127.0.0.1:8265")
     job = f"{asked().base}-1"

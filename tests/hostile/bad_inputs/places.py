@@ -45,9 +45,9 @@ STORAGE = [
 MADE_UP_SECRET = "s3cr3t-made-up-0123456789"  # noqa: S105 (of nobody)
 SECRETS = [
     setting(
-        "a token for the engine", "engine.engine_kwargs: hf_token: secrets come from the environment", f"engine.engine_kwargs={{hf_token: {MADE_UP_SECRET}}}"
+        "a token for the engine", "engine.engine_kwargs.hf_token: secrets come from the environment", f"engine.engine_kwargs={{hf_token: {MADE_UP_SECRET}}}"
     ),
-    setting("a key deep in the engine's options", "not an argument that tunes", f"engine.engine_kwargs={{a: [{{api_key: {MADE_UP_SECRET}}}]}}"),
+    setting("a key deep in the engine's options", "secrets come from the environment only", f"engine.engine_kwargs={{a: [{{api_key: {MADE_UP_SECRET}}}]}}"),
     setting(
         "a header with a key for an endpoint",
         "endpoint.request.Authorization: secrets come from the environment only",

@@ -56,7 +56,7 @@ PLACES = {
     "the name of a generator": "prompts.generators=[{id: VALUE, endpoint: {base_url: 'https://h/v1'}}]",
 }
 PREFIXES = [
-    setting(f"a key of {maker}", "engine.engine_kwargs.a holds what looks like a key or token", f"engine.engine_kwargs={{a: {key}}}")
+    setting(f"a key of {maker}", "engine.engine_kwargs.a: holds what looks like a key or token", f"engine.engine_kwargs={{a: {key}}}")
     for maker, key in KNOWN.items()
 ]
 PREFIXES += [
