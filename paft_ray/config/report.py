@@ -29,7 +29,7 @@ class TrackingConfig(Section):
     experiment: Annotated[str, Field(min_length=1)] = "paft-ray"
     """MLflow experiment that gathers the trainings, made if missing."""
     wandb: Annotated[str, Field(pattern=r"^[^/\\#?%:]{1,128}$")] | None = None
-    """W&B project that gathers the trainings (key: WANDB_API_KEY; WANDB_ENTITY, WANDB_MODE and WANDB_DIR are honoured); null: off."""
+    """W&B project that gathers the trainings (key: WANDB_API_KEY; WANDB_ENTITY, WANDB_MODE and WANDB_DIR are honored); null: off."""
 
     @model_validator(mode="after")
     def _address(self) -> TrackingConfig:
