@@ -49,7 +49,7 @@ class EndpointConfig(Section):
     def _no_secrets(self) -> EndpointConfig:
         """The messages name what is wrong and never show it: it may be a key."""
         url = split_url(self.base_url, "base_url")
-        if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc or url.query or url.fragment:
+        if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc or set("?#") & set(self.base_url):
             raise ValueError("base_url: an http(s) URL without user, password, query or fragment is needed; the key comes from the environment")
         if self.api_key_env is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.api_key_env):
             raise ValueError("api_key_env: the NAME of an environment variable is needed (capitals, digits, _), never the key itself")
