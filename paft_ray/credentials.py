@@ -51,7 +51,7 @@ _PLAIN = re.compile(
 KNOWN = re.compile(
     r"(?<![A-Za-z0-9])(?:(?:sk-|hf_|gh[oprsu]_|github_pat_|glpat-|xox[a-z]-|gsk_|nvapi-|xai-|pplx-|r8_|npm_|pypi-|ya29\.)"
     r"[\w-]{0,80}?(?:(?=[A-Za-z]{0,80}\d)[A-Za-z0-9]{10,}|[A-Za-z0-9]{20,})[\w-]*"
-    r"|(?:AKIA|ASIA)[0-9A-Z]{12,}|AIza[\w-]{20,}|eyJ[\w-]{10,}(?:\.[\w-]*){0,2})|-{5}BEGIN [A-Z ]*PRIVATE KEY-{5}"
+    r"|(?:AKIA|ASIA)(?=[A-Z]*\d)[0-9A-Z]{16}(?![0-9A-Za-z])|AIza[\w-]{20,}|eyJ[\w-]{10,}(?:\.[\w-]*){0,2})|-{5}BEGIN [A-Z ]*PRIVATE KEY-{5}"
     r"(?:[\s\S]{0,16384}?-{5}END [A-Z ]*PRIVATE KEY-{5})?"
 )
 """Keys and tokens that say by their first letters whose they are, and private keys."""
