@@ -33,7 +33,7 @@ _TOKEN_OF_TEXT = re.compile(
     r"|draft|language|task|padding|unknown|suppress"
 )
 _VARIABLE = re.compile(
-    rf"(?:^|-)(?:{_ALWAYS}|tokens?|keys?|pat|auth|sas|signature|webhook"
+    rf"(?:^|-)(?:{_ALWAYS}|tokens?|keys?|pat|auth|sas|signature|webhook|creds|passcode|headers"
     r"|(?:admin|db|ftp|ldap|mail|my|pg|proxy|redis|root|smtp|ssh|user)?pass)(?:-|$)"
 )
 _SAYS_ELSE = re.compile(
@@ -41,6 +41,7 @@ _SAYS_ELSE = re.compile(
     r"|-(?:path|paths|file|dir|directory|folder|home|mode|sock|socket|host|port|type|method|provider|backend|plugin"
     r"|algorithm|names?|variables|user|username|limit|count|size|length|timeout|ttl|seconds|enabled|disabled"
     r"|parallelism|version|region|issuer|audience|scopes?|prompt|budget)$"
+    r"|(?:^|-)(?:sort|primary|foreign|partition|cache|group|index|public)-keys?$|(?:^|-)(?:max|min|num)-(?:[a-z]+-)*tokens$"
 )
 _PLAIN = re.compile(
     r"required|optional|default|enabled|disabled|password|secret|bearer|oauth2|basic-auth|public|private"
