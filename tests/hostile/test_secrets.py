@@ -155,6 +155,20 @@ def test_the_configuration_of_a_report_is_looked_through_as_well(tmp_path: Path,
     assert "config: tracking.experiment: holds the value of HF_TOKEN" in error
 
 
+@pytest.mark.parametrize(
+    "wrong", ["seed=VALUE", "engine.precision=VALUE", "train.arms=[VALUE]", "engine.engine_kwargs={block_size: PADVALUE}", "engine.engine_kwargs={PADVALUE: 1}"]
+)
+def test_the_value_of_a_variable_that_a_wrong_configuration_names_is_not_shown(
+    wrong: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("PAFT_SECRET_VARIABLES", raising=False)
+    monkeypatch.setenv("LAB_SERVER", "open sesame please")
+    generator = "prompts.generators=[{id: g, endpoint: {base_url: 'https://h/v1', api_key_env: LAB_SERVER}}]"
+    setting = wrong.replace("PAD", "word " * 9).replace("VALUE", "open sesame please")
+    code, out, error = paft(capsys, "run", "jobs/configs/demo.yaml", "--dry-run", "--set", generator, "--set", setting)
+    assert (code, "sesame" in out + error) == (2, False)
+
+
 ALLOWED = [
     "eos_token", "bos_token", "pad_token_id", "max_tokens", "top_k", "key", "keys", "sort_key", "prompt_cache_key", "num_key_value_heads", "pass_config",
     "compass", "passage", "author", "tokenizer", "max_num_batched_tokens", "stop_token_ids", "image_token", "secretary", "signature_version", "design",
