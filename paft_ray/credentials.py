@@ -33,7 +33,7 @@ _TOKEN_OF_TEXT = re.compile(
     r"|draft|language|task|padding|unknown|suppress"
 )
 _VARIABLE = re.compile(
-    rf"(?:^|-)(?:{_ALWAYS}|tokens?|keys?|pat|auth|sas|signature|webhook"
+    rf"(?:^|-)(?:{_ALWAYS}|tokens?|keys?|pat|auth|sas|signature|webhook|creds|passcode|headers"
     r"|(?:admin|db|ftp|ldap|mail|my|pg|proxy|redis|root|smtp|ssh|user)?pass)(?:-|$)"
 )
 _SAYS_ELSE = re.compile(
@@ -41,6 +41,7 @@ _SAYS_ELSE = re.compile(
     r"|-(?:path|paths|file|dir|directory|folder|home|mode|sock|socket|host|port|type|method|provider|backend|plugin"
     r"|algorithm|names?|variables|user|username|limit|count|size|length|timeout|ttl|seconds|enabled|disabled"
     r"|parallelism|version|region|issuer|audience|scopes?|prompt|budget)$"
+    r"|(?:^|-)(?:sort|primary|foreign|partition|cache|group|index|public)-keys?$|(?:^|-)(?:max|min|num)-(?:[a-z]+-)*tokens$"
 )
 _PLAIN = re.compile(
     r"required|optional|default|enabled|disabled|password|secret|bearer|oauth2|basic-auth|public|private"
@@ -51,7 +52,7 @@ _PLAIN = re.compile(
 KNOWN = re.compile(
     r"(?<![A-Za-z0-9])(?:(?:sk-|hf_|gh[oprsu]_|github_pat_|glpat-|xox[a-z]-|gsk_|nvapi-|xai-|pplx-|r8_|npm_|pypi-|ya29\.)"
     r"[\w-]{0,80}?(?:(?=[A-Za-z]{0,80}\d)[A-Za-z0-9]{10,}|[A-Za-z0-9]{20,})[\w-]*"
-    r"|(?:AKIA|ASIA)[0-9A-Z]{12,}|AIza[\w-]{20,}|eyJ[\w-]{10,}(?:\.[\w-]*){0,2})|-{5}BEGIN [A-Z ]*PRIVATE KEY-{5}"
+    r"|(?:AKIA|ASIA)(?=[A-Z]*\d)[0-9A-Z]{16}(?![0-9A-Za-z])|AIza[\w-]{20,}|eyJ[\w-]{10,}(?:\.[\w-]*){0,2})|-{5}BEGIN [A-Z ]*PRIVATE KEY-{5}"
     r"(?:[\s\S]{0,16384}?-{5}END [A-Z ]*PRIVATE KEY-{5})?"
 )
 """Keys and tokens that say by their first letters whose they are, and private keys."""

@@ -1,7 +1,7 @@
 """The one place that writes to the terminal: whatever the text holds, it shows as text, and the terminal's encoding does not matter.
 
-Control and hidden characters are written out (an escape sequence would rule the terminal), and so are characters that the encoding lacks. A test over the
-syntax tree finds output by other ways.
+Secrets are taken out. Control and hidden characters are written out (an escape sequence would rule the terminal), and so are characters that the encoding
+lacks. A test over the syntax tree finds output by other ways.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any, TextIO
 
 from paft_ray.errors import UserError
-from paft_ray.text import holds_hidden, visible
+from paft_ray.text import holds_hidden, masked, visible
 
 
 def echo(text: object, *, err: bool = False, end: str = "\n") -> None:
@@ -24,7 +24,7 @@ def echo(text: object, *, err: bool = False, end: str = "\n") -> None:
 
     Raises `UserError` where standard output takes nothing, such as a full disk behind `>`; a pipe that is closed stays a `BrokenPipeError`.
     """
-    _write(f"{visible(str(text))}{end}", err=err)
+    _write(f"{visible(masked(str(text)))}{end}", err=err)
 
 
 def echo_json(value: Any) -> None:
@@ -45,7 +45,7 @@ def echo_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, titl
     for column in columns:
         table.add_column(Text(visible(column)), overflow="fold", no_wrap=column != columns[0])
     for number, row in enumerate(rows):
-        cells = [Text(visible(" ".join(str(value).split("\n")))) for value in row]  # not markup
+        cells = [Text(visible(masked(" ".join(str(value).split("\n"))))) for value in row]  # not markup
         table.add_row(*cells, style="red" if number in red else None, end_section=number in last_of_part)
     console = Console()
     with console.capture() as rendered:

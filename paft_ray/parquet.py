@@ -257,4 +257,4 @@ def _unpacked(values: pa.Array) -> pa.Array:
 
 
 def _shown(schema: pa.Schema) -> str:
-    return ", ".join(f"{field.name} ({field.type})" for field in schema)[:300]
+    return one_line(", ".join(f"{field.name} ({field.type})" for field in schema))[:300]

@@ -26,6 +26,7 @@ _HIDDEN = re.compile(
     rf"|(?<![^\s{_JOINERS}{_VARIANTS}])[{_VARIANTS}]"
 )
 _URI = re.compile(r"\w:/{1,2}")  # one slash: as `Path` writes a URI
+_PASSWORD_BEGINS = re.compile(r":(?!(?:\d{2,5})?$)")  # not a port
 _PASSWORD_OF_URI = re.compile(r"://[^/\s:@]*:([^/\s@]+)@")
 _SPACE = re.compile(r"(\s+)")
 _SCHEME = re.compile(r"\b(bearer|basic)\s+(?=\S*[\d=])[\w.~+/=-]{8,}", re.IGNORECASE)
@@ -58,18 +59,31 @@ def secrets_in(text: str) -> dict[str, str]:
 
 def masked(text: str) -> str:
     """The text without secrets: keys and tokens of the environment, or told by their form; users in URIs."""
+    joined = _joined(text)
     for name, _, form in _forms(tuple(os.environ.items())):
         if form in text:
             text = f"[{name}]".join(_found(form).split(text))
+        elif form in joined and len(form) >= _WHOLE_WORD:
+            text = f"[{name}]".join(_folded(form).split(text))
     text = KNOWN.sub("***", _SCHEME.sub(r"\1 ***", text))
     text = _OPTION_OF_URI.sub(lambda found: f"{found[1]}***" if names_secret(found[2]) else found[0], text)
     return "".join(_without_user(part) for part in _SPACE.split(text)) if "@" in text else text
 
 
 def _without_user(word: str) -> str:
-    """Without what stands in a URI before its last `@`; found in one pass, however long the word is."""
-    start, end = _URI.search(word), word.rfind("@")
-    return f"{word[: start.end()]}***{word[end:]}" if start and start.end() <= end else word
+    """Without the user and password of a URI: what stands before the last `@`, unless all of that is a path. One pass, however long the word is."""
+    end = word.rfind("@")
+    for uri in _URI.finditer(word, 0, end + 1):
+        start = uri.end()
+        slash = word.find("/", start, end)
+        if slash < 0 or "@" in word[start:slash] or _PASSWORD_BEGINS.search(word, start, slash):
+            return f"{word[:start]}***{word[end:]}"
+    return word
+
+
+def _joined(text: str) -> str:
+    """The text as if its lines had never been broken; empty where it is one line."""
+    return "".join(line.strip() for line in text.split("\n")) if "\n" in text else ""
 
 
 @lru_cache(maxsize=4)
@@ -100,9 +114,11 @@ def _is_path(value: str) -> bool:
 def _forms_of(secret: str) -> set[str]:
     data = os.fsencode(secret)
     forms = {secret, " ".join(secret.split()), html.escape(secret), json.dumps(secret)[1:-1], json.dumps(secret)[1:-1].replace("/", "\\/")}
+    forms |= {html.escape(secret).replace("&#x27;", "&#39;").replace("&quot;", "&#34;"), html.escape(secret).replace("/", "&#x2F;")}
+    forms |= {data.hex(), data.hex().upper()} if len(data) * 2 >= _SHORTEST_CODE else set()
     forms |= {repr(secret)[1:-1], ascii(secret)[1:-1], repr(data)[2:-1]}
     forms |= {repr(form + end)[1:-2] for form in forms for end in 'x"'}  # the repr of an error that holds a repr
-    quoted = {quote(data, safe=""), quote(data), quote_plus(data)}
+    quoted = {quote(data, safe=""), quote(data), quote_plus(data), quote(quote(data, safe=""), safe="")}
     forms |= quoted | {re.sub("%..", lambda found: found[0].lower(), form) for form in quoted}
     for before in range(3):  # base64 of a longer text, such as user:secret: what the secret alone decides
         code = base64.b64encode(bytes(before) + data).decode()[-(-before * 8 // 6) : (before + len(data)) * 8 // 6]
@@ -114,3 +130,9 @@ def _forms_of(secret: str) -> set[str]:
 def _found(form: str) -> re.Pattern[str]:
     """Where a form stands: anywhere, a short one only between other characters than letters and digits."""
     return re.compile(re.escape(form) if len(form) >= _WHOLE_WORD else rf"(?<![A-Za-z0-9]){re.escape(form)}(?![A-Za-z0-9])")
+
+
+@lru_cache(maxsize=256)
+def _folded(form: str) -> re.Pattern[str]:
+    """A form that is broken over lines, with an indent or without."""
+    return re.compile(r"(?:[ \t\r]*\n\s*)?".join(map(re.escape, form)))

@@ -36,6 +36,7 @@ _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the process that 
 def check(config: Config, stage: str, *, local: bool) -> Run:
     """The run's directory, after task, files, templates, storage, models and (on one machine) resources are found good. Raises `UserError`."""
     if stage == "report":
+        check_no_secrets(config, load_task(config.task))
         return _prepared(Run(config.storage).below(config.name), stage, config)
     task = check_inputs(config)
     if local:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from os.path import expanduser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Prompt-agnostic fine-tuning (PAFT) on Ray.")
 _HALF_LINE = 600
+_UsageError: Any = typer.BadParameter.__mro__[1]  # typer names this class of its own nowhere else
 prompts_app = typer.Typer(no_args_is_help=True, help="Prompt templates: import through the gate, show those of a run.")
 app.add_typer(prompts_app, name="prompts")
 
@@ -253,7 +254,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     prepare_environment()
     try:
-        app(list(sys.argv[1:] if arguments is None else arguments), prog_name="paft")
+        sys.exit(app(list(sys.argv[1:] if arguments is None else arguments), prog_name="paft", standalone_mode=False))
+    except _UsageError as error:  # its own box would show what was given, a key in the wrong place too
+        _stop(2, error.format_message().rstrip("."), f"; see {error.ctx.command_path if error.ctx else 'paft'} --help")
     except (UserError, StorageError) as error:
         _stop(2, error)
     except StageError as error:
@@ -269,6 +272,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _stop(code: int, reason: object, remedy: str = "") -> NoReturn:
     """Ends with one line on stderr; an error that comes out of a Ray task is told by its cause, without Ray's traceback."""
     line = one_line(getattr(reason, "cause", None) or reason)
+    if not line:  # the help of a command without arguments, which is printed
+        sys.exit(2)
     if len(line) > 2 * _HALF_LINE:  # a field of a megabyte in it; what was given stands first, what to do last
         line = f"{line[:_HALF_LINE]} ... {line[-_HALF_LINE:]}"
     echo(f"paft: {line}{remedy}", err=True)

@@ -12,12 +12,13 @@ from paft_ray.tasks.task import Task
 from paft_ray.text import secrets_in
 
 _FILE = re.compile(
-    r"\.env.*|.*\.env|[._]netrc|\.pgpass|\.my\.cnf|\.npmrc|\.pypirc|\.git-credentials|\.htpasswd|\.dockercfg|\.boto"
+    r"\.env.*|.*\.env|[._]?netrc|\.pgpass|\.my\.cnf|\.npmrc|\.pypirc|\.git-credentials|\.htpasswd|\.dockercfg|\.boto"
     r"|\.vault-token|\.s3cfg|\.kube|\.aws|\.ssh|\.gnupg|\.azure|\.docker|\.huggingface|\.ray|kubeconfig|gcloud"
-    r"|.*\.(?:pem|key|p12|pfx|jks|keystore|kdbx|ppk|ovpn|gpg|asc|kubeconfig)|id_\w+(?:\.pub)?|secrets?\.(?!py)\w+"
+    r"|.*\.(?:pem|key|p12|pfx|jks|keystore|kdbx|ppk|ovpn|gpg|asc|kubeconfig)|id_(?:rsa|dsa|ecdsa|ed25519)\w*(?:-cert)?(?:\.pub)?|secrets?(?:\.(?!py)\w+)?|.*\.keytab|rclone\.conf|creds(?:\.\w+)?"
     r"|.*service[-_]?account.*\.json|application_default_credentials.*",
     re.IGNORECASE,
 )
+_BACKUP = re.compile(r"(?:~|\.(?:bak|backup|old|orig|save|\d))+$", re.IGNORECASE)
 _SETTINGS = ("", ".json", ".txt", ".ini", ".cfg", ".conf", ".toml")  # where a key is kept, unlike rows and code
 
 
@@ -49,7 +50,7 @@ def check_file(path: str, content: bytes, *, own: bool) -> None:
     *folders, last = PurePath(path).parts
     if named := next((part for part in folders if _FILE.fullmatch(part)), last if is_secret_file(last) else None):
         raise UserError(f"submit: {path}: {named} looks like a secret by its name, and would be shipped; take it away, {REMEDY}")
-    text = content.decode(errors="replace")
+    text = f"{path}\n{content.replace(bytes(1), b'').decode(errors='replace')}"  # of UTF-16 the letters alone
     found = [f"the value of {name}" for name in (secrets_in(text) if own else ())]
     found += ["what looks like a key or token"] if KNOWN.search(text) else []
     if found:
@@ -58,6 +59,7 @@ def check_file(path: str, content: bytes, *, own: bool) -> None:
 
 def is_secret_file(name: str) -> bool:
     """Whether a file of this name holds keys or passwords by custom: `.env`, `id_ed25519`, `credentials.json`."""
+    name = _BACKUP.sub("", name)
     path = PurePath(name)
     return _FILE.fullmatch(name) is not None or (path.suffix.lower() in _SETTINGS and names_secret(path.stem))
 

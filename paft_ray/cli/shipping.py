@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,11 +16,13 @@ from paft_ray.cli.secrets import check_file, is_secret_file
 from paft_ray.config import Config
 from paft_ray.errors import UserError
 from paft_ray.tasks.task import Task
+from paft_ray.text import holds_hidden
 
 OWN = "my"
 """Folder of the user's own task, templates, rows and run files, below the folder that a command starts in."""
 _LARGEST_MIB = 8
 _RUN_FILES = (".yaml", ".yml")
+_RUN_FILE = re.compile(r"\.ya?ml(?:~|\.(?:bak|backup|old|orig|save))?", re.IGNORECASE)
 
 
 def resolved(config: Config) -> str:
@@ -64,8 +67,10 @@ def write_job(folder: Path, texts: Mapping[str, str], named: tuple[str, ...]) ->
     if size > _LARGEST_MIB:
         largest = ", ".join(sorted(own, key=lambda name: -own[name].stat().st_size)[:3])
         raise UserError(f"submit: {size:.1f} MiB ({largest}), at most {_LARGEST_MIB} are shipped; put large files where the nodes read them")
-    contents = {name: path.read_bytes() for name, path in files.items()} | {name: text.encode() for name, text in texts.items()}
+    contents = {name: _content(name, path) for name, path in files.items()} | {name: text.encode() for name, text in texts.items()}
     for name, content in contents.items():
+        if holds_hidden(name) or "\n" in name:
+            raise UserError(f"submit: {name!a}: a character of this name does not show or is no UTF-8; rename it")
         check_file(name, content, own=name not in code)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
@@ -85,7 +90,7 @@ def _own(named: tuple[str, ...]) -> dict[str, Path]:
     """Likewise of the named files and `my/`, without other run files: they may hold notes, and settings taken back."""
     found = {os.path.relpath(path): Path(path) for path in named}
     if Path(OWN).is_dir():
-        found |= {str(path): path for path in _files(Path(OWN)) if path.suffix not in _RUN_FILES}
+        found |= {str(path): path for path in _files(Path(OWN)) if not _RUN_FILE.search(path.name)}
     for name, path in found.items():
         _check_place(name, path, Path.cwd() / OWN if name.startswith(f"{OWN}/") else Path.cwd())
     return found
@@ -94,13 +99,24 @@ def _own(named: tuple[str, ...]) -> dict[str, Path]:
 def _files(root: Path) -> Iterator[Path]:
     """Files below a folder, in order; hidden ones are left out unless they look like a secret.
 
-    Raises `UserError` for a link to a folder.
+    Raises `UserError` for a link to a folder, and for a folder that cannot be read.
     """
-    for place, folders, names in os.walk(root):
+
+    def unreadable(error: OSError) -> None:
+        raise UserError(f"submit: {error.filename}: cannot be read ({error.strerror}); mend or take it away")
+
+    for place, folders, names in os.walk(root, onerror=unreadable):
         folders[:] = sorted(name for name in folders if _wanted(name))
         if links := [Path(place) / name for name in folders if (Path(place) / name).is_symlink()]:
             raise UserError(f"submit: {links[0]}: a link to a folder is not followed; copy what the job needs")
         yield from (Path(place) / name for name in sorted(names) if _wanted(name))
+
+
+def _content(name: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"submit: {name}: cannot be read ({error.strerror}); mend or take it away") from None
 
 
 def _wanted(name: str) -> bool:

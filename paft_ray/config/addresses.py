@@ -14,18 +14,27 @@ from pydantic import AfterValidator
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?\.?")
-_METADATA_NAMES = {"metadata", "metadata.google.internal", "metadata.goog", "metadata.azure.internal", "instance-data", "instance-data.ec2.internal"}
+_METADATA_NAMES = {
+    *("metadata", "metadata.google.internal", "metadata.goog", "metadata.azure.internal", "metadata.tencentyun.com"),
+    *("instance-data", "instance-data.ec2.internal"),
+}
 _METADATA_NETWORKS = [
     ipaddress.ip_network(network)
-    for network in ("169.254.0.0/16", "fe80::/10", "fd00:ec2::/32", "fd20:ce::/32", "100.100.100.200/32", "192.0.0.192/32", "168.63.129.16/32")
+    for network in (
+        *("169.254.0.0/16", "fe80::/10", "fd00:ec2::/32", "fd20:ce::/32", "fd00:c1::a9fe:a9fe/128", "fd00:42::42/128"),
+        *("100.100.100.200/32", "192.0.0.192/32", "168.63.129.16/32"),
+    )
 ]
-"""Link-local addresses, and what AWS, Google, Alibaba, Oracle and Azure use beside them."""
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_IPV4_COMPATIBLE = ipaddress.ip_network("::/96")
+"""Link-local addresses, and what AWS, Google, Oracle, Scaleway, Alibaba and Azure use beside them."""
+_ENDS_IN_IPV4 = [ipaddress.ip_network(network) for network in ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96")]
+"""NAT64 of everyone and of one's own network, and IPv6 that stands for IPv4 (RFC 6052, 8215, 4291, 2765)."""
+_NOT_OF_A_URL = re.compile(r"[\x00-\x20\x7f]")
 
 
 def split_url(url: str, name: str) -> SplitResult:
     """The parts of a URL whose host is an address or a name in ASCII. Raises `ValueError`, which never shows the URL: it may hold a key."""
+    if _NOT_OF_A_URL.search(url):  # some of them are taken out by `urlsplit`, and by no client
+        raise ValueError(f"{name}: white space or a control character stands in the URL; write http(s)://HOST:PORT/PATH")
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -94,7 +103,7 @@ def _within(found: Address) -> Iterator[Address]:
     yield found
     if isinstance(found, ipaddress.IPv6Address):
         yield from filter(None, [found.ipv4_mapped, found.sixtofour, *(found.teredo or ())])
-        if found in _NAT64 or found in _IPV4_COMPATIBLE:
+        if any(found in network for network in _ENDS_IN_IPV4):
             yield ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from paft_ray.credentials import check_options
+from paft_ray.text import masked
 
 _Count = Annotated[int, Field(ge=0, lt=2**31)]
 _Share = Annotated[float, Field(ge=0, le=1)]
@@ -109,9 +110,9 @@ def check_engine_arguments(given: Mapping[str, Any]) -> None:
         if name not in TUNING:
             near = difflib.get_close_matches(name, TUNING, n=3, cutoff=0.4) or ["gpu_memory_utilization", "max_num_seqs", "quantization"]
             what = "not an argument that tunes memory, batching, caching, parallelism or quantization"
-            raise ValueError(f"{name[:60]!r}: {what}, so it is not passed on; nearest allowed: {', '.join(near)}; take it out")
+            raise ValueError(f"{masked(name)[:60]!r}: {what}, so it is not passed on; nearest allowed: {', '.join(near)}; take it out")
         try:
             TypeAdapter(TUNING[name], config=ConfigDict(strict=True, allow_inf_nan=False)).validate_python(value)
         except ValidationError as error:
-            shown = type(value).__name__ if isinstance(value, dict | list) else repr(value)[:60]
+            shown = type(value).__name__ if isinstance(value, dict | list) else masked(repr(value))[:60]
             raise ValueError(f"{name}: {error.errors()[0]['msg']} (given {shown})") from None

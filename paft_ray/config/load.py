@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from os.path import expanduser
 from pathlib import Path
 from types import NoneType, UnionType
@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from paft_ray.config.prompts import VARIABLE
 from paft_ray.config.run import Config
 from paft_ray.errors import UserError
 from paft_ray.files import FileTooLargeError, read_regular
@@ -105,14 +106,23 @@ def _check_texts(value: Any, where: str) -> None:
 
 def parse_config(values: dict[str, Any], source: str) -> Config:
     """A validated `Config` from plain values; `source` names them in error messages."""
+    for variable in _named_variables(values):  # before anything of the configuration is shown
+        count_as_secret(variable)
     try:
-        config = Config.model_validate(values)
+        return Config.model_validate(values)
     except ValidationError as error:
         raise UserError(f"config {source}: " + "; ".join(_explain(e) for e in error.errors() if e["type"] != "default_factory_not_called")) from None
-    for generator in config.prompts.generators:
-        if generator.endpoint and generator.endpoint.api_key_env:
-            count_as_secret(generator.endpoint.api_key_env)
-    return config
+
+
+def _named_variables(values: Any) -> Iterator[str]:
+    """Variables that a configuration names as holding a key, whether the rest of it is valid or not."""
+    for section in ("prompts", "generators"):
+        values = values.get(section) if isinstance(values, dict) else None
+    for generator in values if isinstance(values, list | tuple) else ():
+        endpoint = generator.get("endpoint") if isinstance(generator, dict) else None
+        variable = endpoint.get("api_key_env") if isinstance(endpoint, dict) else None
+        if isinstance(variable, str) and VARIABLE.fullmatch(variable):
+            yield variable
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

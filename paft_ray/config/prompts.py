@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from paft_ray.config.addresses import split_url
 from paft_ray.config.base import Fraction, Options, Place, Positive, Section
 
+VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _COUNTS = ("max_tokens", "max_completion_tokens", "n")
 
 
@@ -49,9 +50,9 @@ class EndpointConfig(Section):
     def _no_secrets(self) -> EndpointConfig:
         """The messages name what is wrong and never show it: it may be a key."""
         url = split_url(self.base_url, "base_url")
-        if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc or url.query or url.fragment:
+        if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc or set("?#") & set(self.base_url):
             raise ValueError("base_url: an http(s) URL without user, password, query or fragment is needed; the key comes from the environment")
-        if self.api_key_env is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.api_key_env):
+        if self.api_key_env is not None and not VARIABLE.fullmatch(self.api_key_env):
             raise ValueError("api_key_env: the NAME of an environment variable is needed (capitals, digits, _), never the key itself")
         return self
 

@@ -35,7 +35,7 @@ class TrackingConfig(Section):
     def _address(self) -> TrackingConfig:
         if self.mlflow is not None:
             parts = split_url(self.mlflow, "tracking.mlflow")
-            if "@" in parts.netloc or parts.query or parts.fragment:  # not shown: it may be a password
+            if "@" in parts.netloc or set("?#") & set(self.mlflow):  # not shown: it may be a password
                 raise ValueError("tracking.mlflow: the address holds credentials, which would be stored with the run; give them in the environment")
             if parts.scheme not in ("http", "https") or not parts.netloc:
                 raise ValueError("tracking.mlflow: the address of a server is needed, http://HOST:PORT or https://HOST")

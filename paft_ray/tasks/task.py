@@ -16,6 +16,7 @@ from paft_ray.config import Place, builtin, read_yaml_file
 from paft_ray.errors import UserError
 from paft_ray.tasks.pattern import MATCH_S, PatternError, check_pattern, finditer
 from paft_ray.tasks.values import at, find_label, listed, nfc, plain, shown, text_of
+from paft_ray.text import masked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +160,7 @@ class Task(BaseModel):
         return label
 
     def _reference(self, answer: str, where: str) -> str:
-        pattern = f"pattern {(self.pattern or '')[:100]!r} of task {self.name}"
+        pattern = f"pattern {masked(self.pattern or '')[:100]!r} of task {self.name}"
         try:
             if self._last_match(answer) is None:
                 raise UserError(f"{where}: the reference answer does not match {pattern}; mend the row or the pattern")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from paft_ray.errors import UserError
-from paft_ray.text import visible
+from paft_ray.text import masked, visible
 
 _WHOLE = re.compile(r"(-?\d+)(?:\.0+)?")
 _WRITTEN_OUT = re.compile(r"\\(?:x\w{2}|u\w{4}|U\w{8})")
@@ -98,7 +98,7 @@ def listed(names: Iterable[object]) -> str:
 
 def shown(answer: str, labels: Iterable[str]) -> str:
     """An unknown label for an error; written out in ASCII beside the label that it cannot be told from by eye."""
-    text = repr(answer[:_LONGEST_SHOWN])
+    text = repr(masked(answer)[:_LONGEST_SHOWN])
     near = next((label for label in labels if _look_alike(answer, label)), None)
     if near is None:
         return text

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from paft_ray.errors import UserError
+from paft_ray.errors import UserError, one_line
 
 FILE = "adapter_config.json"
 _Dimension = Annotated[int, Field(gt=0, lt=2**20)]
@@ -47,7 +47,7 @@ def check_adapter_config(text: bytes, where: str) -> None:
     except (ValueError, RecursionError) as error:
         raise _refused(where, f"not JSON, {error}") from None
     if other := sorted(name for name, value in (found.model_extra or {}).items() if value and _DEFAULTS.get(name) != value):
-        raise _refused(where, f"it sets {', '.join(other)[:200]}")
+        raise _refused(where, f"it sets {one_line(', '.join(other))[:200]}")
 
 
 def _refused(where: str, reason: str) -> UserError:

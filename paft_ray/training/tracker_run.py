@@ -5,6 +5,7 @@ The clients are imported where they are used, so that they may be absent, and re
 
 from __future__ import annotations
 
+import configparser
 import os
 import time
 import uuid
@@ -16,6 +17,7 @@ from paft_ray.artifacts import Run
 from paft_ray.config import TrackingConfig
 from paft_ray.config.keys import read_key
 from paft_ray.console import say
+from paft_ray.errors import UserError
 
 _ID = "tracking.json"
 _ID_TAG = "paft_ray.id"
@@ -162,6 +164,17 @@ def mlflow_client(config: TrackingConfig) -> Any:
     from mlflow import MlflowClient
 
     return MlflowClient(config.mlflow)
+
+
+def any_credentials_file(url: str) -> bool:
+    """Whether the client would send the server a password from ~/.mlflow/credentials or a .netrc file. Raises `UserError` for a broken one."""
+    from mlflow.utils.credentials import read_mlflow_creds
+    from requests.utils import get_netrc_auth
+
+    try:
+        return any(read_mlflow_creds()) or get_netrc_auth(url) is not None
+    except (configparser.Error, OSError, ValueError) as error:
+        raise UserError(f"tracking.mlflow: ~/.mlflow/credentials cannot be read ({type(error).__name__}); mend or remove it") from None
 
 
 def open_experiment(client: Any, name: str) -> str:

@@ -20,7 +20,7 @@ from paft_ray.config import TrackingConfig
 from paft_ray.config.addresses import refusal, resolved_refusal
 from paft_ray.console import say
 from paft_ray.errors import UserError, one_line
-from paft_ray.training.tracker_run import MLFLOW_KEYS, MlflowRun, Rows, TrackerRun, WandbRun, mlflow_client, open_experiment, wandb_client
+from paft_ray.training.tracker_run import MLFLOW_KEYS, MlflowRun, Rows, TrackerRun, WandbRun, any_credentials_file, mlflow_client, open_experiment, wandb_client
 
 
 class Tracker(Protocol):
@@ -123,7 +123,7 @@ def _check_address(url: str, insecure_hosts: Sequence[str]) -> None:
         found = socket.getaddrinfo(urlsplit(url).hostname, None)
     except (OSError, ValueError):  # the client will say so; a proxy may know the name
         found = []
-    keyed = any(os.environ.get(name, "").strip() for name in MLFLOW_KEYS)
+    keyed = any(os.environ.get(name, "").strip() for name in MLFLOW_KEYS) or any_credentials_file(url)
     resolved = [str(entry[4][0]) for entry in found]
     if reason := refusal(url, keyed=keyed, allowed=insecure_hosts) or resolved_refusal(url, resolved, insecure_hosts):
         raise UserError(f"tracking.mlflow={url}: {reason}")

@@ -14,6 +14,7 @@ from paft_ray.cli import submit
 from paft_ray.cli.check import check_inputs
 from paft_ray.config import Config, EngineConfig, GeneratorConfig, load_config
 from paft_ray.credentials import holds_credentials, looks_secret, names_secret
+from paft_ray.echo import echo, echo_json, echo_table
 from paft_ray.prompts.request import Request, Written
 from paft_ray.report.write import write_report
 from paft_ray.stages import synthesize
@@ -118,6 +119,54 @@ def test_a_secret_of_the_environment_is_refused_whatever_its_variable_is_called(
     code, out, error = paft(capsys, "run", "jobs/configs/demo.yaml", "--dry-run", "--set", generator)
     assert (code, "hunter2" in out + error) == (2, False)
     assert f"config: prompts.generators.endpoint.request.user: holds the value of {name}" in error
+
+
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY"])
+@pytest.mark.parametrize(
+    "arguments",
+    [["VALUE"], ["run", "c.yaml", "--VALUE"], ["run", "c.yaml", "VALUE"], ["export", "r", "--out", "o", "--precision", "VALUE"], ["audit", "r", "VALUE"]],
+)
+def test_a_usage_error_is_one_line_and_does_not_repeat_a_secret(name: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, error = paft(capsys, *[part.replace("VALUE", SECRETS[name]) for part in arguments])
+    assert (code, out, len(error.splitlines()), found_in(error.encode())) == (2, "", 1, [])
+    assert error.endswith("--help\n")
+
+
+@pytest.mark.parametrize("arguments", [[], ["prompts"], ["--help"], ["run", "--help"]])
+def test_help_is_printed_as_before(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, error = paft(capsys, *arguments)
+    assert (code, error) == (0 if "--help" in arguments else 2, "")
+    assert "Usage: paft" in out
+
+
+def test_what_is_printed_holds_no_secret_whoever_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
+    echo(f"follow it with: ray job logs a --address http://me:{SECRETS['HF_TOKEN']}@head:8265 ({SECRETS['WANDB_API_KEY']})")
+    echo_json([SECRETS["HF_TOKEN"]])
+    echo_table(["arm"], [(SECRETS["HF_TOKEN"],)], title=SECRETS["WANDB_API_KEY"])
+    assert found_in("".join(capsys.readouterr()).encode()) == []
+
+
+def test_the_configuration_of_a_report_is_looked_through_as_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in ("evaluate/manifest.json", "prompts/manifest.json"):
+        Run.open(str(tmp_path), "demo").write_json(path, {})
+    changes = [f"storage={tmp_path}", f"tracking.experiment={SECRETS['HF_TOKEN']}"]
+    code, _, error = paft(capsys, "report", "jobs/configs/demo.yaml", *(part for change in changes for part in ("--set", change)))
+    assert (code, found_in(error.encode())) == (2, [])
+    assert "config: tracking.experiment: holds the value of HF_TOKEN" in error
+
+
+@pytest.mark.parametrize(
+    "wrong", ["seed=VALUE", "engine.precision=VALUE", "train.arms=[VALUE]", "engine.engine_kwargs={block_size: PADVALUE}", "engine.engine_kwargs={PADVALUE: 1}"]
+)
+def test_the_value_of_a_variable_that_a_wrong_configuration_names_is_not_shown(
+    wrong: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("PAFT_SECRET_VARIABLES", raising=False)
+    monkeypatch.setenv("LAB_SERVER", "open sesame please")
+    generator = "prompts.generators=[{id: g, endpoint: {base_url: 'https://h/v1', api_key_env: LAB_SERVER}}]"
+    setting = wrong.replace("PAD", "word " * 9).replace("VALUE", "open sesame please")
+    code, out, error = paft(capsys, "run", "jobs/configs/demo.yaml", "--dry-run", "--set", generator, "--set", setting)
+    assert (code, "sesame" in out + error) == (2, False)
 
 
 ALLOWED = [

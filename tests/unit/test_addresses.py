@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,8 @@ METADATA = [
     "025177524776", "169.16689662", "169.254.43518", "[::ffff:169.254.169.254]", "[::ffff:a9fe:a9fe]", "[0:0:0:0:0:FFFF:A9FE:A9FE]", "[::a9fe:a9fe]",
     "[64:ff9b::169.254.169.254]", "[2002:a9fe:a9fe::1]", "[fe80::1]", "[fe80::1%25eth0]", "[FEBF::1]", "[fd00:ec2::254]", "[fd20:ce::254]",
     "100.100.100.200", "192.0.0.192", "168.63.129.16", "metadata", "metadata.google.internal", "METADATA.Google.Internal.", "metadata.goog", "instance-data",
+    "[::ffff:0:a9fe:a9fe]", "[::FFFF:0:169.254.169.254]", "[64:ff9b:1::a9fe:a9fe]", "[64:ff9b:1:fffe::169.254.0.1]", "[64:ff9b:1::6464:64c8]",
+    "[fd00:c1::a9fe:a9fe]", "[fd00:42::42%25eth0]", "metadata.tencentyun.com",
 ]  # fmt: skip
 
 
@@ -72,7 +75,8 @@ def test_a_host_is_allowed_by_its_name_and_by_nothing_wider(host: str) -> None:
 @pytest.mark.parametrize(
     "url",
     ["http://h:sk-s3cret/v1", "http://h:99999/v1", "http://[::1/v1", "http://[v1.x]/", "http://\u217cocalhost/v1", "http://\uff11\uff16\uff19.254.1.1/", "http://a%2eb/",
-     "http://a b/", "http://exa mple/s3cret", "http://-h/", "ftp://h/s3cret", "http:///v1", "http://h/v1#s3cret", "http://h/v1?s3cret", "http://good.example\\@169.254.1.1/"],
+     "http://a b/", "http://exa mple/s3cret", "http://-h/", "ftp://h/s3cret", "http:///v1", "http://h/v1#s3cret", "http://h/v1?s3cret", "http://good.example\\@169.254.1.1/",
+     "http://h/v1 s3cret", "http://h/s3cret\n", " http://h/s3cret", "http://h\t/s3cret", "http://h/s3cret\x00", "http://h/s3cret/?", "http://h/s3cret#"],
 )  # fmt: skip
 def test_what_is_no_plain_url_is_refused_without_showing_it(url: str) -> None:
     for parse in (with_endpoint, lambda url: parse_config({"name": "a", "task": "demo", "tracking": {"mlflow": url}}, "x")):
@@ -103,6 +107,30 @@ def test_a_tracker_gets_its_key_over_https_alone_or_where_it_is_allowed_by_name(
     for config, allowed in ((TrackingConfig(mlflow="http://models.invalid:5000"), ["models.invalid"]), (TrackingConfig(mlflow="http://127.0.0.1:9"), [])):
         with pytest.raises(UserError, match="no MLflow server lets us in"):
             check(config, allowed)
+
+
+FILES = {
+    ".mlflow/credentials": "[mlflow]\nmlflow_tracking_username = me\nmlflow_tracking_password = made-up-0123\n",
+    ".netrc": "machine models.invalid login me password made-up-0123\n",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_trackers_password_from_a_file_goes_over_https_alone_as_well(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(FILES[name])
+    file.chmod(0o600)
+    with pytest.raises(UserError, match=r"the key would go to models.invalid unencrypted") as refused:
+        check(TrackingConfig(mlflow="http://models.invalid:5000"))
+    assert "made-up" not in str(refused.value)
+    with pytest.raises(UserError, match="no MLflow server lets us in"):
+        check(TrackingConfig(mlflow="http://models.invalid:5000"), ["models.invalid"])
+    file.write_text("[[[ made-up\n")
+    with pytest.raises(UserError, match=r"credentials cannot be read|no MLflow server lets us in") as refused:
+        check(TrackingConfig(mlflow="http://models.invalid:5000"))
+    assert "made-up" not in str(refused.value)
 
 
 @pytest.mark.parametrize("resolved", ["169.254.169.254", "fe80::1", "::ffff:169.254.1.1"])

@@ -14,6 +14,7 @@ from ray._private.runtime_env.packaging import _zip_files
 from ray.job_submission import JobStatus
 
 from paft_ray.cli import submit
+from paft_ray.cli.secrets import is_secret_file
 from paft_ray.cli.shipping import resolved
 from paft_ray.config import Config, load_config
 from paft_ray.errors import StageError, UserError
@@ -156,6 +157,9 @@ OWN = {
     "my/rows.jsonl": "".join(f'{{"text": "ticket {n}", "label": "billing"}}\n' for n in range(9)),
     "my/run.yaml": "# a note for myself\nname: mine\ntask: my/task.yaml\ndata: {num_test: 5}\nprompts: {seed_templates: builtin}\n",
     "my/other.yaml": "name: other # with a note\ntask: demo\n",
+    "my/OTHER.YML": "name: other # with a note\ntask: demo\n",
+    "my/run.yaml~": "name: other # with a note\ntask: demo\n",
+    "my/run.yaml.bak": "name: other # with a note\ntask: demo\n",
     "my/.DS_Store": "x",
     "my/__pycache__/x.pyc": "x",
 }
@@ -190,6 +194,17 @@ KEY = "-----BEGIN OPENSSH " + "PRIVATE KEY-----"
         ("my/service-account.json", "{}", "service-account.json looks like a secret by its name"),
         ("my/tls/server.pem", "x", "server.pem looks like a secret by its name"),
         ("my/hf_token.txt", "x", "hf_token.txt looks like a secret by its name"),
+        ("my/ID_RSA.bak", "x", "ID_RSA.bak looks like a secret by its name"),
+        ("my/server.key~", "x", "server.key~ looks like a secret by its name"),
+        ("my/secrets/a.txt", "x", "my/secrets/a.txt: secrets looks like a secret by its name"),
+        ("my/netrc", "x", "my/netrc: netrc looks like a secret by its name"),
+        ("my/sk-proj-made0up0123456789.txt", "x", "holds what looks like a key or token"),
+        ("my/made-up/value+9/a.txt", "x", "holds the value of CLUSTER_PASSWD"),
+        ("my/utf16.txt", "\0".join("sk-proj-made0up0123456789\n"), "my/utf16.txt: holds what looks like a key or token"),
+        ("my/utf16.txt", "\0".join("made-up/value+9\n"), "my/utf16.txt: holds the value of CLUSTER_PASSWD"),
+        ("my/a\nb.txt", "x", "a character of this name does not show or is no UTF-8"),
+        ("my/\udcff.txt", "x", "a character of this name does not show or is no UTF-8"),
+        ("my/\u202egnp.txt", "x", "a character of this name does not show or is no UTF-8"),
         ("my/notes.md", f"{KEY}\nabc\n", "my/notes.md: holds what looks like a key or token"),
         ("my/rows.csv", "text,label\nghp_" + "a1B2" * 9 + ",x\n", "my/rows.csv: holds what looks like a key or token"),
         ("my/rows.csv", "text,label\nmade-up%2fvalue%2b9,x\n", "my/rows.csv: holds the value of CLUSTER_PASSWD"),
@@ -217,6 +232,53 @@ def test_what_must_not_be_shipped_is_refused_by_name(name: str, content: str, me
     assert not cluster.jobs
 
 
+@pytest.mark.parametrize("method", ["read_bytes", "walk"])
+def test_what_cannot_be_read_is_refused_and_not_left_out(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, {**OWN, "my/locked/a.txt": "x"})
+    monkeypatch.chdir(tmp_path)
+    refused = PermissionError(13, "Permission denied", "my/locked")
+    request, read, scan = asked(path="my/run.yaml"), Path.read_bytes, os.scandir
+
+    def read_bytes(path: Path) -> bytes:
+        if method == "read_bytes" and "locked" in str(path):
+            raise refused
+        return read(path)
+
+    def scandir(path: Any) -> Any:
+        if method == "walk" and "locked" in str(path):
+            raise refused
+        return scan(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(UserError, match=r"my/locked.*: cannot be read \(Permission denied\)"):
+        submit.start(Cluster(), request)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "answers.csv",
+        "tokens.txt",
+        "id_map",
+        "id_list.txt",
+        "passage.txt",
+        "passwords.csv",
+        "secret_santa.jsonl",
+        "keys.json",
+        "tokenizer.json",
+        "author.txt",
+        "2.5",
+        "v1.0",
+    ],
+)
+def test_an_ordinary_name_is_shipped_by_both_ways(name: str, tmp_path: Path) -> None:
+    assert not is_secret_file(name)
+    write(tmp_path / "checkout", {f"my/{name}": "x"})
+    shutil.copy(".rayignore", tmp_path / "checkout")
+    assert shipped_by_ray(tmp_path / "checkout") == {f"my/{name}"}
+
+
 def test_a_pipe_in_the_folder_my_is_refused_and_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, OWN)
     monkeypatch.chdir(tmp_path)
@@ -238,6 +300,14 @@ def shipped_by_ray(folder: Path) -> set[str]:
     """What `ray job submit --working-dir` puts into its archive, by Ray's own code."""
     _zip_files(str(folder), [], str(folder.parent / "job.zip"), include_gitignore=True)
     return set(ZipFile(folder.parent / "job.zip").namelist())
+
+
+CASES_OF_SECRETS = [
+    *("ID_RSA", "server.PEM", "Credentials.json", "API_KEY.txt", "api_key.txt", "apikey", "password", "passwd"),
+    *("secret", "secrets.ini", "my.ovpn", "access_key.json", "private_key.txt", "Token.txt", "HF_TOKEN", "auth.json"),
+    *("jwt.txt", "cookie.txt", "Kubeconfig", "a.KEY", "a.P12", "secret.txt", "SERVICE_ACCOUNT.json", "_netrc"),
+    *("netrc", "Password.txt", "x_Credentials.JSON", "db_password.cfg"),
+]
 
 
 def test_plain_ray_job_submit_ships_the_package_jobs_and_my_and_nothing_else(tmp_path: Path) -> None:
@@ -275,6 +345,7 @@ def test_plain_ray_job_submit_ships_the_package_jobs_and_my_and_nothing_else(tmp
         "my/credentials",
         "my/aws_credentials.json",
         "my/hf_token",
+        *(f"my/{name}" for name in CASES_OF_SECRETS),
         "paft_ray/cli/__pycache__/x.pyc",
     ]
     write(checkout, {**wanted, **dict.fromkeys(left, "x")})
