@@ -66,6 +66,13 @@ def masked(text: str) -> str:
     return "".join(_without_user(part) for part in _SPACE.split(text)) if "@" in text else text
 
 
+def without_key(text: str, key: str) -> str:
+    """The text with every form of a key that was sent written as `[key]`, wherever it stands."""
+    for form in sorted(_forms_of(key), key=len, reverse=True) if key else ():
+        text = text.replace(form, "[key]")
+    return text
+
+
 def _without_user(word: str) -> str:
     """Without what stands in a URI before its last `@`; found in one pass, however long the word is."""
     start, end = _URI.search(word), word.rfind("@")
