@@ -46,11 +46,11 @@ def check_model(config: Config, task: Task, path: str, stage: str) -> Encoder:
 
 def _check_config(path: str) -> None:
     """Raises `UserError` for a config.json that transformers does not take; code shipped with a model is never run."""
-    with without("sklearn"):
-        from transformers import AutoConfig
-
     try:
-        AutoConfig.from_pretrained(path, trust_remote_code=False)
+        with without("sklearn"):  # the model's own module is imported when its configuration is read
+            from transformers import AutoConfig
+
+            AutoConfig.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # it raises whatever it meets
         raise UserError(f"model {path}: config.json is none that transformers takes ({one_line(error)[:200]}); mend it, or choose another model") from None
 
