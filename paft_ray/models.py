@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from paft_ray.config import ModelConfig
+from paft_ray.config import ModelConfig, input_key
 from paft_ray.errors import UserError, one_line
 from paft_ray.imports import without
 from paft_ray.model_files import INDEX, WEIGHTS, check_files, read_config, read_object, shard_names, weight_files
@@ -160,7 +160,7 @@ def model_identity(model_id: str, revision: str | None, path: str) -> dict[str, 
 
 def model_key(model: ModelConfig, path: str) -> dict[str, Any]:
     """Section `model` with the identity of the model's files in `path`: the part of a stage's key that says which model it was."""
-    return {**model.model_dump(mode="json"), "identity": model_identity(model.id, model.revision, path)}
+    return {**input_key(model), "identity": model_identity(model.id, model.revision, path)}
 
 
 def _sampled_hash(file: Path) -> str:

@@ -70,6 +70,13 @@ def masked(text: str) -> str:
     return "".join(_without_user(part) for part in _SPACE.split(text)) if "@" in text else text
 
 
+def without_key(text: str, key: str) -> str:
+    """The text with every form of a key that was sent written as `[key]`, wherever it stands."""
+    for form in sorted(_forms_of(key), key=len, reverse=True) if key else ():
+        text = text.replace(form, "[key]")
+    return text
+
+
 def _without_user(word: str) -> str:
     """Without the user and password of a URI: what stands before the last `@`, unless all of that is a path. One pass, however long the word is."""
     end = word.rfind("@")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from paft_ray.config import Config
 from paft_ray.errors import UserError, one_line
+from paft_ray.imports import without
 from paft_ray.inference.grid import check_labels
 from paft_ray.model_files import embedding_rows, quantization, read_config, shapes
 from paft_ray.models import load_tokenizer, tokenizer_errors
@@ -45,10 +46,11 @@ def check_model(config: Config, task: Task, path: str, stage: str) -> Encoder:
 
 def _check_config(path: str) -> None:
     """Raises `UserError` for a config.json that transformers does not take; code shipped with a model is never run."""
-    from transformers import AutoConfig
-
     try:
-        AutoConfig.from_pretrained(path, trust_remote_code=False)
+        with without("sklearn"):  # the model's own module is imported when its configuration is read
+            from transformers import AutoConfig
+
+            AutoConfig.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # it raises whatever it meets
         raise UserError(f"model {path}: config.json is none that transformers takes ({one_line(error)[:200]}); mend it, or choose another model") from None
 

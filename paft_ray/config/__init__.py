@@ -5,7 +5,7 @@ Unknown keys are refused with the nearest valid key. Imports neither Ray nor tor
 
 from paft_ray.config.base import Fraction, Place, Positive, Precision, Section, Seed, builtin, fast_precision
 from paft_ray.config.engine import EngineConfig, EvaluateConfig, engine_key
-from paft_ray.config.inputs import DataConfig, ModelConfig
+from paft_ray.config.inputs import DataConfig, ModelConfig, input_key
 from paft_ray.config.load import load_config, parse_config, read_yaml_file
 from paft_ray.config.prompts import EndpointConfig, GeneratorConfig, PromptsConfig, ScoreConfig, generator_key, prompts_key
 from paft_ray.config.report import ReportConfig, TrackingConfig
@@ -43,6 +43,7 @@ __all__ = [
     "engine_key",
     "fast_precision",
     "generator_key",
+    "input_key",
     "load_config",
     "parse_config",
     "prompts_key",

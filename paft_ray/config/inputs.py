@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import model_validator
 
 from paft_ray.config.base import Place, Positive, Section
@@ -36,6 +38,11 @@ class ModelConfig(Section):
             if name in _OWN_VARIABLES or name.endswith("_token"):
                 raise ValueError(f"model.chat_template_kwargs.{name}: is set by this program or by the tokenizer; leave it out")
         return self
+
+
+def input_key(model: ModelConfig) -> dict[str, Any]:
+    """The settings that decide prompts; without a chat template there are no variables for it, as in runs from before there were any."""
+    return model.model_dump(mode="json", exclude=set() if model.chat else {"chat_template_kwargs"})
 
 
 class DataConfig(Section):

@@ -20,13 +20,14 @@ from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from paft_ray.config import EndpointConfig, GeneratorConfig, generator_key
-from paft_ray.config.keys import read_key, without_key
+from paft_ray.config.keys import read_key
 from paft_ray.console import say
 from paft_ray.errors import UserError, one_line
 from paft_ray.inference.completions import Completion, read_completion, read_error, whole_characters
 from paft_ray.inference.exchange import Exchange, Reply
 from paft_ray.inference.parts import Parts, Saver, identity
 from paft_ray.prompts.request import Request, Written
+from paft_ray.text import without_key
 
 _ANSWERS = pa.schema([("request", pa.string()), ("text", pa.string()), ("finished", pa.bool_()), ("tokens", pa.int64()), ("error", pa.string())])
 _HOPELESS = 3  # failed requests, with none answered, after which the rest is not sent

@@ -7,36 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from paft_ray.errors import UserError
 
-OUTCOMES = pa.schema(
-    [
-        ("template_id", pa.string()),
-        ("example_id", pa.string()),
-        ("answer", pa.string()),
-        ("predicted", pa.string()),
-        ("parsed", pa.bool_()),
-        ("correct", pa.bool_()),
-        ("logprob", pa.float64()),
-    ]
-)
-"""Columns of what one model answered."""
-EVALUATED = OUTCOMES.append(pa.field("arm", pa.string())).append(pa.field("seed", pa.int32()))
-"""Columns of evaluate/outcomes.parquet."""
-SCORES = pa.schema(
-    [
-        ("template_id", pa.string()),
-        ("accuracy", pa.float64()),
-        ("stderr", pa.float64()),
-        ("mean_logprob", pa.float64()),
-        ("parse_failure_rate", pa.float64()),
-        ("num_examples", pa.int64()),
-    ]
-)
-"""Columns of score/scores.parquet."""
 NOT_PARSED, MISSING = -1, -2
 """Codes in `ArmOutcomes.predicted`: an answer that could not be parsed, a row that failed."""
 _MOST_CELLS = 2**26

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from paft_ray.artifacts import Manifest, Run
 from paft_ray.errors import UserError
-from paft_ray.metrics.outcomes import EVALUATED, SCORES
 from paft_ray.parquet import holds
 from paft_ray.prompts.prompt_set import PromptSet
+from paft_ray.schemas import EVALUATED, SCORES
 from paft_ray.tasks.readers import examples_from_table, holds_examples
 from paft_ray.tasks.task import Example
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from paft_ray.artifacts import Manifest, Run, cached, differences
-from paft_ray.config import Config, weights_key
+from paft_ray.config import Config, input_key, weights_key
 from paft_ray.errors import UserError
 from paft_ray.models import hub_id, model_licence
 from paft_ray.report.card import Origins, write_cards
@@ -47,7 +47,7 @@ def _check_trained(config: Config, run: Run) -> None:
         return
     key = run.read_json("train/manifest.json")["key"]
     model = {name: value for name, value in key["model"].items() if name != "identity"}
-    wanted = {"train": weights_key(config.train), "model": config.model.model_dump(mode="json"), "task": load_task(config.task).model_dump(mode="json")}
+    wanted = {"train": weights_key(config.train), "model": input_key(config.model), "task": load_task(config.task).model_dump(mode="json")}
     if differing := differences({"train": key["train"], "model": model, "task": key["task"]}, json.loads(json.dumps(wanted))):
         raise UserError(f"run {run.name} was trained with other settings ({'; '.join(differing)}); give the configuration that it was trained with")
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from paft_ray.artifacts import Manifest, Run, cached
 from paft_ray.config import Config, engine_key
-from paft_ray.metrics.outcomes import SCORES
 from paft_ray.models import model_key, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
+from paft_ray.schemas import SCORES
 from paft_ray.stages.prepare import examples_of
 from paft_ray.tasks.task import load_task
 

@@ -16,12 +16,12 @@ from paft_ray.config import Config, engine_key, weights_key
 from paft_ray.console import say
 from paft_ray.echo import echo, echo_table
 from paft_ray.errors import UserError
-from paft_ray.metrics.outcomes import EVALUATED
 from paft_ray.models import model_key, resolve_model
 from paft_ray.parquet import holds
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.report.format import percent
 from paft_ray.report.sweep import TrialOutcomes, write_sweep
+from paft_ray.schemas import EVALUATED
 from paft_ray.stages import prepare, synthesize
 from paft_ray.stages.evaluate import Candidate, evaluate_models
 from paft_ray.stages.prepare import examples_of

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from paft_ray.artifacts import Manifest, Run, cached
 from paft_ray.config import Config, TrainedArm, weights_key
-from paft_ray.metrics.outcomes import SCORES
 from paft_ray.models import model_key, resolve_model
 from paft_ray.parquet import holds
 from paft_ray.prompts.prompt_set import PromptSet
+from paft_ray.schemas import SCORES
 from paft_ray.stages.score import best_first
 from paft_ray.tasks.readers import holds_examples
 from paft_ray.tasks.task import load_task

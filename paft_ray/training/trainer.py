@@ -23,7 +23,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from paft_ray.artifacts import Run, weights_hash
-from paft_ray.config import ModelConfig, TrackingConfig, TrainConfig, weights_key
+from paft_ray.config import ModelConfig, TrackingConfig, TrainConfig, input_key, weights_key
 from paft_ray.errors import UserError
 from paft_ray.imports import uncollected, without
 from paft_ray.models import hub_id, model_identity
@@ -205,7 +205,7 @@ def fingerprint(
         "templates": [template.id for template in templates.templates],
         "train": weights_key(config),
         "model": model_identity(model.id, model.revision, model_path),
-        "encoding": model.model_dump(mode="json"),
+        "encoding": input_key(model),
         "seed": seed,
     }
     if labels:  # they decide which weights are exported

@@ -20,7 +20,7 @@ with uncollected(), without("mlflow", "sklearn"):  # as training workers start
     from benchmarks import flops
     from paft_ray.artifacts import Run
     from paft_ray.capacity import num_weights
-    from paft_ray.models import shapes
+    from paft_ray.model_files import shapes
     from paft_ray.training import checkpoint, export, loop
     from paft_ray.training.batches import answer_loss, answer_tokens, collate, micro_batches
     from paft_ray.training.model import build_model

@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from paft_ray.cli.plan import plan
-from paft_ray.config import Config, EngineConfig, LoraConfig, TrainConfig, load_config, parse_config
+from paft_ray.config import Config, EngineConfig, LoraConfig, ModelConfig, TrainConfig, input_key, load_config, parse_config
 from paft_ray.errors import UserError
 from paft_ray.tasks.task import load_task
 
@@ -207,3 +207,9 @@ def test_a_home_is_expanded_wherever_a_file_is_named(tmp_path: Path, monkeypatch
     assert (config.data.train, config.data.validation, config.data.test) == (None, f"{tmp_path}/b.csv", f"{tmp_path}/d.parquet")
     assert task.sources["train"].path == f"{tmp_path}/rows.jsonl"
     assert (task.seed_templates, task.held_out_templates) == (f"{tmp_path}/seed.jsonl", f"{tmp_path}/held.jsonl")
+
+
+def test_what_is_finished_without_a_chat_template_stays_finished() -> None:
+    settings = {"id": "demo", "revision": None, "chat": False, "max_prompt_tokens": 512, "cut_field": None}
+    assert input_key(ModelConfig()) == settings
+    assert input_key(ModelConfig(chat=True)) == {**settings, "chat": True, "chat_template_kwargs": {}}

@@ -1,5 +1,6 @@
 """Libraries that are hidden while others are imported."""
 
+import subprocess
 import sys
 
 import pytest
@@ -18,3 +19,9 @@ def test_what_is_imported_already_stays() -> None:
     with without("json"):
         assert sys.modules["json"] is not None
     assert sys.modules["json"] is not None
+
+
+def test_checking_a_configuration_imports_no_library_of_figures() -> None:
+    code = "import sys, paft_ray.cli.check; print([m for m in ('scipy', 'sklearn', 'pandas', 'matplotlib', 'torch') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert found.stdout == "[]\n"

@@ -15,8 +15,8 @@ import ray.data  # registers the extension types whose values are pickles
 from paft_ray import parquet
 from paft_ray.artifacts import Run
 from paft_ray.errors import UserError
-from paft_ray.metrics.outcomes import SCORES
 from paft_ray.prompts.prompt_set import SCHEMA, read_templates
+from paft_ray.schemas import SCORES
 from paft_ray.tasks.readers import holds_examples, read_examples
 from paft_ray.tasks.task import Source, Task
 
