@@ -127,15 +127,13 @@ class Run:
             return bytes(stream.read())
 
     def _check_regular(self, relative: str) -> None:
-        """Raises `UserError` for a local path that is, or holds, neither a file nor a folder."""
+        """Raises `UserError` for a local path that is a pipe or a device; folders are never read as one file."""
         if not self.is_local:
             return
         with self._telling(relative, "read"):
-            found = [self.filesystem.get_file_info(self.path(relative))]
-            if found[0].type == pafs.FileType.Directory:
-                found += self.filesystem.get_file_info(pafs.FileSelector(self.path(relative), recursive=True))
-        if odd := next((info.path for info in found if info.type == pafs.FileType.Unknown), None):
-            raise UserError(f"run {self.root}: {odd} is not a regular file; delete it and run its stage again")
+            info = self.filesystem.get_file_info(self.path(relative))
+        if info.type == pafs.FileType.Unknown:
+            raise UserError(f"run {self.root}: {info.path} is not a regular file; delete it and run its stage again")
 
     def write_bytes(self, relative: str, data: bytes) -> None:
         """Writes whole or not at all: to a neighbour first, then moved (object stores write whole by themselves, and know no folders).
