@@ -50,8 +50,9 @@ _PLAIN = re.compile(
     r"|\d{1,7}|.{0,5}"
 )
 KNOWN = re.compile(
-    r"(?<![A-Za-z0-9])(?:(?:sk-|hf_|gh[oprsu]_|github_pat_|glpat-|xox[a-z]-|gsk_|nvapi-|xai-|pplx-|r8_|npm_|pypi-|ya29\.)"
+    r"(?<![A-Za-z0-9])(?:(?:sk-|gh[oprsu]_|github_pat_|glpat-|xox[a-z]-|ya29\.)"
     r"[\w-]{0,80}?(?:(?=[A-Za-z]{0,80}\d)[A-Za-z0-9]{10,}|[A-Za-z0-9]{20,})[\w-]*"
+    r"|(?:hf_|gsk_|xai-|pplx-|r8_|npm_)[A-Za-z0-9]{24,}|(?:nvapi|pypi)-[\w-]{40,}"  # names begin so, too, and are shorter
     r"|(?:AKIA|ASIA)(?=[A-Z]*\d)[0-9A-Z]{16}(?![0-9A-Za-z])|AIza[\w-]{20,}|eyJ[\w-]{10,}(?:\.[\w-]*){0,2})|-{5}BEGIN [A-Z ]*PRIVATE KEY-{5}"
     r"(?:[\s\S]{0,16384}?-{5}END [A-Z ]*PRIVATE KEY-{5})?"
 )

@@ -12,6 +12,7 @@ from paft_ray.config.addresses import split_url
 from paft_ray.config.base import Fraction, Options, Place, Positive, Section
 
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+_OURS = ("model", "messages", "stream")
 _COUNTS = ("max_tokens", "max_completion_tokens", "n")
 
 
@@ -36,6 +37,13 @@ class EndpointConfig(Section):
     """Longest wait for one answer in seconds, from its request to its last byte."""
     max_total_tokens: Positive | None = None
     """Generated tokens in one run at most, as the endpoint counts them (an answer that does not come counts as `max_tokens`); null: no limit."""
+
+    @model_validator(mode="after")
+    def _not_ours(self) -> EndpointConfig:
+        """What is sent, and to which model, is what the plan says."""
+        if found := sorted(set(_OURS) & set(self.request)):
+            raise ValueError(f"request.{found[0]}: paft decides it (the generator's id, its requests, whole answers); take it out")
+        return self
 
     @model_validator(mode="after")
     def _counts(self) -> EndpointConfig:

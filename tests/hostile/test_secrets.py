@@ -193,6 +193,7 @@ ORDINARY = [
     "hugging-quants/Meta-Llama-3.1-8B-Instruct-GPTQ-INT4", "DeepSeek-R1-0528-Qwen3-8B-GPTQ-w4a16-g128-int8kv", "RedHatAI/Qwen2.5-7B-Instruct-quantized.w4a16",
     "antidisestablishmentarianism", "Donaudampfschifffahrtsgesellschaft", "expandable_segments:True", "/mnt/shared/runs/2026-01-31/hellaswag-seed-0",
     "s3://bucket/AWSLogs/123456789012/elasticloadbalancing/us-east-1/2026/01/31/part-00000", "sk-learn-baseline-2026", "hf_transformers_baseline",
+    "hf_model_v20250101120000", "xai-explainability-bench0123456789", "pplx-eval-20250101-seed12345678901", "org/hf_llama3finetuned",
     "desk-lamp-0123456789ab", "session_2026-11-29_10-31-33_123456_789", "http://ray-head.default.svc.cluster.local:8000/v1", "fp8_e4m3fn", "",
     "https://api.cloudflare.com/client/v4/accounts/0123456789abcdef0123456789abcdef/ai/v1", "deepseekr1distillqwen7b", "gs://stack-data-1x2y3z4w5v6u7/runs",
 ]  # fmt: skip

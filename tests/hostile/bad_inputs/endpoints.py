@@ -17,6 +17,10 @@ _LOCAL = "is a link-local or metadata address, where a cloud keeps credentials"
 _OPEN = "unencrypted, over plain http; write https://"
 CASES = [
     endpoint("a metadata service as an endpoint", f"endpoint.base_url: 169.254.169.254 {_LOCAL}", "http://169.254.169.254/v1"),
+    *(
+        endpoint(f"a request with its own {name}", f"request.{name}: paft decides it", "https://h/v1", more=f", request: {{{name}: {value}}}")
+        for name, value in (("messages", "[{role: user, content: rows}]"), ("model", "other"), ("stream", "true"))
+    ),
     endpoint("a metadata service as one number", f"169.254.169.254 {_LOCAL}", "http://2852039166/v1"),
     endpoint("a metadata service in hexadecimal digits", f"169.254.169.254 {_LOCAL}", "https://0xa9fea9fe/v1"),
     endpoint("a metadata service in octal digits", f"169.254.169.254 {_LOCAL}", "http://0251.0376.0251.0376/v1"),
