@@ -207,3 +207,11 @@ def test_a_home_is_expanded_wherever_a_file_is_named(tmp_path: Path, monkeypatch
     assert (config.data.train, config.data.validation, config.data.test) == (None, f"{tmp_path}/b.csv", f"{tmp_path}/d.parquet")
     assert task.sources["train"].path == f"{tmp_path}/rows.jsonl"
     assert (task.seed_templates, task.held_out_templates) == (f"{tmp_path}/seed.jsonl", f"{tmp_path}/held.jsonl")
+
+
+@pytest.mark.parametrize("number", ["0x" + "f" * 5000, ":".join(["59"] * 3000), "-0b" + "1" * 2000])
+def test_a_number_too_long_to_write_in_an_error_is_refused(tmp_path: Path, number: str) -> None:
+    with pytest.raises(UserError, match="is not a YAML value"):
+        load(tmp_path, "name: a\ntask: demo\n", f"train.num_steps={number}")
+    with pytest.raises(UserError, match="is not of its type int"):
+        load(tmp_path, f"name: a\ntask: demo\nseed: {number}\n")
