@@ -19,6 +19,7 @@ from paft_ray.config import Config, Precision, load_config
 from paft_ray.echo import echo
 from paft_ray.errors import StageError, StorageError, UserError, one_line
 from paft_ray.imports import uncollected
+from paft_ray.text import visible
 
 if TYPE_CHECKING:
     from paft_ray.artifacts import Run
@@ -253,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     prepare_environment()
     try:
-        app(list(sys.argv[1:] if arguments is None else arguments), prog_name="paft")
+        app([_shown_option(each) for each in (sys.argv[1:] if arguments is None else arguments)], prog_name="paft")
     except (UserError, StorageError) as error:
         _stop(2, error)
     except StageError as error:
@@ -264,6 +265,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from paft_ray.stages.failures import keep_traceback
 
         _stop(1, f"{type(error).__name__}: {one_line(error)[:400]}", f"; traceback: {keep_traceback(None, 'paft', error)}")
+
+
+def _shown_option(argument: str) -> str:
+    """The argument, the name of an option with its hidden characters written out: no option has one, and typer shows it as it is."""
+    name, sign, value = argument.partition("=")
+    return f"{visible(name)}{sign}{value}" if argument.startswith("-") else argument
 
 
 def _stop(code: int, reason: object, remedy: str = "") -> NoReturn:
