@@ -19,6 +19,7 @@ from paft_ray.text import count_as_secret, holds_hidden, masked
 
 _LARGEST_FILE = 2**18
 _MOST_BITS = 1024
+_MOST_FAULTS = 20  # told at once: a file may hold a million unknown keys
 _SPELLINGS = {"evaluation": "evaluate"}
 """Sections under another name that a file and `--set` may give them."""
 
@@ -112,7 +113,8 @@ def parse_config(values: dict[str, Any], source: str) -> Config:
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"config {source}: " + "; ".join(_explain(e) for e in error.errors() if e["type"] != "default_factory_not_called")) from None
+        faults = [each for each in error.errors() if each["type"] != "default_factory_not_called"]
+        raise UserError(f"config {source}: " + "; ".join(map(_explain, faults[:_MOST_FAULTS]))) from None
     for generator in config.prompts.generators:
         if generator.endpoint and generator.endpoint.api_key_env:
             count_as_secret(generator.endpoint.api_key_env)

@@ -215,3 +215,9 @@ def test_a_number_too_long_to_write_in_an_error_is_refused(tmp_path: Path, numbe
         load(tmp_path, "name: a\ntask: demo\n", f"train.num_steps={number}")
     with pytest.raises(UserError, match="is not of its type int"):
         load(tmp_path, f"name: a\ntask: demo\nseed: {number}\n")
+
+
+def test_of_many_unknown_keys_the_first_are_told() -> None:
+    with pytest.raises(UserError) as error:
+        parse_config({"name": "a", "task": "demo", **{f"key{i}": i for i in range(2_000)}}, "RUN/config.json")
+    assert str(error.value).count("unknown key") == 20
