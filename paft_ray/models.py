@@ -21,6 +21,7 @@ from paft_ray.errors import UserError, one_line
 from paft_ray.imports import without
 from paft_ray.model_files import INDEX, WEIGHTS, check_files, read_config, read_object, shard_names, weight_files
 from paft_ray.prompts.tokens import start_ids
+from paft_ray.text import visible
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -110,7 +111,7 @@ def tokenizer_errors(path: str) -> Iterator[None]:
         except BaseException as error:
             raise UserError(f"model {path}: no tokenizer that can be read ({one_line(error)[:200]}); mend the folder") from None
         written.seek(0)
-        os.write(stderr, written.read())
+        os.write(stderr, visible(written.read().decode(errors="replace")).encode())
 
 
 def _trained_with_start_token(path: str) -> bool:

@@ -19,6 +19,8 @@ from paft_ray.files import FileTooLargeError, read_regular
 from paft_ray.text import count_as_secret, holds_hidden, masked
 
 _LARGEST_FILE = 2**18
+_MOST_BITS = 1024
+_MOST_FAULTS = 20  # told at once: a file may hold a million unknown keys
 _SPELLINGS = {"evaluation": "evaluate"}
 """Sections under another name that a file and `--set` may give them."""
 
@@ -59,7 +61,10 @@ class _Plain(yaml.SafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
+            if isinstance(value, int) and value.bit_length() > _MOST_BITS:  # Python would not even write it in an error
+                raise OverflowError
+            return value
         except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:  # PyYAML lets through: 2024-13-45, !!int x
             reason = f"{masked(str(node.value))[:40]!r} is not of its type {node.tag.rpartition(':')[2]} ({type(error).__name__})"
             raise yaml.constructor.ConstructorError(None, None, reason, node.start_mark) from None
@@ -111,7 +116,8 @@ def parse_config(values: dict[str, Any], source: str) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"config {source}: " + "; ".join(_explain(e) for e in error.errors() if e["type"] != "default_factory_not_called")) from None
+        faults = [each for each in error.errors() if each["type"] != "default_factory_not_called"]
+        raise UserError(f"config {source}: " + "; ".join(map(_explain, faults[:_MOST_FAULTS]))) from None
 
 
 def _named_variables(values: Any) -> Iterator[str]:

@@ -48,7 +48,7 @@ class Rendered:
 def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]], variables: Mapping[str, Scalar] | None = None) -> Rendered:
     """The messages in the tokenizer's chat template, with its generation prompt; `variables` are for the template.
 
-    The first call for a template and its input starts a process (0.2 s), later ones of this process are answered from memory.
+    The first call for a template and its input starts two processes (0.2 s each), which must agree; later ones of this process are answered from memory.
     Raises `UserError` where the template refuses the messages, fails, or takes more than it may.
     """
     try:
@@ -79,11 +79,14 @@ def open_thinking(generation_prompt: str) -> str | None:
 
 @lru_cache(maxsize=64)
 def _rendered(template: str, names: str, roles: str) -> Rendered:
-    answer = _ask_child({"template": template, "names": json.loads(names), "libraries": _libraries()})
+    request = {"template": template, "names": json.loads(names), "libraries": _libraries()}
+    answer = _ask_child(request)
     if "error" in answer:
         raise UserError(f"the model's chat template refuses {roles} ({one_line(answer['error'])}); leave out system parts, or set model.chat=false")
     if "text" not in answer:
         raise UserError(f"the model's chat template takes too long or too much memory ({_LIMITS}); mend it, or set model.chat=false")
+    if _ask_child(request) != answer:  # it writes an object with its address, say
+        raise UserError("the model's chat template writes another text each time; mend it, or set model.chat=false")
     return Rendered(text=answer["text"], reads=frozenset(answer["reads"]))
 
 

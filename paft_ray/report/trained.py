@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from paft_ray.artifacts import Run
+from paft_ray.artifacts import LARGEST_JSON, Run
 from paft_ray.config import Config, Positive, Seed, TrainedArm, parse_config
 from paft_ray.errors import UserError
 from paft_ray.training import adapter_config
@@ -123,7 +123,7 @@ def check_weights(run: Run, models: Sequence[TrainedModel]) -> None:
         if model.is_adapter and not run.exists(path):
             raise UserError(f"run {run.root}: {path} is missing; restore it, or train again")
         if model.is_adapter:
-            adapter_config.check_adapter_config(run.read_bytes(path), run.uri(path))
+            adapter_config.check_adapter_config(run.read_bytes(path, largest=LARGEST_JSON), run.uri(path))
 
 
 def as_trained(config: Config, run: Run, key: Mapping[str, Any]) -> Config:

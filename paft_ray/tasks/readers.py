@@ -67,7 +67,7 @@ def read_examples(task: Task, source: Source) -> Iterator[Example]:
             occurrences[example.id] += 1
             example = Example(id=f"{example.id}-{occurrences[example.id]}", fields=example.fields, answer=example.answer)
         if example.id in places:
-            raise UserError(f"{where}: id {example.id!r} stands already at {places[example.id]}; ids must be unique (or leave them out)")
+            raise UserError(f"{where}: id {example.id[:100]!r} stands already at {places[example.id]}; ids must be unique (or leave them out)")
         places[example.id] = where
         yield example
 

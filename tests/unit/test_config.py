@@ -213,3 +213,17 @@ def test_what_is_finished_without_a_chat_template_stays_finished() -> None:
     settings = {"id": "demo", "revision": None, "chat": False, "max_prompt_tokens": 512, "cut_field": None}
     assert input_key(ModelConfig()) == settings
     assert input_key(ModelConfig(chat=True)) == {**settings, "chat": True, "chat_template_kwargs": {}}
+
+
+@pytest.mark.parametrize("number", ["0x" + "f" * 5000, ":".join(["59"] * 3000), "-0b" + "1" * 2000])
+def test_a_number_too_long_to_write_in_an_error_is_refused(tmp_path: Path, number: str) -> None:
+    with pytest.raises(UserError, match="is not a YAML value"):
+        load(tmp_path, "name: a\ntask: demo\n", f"train.num_steps={number}")
+    with pytest.raises(UserError, match="is not of its type int"):
+        load(tmp_path, f"name: a\ntask: demo\nseed: {number}\n")
+
+
+def test_of_many_unknown_keys_the_first_are_told() -> None:
+    with pytest.raises(UserError) as error:
+        parse_config({"name": "a", "task": "demo", **{f"key{i}": i for i in range(2_000)}}, "RUN/config.json")
+    assert str(error.value).count("unknown key") == 20

@@ -1,5 +1,6 @@
 """Where a model's files are found, and what is refused. Nothing here loads a model."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -75,3 +76,9 @@ def test_a_demo_model_in_the_cache_is_not_made_again(tmp_path: Path, monkeypatch
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     assert models.resolve_model("demo", None) == str(folder)
+
+
+def test_what_a_tokenizer_writes_to_the_terminal_shows_as_text(capfd: pytest.CaptureFixture[str]) -> None:
+    with models.tokenizer_errors("it"):
+        os.write(2, "\x1b]0;title\x07 \u202e\x9b2J\n".encode())
+    assert capfd.readouterr().err == "\\x1b]0;title\\x07 \\u202e\\x9b2J\n"

@@ -1,6 +1,7 @@
 """Parquet as outside input: no value of an extension type is ever made, no file is larger in memory than it may be."""
 
 import ast
+import base64
 import json
 import pickle
 import resource
@@ -240,3 +241,43 @@ def test_no_other_module_reads_parquet() -> None:
                 if node.value.id in ("pa", "pd", "ray", "feather", "orc") and node.attr in readers:
                     found.append(f"{file}:{node.lineno}: {node.value.id}.{node.attr}")
     assert not found
+
+
+def unmeasured(how: str, n: int) -> pa.Array:
+    """A column in a type that is not measured, whose text of 1 MiB comes n times and once in the file."""
+    repeated = pa.array(["x" * 2**20]).dictionary_encode().take(pa.array([0] * n))
+    if how == "map":
+        return pa.MapArray.from_arrays(pa.array(range(n + 1), pa.int32()), pa.array(["k"] * n), repeated)
+    if how == "fixed":
+        return pa.FixedSizeListArray.from_arrays(repeated, 1)
+    if how == "fixed in a struct":
+        return pa.StructArray.from_arrays([pa.FixedSizeListArray.from_arrays(repeated, 1)], ["0"])
+    return pa.ListViewArray.from_arrays(pa.array(range(n), pa.int32()), pa.array([1] * n, pa.int32()), repeated)
+
+
+@pytest.mark.parametrize("how", ["map", "fixed", "fixed in a struct", "list view"])
+def test_a_type_whose_bytes_are_not_measured_is_refused(how: str, tmp_path: Path) -> None:
+    path, task = tmp_path / "t.parquet", TASK.model_copy(update={"columns": {"text": "text.0"}})
+    pq.write_table(pa.table({"text": unmeasured(how, 50), "label": ["good"] * 50}), path, compression="zstd")
+    with pytest.raises(UserError, match="text, numbers or booleans are needed"):
+        list(read_examples(task, Source(path=str(path))))
+    with pytest.raises(UserError, match="not the table that belongs there"):
+        Run(str(tmp_path)).read_table("t.parquet")
+
+
+def test_a_view_that_only_the_stored_schema_names_is_refused(tmp_path: Path) -> None:
+    path, table = tmp_path / "t.parquet", pa.table({"text": ["x" * 99] * 9, "label": ["good"] * 9})
+    stored = pa.schema([("text", pa.string_view()), ("label", pa.string())]).serialize().to_pybytes()
+    with pq.ParquetWriter(path, table.schema, store_schema=False) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({"ARROW:schema": base64.b64encode(stored).decode()})
+    with pytest.raises(UserError, match="string_view; text, numbers or booleans are needed"):
+        list(read_examples(TASK, Source(path=str(path))))
+
+
+def test_a_list_of_so_many_equal_values_that_they_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    n = 70_000_000
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"text": pa.ListArray.from_arrays(pa.array([0, n], pa.int32()), pa.nulls(n)), "label": ["good"]}), path)
+    with pytest.raises(UserError, match="unpack to 66 MiB; write the file anew"):
+        list(read_examples(TASK, Source(path=str(path))))

@@ -265,3 +265,13 @@ def test_a_manifest_that_is_no_object_is_one_line(tmp_path: Path, capsys: pytest
         run.write_bytes("evaluate/manifest.json", json.dumps(said).encode())
         code, _, err = paft(capsys, "export", run.root, "--out", tmp_path / "out")
         assert (code, err.count("\n"), "an object is needed" in err) == (2, 1, True)
+
+
+@pytest.mark.parametrize("file", ["config.json", "origin.json", "train/manifest.json", "evaluate/manifest.json"])
+def test_a_file_that_only_claims_its_size_is_not_read_whole(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained_run(tmp_path)
+    measure(run)
+    with Path(run.path(file)).open("wb") as stream:
+        stream.truncate(2**36)
+    code, _, err = paft(capsys, "export", run.root, "--out", tmp_path / "out")
+    assert (code, err.count("\n"), f"{file}: more than 67108864 bytes" in err) == (2, 1, True)
