@@ -23,7 +23,8 @@ _POINTERS = (
     b"# xet version ",
     b"/annex/objects/",
 )
-_PACKED = {"U8", "I8", "I16", "I32", "I64", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4"}
+_PACKED = {"U8", "U16", "U32", "U64", "I8", "I16", "I32", "I64", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4"}
+_STATED = ("quantization_config", "compression_config", "quantization")
 _QUANTIZED = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings|embeddings)\.weight$")
 _FETCH = "fetch or save the model anew"
@@ -95,10 +96,10 @@ def shapes(path: str) -> Shapes:
 def quantization(path: str) -> str | None:
     """How the weights of a model folder are quantized, None where they are plain numbers."""
     folder, config = Path(path), read_config(path)
-    for section in (config, config.get("text_config")):
-        stated = section.get("quantization_config") or section.get("compression_config") if isinstance(section, dict) else None
-        if stated:
-            return str(stated.get("quant_method") or "quantization_config") if isinstance(stated, dict) else "quantization_config"
+    for section in (config, *config.values()):  # those of models with pictures hold the language model's configuration
+        for name in _STATED if isinstance(section, dict) else ():
+            if stated := section.get(name):
+                return str(stated.get("quant_method") or name) if isinstance(stated, dict) else name
     for name in _QUANTIZED:
         if (folder / name).exists():
             return name
@@ -171,8 +172,8 @@ def _weight_map(folder: Path) -> dict[str, str]:
     found = read_object(folder / INDEX).get("weight_map")
     if not isinstance(found, dict) or not found:
         raise UserError(f"model {folder}: {INDEX} has no weight_map; {_FETCH}")
-    if bad := next((file for file in found.values() if not isinstance(file, str) or Path(file).name != file), None):
-        raise UserError(f"model {folder}: {INDEX} names {one_line(bad)[:60]!r}, which is no file of this folder; {_FETCH}")
+    if bad := [file for file in found.values() if not isinstance(file, str) or Path(file).name != file or file in ("", "..") or "\0" in file]:
+        raise UserError(f"model {folder}: {INDEX} names {one_line(bad[0])[:60]!r}, which is no file of this folder; {_FETCH}")
     return found
 
 

@@ -28,7 +28,7 @@ def reach(target: str) -> None:
     shown = f"auto ({found[0]}:{found[1]})" if target == "auto" else target
     try:
         socket.create_connection(found, timeout=_CONNECT_S).close()
-    except OSError as error:  # refused, no such host, no answer
+    except (OSError, UnicodeError) as error:  # refused, no such host, no name of one (`a..b`), no answer
         raise UserError(f"--address {shown}: no Ray cluster answers ({one_line(error)}); see that it is up (`ray status` there){_leave_out()}") from None
     if not _is_ray(*found, _CLIENT_SERVER if mark else _HEAD):
         raise UserError(f"--address {shown}: what listens there is no Ray cluster; give the head's HOST:PORT, usually port 6379{_leave_out()}")

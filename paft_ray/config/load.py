@@ -162,7 +162,16 @@ def _value(text: str, path: Sequence[str], override: str) -> Any:
         return bare  # 007, /data/run #1, on: no number, comment or truth value, but text
     if cut:
         raise UserError(f"--set {override}: YAML reads a comment behind the # and would leave it out; put the text into quotes, or take it away")
+    if _is_other_number(value, bare):
+        raise UserError(f"--set {override}: YAML reads {value} (a nought in front is base 8, a colon base 60); write a plain decimal number")
     return value
+
+
+def _is_other_number(value: Any, text: str) -> bool:
+    """Whether YAML reads a number that nobody means: 8 for `010`, 90 for `1:30`."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return ":" in text or (text.lstrip("+-").isdecimal() and int(text) != value)
 
 
 def _takes_text(annotation: Any) -> bool:

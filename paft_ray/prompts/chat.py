@@ -31,9 +31,10 @@ _LIMITS = f"allowed: {chat_child.CPU_S} s of computing, {chat_child.MEMORY_BYTES
 _ENVIRONMENT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")  # what an interpreter may need to start; no secret goes to a template
 
 _WORD = r"think|thought|reason|analys|reflect|scratch_?pad|rationale|monologue|deliberat|ponder|inner_|chain_of|cot\b"
-_TAG = rf"[<\[◁＜⟨](?P<tag>[^\s<>\[\]◁▷＜＞⟨⟩]{{0,24}}?(?:{_WORD})[^\s<>\[\]◁▷＜＞⟨⟩]{{0,24}})[>\]▷＞⟩]"
-_MARKER = re.compile(rf"{_TAG}|<\|?channel\|?>\s*(?P<channel>\w*)", re.IGNORECASE)
-_CLOSES = re.compile(r"^\W*(?:/|end|close|stop|no|skip)|suffix|off\b|/$", re.IGNORECASE)
+_NAME = r"[^\s<>\[\]◁▷＜＞⟨⟩]{0,24}"
+_TAG = rf"[<\[◁＜⟨] ?(?P<tag>/? ?{_NAME}?(?:{_WORD}){_NAME}(?: ?/)?)(?: [\w-]+=[^<>\n]{{0,80}}| )?[>\]▷＞⟩]"
+_MARKER = re.compile(rf"{_TAG}|<\|?(?:channel|im_start|start_header_id)\|?>\s*(?P<channel>\w*)", re.IGNORECASE)
+_CLOSES = re.compile(r"^\W*(?:/|end|close|stop|no|skip)|suffix|off\b|(?:[_-](?:end|close|stop)|/)\W*$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,10 +41,11 @@ _SENTENCE = rf"[.?!:;\n{_FIELD}]"
 _CONDITION = re.compile(r"\b(?:if|unless|when|otherwise|else)\b", re.IGNORECASE)
 _ASKED = re.compile(
     r"\b(?:if|unless|when|otherwise|whether|which|what|where|how|who)\b|^\W*(?:do|does|did|would|could|should|can|may|is|are|was)\b"
+    r"|^\W*(?:please\s+)?(?:check|verify|confirm|ensure|make sure)\b|^\W*(?:an?|any|every)\b(?!.*(?:,|\b(?:the|this|that|it)\b))"
     r"|\b(?:check|verify|confirm|ensure|sure|likely|chance|probability)\b.*\bthat\b|\b(?!(?:say|think|believe|know)\b)\w+\s+that\s*$",
     re.IGNORECASE | re.DOTALL,
 )
-"""A clause that asks or sets a condition: `Decide whether the message is spam` does not state that it is."""
+"""A clause that asks, sets a condition or defines: `Decide whether the message is spam`, `A text without an opinion is neutral`."""
 _BRACES = regex.compile(r"(?<!\\[A-Za-z]{1,20}|[}^_])\{\s*\w+\s*\}")
 """Braces in the wording itself, other than an argument of TeX (`\\frac{1}{2}`, `x^{2}`)."""
 _ORDER = re.compile(r"\s*(?:insert|describe|explain|specify|your|fill|add|enter|put)\b", re.IGNORECASE)

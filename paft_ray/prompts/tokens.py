@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from itertools import chain, zip_longest
+from itertools import chain, pairwise, zip_longest
 from typing import TYPE_CHECKING
 
 from paft_ray.errors import UserError
@@ -28,6 +28,10 @@ class PromptTokens:
         added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
         special = sorted((t for t in added.union(tokenizer.all_special_tokens) if t), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, special))) if special else None
+        # Unigram and word models hold them as ordinary pieces, too: splitting special tokens does not keep these out.
+        self._special_ids = {
+            number for number, token in tokenizer.added_tokens_decoder.items() if token.special and str(token) != tokenizer.special_tokens_map.get("unk_token")
+        }
 
     def plain(self, text: str) -> list[int]:
         """Ids of plain text behind the start token."""
@@ -55,7 +59,12 @@ class PromptTokens:
 
     def piece(self, text: str, *, special: bool) -> list[int]:
         """Ids of a part of a prompt, nothing added; `special`: whether spellings of special tokens become these."""
-        return _ids(self.tokenizer, text, special=special) if text else []
+        ids = _ids(self.tokenizer, text, special=special) if text else []
+        if special or self._special is None or self._special_ids.isdisjoint(ids):
+            return ids
+        cuts = [0, *(found.start() + 1 for found in self._special.finditer(text)), len(text)]  # within each spelling
+        parts = [text[start:end] for start, end in pairwise(cuts) if start < end]
+        return [i for part in parts for i in _ids(self.tokenizer, part, special=False)]
 
     def _has_special(self, text: str) -> bool:
         return self._special is not None and self._special.search(text) is not None

@@ -21,7 +21,7 @@ from paft_ray.config import builtin
 from paft_ray.credentials import holds_credentials
 from paft_ray.errors import UserError, check_text, one_line
 from paft_ray.tasks.task import Example, Source, Task, is_built_in
-from paft_ray.tasks.values import holds
+from paft_ray.tasks.values import holds, spelt
 from paft_ray.text import masked
 
 Row = Mapping[str, Any]
@@ -29,11 +29,11 @@ _Read = Callable[[pafs.FileSystem, str, str], Iterator[tuple[Row, str]]]
 _FORMATS = (".jsonl", ".csv", ".parquet")
 
 
-def read_rows(uri: str, wanted: Iterable[str] | None = None) -> Iterator[tuple[Row, str]]:
+def read_rows(uri: str, wanted: Mapping[str, bool] | None = None) -> Iterator[tuple[Row, str]]:
     """Rows of a JSONL, CSV or Parquet file with their place (`file:line`), one at a time.
 
-    `uri`: local path, pyarrow filesystem URI, or `builtin:NAME`. `wanted`: columns (dotted paths); of a Parquet file no
-    other is read, each is None in its rows. Raises `UserError` for what cannot be read.
+    `uri`: local path, pyarrow filesystem URI, or `builtin:NAME`. `wanted`: column (dotted path) -> whether rows
+    cannot do without it; of a Parquet file no other is read, each is None in its rows. Raises `UserError` for what cannot be read.
     """
     ending = next((e for e in _FORMATS if split_uri(uri)[0].lower().endswith(e)), None)
     if ending is None:
@@ -112,9 +112,9 @@ def content_hash(source: Source) -> str | None:
     return digest.hexdigest()[:16]
 
 
-def _paths(task: Task) -> set[str]:
-    """Every column that a row of the task may use."""
-    return {"id", "answer", "label", task.answer, *task.fields, *task.columns.values()}
+def _paths(task: Task) -> dict[str, bool]:
+    """Every column that a row of the task may use, and whether it is the task that names it."""
+    return {"answer": False, "label": False} | dict.fromkeys(["id", task.answer, *task.fields, *task.columns.values()], True)
 
 
 def _as_row_names(task: Task, row: Row) -> Task:
@@ -244,7 +244,7 @@ def _csv(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row
         raise UserError(f"{uri}:{line}: not CSV ({error}); {remedy}") from None
 
 
-def _parquet(wanted: Iterable[str] | None, filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row, str]]:
+def _parquet(wanted: Mapping[str, bool] | None, filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row, str]]:
     number = 0
 
     def columns(schema: pa.Schema) -> list[str]:
@@ -262,23 +262,23 @@ def _parquet(wanted: Iterable[str] | None, filesystem: pafs.FileSystem, path: st
         raise UserError(f"{uri}: row {number + 1}: not a Parquet file that can be read ({one_line(error)[:200]}); write the file anew") from None
 
 
-def _columns(schema: pa.Schema, wanted: Iterable[str] | None, uri: str) -> list[str]:
+def _columns(schema: pa.Schema, wanted: Mapping[str, bool] | None, uri: str) -> list[str]:
     """The columns of a Parquet file to read, of nested ones the part that is named. Raises `UserError` for one that a
     row's text cannot come from."""
     found = []
-    for path in schema.names if wanted is None else wanted:
+    for path, needed in (dict.fromkeys(schema.names, True) if wanted is None else wanted).items():
         words = path.split(".")
         prefixes = (".".join(words[:length]) for length in range(len(words), 0, -1))
-        name = next((prefix for prefix in prefixes if prefix in schema.names), None)
+        prefix, name = next(((prefix, own) for prefix in prefixes if (own := spelt(prefix, schema.names)) is not None), ("", None))
         if name is None:
             continue
-        kind, parts = schema.field(name).type, path[len(name) + 1 :].split(".") if path != name else []
+        kind, parts = schema.field(name).type, path[len(prefix) + 1 :].split(".") if path != prefix else []
         while parts and pa.types.is_struct(kind) and kind.get_field_index(parts[0]) >= 0:
             name, kind = f"{name}.{parts[0]}", kind.field(parts[0]).type
             parts = parts[1:]
         if parquet.is_plain(kind):
             found.append(name)
-        elif path not in ("answer", "label"):  # which a row may be read by, but need not
+        elif needed:
             raise UserError(f"{uri}: column {name!r} is of type {kind}; text, numbers or booleans are needed, write it as text")
     return sorted(set(found))
 

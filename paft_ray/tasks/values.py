@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from paft_ray.errors import UserError
@@ -38,9 +38,17 @@ def _found(value: Any, parts: Sequence[str]) -> Iterator[tuple[Any]]:
         yield from _found(value[int(parts[0])], parts[1:])
     elif isinstance(value, Mapping):
         for end in range(len(parts), 0, -1):
-            name = ".".join(parts[:end])
-            if name in value:
+            name = spelt(".".join(parts[:end]), value)
+            if name is not None:
                 yield from _found(value[name], parts[end:])
+
+
+def spelt(name: str, names: Collection[str]) -> str | None:
+    """The one of `names` that is this name, in whatever Unicode form; None where there is none, or where two are."""
+    if name in names or name.isascii():
+        return name if name in names else None
+    same = [other for other in names if nfc(other) == nfc(name)]
+    return same[0] if len(same) == 1 else None
 
 
 def plain(value: Any) -> Any:

@@ -141,3 +141,26 @@ def test_a_built_in_task_reads_the_project_s_own_format_also_in_a_worker(tmp_pat
     path = written(tmp_path / "a.jsonl", [row, row])
     sent = Task.model_validate_json(load_task(task).model_dump_json())
     assert answers(sent, path) == [answer, answer]
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize(("stated", "held"), [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)])
+def test_a_column_is_found_in_either_unicode_form_of_its_name(tmp_path: Path, name: str, stated: str, held: str) -> None:
+    task = choice(["a", "b"], columns={"text": f"{stated}.x"}, answer=f"{stated} 1")
+    assert read(task, written(tmp_path / name, [{f"{held}.x": "x", f"{held} 1": "a"}])) == [({"text": "x"}, "a")]
+
+
+def test_of_two_columns_whose_names_look_the_same_the_exact_one_counts(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", [{COMPOSED: "a", DECOMPOSED: "b", "text": "x"}])
+    assert [answers(choice(["a", "b"], answer=stated), path) for stated in (COMPOSED, DECOMPOSED)] == [["a"], ["b"]]
+
+
+@pytest.mark.parametrize(
+    "value", [pa.array([1], pa.decimal128(5, 2)), pa.array([1], pa.date32()), pa.array([1], pa.duration("s"))], ids=["decimal", "date", "duration"]
+)
+def test_a_label_of_a_type_that_is_no_text_is_named_with_its_type(tmp_path: Path, value: pa.Array) -> None:
+    pq.write_table(pa.table({"text": ["x"], "label": value}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"column 'label' is of type \w+.*write it as text"):
+        read(choice(["1", "2"]), str(tmp_path / "a.parquet"))
+    pq.write_table(pa.table({"text": ["x"], "label": value, "gold": ["1"]}), tmp_path / "a.parquet")
+    assert answers(choice(["1", "2"], answer="gold"), str(tmp_path / "a.parquet")) == ["1"]

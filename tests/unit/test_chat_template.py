@@ -88,6 +88,11 @@ def test_the_two_ways_to_a_date_give_the_same_one() -> None:
         "<|inner_prefix|>",
         "<|channel>thought\n",
         "<｜Assistant｜><think>\n",
+        '<think budget="low">\n',
+        "< think >",
+        "<|im_start|>think\n",
+        "<|start_header_id|>reasoning<|end_header_id|>\n\n",
+        "<|thinking_start|>\n",
     ],
 )
 def test_an_open_block_of_thinking_is_found(prompt: str) -> None:
@@ -112,6 +117,13 @@ def test_an_open_block_of_thinking_is_found(prompt: str) -> None:
         "I think <b>",
         "<|inner_prefix|><|inner_suffix|>",
         "<think/>",
+        "<think />",
+        "< think ></ think >",
+        "<|thinking_start|>\n<|thinking_end|>",
+        "<|thought-begin|><|thought-end|>\n",
+        "<|im_start|>think\n<|im_end|>\n<|im_start|>assistant\n",
+        "a < think b > c",
+        "[thinking mode off]",
     ],
 )
 def test_a_prompt_without_an_open_block_passes(prompt: str) -> None:

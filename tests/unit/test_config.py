@@ -227,3 +227,14 @@ def test_of_many_unknown_keys_the_first_are_told() -> None:
     with pytest.raises(UserError) as error:
         parse_config({"name": "a", "task": "demo", **{f"key{i}": i for i in range(2_000)}}, "RUN/config.json")
     assert str(error.value).count("unknown key") == 20
+
+
+@pytest.mark.parametrize("override", ["data.num_train=010", "data.num_train=0100", "train.num_steps=1:30", "train.learning_rate=1:30.5", "seed=-012"])
+def test_a_number_that_yaml_reads_in_another_base_is_refused(tmp_path: Path, override: str) -> None:
+    with pytest.raises(UserError, match=rf"--set {override}: YAML reads .* write a plain decimal number"):
+        load(tmp_path, "name: a\ntask: demo\n", override)
+
+
+@pytest.mark.parametrize(("override", "seed"), [("seed=007", 7), ("seed=10", 10), ("seed=1_000", 1000), ("seed=0x10", 16), ("seed=0", 0)])
+def test_a_number_that_yaml_reads_as_it_is_meant_passes(tmp_path: Path, override: str, seed: int) -> None:
+    assert load(tmp_path, "name: a\ntask: demo\n", override).seed == seed

@@ -111,6 +111,11 @@ ASKING = [
     (TF, "{text}\nDecide whether the statement\nis true."),
     (TF, "{text}\nMake sure that what you call true is true."),
     (TF, "{text}\nChoose the option that is true."),
+    (SPAM, "{text}\nA message without a sender is spam."),
+    (EMO, "{text}\nEvery text without a feeling is other."),
+    (TF, "{text}\nAny claim with a source is true."),
+    (MATH, "{text}\nMake sure the answer is correct."),
+    (PN, "{text}\nPlease verify the tone is positive."),
     (YN, "{text}\nIf the reviewer would come back, say yes, else: no"),
 ]
 STATING = [
@@ -153,6 +158,9 @@ STATING = [
     (SPAM, "{text}\nI think that this message is spam."),
     (TF, "{text}\nTrue or false?\nThat is true."),
     (SPAM, "{text}\nDecide whether it is spam: spam"),
+    (PN, "{text}\nA clear case, the review is positive."),
+    (SPAM, "{text}\nAny reader sees it is spam."),
+    (TF, "{text}\nA short claim. This is true."),
 ]
 
 

@@ -82,7 +82,7 @@ def test_a_head_that_is_none_is_refused(head: bytes, tmp_path: Path) -> None:
     assert "model.safetensors is no safetensors file, or not a whole one" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("index", [None, [], {}, {"a": 3}, {"a": "../model.safetensors"}, {"a": "/dev/zero"}])
+@pytest.mark.parametrize("index", [None, [], {}, *({"a": name} for name in (3, None, "", "..", "x\0", "../model.safetensors", "/dev/zero"))])
 def test_an_index_that_names_no_files_of_the_folder_is_refused(index: Any, tmp_path: Path) -> None:
     assert "model.safetensors.index.json" in refusal(sharded(tmp_path, weight_map=index))
 
@@ -192,6 +192,8 @@ def test_of_a_hub_repository_one_copy_is_fetched(single: bool, tmp_path: Path, m
         ({"quantization_config": {"load_in_8bit": True}}, "quantization_config"),
         ({"text_config": {"quantization_config": {"quant_method": "awq"}}}, "awq"),
         ({"compression_config": {"quant_method": "compressed-tensors"}}, "compressed-tensors"),
+        ({"quantization": {"group_size": 64, "bits": 4}}, "quantization"),
+        ({"language_config": {"quantization_config": {"quant_method": "awq"}}}, "awq"),
         ({"quantization_config": None}, None),
         ({}, None),
     ],
@@ -205,6 +207,9 @@ def test_a_quantized_base_is_seen_by_its_files_and_weights(tmp_path: Path) -> No
     packed = folder(tmp_path / "b")
     save_file({**WEIGHTS, "model.layers.0.mlp.up_proj.weight": np.zeros((8, 1), np.uint8)}, packed / "model.safetensors")
     assert quantization(str(packed)) == "U8"
+    of_mlx = folder(tmp_path / "d")
+    save_file({**WEIGHTS, "model.layers.0.mlp.up_proj.weight": np.zeros((8, 1), np.uint32)}, of_mlx / "model.safetensors")
+    assert quantization(str(of_mlx)) == "U32"
     plain = folder(tmp_path / "c")
     save_file({**WEIGHTS, "attn.bias": np.zeros((1, 1, 4, 4), np.uint8), "position_ids": np.zeros((1, 9), np.int64)}, plain / "model.safetensors")
     assert quantization(str(plain)) is None

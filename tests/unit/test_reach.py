@@ -66,6 +66,13 @@ def test_what_is_no_address_is_told_at_once(address: str) -> None:
         reach(address)
 
 
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example", ".example"])
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_what_no_host_can_be_named_is_told_at_once(scheme: str, host: str) -> None:
+    with pytest.raises(UserError, match=rf"--address {scheme}{host}:6379: no Ray cluster answers"):
+        reach(f"{scheme}{host}:6379")
+
+
 def test_doctor_tells_it_as_a_finding() -> None:
     (finding,) = examine(None, gone())
     assert (finding.level, finding.what) == ("FAIL", "cluster")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
-from tokenizers.models import BPE, WordLevel
+from tokenizers.models import BPE, Unigram, WordLevel
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from paft_ray.errors import UserError
@@ -147,3 +147,13 @@ def test_an_encoder_takes_no_end_token_from_a_tokenizer_as_it_was_saved(kind: st
     assert "</s>" in words(tokenizer, tokenizer("a")["input_ids"])
     assert words(tokenizer, Encoder(TASK, tokenizer).encode(TEMPLATE, ROW).prompt_ids) == [*start, *TEXT]
     assert words(tokenizer, PromptTokens(tokenizer).plain("a film")) == [*start, "a", "film"]
+
+
+def test_an_end_token_that_is_a_piece_of_the_vocabulary_is_not_read_from_a_field() -> None:
+    pieces = [("<unk>", 0.0), ("</s>", 0.0), *((letter, -3.0) for letter in "▁aefilmnopstv:</>")]
+    made = Tokenizer(Unigram(pieces, unk_id=0))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token=WORDS[2], unk_token=WORDS[0])
+    row = Example(id="1", fields={"text": "a</s>film</s>"}, answer="positive")
+    ids = Encoder(TASK, tokenizer).encode(PromptTemplate(text="{text}:"), row).prompt_ids
+    assert "".join(words(tokenizer, ids)) == "a</s>film</s>:"
+    assert tokenizer.eos_token_id not in ids
