@@ -254,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     prepare_environment()
     try:
-        sys.exit(app(list(sys.argv[1:] if arguments is None else arguments), prog_name="paft", standalone_mode=False))
+        sys.exit(app(list(sys.argv[1:] if arguments is None else arguments), prog_name="paft", standalone_mode=False) or 0)
     except _UsageError as error:  # its own box would show what was given, a key in the wrong place too
         _stop(2, error.format_message().rstrip("."), f"; see {error.ctx.command_path if error.ctx else 'paft'} --help")
     except (UserError, StorageError) as error:

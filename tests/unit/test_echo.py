@@ -15,7 +15,7 @@ from paft_ray import console
 from paft_ray.artifacts import Run
 from paft_ray.cli.audit import audit_run
 from paft_ray.cli.lease import Holder, Lease
-from paft_ray.cli.main import _shown_option, main
+from paft_ray.cli.main import main
 from paft_ray.cli.summary import print_summary
 from paft_ray.echo import echo, echo_json, echo_table
 from paft_ray.errors import UserError
@@ -176,7 +176,3 @@ def test_an_option_that_is_none_is_shown_as_text(text: str, capsys: pytest.Captu
             main(arguments)
         assert stopped.value.code == 2
         assert not any(holds_hidden(line) for line in capsys.readouterr().err.split("\n"))
-
-
-def test_the_value_of_an_option_stays_as_it_is() -> None:
-    assert [_shown_option(each) for each in ("--out=a\u202eb", "a\u202eb", "--o\u202e=\u202e")] == ["--out=a\u202eb", "a\u202eb", "--o\\u202e=\u202e"]
