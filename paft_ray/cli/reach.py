@@ -41,9 +41,11 @@ def reach_job_api(address: str | None) -> None:
     if target and url.scheme not in ("http", "https"):
         reach(target)
     elif url.hostname and (url.scheme not in getproxies() or proxy_bypass(url.hostname)):
-        try:
-            socket.create_connection((url.hostname, url.port or (443 if url.scheme == "https" else 80)), timeout=_CONNECT_S).close()
-        except (OSError, ValueError) as error:
+        import httpx
+
+        try:  # any answer will do, also one that asks for a token
+            httpx.get(f"{url.scheme}://{url.netloc}/api/version", timeout=httpx.Timeout(_ANSWER_S, connect=_CONNECT_S), trust_env=False)
+        except (OSError, ValueError, httpx.HTTPError, httpx.InvalidURL) as error:
             remedy = "give http://HOST:8265, through `ray dashboard` where it is closed"
             raise UserError(f"--address {target}: no job API answers ({one_line(error)}); {remedy}") from None
 

@@ -147,9 +147,17 @@ def test_submit_tells_in_seconds_that_nothing_answers(variable: str, scheme: str
 
 
 def test_a_job_api_that_listens_is_left_to_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    with listening(b"") as address:
-        reach_job_api(f"http://{address}")
+    for status in ("200 OK", "401 Unauthorized", "404 Not Found"):
+        with listening(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode()) as address:
+            reach_job_api(f"http://{address}")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     reach_job_api("http://only.the.proxy.knows:8265")
+
+
+@pytest.mark.parametrize("answer", [b"", b"no HTTP at all\r\n\r\n"])
+def test_a_port_that_is_open_and_no_job_api_is_told_in_seconds(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_ANSWER_S", 0.5)
+    with listening(answer) as address, pytest.raises(UserError, match="no job API answers"):
+        reach_job_api(f"http://{address}")
