@@ -12,8 +12,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-_TOLERANCE = 1e-3
-"""Of log-probabilities in nats: vLLM's sums depend on which rows it answers together."""
+_TOLERANCE = 1e-2
+"""Of log-probabilities in nats: vLLM's sums depend on which rows it answers together, and on the process. On a CPU with AMX
+one of four undisturbed evaluations in fp32 differed from the others in every row, by at most 0.0031, and in no answer."""
 _TABLES: dict[str, dict[str, tuple[str, ...]]] = {
     "prepare": {f"data/{name}.parquet": ("id",) for name in ("train", "validation", "test")},
     "synthesize": {"prompts/prompt_set.parquet": ("id",)},
