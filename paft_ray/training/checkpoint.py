@@ -129,8 +129,7 @@ def _folders(store: Run) -> list[int]:
 
 
 def _remove(store: Run, step: int) -> None:
-    """The manifest first: what is left of a removal that is cut off is no checkpoint."""
-    store.delete(f"{_folder(step)}/{_MANIFEST}")
+    """Of a folder the store deletes the manifest first: what is left of a removal that is cut off is no checkpoint."""
     store.delete(_folder(step))
 
 
