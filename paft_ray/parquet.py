@@ -37,11 +37,12 @@ def read_table(source: Any, *, matches: Callable[[pa.Schema], bool], filesystem:
     `matches`: whether a schema is the expected one. Raises `UnsafeParquetError` for an extension type, `SchemaError` for
     another schema, and what Arrow raises for a file that is no Parquet.
     """
-    schema = _open(source, filesystem).schema_arrow
+    file = _open(source, filesystem)
+    schema = file.schema_arrow
     _refuse_extensions(schema)
     if not matches(schema):
         raise SchemaError(f"its columns are {_shown(schema)}")
-    parts = _parts(source, filesystem, schema, schema.names, batch_rows=(64, 2**16), largest_row=2 * LARGEST_ROW)
+    parts = _parts(file, source, filesystem, schema.names, batch_rows=(64, 2**16), largest_row=2 * LARGEST_ROW)
     return pa.Table.from_batches(list(parts), schema=schema).combine_chunks()
 
 
@@ -56,10 +57,11 @@ def read_rows(path: str, filesystem: pafs.FileSystem, wanted: Callable[[pa.Schem
     Raises `UnsafeParquetError` for an extension type, a column of another kind than text, numbers and booleans, a row
     above `LARGEST_ROW` and a file that unpacks to far more than its size; else as Arrow does.
     """
-    plain = _open(path, filesystem).schema_arrow
+    file = _open(path, filesystem)
+    plain = file.schema_arrow
     _refuse_extensions(plain)
     names, number = dict.fromkeys(plain.names), 0
-    for part in _parts(path, filesystem, plain, wanted(plain), batch_rows=(2, 1024), largest_row=LARGEST_ROW):
+    for part in _parts(file, path, filesystem, wanted(plain), batch_rows=(2, 1024), largest_row=LARGEST_ROW):
         for row in part.to_pylist():
             number += 1
             yield number, {**names, **row}
@@ -76,9 +78,9 @@ def _open(source: Any, filesystem: pafs.FileSystem | None, dictionaries: Sequenc
 
 
 def _parts(
+    file: pq.ParquetFile,
     source: Any,
     filesystem: pafs.FileSystem | None,
-    schema: pa.Schema,
     columns: Sequence[str],
     *,
     batch_rows: tuple[int, int],
@@ -90,8 +92,8 @@ def _parts(
     A small column chunk is read as a dictionary, so that a text that comes a thousand times is in memory once. A large
     one, whose dictionary would hold all its texts, is read in batches so short that no repeated text fills the memory.
     """
-    size, unpacked = _chunks(_open(source, filesystem), columns)
-    texts = [leaf for leaf in _text_leaves(schema) if leaf in unpacked]
+    size, unpacked = _chunks(file, columns)
+    texts = [leaf for leaf in _text_leaves(file.schema_arrow) if leaf in unpacked]
     small = [leaf for leaf in texts if unpacked[leaf] <= _SMALL_CHUNK]
     largest = max((unpacked[leaf] for leaf in texts if leaf not in small), default=1)
     fewest, most = batch_rows
