@@ -21,7 +21,7 @@ def check_model(config: Config, task: Task, path: str, stage: str) -> Encoder:
     Raises `UserError` where its configuration, number format, tokenizer or chat template cannot be used, or where
     templates, prompt length or adapter targets do not go with it.
     """
-    shapes(path)
+    weights = shapes(path)
     _check_config(path)
     if stage in _TRAINING and (kind := quantization(path)):
         raise UserError(f"model {path}: its weights are quantized ({kind}), which is not supported yet for training; give the folder in bf16, fp16 or fp32")
@@ -38,7 +38,7 @@ def check_model(config: Config, task: Task, path: str, stage: str) -> Encoder:
         raise UserError(f"model.max_prompt_tokens={config.model.max_prompt_tokens}: the model reads {longest} tokens with the answer; lower it")
     lora = config.train.lora
     if lora is not None and lora.target_modules != "all-linear":
-        linear = {name.split(".")[-2] for name, shape in shapes(path).items() if name.endswith(".weight") and len(shape) == 2 and "." in name}
+        linear = {name.split(".")[-2] for name, shape in weights.items() if name.endswith(".weight") and len(shape) == 2 and "." in name}
         if unknown := sorted(set(lora.target_modules) - linear):
             raise UserError(f"train.lora.target_modules: {', '.join(unknown)} are not in the model; it has: {', '.join(sorted(linear))}")
     return encoder
