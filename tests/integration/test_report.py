@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from paft_ray.artifacts import Run
-from paft_ray.config import Config, builtin, parse_config, weights_key
+from paft_ray.config import Config, builtin, input_key, parse_config, weights_key
 from paft_ray.errors import UserError
 from paft_ray.metrics.cells import chosen_cells
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
@@ -31,7 +31,7 @@ def config(**report: object) -> Config:
 
 def trained(settings: Config) -> dict[str, object]:
     """The key of a training with these settings, as stage train writes it."""
-    model, task = settings.model.model_dump(mode="json"), load_task(settings.task).model_dump(mode="json")
+    model, task = input_key(settings.model), load_task(settings.task).model_dump(mode="json")
     return {"train": weights_key(settings.train), "model": {**model, "identity": {}}, "task": task, "prompts": {}, "versions": {"ray": "0.0"}}
 
 
