@@ -1,7 +1,7 @@
 """Evaluating several adapters: multi-LoRA in one engine against merged weights with an engine start each.
 
 `python benchmarks/adapters.py RUN [ROWS]`, RUN a finished run with LoRA adapters. Every part is a process of its own with vLLM's bare engine under the
-settings of paft_ray/inference/settings.py; the prompts are held-out templates x test rows, one answer token each. Seconds until the last adapter has
+settings of paft_ray/inference/vllm_args.py; the prompts are held-out templates x test rows, one answer token each. Seconds until the last adapter has
 answered, for the adapters of the run and, by the measured parts, for other numbers of adapters and rows.
 """
 
@@ -18,13 +18,13 @@ from typing import Any
 
 os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
 
-from paft_ray.artifacts import Run
 from paft_ray.config import parse_config
 from paft_ray.inference.grid import Grid
-from paft_ray.inference.settings import engine_settings
-from paft_ray.models import resolve_model
+from paft_ray.inference.vllm_args import engine_settings
+from paft_ray.models.resolve import resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.prepare import examples_of
+from paft_ray.storage.store import Run
 from paft_ray.tasks.task import load_task
 
 _LONGEST = 256  # tokens of a prompt with its answer

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from paft_ray.metrics import arms_from_table
 from paft_ray.metrics.budget import QUANTILES, estimate
-from paft_ray.metrics.cells import answer_groups, chosen_cells
+from paft_ray.metrics.cell_sampling import answer_groups, chosen_cells
 
 BUDGETS = (0.02, 0.05, 0.1, 0.2, 0.5)
 NAMES = ("mean", *(f"q{q:g}" for q in QUANTILES), "std")

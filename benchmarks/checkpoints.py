@@ -23,15 +23,15 @@ import torch.distributed as dist
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from benchmarks.data_path import TASK, TEMPLATES, table_of
-from paft_ray.artifacts import Run
 from paft_ray.config import ModelConfig, TrainConfig
-from paft_ray.models import resolve_model
-from paft_ray.prompts.draw import PerExample
-from paft_ray.training import checkpoint, loop, upload
+from paft_ray.models.resolve import resolve_model
+from paft_ray.prompts.sampling import PerExample
+from paft_ray.storage.store import Run
+from paft_ray.training import background_upload, checkpoint, loop
 from paft_ray.training.data import make_encoder
-from paft_ray.training.order import step_positions
-from paft_ray.training.progress import read_metrics
-from paft_ray.training.rows import Row, RowMaker, rows_of
+from paft_ray.training.data_order import step_positions
+from paft_ray.training.example_builder import Row, RowMaker, rows_of
+from paft_ray.training.metrics_writer import read_metrics
 
 STEPS, EVERY = 20, 5
 UPLOADS_S = (0.5, 4.0)
@@ -57,7 +57,7 @@ class SlowJob(loop.Job):
         return slow
 
 
-class Waiting(upload.Upload):
+class Waiting(background_upload.Upload):
     """The peer: each upload is waited for."""
 
     def start(self, what: str, work: Any) -> None:
@@ -84,7 +84,7 @@ class Measured:
         return sum(self.pauses_s) + self.last_s
 
 
-def measure(kind: type[upload.Upload], batches: list[list[Row]], path: str, upload_s: float) -> Measured:
+def measure(kind: type[background_upload.Upload], batches: list[list[Row]], path: str, upload_s: float) -> Measured:
     """Trains all batches; `kind` says how uploads are waited for."""
     with tempfile.TemporaryDirectory() as folder:
         job = SlowJob(config=CONFIG, model_path=path, seed=0, num_steps=STEPS, out=folder, fingerprint="f", name=kind.__name__, upload_s=upload_s)
@@ -120,7 +120,7 @@ def main() -> None:
         maker = RowMaker(table=table_of(400), templates=TEMPLATES, encoder=encoder, draw=PerExample(seed=0), seed=0, num_positions=10**9)
         batches = [rows_of(maker.rows(step_positions(step, 0, 1, CONFIG.global_batch))) for step in range(STEPS)]
         for upload_s in UPLOADS_S:
-            waiting, beside = (measure(kind, batches, path, upload_s) for kind in (Waiting, upload.Upload))
+            waiting, beside = (measure(kind, batches, path, upload_s) for kind in (Waiting, background_upload.Upload))
             assert all(torch.equal(tensor, beside.weights[name]) for name, tensor in waiting.weights.items()), "the two trainings differ"
             hidden = f"{1 - beside.lost_s / waiting.lost_s:.0%}"
             for name, one, share in (("waited for", waiting, ""), ("beside the training", beside, hidden)):

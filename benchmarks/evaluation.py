@@ -2,7 +2,7 @@
 
 `python -m benchmarks.evaluation`; asks for ../shared (SST-2 and TREC) and a CPU engine. 12 templates x 50 examples x 4 models (base and three adapters).
 Ours: `paft evaluate`, merging included. Peer: one process per model with a task for each template, on weights merged beforehand; and the way of the paper's
-code, a process per template, extrapolated from PROCESSES of them. Both under the engine settings of paft_ray/inference/settings.py. Whole commands are
+code, a process per template, extrapolated from PROCESSES of them. Both under the engine settings of paft_ray/inference/vllm_args.py. Whole commands are
 timed; a second run of both on a sixth of the templates tells the cost of a start from that of a row.
 """
 
@@ -22,13 +22,13 @@ from pathlib import Path
 from benchmarks.environments import environment_of
 from benchmarks.results import paired, record
 from benchmarks.stages import CONFIG, paft
-from paft_ray.artifacts import Run
 from paft_ray.config import EngineConfig, load_config
-from paft_ray.inference.settings import CPU_ENVIRONMENT, engine_settings
-from paft_ray.models import resolve_model
+from paft_ray.cpu_priority import usable_cpus
+from paft_ray.inference.vllm_args import CPU_ENVIRONMENT, engine_settings
+from paft_ray.models.resolve import resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
-from paft_ray.scheduling import usable_cpus
 from paft_ray.stages.prepare import examples_of
+from paft_ray.storage.store import Run
 from paft_ray.training.export import merge_adapter
 
 SHARED = Path("../shared/data")
@@ -132,7 +132,7 @@ def peer(work: Work, python: str, models: dict[str, str], templates: range) -> t
     found: dict[tuple[str, str], float] = {}
     begin = time.perf_counter()
     for model, folder in models.items():
-        command = [python, "benchmarks/peers/lm_eval_vllm.py", folder, str(work.folder / "tasks"), names, settings, str(out)]
+        command = [python, "benchmarks/baselines/lm_eval_vllm.py", folder, str(work.folder / "tasks"), names, settings, str(out)]
         subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
         found |= {(model, work.templates[int(key[1:])]): accuracy for key, accuracy in json.loads(out.read_text()).items()}
     return time.perf_counter() - begin, found

@@ -10,9 +10,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from paft_ray.config import fast_precision
-from paft_ray.training.batches import length
+from paft_ray.training.collate import length
+from paft_ray.training.example_builder import Row
 from paft_ray.training.model import DTYPES
-from paft_ray.training.rows import Row
 
 _SIZES = {"cpu": (512, 1024, 2048), "cuda": (4096, 8192, 12288)}
 

@@ -20,8 +20,8 @@ from typing import Any
 from benchmarks.results import in_turns, paired, record
 from paft_ray.config import EngineConfig, ModelConfig, builtin
 from paft_ray.inference.grid import Grid
-from paft_ray.inference.settings import CPU_ENVIRONMENT, engine_settings
-from paft_ray.models import load_tokenizer, resolve_model
+from paft_ray.inference.vllm_args import CPU_ENVIRONMENT, engine_settings
+from paft_ray.models.resolve import load_tokenizer, resolve_model
 from paft_ray.prompts.prompt_set import read_templates
 from paft_ray.tasks.readers import read_examples
 from paft_ray.tasks.task import load_task
@@ -41,7 +41,7 @@ def ours(requests: list[dict[str, Any]], model: str) -> dict[str, float]:
         import ray.data
 
         from paft_ray.inference.engine import answers, processor_config
-        from paft_ray.inference.weights import Weights
+        from paft_ray.inference.model_weights import Weights
 
         own = Weights(key={})
         rows = ray.data.from_items(

@@ -24,9 +24,9 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks.stages import row_maker
 from paft_ray.config import TrainConfig
-from paft_ray.training.batches import IGNORED, answer_loss, answer_tokens, collate, length, micro_batches
+from paft_ray.training.collate import IGNORED, answer_loss, answer_tokens, collate, length, micro_batches
+from paft_ray.training.example_builder import Row, rows_of
 from paft_ray.training.model import build_model
-from paft_ray.training.rows import Row, rows_of
 from paft_ray.training.validation import forward
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -29,12 +29,12 @@ from benchmarks import flops
 from benchmarks.environments import environment_of
 from benchmarks.results import Result, in_turns, paired, record
 from benchmarks.stages import CONFIG, paft, row_maker
-from paft_ray.artifacts import Run
 from paft_ray.config import load_config
-from paft_ray.models import resolve_model
-from paft_ray.scheduling import usable_cpus
-from paft_ray.training.batches import length
-from paft_ray.training.rows import rows_of
+from paft_ray.cpu_priority import usable_cpus
+from paft_ray.models.resolve import resolve_model
+from paft_ray.storage.store import Run
+from paft_ray.training.collate import length
+from paft_ray.training.example_builder import rows_of
 
 _LENGTH = {"train_sampling_strategy": "group_by_length"}
 _HALF = {"weights": "bfloat16"}
@@ -146,12 +146,12 @@ def drawing(work: Work) -> tuple[float, float]:
 
 def trl(work: Work, settings: dict[str, Any]) -> tuple[float, float]:
     """Tokens/s and GiB of TRL."""
-    return _peer(work, environment_of("trl"), "benchmarks/peers/trl_sft.py", **settings)
+    return _peer(work, environment_of("trl"), "benchmarks/baselines/trl_sft.py", **settings)
 
 
 def llama_factory(work: Work, settings: dict[str, Any]) -> tuple[float, float]:
     """Tokens/s and GiB of LLaMA-Factory."""
-    return _peer(work, environment_of("llamafactory"), "benchmarks/peers/llama_factory.py", **settings)
+    return _peer(work, environment_of("llamafactory"), "benchmarks/baselines/llama_factory.py", **settings)
 
 
 def best_of(name: str, peer: Callable[[Work, dict[str, Any]], tuple[float, float]], work: Work, settings: dict[str, dict[str, Any]]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from paft_ray.config import EngineConfig, TrainConfig
-from paft_ray.training.zero import BUCKET_ELEMENTS
+from paft_ray.training.deepspeed_config import BUCKET_ELEMENTS
 
 Shapes = Mapping[str, Sequence[int]]
 GIB = 2**30

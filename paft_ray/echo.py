@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any, TextIO
 
 from paft_ray.errors import UserError
-from paft_ray.text import holds_hidden, masked, visible
+from paft_ray.sanitize import holds_hidden, masked, visible
 
 
 def echo(text: object, *, err: bool = False, end: str = "\n") -> None:

@@ -1,6 +1,6 @@
 """The exception types, and what their messages of one line need."""
 
-from paft_ray.text import masked, visible
+from paft_ray.sanitize import masked, visible
 
 
 class UserError(ValueError):

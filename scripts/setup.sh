@@ -21,4 +21,4 @@ else
   "${install[@]}"
 fi
 
-"$venv/bin/python" -c 'from paft_ray.models import resolve_model; print("demo model:", resolve_model("demo", None))'
+"$venv/bin/python" -c 'from paft_ray.models.resolve import resolve_model; print("demo model:", resolve_model("demo", None))'

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from paft_ray.artifacts import Run
 from paft_ray.echo import echo, echo_table
 from paft_ray.stages.audit import audit
+from paft_ray.storage.store import Run
 
 
 def audit_run(folder: str) -> int:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from paft_ray.artifacts import Run
 from paft_ray.config import parse_config
 from paft_ray.echo import echo, echo_json, echo_table
 from paft_ray.errors import UserError
 from paft_ray.metrics import MIN_TEMPLATES_INTERVAL
 from paft_ray.report.compare import EvaluatedRun, compare
 from paft_ray.report.format import percent, points, span
-from paft_ray.report.sources import Measured
+from paft_ray.report.inputs import Measured
+from paft_ray.storage.store import Run
 
 
 def compare_runs(folders: Sequence[str], *, as_json: bool) -> None:

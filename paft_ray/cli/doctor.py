@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from paft_ray.artifacts import Run
-from paft_ray.cli.check import check_inputs, check_resources
-from paft_ray.cli.environment import has_token
-from paft_ray.cli.facts import HERE, ON_HUB, Facts, NodeFacts, gather
+from paft_ray.cli.cluster_probe import HERE, ON_HUB, Facts, NodeFacts, gather
+from paft_ray.cli.env_defaults import has_token
+from paft_ray.cli.preflight import check_inputs, check_resources
 from paft_ray.cli.submit import submit
 from paft_ray.config import Config, load_config
 from paft_ray.echo import echo, echo_json
 from paft_ray.errors import UserError
+from paft_ray.storage.store import Run
 
 _NEEDED = ("python", "paft_ray", "ray", "torch", "transformers", "peft", "deepspeed", "vllm")
 _LEAST_GIB, _COMFORTABLE_GIB = 1, 10

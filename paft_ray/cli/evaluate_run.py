@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import time
 
-from paft_ray.artifacts import PARTIAL, Run
-from paft_ray.cli.check import check_resources, local_resources
-from paft_ray.cli.interrupts import interruptible
-from paft_ray.cli.lease import hold
+from paft_ray.cli.preflight import check_resources, local_resources
 from paft_ray.cli.session import ray_session
-from paft_ray.cli.stored import trained_config
+from paft_ray.cli.signals import interruptible
+from paft_ray.cli.stored_config import trained_config
 from paft_ray.config import Config
 from paft_ray.echo import echo
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import Entry, PromptSet
-from paft_ray.report.trained import MANIFEST, TrainedModel, check_weights, trained_models
-from paft_ray.stages.failures import named
+from paft_ray.report.trained_models import MANIFEST, TrainedModel, check_weights, trained_models
+from paft_ray.stages.stage_errors import named
 from paft_ray.stages.synthesize import gated_templates
+from paft_ray.storage.run_lock import hold
+from paft_ray.storage.store import PARTIAL, Run
 from paft_ray.tasks.readers import read_examples
 from paft_ray.tasks.task import Source, Task, load_task
 
@@ -41,9 +41,9 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
         check_resources(config, "evaluate", local_resources())
     target = Run.at(out)
     target.write_json(_MARK, {"run": run.root})
-    from paft_ray.inference.parts import Parts
-    from paft_ray.report.sources import Measured
-    from paft_ray.report.write import write_report
+    from paft_ray.inference.answer_cache import Parts
+    from paft_ray.report.inputs import Measured
+    from paft_ray.report.render import write_report
     from paft_ray.stages.evaluate import candidates, evaluate_models
 
     with interruptible("start the same command again"), hold(target, "evaluate"), named(run, "evaluate"):

@@ -10,21 +10,21 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from paft_ray.artifacts import Run, differences
-from paft_ray.cli.interrupts import interruptible
-from paft_ray.cli.stored import trained_config
+from paft_ray.cli.signals import interruptible
+from paft_ray.cli.stored_config import trained_config
 from paft_ray.config import Config, Precision
 from paft_ray.echo import echo
 from paft_ray.errors import StorageError, UserError, one_line
-from paft_ray.inference.settings import serve_command
-from paft_ray.models import model_identity, resolve_model
+from paft_ray.inference.vllm_args import serve_command
+from paft_ray.models.resolve import model_identity, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
-from paft_ray.report.card import evaluated_engine, render_card
-from paft_ray.report.sources import Measured
-from paft_ray.report.trained import TrainedModel, check_weights, longest_request, trained_models
-from paft_ray.scratch import owned_prefix, remove_left
+from paft_ray.report.inputs import Measured
+from paft_ray.report.model_card import evaluated_engine, render_card
+from paft_ray.report.trained_models import TrainedModel, check_weights, longest_request, trained_models
 from paft_ray.stages.report import origins
 from paft_ray.stages.train import arm_prompts
+from paft_ray.storage.store import Run, differences
+from paft_ray.storage.temp_dirs import owned_prefix, remove_left
 
 _OF_A_MODEL = (".safetensors", ".json", ".jinja", ".txt", ".model")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

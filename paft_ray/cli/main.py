@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from paft_ray.cli.environment import prepare_environment
+from paft_ray.cli.env_defaults import prepare_environment
+from paft_ray.compat.lazy_imports import uncollected
 from paft_ray.config import Config, Precision, load_config
 from paft_ray.echo import echo
 from paft_ray.errors import StageError, StorageError, UserError, one_line
-from paft_ray.imports import uncollected
 
 if TYPE_CHECKING:
-    from paft_ray.artifacts import Run
-    from paft_ray.cli.lease import Lease
+    from paft_ray.storage.run_lock import Lease
+    from paft_ray.storage.store import Run
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Prompt-agnostic fine-tuning (PAFT) on Ray.")
 _HALF_LINE = 600
@@ -41,15 +41,15 @@ def run_stage(name: str, path: str, overrides: list[str] | None, *, force: bool 
     """One stage, `sweep`, or all stages for `run`."""
     config = load_config(path, overrides or [])
     if dry_run:
-        from paft_ray.cli.plan import plan
+        from paft_ray.cli.dry_run import plan
 
         echo(plan(config, name))
         return
     with uncollected():
-        from paft_ray.cli.check import check, check_resources
-        from paft_ray.cli.interrupts import interruptible
-        from paft_ray.cli.lease import hold
+        from paft_ray.cli.preflight import check, check_resources
         from paft_ray.cli.session import ray_session
+        from paft_ray.cli.signals import interruptible
+        from paft_ray.storage.run_lock import hold
 
         run = check(config, name, local=not (address or os.environ.get("RAY_ADDRESS")))
 
@@ -70,20 +70,20 @@ def run_stage(name: str, path: str, overrides: list[str] | None, *, force: bool 
 def _stages(name: str, config: Config, run: Run, lease: Lease, *, force: bool) -> None:
     """Ray Tune is imported for the sweep alone. config.json is that of the last command that was not refused."""
     with uncollected():
-        from paft_ray.cli.stored import store_config
-        from paft_ray.stages import pipeline
-        from paft_ray.stages.failures import named
+        from paft_ray.cli.stored_config import store_config
+        from paft_ray.stages import registry
+        from paft_ray.stages.stage_errors import named
 
     refused = False
     try:
         if name == "run":
-            pipeline.run_all(config, run, force=force)
+            registry.run_all(config, run, force=force)
         elif name == "sweep":
-            from paft_ray.stages import sweep
+            from paft_ray.sweep import stage
 
-            pipeline.run_stage(name, sweep.run, config, run, force=force)
+            registry.run_stage(name, stage.run, config, run, force=force)
         else:
-            pipeline.run_stage(name, pipeline.STAGES[name], config, run, force=force)
+            registry.run_stage(name, registry.STAGES[name], config, run, force=force)
     except UserError:
         refused = True
         raise
@@ -210,9 +210,9 @@ def prompts_import(
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON")] = False,
 ) -> None:
     """Prints what was read, kept, repaired and rejected."""
-    from paft_ray.artifacts import Run
     from paft_ray.prompts.gate import import_templates
     from paft_ray.prompts.prompt_set import Entry, PromptSet
+    from paft_ray.storage.store import Run
     from paft_ray.tasks.task import load_task
 
     file, task, out = map(expanduser, (file, task, out))
@@ -237,8 +237,8 @@ def prompts_import(
 @prompts_app.command("show", help="Print the templates of a run.")
 def prompts_show(run: Annotated[str, typer.Argument(help="Folder of the run")]) -> None:
     """Split, source and text of each template."""
-    from paft_ray.artifacts import Run
     from paft_ray.prompts.prompt_set import PromptSet
+    from paft_ray.storage.store import Run
 
     found = Run(run)
     if not found.exists("prompts/prompt_set.parquet"):
@@ -264,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # such as --help > /dev/full
             _stop(2, f"no space left for {error.filename or 'the output'}; free some space there")
-        from paft_ray.stages.failures import keep_traceback
+        from paft_ray.stages.stage_errors import keep_traceback
 
         _stop(1, f"{type(error).__name__}: {one_line(error)[:400]}", f"; traceback: {keep_traceback(None, 'paft', error)}")
 

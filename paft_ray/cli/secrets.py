@@ -8,8 +8,8 @@ from pathlib import PurePath
 from paft_ray.config import Config
 from paft_ray.credentials import KNOWN, REMEDY, check_options, holds_credentials, names_secret, texts
 from paft_ray.errors import UserError
+from paft_ray.sanitize import secrets_in
 from paft_ray.tasks.task import Task
-from paft_ray.text import secrets_in
 
 _FILE = re.compile(
     r"\.env.*|.*\.env|[._]?netrc|\.pgpass|\.my\.cnf|\.npmrc|\.pypirc|\.git-credentials|\.htpasswd|\.dockercfg|\.boto"

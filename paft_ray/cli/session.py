@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import paft_ray
-from paft_ray.cli.check import local_resources
-from paft_ray.cli.environment import has_token, prepare_environment
+from paft_ray.cli.connectivity import reach
+from paft_ray.cli.env_defaults import has_token, prepare_environment
 from paft_ray.cli.folders import home, moved_caches, ray_folder, token_can_be_written
-from paft_ray.cli.reach import reach
+from paft_ray.cli.preflight import local_resources
 from paft_ray.console import console
+from paft_ray.cpu_priority import as_helper
 from paft_ray.echo import echo
 from paft_ray.errors import UserError, one_line
-from paft_ray.scheduling import as_helper
 
 
 @contextmanager

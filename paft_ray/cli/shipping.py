@@ -15,8 +15,8 @@ import paft_ray
 from paft_ray.cli.secrets import check_file, is_secret_file
 from paft_ray.config import Config
 from paft_ray.errors import UserError
+from paft_ray.sanitize import holds_hidden
 from paft_ray.tasks.task import Task
-from paft_ray.text import holds_hidden
 
 OWN = "my"
 """Folder of the user's own task, templates, rows and run files, below the folder that a command starts in."""

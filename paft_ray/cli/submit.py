@@ -17,15 +17,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from paft_ray.artifacts import differences
-from paft_ray.cli.check import check_inputs, check_job_storage
-from paft_ray.cli.environment import use_token
-from paft_ray.cli.reach import reach_job_api
+from paft_ray.cli.connectivity import reach_job_api
+from paft_ray.cli.env_defaults import use_token
+from paft_ray.cli.preflight import check_inputs, check_job_storage
 from paft_ray.cli.shipping import named_files, resolved, write_job
 from paft_ray.config import Config, load_config
 from paft_ray.echo import echo
 from paft_ray.errors import StageError, UserError, one_line
 from paft_ray.stages.prepare import sources
+from paft_ray.storage.store import differences
 from paft_ray.tasks.task import Task, load_task
 
 STAGES = ("run", "prepare", "synthesize", "score", "train", "evaluate", "report", "sweep", "doctor")

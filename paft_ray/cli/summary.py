@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from paft_ray.artifacts import Run
 from paft_ray.echo import echo, echo_table
 from paft_ray.report.format import percent
 from paft_ray.report.tables import arm_rank
+from paft_ray.storage.store import Run
 
 
 def print_summary(run: Run) -> None:

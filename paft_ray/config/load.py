@@ -15,8 +15,8 @@ from pydantic import BaseModel, ValidationError
 from paft_ray.config.prompts import VARIABLE
 from paft_ray.config.run import Config
 from paft_ray.errors import UserError
-from paft_ray.files import FileTooLargeError, read_regular
-from paft_ray.text import count_as_secret, holds_hidden, masked
+from paft_ray.sanitize import count_as_secret, holds_hidden, masked
+from paft_ray.storage.files import FileTooLargeError, read_regular
 
 _LARGEST_FILE = 2**18
 _MOST_BITS = 1024

@@ -1,4 +1,4 @@
-"""Batch inference with vLLM through ray.data.llm: with turns.py and ahead.py the only file that knows an engine. Prompts go in as token ids."""
+"""Batch inference with vLLM through ray.data.llm: with turns.py and engine_preload.py the only file that knows an engine. Prompts go in as token ids."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import ray.data
 from ray._private.state import actors
 from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
+from paft_ray.compat.lazy_imports import uncollected, without
 from paft_ray.config import EngineConfig
+from paft_ray.cpu_priority import usable_cpus
 from paft_ray.errors import one_line
-from paft_ray.imports import uncollected, without
-from paft_ray.inference import ahead
-from paft_ray.inference.settings import CPU_ENVIRONMENT, engine_settings
-from paft_ray.inference.weights import Weights
-from paft_ray.scheduling import usable_cpus
+from paft_ray.inference import engine_preload
+from paft_ray.inference.model_weights import Weights
+from paft_ray.inference.vllm_args import CPU_ENVIRONMENT, engine_settings
 
 ANSWERS = pa.schema(
     [
@@ -48,7 +48,7 @@ def answers(requests: ray.data.Dataset, config: vLLMEngineProcessorConfig, weigh
     with uncollected(), without("vllm", "sklearn"):
         from ray.llm._internal.batch.processor import vllm_engine_proc
 
-        from paft_ray.inference.turns import TurnsvLLMEngineStageUDF
+        from paft_ray.inference.weight_swapping import TurnsvLLMEngineStageUDF
 
         vllm_engine_proc.get_or_create_telemetry_agent = _NoTelemetry
         processor = build_processor(config, preprocess=_to_engine, postprocess=_from_engine)
@@ -95,7 +95,7 @@ def processor_config(model_path: str, engine: EngineConfig, max_model_len: int, 
         "JOBLIB_MULTIPROCESSING": "0",  # it comes with transformers; a killed engine left its semaphores in /dev/shm
     }
     if engine.num_gpus == 0:
-        environment |= {**CPU_ENVIRONMENT, **ahead.ENVIRONMENT, "OMP_NUM_THREADS": str(_threads(engine))}
+        environment |= {**CPU_ENVIRONMENT, **engine_preload.ENVIRONMENT, "OMP_NUM_THREADS": str(_threads(engine))}
         bundles = [{"CPU": engine.num_cpus}] * engine.tensor_parallel
     else:
         bundles = [{"CPU": engine.num_cpus, "GPU": engine.num_gpus}] * engine.tensor_parallel

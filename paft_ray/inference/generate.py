@@ -19,10 +19,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from paft_ray.config import EngineConfig, engine_key
 from paft_ray.console import say
 from paft_ray.errors import StageError
-from paft_ray.inference.ended import died, logs, reason
+from paft_ray.inference.answer_cache import Parts, Saver, identity
 from paft_ray.inference.engine import ANSWERS, answers, processor_config, replicas
-from paft_ray.inference.parts import Parts, Saver, identity
-from paft_ray.inference.weights import Weights
+from paft_ray.inference.engine_errors import died, logs, reason
+from paft_ray.inference.model_weights import Weights
 
 DATA_CPUS = 0.25
 """Logical CPUs of a task that prepares requests."""

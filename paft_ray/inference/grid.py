@@ -13,10 +13,10 @@ import pyarrow as pa
 from paft_ray.config import ModelConfig
 from paft_ray.errors import UserError
 from paft_ray.inference.trie import Prefix, greedy_label, label_logprobs, queries
-from paft_ray.models import load_tokenizer
+from paft_ray.models.resolve import load_tokenizer
 from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.template import PromptTemplate
-from paft_ray.schemas import OUTCOMES
+from paft_ray.storage.schemas import OUTCOMES
 from paft_ray.tasks.task import Example, Task
 
 Query = tuple[Prefix, int]

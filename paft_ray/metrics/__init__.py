@@ -3,7 +3,9 @@
 Accuracies are fractions. Axes are always [seeds, templates, examples].
 """
 
-from paft_ray.metrics.figures import (
+from paft_ray.metrics.intervals import POWER, Difference, bootstrap_interval, bootstrap_means, corrected, difference, holm, mean_interval, verdict
+from paft_ray.metrics.outcomes import ArmOutcomes, arms_from_table
+from paft_ray.metrics.robustness import (
     MIN_TEMPLATES,
     MIN_TEMPLATES_INTERVAL,
     QUANTILES,
@@ -16,8 +18,6 @@ from paft_ray.metrics.figures import (
     sensitivity,
     worst_shrunken,
 )
-from paft_ray.metrics.intervals import POWER, Difference, bootstrap_interval, bootstrap_means, corrected, difference, holm, mean_interval, verdict
-from paft_ray.metrics.outcomes import ArmOutcomes, arms_from_table
 from paft_ray.metrics.saturation import MIN_SIZES, Saturation, fit_saturation, recommended_size
 
 __all__ = [

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from paft_ray.metrics.figures import MIN_TEMPLATES_INTERVAL, refusal
 from paft_ray.metrics.outcomes import ArmOutcomes
+from paft_ray.metrics.robustness import MIN_TEMPLATES_INTERVAL, refusal
 
 POWER = 0.8
 """Chance of a decisive result at the minimum detectable effect."""

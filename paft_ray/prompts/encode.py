@@ -20,8 +20,8 @@ from paft_ray.errors import UserError
 from paft_ray.prompts.chat import Scalar, open_thinking
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.prompts.tokens import PromptTokens
+from paft_ray.sanitize import masked
 from paft_ray.tasks.task import Example, Task
-from paft_ray.text import masked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -3,7 +3,7 @@
 A template with a hidden character is rejected (`hidden_character`): a control character other than tab and line feed, a bidirectional mark or
 override, a zero-width character, a line separator, private use. Nobody who reads the template would see it, yet the model does. Text from right to left
 needs none of them; the joiners of Persian and Indic words and of emoji are kept where they join. Rows of data keep every character (data is what it
-is); reports and the command line write hidden ones out (`\\u202e`), see `paft_ray.text`.
+is); reports and the command line write hidden ones out (`\\u202e`), see `paft_ray.sanitize`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 import regex
 
 from paft_ray.errors import UserError, check_text
-from paft_ray.files import LARGEST_TEXT, read_regular
 from paft_ray.prompts.prompt_set import read_templates
 from paft_ray.prompts.template import PromptTemplate, Slot, TemplateError
+from paft_ray.sanitize import holds_hidden
+from paft_ray.storage.files import LARGEST_TEXT, read_regular
 from paft_ray.tasks.pattern import finditer
 from paft_ray.tasks.readers import read_json
 from paft_ray.tasks.task import Task
-from paft_ray.text import holds_hidden
 
 _FIELD = "\0"  # stands for a field's value in the wording that is inspected
 _BRACKET = re.compile(r"\[([^\[\]\n]+)\]")

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from paft_ray.errors import UserError
-from paft_ray.prompts.draw import keyed_order
 from paft_ray.prompts.prompt_set import Entry, PromptSet
+from paft_ray.prompts.sampling import keyed_order
 from paft_ray.prompts.similarity import NORMALISATION, clusters, jaccard, largest_similarity, trigrams
-from paft_ray.text import masked
+from paft_ray.sanitize import masked
 
 _LARGEST_CLUSTER = 0.3
 

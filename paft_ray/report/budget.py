@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paft_ray.metrics import ArmOutcomes
-from paft_ray.metrics.cells import answer_groups
-from paft_ray.metrics.figures import by_example
+from paft_ray.metrics.cell_sampling import answer_groups
 from paft_ray.metrics.outcomes import MISSING
+from paft_ray.metrics.robustness import by_example
 from paft_ray.report.format import percent, span
-from paft_ray.report.sources import Measured
+from paft_ray.report.inputs import Measured
 
 if TYPE_CHECKING:
     from paft_ray.metrics.budget import GridEstimate

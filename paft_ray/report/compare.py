@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from paft_ray.artifacts import differences
 from paft_ray.config import Config, ReportConfig
 from paft_ray.errors import UserError
 from paft_ray.metrics import MIN_TEMPLATES_INTERVAL, ArmOutcomes, arms_from_table, difference, figures
-from paft_ray.report.sources import Measured
+from paft_ray.report.inputs import Measured
 from paft_ray.report.tables import arm_rank
+from paft_ray.storage.store import differences
 
 _FIGURES = ("mean", "std", "worst", "best", "num_templates", "num_examples", "num_seeds")
 

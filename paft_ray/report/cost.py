@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from paft_ray.report.sources import History
+from paft_ray.report.inputs import History
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paft_ray.metrics import ArmOutcomes
-from paft_ray.report.sources import Measured
+from paft_ray.report.inputs import Measured
 from paft_ray.report.tables import TemplateRow
 
 _ARMS = ("sft", "paft")

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from paft_ray.config import Config
 from paft_ray.metrics import POWER
 from paft_ray.report.format import duration, percent, points, probability, span
-from paft_ray.report.sources import Measured
+from paft_ray.report.inputs import Measured
 from paft_ray.report.tables import Results, TemplateRow, provenance_counts, worst_templates
-from paft_ray.text import visible
+from paft_ray.sanitize import visible
 
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", **{character: f"\\{character}" for character in "\\`*_|[]"}})
 

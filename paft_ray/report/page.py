@@ -15,15 +15,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from paft_ray.config import Config, builtin
-from paft_ray.report import columns, pictures
+from paft_ray.report import captions, metric_tables
 from paft_ray.report.cost import training_costs, worker_time
 from paft_ray.report.flips import flips_by_arm
 from paft_ray.report.format import duration, percent, shade, whole
+from paft_ray.report.inputs import History, Measured
 from paft_ray.report.plots import styles
 from paft_ray.report.provenance import origins
-from paft_ray.report.sources import History, Measured
 from paft_ray.report.tables import Results, TemplateRow, provenance_counts, stage_rows, worst_templates
-from paft_ray.text import visible
+from paft_ray.sanitize import visible
 
 _SUBJECT = "robustness to prompt wording"
 
@@ -35,7 +35,7 @@ def render_page(
     arms, values = list(results.arms), results.values
     timings = values["timings_s"]
     return _render(
-        "template.html.j2",
+        "report.html.j2",
         config,
         arms=arms,
         title=title,
@@ -45,14 +45,14 @@ def render_page(
         num_examples=values["arms"][arms[0]]["num_examples"],
         several_seeds=_most_seeds(values["arms"]) > 1,
         refusals=_refusals(results),
-        arms_plot=pictures.arms(rows, values["arms"], confidence=config.report.confidence),
+        arms_plot=captions.arms(rows, values["arms"], confidence=config.report.confidence),
         **_figure_tables(config, measured, results, len(rows)),
         rows=rows,
-        template_plot=pictures.templates(rows, arms, values["arms"], held_out=measured.held_out),
+        template_plot=captions.templates(rows, arms, values["arms"], held_out=measured.held_out),
         flips=flips_by_arm(measured, rows, results.arms),
         worst={arm: worst_templates(measured, rows, arm) for arm in reversed(arms)},
         sweep=_sweep(history.sweep) if history.sweep and measured.held_out else None,
-        curves=pictures.training(history),
+        curves=captions.training(history),
         provenance=provenance_counts(measured),
         origins=origins(measured.templates, history.scores, rows),
         prompts={"asked": 0, "kept": 0, "rejected": {}, "grammar_share": None, **history.manifests.get("prompts", {})},
@@ -104,16 +104,16 @@ def _figure_tables(config: Config, measured: Measured, results: Results, num_tem
     arms = results.values["arms"]
     where = f"{num_templates} {'held-out' if measured.held_out else 'given'} templates"
     tables = [
-        columns.accuracy_table(arms, confidence=config.report.confidence, threshold=config.report.threshold, where=where),
-        columns.estimated_table(arms),
-        columns.spread_table(arms),
-        columns.answer_table(arms),
+        metric_tables.accuracy_table(arms, confidence=config.report.confidence, threshold=config.report.threshold, where=where),
+        metric_tables.estimated_table(arms),
+        metric_tables.spread_table(arms),
+        metric_tables.answer_table(arms),
     ]
     gaps = {f"{gap.first} − {gap.second}": results.values["differences"][name] for name, gap in results.differences.items()}
     seeds = max((gap.num_seeds for gap in results.differences.values()), default=1) > 1
     return {
         "arm_tables": [table for table in tables if table and table.head],
-        "differences": columns.difference_table(gaps, confidence=config.report.confidence, num_bootstrap=config.report.num_bootstrap, seeds=seeds)
+        "differences": metric_tables.difference_table(gaps, confidence=config.report.confidence, num_bootstrap=config.report.num_bootstrap, seeds=seeds)
         if gaps
         else None,
     }
@@ -159,7 +159,7 @@ def _sweep(sweep: Mapping[str, Any]) -> dict[str, Any]:
         "compared": any(trial["settings"] for trial in trials),
         "recommended_size": size,
         "verdict": " ".join(part for part in (recommendation, reason) if part),
-        "plot": pictures.sweep(sweep, [trial for trial in trials if trial["on_curve"]]),
+        "plot": captions.sweep(sweep, [trial for trial in trials if trial["on_curve"]]),
         "fit_text": _fit_text(sweep.get("fit")),
         "effort": "; ".join(part for part in (f"Trials: {ended}" if ended else "", starts or "") if part) + "." if ended or starts else None,
     }

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from paft_ray.report.tables import TemplateRow
-from paft_ray.text import visible
+from paft_ray.sanitize import visible
 
 Curves = Mapping[str, Sequence[tuple[float, float]]]
 """`ARM-sSEED` -> (optimizer step, value)."""

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from paft_ray.artifacts import Run, versions
 from paft_ray.config import Config, ReportConfig
 from paft_ray.metrics import ArmOutcomes, arms_from_table, figures, fit_saturation, mean_interval, recommended_size
 from paft_ray.report.format import percent, span
 from paft_ray.report.page import render_sweep_page
 from paft_ray.report.plots import sweep_plot
+from paft_ray.storage.store import Run, versions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from paft_ray.artifacts import Manifest
 from paft_ray.config import ReportConfig
 from paft_ray.metrics import (
     MIN_TEMPLATES_INTERVAL,
@@ -25,7 +24,8 @@ from paft_ray.metrics import (
 )
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.report.budget import estimated_rows, estimates
-from paft_ray.report.sources import History, Measured
+from paft_ray.report.inputs import History, Measured
+from paft_ray.storage.store import Manifest
 from paft_ray.tasks.task import Example
 
 ARM_ORDER = ("base", "sft", "top_accuracy", "paft")

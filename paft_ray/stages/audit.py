@@ -8,17 +8,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from paft_ray.artifacts import Run, finished_below
 from paft_ray.config import Config, Positive, Seed, parse_config
 from paft_ray.errors import UserError
-from paft_ray.parquet import holds_plain
-from paft_ray.prompts.draw import make_draw
 from paft_ray.prompts.prompt_set import PromptSet
+from paft_ray.prompts.sampling import make_draw
 from paft_ray.stages.train import arm_prompts
-from paft_ray.stages.trials import pool_and_validation
+from paft_ray.storage.parquet import holds_plain
+from paft_ray.storage.store import Run, finished_below
+from paft_ray.sweep.trials import pool_and_validation
 from paft_ray.training.audit import Findings, Training, check
 from paft_ray.training.audit_log import audit_store, read_log
-from paft_ray.training.order import plan
+from paft_ray.training.data_order import plan
 
 _DATA, _PROMPTS = "data/train.parquet", "prompts/prompt_set.parquet"
 _ROWS_PER_LOGGED, _ROWS_AT_LEAST = 16, 1_000_000

@@ -13,20 +13,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from paft_ray.artifacts import Manifest, Run, cached, weights_hash
 from paft_ray.config import Config, EngineConfig, engine_key
 from paft_ray.console import say
 from paft_ray.errors import StageError
-from paft_ray.metrics.cells import answer_groups, chosen_cells
-from paft_ray.models import model_key, resolve_model
+from paft_ray.metrics.cell_sampling import answer_groups, chosen_cells
+from paft_ray.models.resolve import model_key, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.prompts.template import PromptTemplate
-from paft_ray.scratch import owned_prefix, remove_left
 from paft_ray.stages.prepare import examples_of
+from paft_ray.storage.store import Manifest, Run, cached, weights_hash
+from paft_ray.storage.temp_dirs import owned_prefix, remove_left
 from paft_ray.tasks.task import Example, load_task
 
 if TYPE_CHECKING:
-    from paft_ray.inference.parts import Parts
+    from paft_ray.inference.answer_cache import Parts
 
 BASE_SEED = -1
 
@@ -65,7 +65,7 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
     }
 
     def body() -> Manifest:
-        from paft_ray.inference.parts import Parts
+        from paft_ray.inference.answer_cache import Parts
 
         held_out = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("held_out")
         outcomes, speed, manifest = evaluate_models(config, run, candidates(models), held_out.templates, examples_of(run, "test"), Parts.of(run, "evaluate"))
@@ -90,9 +90,9 @@ def evaluate_models(
 
     `parts` keeps what is answered if this does not end: a model that was answered whole is neither merged nor loaded again.
     """
-    from paft_ray.inference.accuracy import measure
+    from paft_ray.inference.evaluator import measure
     from paft_ray.inference.grid import Free
-    from paft_ray.inference.weights import Weights
+    from paft_ray.inference.model_weights import Weights
 
     base = resolve_model(config.model.id, config.model.revision)
     identity = model_key(config.model, base)

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from paft_ray.artifacts import Manifest, Run, cached
 from paft_ray.config import Config, DataConfig
 from paft_ray.errors import UserError
-from paft_ray.prompts.draw import keyed_order
+from paft_ray.prompts.sampling import keyed_order
+from paft_ray.storage.store import Manifest, Run, cached
 from paft_ray.tasks.readers import check_source, content_hash, examples_from_table, examples_to_table, holds_examples, read_examples
 from paft_ray.tasks.task import Example, Source, Task, content_id, load_task
 

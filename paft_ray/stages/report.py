@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from paft_ray.artifacts import Manifest, Run, cached, differences
 from paft_ray.config import Config, input_key, weights_key
 from paft_ray.errors import UserError
-from paft_ray.models import hub_id, model_licence
-from paft_ray.report.card import Origins, write_cards
-from paft_ray.report.write import write_report
+from paft_ray.models.resolve import hub_id, model_licence
+from paft_ray.report.model_card import Origins, write_cards
+from paft_ray.report.render import write_report
+from paft_ray.storage.store import Manifest, Run, cached, differences
 from paft_ray.tasks.task import load_task
-from paft_ray.training.trackers import publish_report
+from paft_ray.tracking.trackers import publish_report
 
 STAGE = "report"
 _INPUTS = ("evaluate/outcomes.parquet", "prompts/prompt_set.parquet")

@@ -8,12 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from paft_ray.artifacts import Manifest, Run, cached
 from paft_ray.config import Config, engine_key
-from paft_ray.models import model_key, resolve_model
+from paft_ray.models.resolve import model_key, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
-from paft_ray.schemas import SCORES
 from paft_ray.stages.prepare import examples_of
+from paft_ray.storage.schemas import SCORES
+from paft_ray.storage.store import Manifest, Run, cached
 from paft_ray.tasks.task import load_task
 
 
@@ -32,9 +32,9 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
 
 
 def _score(config: Config, run: Run, path: str) -> Manifest:
-    from paft_ray.inference.accuracy import measure
-    from paft_ray.inference.parts import Parts
-    from paft_ray.inference.weights import Weights
+    from paft_ray.inference.answer_cache import Parts
+    from paft_ray.inference.evaluator import measure
+    from paft_ray.inference.model_weights import Weights
 
     prompts = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("train")
     examples = examples_of(run, "validation")[: config.score.num_examples]

@@ -7,19 +7,19 @@ from collections import Counter
 from functools import partial
 from typing import Any
 
-from paft_ray.artifacts import Manifest, Run, cached
 from paft_ray.config import Config, GeneratorConfig, builtin, engine_key, generator_key, prompts_key
 from paft_ray.console import say
 from paft_ray.errors import UserError
-from paft_ray.models import model_identity, resolve_model
+from paft_ray.generators.rounds import Write, Writer, ask_generators, write_with_model
+from paft_ray.models.resolve import model_identity, resolve_model
 from paft_ray.prompts.gate import holds_escapes, rejection, repair
 from paft_ray.prompts.prompt_set import Entry, check_templates, read_templates
 from paft_ray.prompts.split import near, proof, split_by_cluster, with_held_out
 from paft_ray.prompts.template import PromptTemplate
-from paft_ray.stages.candidates import Write, Writer, ask_generators, write_with_model
+from paft_ray.sanitize import masked
+from paft_ray.storage.store import Manifest, Run, cached
 from paft_ray.tasks.readers import examples_from_table, holds_examples
 from paft_ray.tasks.task import Task, load_task
-from paft_ray.text import masked
 
 
 def run(config: Config, run: Run, *, force: bool = False, write: Write | None = None) -> Manifest:
@@ -45,7 +45,7 @@ def run(config: Config, run: Run, *, force: bool = False, write: Write | None = 
 
 
 def _writing(run: Run, config: Config) -> Write:
-    from paft_ray.inference.parts import Parts
+    from paft_ray.inference.answer_cache import Parts
 
     return partial(write_with_model, parts=Parts.of(run, "prompts"), insecure_hosts=config.insecure_hosts)
 

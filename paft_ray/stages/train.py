@@ -8,18 +8,18 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from paft_ray.artifacts import Manifest, Run, cached
 from paft_ray.config import Config, TrainedArm, weights_key
-from paft_ray.models import model_key, resolve_model
-from paft_ray.parquet import holds
+from paft_ray.models.resolve import model_key, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
-from paft_ray.schemas import SCORES
 from paft_ray.stages.score import best_first
+from paft_ray.storage.parquet import holds
+from paft_ray.storage.schemas import SCORES
+from paft_ray.storage.store import Manifest, Run, cached
 from paft_ray.tasks.readers import holds_examples
 from paft_ray.tasks.task import load_task
 
 if TYPE_CHECKING:
-    from paft_ray.training.trainer import TrainResult
+    from paft_ray.training.launch import TrainResult
 
 
 def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
@@ -39,7 +39,7 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
     keys = {folder: {**key, "prompts": hashes[arm], "seed": seed} for folder, (arm, seed) in arms.items()}
 
     def body() -> Manifest:
-        from paft_ray.training.trainer import Training, fit
+        from paft_ray.training.launch import Training, fit
 
         for folder in arms if force else ():
             run.delete(folder)

@@ -15,14 +15,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from paft_ray import parquet
-from paft_ray.artifacts import split_uri
 from paft_ray.config import builtin
 from paft_ray.credentials import holds_credentials
 from paft_ray.errors import UserError, check_text, one_line
+from paft_ray.sanitize import masked
+from paft_ray.storage import parquet
+from paft_ray.storage.store import split_uri
 from paft_ray.tasks.task import Example, Source, Task, is_built_in
 from paft_ray.tasks.values import holds, spelt
-from paft_ray.text import masked
 
 Row = Mapping[str, Any]
 _Read = Callable[[pafs.FileSystem, str, str], Iterator[tuple[Row, str]]]

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from paft_ray.config import Place, builtin, read_yaml_file
 from paft_ray.errors import UserError
+from paft_ray.sanitize import masked
 from paft_ray.tasks.pattern import MATCH_S, PatternError, check_pattern, finditer
 from paft_ray.tasks.values import at, find_label, listed, nfc, plain, shown, text_of
-from paft_ray.text import masked
 
 
 @dataclass(frozen=True, kw_only=True)

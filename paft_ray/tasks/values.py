@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from paft_ray.errors import UserError
-from paft_ray.text import masked, visible
+from paft_ray.sanitize import masked, visible
 
 _WHOLE = re.compile(r"(-?\d+)(?:\.0+)?")
 _WRITTEN_OUT = re.compile(r"\\(?:x\w{2}|u\w{4}|U\w{8})")

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from paft_ray.prompts.draw import Draw
-from paft_ray.training.order import locate
+from paft_ray.prompts.sampling import Draw
+from paft_ray.training.data_order import locate
 
 _SHOWN = 3  # differing rows that are told in words
 _CHUNK = 2**16

@@ -12,9 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from paft_ray.artifacts import Run
-from paft_ray.parquet import holds
-from paft_ray.training.rows import Row
+from paft_ray.storage.parquet import holds
+from paft_ray.storage.store import Run
+from paft_ray.training.example_builder import Row
 
 SCHEMA = pa.schema(
     [

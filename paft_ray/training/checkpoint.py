@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.fs as pafs
 
-from paft_ray.artifacts import Run, versions
 from paft_ray.console import say
 from paft_ray.errors import StageError, UserError, one_line
+from paft_ray.storage.store import Run, versions
 
 if TYPE_CHECKING:
     import torch

@@ -14,16 +14,16 @@ import ray.data
 from ray.data import ExecutionResources
 from ray.train import DataConfig
 
-from paft_ray.artifacts import Run
+from paft_ray.compat.ray_range import indices
 from paft_ray.config import ModelConfig, TrainConfig
-from paft_ray.indices import indices
-from paft_ray.models import load_tokenizer
-from paft_ray.prompts.draw import Draw
+from paft_ray.models.resolve import load_tokenizer
 from paft_ray.prompts.encode import Encoder
+from paft_ray.prompts.sampling import Draw
 from paft_ray.prompts.template import PromptTemplate
+from paft_ray.storage.store import Run
 from paft_ray.tasks.task import Task
 from paft_ray.training import checkpoint
-from paft_ray.training.rows import RowMaker
+from paft_ray.training.example_builder import RowMaker
 
 _TASK_CPUS = 0.25
 _CONCURRENT_TASKS = 2

@@ -10,15 +10,15 @@ from peft import PeftConfig, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from paft_ray.artifacts import Run
 from paft_ray.errors import StageError
-from paft_ray.models import load_tokenizer
+from paft_ray.models.resolve import load_tokenizer
+from paft_ray.storage.store import Run
 from paft_ray.training import adapter_config, checkpoint
-from paft_ray.training.best import best_step
+from paft_ray.training.checkpoint_selection import best_step
+from paft_ray.training.deepspeed_state import collect_weights
 from paft_ray.training.loop import Job, Worker
+from paft_ray.training.metrics_writer import read_metrics
 from paft_ray.training.model import DTYPES
-from paft_ray.training.progress import read_metrics
-from paft_ray.training.state import collect_weights
 
 ADAPTER_FILE = "adapter_model.safetensors"
 

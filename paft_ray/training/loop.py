@@ -22,21 +22,21 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from paft_ray.artifacts import Run
 from paft_ray.config import TrainConfig
-from paft_ray.training import checkpoint, state
+from paft_ray.storage.store import Run
+from paft_ray.tracking.tracker_run import TrackerRun
+from paft_ray.tracking.trackers import Trackers
+from paft_ray.training import checkpoint, deepspeed_state
 from paft_ray.training.audit_log import AuditLog, audit_store
-from paft_ray.training.batches import answer_loss, answer_tokens, collate, length, micro_batches
-from paft_ray.training.best import LabelRows, best_step
+from paft_ray.training.background_upload import Upload
+from paft_ray.training.checkpoint_selection import LabelRows, best_step
+from paft_ray.training.collate import answer_loss, answer_tokens, collate, length, micro_batches
+from paft_ray.training.data_order import step_positions
+from paft_ray.training.deepspeed_config import accumulation, deepspeed_config, learning_rate
+from paft_ray.training.example_builder import Row
+from paft_ray.training.metrics_writer import Progress
 from paft_ray.training.model import build_model
-from paft_ray.training.order import step_positions
-from paft_ray.training.progress import Progress
-from paft_ray.training.rows import Row
-from paft_ray.training.tracker_run import TrackerRun
-from paft_ray.training.trackers import Trackers
-from paft_ray.training.upload import Upload
 from paft_ray.training.validation import forward, label_accuracy, validation_loss
-from paft_ray.training.zero import accumulation, deepspeed_config, learning_rate
 
 # DeepSpeed would compile a shared-memory all-reduce for CPUs at its first start (about 50 s); gloo gives the same sums.
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -158,12 +158,12 @@ def start_engine(job: Job, worker: Worker, start_step: int) -> Any:
     model = build_model(job.model_path, job.config, seed=job.seed, device=device)
     saved = checkpoint.read(job.store, start_step) if start_step else None
     if saved:
-        state.load_weights(model, saved)
-    parameters = list(state.trainable(model).values())
+        deepspeed_state.load_weights(model, saved)
+    parameters = list(deepspeed_state.trainable(model).values())
     engine, *_ = deepspeed.initialize(model=model, model_parameters=parameters, config=deepspeed_config(job.config, worker.world_size))
     if saved:
         _empty_step(engine, accumulation(job.config, worker.world_size), job.config.micro_batch)
-        state.restore_optimizer(engine, saved)
+        deepspeed_state.restore_optimizer(engine, saved)
     return engine
 
 
@@ -229,7 +229,7 @@ def _save(engine: Any, job: Job, step: int, progress: Progress | None, upload: U
     Metrics first, then the checkpoint: a resumed run finds the metrics of all that it does not repeat; trackers last.
     """
     upload.wait()  # before the next state is collected: rank 0 holds one at a time
-    current = state.collect(engine, step, keep=progress is not None)
+    current = deepspeed_state.collect(engine, step, keep=progress is not None)
     if progress is None or current is None:
         return
     meta = {"seed": job.seed, "position": step * job.config.global_batch, "fingerprint": job.fingerprint, "num_steps": job.num_steps}

@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from paft_ray.config import TrainConfig
-from paft_ray.training.lora import add_adapter
-from paft_ray.training.packing import PACKED, packs
+from paft_ray.training.fused_lora import add_adapter
+from paft_ray.training.padding_free import PACKED, packs
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 

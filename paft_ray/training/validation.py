@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
-from paft_ray.training.batches import Batch, answer_loss, answer_losses, answer_tokens, collate, micro_batches
-from paft_ray.training.best import LabelRows, accuracy_figures
-from paft_ray.training.packing import is_packed, packed
-from paft_ray.training.rows import Row
+from paft_ray.training.checkpoint_selection import LabelRows, accuracy_figures
+from paft_ray.training.collate import Batch, answer_loss, answer_losses, answer_tokens, collate, micro_batches
+from paft_ray.training.example_builder import Row
+from paft_ray.training.padding_free import is_packed, packed
 
 if TYPE_CHECKING:
     from paft_ray.training.loop import Worker

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.processes import end_sessions, of_sessions, title, wait_until_none
-from tests.ports import free_ports
+from tests.support.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 _MEMBER_CPUS = 2

@@ -51,10 +51,10 @@ def rows() -> Iterator[tuple[str, dict[str, float]]]:
 
     from benchmarks.data_path import TASK, TEMPLATES, table_of
     from paft_ray.config import ModelConfig
-    from paft_ray.models import resolve_model
-    from paft_ray.prompts.draw import PerExample
+    from paft_ray.models.resolve import resolve_model
+    from paft_ray.prompts.sampling import PerExample
     from paft_ray.training.data import GlobalOrder, RowSource, make_encoder
-    from paft_ray.training.trainer import step_rows
+    from paft_ray.training.launch import step_rows
 
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     source = RowSource(
@@ -74,10 +74,10 @@ def rows() -> Iterator[tuple[str, dict[str, float]]]:
 
 def stages() -> Iterator[tuple[str, dict[str, float]]]:
     """Memory after each of NUM_STAGES stages, all of one session."""
-    from paft_ray.artifacts import Run
     from paft_ray.cli.session import ray_session
     from paft_ray.config import load_config
-    from paft_ray.stages.pipeline import STAGES, run_stage
+    from paft_ray.stages.registry import STAGES, run_stage
+    from paft_ray.storage.store import Run
 
     with tempfile.TemporaryDirectory(prefix="paft-memory-") as folder:
         save_tiny_model(Path(folder) / "model")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests.killing import make_tiny_model
+from tests.support.killing import make_tiny_model
 
 STEPS, BATCH = 60, 8
 SETTINGS = (
@@ -36,7 +36,7 @@ SETTINGS = (
 
 def save_tiny_model(folder: Path) -> None:
     """Two layers of two heads; 32 dimensions a head is the least that vLLM's attention takes on a CPU."""
-    from paft_ray.models import resolve_model
+    from paft_ray.models.resolve import resolve_model
 
     sizes = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 1024}
     make_tiny_model(resolve_model("demo", None), folder, **sizes)

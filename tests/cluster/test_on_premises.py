@@ -16,9 +16,9 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
-from paft_ray.artifacts import Run
-from paft_ray.models import resolve_model
-from tests.small_run import ONE_ARM
+from paft_ray.models.resolve import resolve_model
+from paft_ray.storage.store import Run
+from tests.support.small_run import ONE_ARM
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from paft_ray.imports import uncollected, without
+from paft_ray.compat.lazy_imports import uncollected, without
 
 with uncollected(), without("mlflow", "sklearn"):  # as training workers start
     import torch
@@ -18,16 +18,16 @@ with uncollected(), without("mlflow", "sklearn"):  # as training workers start
     from transformers import AutoModelForCausalLM
 
     from benchmarks import flops
-    from paft_ray.artifacts import Run
     from paft_ray.capacity import num_weights
-    from paft_ray.model_files import shapes
+    from paft_ray.models.files import shapes
+    from paft_ray.storage.store import Run
     from paft_ray.training import checkpoint, export, loop
-    from paft_ray.training.batches import answer_loss, answer_tokens, collate, micro_batches
+    from paft_ray.training.collate import answer_loss, answer_tokens, collate, micro_batches
+    from paft_ray.training.deepspeed_config import learning_rate
+    from paft_ray.training.example_builder import Row
+    from paft_ray.training.metrics_writer import read_metrics
     from paft_ray.training.model import build_model
-    from paft_ray.training.progress import read_metrics
-    from paft_ray.training.rows import Row
     from paft_ray.training.validation import forward, validation_loss
-    from paft_ray.training.zero import learning_rate
     from tests.gpu.inputs import step_rows, write_model
     from tests.gpu.plan import SMALL, Case, large
 

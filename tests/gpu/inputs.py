@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
-from paft_ray.training.rows import Row
+from paft_ray.training.example_builder import Row
 
 _WORDS = 200  # of a row; every vocabulary here is larger
 _END = 2

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from paft_ray.cli import main as cli
-from paft_ray.models import load_tokenizer, resolve_model
-from paft_ray.text import holds_hidden
+from paft_ray.models.resolve import load_tokenizer, resolve_model
+from paft_ray.sanitize import holds_hidden
 from tests.hostile.bad_inputs import CASES
 from tests.hostile.bad_inputs.case import Case
 from tests.hostile.bad_inputs.secrets import SHOWN_NOWHERE

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paft_ray.cli import main as cli
-from paft_ray.models import load_tokenizer, resolve_model
+from paft_ray.models.resolve import load_tokenizer, resolve_model
 from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.gate import rejection
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.report.markdown import cell
+from paft_ray.sanitize import holds_hidden, masked, visible
 from paft_ray.tasks.readers import read_examples
 from paft_ray.tasks.task import Example, Source, load_task
-from paft_ray.text import holds_hidden, masked, visible
 
 TASK = load_task("demo")
 TEMPLATE = PromptTemplate(text="Review: {text}\nPositive or negative?", system="Be brief.")

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from paft_ray.artifacts import Run
 from paft_ray.cli import main as cli
 from paft_ray.cli import submit
-from paft_ray.cli.check import check_inputs
+from paft_ray.cli.preflight import check_inputs
 from paft_ray.config import Config, EngineConfig, GeneratorConfig, load_config
 from paft_ray.credentials import holds_credentials, looks_secret, names_secret
 from paft_ray.echo import echo, echo_json, echo_table
-from paft_ray.prompts.request import Request, Written
-from paft_ray.report.write import write_report
+from paft_ray.generators.requests import Request, Written
+from paft_ray.report.render import write_report
 from paft_ray.stages import synthesize
+from paft_ray.storage.store import Run
 from tests.hostile.bad_inputs import secrets as refused
-from tests.page_run import config as page_config
-from tests.page_run import hostile_run
+from tests.support.page_run import config as page_config
+from tests.support.page_run import hostile_run
 
 NAMES = (
     "HF_TOKEN",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from paft_ray.artifacts import Run
     from paft_ray.config import Config
+    from paft_ray.storage.store import Run
 
 _SMALL = (
     "name=tiny",
@@ -35,7 +35,7 @@ os.environ["GENERATOR_KEY"], os.environ["WRONG_KEY"] = "sk-test-0123456789", "sk
 @pytest.fixture(scope="session")
 def demo_model() -> str:
     """Folder of SmolLM2-135M-Instruct, converted once into the user's cache."""
-    from paft_ray.models import resolve_model
+    from paft_ray.models.resolve import resolve_model
 
     return resolve_model("demo", None)
 
@@ -43,7 +43,7 @@ def demo_model() -> str:
 @pytest.fixture(scope="session")
 def tiny_model(demo_model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Folder of a random model that is far smaller, with the same tokenizer."""
-    from tests.killing import make_tiny_model
+    from tests.support.killing import make_tiny_model
 
     return make_tiny_model(demo_model, tmp_path_factory.mktemp("tiny"))
 
@@ -61,9 +61,9 @@ def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> tuple[Config, Run]:
     """A small run with every stage done: arms base, sft and paft, 12 held-out templates x 6 test rows, fp32."""
-    from paft_ray.artifacts import Run
     from paft_ray.config import load_config
-    from paft_ray.stages.pipeline import run_all
+    from paft_ray.stages.registry import run_all
+    from paft_ray.storage.store import Run
 
     config = load_config("jobs/configs/demo.yaml", [*_SMALL, f"storage={tmp_path_factory.mktemp('runs')}"])
     run = Run.open(config.storage, config.name)

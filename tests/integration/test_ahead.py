@@ -1,4 +1,4 @@
-"""The process that an engine is forked from (paft_ray/inference/ahead.py), without an engine: what its children get, and when they end."""
+"""The process that an engine is forked from (paft_ray/inference/engine_preload.py), without an engine: what its children get, and when they end."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from paft_ray.inference.ahead import ENVIRONMENT
+from paft_ray.inference.engine_preload import ENVIRONMENT
 
 _ACTOR = """
 import json, os, signal, sys, time

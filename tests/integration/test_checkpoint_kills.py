@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def test_a_process_killed_while_it_writes_leaves_nothing_that_a_resume_would_take(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.checkpoint_kills", str(tmp_path), "30", "0"]
+    command = [sys.executable, "-m", "tests.support.checkpoint_kills", str(tmp_path), "30", "0"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from paft_ray.artifacts import Run
 from paft_ray.config import TrainConfig
 from paft_ray.errors import StageError
+from paft_ray.storage.store import Run
 from paft_ray.training import checkpoint, loop
-from paft_ray.training.upload import Upload
+from paft_ray.training.background_upload import Upload
 
 WAIT_S = 20.0
 

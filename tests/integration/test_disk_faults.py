@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from paft_ray.artifacts import Run, cached, weights_hash
 from paft_ray.config import EngineConfig
 from paft_ray.errors import StageError, StorageError, UserError
 from paft_ray.stages.evaluate import Candidate, Place
-from tests.page_run import hostile_run
+from paft_ray.storage.store import Run, cached, weights_hash
+from tests.support.page_run import hostile_run
 
 BIG = 4_000_000  # bytes
 # Run as `paft report`, which needs no Ray: in a mount namespace of its own on a small disk, which fails once the command holds its lease, and is mended.
@@ -50,7 +50,7 @@ print(json.dumps([failed, ended(command())]))
 """
 LIMITED = """
 import resource, sys
-from paft_ray.artifacts import Run
+from paft_ray.storage.store import Run
 from paft_ray.errors import StorageError
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
@@ -60,7 +60,7 @@ except StorageError as error:
 """
 WRITES = """
 import sys
-from paft_ray.artifacts import Run
+from paft_ray.storage.store import Run
 run, number = Run(sys.argv[1]), 0
 while True:
     number += 1

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from paft_ray.cli import doctor
-from paft_ray.cli.facts import HERE, gather
+from paft_ray.cli.cluster_probe import HERE, gather
 from paft_ray.config import load_config
 
 DEMO = "jobs/configs/demo.yaml"
@@ -46,11 +46,11 @@ def test_resources_that_something_holds_are_seen(ray_session: None) -> None:
 
 
 def test_a_node_whose_task_fails_is_told_with_its_reason(ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    from paft_ray.cli import facts
+    from paft_ray.cli import cluster_probe
 
     def fails(*_: object) -> None:
         raise ModuleNotFoundError("No module named 'paft_ray'")
 
-    monkeypatch.setattr(facts, "look", fails)
+    monkeypatch.setattr(cluster_probe, "look", fails)
     (node,) = gather(None, []).nodes
     assert node.error == "ModuleNotFoundError: No module named 'paft_ray'"

@@ -18,14 +18,14 @@ import psutil
 import pytest
 import ray
 
-from paft_ray.artifacts import Run
 from paft_ray.config import load_config
 from paft_ray.stages import prepare, synthesize
 from paft_ray.stages.audit import audit
-from paft_ray.training.progress import read_metrics
-from tests.killing import newest_checkpoint, wait_for, wait_for_checkpoint
-from tests.ports import free_ports
-from tests.small_run import ONE_ARM
+from paft_ray.storage.store import Run
+from paft_ray.training.metrics_writer import read_metrics
+from tests.support.killing import newest_checkpoint, wait_for, wait_for_checkpoint
+from tests.support.ports import free_ports
+from tests.support.small_run import ONE_ARM
 
 BIN = Path(sys.executable).parent
 DEMO, STEPS, EVERY, BATCH = "jobs/configs/demo.yaml", 600, 10, 16

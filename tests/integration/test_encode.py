@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from paft_ray.errors import UserError
-from paft_ray.models import load_tokenizer
+from paft_ray.models.resolve import load_tokenizer
 from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import Example, load_task

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from paft_ray.artifacts import Run
 from paft_ray.config import Config, EndpointConfig, EngineConfig, GeneratorConfig, PromptsConfig
 from paft_ray.errors import UserError
-from paft_ray.inference.parts import Parts
-from paft_ray.inference.settings import serve_command
-from paft_ray.prompts.request import request
+from paft_ray.generators.requests import request
+from paft_ray.generators.rounds import write_with_model
+from paft_ray.inference.answer_cache import Parts
+from paft_ray.inference.vllm_args import serve_command
 from paft_ray.stages import synthesize
-from paft_ray.stages.candidates import write_with_model
+from paft_ray.storage.store import Run
 from paft_ray.tasks.task import load_task
-from tests.vllm_server import serving
+from tests.support.vllm_server import serving
 
 pytestmark = pytest.mark.slow  # an engine start of its own
 

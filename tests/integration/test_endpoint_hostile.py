@@ -14,13 +14,13 @@ from urllib.parse import quote
 
 import pytest
 
-from paft_ray.cli.check import check
+from paft_ray.cli.preflight import check
 from paft_ray.config import EndpointConfig, GeneratorConfig, load_config
 from paft_ray.errors import UserError
-from paft_ray.inference.endpoint import ask
-from paft_ray.prompts.request import Request, Written, request
+from paft_ray.generators.openai import ask
+from paft_ray.generators.requests import Request, Written, request
 from paft_ray.tasks.task import load_task
-from tests.raw_server import RawServer, reply, serving
+from tests.support.raw_server import RawServer, reply, serving
 
 KEY = "sk-Very/Secret+0123456789='x"
 LONGEST = 50
@@ -436,7 +436,7 @@ class Stream:
     ],
 )
 def test_a_connection_is_looked_at_before_anything_is_sent_on_it(url: str, peer: str, allowed: list[str], refused: bool) -> None:
-    from paft_ray.inference.exchange import Exchange  # here, so that the other tests run on a state without it
+    from paft_ray.generators.http_exchange import Exchange  # here, so that the other tests run on a state without it
 
     stream, exchange = Stream(peer), Exchange(generator(url), KEY, allowed)
     connected = exchange._connected("connection.connect_tcp.complete", {"return_value": stream})

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from paft_ray.artifacts import Run
-from paft_ray.cli.check import check
-from paft_ray.cli.plan import receives
+from paft_ray.cli.dry_run import receives
+from paft_ray.cli.preflight import check
 from paft_ray.config import Config, EndpointConfig, GeneratorConfig, PromptsConfig, generator_key, load_config, parse_config, prompts_key
 from paft_ray.errors import UserError
-from paft_ray.inference.endpoint import ask, ask_missing
-from paft_ray.inference.parts import Parts
-from paft_ray.prompts.request import Request, request
+from paft_ray.generators.openai import ask, ask_missing
+from paft_ray.generators.requests import Request, request
+from paft_ray.inference.answer_cache import Parts
 from paft_ray.stages import synthesize
+from paft_ray.storage.store import Run
 from paft_ray.tasks.readers import examples_to_table
 from paft_ray.tasks.task import Example, load_task
 
@@ -362,7 +362,7 @@ def test_a_run_on_this_machine_is_refused_before_it_starts_where_the_key_is_miss
 
 def test_a_second_attempt_asks_only_what_has_no_answer_and_counts_what_was_spent(serve, monkeypatch, tmp_path, capsys) -> None:
     monkeypatch.setenv("GENERATOR_KEY", KEY)
-    monkeypatch.setattr("paft_ray.inference.parts.SAVE_EVERY_S", 0)
+    monkeypatch.setattr("paft_ray.inference.answer_cache.SAVE_EVERY_S", 0)
     place = Parts.of(Run.open(str(tmp_path), "run"), "prompts")
     server = serve(lambda number, body: (400, {}, "{}") if 3 <= number < 6 else completion(f"{number}", tokens=10))
     first = ask_missing(asked(6), generator(server, concurrency=1), 7, place)

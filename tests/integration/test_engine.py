@@ -18,12 +18,12 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from paft_ray.artifacts import Run
 from paft_ray.config import EngineConfig, ModelConfig
 from paft_ray.errors import StageError
+from paft_ray.generators.requests import request
 from paft_ray.inference.grid import Grid
-from paft_ray.prompts.request import request
 from paft_ray.prompts.template import PromptTemplate
+from paft_ray.storage.store import Run
 from paft_ray.tasks.task import Example, Task, load_task
 
 TEMPLATES = (PromptTemplate(text="Review: {text}\nPositive or negative? Answer:"), PromptTemplate(text="Is this review positive or negative?\n{text}\n"))
@@ -109,9 +109,9 @@ def answers(
     requests of `choice`, asked between rows of the base model, and `again` the base model's after them."""
     import ray.data
 
+    from paft_ray.inference.answer_cache import Parts
     from paft_ray.inference.generate import generate
-    from paft_ray.inference.parts import Parts
-    from paft_ray.inference.weights import Weights
+    from paft_ray.inference.model_weights import Weights
 
     base, changed = Weights(key={}), Weights(key={"changed": True}, placed=partial(nullcontext, changed_model))
     rows = [{**row, "key": f"{kind}|{row['key']}"} for kind, grid in grids.items() for row in grid.requests(range(grid.num_cells))]
@@ -144,7 +144,7 @@ def hugging_face(demo_model: str):
 
 def test_the_engine_comes_from_a_process_that_has_imported_vllm_beside_the_actor(answers) -> None:
     (parent,) = answers["engines"][0]["parents"]
-    assert "paft_ray.inference.engine_imports" in parent
+    assert "paft_ray.inference.preloaded_imports" in parent
 
 
 def test_seeded_prompts_that_fill_more_than_one_step_are_answered(answers) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from paft_ray.artifacts import Run
 from paft_ray.errors import StageError
-from paft_ray.stages.failures import named
+from paft_ray.stages.stage_errors import named
+from paft_ray.storage.store import Run
 
 pytestmark = pytest.mark.slow
 

@@ -18,13 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from paft_ray.artifacts import Run, weights_hash
 from paft_ray.config import EngineConfig, ModelConfig
 from paft_ray.errors import StageError
+from paft_ray.inference.answer_cache import Parts
 from paft_ray.inference.grid import Free
-from paft_ray.inference.parts import Parts
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages.evaluate import Candidate, Place
+from paft_ray.storage.store import Run, weights_hash
 from paft_ray.tasks.task import Example, load_task
 from tests.integration.killed_driver import NUM_ROWS, SMALL, requests
 
@@ -71,7 +71,7 @@ def ask(rows: list[dict[str, Any]], place: Parts, model: str, engine: EngineConf
     import ray.data
 
     from paft_ray.inference.generate import generate
-    from paft_ray.inference.weights import Weights
+    from paft_ray.inference.model_weights import Weights
 
     weights = Weights(key={})
     rows = [{"error": "", "weights": weights.id, **row} for row in rows]
@@ -112,7 +112,7 @@ def killed(when: Callable[[], bool], *, core: bool = False) -> Iterator[list[int
 def at_once(ray_session: None) -> Iterator[None]:
     """Answers are stored as they arrive."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("paft_ray.inference.parts.SAVE_EVERY_S", 0)
+        patch.setattr("paft_ray.inference.answer_cache.SAVE_EVERY_S", 0)
         yield
 
 
@@ -195,9 +195,9 @@ def test_a_hang_ends_with_what_was_free_and_how_far_it_came(at_once: None, demo_
 
 
 def test_a_text_that_cannot_be_encoded_costs_its_cells_and_a_finished_measurement_no_engine(at_once: None, demo_model: str, tmp_path: Path) -> None:
-    from paft_ray.inference.accuracy import Measurement, measure
+    from paft_ray.inference.evaluator import Measurement, measure
     from paft_ray.inference.generate import Generated
-    from paft_ray.inference.weights import Weights
+    from paft_ray.inference.model_weights import Weights
 
     texts = ("a warm, funny film", "", "nul \0 and \ufffe", "half a character: \ud83d", "long " * 20_000)
     examples = [Example(id=str(i), fields={"text": text}, answer="positive") for i, text in enumerate(texts)]

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.small_run import ONE_ARM
+from tests.support.small_run import ONE_ARM
 
 _CHANGES = (*ONE_ARM, "name=stopped", "train.num_steps=2000", "train.checkpoint_every=1", "train.global_batch=4", "train.micro_batch=2")
 # The tests themselves may run in the background, where Ctrl-C is ignored.

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from paft_ray.artifacts import Run
-from tests.ports import free_ports
-from tests.small_run import ONE_ARM
+from paft_ray.storage.store import Run
+from tests.support.ports import free_ports
+from tests.support.small_run import ONE_ARM
 
 BIN = Path(sys.executable).parent
 SETTINGS = ("name=job", *ONE_ARM)

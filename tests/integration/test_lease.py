@@ -13,26 +13,26 @@ from pathlib import Path
 
 import pytest
 
-from paft_ray.artifacts import Run
-from paft_ray.cli import lease as module
-from paft_ray.cli.interrupts import interruptible
-from paft_ray.cli.lease import LEASE, Holder, Lease, hold
 from paft_ray.cli.main import main
+from paft_ray.cli.signals import interruptible
 from paft_ray.errors import StageError, UserError
+from paft_ray.storage import run_lock as module
+from paft_ray.storage.run_lock import LEASE, Holder, Lease, hold
+from paft_ray.storage.store import Run
 
 DEMO = "jobs/configs/demo.yaml"
 HOLDS = """
 import sys, time
-from paft_ray.artifacts import Run
-from paft_ray.cli.lease import hold
+from paft_ray.storage.store import Run
+from paft_ray.storage.run_lock import hold
 with hold(Run(sys.argv[1]), "train"):
     print("held", flush=True)
     time.sleep(60)
 """
 RACES = """
 import sys, time
-from paft_ray.artifacts import Run
-from paft_ray.cli.lease import hold
+from paft_ray.storage.store import Run
+from paft_ray.storage.run_lock import hold
 from paft_ray.errors import UserError
 time.sleep(max(0, float(sys.argv[2]) - time.time()))
 try:

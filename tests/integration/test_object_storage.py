@@ -11,11 +11,11 @@ import pyarrow.fs as pafs
 import pytest
 import torch
 
-from paft_ray.artifacts import Manifest, Run, cached, weights_hash
 from paft_ray.cli.main import main
 from paft_ray.config import EngineConfig
 from paft_ray.errors import UserError
 from paft_ray.stages.evaluate import Candidate, Place
+from paft_ray.storage.store import Manifest, Run, cached, weights_hash
 from paft_ray.tasks.readers import read_rows
 from paft_ray.training import checkpoint
 from paft_ray.training.checkpoint import TrainingState
@@ -100,7 +100,7 @@ def test_a_writer_that_dies_leaves_what_was_there(storage: str) -> None:
     run = Run.open(storage, "atomic")
     run.write_bytes("x.bin", b"old")
     script = (
-        "import os, sys\nfrom paft_ray.artifacts import Run\nrun = Run(sys.argv[1])\n"
+        "import os, sys\nfrom paft_ray.storage.store import Run\nrun = Run(sys.argv[1])\n"
         f"stream = run.filesystem.open_output_stream(run.path('x.bin'))\nstream.write(bytes({BIG}))\nos._exit(9)\n"
     )
     dead = subprocess.run([sys.executable, "-c", script, run.root], check=False)
@@ -150,7 +150,7 @@ def test_rows_are_read_from_there(storage: str) -> None:
 
 STAGES = """
 import sys
-from paft_ray.artifacts import Run
+from paft_ray.storage.store import Run
 from paft_ray.cli.session import ray_session
 from paft_ray.config import EngineConfig, load_config
 from paft_ray.stages import pipeline, sweep

@@ -8,9 +8,9 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from paft_ray.report.page import render_sweep_page
-from paft_ray.report.write import write_report
-from paft_ray.text import visible
-from tests.page_run import ATTACK, NUM_TEMPLATES, SWEEP, config, hostile_run
+from paft_ray.report.render import write_report
+from paft_ray.sanitize import visible
+from tests.support.page_run import ATTACK, NUM_TEMPLATES, SWEEP, config, hostile_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # The lowest contrast of text with what lies behind it, over all shown text; backgrounds may be half transparent.

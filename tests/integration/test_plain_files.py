@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.pickles import not_plain, pickles
+from tests.support.pickles import not_plain, pickles
 
 if TYPE_CHECKING:
-    from paft_ray.artifacts import Run
     from paft_ray.config import Config
+    from paft_ray.storage.store import Run
 
 
 def test_a_finished_run_holds_no_pickle_and_shares_safetensors_and_json_only(finished: tuple[Config, Run]) -> None:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from paft_ray.artifacts import Run
 from paft_ray.config import parse_config
 from paft_ray.errors import UserError
 from paft_ray.stages import prepare
+from paft_ray.storage.store import Run
 
 GOOD = '{"text": "row NUMBER", "label": "positive"}\n'
 

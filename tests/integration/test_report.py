@@ -8,15 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from paft_ray.artifacts import Run
 from paft_ray.config import Config, builtin, input_key, parse_config, weights_key
 from paft_ray.errors import UserError
-from paft_ray.metrics.cells import chosen_cells
+from paft_ray.metrics.cell_sampling import chosen_cells
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.prompts.template import PromptTemplate
-from paft_ray.report.sources import Measured
-from paft_ray.report.write import write_report
+from paft_ray.report.inputs import Measured
+from paft_ray.report.render import write_report
 from paft_ray.stages import report as stage
+from paft_ray.storage.store import Run
 from paft_ray.tasks.task import Example, load_task
 
 HOSTILE = '<script>alert("t")</script><img src="https://example.org/x.png"> {text}'

@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from paft_ray.metrics import ArmOutcomes
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.template import PromptTemplate
-from paft_ray.report import columns
+from paft_ray.report import metric_tables
 from paft_ray.report.cost import training_costs, worker_time
 from paft_ray.report.flips import flips
+from paft_ray.report.inputs import History, Measured
 from paft_ray.report.page import render_sweep_page
 from paft_ray.report.plots import arms_plot, curves_plot, styles, sweep_plot, template_plot
 from paft_ray.report.provenance import origins
-from paft_ray.report.sources import History, Measured
+from paft_ray.report.render import write_report
 from paft_ray.report.tables import TemplateRow
-from paft_ray.report.write import write_report
+from paft_ray.sanitize import holds_hidden
 from paft_ray.tasks.task import Example
-from paft_ray.text import holds_hidden
-from tests.page_run import ATTACKS, SWEEP, config, hostile_run
+from tests.support.page_run import ATTACKS, SWEEP, config, hostile_run
 
 
 def _measured(correct: list[list[bool]], answers: dict[tuple[int, int], str | None] | None = None) -> tuple[Measured, list[TemplateRow], ArmOutcomes]:
@@ -119,17 +119,17 @@ def test_curves_tokens_and_worker_time_come_from_the_trainings(tmp_path: Path) -
 
 def test_a_column_without_a_figure_is_left_out() -> None:
     arms = {"base": {"mean": 0.5, "worst": None, "quantiles": {"0.5": None, "0.1": None}}, "sft": {"mean": 0.75, "low": 0.7, "high": 0.8}}
-    table = columns.accuracy_table(arms, confidence=0.9, threshold=0.8, where="12 templates")
+    table = metric_tables.accuracy_table(arms, confidence=0.9, threshold=0.8, where="12 templates")
     assert table.head == ("mean", "90 % interval")
     assert [cell.text for cell in table.rows["sft"]] == ["75.0", "70.0 to 80.0"]
     assert [(cell.text, cell.value) for cell in table.rows["base"]] == [("50.0", 0.5), ("–", None)]
-    assert columns.spread_table(arms).head == ()
-    assert columns.estimated_table(arms) is None
+    assert metric_tables.spread_table(arms).head == ()
+    assert metric_tables.estimated_table(arms) is None
 
 
 def test_budgeted_figures_are_shown_with_their_budget() -> None:
     arms = {"sft": {"mean": 0.7, "estimated": {"budget": 0.1, "mean": 0.71, "low": 0.66, "high": 0.75, "quantiles": {"0.9": 0.8, "0.1": 0.6, "0.5": 0.7}}}}
-    table = columns.estimated_table(arms)
+    table = metric_tables.estimated_table(arms)
     assert table is not None
     assert "10 % of all (template, example) cells" in table.caption
     assert dict(zip(table.head, (cell.text for cell in table.rows["sft"]), strict=True)) == {
@@ -143,7 +143,7 @@ def test_budgeted_figures_are_shown_with_their_budget() -> None:
 
 def test_a_difference_says_what_was_decided() -> None:
     gap = {"mean": 0.15, "low": 0.06, "high": 0.24, "p_value": 0.0001, "p_adjusted": 0.012, "detectable": 0.05, "decisive": True, "num_seeds": 3}
-    table = columns.difference_table({"paft − sft": gap, "sft − base": {"mean": -0.01}}, confidence=0.95, num_bootstrap=100, seeds=True)
+    table = metric_tables.difference_table({"paft − sft": gap, "sft − base": {"mean": -0.01}}, confidence=0.95, num_bootstrap=100, seeds=True)
     assert [cell.text for cell in table.rows["paft − sft"]] == ["+15.0", "+6.0 to +24.0", "< 0.001", "0.012", "5.0", "yes", "3"]
     assert {cell.text for cell in table.rows["sft − base"][1:]} == {"–"}
     assert "corrected for 2 comparisons" in table.caption

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import ray
 
-from paft_ray.artifacts import Run
 from paft_ray.cli.main import main
 from paft_ray.config import load_config
 from paft_ray.stages import prepare, synthesize, train
 from paft_ray.stages.audit import audit
-from paft_ray.training.progress import read_metrics
-from tests.killing import kill_a_worker, newest_checkpoint, train_workers, wait_for_checkpoint, wait_for_no_workers
+from paft_ray.storage.store import Run
+from paft_ray.training.metrics_writer import read_metrics
+from tests.support.killing import kill_a_worker, newest_checkpoint, train_workers, wait_for_checkpoint, wait_for_no_workers
 
 pytestmark = pytest.mark.slow
 

@@ -13,14 +13,14 @@ from typing import Any
 import httpx
 import pytest
 
-from paft_ray.artifacts import Run
 from paft_ray.config import Config
-from paft_ray.models import load_tokenizer
+from paft_ray.models.resolve import load_tokenizer
 from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.stages.prepare import examples_of
+from paft_ray.storage.store import Run
 from paft_ray.tasks.task import load_task
-from tests.vllm_server import serving
+from tests.support.vllm_server import serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # a merge and a server besides the small run
 

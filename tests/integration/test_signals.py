@@ -9,7 +9,7 @@ import pytest
 
 WORKS = """
 import ctypes, signal, sys, threading, time
-from paft_ray.cli.interrupts import interruptible
+from paft_ray.cli.signals import interruptible
 {before}
 with interruptible("start the same command again"):
     {handler}

@@ -2,10 +2,10 @@
 
 import pytest
 
-from paft_ray.artifacts import Run
 from paft_ray.config import Config, load_config
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages import prepare, score, synthesize
+from paft_ray.storage.store import Run
 
 pytestmark = pytest.mark.slow  # two more engine starts than `make test` has room for; `make demo` runs both stages too
 

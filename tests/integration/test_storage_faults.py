@@ -12,11 +12,11 @@ from pathlib import Path
 import pyarrow.fs as pafs
 import pytest
 
-from paft_ray.artifacts import Manifest, Run, cached
-from paft_ray.cli.lease import LEASE, hold
 from paft_ray.config import Config, parse_config
 from paft_ray.errors import StageError, StorageError, UserError
-from paft_ray.stages.pipeline import run_stage
+from paft_ray.stages.registry import run_stage
+from paft_ray.storage.run_lock import LEASE, hold
+from paft_ray.storage.store import Manifest, Run, cached
 from tests.integration import object_store
 from tests.integration.object_store import Server
 
@@ -25,8 +25,8 @@ pytestmark = pytest.mark.slow
 BIG = 12_000_000  # bytes; more than one part of a multipart upload
 RACES = """
 import sys, time
-from paft_ray.artifacts import Run
-from paft_ray.cli.lease import hold
+from paft_ray.storage.store import Run
+from paft_ray.storage.run_lock import hold
 from paft_ray.errors import UserError
 run = Run(sys.argv[1])
 time.sleep(max(0, float(sys.argv[2]) - time.time()))

@@ -11,15 +11,16 @@ from typing import Any
 
 import pytest
 
-from paft_ray.artifacts import Run
 from paft_ray.config import Config, load_config
 from paft_ray.errors import StageError, UserError
 from paft_ray.prompts.prompt_set import PromptSet
-from paft_ray.stages import prepare, sweep, synthesize, tuning
-from paft_ray.stages.trials import Setup, Trial
+from paft_ray.stages import prepare, synthesize
+from paft_ray.storage.store import Run
+from paft_ray.sweep import ray_tune, stage
+from paft_ray.sweep.trials import Setup, Trial
 from paft_ray.tasks.task import load_task
-from tests.own_task import write_own_task
-from tests.small_run import SMALL
+from tests.support.own_task import write_own_task
+from tests.support.small_run import SMALL
 
 DEMO = "jobs/configs/demo.yaml"
 SETTINGS = (
@@ -47,7 +48,7 @@ def test_a_sweep_of_two_sizes_writes_figures_and_a_curve_and_is_kept(
     monkeypatch.chdir(write_own_task(tmp_path, demo_model))
     config = own()
     run = Run.open(config.storage, config.name)
-    sweep.run(config, run)
+    stage.run(config, run)
     written = run.read_json("report/sweep.json")
     assert [(row["size"], row["seed"]) for row in written["sizes"]] == [(1, 0), (3, 0)]
     assert all({"mean", "std", "worst"} <= set(row) for row in written["sizes"])
@@ -62,11 +63,11 @@ def test_a_sweep_of_two_sizes_writes_figures_and_a_curve_and_is_kept(
     assert "held-out accuracy by size" in capsys.readouterr().out
 
     before = run.content_hash("sweep/outcomes.parquet")
-    sweep.run(config, run)
+    stage.run(config, run)
     assert run.content_hash("sweep/outcomes.parquet") == before
     assert "sweep: finished before, kept" in capsys.readouterr().out
 
-    sweep.run(own("sweep.sizes=[1,2,3]"), run)
+    stage.run(own("sweep.sizes=[1,2,3]"), run)
     written = run.read_json("report/sweep.json")
     assert written["trials"] == {"finished": 3, "failed": 0, "reused": 2, "stopped": 0}, "a size more trains that size alone"
     assert written["engine_starts"] == 2, "over the life of the sweep"
@@ -75,7 +76,7 @@ def test_a_sweep_of_two_sizes_writes_figures_and_a_curve_and_is_kept(
 @pytest.mark.slow
 def test_a_killed_sweep_repeats_no_finished_trial_and_ends_in_the_same_table(tmp_path: Path) -> None:
     whole, killed = (
-        [sys.executable, "jobs/sweep.py", DEMO, *(f"--set={s}" for s in (*SETTINGS, f"storage={tmp_path / name}"))] for name in ("whole", "killed")
+        [sys.executable, "jobs/stage.py", DEMO, *(f"--set={s}" for s in (*SETTINGS, f"storage={tmp_path / name}"))] for name in ("whole", "killed")
     )
     first = tmp_path / "killed" / "sweep" / "sweep" / "size1-subset0" / "manifest.json"
     process = subprocess.Popen(killed, start_new_session=True, stdout=subprocess.DEVNULL)
@@ -123,7 +124,7 @@ def test_a_trial_that_fails_does_not_end_the_others(tmp_path: Path, ray_session:
     prepare.run(config, run)
     synthesize.run(config, run)
     setup, trials = setup_of(config, run), [Trial(size=size, subset_seed=0) for size in (1, 2, 4)]
-    found = tuning.train_trials(setup, run, trials, _fails_at_two)
+    found = ray_tune.train_trials(setup, run, trials, _fails_at_two)
     assert (list(found.finished), found.failed, found.reused) == (["size1-subset0", "size4-subset0"], ("size2-subset0",), ())
     shown = capsys.readouterr()
     assert len([line for line in shown.out.splitlines() if "failed: RuntimeError: no room; traceback: " in line]) == 1
@@ -133,13 +134,13 @@ def test_a_trial_that_fails_does_not_end_the_others(tmp_path: Path, ray_session:
     first, second = (run.read_json(f"sweep/{name}/manifest.json") for name in found.finished)
     assert first["end"] <= second["begin"], "one at a time: the workers of one trial fill this machine"
     with pytest.raises(StageError, match="no trial of the sweep finished"):
-        tuning.train_trials(setup, run, trials[1:2], _fails_at_two)
+        ray_tune.train_trials(setup, run, trials[1:2], _fails_at_two)
 
 
 def _reports_by_rate(config: dict[str, Any], setup: Setup, listed: list[Trial]) -> None:
     from ray import tune
 
-    trial = tuning.chosen(listed, config)
+    trial = ray_tune.chosen(listed, config)
     for step in range(1, 9):
         tune.report({"step": step, "validation_loss": abs(trial.settings["learning_rate"] - 0.003)})
     Run(setup.root).write_json(f"sweep/{trial.name}/manifest.json", {})
@@ -160,12 +161,12 @@ def test_asha_ends_worse_trials_early_and_the_same_trials_come_again(tmp_path: P
     prepare.run(config, run)
     synthesize.run(config, run)
     trials = [Trial(size=2, subset_seed=0)]
-    found = tuning.train_trials(setup_of(config, run), run, trials, _reports_by_rate)
+    found = ray_tune.train_trials(setup_of(config, run), run, trials, _reports_by_rate)
     assert len(found.finished) + len(found.stopped) == 8
     assert found.stopped, "some trial was worse than the better half"
     best = min(found.finished.values(), key=lambda trial: abs(trial.settings["learning_rate"] - 0.003))
     assert all(abs(float(name.rsplit("learning_rate", 1)[1]) - 0.003) >= abs(best.settings["learning_rate"] - 0.003) for name in found.stopped)
-    again = tuning.train_trials(setup_of(config, run), run, trials, _reports_by_rate)
+    again = ray_tune.train_trials(setup_of(config, run), run, trials, _reports_by_rate)
     assert set(again.reused) == set(found.finished), "seeded: a sweep that is started again meets the same trials"
 
 
@@ -180,7 +181,7 @@ def test_trials_with_settings_are_compared_on_validation_templates(tmp_path: Pat
     )
     config = small(tmp_path, *settings)
     run = Run.open(config.storage, config.name)
-    sweep.run(config, run)
+    stage.run(config, run)
     written = run.read_json("report/sweep.json")
     assert written["trials"] == {"finished": 1, "failed": 0, "reused": 0, "stopped": 1}, "the rate that hardly learns is ended early"
     assert [row["settings"] for row in written["sizes"]] == [{"learning_rate": 1e-3}]
@@ -195,7 +196,7 @@ def test_trials_with_settings_are_compared_on_validation_templates(tmp_path: Pat
 def test_sizes_beyond_the_training_set_are_refused(tmp_path: Path, ray_session: None) -> None:
     config = small(tmp_path, "sweep.sizes=[1,500]")
     with pytest.raises(UserError, match=r"sweep.sizes: \[500\] asked for"):
-        sweep.run(config, Run.open(config.storage, config.name))
+        stage.run(config, Run.open(config.storage, config.name))
 
 
 def test_a_sweep_begun_with_other_inputs_is_refused_and_more_sizes_are_not(tmp_path: Path, ray_session: None) -> None:
@@ -203,15 +204,15 @@ def test_a_sweep_begun_with_other_inputs_is_refused_and_more_sizes_are_not(tmp_p
     run = Run.open(config.storage, config.name)
     prepare.run(config, run)
     synthesize.run(config, run)
-    run.write_json("sweep/inputs.json", sweep.setup(config, run).inputs)
+    run.write_json("sweep/inputs.json", stage.setup(config, run).inputs)
     other = small(tmp_path, "train.learning_rate=0.5")
     with pytest.raises(UserError, match=r"begun with other inputs \(train\.learning_rate: 0\.001 -> 0\.5\)"):
-        sweep.run(other, run)
+        stage.run(other, run)
 
 
 def test_trials_side_by_side_follow_from_what_the_cluster_holds() -> None:
     cpu, gpu = load_config(DEMO).train, load_config(DEMO, ["train.gpus_per_worker=1", "train.num_workers=2"]).train
-    assert tuning.concurrency(cpu, {"CPU": 4}, num_nodes=1) == 1
-    assert tuning.concurrency(cpu, {"CPU": 64}, num_nodes=3) == 3
-    assert tuning.concurrency(gpu, {"CPU": 64, "GPU": 8}, num_nodes=1) == 4
-    assert tuning.concurrency(gpu, {"CPU": 1}, num_nodes=1) == 1
+    assert ray_tune.concurrency(cpu, {"CPU": 4}, num_nodes=1) == 1
+    assert ray_tune.concurrency(cpu, {"CPU": 64}, num_nodes=3) == 3
+    assert ray_tune.concurrency(gpu, {"CPU": 64, "GPU": 8}, num_nodes=1) == 4
+    assert ray_tune.concurrency(gpu, {"CPU": 1}, num_nodes=1) == 1

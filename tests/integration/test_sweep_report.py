@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from paft_ray.artifacts import Run
 from paft_ray.config import parse_config
 from paft_ray.report.sweep import TrialOutcomes, write_sweep
+from paft_ray.storage.store import Run
 
 LEVELS = {1: 0.70, 2: 0.78, 4: 0.86, 8: 0.86}
 CONFIG = parse_config({"name": "t", "task": "demo", "report": {"num_bootstrap": 200}}, source="test")

@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from paft_ray.artifacts import Run
 from paft_ray.config import TrackingConfig
 from paft_ray.errors import UserError
-from paft_ray.training.progress import Progress
-from paft_ray.training.tracker_run import TrackerRun
-from paft_ray.training.trackers import Trackers, check, publish_report
+from paft_ray.storage.store import Run
+from paft_ray.tracking.tracker_run import TrackerRun
+from paft_ray.tracking.trackers import Trackers, check, publish_report
+from paft_ray.training.metrics_writer import Progress
 
 NUM_STEPS = 250
 """More than one call to MLflow holds."""
@@ -239,7 +239,7 @@ def test_wandb_without_a_network_keeps_its_id_and_the_newest_folder_holds_all_st
 
 
 def test_wandb_without_a_key_is_refused_before_the_start(tmp_path: Path) -> None:
-    code = "from paft_ray.config import TrackingConfig; from paft_ray.training.trackers import check; check(TrackingConfig(wandb='demo'))"
+    code = "from paft_ray.config import TrackingConfig; from paft_ray.tracking.trackers import check; check(TrackingConfig(wandb='demo'))"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
     result = subprocess.run([sys.executable, "-c", code], env={**environment, "HOME": str(tmp_path)}, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert "tracking.wandb=demo: W&B does not let us in (no key); set WANDB_API_KEY, WANDB_MODE=offline" in result.stderr

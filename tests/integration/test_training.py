@@ -21,9 +21,9 @@ from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.tasks.readers import examples_to_table, read_examples
 from paft_ray.tasks.task import load_task
+from paft_ray.training.data_order import permute
 from paft_ray.training.export import merge_adapter
-from paft_ray.training.order import permute
-from tests.pickles import not_plain, pickles
+from tests.support.pickles import not_plain, pickles
 
 NUM_EXAMPLES, BATCH, STEPS = 20, 8, 6
 CONFIG: dict[str, Any] = {

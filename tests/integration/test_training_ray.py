@@ -9,16 +9,16 @@ import pytest
 import ray
 from safetensors.torch import load_file
 
-from paft_ray.artifacts import Run
 from paft_ray.config import ModelConfig, TrainConfig, builtin
 from paft_ray.errors import UserError
-from paft_ray.prompts.draw import PerExample
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
+from paft_ray.prompts.sampling import PerExample
+from paft_ray.storage.store import Run
 from paft_ray.tasks.readers import examples_to_table, read_examples
 from paft_ray.tasks.task import load_task
 from paft_ray.training.data import GlobalOrder, RowSource, make_encoder
-from paft_ray.training.trainer import Training, check, fit
-from tests.killing import kill_a_worker, wait_for_checkpoint
+from paft_ray.training.launch import Training, check, fit
+from tests.support.killing import kill_a_worker, wait_for_checkpoint
 
 NUM_EXAMPLES, BATCH, STEPS = 50, 8, 240
 TASK = load_task("demo")

@@ -23,16 +23,16 @@ import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
-from paft_ray.artifacts import Run  # noqa: E402
 from paft_ray.config import ModelConfig, TrainConfig  # noqa: E402
-from paft_ray.prompts.draw import PerExample  # noqa: E402
 from paft_ray.prompts.prompt_set import PromptSet  # noqa: E402
+from paft_ray.prompts.sampling import PerExample  # noqa: E402
+from paft_ray.storage.store import Run  # noqa: E402
 from paft_ray.tasks.task import load_task  # noqa: E402
-from paft_ray.training import checkpoint, export, loop, state  # noqa: E402
-from paft_ray.training.best import label_rows  # noqa: E402
+from paft_ray.training import checkpoint, deepspeed_state, export, loop  # noqa: E402
+from paft_ray.training.checkpoint_selection import label_rows  # noqa: E402
 from paft_ray.training.data import make_encoder  # noqa: E402
-from paft_ray.training.order import step_positions  # noqa: E402
-from paft_ray.training.rows import Row, RowMaker, rows_of  # noqa: E402
+from paft_ray.training.data_order import step_positions  # noqa: E402
+from paft_ray.training.example_builder import Row, RowMaker, rows_of  # noqa: E402
 
 
 class Stopped(Exception):
@@ -90,7 +90,7 @@ def run(values: dict[str, Any], common: dict[str, Any]) -> "weakref.ref[Any] | N
         "exported_step": step,
         "metrics": metrics,
         "held": held_elements(engine),
-        "trained": sum(p.ds_numel if hasattr(p, "ds_numel") else p.numel() for p in state.trainable(engine.module).values()),
+        "trained": sum(p.ds_numel if hasattr(p, "ds_numel") else p.numel() for p in deepspeed_state.trainable(engine.module).values()),
     }
     Path(f"{job.out}/probe-{RANK}.json").write_text(json.dumps(probe))
     engine.destroy()

@@ -10,9 +10,9 @@ import pytest
 
 from paft_ray.config import Config, TrackingConfig, parse_config
 from paft_ray.errors import UserError
-from paft_ray.training.tracker_run import prepare_clients
-from paft_ray.training.trackers import check
-from tests.raw_server import reply, serving
+from paft_ray.tracking.tracker_run import prepare_clients
+from paft_ray.tracking.trackers import check
+from tests.support.raw_server import reply, serving
 
 
 def with_endpoint(url: str, key: str | None = None, **settings: Any) -> Config:

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paft_ray.artifacts import Run
 from paft_ray.errors import UserError
-from paft_ray.prompts.draw import make_draw
+from paft_ray.prompts.sampling import make_draw
+from paft_ray.storage.store import Run
 from paft_ray.training.audit import Findings, Training, check
 from paft_ray.training.audit_log import SCHEMA, AuditLog, read_log
-from paft_ray.training.order import locate, plan, step_positions
-from paft_ray.training.rows import Row
+from paft_ray.training.data_order import locate, plan, step_positions
+from paft_ray.training.example_builder import Row
 
 
 def training(*, n: int = 10, epochs: float = 2.5, batch: int = 4, templates: int = 5, seed: int = 3, draw: str = "per_example") -> Training:

@@ -6,12 +6,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from paft_ray.artifacts import Run
 from paft_ray.cli.main import main
 from paft_ray.config import parse_config, weights_key
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages.audit import audit
+from paft_ray.storage.store import Run
 from paft_ray.training.audit import Training
 from paft_ray.training.audit_log import SCHEMA, audit_store
 from tests.unit.test_audit import training, used

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from paft_ray.training.batches import IGNORED, answer_loss, answer_tokens, collate, micro_batches
-from paft_ray.training.rows import Row
+from paft_ray.training.collate import IGNORED, answer_loss, answer_tokens, collate, micro_batches
+from paft_ray.training.example_builder import Row
 
 
 def _row(position: int, prompt: int, answer: list[int], weight: float = 1.0) -> Row:

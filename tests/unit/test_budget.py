@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from paft_ray.config import load_config, parse_config
 from paft_ray.errors import UserError
 from paft_ray.metrics.budget import estimate
-from paft_ray.metrics.cells import answer_groups, chosen_cells, num_cells
+from paft_ray.metrics.cell_sampling import answer_groups, chosen_cells, num_cells
 from paft_ray.stages.evaluate import asked_cells
 from paft_ray.tasks.task import Example
 

@@ -10,7 +10,7 @@ import torch
 
 from paft_ray import capacity
 from paft_ray.config import TrainConfig
-from paft_ray.model_files import shapes
+from paft_ray.models.files import shapes
 
 WORKER_TOLERANCE = 0.25  # of the demo's largest worker: Ray's worker, row iterators and the allocator are not counted
 ELEMENT_TOLERANCE = 0.04  # 3 % of the formula, and what only so small a model notices
@@ -62,9 +62,9 @@ def test_activations_are_those_that_autograd_saves(checkpointing: bool, tmp_path
     """A model with the proportions of Llama-3-8B, a sixteenth as wide, two blocks."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from paft_ray.training.batches import collate
+    from paft_ray.training.collate import collate
+    from paft_ray.training.example_builder import Row
     from paft_ray.training.model import build_model
-    from paft_ray.training.rows import Row
     from paft_ray.training.validation import forward
 
     small = LlamaConfig(vocab_size=64, hidden_size=256, intermediate_size=896, num_hidden_layers=2, num_attention_heads=8, num_key_value_heads=2)

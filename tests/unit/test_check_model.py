@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from paft_ray.cli.check_model import check_model
-from paft_ray.cli.plan import plan
+from paft_ray.cli.dry_run import plan
+from paft_ray.cli.preflight_model import check_model
 from paft_ray.config import Config, load_config
 from paft_ray.errors import UserError
 from paft_ray.prompts.chat import _rendered

@@ -9,8 +9,8 @@ import pyarrow.fs as pafs
 import pytest
 import torch
 
-from paft_ray.artifacts import Run
 from paft_ray.errors import StageError, UserError
+from paft_ray.storage.store import Run
 from paft_ray.training import checkpoint
 
 

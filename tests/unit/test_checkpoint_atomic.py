@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paft_ray.artifacts import Run
+from paft_ray.storage.store import Run
 from paft_ray.training import checkpoint
 
 LEFT = (0.0, 0.5, 1.0)

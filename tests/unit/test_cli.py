@@ -10,14 +10,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from paft_ray.artifacts import Run
 from paft_ray.capacity import trained_weights
-from paft_ray.cli import check
+from paft_ray.cli import preflight
 from paft_ray.cli.main import main
 from paft_ray.config import TrainConfig, load_config
 from paft_ray.errors import StageError, UserError
-from paft_ray.model_files import shapes
-from paft_ray.stages.pipeline import run_stage
+from paft_ray.models.files import shapes
+from paft_ray.stages.registry import run_stage
+from paft_ray.storage.store import Run
 
 DEMO = "jobs/configs/demo.yaml"
 PUBLISHED = Path(__file__).parents[3] / "shared/data/prompts/winogrande.jsonl"
@@ -72,17 +72,17 @@ def test_a_budget_shrinks_the_planned_prompts_and_a_sweep_refuses_it(capsys: pyt
     assert "4 models x 12 held-out templates x 50 rows x 10 % of the cells = 240" in out
     config = load_config(DEMO, ["evaluate.budget=0.1", f"storage={tmp_path}/runs"])
     with pytest.raises(UserError, match=r"evaluate\.budget=0\.1: a sweep answers all cells"):
-        check.check(config, "sweep", local=True)
+        preflight.check(config, "sweep", local=True)
 
 
 def test_the_best_checkpoint_needs_a_task_with_labels_and_no_sweep(tmp_path: Path) -> None:
     config = load_config(DEMO, ["train.export=q0.1", f"storage={tmp_path}/runs"])
-    assert check.check_inputs(config, rows=False).kind == "choice"
+    assert preflight.check_inputs(config, rows=False).kind == "choice"
     with pytest.raises(UserError, match=r"train\.export=q0\.1: a sweep compares trials at their last step; leave it out"):
-        check.check(config, "sweep", local=True)
+        preflight.check(config, "sweep", local=True)
     free = load_config(DEMO, ["train.export=worst", "task=gsm8k"])
     with pytest.raises(UserError, match=r"train\.export=worst: task gsm8k has no labels to measure accuracy with; set train\.export=last"):
-        check.check_inputs(free, rows=False)
+        preflight.check_inputs(free, rows=False)
 
 
 def test_the_plan_of_a_hub_model_on_gpus_needs_neither(capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,7 +177,7 @@ def test_an_interrupted_run_says_how_to_go_on(capsys: pytest.CaptureFixture[str]
 def test_a_job_refuses_a_relative_storage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     with pytest.raises(UserError, match="a job's own folder goes away"):
-        check.check(load_config(DEMO), "prepare", local=False)
+        preflight.check(load_config(DEMO), "prepare", local=False)
 
 
 @pytest.mark.parametrize(
@@ -192,6 +192,6 @@ def test_a_job_refuses_a_relative_storage(monkeypatch: pytest.MonkeyPatch) -> No
 def test_resources_that_are_not_there_are_refused(change: str, message: str) -> None:
     config = load_config(DEMO, [change, "train.micro_batch=1"])
     with pytest.raises(UserError) as refused:
-        check.check_resources(config, "run", {"CPU": 4})
+        preflight.check_resources(config, "run", {"CPU": 4})
     assert message in str(refused.value)
-    check.check_resources(config, "prepare", {"CPU": 4})
+    preflight.check_resources(config, "prepare", {"CPU": 4})

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from paft_ray.cli.check import check_resources
+from paft_ray.cli.preflight import check_resources
 from paft_ray.config import EngineConfig, load_config
 from paft_ray.stages.evaluate import engine_nodes
 

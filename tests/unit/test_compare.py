@@ -7,11 +7,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from paft_ray.artifacts import Run
 from paft_ray.cli.main import main
 from paft_ray.config import parse_config
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.template import PromptTemplate
+from paft_ray.storage.store import Run
 
 Right = Callable[[str, int, int, int], bool]
 """(arm, seed, number of the template, number of the example) -> answered right."""

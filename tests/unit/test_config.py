@@ -6,7 +6,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from paft_ray.cli.plan import plan
+from paft_ray.cli.dry_run import plan
 from paft_ray.config import Config, EngineConfig, LoraConfig, ModelConfig, TrainConfig, input_key, load_config, parse_config
 from paft_ray.errors import UserError
 from paft_ray.tasks.task import load_task

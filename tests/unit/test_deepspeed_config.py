@@ -3,7 +3,7 @@
 import pytest
 
 from paft_ray.config import TrainConfig
-from paft_ray.training.zero import accumulation, deepspeed_config, learning_rate
+from paft_ray.training.deepspeed_config import accumulation, deepspeed_config, learning_rate
 
 
 @pytest.mark.parametrize(("world_size", "micro_batch", "expected"), [(1, 8, 2), (2, 8, 1), (1, 16, 1), (4, 2, 2)])

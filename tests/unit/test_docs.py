@@ -14,7 +14,7 @@ import yaml
 
 from paft_ray.cli.main import app
 from paft_ray.config import load_config
-from paft_ray.models import resolve_model
+from paft_ray.models.resolve import resolve_model
 from paft_ray.tasks.task import Example, load_task
 
 README = Path("README.md").resolve()

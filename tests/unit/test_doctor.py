@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from paft_ray.cli import doctor, facts
-from paft_ray.cli.facts import HERE, ON_HUB, Facts, NodeFacts
+from paft_ray.cli import cluster_probe, doctor
+from paft_ray.cli.cluster_probe import HERE, ON_HUB, Facts, NodeFacts
 from paft_ray.cli.main import main
 from paft_ray.config import load_config
 
@@ -149,19 +149,19 @@ def test_a_bad_configuration_is_refused_before_ray_starts(capsys: pytest.Capture
 
 def test_a_node_leaves_a_probe_that_others_read_and_takes_it_away(tmp_path: Path) -> None:
     root = str(tmp_path / "runs")
-    found = facts.look("a", "node a", root, "probe", [("demo", None), (str(tmp_path / "none"), None)])
+    found = cluster_probe.look("a", "node a", root, "probe", [("demo", None), (str(tmp_path / "none"), None)])
     assert found.unwritable is None
     assert set(found.versions) >= set(VERSIONS)
     assert found.free_gib[root] > 0
     assert found.models[str(tmp_path / "none")].endswith("or `demo`")
-    assert facts.read_probes("b", "node b", root, "probe", ["a", "c"]) == ["c"]
-    facts.remove_probes("a", "node a", root, "probe")
+    assert cluster_probe.read_probes("b", "node b", root, "probe", ["a", "c"]) == ["c"]
+    cluster_probe.remove_probes("a", "node a", root, "probe")
     assert list(Path(root).iterdir()) == []
 
 
 def test_storage_that_cannot_be_written_is_a_fact_and_no_error() -> None:
-    assert "/proc/none" in (facts.look("a", "node a", "/proc/none", "probe", []).unwritable or "")
-    assert facts.read_probes("a", "node a", "/proc/none", "probe", ["a"]) == ["a"]
+    assert "/proc/none" in (cluster_probe.look("a", "node a", "/proc/none", "probe", []).unwritable or "")
+    assert cluster_probe.read_probes("a", "node a", "/proc/none", "probe", ["a"]) == ["a"]
 
 
 def test_a_hub_model_is_looked_up_without_fetching_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -170,10 +170,10 @@ def test_a_hub_model_is_looked_up_without_fetching_it(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
-    assert "HF_HUB_OFFLINE is set" in facts.model_state("owner/name", None)
+    assert "HF_HUB_OFFLINE is set" in cluster_probe.model_state("owner/name", None)
     (tmp_path / "model.safetensors").touch()
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: str(tmp_path / "config.json"))
-    assert facts.model_state("owner/name", None) == HERE
+    assert cluster_probe.model_state("owner/name", None) == HERE
 
 
 @pytest.mark.parametrize("given", [["--json", DEMO], []])

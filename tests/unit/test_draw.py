@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from paft_ray.prompts.draw import EveryK, PerExample, keyed_order
+from paft_ray.prompts.sampling import EveryK, PerExample, keyed_order
 
 
 def test_draws_are_the_same_on_every_machine_and_in_every_version() -> None:

@@ -2,7 +2,7 @@
 
 from ray.exceptions import ActorDiedError, NodeDiedError, RayTaskError, UserCodeException, WorkerCrashedError
 
-from paft_ray.inference.ended import died, reason
+from paft_ray.inference.engine_errors import died, reason
 
 REFUSED = """ray::answers() (pid=1)
   File "engine.py", line 2, in answers

@@ -11,7 +11,7 @@ import pytest
 from paft_ray.config import EngineConfig, parse_config
 from paft_ray.config.engine_arguments import OWNED, TUNING, check_engine_arguments
 from paft_ray.errors import UserError
-from paft_ray.inference.settings import engine_settings, serve_command
+from paft_ray.inference.vllm_args import engine_settings, serve_command
 
 HOSTILE: list[tuple[str, Any]] = [
     ("trust_remote_code", True),

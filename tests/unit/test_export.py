@@ -9,18 +9,18 @@ import pyarrow as pa
 import pytest
 from huggingface_hub import ModelCard
 
-from paft_ray.artifacts import Run
 from paft_ray.cli.main import main
 from paft_ray.config import EngineConfig, parse_config
 from paft_ray.errors import UserError
-from paft_ray.inference.settings import engine_settings, serve_command
-from paft_ray.models import model_identity, model_licence
+from paft_ray.inference.vllm_args import engine_settings, serve_command
+from paft_ray.models.resolve import model_identity, model_licence
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.prompts.template import PromptTemplate
-from paft_ray.report.card import Origins, render_card, write_cards
-from paft_ray.report.sources import Measured
-from paft_ray.report.trained import trained_models
+from paft_ray.report.inputs import Measured
+from paft_ray.report.model_card import Origins, render_card, write_cards
+from paft_ray.report.trained_models import trained_models
 from paft_ray.stages.report import origins
+from paft_ray.storage.store import Run
 from paft_ray.tasks.task import load_task
 
 HOSTILE = "x\n---\nlicense: mit\n</td><script>alert(1)</script> | [link](http://x) `code`\n```\n# heading"

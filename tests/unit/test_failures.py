@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from paft_ray.artifacts import Manifest, Run, cached
 from paft_ray.errors import StageError, StorageError
-from paft_ray.stages.failures import causes, named
+from paft_ray.stages.stage_errors import causes, named
+from paft_ray.storage.store import Manifest, Run, cached
 
 
 class Carrier(Exception):

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from paft_ray.artifacts import Run
 from paft_ray.config import load_config
 from paft_ray.errors import UserError
-from paft_ray.files import read_regular
 from paft_ray.prompts.gate import import_templates
 from paft_ray.prompts.prompt_set import read_templates
+from paft_ray.storage.files import read_regular
+from paft_ray.storage.store import Run
 from paft_ray.tasks.readers import read_rows
 from paft_ray.tasks.task import load_task
 

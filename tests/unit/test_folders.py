@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from paft_ray.cli import folders
-from paft_ray.cli.environment import has_token, prepare_environment
+from paft_ray.cli.env_defaults import has_token, prepare_environment
 from paft_ray.cli.folders import own_folder, place_caches, ray_folder, token_can_be_written
 
 NAMES = ("PAFT_CACHE", "HF_HOME", "XDG_CACHE_HOME", "TRITON_CACHE_DIR", "VLLM_CONFIG_ROOT", "MPLCONFIGDIR")
@@ -67,7 +67,9 @@ def test_a_cache_at_a_relative_path_is_the_same_folder_in_every_process(tmp_path
 
 def test_a_user_without_a_home_gets_one_line_at_most(tmp_path: Path) -> None:
     """A container's user may have neither HOME nor an entry in /etc/passwd."""
-    child = "import os, pwd; del os.environ['HOME']; pwd.getpwuid = lambda _: {}[0]; from paft_ray.cli.environment import *; prepare_environment(); has_token()"
+    child = (
+        "import os, pwd; del os.environ['HOME']; pwd.getpwuid = lambda _: {}[0]; from paft_ray.cli.env_defaults import *; prepare_environment(); has_token()"
+    )
     subprocess.run([sys.executable, "-c", child], check=True, env={**os.environ, "TMPDIR": str(tmp_path)})
 
 

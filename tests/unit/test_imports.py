@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from paft_ray.imports import without
+from paft_ray.compat.lazy_imports import without
 
 
 def test_what_is_hidden_is_missing_in_the_block_and_there_after_it() -> None:
@@ -22,6 +22,6 @@ def test_what_is_imported_already_stays() -> None:
 
 
 def test_checking_a_configuration_imports_no_library_of_figures() -> None:
-    code = "import sys, paft_ray.cli.check; print([m for m in ('scipy', 'sklearn', 'pandas', 'matplotlib', 'torch') if m in sys.modules])"
+    code = "import sys, paft_ray.cli.preflight; print([m for m in ('scipy', 'sklearn', 'pandas', 'matplotlib', 'torch') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert found.stdout == "[]\n"

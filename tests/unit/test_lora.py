@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from paft_ray.config import TrainConfig
 from paft_ray.training.export import export_adapter
-from paft_ray.training.lora import OneProduct, add_adapter
+from paft_ray.training.fused_lora import OneProduct, add_adapter
 
 SIZES = {"vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
 IDS = torch.randint(5, 60, (3, 11), generator=torch.Generator().manual_seed(1))

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from paft_ray.errors import UserError
-from paft_ray.prompts.draw import EveryK, PerExample
 from paft_ray.prompts.prompt_set import Entry, PromptSet
+from paft_ray.prompts.sampling import EveryK, PerExample
 from paft_ray.prompts.template import PromptTemplate, TemplateError, parse
-from paft_ray.training.order import locate, num_steps, permute, step_positions
+from paft_ray.training.data_order import locate, num_steps, permute, step_positions
 
 TEXTS = [f"Wording number {i}: {{text}}" for i in range(12)]
 PROMPTS = PromptSet.of(Entry(template=PromptTemplate(text=t)) for t in TEXTS)

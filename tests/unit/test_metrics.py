@@ -9,7 +9,7 @@ from scipy import stats
 
 from paft_ray import metrics
 from paft_ray.metrics import ArmOutcomes
-from tests.made_outcomes import arm
+from tests.support.made_outcomes import arm
 
 
 def accuracies(values: list[float], num_examples: int) -> ArmOutcomes:

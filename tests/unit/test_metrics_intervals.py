@@ -8,7 +8,7 @@ from scipy import stats
 
 from paft_ray import metrics
 from paft_ray.metrics import Difference, intervals
-from tests.made_outcomes import arm
+from tests.support.made_outcomes import arm
 
 
 def gap(mean: float, low: float | None, high: float | None, *, p: float | None = 0.001, num_seeds: int = 1, detectable: float | None = 0.1) -> Difference:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from paft_ray import models
 from paft_ray.errors import UserError
-from paft_ray.model_files import embedding_rows, loaded_files, quantization, shapes, weight_files
+from paft_ray.models.files import embedding_rows, loaded_files, quantization, shapes, weight_files
+from paft_ray.models.resolve import resolve
 
 WEIGHTS = {"model.embed_tokens.weight": np.zeros((50, 4), np.float32), "model.layers.0.mlp.up_proj.weight": np.zeros((8, 4), np.float32)}
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12881256\n"
@@ -45,7 +45,7 @@ def sharded(path: Path, **index: Any) -> Path:
 def refusal(path: Path) -> str:
     """The line with which a folder is refused."""
     with pytest.raises(UserError) as error:
-        shapes(models.resolve_model(str(path), None))
+        shapes(resolve.resolve_model(str(path), None))
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -123,18 +123,18 @@ def test_copies_of_the_weights_are_neither_counted_nor_hashed_nor_given_to_the_e
     plain = folder(tmp_path / "plain")
     expected = shapes(str(plain))
     assert loaded_files(str(plain), str(tmp_path)) == str(plain)
-    identity = models.model_identity("m", None, str(plain))
+    identity = resolve.model_identity("m", None, str(plain))
     for make in (folder, sharded):
         path = make(tmp_path / make.__name__)
         for copy in ("consolidated.safetensors", "model.fp16.safetensors", "tf_model.h5", "flax_model.msgpack", "adapter_model.safetensors"):
             save_file({"layers.0.w": np.zeros((9, 9), np.float32)}, path / copy)
         (path / "original").mkdir()
         save_file(WEIGHTS, path / "original" / "consolidated.00.safetensors")
-        assert shapes(models.resolve_model(str(path), None)) == expected
+        assert shapes(resolve.resolve_model(str(path), None)) == expected
         view = Path(loaded_files(str(path), str(tmp_path)))
         assert {file.name for file in view.glob("*.safetensors")} == {file.name for file in weight_files(path)}
         assert shapes(str(view)) == expected
-    assert models.model_identity("m", None, str(tmp_path / "folder")) == identity
+    assert resolve.model_identity("m", None, str(tmp_path / "folder")) == identity
 
 
 def test_one_file_comes_before_an_index_as_in_transformers(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_of_a_hub_repository_one_copy_is_fetched(single: bool, tmp_path: Path, m
         return str(target)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    assert models.resolve_model("owner/name", "abc") == str(target)
+    assert resolve.resolve_model("owner/name", "abc") == str(target)
     weights = {"model.safetensors"} if single else {f"model-0000{i}-of-00002.safetensors" for i in (1, 2)} | {"model.safetensors.index.json"}
     assert {file.name for file in target.iterdir()} == {"config.json", "tokenizer.json", "chat_template.jinja", *weights}
 

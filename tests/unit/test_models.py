@@ -7,36 +7,36 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from paft_ray import models
 from paft_ray.errors import UserError
+from paft_ray.models.resolve import resolve
 
 
 def test_a_local_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match=r"holds no \*\.safetensors"):
-        models.resolve_model(str(tmp_path), None)
+        resolve.resolve_model(str(tmp_path), None)
     save_file({"a": np.zeros((2, 3), np.float32)}, tmp_path / "model.safetensors")
-    assert models.resolve_model(str(tmp_path), None) == str(tmp_path.resolve())
+    assert resolve.resolve_model(str(tmp_path), None) == str(tmp_path.resolve())
     with pytest.raises(UserError, match="no tokenizer that can be read"):
-        models.load_tokenizer(str(tmp_path))
+        resolve.load_tokenizer(str(tmp_path))
 
 
 def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no config"):
-        models.resolve_model(str(tmp_path), None)
+        resolve.resolve_model(str(tmp_path), None)
 
 
 @pytest.mark.parametrize("name", ["./missing", "/no/such/model", "a-word", "a/b/c"])
 def test_what_is_neither_folder_nor_hub_id_is_refused(name: str) -> None:
     with pytest.raises(UserError, match="no such folder"):
-        models.resolve_model(name, None)
+        resolve.resolve_model(name, None)
 
 
 def test_a_hub_id_that_cannot_be_fetched_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=r"model owner/nothing \(revision abc\): cannot be fetched") as error:
-        models.resolve_model("owner/nothing", "abc")
+        resolve.resolve_model("owner/nothing", "abc")
     assert "\n" not in str(error.value)
 
 
@@ -44,19 +44,19 @@ def test_the_identity_changes_with_the_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     (tmp_path / "tokenizer.json").write_text("one")
-    before = models.model_identity("m", "r", str(tmp_path))
+    before = resolve.model_identity("m", "r", str(tmp_path))
     (tmp_path / "tokenizer.json").write_text("two")
     assert (before["id"], before["revision"]) == ("m", "r")
-    assert models.model_identity("m", "r", str(tmp_path)) != before
+    assert resolve.model_identity("m", "r", str(tmp_path)) != before
 
 
 def test_the_identity_changes_with_weights_saved_in_place(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(bytes(3_000_000))
-    before = models.model_identity("m", None, str(tmp_path))
-    assert models.model_identity("m", None, str(tmp_path)) == before
+    before = resolve.model_identity("m", None, str(tmp_path))
+    assert resolve.model_identity("m", None, str(tmp_path)) == before
     (tmp_path / "model.safetensors").write_bytes(bytes([1]) * 3_000_000)
-    assert models.model_identity("m", None, str(tmp_path)) != before
+    assert resolve.model_identity("m", None, str(tmp_path)) != before
 
 
 def test_a_demo_file_with_another_checksum_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,18 +67,18 @@ def test_a_demo_file_with_another_checksum_is_refused(tmp_path: Path, monkeypatc
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PAFT_CACHE", str(tmp_path / "cache"))
     with pytest.raises(UserError, match="checksum"):
-        models.resolve_model("demo", None)
+        resolve.resolve_model("demo", None)
 
 
 def test_a_demo_model_in_the_cache_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAFT_CACHE", str(tmp_path))
-    folder = tmp_path / f"smollm2-135m-instruct-{models._DEMO_SHA256[:12]}"
+    folder = tmp_path / f"smollm2-135m-instruct-{resolve._DEMO_SHA256[:12]}"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    assert models.resolve_model("demo", None) == str(folder)
+    assert resolve.resolve_model("demo", None) == str(folder)
 
 
 def test_what_a_tokenizer_writes_to_the_terminal_shows_as_text(capfd: pytest.CaptureFixture[str]) -> None:
-    with models.tokenizer_errors("it"):
+    with resolve.tokenizer_errors("it"):
         os.write(2, "\x1b]0;title\x07 \u202e\x9b2J\n".encode())
     assert capfd.readouterr().err == "\\x1b]0;title\\x07 \\u202e\\x9b2J\n"

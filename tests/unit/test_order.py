@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from paft_ray.training.order import locate, num_steps, permute, step_positions
+from paft_ray.training.data_order import locate, num_steps, permute, step_positions
 
 
 @given(n=st.integers(1, 120), epochs=st.integers(1, 4), batch=st.sampled_from([2, 4, 8]), seed=st.integers(0, 99))

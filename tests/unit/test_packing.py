@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from paft_ray.training import packing
-from paft_ray.training.batches import IGNORED, answer_loss, collate
-from paft_ray.training.packing import PACKED, packs
-from paft_ray.training.rows import Row
+from paft_ray.training import padding_free
+from paft_ray.training.collate import IGNORED, answer_loss, collate
+from paft_ray.training.example_builder import Row
+from paft_ray.training.padding_free import PACKED, packs
 from paft_ray.training.validation import forward
 
 SIZES = {"vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64}
@@ -90,11 +90,11 @@ def test_packed_rows_answer_and_learn_as_rows_do_one_by_one(kind: str) -> None:
 @pytest.mark.parametrize("kind", PLAIN)
 def test_under_autocast_the_devices_own_attention_gives_the_same_within_bf16(kind: str, device: str, kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = build(kind, PLAIN[kind]).to(device), collate(rows()).to(torch.device(device))
-    labelled, calls, own = batch.labels != IGNORED, [], getattr(packing, kernel)
+    labelled, calls, own = batch.labels != IGNORED, [], getattr(padding_free, kernel)
     logits = forward(model, batch)
     answer_loss(logits, batch).backward()
     expected = [logits[:, :-1][labelled].detach(), *gradients(model).values()]
-    monkeypatch.setattr(packing, kernel, lambda *args, **kwargs: calls.append(1) or own(*args, **kwargs))
+    monkeypatch.setattr(padding_free, kernel, lambda *args, **kwargs: calls.append(1) or own(*args, **kwargs))
     model.set_attn_implementation(PACKED)
     with torch.autocast(device, torch.bfloat16):
         logits = forward(model, batch)
@@ -108,7 +108,7 @@ def test_under_autocast_the_devices_own_attention_gives_the_same_within_bf16(kin
 def test_attention_written_out_is_causal_attention(heads: tuple[int, int]) -> None:
     random = torch.Generator().manual_seed(2)
     query, key, value = (torch.randn(3, n, 7, 8, generator=random, requires_grad=True) for n in (heads[0], heads[1], heads[1]))
-    found = packing._written_out(query, key, value, 0.3)
+    found = padding_free._written_out(query, key, value, 0.3)
     wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=0.3, enable_gqa=True).transpose(1, 2)
     torch.testing.assert_close(found, wanted)
     weights = torch.randn(found.shape, generator=random)

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 import ray.data  # registers the extension types whose values are pickles
 
-from paft_ray import parquet
-from paft_ray.artifacts import Run
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import SCHEMA, read_templates
-from paft_ray.schemas import SCORES
+from paft_ray.storage import parquet
+from paft_ray.storage.schemas import SCORES
+from paft_ray.storage.store import Run
 from paft_ray.tasks.readers import holds_examples, read_examples
 from paft_ray.tasks.task import Source, Task
 
@@ -228,7 +228,7 @@ def test_no_other_module_reads_parquet() -> None:
     readers = {"read_parquet", "dataset", "read_feather", "read_table", "open_file", "open_stream"}
     found = []
     for file in sorted(Path("paft_ray").rglob("*.py")):
-        if file == Path("paft_ray/parquet.py"):
+        if file == Path("paft_ray/storage/parquet.py"):
             continue
         tree = ast.parse(file.read_text(encoding="utf-8"))
         names = {alias.asname or alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names if "parquet" in alias.name}

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paft_ray.artifacts import PARTIAL, Run, cached
-from paft_ray.inference.parts import SAVE_ROWS, Parts, Saver, identity
+from paft_ray.inference.answer_cache import SAVE_ROWS, Parts, Saver, identity
+from paft_ray.storage.store import PARTIAL, Run, cached
 
 SCHEMA = pa.schema([("request", pa.string()), ("token_ids", pa.list_(pa.int32())), ("error", pa.string())])
 
@@ -83,7 +83,7 @@ def test_two_attempts_never_write_over_each_other(tmp_path: Path) -> None:
 
 def test_rows_are_stored_by_count_by_time_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place, now = parts(tmp_path), [0.0]
-    monkeypatch.setattr("paft_ray.inference.parts.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("paft_ray.inference.answer_cache.time.monotonic", lambda: now[0])
     saver = Saver(place)
     saver.add(rows([1]))
     assert place.read(SCHEMA).num_rows == 0

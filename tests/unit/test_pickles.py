@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from tests.pickles import not_plain, pickles
+from tests.support.pickles import not_plain, pickles
 
 
 def _torch(*, zipped: bool) -> bytes:

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from paft_ray.cli.check import check
-from paft_ray.cli.plan import plan
+from paft_ray.cli.dry_run import plan
+from paft_ray.cli.preflight import check
 from paft_ray.config import Config, parse_config
 from paft_ray.inference.grid import requests_per_cell
-from paft_ray.models import load_tokenizer, resolve_model
+from paft_ray.models.resolve import load_tokenizer, resolve_model
 from paft_ray.prompts.encode import Encoder
 from paft_ray.tasks.task import load_task
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from paft_ray.artifacts import Run
-from paft_ray.training.progress import Progress, read_metrics
-from paft_ray.training.trackers import Trackers
+from paft_ray.storage.store import Run
+from paft_ray.tracking.trackers import Trackers
+from paft_ray.training.metrics_writer import Progress, read_metrics
 
 
 def test_the_events_of_a_killed_attempt_are_gone_and_its_repeated_steps_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

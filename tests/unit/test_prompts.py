@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from paft_ray.config import builtin
 from paft_ray.errors import UserError
+from paft_ray.generators.requests import grammar_share, request
 from paft_ray.prompts.gate import gate, rejection
 from paft_ray.prompts.prompt_set import Entry, read_templates
-from paft_ray.prompts.request import grammar_share, request
 from paft_ray.prompts.similarity import clusters, jaccard, trigrams
 from paft_ray.prompts.split import near, proof, split_by_cluster, with_held_out
 from paft_ray.prompts.template import PromptTemplate

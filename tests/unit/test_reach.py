@@ -11,13 +11,13 @@ from pathlib import Path
 import grpc
 import pytest
 
-from paft_ray.cli import reach as module
+from paft_ray.cli import connectivity as module
+from paft_ray.cli.connectivity import reach, reach_job_api
 from paft_ray.cli.doctor import examine
-from paft_ray.cli.reach import reach, reach_job_api
 from paft_ray.cli.session import ray_session
 from paft_ray.cli.submit import submit
 from paft_ray.errors import UserError
-from tests.ports import free_ports
+from tests.support.ports import free_ports
 
 HTTP2_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 

@@ -9,13 +9,13 @@ import pytest
 from huggingface_hub import ModelCard
 
 from paft_ray.config import parse_config
-from paft_ray.models import model_licence
-from paft_ray.report.card import Origins, render_card
-from paft_ray.report.sources import Measured
-from paft_ray.report.trained import trained_models
-from paft_ray.report.write import write_report
-from paft_ray.text import holds_hidden
-from tests.page_run import config, hostile_run
+from paft_ray.models.resolve import model_licence
+from paft_ray.report.inputs import Measured
+from paft_ray.report.model_card import Origins, render_card
+from paft_ray.report.render import write_report
+from paft_ray.report.trained_models import trained_models
+from paft_ray.sanitize import holds_hidden
+from tests.support.page_run import config, hostile_run
 from tests.unit.test_export import measure, trained_run
 
 ARMS = ["pa\x1b[31m_ft", "\u202ea_b", "<script>x</script>_`c` | $\\bad$ -->", "# heading\n\n<img src=x>", "\x00_\x85"]

@@ -14,15 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from paft_ray.artifacts import Run
 from paft_ray.cli import evaluate_run as module
 from paft_ray.cli import export
 from paft_ray.cli.main import main
 from paft_ray.config import parse_config
 from paft_ray.errors import StorageError, UserError
 from paft_ray.metrics import arms_from_table
-from paft_ray.report.card import evaluated_engine
-from paft_ray.report.sources import Measured
+from paft_ray.report.inputs import Measured
+from paft_ray.report.model_card import evaluated_engine
+from paft_ray.storage.store import Run
 from paft_ray.training.adapter_config import check_adapter_config
 from tests.unit.test_audit_run import log, made
 from tests.unit.test_export import measure, trained_run

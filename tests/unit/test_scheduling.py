@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from paft_ray.cli.check import local_resources
-from paft_ray.scheduling import as_computing, as_helper, usable_cpus
+from paft_ray.cli.preflight import local_resources
+from paft_ray.cpu_priority import as_computing, as_helper, usable_cpus
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="Linux only")
 
@@ -18,7 +18,7 @@ def test_what_a_helper_starts_is_a_helper_until_it_computes() -> None:
     try:
         as_helper()
         assert os.sched_getscheduler(0) == os.SCHED_BATCH
-        child = "import os; from paft_ray.scheduling import as_computing; print(os.sched_getscheduler(0)); as_computing(); print(os.sched_getscheduler(0))"
+        child = "import os; from paft_ray.cpu_priority import as_computing; print(os.sched_getscheduler(0)); as_computing(); print(os.sched_getscheduler(0))"
         shown = subprocess.run([sys.executable, "-c", child], check=True, capture_output=True, text=True).stdout.split()
         assert shown == [str(os.SCHED_BATCH), str(os.SCHED_OTHER)]
     finally:
@@ -67,7 +67,7 @@ def test_a_quota_of_a_container_bounds_the_cores(own: str, files: dict[str, str]
 
 
 def test_the_cores_of_a_pinned_process_are_those_it_is_pinned_to(tmp_path: Path) -> None:
-    child = "from paft_ray.scheduling import usable_cpus; print(usable_cpus())"
+    child = "from paft_ray.cpu_priority import usable_cpus; print(usable_cpus())"
     pinned = subprocess.run(["taskset", "-c", "0", sys.executable, "-c", child], check=True, capture_output=True, text=True)
     assert pinned.stdout.strip() == "1"
     assert quota(tmp_path, "0::/\n", {"cpu.max": "max 100000"}) == len(os.sched_getaffinity(0))
@@ -76,5 +76,5 @@ def test_the_cores_of_a_pinned_process_are_those_it_is_pinned_to(tmp_path: Path)
 def test_a_local_ray_gets_the_usable_cores_and_at_least_four_logical_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 256)
     for usable, logical in ((1, 4), (6, 6)):
-        monkeypatch.setattr("paft_ray.cli.check.usable_cpus", lambda usable=usable: usable)
+        monkeypatch.setattr("paft_ray.cli.preflight.usable_cpus", lambda usable=usable: usable)
         assert local_resources()["CPU"] == logical

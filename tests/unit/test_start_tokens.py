@@ -10,7 +10,7 @@ from tokenizers.models import BPE, Unigram, WordLevel
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from paft_ray.errors import UserError
-from paft_ray.models import load_tokenizer, tokenizer_errors
+from paft_ray.models.resolve import load_tokenizer, tokenizer_errors
 from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.prompts.tokens import PromptTokens

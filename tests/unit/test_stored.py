@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from paft_ray.artifacts import Run
 from paft_ray.cli.main import main
-from paft_ray.cli.stored import store_config, stored_config
+from paft_ray.cli.stored_config import store_config, stored_config
 from paft_ray.config import Config, load_config
 from paft_ray.errors import UserError
-from paft_ray.models import model_identity
-from tests.own_task import write_own_task
+from paft_ray.models.resolve import model_identity
+from paft_ray.storage.store import Run
+from tests.support.own_task import write_own_task
 from tests.unit.test_export import base_model, trained_run
 
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from paft_ray.artifacts import Run
 from paft_ray.config import Config, GeneratorConfig, PromptsConfig, TrainConfig
 from paft_ray.errors import UserError
+from paft_ray.generators.requests import Request, Written, grammar, grammar_share, request
 from paft_ray.prompts.gate import gate
 from paft_ray.prompts.prompt_set import PromptSet
-from paft_ray.prompts.request import Request, Written, grammar, grammar_share, request
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages import synthesize
+from paft_ray.storage.store import Run
 from paft_ray.tasks.task import load_task
 
 DEMO, HELLASWAG = load_task("demo"), load_task("hellaswag")

@@ -12,12 +12,12 @@ from urllib.parse import quote, quote_plus
 import pytest
 from markupsafe import Markup
 
-from paft_ray.artifacts import Run
 from paft_ray.config import parse_config
 from paft_ray.credentials import variable_is_secret
 from paft_ray.errors import StageError, one_line
-from paft_ray.stages.failures import keep_traceback, named
-from paft_ray.text import count_as_secret, masked, secrets_in
+from paft_ray.sanitize import count_as_secret, masked, secrets_in
+from paft_ray.stages.stage_errors import keep_traceback, named
+from paft_ray.storage.store import Run
 
 VALUE = "mlf-made'up\\0123/Zz+9 ä"
 FORMS = {

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from paft_ray.artifacts import Run
 from paft_ray.config import TrackingConfig, parse_config
 from paft_ray.errors import UserError
-from paft_ray.training.tracker_run import Rows, TrackerRun, scalars, tracker_id
-from paft_ray.training.trackers import Trackers, check
+from paft_ray.storage.store import Run
+from paft_ray.tracking.tracker_run import Rows, TrackerRun, scalars, tracker_id
+from paft_ray.tracking.trackers import Trackers, check
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from paft_ray.config import TrainConfig
 from paft_ray.training import model as training_model
-from paft_ray.training.batches import answer_loss, collate
+from paft_ray.training.collate import answer_loss, collate
+from paft_ray.training.example_builder import Row
 from paft_ray.training.model import build_model, repeated_layers
-from paft_ray.training.rows import Row
 from paft_ray.training.validation import forward
 
 

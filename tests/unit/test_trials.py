@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from paft_ray.config import Config, SweepConfig, TrainConfig, builtin, parse_config
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
-from paft_ray.stages.trials import Trial, listed_trials, num_trials, ranges, validation_split
+from paft_ray.sweep.trials import Trial, listed_trials, num_trials, ranges, validation_split
 
 TEMPLATES = read_templates(builtin("tasks", "data", "demo", "seed_templates.jsonl"))
 POOL = PromptSet.of(Entry(template=template, cluster=number // 2) for number, template in enumerate(TEMPLATES))

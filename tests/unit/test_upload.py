@@ -6,7 +6,7 @@ import time
 import pytest
 
 from paft_ray.errors import StageError, UserError
-from paft_ray.training.upload import Upload
+from paft_ray.training.background_upload import Upload
 
 WAIT_S = 20.0
 

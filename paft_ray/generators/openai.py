@@ -1,0 +1,243 @@
+"""Generators behind OpenAI-compatible endpoints: requests -> texts, in the order asked.
+
+Requests are made here rather than by the `openai` client, which adds headers of the environment (OPENAI_CUSTOM_HEADERS), follows redirects to other hosts
+and bounds neither the time nor the bytes of an answer; ray.data.llm's HTTP processor would carry the key through Ray's object store. A bad answer costs one
+candidate. The key is read where it is used and taken out of all that comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import pyarrow as pa
+import ray
+from ray.exceptions import RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from paft_ray.config import EndpointConfig, GeneratorConfig, generator_key
+from paft_ray.config.keys import read_key
+from paft_ray.console import say
+from paft_ray.errors import UserError, one_line
+from paft_ray.generators.completions import Completion, read_completion, read_error, whole_characters
+from paft_ray.generators.http_exchange import Exchange, Reply
+from paft_ray.generators.requests import Request, Written
+from paft_ray.inference.answer_cache import Parts, Saver, identity
+from paft_ray.sanitize import without_key
+
+_ANSWERS = pa.schema([("request", pa.string()), ("text", pa.string()), ("finished", pa.bool_()), ("tokens", pa.int64()), ("error", pa.string())])
+_HOPELESS = 3  # failed requests, with none answered, after which the rest is not sent
+_FENCE = re.compile(r"```\w*\n(.*?)\n?```", re.DOTALL)
+_LONGEST_REASON = 4000  # characters that are looked through for secrets, of which 200 are shown
+
+
+def write_templates(requests: Sequence[Request], generator: GeneratorConfig, seed: int, parts: Parts, insecure_hosts: Sequence[str] = ()) -> list[Written]:
+    """One answer per request, from a task on the driver's node; an empty one where the endpoint gave none. What `parts` holds is not asked again.
+
+    Raises `UserError` where the key is not in that node's environment, the endpoint refuses it, or nothing may be sent to the endpoint's address.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    try:
+        task = ray.remote(num_cpus=0, max_retries=0)(ask_missing).options(scheduling_strategy=here)
+        return list(ray.get(task.remote(list(requests), generator, seed, parts, insecure_hosts)))
+    except RayTaskError as error:
+        raise error.cause from None if isinstance(error.cause, UserError) else error
+
+
+def ask_missing(requests: Sequence[Request], generator: GeneratorConfig, seed: int, parts: Parts, insecure_hosts: Sequence[str] = ()) -> list[Written]:
+    """As `write_templates`, in this process."""
+    unlimited = generator.endpoint and generator.endpoint.model_copy(update={"max_total_tokens": None})
+    parts = parts.keyed({"generator": generator_key(generator.model_copy(update={"endpoint": unlimited})), "seed": seed})
+    names = [identity(str(number), asked.message, asked.regex) for number, asked in enumerate(requests)]
+    rows = {row["request"]: row for row in parts.read(_ANSWERS).to_pylist()}
+    kept = {i: Written(**{field: rows[name][field] for field in ("text", "finished", "tokens")}) for i, name in enumerate(names) if name in rows}
+    if kept:
+        say(f"synthesize ({generator.label}): {len(kept)} answers of an earlier attempt are kept")
+    saver = Saver(parts)
+
+    def keep(number: int, written: Written) -> None:
+        row = {"request": names[number], "text": written.text, "finished": written.finished, "tokens": written.tokens, "error": ""}
+        saver.add(pa.Table.from_pylist([row], schema=_ANSWERS))
+
+    with saver:
+        return ask(requests, generator, seed, insecure_hosts=insecure_hosts, kept=kept, keep=keep)
+
+
+def ask(
+    requests: Sequence[Request],
+    generator: GeneratorConfig,
+    seed: int,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    insecure_hosts: Sequence[str] = (),
+    kept: Mapping[int, Written] = {},
+    keep: Callable[[int, Written], None] = lambda number, written: None,
+) -> list[Written]:
+    """One answer per request, in this process. A dead endpoint is told in one line and costs nothing but its answers.
+
+    `kept`: answers that are there, by number of the request; their tokens count against the limit. `keep` is given each new one as it comes.
+    """
+    endpoint = generator.endpoint
+    assert endpoint is not None
+    name = endpoint.api_key_env
+    key = read_key(name, environment) if name else ""
+    if name and not key:
+        raise UserError(f"generator {generator.label}: {name} is not in the environment of the driver's node, or is empty; set it there before Ray starts")
+    asking = _Asking(generator, endpoint, key, insecure_hosts)
+    found = asyncio.run(asking.all(requests, seed, kept, keep))
+    if asking.failures:
+        say(f"synthesize ({generator.label}): {sum(not w.text for w in found)} of {len(found)} requests got no answer; the first: {asking.failures[0]}")
+    return found
+
+
+class _Asking:
+    """The requests of one round to one endpoint."""
+
+    def __init__(self, generator: GeneratorConfig, endpoint: EndpointConfig, key: str, insecure_hosts: Sequence[str]) -> None:
+        self.generator, self.endpoint, self.key, self.insecure_hosts = generator, endpoint, key, insecure_hosts
+        self.longest = generator.longest_answer
+        self.rate = _Rate(endpoint.requests_per_minute)
+        self.answered = 0
+        self.failures: list[str] = []
+
+    async def all(self, requests: Sequence[Request], seed: int, kept: Mapping[int, Written], keep: Callable[[int, Written], None]) -> list[Written]:
+        limit, spent = self.endpoint.max_total_tokens, sum(written.tokens for written in kept.values())
+        self.tokens = _Tokens(None if limit is None else limit - spent)
+        slots = asyncio.Semaphore(self.endpoint.concurrency)
+        async with Exchange(self.generator, self.key, self.insecure_hosts) as exchange:
+
+            async def answer(number: int, asked: Request) -> Written:
+                if number in kept:
+                    return kept[number]
+                async with slots:
+                    written = await self._one(exchange, asked, seed * 1_000_003 + number)
+                if written.text:
+                    keep(number, written)
+                return written
+
+            try:
+                async with asyncio.TaskGroup() as group:  # where one raises, it ends the others before the connections are closed
+                    running = [group.create_task(answer(number, asked)) for number, asked in enumerate(requests)]
+            except BaseExceptionGroup as errors:
+                raise errors.exceptions[0] from None
+            return [task.result() for task in running]
+
+    async def _one(self, exchange: Exchange, asked: Request, seed: int) -> Written:
+        if len(self.failures) >= _HOPELESS and not self.answered:
+            return Written(text="", finished=False)
+        if not await self.tokens.reserve(self.longest):
+            return Written(text="", finished=False, missing="token_cap")
+        found, lost = await self._answer(exchange, self._body(asked, seed))
+        spent = lost + (found.tokens if found else 0)
+        await self.tokens.settle(self.longest, spent)
+        if found is None:
+            return Written(text="", finished=False, tokens=spent)
+        text = found.text if self.endpoint.grammar else _bare(found.text)
+        finished = re.fullmatch(asked.regex, text) is not None if self.endpoint.grammar else found.finished
+        return Written(text=without_key(text, self.key), finished=finished, tokens=spent)
+
+    async def _answer(self, exchange: Exchange, body: bytes) -> tuple[Completion | None, int]:
+        """(answer, tokens of attempts that gave none). An attempt that no status came back from counts at its longest."""
+        lost, reason = 0, ""
+        for attempt in range(self.endpoint.max_retries + 1):
+            await self.rate.turn()
+            reply = await exchange.post(body)
+            if reply.succeeded or reply.status is None:
+                lost += self.longest
+            if reply.succeeded and not reply.trouble:
+                try:
+                    found = read_completion(reply.body, self.longest)
+                except ValueError as error:
+                    reason = f"no chat completion came ({error})"
+                    break
+                self.answered += 1
+                return found, lost - self.longest
+            reason = self._reason(reply, exchange.url)
+            wait_s = reply.retry_in_s(attempt)
+            if wait_s is None:
+                break
+            if attempt < self.endpoint.max_retries:
+                await asyncio.sleep(wait_s)
+        self.failures.append(one_line(without_key(reason, self.key)[:_LONGEST_REASON])[:200])
+        return None, lost
+
+    def _body(self, asked: Request, seed: int) -> bytes:
+        message = asked.message if self.endpoint.grammar else f"{asked.message}\nAnswer with the text alone."
+        fields = {"max_tokens": self.generator.max_tokens, "temperature": self.generator.temperature, "seed": seed % 2**31, **self.endpoint.request}
+        if self.endpoint.grammar:
+            fields["structured_outputs"] = {"regex": asked.regex}
+        sent = {name: value for name, value in fields.items() if value is not None}
+        body = {"model": self.generator.id, "messages": [{"role": "user", "content": whole_characters(message)}], **sent}
+        return json.dumps(body, ensure_ascii=False).encode()
+
+    def _reason(self, reply: Reply, url: str) -> str:
+        """Why a request failed. Raises `UserError` for a refused key: a mended one gives all answers, so nothing is made without them."""
+        status = reply.status
+        if status in (401, 403):
+            name = self.endpoint.api_key_env
+            what = f"refuses the key in {name}; set {name} to one that is valid there" if name else "asks for a key; name its variable in endpoint.api_key_env"
+            raise UserError(f"generator {self.generator.label}: the endpoint {what} (HTTP {status})")
+        if status is not None and 300 <= status < 400:
+            return f"the endpoint redirects to {reply.location(url)} (HTTP {status}), which is not followed; set endpoint.base_url to where it is"
+        if status is None or reply.succeeded:
+            return reply.trouble
+        return f"HTTP {status}: {reply.trouble or read_error(reply.body)}"
+
+
+class _Rate:
+    """Spaces requests evenly."""
+
+    def __init__(self, per_minute: float | None) -> None:
+        self.interval_s = 60 / per_minute if per_minute else 0.0
+        self.next_s = 0.0
+
+    async def turn(self) -> None:
+        """Returns when the next request may go out."""
+        now = time.monotonic()
+        at = max(now, self.next_s)
+        self.next_s = at + self.interval_s
+        await asyncio.sleep(at - now)
+
+
+class _Tokens:
+    """Keeps generated tokens under a limit: what is under way is reserved at its longest."""
+
+    def __init__(self, limit: int | None) -> None:
+        self.left = limit
+        self.under_way = 0
+        self.changed = asyncio.Condition()
+
+    async def reserve(self, count: int) -> bool:
+        """True once `count` tokens are set aside, False where even an end of all that is under way could not give them."""
+        if self.left is None:
+            return True
+        async with self.changed:
+            while self.left < count:
+                if not self.under_way:
+                    return False
+                await self.changed.wait()
+            self.left -= count
+            self.under_way += 1
+        return True
+
+    async def settle(self, reserved: int, spent: int) -> None:
+        """Gives back what was not spent."""
+        if self.left is None:
+            return
+        async with self.changed:
+            self.left += reserved - spent
+            self.under_way -= 1
+            self.changed.notify_all()
+
+
+def _bare(text: str) -> str:
+    """The text without the code fence or the quotes that stand around the whole."""
+    if fenced := _FENCE.fullmatch(text):
+        text = fenced.group(1)
+    if len(text) > 1 and text[0] == text[-1] == '"' and '"' not in text[1:-1]:
+        text = text[1:-1]
+    return text.strip()

@@ -1,0 +1,50 @@
+"""Generator models write templates: requests -> texts, in the order asked."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+import ray.data
+
+from paft_ray.config import EngineConfig, GeneratorConfig
+from paft_ray.generators.requests import Request, Written
+from paft_ray.inference.answer_cache import Parts
+from paft_ray.inference.generate import generate
+from paft_ray.inference.model_weights import Weights
+from paft_ray.models.resolve import load_tokenizer, model_identity, resolve_model
+from paft_ray.prompts.tokens import PromptTokens
+
+
+def write_templates(requests: Sequence[Request], generator: GeneratorConfig, engine: EngineConfig, seed: int, parts: Parts) -> list[Written]:
+    """One answer per request; an empty one where the row failed. One engine start, none where `parts` holds all answers."""
+    path = resolve_model(generator.id, generator.revision)
+    tokenizer, model = load_tokenizer(path), Weights(key=model_identity(generator.id, generator.revision, path))
+    tokens, rows = PromptTokens(tokenizer), []
+    for number, asked in enumerate(requests):
+        text = f"{asked.message}\n\nText:"
+        ids = tokens.chat(tokens.frame(["user"])[0], [asked.message]) if tokenizer.chat_template else tokens.plain(text)
+        sampling = {
+            "max_tokens": generator.max_tokens,
+            "temperature": generator.temperature,
+            "top_p": 0.95,
+            "seed": seed * 1_000_003 + number,
+            "detokenize": False,
+            "structured_outputs": {"regex": asked.regex},
+        }
+        rows.append({"weights": model.id, "key": str(number), "prompt_ids": ids, "sampling": json.dumps(sampling)})
+    longest = max(len(row["prompt_ids"]) for row in rows) + generator.max_tokens
+    answered = generate(
+        ray.data.from_items(rows),
+        name=f"synthesize ({generator.id})",
+        base=path,
+        models=[model],
+        parts=parts,
+        engine=engine,
+        max_model_len=longest,
+        seed=seed,
+    )
+    texts = {int(row["key"]): str(tokenizer.decode(row["token_ids"], skip_special_tokens=True)).strip() for row in answered.answers.to_pylist()}
+    found = [texts.get(i, "") for i in range(len(requests))]
+    return [Written(text=text, finished=re.fullmatch(asked.regex, text) is not None) for asked, text in zip(requests, found, strict=True)]

@@ -1,0 +1,118 @@
+"""Answers of an inference stage that has not ended, kept in parts as they arrive, so that a later attempt asks only for the others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from paft_ray.console import say
+from paft_ray.storage import parquet
+from paft_ray.storage.store import PARTIAL, Run, versions
+
+SAVE_EVERY_S = 10
+"""Answers wait at most so long before they are stored."""
+SAVE_ROWS = 4096
+"""Or until so many wait."""
+
+
+def identity(key: str, prompt: Sequence[int] | str, settings: str) -> str:
+    """Identity of one request, 16 hex digits: what decides its answer besides the model."""
+    return hashlib.blake2b(json.dumps([key, prompt if isinstance(prompt, str) else list(map(int, prompt)), settings]).encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """A folder of Parquet files, each named by its content, so that no attempt writes over another's and a torn file is known."""
+
+    run: Run
+    folder: str
+    """Relative to the run."""
+
+    @classmethod
+    def of(cls, run: Run, stage: str) -> Parts:
+        """The parts of a stage; they go when its manifest is written."""
+        return cls(run=run, folder=f"{stage}/{PARTIAL}" if stage else PARTIAL)
+
+    def keyed(self, key: Mapping[str, Any]) -> Parts:
+        """The parts of one model under certain settings. `key`: everything that decides its answers besides the requests; versions are added."""
+        text = json.dumps({**key, "versions": versions()}, sort_keys=True)
+        return replace(self, folder=f"{self.folder}/{hashlib.sha256(text.encode()).hexdigest()[:16]}")
+
+    def add(self, rows: pa.Table) -> None:
+        """Stores rows: whole or not at all."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(rows, sink)
+        data = sink.getvalue().to_pybytes()
+        self.run.write_bytes(f"{self.folder}/part-{_sum(data)}.parquet", data)
+
+    def read(self, schema: pa.Schema) -> pa.Table:
+        """Every stored row once, by its column `request`; one without an `error` before one with. What is no whole part of this schema is passed over."""
+        tables = [schema.empty_table()]
+        for file in sorted(self._files()):
+            table = self._part(file, schema)
+            if table is not None:
+                tables.append(table)
+            else:
+                say(f"{self.run.uri(file)}: no whole part of answers; passed over, its rows are asked again")
+        rows = pa.concat_tables(tables)
+        rows = rows.sort_by("error")
+        _, first = np.unique(rows["request"].to_numpy(zero_copy_only=False).astype("S16"), return_index=True)
+        return rows.take(pa.array(np.sort(first)))
+
+    def _files(self) -> list[str]:
+        return [f"{self.folder}/{info.base_name}" for info in self.run.entries(self.folder) if info.is_file]
+
+    def _part(self, file: str, schema: pa.Schema) -> pa.Table | None:
+        """The rows of a file, None where it is not what was written."""
+        data = self.run.read_bytes(file)
+        if not file.endswith(f"/part-{_sum(data)}.parquet"):
+            return None
+        try:
+            return parquet.read_table(pa.BufferReader(data), matches=schema.equals)
+        except (pa.ArrowException, ValueError):
+            return None
+
+
+class Saver:
+    """Gathers rows into parts of a useful size; stores what waits at the end of its block, loses it where the process is killed."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.waiting: list[pa.Table] = []
+        self.since_s = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.save()
+
+    def add(self, rows: pa.Table) -> None:
+        """Takes rows, to be stored within `SAVE_EVERY_S` if `save_due` is called that often."""
+        if not self.waiting:
+            self.since_s = time.monotonic()
+        self.waiting.append(rows)
+        self.save_due()
+
+    def save_due(self) -> None:
+        """Stores what waits, if it waits long enough or is enough."""
+        if self.waiting and (time.monotonic() - self.since_s >= SAVE_EVERY_S or sum(rows.num_rows for rows in self.waiting) >= SAVE_ROWS):
+            self.save()
+
+    def save(self) -> None:
+        """Stores what waits."""
+        if self.waiting:
+            self.parts.add(pa.concat_tables(self.waiting))
+            self.waiting = []
+
+
+def _sum(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]

@@ -1,0 +1,141 @@
+"""The one measurement: templates x examples -> right or wrong. Scoring and evaluation both use it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+import ray.data
+from numpy.typing import NDArray
+
+from paft_ray.compat.ray_range import indices
+from paft_ray.config import EngineConfig, ModelConfig
+from paft_ray.inference.answer_cache import Parts
+from paft_ray.inference.generate import DATA_CPUS, Generated, data_tasks, generate
+from paft_ray.inference.grid import NO_FREE, Free, Grid
+from paft_ray.inference.model_weights import Weights
+from paft_ray.prompts.template import PromptTemplate
+from paft_ray.tasks.task import Example, Task
+
+_MOST_BLOCKS = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What one model did."""
+
+    outcomes: pa.Table
+    """Schema `OUTCOMES`, in the order of templates, then examples; failed rows are absent."""
+    num_failed: int
+    failures: list[dict[str, str]]
+    """`template_id`, `example_id` and `error` of the first requests that failed."""
+    num_cut: int
+    """Cells whose fields were cut to keep to `model.max_prompt_tokens`."""
+    tokens_per_answer: float | None
+    """Mean length of the freely generated answers with their end token, cut at the limit; None where none were asked for."""
+    seconds_per_answer: float | None
+    """Mean time of such an answer from the start of its computation, while others are under way in the same engine; comparable within one run only."""
+
+
+def measure(
+    *,
+    name: str,
+    task: Task,
+    templates: Sequence[PromptTemplate],
+    examples: Sequence[Example],
+    model: ModelConfig,
+    base: str,
+    models: Sequence[Weights],
+    parts: Parts,
+    engine: EngineConfig,
+    speed: Free = NO_FREE,
+    cells: NDArray[np.bool_] | None = None,
+) -> tuple[list[Measurement], Generated]:
+    """(Answers of each model to every example under every template, judged; with `cells` [templates, examples] only to those; what they cost together).
+
+    `base`: folder of the model of section `model`, of whose architecture all `models` are.
+
+    `choice`: greedy decoding constrained to the labels, from one forward pass per branch of the label trie (one in all where first tokens differ);
+    `logprob` is that of the right label, normalised over the labels. `free`: greedy generation, parsed; what cannot be parsed is wrong.
+    `name` opens its console lines; `parts` keeps what is answered if this does not end. Raises `UserError` for labels that cannot be scored, `StageError` where
+    the engine fails.
+    """
+    asked = None if cells is None else tuple(np.flatnonzero(cells).tolist())
+    grid = Grid(task=task, templates=tuple(templates), examples=tuple(examples), model=model, model_path=base, free=speed, cells=asked)
+    grid.check()
+    different = {weights.id: weights for weights in models}  # arms trained on the same one wording end in the same weights
+    requests = _dataset(grid, list(different), engine)
+    answered = generate(requests, name=name, base=base, models=list(different.values()), parts=parts, engine=engine, max_model_len=grid.longest)
+    return [_measurement(grid, weights.id, answered) for weights in models], answered
+
+
+def _measurement(grid: Grid, model: str, answered: Generated) -> Measurement:
+    answers = answered.answers.filter(pc.field("weights") == model)
+    outcomes = grid.judge(_batches(answers))
+    free, cut = [], set()
+    for rows in _batches(answers):
+        for row in rows:
+            cell, cut_characters, *branch = json.loads(row["key"])
+            if not branch:
+                free.append(row)
+            if cut_characters:
+                cut.add(cell)
+    return Measurement(
+        outcomes=outcomes,
+        num_failed=grid.num_failed(outcomes),
+        failures=[_failure(grid, failure["key"], failure["error"]) for failure in answered.failures if failure["weights"] == model],
+        num_cut=len(cut),
+        tokens_per_answer=_mean([len(row["token_ids"]) for row in free]),
+        seconds_per_answer=_mean([row["latency_s"] for row in free if row["latency_s"] is not None]),
+    )
+
+
+def _failure(grid: Grid, key: str, error: str) -> dict[str, str]:
+    template, example = grid.cell(json.loads(key)[0])
+    return {"template_id": template.id, "example_id": example.id, "error": error}
+
+
+def _dataset(grid: Grid, models: Sequence[str], engine: EngineConfig) -> ray.data.Dataset:
+    """Engine rows of the grid for one model after another, rendered and encoded in Ray Data; a model's freely answered cells come last, so that they run
+    beside each other.
+
+    Answers come back from an engine block by block, so blocks are small.
+    """
+    shared = ray.put(grid)
+
+    def encode(block: dict[str, np.ndarray]) -> pa.Table:
+        grid = _local(shared)
+        asked = (divmod(row, grid.num_rows) for row in block["id"].tolist())
+        return pa.Table.from_pylist([{**request, "weights": models[number]} for number, row in asked for request in grid.requests([grid.index(row)])])
+
+    num_rows, tasks = len(models) * grid.num_rows, data_tasks(engine)
+    blocks = min(_MOST_BLOCKS, -(-num_rows // engine.batch_rows))
+    rows = indices(num_rows, num_blocks=blocks, num_cpus=DATA_CPUS, most_tasks=tasks)
+    return rows.map_batches(encode, batch_size=None, compute=ray.data.TaskPoolStrategy(tasks), num_cpus=DATA_CPUS)
+
+
+def _local(reference: Any) -> Grid:
+    """The grid of this worker process, fetched once, with its tokenizer."""
+    if reference not in _LOCAL:
+        _LOCAL.clear()
+        _LOCAL[reference] = ray.get(reference)
+    return _LOCAL[reference]
+
+
+_LOCAL: dict[Any, Grid] = {}
+
+
+def _batches(answers: pa.Table) -> Iterator[list[dict[str, Any]]]:
+    """Rows as Python values, a bounded number at a time."""
+    for batch in answers.to_batches(max_chunksize=4096):
+        yield batch.to_pylist()
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return round(sum(values) / len(values), 4) if values else None

@@ -1,0 +1,147 @@
+"""The model card of a trained model: README.md in Hugging Face's format, its robustness figures in the metadata too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow.compute as pc
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from paft_ray.config import Config, EngineConfig, builtin, parse_config
+from paft_ray.errors import one_line
+from paft_ray.inference.vllm_args import serve_command
+from paft_ray.metrics import Figures, arms_from_table, figures
+from paft_ray.prompts.chat import DATE
+from paft_ray.report.format import percent
+from paft_ray.report.inputs import Measured
+from paft_ray.report.markdown import cell
+from paft_ray.report.tables import arm_rank
+from paft_ray.report.trained_models import TrainedModel, longest_request, trained_models
+from paft_ray.sanitize import visible
+from paft_ray.storage.store import Run
+
+_KEPT = 4  # decimals of a figure in the metadata
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origins:
+    """Where a model's parts come from. Licences are as their owners state them; None: none was found."""
+
+    base_id: str | None
+    """Hub id of the base model; None: a folder of the user's own."""
+    base_licence: str | None
+    data_licence: str | None
+    datasets: tuple[str, ...]
+    """Hub ids of the data sets."""
+    generators: Mapping[str, str | None]
+    """Model that wrote prompt templates -> its licence."""
+
+
+def write_cards(run: Run, config: Config, origins: Origins) -> None:
+    """Writes the card of every trained model as README.md beside its weights, and that of arm `paft` (first seed) as report/model_card.md."""
+    measured = Measured.of(run)
+    models = trained_models(run)
+    engine = evaluated_engine(config, measured)
+    for model in models:
+        card = render_card(model, config, origins, measured, engine=engine, adapter=model.is_adapter)
+        run.write_bytes(f"{model.folder}/README.md", card.encode())
+    if shown := next((model for model in models if model.arm == "paft"), None):
+        run.write_bytes("report/model_card.md", run.read_bytes(f"{shown.folder}/README.md"))
+
+
+def evaluated_engine(config: Config, measured: Measured | None) -> EngineConfig:
+    """The engine's settings with those that decide answers as they were when the run was evaluated. Raises `UserError` for ones that are not allowed."""
+    key = measured.manifest.get("key", {}) if measured else {}
+    said = key.get("engine", {}) if isinstance(key, dict) else key
+    whole = config.model_dump(mode="json")
+    engine = {**whole["engine"], **said} if isinstance(said, dict) else said
+    return parse_config({**whole, "engine": engine}, f"of run {config.name}, evaluate/manifest.json").engine
+
+
+def render_card(model: TrainedModel, config: Config, origins: Origins, measured: Measured | None, *, engine: EngineConfig, adapter: bool) -> str:
+    """The text of README.md, metadata first.
+
+    `measured`: the run's evaluation, None where there is none. `engine`: serves the model. `adapter`: the folder holds a PEFT adapter, else whole weights.
+    """
+    own = _figures(measured, config, model) if measured else None
+    arms = arms_from_table(measured.outcomes) if measured else {}
+    serve = serve_command("DIR" if adapter else ".", name=model.name, engine=engine, max_model_len=longest_request(config, model))
+    loader = FileSystemLoader(str(builtin("report")))
+    environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_escaped, autoescape=True)
+    environment.filters.update(percent=percent, code=_code, quoted=lambda name: _code(json.dumps(name, ensure_ascii=False)))
+    text = environment.get_template("card.md.j2").render(
+        model=model,
+        origins=origins,
+        adapter=adapter,
+        serve=serve,
+        chat_variables=json.dumps({"date_string": DATE, **model.key["model"].get("chat_template_kwargs", {})}),
+        base=origins.base_id or f"{str(model.key['model']['id']).rstrip('/').rpartition('/')[2]} (a folder of the user's own)",
+        own=own,
+        arms={name: figures(arms[name], threshold=config.report.threshold) for name in sorted(arms, key=arm_rank)},
+        num_seeds=max((len(arm.seeds) for arm in arms.values()), default=1),
+        labels=list(dict.fromkeys(model.key["task"]["labels"].values())),
+    )
+    metadata = _metadata(model, origins, own, adapter=adapter)
+    card = f"---\n{metadata.to_yaml()}\n---\n\n{text}"
+    assert ModelCard(card).data.to_dict() == metadata.to_dict()
+    return card
+
+
+def _figures(measured: Measured, config: Config, model: TrainedModel) -> Figures | None:
+    """Those of this arm and seed alone, None where it was not evaluated."""
+    rows = measured.outcomes.filter((pc.field("arm") == model.arm) & (pc.field("seed") == model.seed))
+    return figures(arms_from_table(rows)[model.arm], threshold=config.report.threshold) if rows.num_rows else None
+
+
+def _metadata(model: TrainedModel, origins: Origins, own: Figures | None, *, adapter: bool) -> ModelCardData:
+    return ModelCardData(
+        base_model=visible(origins.base_id) if origins.base_id else None,
+        base_model_relation=("adapter" if adapter else "finetune") if origins.base_id else None,
+        library_name="peft" if adapter else "transformers",
+        license=visible(origins.base_licence or "unknown").lower(),
+        pipeline_tag="text-generation",
+        tags=["paft", "lora"] if model.key["train"]["lora"] else ["paft"],
+        datasets=[visible(name) for name in origins.datasets] or None,
+        model_name=visible(model.name),
+        eval_results=_eval_results(model, origins, own) if own else None,
+    )
+
+
+def _eval_results(model: TrainedModel, origins: Origins, own: Figures) -> list[EvalResult]:
+    """Accuracies are fractions. A refused figure is left out."""
+    task = one_line(model.key["task"]["name"])
+    over = f"over {own.num_templates} held-out prompt templates, {own.num_examples} test examples each"
+    found = {
+        ("accuracy", f"mean accuracy {over}"): own.mean,
+        ("accuracy_std", f"standard deviation of the accuracy {over}"): own.std,
+        ("accuracy_worst", f"accuracy on the worst template {over}"): own.worst,
+        ("num_templates", "number of held-out prompt templates"): own.num_templates,
+    }
+    return [
+        EvalResult(
+            task_type="text-classification" if model.key["task"]["kind"] == "choice" else "text-generation",
+            dataset_type=visible(origins.datasets[0]) if origins.datasets else task,
+            dataset_name=task,
+            dataset_split="test",
+            metric_type=kind,
+            metric_name=name,
+            metric_value=round(value, _KEPT),
+        )
+        for (kind, name), value in found.items()
+        if value is not None
+    ]
+
+
+def _escaped(value: Any) -> Markup:
+    """Everything that the template writes, as Markdown text; code as it is."""
+    return value if isinstance(value, Markup) else Markup(cell(str(value)))  # noqa: S704 (escaped by `cell`)
+
+
+def _code(text: Any) -> Markup:
+    """Text for a code block: one line, so that it cannot end the block."""
+    return Markup(visible(" ".join(str(text).splitlines())))  # noqa: S704 (a code block shows text as it is)

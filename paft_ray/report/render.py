@@ -1,0 +1,36 @@
+"""Writes results.json, report.md and report.html of a run, or of another evaluation of its arms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from paft_ray.config import Config
+from paft_ray.report.budget import budget_note
+from paft_ray.report.inputs import History, Measured
+from paft_ray.report.markdown import render_markdown
+from paft_ray.report.page import render_page
+from paft_ray.report.tables import cut_note, results, template_rows
+from paft_ray.storage.store import Run
+
+
+def write_report(run: Run, *, config: Config, measured: Measured | None = None, out: Run | None = None, folder: str = "report") -> dict[str, Any]:
+    """The content of results.json, after writing it with report.md and report.html to `folder` of `out` (default: of the run itself).
+
+    `measured`: another evaluation of the run's arms; default: the run's own. `folder` "" writes into the root of `out`.
+    Raises `UserError` where the run has no evaluation.
+    """
+    measured = measured or Measured.of(run)
+    out = out or run
+    history = History.of(run)
+    found = results(measured, history, config.report, config.seed)
+    rows = template_rows(measured, found.arms)
+    notes = (budget_note(found.values, config.report.confidence), cut_note(measured, history, config.model.max_prompt_tokens))
+    cut = " ".join(filter(None, notes)) or None
+    rejected = history.manifests.get("prompts", {}).get("rejected", {})
+    page = render_page(title=run.name, config=config, measured=measured, history=history, results=found, rows=rows, cut=cut)
+    text = render_markdown(title=run.name, config=config, measured=measured, results=found, rows=rows, rejected=rejected, cut=cut)
+    prefix = f"{folder}/" if folder else ""
+    out.write_json(f"{prefix}results.json", found.values)
+    out.write_bytes(f"{prefix}report.md", text.encode())
+    out.write_bytes(f"{prefix}report.html", page.encode())
+    return found.values

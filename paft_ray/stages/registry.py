@@ -1,0 +1,36 @@
+"""All stages in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from paft_ray.config import Config
+from paft_ray.console import say
+from paft_ray.stages import evaluate, prepare, report, score, synthesize, train
+from paft_ray.stages.stage_errors import named
+from paft_ray.storage.store import Manifest, Run
+
+Stage = Callable[..., Manifest]
+
+STAGES: dict[str, Stage] = {
+    "prepare": prepare.run,
+    "synthesize": synthesize.run,
+    "score": score.run,
+    "train": train.run,
+    "evaluate": evaluate.run,
+    "report": report.run,
+}
+
+
+def run_all(config: Config, run: Run, *, force: bool = False) -> None:
+    """Every stage, in one Ray session; finished ones are kept."""
+    names = [name for name in STAGES if name != "score" or config.score.enabled]
+    for number, name in enumerate(names, start=1):
+        say(f"{number}/{len(names)} {name}")
+        run_stage(name, STAGES[name], config, run, force=force)
+
+
+def run_stage(name: str, stage: Stage, config: Config, run: Run, *, force: bool = False) -> Manifest:
+    """The manifest of one stage; what goes wrong in it names stage and run."""
+    with named(run, name):
+        return stage(config, run, force=force)

@@ -1,0 +1,76 @@
+"""What goes wrong in a stage, as one line that names run, stage and logs."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from paft_ray.errors import StageError, StorageError, UserError, one_line
+from paft_ray.sanitize import masked
+from paft_ray.storage.store import Run
+
+_LONGEST = 400
+
+
+@contextmanager
+def named(run: Run, stage: str) -> Iterator[None]:
+    """Raises whatever goes wrong in the block as a `StageError`; `UserError` goes through. The traceback of what no one foresaw is kept in the run."""
+    where = f"run {run.name} ({run.root}), stage {stage}"
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise StageError(f"{where}: {reason(run, stage, error)}{_logs()}") from error
+
+
+def reason(run: Run, stage: str, error: BaseException) -> str:
+    """What went wrong first, in one line; the traceback of what no one foresaw is kept in the run, in a file that begins with `stage`."""
+    found = causes(error)
+    plain = [cause for cause in found if not hasattr(cause, "cause")]  # Ray's wrapper is of the class of its cause too, its text a traceback
+    known = next((cause for kind in (StorageError, StageError, UserError) for cause in plain if isinstance(cause, kind)), None)
+    if known is not None:
+        return one_line(known)
+    first = found[-1]
+    return f"{type(first).__name__}: {one_line(first)[:_LONGEST]}; traceback: {keep_traceback(run, stage, error)}"
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """The error, then those that it wraps, outermost first: Ray and Ray Train carry a worker's error as a value, Python as `__cause__`."""
+    found: list[BaseException] = []
+    waiting = [error]
+    while waiting:
+        one = waiting.pop(0)
+        if any(one is other for other in found):
+            continue
+        found.append(one)
+        values = [value for field in vars(one).values() for value in (field.values() if isinstance(field, dict) else [field])]
+        waiting += [value for value in (*values, one.__cause__) if isinstance(value, BaseException)]
+    return found
+
+
+def keep_traceback(run: Run | None, stage: str, error: BaseException) -> str:
+    """Path or URI of the file with the whole traceback, without secrets: in the run, or in this machine's temporary folder where the run takes no file."""
+    name = f"{stage}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.txt"
+    text = masked("".join(traceback.format_exception(error))).encode(errors="backslashreplace")
+    if run is not None:
+        try:
+            run.write_bytes(f"logs/{name}", text)
+            return run.uri(f"logs/{name}")
+        except StorageError:
+            pass
+    folder = Path(tempfile.mkdtemp(prefix="paft-"))
+    (folder / name).write_bytes(text)
+    return str(folder / name)
+
+
+def _logs() -> str:
+    """Where Ray keeps what its processes print, on the node of the driver; nothing without a Ray session."""
+    ray = sys.modules.get("ray")
+    node = ray._private.worker._global_node if ray and ray.is_initialized() else None
+    return f"; Ray's logs: {node.get_logs_dir_path()}" if node else ""

@@ -1,0 +1,144 @@
+"""`paft sweep`: Ray Tune over the size of the prompt set and training settings; nested subsets, the same global order in every trial.
+
+Every trial leaves a manifest when it is finished, so a sweep that is started again, also one with more sizes, trains what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from paft_ray.config import Config, engine_key, weights_key
+from paft_ray.console import say
+from paft_ray.echo import echo, echo_table
+from paft_ray.errors import UserError
+from paft_ray.models.resolve import model_key, resolve_model
+from paft_ray.prompts.prompt_set import PromptSet
+from paft_ray.report.format import percent
+from paft_ray.report.sweep import TrialOutcomes, write_sweep
+from paft_ray.stages import prepare, synthesize
+from paft_ray.stages.evaluate import Candidate, evaluate_models
+from paft_ray.stages.prepare import examples_of
+from paft_ray.storage.parquet import holds
+from paft_ray.storage.schemas import EVALUATED
+from paft_ray.storage.store import Manifest, Run, cached, differences
+from paft_ray.sweep.ray_tune import train_trials
+from paft_ray.sweep.trials import Setup, Trial, listed_trials, num_trials, pool_and_validation
+from paft_ray.tasks.task import load_task
+
+_INPUTS = "sweep/inputs.json"
+
+
+def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
+    """Trains one model per size, subset seed and setting, evaluates all in one stage, writes report/sweep.json, sweep.md and the curve.
+
+    The manifest: the content of sweep.json and `failed`, the names of trials that failed (started again, only those are tried).
+    Raises `StageError` where all did, `UserError` where inputs have changed since the sweep was begun.
+    """
+    prepare.run(config, run, force=force)
+    synthesize.run(config, run, force=force)
+    shared = setup(config, run)
+    trials = listed_trials(config.sweep, len(shared.pool), config.train.draw)
+    key = {**shared.inputs, "sweep": config.sweep.model_dump(mode="json", exclude={"max_concurrent"}), "report": config.report.model_dump(mode="json")}
+    _check_begun(run, shared.inputs, key, force)
+    return cached(run, "sweep", key, lambda: _sweep(shared, run, trials), force=force)
+
+
+def setup(config: Config, run: Run) -> Setup:
+    """What the trials share, from the run's rows and templates."""
+    pool, validation = pool_and_validation(config, PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")))
+    task, path = load_task(config.task), resolve_model(config.model.id, config.model.revision)
+    inputs = {
+        "train": weights_key(config.train),
+        "evaluate": config.evaluate.model_dump(mode="json"),
+        "task": task.model_dump(mode="json"),
+        "engine": engine_key(config.engine),
+        "seed": config.train.seeds[0],
+        "model": model_key(config.model, path),
+        "data": {name: run.content_hash(f"data/{name}.parquet") for name in ("train", "validation", "test")},
+        "prompts": run.content_hash("prompts/prompt_set.parquet"),
+        "validation_templates": validation.content_hash,
+    }
+    return Setup(config=config, task=task, root=run.root, model_path=path, pool=pool, validation=validation, inputs=inputs)
+
+
+def _check_begun(run: Run, inputs: dict[str, Any], key: dict[str, Any], force: bool) -> None:
+    """Keeps the trials of a sweep that was begun with the same inputs; other sizes or settings only add to them, and failed ones are tried again.
+
+    Raises `UserError` naming what has changed, unless `force`, which starts from nothing.
+    """
+    if force:
+        run.delete("sweep")
+    elif run.exists(_INPUTS) and (changed := differences(run.read_json(_INPUTS), inputs)):
+        raise UserError(f"the sweep of run {run.name} was begun with other inputs ({'; '.join(changed)}); use another name or --force to replace it")
+    elif run.exists("sweep/manifest.json"):
+        finished = run.read_json("sweep/manifest.json")
+        if finished["failed"] or any(finished["key"][part] != key[part] for part in ("sweep", "report")):
+            run.delete("sweep/manifest.json")
+    run.write_json(_INPUTS, inputs)
+
+
+def _sweep(setup: Setup, run: Run, listed: Sequence[Trial]) -> Manifest:
+    planned = num_trials(setup.config.sweep, len(listed))
+    say(f"sweep: {planned} trials at most, then an engine evaluates them")
+    trained = train_trials(setup, run, listed)
+    evaluated, starts = _evaluate(setup, run, trained.finished)
+    run.write_table("sweep/outcomes.parquet", pa.concat_tables(trial.outcomes for trial in evaluated))
+    counts = {"finished": len(trained.finished), "failed": len(trained.failed), "reused": len(trained.reused), "stopped": len(trained.stopped)}
+    written = write_sweep(run, evaluated, config=setup.config, starts=(starts, 1), counts=counts)
+    run.delete("report/manifest.json")  # the run's page shows the sweep, too: the next `paft report` writes it anew
+    _show(written)
+    if trained.failed:
+        say(f"sweep: {len(trained.failed)} trials failed ({', '.join(trained.failed)}); the same command tries only them again")
+    return {**written, "failed": list(trained.failed)}
+
+
+def _evaluate(setup: Setup, run: Run, finished: dict[str, Trial]) -> tuple[list[TrialOutcomes], int]:
+    """(outcomes of every finished trial, engine starts); a trial that was evaluated before is not again, the others share one engine."""
+    trained = {name: run.read_json(f"{trial.folder}/manifest.json") for name, trial in finished.items()}
+    missing = {name: trained[name] for name, trial in finished.items() if not run.exists(f"{trial.folder}/evaluate/manifest.json")}
+    measured = _measure(setup, run, missing) if missing else {}
+    found, starts = [], 0
+    for name, trial in finished.items():
+
+        def body(name: str = name, trial: Trial = trial) -> Manifest:
+            outcomes, info = measured[name]
+            run.write_table(f"{trial.folder}/outcomes.parquet", outcomes)
+            return info
+
+        key = {part: setup.inputs[part] for part in ("evaluate", "engine", "prompts")} | {
+            "sha256": trained[name]["sha256"],
+            "test": setup.inputs["data"]["test"],
+        }
+        starts += cached(run, f"{trial.folder}/evaluate", key, body)["engine_starts"]
+        outcomes = run.read_table(f"{trial.folder}/outcomes.parquet", holds(EVALUATED))
+        found.append(
+            TrialOutcomes(name=name, size=trial.size, subset_seed=trial.subset_seed, settings=trial.settings, trained=trained[name], outcomes=outcomes)
+        )
+    return found, starts
+
+
+def _measure(setup: Setup, run: Run, trained: dict[str, Manifest]) -> dict[str, tuple[pa.Table, Manifest]]:
+    """(Outcomes, counts) of trials by their manifests. Counts are those of all of them, but the engine's starts are the first one's alone."""
+    from paft_ray.inference.answer_cache import Parts
+
+    config = setup.config
+    quick = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"speed_rows": 0})})
+    held_out = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("held_out")
+    models = [
+        Candidate(arm=name, seed=config.train.seeds[0], sha256=each["sha256"], **{"adapter" if each["kind"] == "adapter" else "weights": each["export"]})
+        for name, each in trained.items()
+    ]
+    outcomes, _, info = evaluate_models(quick, run, models, held_out.templates, examples_of(run, "test"), Parts.of(run, "sweep"))
+    first = next(iter(trained))
+    return {name: (outcomes.filter(pc.field("arm") == name), {**info, "engine_starts": info["engine_starts"] if name == first else 0}) for name in trained}
+
+
+def _show(written: Manifest) -> None:
+    columns = ("templates", "trials", "mean", "std", "worst")
+    rows = [(point["size"], point["num_trials"], *(percent(point[name]) for name in columns[2:])) for point in written["curve"]]
+    echo_table(columns, rows, title="held-out accuracy by size of the prompt set, %")
+    echo(f"Recommended size: {written['recommended_size']}. {written['reason']}")

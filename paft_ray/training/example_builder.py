@@ -1,0 +1,71 @@
+"""Training rows of positions: draw a template, render, encode. Needs neither Ray nor torch, so any data loader can use it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict, cast
+
+import numpy as np
+import pyarrow as pa
+
+from paft_ray.prompts.encode import Encoder
+from paft_ray.prompts.sampling import Draw
+from paft_ray.prompts.template import PromptTemplate
+from paft_ray.tasks.task import Example
+from paft_ray.training.data_order import locate
+
+
+class Row(TypedDict):
+    """One training row, as it crosses Ray Data."""
+
+    position: int
+    """Place in the global order."""
+    epoch: int
+    weight: float
+    """1, or 0 for a row that only fills the last batch of a run."""
+    prompt_ids: list[int]
+    answer_ids: list[int]
+    template: str
+    """Content id."""
+    cut_characters: int
+    """Characters taken off fields to keep to the longest prompt."""
+    example_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowMaker:
+    """Training rows of any positions: a pure function of table, templates, seed and position."""
+
+    table: pa.Table
+    """Columns id, fields (struct of strings), answer."""
+    templates: Sequence[PromptTemplate]
+    encoder: Encoder
+    draw: Draw
+    seed: int
+    num_positions: int
+    """Positions from here on have weight 0."""
+
+    def rows(self, positions: np.ndarray) -> dict[str, list[Any]]:
+        """Columns of `Row`, one entry per position. Raises `UserError` where a template alone is longer than the longest prompt."""
+        epochs, offsets, indices = locate(positions, self.table.num_rows, self.seed)
+        columns: dict[str, list[Any]] = {name: [] for name in Row.__annotations__}
+        for position, epoch, offset, raw in zip(positions, epochs, offsets, self.table.take(pa.array(indices)).to_pylist(), strict=True):
+            example = Example(id=raw["id"], fields=raw["fields"], answer=raw["answer"])
+            drawn = self.draw.index(epoch=int(epoch), example_id=example.id, index_in_epoch=int(offset), num_templates=len(self.templates))
+            template = self.templates[drawn]
+            encoded = self.encoder.encode(template, example)
+            columns["position"].append(int(position))
+            columns["epoch"].append(int(epoch))
+            columns["weight"].append(float(position < self.num_positions))
+            columns["prompt_ids"].append(encoded.prompt_ids)
+            columns["answer_ids"].append(encoded.answer_ids)
+            columns["template"].append(template.id)
+            columns["cut_characters"].append(encoded.cut_characters)
+            columns["example_id"].append(example.id)
+        return columns
+
+
+def rows_of(columns: dict[str, list[Any]]) -> list[Row]:
+    """A list of rows from columns."""
+    return [cast(Row, dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]

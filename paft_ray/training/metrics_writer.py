@@ -1,0 +1,88 @@
+"""What rank 0 tells while it trains: console lines, metrics.jsonl, TensorBoard events, trackers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from typing import Any
+
+from paft_ray.console import say
+from paft_ray.storage.store import Run
+from paft_ray.storage.temp_dirs import owned_prefix, remove_left
+from paft_ray.tracking.tracker_run import scalars
+from paft_ray.tracking.trackers import Trackers
+
+METRICS = "metrics.jsonl"
+_LINE_EVERY = 10
+
+
+class Progress:
+    """Metrics of the lineage of the final weights: what a restart repeats is dropped first."""
+
+    def __init__(self, out: Run, *, name: str, start_step: int, num_steps: int, trackers: Trackers) -> None:
+        self.out = out
+        self.name = name
+        self.num_steps = num_steps
+        self.start_step = start_step
+        self.trackers = trackers
+        self.history = [row for row in read_metrics(out) if row["step"] <= start_step]
+        from torch.utils.tensorboard import SummaryWriter  # late: the driver reads metrics without it
+
+        self._events = _folder(out)
+        self._writer = SummaryWriter(self._events, purge_step=start_step + 1)
+        if start_step:
+            say(f"{name}: goes on from the checkpoint of step {start_step}")
+        self.publish(start_step)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Takes the metrics of one optimizer step (`step` counts from 1)."""
+        self.history.append(row)
+        for name, value in scalars(row).items():
+            self._writer.add_scalar(name, value, row["step"])
+        done = row["step"]
+        if done % _LINE_EVERY == 0 or done in (self.start_step + 1, self.num_steps):
+            say(self._line(row))
+
+    def save(self, step: int) -> None:
+        """Writes metrics up to a step, and events, to storage; training may go on beside it."""
+        self.out.write_bytes(METRICS, "".join(json.dumps(row) + "\n" for row in self.until(step)).encode())
+        self._writer.flush()
+        self.out.upload_dir(self._events, f"tensorboard/from-step-{self.start_step:06d}")
+
+    def publish(self, step: int) -> None:
+        """Hands the trackers all steps up to a checkpoint that is written: none of them is repeated."""
+        self.trackers.send(self.until(step))
+
+    def close(self) -> None:
+        """Once more to a tracker that was away at the last checkpoint, then the end of all."""
+        self.publish(self.num_steps)
+        self._writer.close()
+        shutil.rmtree(self._events)
+        self.trackers.close()
+
+    def until(self, step: int) -> list[dict[str, Any]]:
+        """Metrics up to a step."""
+        return [row for row in self.history if row["step"] <= step]
+
+    def _line(self, row: dict[str, Any]) -> str:
+        recent = self.history[-_LINE_EVERY:]
+        seconds = sum(r["time_s"] for r in recent)
+        speed = sum(r["tokens"] for r in recent) / seconds
+        left = (self.num_steps - row["step"]) * seconds / len(recent)
+        loss = sum(r["loss"] for r in recent) / len(recent)
+        return f"{self.name}: step {row['step']}/{self.num_steps}  loss {loss:.4f}  {speed:.0f} tokens/s  ETA {int(left) // 60}:{int(left) % 60:02d}"
+
+
+def _folder(out: Run) -> str:
+    """A new folder of this node for the events of a training; those of its killed attempts go."""
+    prefix = owned_prefix("paft-events", out.root)
+    remove_left(tempfile.gettempdir(), prefix)
+    return tempfile.mkdtemp(prefix=prefix)
+
+
+def read_metrics(out: Run) -> list[dict[str, Any]]:
+    """Rows of metrics.jsonl, none where the file is missing."""
+    if not out.exists(METRICS):
+        return []
+    return [json.loads(line) for line in out.read_bytes(METRICS).decode().splitlines()]
