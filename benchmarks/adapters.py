@@ -24,13 +24,13 @@ from paft_ray.inference.vllm_args import engine_settings
 from paft_ray.models.resolve import resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.prepare import examples_of
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.tasks.task import load_task
 
 _LONGEST = 256  # tokens of a prompt with its answer
 
 
-def prompts(run: Run, rows: int) -> list[list[int]]:
+def prompts(run: Store, rows: int) -> list[list[int]]:
     """Token ids of the first `rows` cells of the run's evaluation."""
     config = parse_config(run.read_json("config.json"), "config.json")
     templates = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("held_out").templates
@@ -71,7 +71,7 @@ def main(folder: str, rows: int) -> None:
     """Prints the table."""
     from paft_ray.training.export import merge_adapter
 
-    run = Run(folder)
+    run = Store(folder)
     config = parse_config(run.read_json("config.json"), "config.json")
     base = resolve_model(config.model.id, config.model.revision)
     adapters = [run.path(model["adapter"]) for model in run.read_json("train/manifest.json")["models"]]

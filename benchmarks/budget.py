@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from paft_ray.metrics import arms_from_table
 from paft_ray.metrics.budget import QUANTILES, estimate
-from paft_ray.metrics.cell_sampling import answer_groups, chosen_cells
+from paft_ray.metrics.cell_sampling import answer_strata, sample_cells
 
 BUDGETS = (0.02, 0.05, 0.1, 0.2, 0.5)
 NAMES = ("mean", *(f"q{q:g}" for q in QUANTILES), "std")
@@ -33,7 +33,7 @@ def grids(run: str) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64]]:
     found = {f"{name}-s{seed}": arm.correct[i] for name, arm in arms.items() for i, seed in enumerate(arm.seeds)}
     if any(np.isnan(grid).any() for grid in found.values()):
         sys.exit(f"{run}: a whole grid is needed, some cells are missing")
-    return found, answer_groups([answers[example] for example in next(iter(arms.values())).example_ids])
+    return found, answer_strata([answers[example] for example in next(iter(arms.values())).example_ids])
 
 
 def figures(accuracy: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -57,7 +57,7 @@ def draws_of(
     true = figures(grid.mean(axis=1))
     ours, peer, covers = [], [], []
     for seed in range(draws):
-        cells = chosen_cells(*grid.shape, budget, seed, groups)
+        cells = sample_cells(*grid.shape, budget, seed, groups)
         found = estimate(np.where(cells, grid, np.nan), rng=np.random.default_rng([seed, 0]), groups=groups)
         intervals = [found.mean, *found.quantiles.values(), found.std]
         assert found.std is not None

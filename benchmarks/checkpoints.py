@@ -26,11 +26,11 @@ from benchmarks.data_path import TASK, TEMPLATES, table_of
 from paft_ray.config import ModelConfig, TrainConfig
 from paft_ray.models.resolve import resolve_model
 from paft_ray.prompts.sampling import PerExample
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.training import background_upload, checkpoint, loop
 from paft_ray.training.data import make_encoder
 from paft_ray.training.data_order import step_positions
-from paft_ray.training.example_builder import Row, RowMaker, rows_of
+from paft_ray.training.example_builder import ExampleBuilder, Row, rows_of
 from paft_ray.training.metrics_writer import read_metrics
 
 STEPS, EVERY = 20, 5
@@ -45,8 +45,8 @@ class SlowJob(loop.Job):
     upload_s: float
 
     @property
-    def store(self) -> Run:
-        slow = Run(f"{self.out}/checkpoints/{self.fingerprint}")
+    def store(self) -> Store:
+        slow = Store(f"{self.out}/checkpoints/{self.fingerprint}")
         write = slow.write_bytes
 
         def write_late(relative: str, data: bytes) -> None:
@@ -57,7 +57,7 @@ class SlowJob(loop.Job):
         return slow
 
 
-class Waiting(background_upload.Upload):
+class Waiting(background_upload.BackgroundUpload):
     """The peer: each upload is waited for."""
 
     def start(self, what: str, work: Any) -> None:
@@ -84,15 +84,15 @@ class Measured:
         return sum(self.pauses_s) + self.last_s
 
 
-def measure(kind: type[background_upload.Upload], batches: list[list[Row]], path: str, upload_s: float) -> Measured:
+def measure(kind: type[background_upload.BackgroundUpload], batches: list[list[Row]], path: str, upload_s: float) -> Measured:
     """Trains all batches; `kind` says how uploads are waited for."""
     with tempfile.TemporaryDirectory() as folder:
         job = SlowJob(config=CONFIG, model_path=path, seed=0, num_steps=STEPS, out=folder, fingerprint="f", name=kind.__name__, upload_s=upload_s)
         begun: list[float] = []
-        loop.Upload = kind  # type: ignore[misc]
+        loop.BackgroundUpload = kind  # type: ignore[misc]
         loop.train(job, iter(batches), loop.Worker(rank=0, world_size=1), observe=lambda step, rows: begun.append(time.perf_counter()))
         end = time.perf_counter()
-        took = [row["time_s"] for row in read_metrics(Run(folder))]
+        took = [row["time_s"] for row in read_metrics(Store(folder))]
         gaps = [after - before - seconds for before, after, seconds in zip(begun, [*begun[1:], end], took, strict=True)]
         weights = checkpoint.read(job.store, STEPS).tensors
     return Measured(pauses_s=gaps[EVERY - 1 : -1 : EVERY], last_s=gaps[-1], step_s=statistics.median(took), whole_s=end - begun[0], weights=weights)
@@ -117,10 +117,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = small_model(folder)
         encoder = make_encoder(TASK, ModelConfig(), path)
-        maker = RowMaker(table=table_of(400), templates=TEMPLATES, encoder=encoder, draw=PerExample(seed=0), seed=0, num_positions=10**9)
+        maker = ExampleBuilder(table=table_of(400), templates=TEMPLATES, encoder=encoder, draw=PerExample(seed=0), seed=0, num_positions=10**9)
         batches = [rows_of(maker.rows(step_positions(step, 0, 1, CONFIG.global_batch))) for step in range(STEPS)]
         for upload_s in UPLOADS_S:
-            waiting, beside = (measure(kind, batches, path, upload_s) for kind in (Waiting, background_upload.Upload))
+            waiting, beside = (measure(kind, batches, path, upload_s) for kind in (Waiting, background_upload.BackgroundUpload))
             assert all(torch.equal(tensor, beside.weights[name]) for name, tensor in waiting.weights.items()), "the two trainings differ"
             hidden = f"{1 - beside.lost_s / waiting.lost_s:.0%}"
             for name, one, share in (("waited for", waiting, ""), ("beside the training", beside, hidden)):

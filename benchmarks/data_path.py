@@ -24,7 +24,7 @@ from paft_ray.prompts.sampling import PerExample
 from paft_ray.tasks.readers import examples_to_table, read_examples
 from paft_ray.tasks.task import Example, load_task
 from paft_ray.training.data import GlobalOrder, RowSource, make_encoder
-from paft_ray.training.example_builder import RowMaker
+from paft_ray.training.example_builder import ExampleBuilder
 
 SIZES = (1_000, 10_000, 200_000)
 MOST_READ = 20_000
@@ -44,7 +44,7 @@ def rows_per_second(num_rows: int = 4_000) -> dict[str, float]:
     """Speed of each part alone, one process, warm."""
     encoder = make_encoder(TASK, ModelConfig(), resolve_model("demo", None))
     draw = PerExample(seed=0)
-    maker = RowMaker(table=table_of(num_rows), templates=TEMPLATES, encoder=encoder, draw=draw, seed=0, num_positions=num_rows)
+    maker = ExampleBuilder(table=table_of(num_rows), templates=TEMPLATES, encoder=encoder, draw=draw, seed=0, num_positions=num_rows)
     examples = [Example(**row) for row in maker.table.to_pylist()]
     maker.rows(np.arange(64))
     picks = [0] * num_rows

@@ -28,7 +28,7 @@ from paft_ray.inference.vllm_args import CPU_ENVIRONMENT, engine_settings
 from paft_ray.models.resolve import resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.prepare import examples_of
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.training.export import merge_adapter
 
 SHARED = Path("../shared/data")
@@ -57,8 +57,8 @@ class Work:
     """Ids, in the order of the peer's tasks `t00`, `t01`, ..."""
 
     @property
-    def run(self) -> Run:
-        return Run(f"{self.folder}/run")
+    def run(self) -> Store:
+        return Store(f"{self.folder}/run")
 
 
 def name(number: int) -> str:
@@ -87,7 +87,7 @@ def prepare(folder: Path, task: str) -> Work:
     for stage in ("prepare", "synthesize", "train"):
         paft(stage, settings)
     config = load_config(CONFIG, list(settings))
-    run, base = Run(f"{folder}/run"), resolve_model(config.model.id, config.model.revision)
+    run, base = Store(f"{folder}/run"), resolve_model(config.model.id, config.model.revision)
     models = {"base": base}
     for trained in run.read_json("train/manifest.json")["models"]:
         models[f"{trained['arm']}-s{trained['seed']}"] = target = f"{folder}/merged-{trained['seed']}"

@@ -41,9 +41,9 @@ def ours(requests: list[dict[str, Any]], model: str) -> dict[str, float]:
         import ray.data
 
         from paft_ray.inference.engine import answers, processor_config
-        from paft_ray.inference.model_weights import Weights
+        from paft_ray.inference.model_weights import ModelWeights
 
-        own = Weights(key={})
+        own = ModelWeights(key={})
         rows = ray.data.from_items(
             [{**row, "request": row["key"], "weights": own.id} for row in requests], override_num_blocks=-(-len(requests) // ENGINE.batch_rows)
         )

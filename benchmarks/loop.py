@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks.stages import row_maker
 from paft_ray.config import TrainConfig
-from paft_ray.training.collate import IGNORED, answer_loss, answer_tokens, collate, length, micro_batches
+from paft_ray.training.collate import IGNORE_INDEX, answer_loss, answer_tokens, collate, length, micro_batches
 from paft_ray.training.example_builder import Row, rows_of
 from paft_ray.training.model import build_model
 from paft_ray.training.validation import forward
@@ -60,10 +60,12 @@ def plain(path: str, config: TrainConfig) -> tuple[Any, Callable[[list[Row]], No
             width = max(map(length, chunk))
             ids = torch.tensor([[*r["prompt_ids"], *r["answer_ids"], *[0] * (width - length(r))] for r in chunk], device=DEVICE)
             mask = torch.tensor([[1] * length(r) + [0] * (width - length(r)) for r in chunk], device=DEVICE)
-            labels = torch.tensor([[IGNORED] * len(r["prompt_ids"]) + r["answer_ids"] + [IGNORED] * (width - length(r)) for r in chunk], device=DEVICE)
+            labels = torch.tensor(
+                [[IGNORE_INDEX] * len(r["prompt_ids"]) + r["answer_ids"] + [IGNORE_INDEX] * (width - length(r)) for r in chunk], device=DEVICE
+            )
             with torch.autocast(DEVICE.type, torch.bfloat16, enabled=config.precision == "bf16"):
                 loss = model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False).loss
-            (loss * (labels != IGNORED).sum() / answer_tokens(rows)).backward()
+            (loss * (labels != IGNORE_INDEX).sum() / answer_tokens(rows)).backward()
 
     return model, gradients
 

@@ -27,16 +27,16 @@ from paft_ray.models.resolve import resolve_model
 from paft_ray.prompts.gate import gate
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.sampling import PerExample
-from paft_ray.prompts.split import proof, split_by_cluster
+from paft_ray.prompts.split import leakage_report, split_by_cluster
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.report.render import write_report
 from paft_ray.report.sweep import TrialOutcomes, write_sweep
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import read_examples
 from paft_ray.tasks.task import Source
 from paft_ray.training.data import make_encoder
 from paft_ray.training.data_order import step_positions
-from paft_ray.training.example_builder import RowMaker
+from paft_ray.training.example_builder import ExampleBuilder
 
 CONFIG = load_config("jobs/configs/demo.yaml", [])
 Work = Callable[[], object]
@@ -67,7 +67,7 @@ def splitting(size: int, folder: Path) -> Work:
     def work() -> None:
         kept = gate(texts, TASK, max_words=200).kept
         prompts = split_by_cluster([Entry(template=t) for t in kept], fraction=0.2, min_held_out=10, threshold=0.7, seed=0, keep_in_train=None)
-        proof(prompts, 0.7)
+        leakage_report(prompts, 0.7)
 
     return work
 
@@ -80,7 +80,7 @@ def figuring(size: int, folder: Path) -> Work:
 
 def reporting(size: int, folder: Path) -> Work:
     """The report of `size` arms, 12 templates x 50 examples."""
-    run = Run(str(folder / "run"))
+    run = Store(str(folder / "run"))
     entries = [Entry(template=PromptTemplate(text=text), split="held_out") for text in _templates(12)]
     prompts = PromptSet.of([Entry(template=TEMPLATES[0]), *entries])
     ids = [entry.template.id for entry in entries]
@@ -93,7 +93,7 @@ def reporting(size: int, folder: Path) -> Work:
 
 def sweeping(size: int, folder: Path) -> Work:
     """The report of a sweep of `size` trials."""
-    run = Run(str(folder / "run"))
+    run = Store(str(folder / "run"))
     trials = [
         TrialOutcomes(name=f"t{n}", size=2 ** (n % 8), subset_seed=n // 8, trained={"validation_loss": 1.0}, outcomes=_outcomes([f"t{n}"], 12, 50))
         for n in range(size)
@@ -169,7 +169,7 @@ def main(parts: list[str]) -> None:
 
 def _making_rows(table: pa.Table, templates: tuple[PromptTemplate, ...]) -> Work:
     encoder = make_encoder(TASK, ModelConfig(), resolve_model("demo", None))
-    maker = RowMaker(table=table, templates=templates, encoder=encoder, draw=PerExample(seed=0), seed=0, num_positions=10 * len(table))
+    maker = ExampleBuilder(table=table, templates=templates, encoder=encoder, draw=PerExample(seed=0), seed=0, num_positions=10 * len(table))
     return lambda: [maker.rows(step_positions(step, 0, 1, 16)) for step in range(125)]
 
 

@@ -10,10 +10,10 @@ from paft_ray.config import load_config
 from paft_ray.models.resolve import resolve_model
 from paft_ray.prompts.sampling import make_draw
 from paft_ray.stages.train import arm_prompts
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.tasks.task import load_task
 from paft_ray.training.data import make_encoder
-from paft_ray.training.example_builder import RowMaker
+from paft_ray.training.example_builder import ExampleBuilder
 
 CONFIG = "jobs/configs/demo.yaml"
 
@@ -28,11 +28,11 @@ def paft(stage: str, settings: Iterable[str]) -> None:
     subprocess.run(command(stage, settings), check=True, stdout=subprocess.DEVNULL)
 
 
-def row_maker(settings: Iterable[str]) -> RowMaker:
+def row_maker(settings: Iterable[str]) -> ExampleBuilder:
     """What makes the rows of arm `paft` of a run whose prompts are there."""
     config = load_config(CONFIG, list(settings))
-    run, task, path = Run(config.storage).below(config.name), load_task(config.task), resolve_model(config.model.id, config.model.revision)
-    return RowMaker(
+    run, task, path = Store(config.storage).below(config.name), load_task(config.task), resolve_model(config.model.id, config.model.revision)
+    return ExampleBuilder(
         table=run.read_table("data/train.parquet"), templates=arm_prompts(config, run, "paft").templates, encoder=make_encoder(task, config.model, path),
         draw=make_draw(config.train.draw, seed=0, k=config.train.k), seed=0, num_positions=10**9,
     )  # fmt: skip

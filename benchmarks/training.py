@@ -32,7 +32,7 @@ from benchmarks.stages import CONFIG, paft, row_maker
 from paft_ray.config import load_config
 from paft_ray.cpu_priority import usable_cpus
 from paft_ray.models.resolve import resolve_model
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.training.collate import length
 from paft_ray.training.example_builder import rows_of
 
@@ -123,7 +123,7 @@ def whole_path(work: Work, further: Sequence[str] = ()) -> tuple[float, float]:
     """`paft train`, with `further` settings: tokens/s from the end of the warm-up to the end of the last step, everything between steps included, and GiB."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run = Run(str(work.folder / "run"))
+    run = Store(str(work.folder / "run"))
     run.delete("train")
     paft("train", (*work.settings, *further))
     events = EventAccumulator(run.path("train/paft-s0/tensorboard/from-step-000000"))

@@ -16,7 +16,7 @@ from typing import Any
 import paft_ray
 from paft_ray.errors import UserError, one_line
 from paft_ray.models.resolve import resolve_model
-from paft_ray.storage.store import Run, versions
+from paft_ray.storage.store import Store, versions
 
 HERE, ON_HUB = "here", "on the hub"
 _TIMEOUT_S = 120
@@ -95,7 +95,7 @@ def read_probes(_: str, __: str, root: str, probe: str, written: Sequence[str]) 
 
     def readable(key: str) -> bool:
         try:
-            return Run(root).read_bytes(f"{probe}/{key}") == key.encode()
+            return Store(root).read_bytes(f"{probe}/{key}") == key.encode()
         except (OSError, UserError):
             return False
 
@@ -104,7 +104,7 @@ def read_probes(_: str, __: str, root: str, probe: str, written: Sequence[str]) 
 
 def remove_probes(_: str, __: str, root: str, probe: str) -> None:
     """Removes what `look` left in storage."""
-    Run(root).delete(probe)
+    Store(root).delete(probe)
 
 
 def model_state(name: str, revision: str | None) -> str:
@@ -163,7 +163,7 @@ def _versions() -> dict[str, str]:
 
 def _write(root: str, path: str) -> str | None:
     try:
-        Run(root).write_bytes(path, path.rpartition("/")[2].encode())
+        Store(root).write_bytes(path, path.rpartition("/")[2].encode())
     except (OSError, UserError) as error:
         return one_line(error)[:200]
     return None

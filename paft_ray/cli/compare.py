@@ -12,14 +12,14 @@ from paft_ray.metrics import MIN_TEMPLATES_INTERVAL
 from paft_ray.report.compare import EvaluatedRun, compare
 from paft_ray.report.format import percent, points, span
 from paft_ray.report.inputs import Measured
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 
 
 def compare_runs(folders: Sequence[str], *, as_json: bool) -> None:
     """Prints tables, or the content of `compare` as JSON. Raises `UserError` for fewer than two runs, one that comes twice, or one without an evaluation."""
     if len(folders) < 2:
         raise UserError(f"paft compare {' '.join(folders)}: at least two runs are needed; give the folders of evaluated runs")
-    runs = [Run(folder) for folder in folders]
+    runs = [Store(folder) for folder in folders]
     if twice := sorted({run.root for run in runs if [other.root for other in runs].count(run.root) > 1}):
         raise UserError(f"paft compare: {', '.join(twice)} comes twice; give each run once")
     found = compare([_evaluated(run) for run in runs])
@@ -34,7 +34,7 @@ def compare_runs(folders: Sequence[str], *, as_json: bool) -> None:
         echo("\n".join(lines))
 
 
-def _evaluated(run: Run) -> EvaluatedRun:
+def _evaluated(run: Store) -> EvaluatedRun:
     if not run.exists("config.json"):
         raise UserError(f"run {run.root}: config.json is missing; give the folder of a run that `paft` made")
     config = parse_config(run.read_json("config.json"), run.uri("config.json"))

@@ -15,7 +15,7 @@ from paft_ray.cli.submit import submit
 from paft_ray.config import Config, load_config
 from paft_ray.echo import echo, echo_json
 from paft_ray.errors import UserError
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 
 _NEEDED = ("python", "paft_ray", "ray", "torch", "transformers", "peft", "deepspeed", "vllm")
 _LEAST_GIB, _COMFORTABLE_GIB = 1, 10
@@ -60,7 +60,7 @@ def examine(config: Config | None, address: str | None) -> list[Finding]:
     """All findings about the cluster at `address`, or about this machine."""
     from paft_ray.cli.session import ray_session
 
-    root = None if config is None else Run(config.storage).root
+    root = None if config is None else Store(config.storage).root
     models = () if config is None else config.models
     try:
         with ray_session(address):

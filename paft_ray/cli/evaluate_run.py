@@ -17,7 +17,7 @@ from paft_ray.report.trained_models import MANIFEST, TrainedModel, check_weights
 from paft_ray.stages.stage_errors import named
 from paft_ray.stages.synthesize import gated_templates
 from paft_ray.storage.run_lock import hold
-from paft_ray.storage.store import PARTIAL, Run
+from paft_ray.storage.store import PARTIAL, Store
 from paft_ray.tasks.readers import read_examples
 from paft_ray.tasks.task import Source, Task, load_task
 
@@ -28,7 +28,7 @@ _MARK = "evaluated_run.json"
 
 def evaluate_run(folder: str, templates: str, test: str, out: str, address: str | None) -> None:
     """Writes results.json, report.md and report.html (and outcomes.parquet) into `out`. Raises `UserError` before Ray starts."""
-    run = Run(folder)
+    run = Store(folder)
     trained = trained_models(run)
     config = trained_config(run, trained[0].key)
     check_weights(run, trained)
@@ -39,9 +39,9 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
     _check_target(out, run)
     if not (address or os.environ.get("RAY_ADDRESS")):
         check_resources(config, "evaluate", local_resources())
-    target = Run.at(out)
+    target = Store.at(out)
     target.write_json(_MARK, {"run": run.root})
-    from paft_ray.inference.answer_cache import Parts
+    from paft_ray.inference.answer_cache import AnswerCache
     from paft_ray.report.inputs import Measured
     from paft_ray.report.render import write_report
     from paft_ray.stages.evaluate import candidates, evaluate_models
@@ -51,7 +51,7 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
             check_resources(config, "evaluate", total)
             models = candidates(run.read_json(MANIFEST)["models"])
             begin = time.perf_counter()
-            outcomes, speed, manifest = evaluate_models(config, run, models, prompts.templates, examples, Parts.of(target, ""))
+            outcomes, speed, manifest = evaluate_models(config, run, models, prompts.templates, examples, AnswerCache.of(target, ""))
             manifest = {**manifest, "time_s": round(time.perf_counter() - begin, 3)}
         target.write_table("outcomes.parquet", outcomes)
         target.delete(PARTIAL)
@@ -68,11 +68,11 @@ def _trained_task(config: Config, model: TrainedModel) -> Task:
     return task
 
 
-def _check_target(out: str, run: Run) -> None:
+def _check_target(out: str, run: Store) -> None:
     """Raises `UserError` where the results would lie among other files: in the run or one of its own folders, or in a folder that holds something else."""
     if not out.strip():
         raise UserError("--out: names no folder; give a new or empty one")
-    target = Run(out)
+    target = Store(out)
     whole = run.path("")
     inside = target.path("").removeprefix(whole).split("/")[0] if target.path("").startswith(whole) and target.filesystem == run.filesystem else None
     if inside is not None and inside in _OWN_FOLDERS:

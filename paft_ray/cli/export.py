@@ -23,7 +23,7 @@ from paft_ray.report.model_card import evaluated_engine, render_card
 from paft_ray.report.trained_models import TrainedModel, check_weights, longest_request, trained_models
 from paft_ray.stages.report import origins
 from paft_ray.stages.train import arm_prompts
-from paft_ray.storage.store import Run, differences
+from paft_ray.storage.store import Store, differences
 from paft_ray.storage.temp_dirs import owned_prefix, remove_left
 
 _OF_A_MODEL = (".safetensors", ".json", ".jinja", ".txt", ".model")
@@ -35,7 +35,7 @@ def export_run(folder: str, arm: str, seed: int, out: str, precision: Precision 
 
     `precision`: of the weights; default: that of the evaluation, so that the served answers are the evaluated ones. Raises `UserError` before it merges.
     """
-    run = Run(folder)
+    run = Store(folder)
     model = _chosen(trained_models(run), arm, seed)
     config = trained_config(run, model.key)
     check_weights(run, [model])
@@ -74,7 +74,7 @@ def _unchanged_base(config: Config, model: TrainedModel) -> str:
     return path
 
 
-def _trained_templates(config: Config, run: Run, model: TrainedModel) -> PromptSet:
+def _trained_templates(config: Config, run: Store, model: TrainedModel) -> PromptSet:
     """The arm's training templates. Raises `UserError` where they are no longer there."""
     found = arm_prompts(config, run, model.arm)  # type: ignore[arg-type]  # an arm that was trained
     if found.content_hash != model.key["prompts"][model.arm]:
@@ -118,7 +118,7 @@ def _into(target: Path, out: str) -> Iterator[Path]:
         raise
 
 
-def _weights(run: Run, model: TrainedModel, base: str, scratch: Path, precision: Precision) -> Path:
+def _weights(run: Store, model: TrainedModel, base: str, scratch: Path, precision: Precision) -> Path:
     """A folder in `scratch` with the whole weights; of full fine-tuning its files are copied, and nothing that lies beside them."""
     run.download_dir(model.folder, scratch / "trained")
     if not model.is_adapter:

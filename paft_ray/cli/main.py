@@ -22,7 +22,7 @@ from paft_ray.errors import StageError, StorageError, UserError, one_line
 
 if TYPE_CHECKING:
     from paft_ray.storage.run_lock import Lease
-    from paft_ray.storage.store import Run
+    from paft_ray.storage.store import Store
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Prompt-agnostic fine-tuning (PAFT) on Ray.")
 _HALF_LINE = 600
@@ -67,7 +67,7 @@ def run_stage(name: str, path: str, overrides: list[str] | None, *, force: bool 
     echo(f"{name}: {run.uri(shown[name]) if name in shown else run.root}")
 
 
-def _stages(name: str, config: Config, run: Run, lease: Lease, *, force: bool) -> None:
+def _stages(name: str, config: Config, run: Store, lease: Lease, *, force: bool) -> None:
     """Ray Tune is imported for the sweep alone. config.json is that of the last command that was not refused."""
     with uncollected():
         from paft_ray.cli.stored_config import store_config
@@ -212,7 +212,7 @@ def prompts_import(
     """Prints what was read, kept, repaired and rejected."""
     from paft_ray.prompts.gate import import_templates
     from paft_ray.prompts.prompt_set import Entry, PromptSet
-    from paft_ray.storage.store import Run
+    from paft_ray.storage.store import Store
     from paft_ray.tasks.task import load_task
 
     file, task, out = map(expanduser, (file, task, out))
@@ -223,7 +223,7 @@ def prompts_import(
         raise UserError(f"templates {file}: none of {len(result.verdicts)} came through the gate ({dict(result.rejected)}); see paft prompts import --help")
     name = Path(out).name
     try:
-        folder = Run("/".join(out.split("/")[:-1] or ["."]) or "/")
+        folder = Store("/".join(out.split("/")[:-1] or ["."]) or "/")
         kept = PromptSet.of(Entry(template=t, provenance={"source": "user"}) for t in result.kept)
         if name.endswith(".parquet"):
             folder.write_table(name, kept.to_table())
@@ -238,9 +238,9 @@ def prompts_import(
 def prompts_show(run: Annotated[str, typer.Argument(help="Folder of the run")]) -> None:
     """Split, source and text of each template."""
     from paft_ray.prompts.prompt_set import PromptSet
-    from paft_ray.storage.store import Run
+    from paft_ray.storage.store import Store
 
-    found = Run(run)
+    found = Store(run)
     if not found.exists("prompts/prompt_set.parquet"):
         raise UserError(f"run {run}: no prompt set there; give the folder of a run whose stage synthesize is finished")
     for entry in PromptSet.from_table(found.read_table("prompts/prompt_set.parquet")).entries:

@@ -16,7 +16,7 @@ from paft_ray.errors import UserError
 from paft_ray.models.files import shapes
 from paft_ray.models.resolve import resolve_model
 from paft_ray.stages import prepare, synthesize
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.sweep.trials import listed_trials
 from paft_ray.tasks.task import Task, load_task
 from paft_ray.tracking.trackers import check as check_trackers
@@ -33,11 +33,11 @@ _NEEDED = {
 _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the process that a submitted job starts
 
 
-def check(config: Config, stage: str, *, local: bool) -> Run:
+def check(config: Config, stage: str, *, local: bool) -> Store:
     """The run's directory, after task, files, templates, storage, models and (on one machine) resources are found good. Raises `UserError`."""
     if stage == "report":
         check_no_secrets(config, load_task(config.task))
-        return _prepared(Run(config.storage).below(config.name), stage, config)
+        return _prepared(Store(config.storage).below(config.name), stage, config)
     task = check_inputs(config)
     if local:
         check_resources(config, stage, local_resources())
@@ -49,7 +49,7 @@ def check(config: Config, stage: str, *, local: bool) -> Run:
             raise UserError(f"evaluate.budget={config.evaluate.budget:g}: a sweep answers all cells; leave it out, or set it to 1")
         if config.train.export != "last":
             raise UserError(f"train.export={config.train.export}: a sweep compares trials at their last step; leave it out, or set it to last")
-    run = _prepared(Run(config.storage).below(config.name), stage, config)
+    run = _prepared(Store(config.storage).below(config.name), stage, config)
     if stage != "prepare":
         if local and stage in ("run", "synthesize", "sweep") and not run.exists("prompts/manifest.json"):
             _check_keys(config)
@@ -57,7 +57,7 @@ def check(config: Config, stage: str, *, local: bool) -> Run:
         for each in generators:
             shapes(each)
         check_model(config, task, path, stage)
-    return Run.open(config.storage, config.name)  # makes it, so it comes last: what is refused leaves nothing behind
+    return Store.open(config.storage, config.name)  # makes it, so it comes last: what is refused leaves nothing behind
 
 
 def check_job_storage(storage: str) -> None:
@@ -66,7 +66,7 @@ def check_job_storage(storage: str) -> None:
         raise UserError(f"storage={storage}: a job's own folder goes away with it; give a path or URI that all nodes reach, e.g. --set storage=/shared/runs")
 
 
-def _prepared(run: Run, stage: str, config: Config) -> Run:
+def _prepared(run: Store, stage: str, config: Config) -> Store:
     """The run, which holds what the stage reads, with trackers that answer. Raises `UserError` naming what is missing."""
     needed = dict(_NEEDED.get(stage, {}))
     if stage == "train" and config.score.enabled and ("top_accuracy" in config.train.arms or config.score.select_top):

@@ -11,18 +11,18 @@ from typing import Any
 from paft_ray.config import Config, parse_config
 from paft_ray.errors import UserError
 from paft_ray.report.trained_models import as_trained
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 
 _CONFIG, _ORIGIN = "config.json", "origin.json"
 
 
-def store_config(run: Run, config: Config) -> None:
+def store_config(run: Store, config: Config) -> None:
     """Writes config.json, paths as given, and origin.json with the folder that relative ones start in."""
     run.write_json(_ORIGIN, {"folder": os.getcwd()})
     run.write_json(_CONFIG, config.model_dump(mode="json"))
 
 
-def stored_config(run: Run) -> Config:
+def stored_config(run: Store) -> Config:
     """The configuration of a run; its task and its models, where paths, from the folder that the run was started in, else from this one.
 
     Raises `UserError` where the run has none, or its task is in neither.
@@ -43,19 +43,19 @@ def stored_config(run: Run) -> Config:
     return config.model_copy(update=changes)
 
 
-def trained_config(run: Run, key: Mapping[str, Any]) -> Config:
+def trained_config(run: Store, key: Mapping[str, Any]) -> Config:
     """The configuration of a run with the model section of the `key` that its arms were trained with. Raises as `stored_config`."""
     config = as_trained(stored_config(run), run, key)
     return config.model_copy(update={"model": config.model.model_copy(update={"id": found_again(run, config.model.id)})})
 
 
-def found_again(run: Run, path: str) -> str:
+def found_again(run: Store, path: str) -> str:
     """The file or folder of this relative path in the folder that the run was started in; the path itself where there is none (a name, a hub's id)."""
     there = str(Path(_origin(run), path))
     return there if not isabs(path) and (isfile(there) if path.endswith((".yaml", ".yml")) else isdir(there)) else path
 
 
-def _origin(run: Run) -> str:
+def _origin(run: Store) -> str:
     """The folder that the run was started in; this one where the run does not say."""
     found = run.read_json(_ORIGIN) if run.exists(_ORIGIN) else None
     folder = found.get("folder") if isinstance(found, dict) else None

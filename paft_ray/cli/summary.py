@@ -5,10 +5,10 @@ from __future__ import annotations
 from paft_ray.echo import echo, echo_table
 from paft_ray.report.format import percent
 from paft_ray.report.tables import arm_rank
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 
 
-def print_summary(run: Run) -> None:
+def print_summary(run: Store) -> None:
     """Accuracy of every arm over held-out templates, in percent, from report/results.json."""
     results = run.read_json("report/results.json")
     columns = ("mean", "std", "worst", "best")

@@ -49,7 +49,7 @@ _ERROR = TypeAdapter[_Refused | _Problem](_Refused | _Problem)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Completion:
+class ChatReply:
     """One answer."""
 
     text: str
@@ -60,7 +60,7 @@ class Completion:
     """Generated tokens, in [1, longest asked]."""
 
 
-def read_completion(body: bytes, longest: int) -> Completion:
+def read_completion(body: bytes, longest: int) -> ChatReply:
     """The first choice of a chat completion. `longest`: tokens that one answer can have. Raises `ValueError` of one clause for anything else."""
     try:
         found = _Completion.model_validate(_json(body))
@@ -70,7 +70,7 @@ def read_completion(body: bytes, longest: int) -> Completion:
     choice = found.choices[0]
     if not choice.message.content.strip():
         raise ValueError("there is no text in choices[0].message.content")
-    return Completion(text=choice.message.content.strip(), finished=choice.finish_reason != "length", tokens=_spent(found.usage, longest))
+    return ChatReply(text=choice.message.content.strip(), finished=choice.finish_reason != "length", tokens=_spent(found.usage, longest))
 
 
 def read_error(body: bytes) -> str:

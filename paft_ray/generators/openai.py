@@ -23,10 +23,10 @@ from paft_ray.config import EndpointConfig, GeneratorConfig, generator_key
 from paft_ray.config.keys import read_key
 from paft_ray.console import say
 from paft_ray.errors import UserError, one_line
-from paft_ray.generators.completions import Completion, read_completion, read_error, whole_characters
+from paft_ray.generators.completions import ChatReply, read_completion, read_error, whole_characters
 from paft_ray.generators.http_exchange import Exchange, Reply
-from paft_ray.generators.requests import Request, Written
-from paft_ray.inference.answer_cache import Parts, Saver, identity
+from paft_ray.generators.requests import Completion, Request
+from paft_ray.inference.answer_cache import AnswerCache, BufferedWriter, identity
 from paft_ray.sanitize import without_key
 
 _ANSWERS = pa.schema([("request", pa.string()), ("text", pa.string()), ("finished", pa.bool_()), ("tokens", pa.int64()), ("error", pa.string())])
@@ -35,7 +35,9 @@ _FENCE = re.compile(r"```\w*\n(.*?)\n?```", re.DOTALL)
 _LONGEST_REASON = 4000  # characters that are looked through for secrets, of which 200 are shown
 
 
-def write_templates(requests: Sequence[Request], generator: GeneratorConfig, seed: int, parts: Parts, insecure_hosts: Sequence[str] = ()) -> list[Written]:
+def write_templates(
+    requests: Sequence[Request], generator: GeneratorConfig, seed: int, parts: AnswerCache, insecure_hosts: Sequence[str] = ()
+) -> list[Completion]:
     """One answer per request, from a task on the driver's node; an empty one where the endpoint gave none. What `parts` holds is not asked again.
 
     Raises `UserError` where the key is not in that node's environment, the endpoint refuses it, or nothing may be sent to the endpoint's address.
@@ -48,18 +50,18 @@ def write_templates(requests: Sequence[Request], generator: GeneratorConfig, see
         raise error.cause from None if isinstance(error.cause, UserError) else error
 
 
-def ask_missing(requests: Sequence[Request], generator: GeneratorConfig, seed: int, parts: Parts, insecure_hosts: Sequence[str] = ()) -> list[Written]:
+def ask_missing(requests: Sequence[Request], generator: GeneratorConfig, seed: int, parts: AnswerCache, insecure_hosts: Sequence[str] = ()) -> list[Completion]:
     """As `write_templates`, in this process."""
     unlimited = generator.endpoint and generator.endpoint.model_copy(update={"max_total_tokens": None})
     parts = parts.keyed({"generator": generator_key(generator.model_copy(update={"endpoint": unlimited})), "seed": seed})
     names = [identity(str(number), asked.message, asked.regex) for number, asked in enumerate(requests)]
     rows = {row["request"]: row for row in parts.read(_ANSWERS).to_pylist()}
-    kept = {i: Written(**{field: rows[name][field] for field in ("text", "finished", "tokens")}) for i, name in enumerate(names) if name in rows}
+    kept = {i: Completion(**{field: rows[name][field] for field in ("text", "finished", "tokens")}) for i, name in enumerate(names) if name in rows}
     if kept:
         say(f"synthesize ({generator.label}): {len(kept)} answers of an earlier attempt are kept")
-    saver = Saver(parts)
+    saver = BufferedWriter(parts)
 
-    def keep(number: int, written: Written) -> None:
+    def keep(number: int, written: Completion) -> None:
         row = {"request": names[number], "text": written.text, "finished": written.finished, "tokens": written.tokens, "error": ""}
         saver.add(pa.Table.from_pylist([row], schema=_ANSWERS))
 
@@ -74,9 +76,9 @@ def ask(
     environment: Mapping[str, str] = os.environ,
     *,
     insecure_hosts: Sequence[str] = (),
-    kept: Mapping[int, Written] = {},
-    keep: Callable[[int, Written], None] = lambda number, written: None,
-) -> list[Written]:
+    kept: Mapping[int, Completion] = {},
+    keep: Callable[[int, Completion], None] = lambda number, written: None,
+) -> list[Completion]:
     """One answer per request, in this process. A dead endpoint is told in one line and costs nothing but its answers.
 
     `kept`: answers that are there, by number of the request; their tokens count against the limit. `keep` is given each new one as it comes.
@@ -104,13 +106,13 @@ class _Asking:
         self.answered = 0
         self.failures: list[str] = []
 
-    async def all(self, requests: Sequence[Request], seed: int, kept: Mapping[int, Written], keep: Callable[[int, Written], None]) -> list[Written]:
+    async def all(self, requests: Sequence[Request], seed: int, kept: Mapping[int, Completion], keep: Callable[[int, Completion], None]) -> list[Completion]:
         limit, spent = self.endpoint.max_total_tokens, sum(written.tokens for written in kept.values())
         self.tokens = _Tokens(None if limit is None else limit - spent)
         slots = asyncio.Semaphore(self.endpoint.concurrency)
         async with Exchange(self.generator, self.key, self.insecure_hosts) as exchange:
 
-            async def answer(number: int, asked: Request) -> Written:
+            async def answer(number: int, asked: Request) -> Completion:
                 if number in kept:
                     return kept[number]
                 async with slots:
@@ -126,21 +128,21 @@ class _Asking:
                 raise errors.exceptions[0] from None
             return [task.result() for task in running]
 
-    async def _one(self, exchange: Exchange, asked: Request, seed: int) -> Written:
+    async def _one(self, exchange: Exchange, asked: Request, seed: int) -> Completion:
         if len(self.failures) >= _HOPELESS and not self.answered:
-            return Written(text="", finished=False)
+            return Completion(text="", finished=False)
         if not await self.tokens.reserve(self.longest):
-            return Written(text="", finished=False, missing="token_cap")
+            return Completion(text="", finished=False, missing="token_cap")
         found, lost = await self._answer(exchange, self._body(asked, seed))
         spent = lost + (found.tokens if found else 0)
         await self.tokens.settle(self.longest, spent)
         if found is None:
-            return Written(text="", finished=False, tokens=spent)
+            return Completion(text="", finished=False, tokens=spent)
         text = found.text if self.endpoint.grammar else _bare(found.text)
         finished = re.fullmatch(asked.regex, text) is not None if self.endpoint.grammar else found.finished
-        return Written(text=without_key(text, self.key), finished=finished, tokens=spent)
+        return Completion(text=without_key(text, self.key), finished=finished, tokens=spent)
 
-    async def _answer(self, exchange: Exchange, body: bytes) -> tuple[Completion | None, int]:
+    async def _answer(self, exchange: Exchange, body: bytes) -> tuple[ChatReply | None, int]:
         """(answer, tokens of attempts that gave none). An attempt that no status came back from counts at its longest."""
         lost, reason = 0, ""
         for attempt in range(self.endpoint.max_retries + 1):

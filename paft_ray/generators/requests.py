@@ -33,7 +33,7 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class Completion:
     """A generator's answer to one request."""
 
     text: str

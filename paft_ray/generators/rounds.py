@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from paft_ray.config import Config, EngineConfig, GeneratorConfig
-from paft_ray.generators.requests import Request, Written, grammar_share, request
+from paft_ray.generators.requests import Completion, Request, grammar_share, request
 from paft_ray.prompts.gate import rejection, repair
 from paft_ray.prompts.prompt_set import Entry
 from paft_ray.prompts.split import near
@@ -16,15 +16,15 @@ from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import Example, Task
 
 if TYPE_CHECKING:
-    from paft_ray.inference.answer_cache import Parts
+    from paft_ray.inference.answer_cache import AnswerCache
 
-Write = Callable[[Sequence[Request], GeneratorConfig, EngineConfig, int], list[Written]]
+Write = Callable[[Sequence[Request], GeneratorConfig, EngineConfig, int], list[Completion]]
 """(requests, generator, engine, seed) -> one answer per request; one engine start, or none for an endpoint."""
 
 
 def write_with_model(
-    requests: Sequence[Request], generator: GeneratorConfig, engine: EngineConfig, seed: int, parts: Parts, insecure_hosts: Sequence[str] = ()
-) -> list[Written]:
+    requests: Sequence[Request], generator: GeneratorConfig, engine: EngineConfig, seed: int, parts: AnswerCache, insecure_hosts: Sequence[str] = ()
+) -> list[Completion]:
     """The real generators: an endpoint, or vLLM through Ray Data, imported only where it is used. `parts` keeps answers of a round that does not end."""
     from paft_ray.generators import openai, vllm
 
@@ -84,9 +84,9 @@ def ask_generators(config: Config, task: Task, seeds: list[PromptTemplate], othe
     return writers
 
 
-def _answers(writers: list[Writer], asked: list[list[Request]], config: Config, seed: int, write: Write) -> list[list[Written]]:
+def _answers(writers: list[Writer], asked: list[list[Request]], config: Config, seed: int, write: Write) -> list[list[Completion]]:
     """One list per writer. Endpoints are asked at once, and before an engine starts, so that a refused key costs no start."""
-    found: dict[int, list[Written]] = {}
+    found: dict[int, list[Completion]] = {}
     outside = [i for i, writer in enumerate(writers) if writer.generator.endpoint is not None]
     if outside:
         with ThreadPoolExecutor(len(outside)) as pool:
@@ -95,7 +95,7 @@ def _answers(writers: list[Writer], asked: list[list[Request]], config: Config, 
     return [found[i] if i in found else write(asked[i], writer.generator, config.engine, seed) for i, writer in enumerate(writers)]
 
 
-def _take(writer: Writer, requests: list[Request], answers: list[Written], task: Task, config: Config, known: list[Entry]) -> None:
+def _take(writer: Writer, requests: list[Request], answers: list[Completion], task: Task, config: Config, known: list[Entry]) -> None:
     """Accepts or rejects the answers of one round."""
     endpoint, label = writer.generator.endpoint, writer.generator.label
     for asked, written in zip(requests, answers, strict=True):

@@ -9,18 +9,18 @@ from collections.abc import Sequence
 import ray.data
 
 from paft_ray.config import EngineConfig, GeneratorConfig
-from paft_ray.generators.requests import Request, Written
-from paft_ray.inference.answer_cache import Parts
+from paft_ray.generators.requests import Completion, Request
+from paft_ray.inference.answer_cache import AnswerCache
 from paft_ray.inference.generate import generate
-from paft_ray.inference.model_weights import Weights
+from paft_ray.inference.model_weights import ModelWeights
 from paft_ray.models.resolve import load_tokenizer, model_identity, resolve_model
 from paft_ray.prompts.tokens import PromptTokens
 
 
-def write_templates(requests: Sequence[Request], generator: GeneratorConfig, engine: EngineConfig, seed: int, parts: Parts) -> list[Written]:
+def write_templates(requests: Sequence[Request], generator: GeneratorConfig, engine: EngineConfig, seed: int, parts: AnswerCache) -> list[Completion]:
     """One answer per request; an empty one where the row failed. One engine start, none where `parts` holds all answers."""
     path = resolve_model(generator.id, generator.revision)
-    tokenizer, model = load_tokenizer(path), Weights(key=model_identity(generator.id, generator.revision, path))
+    tokenizer, model = load_tokenizer(path), ModelWeights(key=model_identity(generator.id, generator.revision, path))
     tokens, rows = PromptTokens(tokenizer), []
     for number, asked in enumerate(requests):
         text = f"{asked.message}\n\nText:"
@@ -47,4 +47,4 @@ def write_templates(requests: Sequence[Request], generator: GeneratorConfig, eng
     )
     texts = {int(row["key"]): str(tokenizer.decode(row["token_ids"], skip_special_tokens=True)).strip() for row in answered.answers.to_pylist()}
     found = [texts.get(i, "") for i in range(len(requests))]
-    return [Written(text=text, finished=re.fullmatch(asked.regex, text) is not None) for asked, text in zip(requests, found, strict=True)]
+    return [Completion(text=text, finished=re.fullmatch(asked.regex, text) is not None) for asked, text in zip(requests, found, strict=True)]

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from paft_ray.console import say
 from paft_ray.storage import parquet
-from paft_ray.storage.store import PARTIAL, Run, versions
+from paft_ray.storage.store import PARTIAL, Store, versions
 
 SAVE_EVERY_S = 10
 """Answers wait at most so long before they are stored."""
@@ -29,19 +29,19 @@ def identity(key: str, prompt: Sequence[int] | str, settings: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class AnswerCache:
     """A folder of Parquet files, each named by its content, so that no attempt writes over another's and a torn file is known."""
 
-    run: Run
+    run: Store
     folder: str
     """Relative to the run."""
 
     @classmethod
-    def of(cls, run: Run, stage: str) -> Parts:
+    def of(cls, run: Store, stage: str) -> AnswerCache:
         """The parts of a stage; they go when its manifest is written."""
         return cls(run=run, folder=f"{stage}/{PARTIAL}" if stage else PARTIAL)
 
-    def keyed(self, key: Mapping[str, Any]) -> Parts:
+    def keyed(self, key: Mapping[str, Any]) -> AnswerCache:
         """The parts of one model under certain settings. `key`: everything that decides its answers besides the requests; versions are added."""
         text = json.dumps({**key, "versions": versions()}, sort_keys=True)
         return replace(self, folder=f"{self.folder}/{hashlib.sha256(text.encode()).hexdigest()[:16]}")
@@ -81,10 +81,10 @@ class Parts:
             return None
 
 
-class Saver:
+class BufferedWriter:
     """Gathers rows into parts of a useful size; stores what waits at the end of its block, loses it where the process is killed."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: AnswerCache) -> None:
         self.parts = parts
         self.waiting: list[pa.Table] = []
         self.since_s = 0.0

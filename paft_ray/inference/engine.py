@@ -18,7 +18,7 @@ from paft_ray.config import EngineConfig
 from paft_ray.cpu_priority import usable_cpus
 from paft_ray.errors import one_line
 from paft_ray.inference import engine_preload
-from paft_ray.inference.model_weights import Weights
+from paft_ray.inference.model_weights import ModelWeights
 from paft_ray.inference.vllm_args import CPU_ENVIRONMENT, engine_settings
 
 ANSWERS = pa.schema(
@@ -39,7 +39,7 @@ _ERROR = "__inference_error__"
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def answers(requests: ray.data.Dataset, config: vLLMEngineProcessorConfig, weights: Mapping[str, Weights]) -> Iterator[pa.Table]:
+def answers(requests: ray.data.Dataset, config: vLLMEngineProcessorConfig, weights: Mapping[str, ModelWeights]) -> Iterator[pa.Table]:
     """Answers (schema `ANSWERS`) as they come, to rows with `key`, `request`, `weights`, `prompt_ids` and `sampling`; `weights`: by id.
 
     Raises what ended the engine: Ray Data alone would restart it for ever and ask the rows under way again, so it is told to leave that to its caller.
@@ -48,14 +48,14 @@ def answers(requests: ray.data.Dataset, config: vLLMEngineProcessorConfig, weigh
     with uncollected(), without("vllm", "sklearn"):
         from ray.llm._internal.batch.processor import vllm_engine_proc
 
-        from paft_ray.inference.weight_swapping import TurnsvLLMEngineStageUDF
+        from paft_ray.inference.weight_swapping import WeightSwappingEngineStage
 
         vllm_engine_proc.get_or_create_telemetry_agent = _NoTelemetry
         processor = build_processor(config, preprocess=_to_engine, postprocess=_from_engine)
     for name, stage in processor.stages.items():
         stage.map_batches_kwargs["max_restarts"] = 0
-        if issubclass(TurnsvLLMEngineStageUDF, stage.fn):  # a copy, for an assignment would work out its resources anew, without what it was told
-            turns = {"fn": TurnsvLLMEngineStageUDF, "fn_constructor_kwargs": {**stage.fn_constructor_kwargs, "weights": weights}}
+        if issubclass(WeightSwappingEngineStage, stage.fn):  # a copy, for an assignment would work out its resources anew, without what it was told
+            turns = {"fn": WeightSwappingEngineStage, "fn_constructor_kwargs": {**stage.fn_constructor_kwargs, "weights": weights}}
             processor.stages[name] = stage.model_copy(update=turns)
     for batch in processor(requests).iter_batches(batch_size=None, batch_format="pyarrow"):
         rows = [{**row, "error": one_line(error) if (error := row.get(_ERROR)) else ""} for row in batch.to_pylist()]

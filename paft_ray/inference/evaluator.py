@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from paft_ray.compat.ray_range import indices
 from paft_ray.config import EngineConfig, ModelConfig
-from paft_ray.inference.answer_cache import Parts
+from paft_ray.inference.answer_cache import AnswerCache
 from paft_ray.inference.generate import DATA_CPUS, Generated, data_tasks, generate
 from paft_ray.inference.grid import NO_FREE, Free, Grid
-from paft_ray.inference.model_weights import Weights
+from paft_ray.inference.model_weights import ModelWeights
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import Example, Task
 
@@ -27,7 +27,7 @@ _MOST_BLOCKS = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measurement:
+class EvalResult:
     """What one model did."""
 
     outcomes: pa.Table
@@ -51,12 +51,12 @@ def measure(
     examples: Sequence[Example],
     model: ModelConfig,
     base: str,
-    models: Sequence[Weights],
-    parts: Parts,
+    models: Sequence[ModelWeights],
+    parts: AnswerCache,
     engine: EngineConfig,
     speed: Free = NO_FREE,
     cells: NDArray[np.bool_] | None = None,
-) -> tuple[list[Measurement], Generated]:
+) -> tuple[list[EvalResult], Generated]:
     """(Answers of each model to every example under every template, judged; with `cells` [templates, examples] only to those; what they cost together).
 
     `base`: folder of the model of section `model`, of whose architecture all `models` are.
@@ -75,7 +75,7 @@ def measure(
     return [_measurement(grid, weights.id, answered) for weights in models], answered
 
 
-def _measurement(grid: Grid, model: str, answered: Generated) -> Measurement:
+def _measurement(grid: Grid, model: str, answered: Generated) -> EvalResult:
     answers = answered.answers.filter(pc.field("weights") == model)
     outcomes = grid.judge(_batches(answers))
     free, cut = [], set()
@@ -86,7 +86,7 @@ def _measurement(grid: Grid, model: str, answered: Generated) -> Measurement:
                 free.append(row)
             if cut_characters:
                 cut.add(cell)
-    return Measurement(
+    return EvalResult(
         outcomes=outcomes,
         num_failed=grid.num_failed(outcomes),
         failures=[_failure(grid, failure["key"], failure["error"]) for failure in answered.failures if failure["weights"] == model],

@@ -19,10 +19,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from paft_ray.config import EngineConfig, engine_key
 from paft_ray.console import say
 from paft_ray.errors import StageError
-from paft_ray.inference.answer_cache import Parts, Saver, identity
+from paft_ray.inference.answer_cache import AnswerCache, BufferedWriter, identity
 from paft_ray.inference.engine import ANSWERS, answers, processor_config, replicas
 from paft_ray.inference.engine_errors import died, logs, reason
-from paft_ray.inference.model_weights import Weights
+from paft_ray.inference.model_weights import ModelWeights
 
 DATA_CPUS = 0.25
 """Logical CPUs of a task that prepares requests."""
@@ -57,8 +57,8 @@ def generate(
     *,
     name: str,
     base: str,
-    models: Sequence[Weights],
-    parts: Parts,
+    models: Sequence[ModelWeights],
+    parts: AnswerCache,
     engine: EngineConfig,
     max_model_len: int,
     seed: int = 0,
@@ -97,7 +97,7 @@ def accept(rows: pa.Table, max_failed_fraction: float) -> pa.Table:
 class _Asking:
     """The answers so far, and what was spent on them."""
 
-    def __init__(self, name: str, parts: Parts, engine: EngineConfig, models: Sequence[Weights]) -> None:
+    def __init__(self, name: str, parts: AnswerCache, engine: EngineConfig, models: Sequence[ModelWeights]) -> None:
         self.name, self.parts, self.engine = name, parts, engine
         self.models = {model.id: model for model in models}
         self.begin_s = time.monotonic()
@@ -150,7 +150,7 @@ class _Asking:
 
     def _take(self, missing: ray.data.Dataset, config: Any) -> None:
         """Stores what comes until the end of the engine."""
-        before, saver = replicas(), Saver(self.parts)
+        before, saver = replicas(), BufferedWriter(self.parts)
         running = answers.options(scheduling_strategy=_here()).remote(missing, config, self.models)
         last = said = time.monotonic()
         with saver, _ended_if_left(running):

@@ -11,12 +11,12 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weights:
+class ModelWeights:
     """A model of the architecture with which an engine starts."""
 
     key: Mapping[str, Any]
     """What decides its answers."""
-    placed: Callable[[], AbstractContextManager[str]] | None = None
+    materialize: Callable[[], AbstractContextManager[str]] | None = None
     """Gives, on the node of the engine, the folder of the weights, which is there while the block runs; None: those that the engine starts with."""
 
     @property

@@ -13,7 +13,7 @@ import ray
 
 from paft_ray.cpu_priority import as_computing
 from paft_ray.inference import engine_preload
-from paft_ray.inference.model_weights import Weights
+from paft_ray.inference.model_weights import ModelWeights
 from paft_ray.models.files import loaded_files
 
 with engine_preload.importing():
@@ -21,15 +21,15 @@ with engine_preload.importing():
     from ray.llm._internal.common.errors import VLLM_FATAL_ERRORS
 
 
-class TurnsvLLMEngineStageUDF(vLLMEngineStageUDF):
+class WeightSwappingEngineStage(vLLMEngineStageUDF):
     """Ray's engine for several models of one architecture, whose weights are loaded in turns: seconds, where another start takes twenty on a CPU."""
 
-    def __init__(self, *args: Any, weights: Mapping[str, Weights], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, weights: Mapping[str, ModelWeights], **kwargs: Any) -> None:
         as_computing()
         session = ray._private.worker.global_worker.node.get_session_dir_path()
         super().__init__(*args, **{**kwargs, "model": loaded_files(kwargs["model"], session)})
         self.weights = weights
-        self.loaded = next((model for model, each in weights.items() if each.placed is None), None)
+        self.loaded = next((model for model, each in weights.items() if each.materialize is None), None)
         self.running = 0
         self.turn = asyncio.Condition()
 
@@ -59,7 +59,7 @@ class TurnsvLLMEngineStageUDF(vLLMEngineStageUDF):
         wanted = self.weights[model]
         try:
             with ExitStack() as stack:
-                folder = self.model if wanted.placed is None else await asyncio.to_thread(stack.enter_context, wanted.placed())
+                folder = self.model if wanted.materialize is None else await asyncio.to_thread(stack.enter_context, wanted.materialize())
                 await self.llm.engine.collective_rpc("reload_weights", kwargs={"weights_path": folder})
             await self.llm.engine.reset_prefix_cache()
         except VLLM_FATAL_ERRORS:

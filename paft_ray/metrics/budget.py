@@ -59,7 +59,7 @@ def estimate(correct: NDArray[np.float64], *, rng: np.random.Generator, groups: 
     """Figures of the full grid of these very templates and examples (a finite target: nothing is claimed about others), from its seen cells.
 
     `correct` [templates, examples]: 1, 0 or a mean over seeds in between; NaN where not seen. `groups` [examples]: code of the right answer
-    (`answer_groups`). Seen cells count as they are; unseen ones are drawn from a logistic model with effects of template, example, group and
+    (`answer_strata`). Seen cells count as they are; unseen ones are drawn from a logistic model with effects of template, example, group and
     template x group (a template that favours one answer), so that quantiles and std do not shrink to the model's smooth predictions. The draws are
     moved by one common logit so that the mean is the seen cells' own, weighted by group (a model-assisted estimate: the design, not the model, keeps it
     unbiased). A mean over seeds is weighed like a single answer, which widens its intervals. Raises `ValueError` where no cell was seen.

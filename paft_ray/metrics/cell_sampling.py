@@ -17,18 +17,18 @@ def num_cells(num_templates: int, num_examples: int, budget: float) -> int:
     return max(MIN_CELLS_PER_TEMPLATE * num_templates, round(budget * num_templates * num_examples))
 
 
-def answer_groups(answers: Sequence[str]) -> NDArray[np.int64]:
+def answer_strata(answers: Sequence[str]) -> NDArray[np.int64]:
     """Group of every example by its right answer; answers that fewer than 5 examples share form one group. Shape [examples]."""
     _, code, counts = np.unique(np.array(answers, dtype=np.str_), return_inverse=True, return_counts=True)
     merged = np.where(counts[code] < _MIN_GROUP, -1, code)
     return np.asarray(np.unique(merged, return_inverse=True)[1], dtype=np.int64)
 
 
-def chosen_cells(num_templates: int, num_examples: int, budget: float, seed: int, groups: NDArray[np.int64] | None = None) -> NDArray[np.bool_]:
+def sample_cells(num_templates: int, num_examples: int, budget: float, seed: int, groups: NDArray[np.int64] | None = None) -> NDArray[np.bool_]:
     """Which cells to ask, `num_cells` of them; a function of its arguments alone. Shape [templates, examples].
 
     Examples per template differ by at most one between templates, and so do templates per example within a group. The examples of every template
-    are spread over `groups` (code of each example, see `answer_groups`; default: one group) in proportion to the groups' sizes, as nearly as whole
+    are spread over `groups` (code of each example, see `answer_strata`; default: one group) in proportion to the groups' sizes, as nearly as whole
     numbers allow. Raises `ValueError` for a budget out of range.
     """
     if not 0 < budget <= 1:

@@ -19,7 +19,7 @@ _ROUNDING = 1e-9  # a mean of three 0.8 is 0.8000000000000002
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
+class RobustnessMetrics:
     """Robustness figures of one arm; accuracies in [0, 1]."""
 
     mean: float
@@ -48,14 +48,14 @@ class Figures:
     """Why the figures of spread are None."""
 
 
-def figures(arm: ArmOutcomes, *, threshold: float) -> Figures:
+def figures(arm: ArmOutcomes, *, threshold: float) -> RobustnessMetrics:
     """Robustness figures of an arm; below `MIN_TEMPLATES` templates those of spread are None, with the reason in `refused`.
 
     Raises `ValueError` for a template without any outcome.
     """
     accuracy = arm.by_template
     refused = refusal(len(accuracy))
-    return Figures(
+    return RobustnessMetrics(
         mean=float(accuracy.mean()),
         std=None if refused else float(accuracy.std(ddof=1)),
         std_noise_corrected=None if refused else noise_corrected_std(arm),

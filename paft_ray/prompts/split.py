@@ -60,7 +60,7 @@ def near(entries: Sequence[Entry], others: Sequence[Entry], threshold: float) ->
     return {e.template.id for e in entries if any(jaccard(trigrams(e.template), g) >= threshold for g in grams)}
 
 
-def proof(prompts: PromptSet, threshold: float) -> dict[str, Any]:
+def leakage_report(prompts: PromptSet, threshold: float) -> dict[str, Any]:
     """What shows that the split does not leak: the largest exact similarity across it, the pair, the normalisation and the threshold."""
     value, a, b = largest_similarity(prompts.split("train").templates, prompts.split("held_out").templates)
     assert value < threshold, f"templates {a} and {b} leak across the split ({value:.2f})"

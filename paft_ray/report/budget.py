@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paft_ray.metrics import ArmOutcomes
-from paft_ray.metrics.cell_sampling import answer_groups
+from paft_ray.metrics.cell_sampling import answer_strata
 from paft_ray.metrics.outcomes import MISSING
 from paft_ray.metrics.robustness import by_example
 from paft_ray.report.format import percent, span
@@ -33,7 +33,7 @@ def estimates(measured: Measured, arms: Mapping[str, ArmOutcomes], *, confidence
     answers = dict(zip(measured.outcomes["example_id"].to_pylist(), measured.outcomes["answer"].to_pylist(), strict=True))
     answers |= {name: example.answer for name, example in measured.examples.items()}
     example_ids = tuple(sorted(answers))
-    groups = answer_groups([answers[name] for name in example_ids])
+    groups = answer_strata([answers[name] for name in example_ids])
     filled, found = {}, {}
     for name, arm in arms.items():
         whole = _on(example_ids, arm)

@@ -13,7 +13,7 @@ from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.storage.parquet import holds
 from paft_ray.storage.schemas import EVALUATED, SCORES
-from paft_ray.storage.store import Manifest, Run
+from paft_ray.storage.store import Manifest, Store
 from paft_ray.tasks.readers import examples_from_table, holds_examples
 from paft_ray.tasks.task import Example
 
@@ -40,7 +40,7 @@ class Measured:
     """The templates are the run's own held-out split, checked against near-copies; False: given by the user."""
 
     @classmethod
-    def of(cls, run: Run) -> Measured:
+    def of(cls, run: Store) -> Measured:
         """The run's own evaluation. Raises `UserError` where it has not been made."""
         for path, stage in (("evaluate/outcomes.parquet", "evaluate"), ("prompts/prompt_set.parquet", "synthesize")):
             if not run.exists(path):
@@ -75,7 +75,7 @@ class History:
     """The content of report/sweep.json; empty without a sweep."""
 
     @classmethod
-    def of(cls, run: Run) -> History:
+    def of(cls, run: Store) -> History:
         """Everything that is there; absent artifacts leave empty places."""
         manifests = {stage: _json_or_empty(run, f"{stage}/manifest.json") for stage in STAGES}
         names = [f"{model['arm']}-s{model['seed']}" for model in manifests["train"].get("models", [])]
@@ -99,7 +99,7 @@ def _train_time(manifest: Manifest) -> float:
     return max(sum(model.get("train_time_s", 0.0) for model in manifest["models"]), float(manifest.get("time_s", 0.0)))
 
 
-def _metrics(run: Run, path: str) -> list[dict[str, Any]]:
+def _metrics(run: Store, path: str) -> list[dict[str, Any]]:
     """Rows of a metrics.jsonl by optimizer step, the last one of a step that comes twice."""
     if not run.exists(path):
         return []
@@ -112,11 +112,11 @@ def _curves(metrics: Mapping[str, list[dict[str, Any]]], key: str) -> dict[str, 
     return {name: points for name, points in found.items() if points}
 
 
-def _examples(run: Run, path: str) -> dict[str, Example]:
+def _examples(run: Store, path: str) -> dict[str, Example]:
     return {example.id: example for example in examples_from_table(run.read_table(path, holds_examples))} if run.exists(path) else {}
 
 
-def _json_or_empty(run: Run, path: str) -> dict[str, Any]:
+def _json_or_empty(run: Store, path: str) -> dict[str, Any]:
     found = run.read_json(path) if run.exists(path) else {}
     if not isinstance(found, dict):
         raise UserError(f"{run.uri(path)}: an object is needed, found {type(found).__name__}; delete it and run its stage again")

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from paft_ray.config import Config, EngineConfig, builtin, parse_config
 from paft_ray.errors import one_line
 from paft_ray.inference.vllm_args import serve_command
-from paft_ray.metrics import Figures, arms_from_table, figures
+from paft_ray.metrics import RobustnessMetrics, arms_from_table, figures
 from paft_ray.prompts.chat import DATE
 from paft_ray.report.format import percent
 from paft_ray.report.inputs import Measured
@@ -23,7 +23,7 @@ from paft_ray.report.markdown import cell
 from paft_ray.report.tables import arm_rank
 from paft_ray.report.trained_models import TrainedModel, longest_request, trained_models
 from paft_ray.sanitize import visible
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 
 _KEPT = 4  # decimals of a figure in the metadata
 
@@ -42,7 +42,7 @@ class Origins:
     """Model that wrote prompt templates -> its licence."""
 
 
-def write_cards(run: Run, config: Config, origins: Origins) -> None:
+def write_cards(run: Store, config: Config, origins: Origins) -> None:
     """Writes the card of every trained model as README.md beside its weights, and that of arm `paft` (first seed) as report/model_card.md."""
     measured = Measured.of(run)
     models = trained_models(run)
@@ -92,13 +92,13 @@ def render_card(model: TrainedModel, config: Config, origins: Origins, measured:
     return card
 
 
-def _figures(measured: Measured, config: Config, model: TrainedModel) -> Figures | None:
+def _figures(measured: Measured, config: Config, model: TrainedModel) -> RobustnessMetrics | None:
     """Those of this arm and seed alone, None where it was not evaluated."""
     rows = measured.outcomes.filter((pc.field("arm") == model.arm) & (pc.field("seed") == model.seed))
     return figures(arms_from_table(rows)[model.arm], threshold=config.report.threshold) if rows.num_rows else None
 
 
-def _metadata(model: TrainedModel, origins: Origins, own: Figures | None, *, adapter: bool) -> ModelCardData:
+def _metadata(model: TrainedModel, origins: Origins, own: RobustnessMetrics | None, *, adapter: bool) -> ModelCardData:
     return ModelCardData(
         base_model=visible(origins.base_id) if origins.base_id else None,
         base_model_relation=("adapter" if adapter else "finetune") if origins.base_id else None,
@@ -112,7 +112,7 @@ def _metadata(model: TrainedModel, origins: Origins, own: Figures | None, *, ada
     )
 
 
-def _eval_results(model: TrainedModel, origins: Origins, own: Figures) -> list[EvalResult]:
+def _eval_results(model: TrainedModel, origins: Origins, own: RobustnessMetrics) -> list[EvalResult]:
     """Accuracies are fractions. A refused figure is left out."""
     task = one_line(model.key["task"]["name"])
     over = f"over {own.num_templates} held-out prompt templates, {own.num_examples} test examples each"

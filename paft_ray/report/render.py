@@ -10,10 +10,10 @@ from paft_ray.report.inputs import History, Measured
 from paft_ray.report.markdown import render_markdown
 from paft_ray.report.page import render_page
 from paft_ray.report.tables import cut_note, results, template_rows
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 
 
-def write_report(run: Run, *, config: Config, measured: Measured | None = None, out: Run | None = None, folder: str = "report") -> dict[str, Any]:
+def write_report(run: Store, *, config: Config, measured: Measured | None = None, out: Store | None = None, folder: str = "report") -> dict[str, Any]:
     """The content of results.json, after writing it with report.md and report.html to `folder` of `out` (default: of the run itself).
 
     `measured`: another evaluation of the run's arms; default: the run's own. `folder` "" writes into the root of `out`.

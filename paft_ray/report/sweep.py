@@ -14,7 +14,7 @@ from paft_ray.metrics import ArmOutcomes, arms_from_table, figures, fit_saturati
 from paft_ray.report.format import percent, span
 from paft_ray.report.page import render_sweep_page
 from paft_ray.report.plots import sweep_plot
-from paft_ray.storage.store import Run, versions
+from paft_ray.storage.store import Store, versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class TrialOutcomes:
     """Rows of one arm with the columns of evaluate/outcomes.parquet, on the templates and examples that all trials share."""
 
 
-def write_sweep(run: Run, trials: Sequence[TrialOutcomes], *, config: Config, starts: tuple[int, int], counts: Mapping[str, int]) -> dict[str, Any]:
+def write_sweep(run: Store, trials: Sequence[TrialOutcomes], *, config: Config, starts: tuple[int, int], counts: Mapping[str, int]) -> dict[str, Any]:
     """The content of report/sweep.json, after writing it with sweep.html, sweep.md, sweep.svg and sweep.png beside it.
 
     `starts`: engine starts of the evaluation, made and planned; `counts`: trials by how they ended. Where a size and subset has several trials (other

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from paft_ray.config import Config, Positive, Seed, TrainedArm, parse_config
 from paft_ray.errors import UserError
-from paft_ray.storage.store import LARGEST_JSON, Run
+from paft_ray.storage.store import LARGEST_JSON, Store
 from paft_ray.training import adapter_config
 
 MANIFEST = "train/manifest.json"
@@ -79,7 +79,7 @@ class TrainedModel:
         return f"{self.run}-{self.arm}-s{self.seed}"
 
 
-def trained_models(run: Run) -> list[TrainedModel]:
+def trained_models(run: Store) -> list[TrainedModel]:
     """Every trained model of a run, in the order of training.
 
     Raises `UserError` where stage train is not finished or did not say what it trained, and for a path that leads out of the run.
@@ -108,14 +108,14 @@ def trained_models(run: Run) -> list[TrainedModel]:
     ]
 
 
-def _folder(run: Run, entry: _Entry) -> str:
+def _folder(run: Store, entry: _Entry) -> str:
     folder = entry.adapter or entry.weights
     if folder is None:
         raise UserError(f"run {run.root}: {MANIFEST} names no weights of arm {entry.arm}; run stage train again")
     return run.inside(folder)
 
 
-def check_weights(run: Run, models: Sequence[TrainedModel]) -> None:
+def check_weights(run: Store, models: Sequence[TrainedModel]) -> None:
     """Raises `UserError` for links among the weights, and for an adapter whose configuration is missing, or says more than stage train writes."""
     for model in models:
         run.check_plain(model.folder)
@@ -126,7 +126,7 @@ def check_weights(run: Run, models: Sequence[TrainedModel]) -> None:
             adapter_config.check_adapter_config(run.read_bytes(path, largest=LARGEST_JSON), run.uri(path))
 
 
-def as_trained(config: Config, run: Run, key: Mapping[str, Any]) -> Config:
+def as_trained(config: Config, run: Store, key: Mapping[str, Any]) -> Config:
     """The run's configuration with the model section that its arms were trained with. Raises `UserError` for a section that is none."""
     model = {name: value for name, value in key["model"].items() if name != "identity"}
     return parse_config({**config.model_dump(mode="json"), "model": model}, run.uri(MANIFEST))

@@ -14,7 +14,7 @@ from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.prompts.sampling import make_draw
 from paft_ray.stages.train import arm_prompts
 from paft_ray.storage.parquet import holds_plain
-from paft_ray.storage.store import Run, finished_below
+from paft_ray.storage.store import Store, finished_below
 from paft_ray.sweep.trials import pool_and_validation
 from paft_ray.training.audit import Findings, Training, check
 from paft_ray.training.audit_log import audit_store, read_log
@@ -50,7 +50,7 @@ class _Inputs:
     """Of the templates that it was trained on."""
 
 
-def audit(run: Run) -> dict[str, Findings]:
+def audit(run: Store) -> dict[str, Findings]:
     """Folder -> findings, for every finished training of the run and every finished trial of its sweep.
 
     Raises `UserError` where there is none, where none left a log, and where configuration, prompt set or data are no longer those of a training.
@@ -67,7 +67,7 @@ def audit(run: Run) -> dict[str, Findings]:
     return {folder: check(_training(run, config, folder, log), read_log(log)) for folder, log in logs.items()}
 
 
-def _fingerprint(run: Run, folder: str) -> str:
+def _fingerprint(run: Store, folder: str) -> str:
     """That of the final weights; `unknown` where an earlier version trained them."""
     result = run.read_json(f"{folder}/result.json") if run.exists(f"{folder}/result.json") else {}
     found = result.get("fingerprint", "unknown") if isinstance(result, dict) else None
@@ -76,7 +76,7 @@ def _fingerprint(run: Run, folder: str) -> str:
     return found
 
 
-def _training(run: Run, config: Config, folder: str, log: Run) -> Training:
+def _training(run: Store, config: Config, folder: str, log: Store) -> Training:
     manifest = run.read_json(f"{folder}/manifest.json")
     try:
         inputs = (_of_arm if folder.startswith("train/") else _of_trial)(run, config, manifest)
@@ -107,20 +107,20 @@ def _training(run: Run, config: Config, folder: str, log: Run) -> Training:
     )
 
 
-def _check_length(where: str, told: int, log: Run) -> None:
+def _check_length(where: str, told: int, log: Store) -> None:
     """Raises `UserError` where a manifest tells of far more rows than were logged."""
     logged = sum(table.num_rows for table in read_log(log))
     if told > max(_ROWS_AT_LEAST, _ROWS_PER_LOGGED * logged):
         raise UserError(f"{where} says that {told} rows were trained on, and its log holds {logged}; restore the manifest, or train again")
 
 
-def _of_arm(run: Run, config: Config, manifest: dict[str, Any]) -> _Inputs:
+def _of_arm(run: Store, config: Config, manifest: dict[str, Any]) -> _Inputs:
     key = manifest["key"]
     prompts = arm_prompts(config, run, manifest["arm"])
     return _Inputs(settings=_Settings(**{**key["train"], "seed": key["seed"]}), data=key["data"], prompts=prompts, prompts_hash=key["prompts"])
 
 
-def _of_trial(run: Run, config: Config, manifest: dict[str, Any]) -> _Inputs:
+def _of_trial(run: Store, config: Config, manifest: dict[str, Any]) -> _Inputs:
     key = manifest["key"]
     shared, own = key["inputs"], key["settings"]
     pool, _ = pool_and_validation(config, PromptSet.from_table(run.read_table(_PROMPTS)))

@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from paft_ray.config import Config, EngineConfig, engine_key
 from paft_ray.console import say
 from paft_ray.errors import StageError
-from paft_ray.metrics.cell_sampling import answer_groups, chosen_cells
+from paft_ray.metrics.cell_sampling import answer_strata, sample_cells
 from paft_ray.models.resolve import model_key, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages.prepare import examples_of
-from paft_ray.storage.store import Manifest, Run, cached, weights_hash
+from paft_ray.storage.store import Manifest, Store, cached, weights_hash
 from paft_ray.storage.temp_dirs import owned_prefix, remove_left
 from paft_ray.tasks.task import Example, load_task
 
 if TYPE_CHECKING:
-    from paft_ray.inference.answer_cache import Parts
+    from paft_ray.inference.answer_cache import AnswerCache
 
 BASE_SEED = -1
 
@@ -49,7 +49,7 @@ class Candidate:
         return self.adapter or self.weights
 
 
-def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
+def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
     """Writes evaluate/outcomes.parquet and evaluate/speed.json."""
     path = resolve_model(config.model.id, config.model.revision)
     models = run.read_json("train/manifest.json")["models"]
@@ -65,10 +65,12 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
     }
 
     def body() -> Manifest:
-        from paft_ray.inference.answer_cache import Parts
+        from paft_ray.inference.answer_cache import AnswerCache
 
         held_out = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("held_out")
-        outcomes, speed, manifest = evaluate_models(config, run, candidates(models), held_out.templates, examples_of(run, "test"), Parts.of(run, "evaluate"))
+        outcomes, speed, manifest = evaluate_models(
+            config, run, candidates(models), held_out.templates, examples_of(run, "test"), AnswerCache.of(run, "evaluate")
+        )
         run.write_table("evaluate/outcomes.parquet", outcomes)
         run.write_json("evaluate/speed.json", speed)
         return manifest
@@ -83,7 +85,7 @@ def candidates(models: Sequence[dict[str, Any]]) -> list[Candidate]:
 
 
 def evaluate_models(
-    config: Config, run: Run, models: Sequence[Candidate], templates: Sequence[PromptTemplate], examples: Sequence[Example], parts: Parts
+    config: Config, run: Store, models: Sequence[Candidate], templates: Sequence[PromptTemplate], examples: Sequence[Example], parts: AnswerCache
 ) -> tuple[pa.Table, dict[str, Any], Manifest]:
     """(outcomes with arm and seed, speed of free answers per model, counts). One engine, which loads one model after another, adapters merged: on a CPU
     adapter rows took 3.4 times as long as merged ones, and another start 20 times as long as another load (EXPERIMENTS.md).
@@ -92,7 +94,7 @@ def evaluate_models(
     """
     from paft_ray.inference.evaluator import measure
     from paft_ray.inference.grid import Free
-    from paft_ray.inference.model_weights import Weights
+    from paft_ray.inference.model_weights import ModelWeights
 
     base = resolve_model(config.model.id, config.model.revision)
     identity = model_key(config.model, base)
@@ -107,7 +109,8 @@ def evaluate_models(
             model=config.model,
             base=base,
             models=[
-                Weights(key={"base": identity, "sha256": model.sha256}, placed=partial(place.weights, model) if model.trained else None) for model in models
+                ModelWeights(key={"base": identity, "sha256": model.sha256}, materialize=partial(place.weights, model) if model.trained else None)
+                for model in models
             ],
             parts=parts,
             engine=config.engine,
@@ -144,14 +147,14 @@ def asked_cells(config: Config, num_templates: int, examples: Sequence[Example])
     """The cells of every model, drawn by the run's seed and spread over the right answers. Shape [templates, examples]; None: all."""
     if config.evaluate.budget == 1:
         return None
-    return chosen_cells(num_templates, len(examples), config.evaluate.budget, config.seed, answer_groups([e.answer for e in examples]))
+    return sample_cells(num_templates, len(examples), config.evaluate.budget, config.seed, answer_strata([e.answer for e in examples]))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """Where models with their adapters merged lie while an engine loads them: in the run where it is a folder, else in the temporary folder of its node."""
 
-    run: Run
+    run: Store
     engine: EngineConfig
     owner: str
     """Names what is evaluated: of another evaluation's models nothing is known here."""

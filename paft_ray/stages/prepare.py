@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from paft_ray.config import Config, DataConfig
 from paft_ray.errors import UserError
 from paft_ray.prompts.sampling import keyed_order
-from paft_ray.storage.store import Manifest, Run, cached
+from paft_ray.storage.store import Manifest, Store, cached
 from paft_ray.tasks.readers import check_source, content_hash, examples_from_table, examples_to_table, holds_examples, read_examples
 from paft_ray.tasks.task import Example, Source, Task, content_id, load_task
 
@@ -20,7 +20,7 @@ SplitName = Literal["train", "validation", "test"]
 _ROWS_PER_BLOCK, _CHARACTERS_PER_BLOCK = 4096, 2**24
 
 
-def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
+def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
     """Writes data/{train,validation,test}.parquet."""
     task = load_task(config.task)
     key = {
@@ -52,7 +52,7 @@ def sources(task: Task, data: DataConfig) -> dict[SplitName, Source]:
     return found
 
 
-def examples_of(run: Run, split: SplitName) -> list[Example]:
+def examples_of(run: Store, split: SplitName) -> list[Example]:
     """The examples of one split of a run."""
     return examples_from_table(run.read_table(f"data/{split}.parquet", holds_examples))
 
@@ -92,7 +92,7 @@ def check_counts(counts: Mapping[SplitName, int], found: Set[SplitName], data: D
     return taken
 
 
-def _prepare(config: Config, task: Task, run: Run) -> Manifest:
+def _prepare(config: Config, task: Task, run: Store) -> Manifest:
     check(config)
     splits = divide(_read_all(task, sources(task, config.data)), config.data, config.seed)
     for name, table in splits.items():

@@ -8,7 +8,7 @@ from paft_ray.config import Config
 from paft_ray.console import say
 from paft_ray.stages import evaluate, prepare, report, score, synthesize, train
 from paft_ray.stages.stage_errors import named
-from paft_ray.storage.store import Manifest, Run
+from paft_ray.storage.store import Manifest, Store
 
 Stage = Callable[..., Manifest]
 
@@ -22,7 +22,7 @@ STAGES: dict[str, Stage] = {
 }
 
 
-def run_all(config: Config, run: Run, *, force: bool = False) -> None:
+def run_all(config: Config, run: Store, *, force: bool = False) -> None:
     """Every stage, in one Ray session; finished ones are kept."""
     names = [name for name in STAGES if name != "score" or config.score.enabled]
     for number, name in enumerate(names, start=1):
@@ -30,7 +30,7 @@ def run_all(config: Config, run: Run, *, force: bool = False) -> None:
         run_stage(name, STAGES[name], config, run, force=force)
 
 
-def run_stage(name: str, stage: Stage, config: Config, run: Run, *, force: bool = False) -> Manifest:
+def run_stage(name: str, stage: Stage, config: Config, run: Store, *, force: bool = False) -> Manifest:
     """The manifest of one stage; what goes wrong in it names stage and run."""
     with named(run, name):
         return stage(config, run, force=force)

@@ -10,7 +10,7 @@ from paft_ray.errors import UserError
 from paft_ray.models.resolve import hub_id, model_licence
 from paft_ray.report.model_card import Origins, write_cards
 from paft_ray.report.render import write_report
-from paft_ray.storage.store import Manifest, Run, cached, differences
+from paft_ray.storage.store import Manifest, Store, cached, differences
 from paft_ray.tasks.task import load_task
 from paft_ray.tracking.trackers import publish_report
 
@@ -18,7 +18,7 @@ STAGE = "report"
 _INPUTS = ("evaluate/outcomes.parquet", "prompts/prompt_set.parquet")
 
 
-def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
+def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
     """The manifest: `verdict`. Raises `UserError` where the run has not been evaluated."""
     for path in _INPUTS:
         if not run.exists(path):
@@ -41,7 +41,7 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
     return manifest
 
 
-def _check_trained(config: Config, run: Run) -> None:
+def _check_trained(config: Config, run: Store) -> None:
     """The page shows the configuration, so it must be the one of the arms. Raises `UserError` naming what differs."""
     if not run.exists("train/manifest.json"):
         return

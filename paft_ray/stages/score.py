@@ -13,11 +13,11 @@ from paft_ray.models.resolve import model_key, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.prepare import examples_of
 from paft_ray.storage.schemas import SCORES
-from paft_ray.storage.store import Manifest, Run, cached
+from paft_ray.storage.store import Manifest, Store, cached
 from paft_ray.tasks.task import load_task
 
 
-def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
+def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
     """Writes score/scores.parquet; the manifest names the best template (the best of n noisy scores is biased up)."""
     path = resolve_model(config.model.id, config.model.revision)
     key = {
@@ -31,10 +31,10 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
     return cached(run, "score", key, lambda: _score(config, run, path), force=force)
 
 
-def _score(config: Config, run: Run, path: str) -> Manifest:
-    from paft_ray.inference.answer_cache import Parts
+def _score(config: Config, run: Store, path: str) -> Manifest:
+    from paft_ray.inference.answer_cache import AnswerCache
     from paft_ray.inference.evaluator import measure
-    from paft_ray.inference.model_weights import Weights
+    from paft_ray.inference.model_weights import ModelWeights
 
     prompts = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("train")
     examples = examples_of(run, "validation")[: config.score.num_examples]
@@ -46,8 +46,8 @@ def _score(config: Config, run: Run, path: str) -> Manifest:
         examples=examples,
         model=config.model,
         base=path,
-        models=[Weights(key=model_key(config.model, path))],
-        parts=Parts.of(run, "score"),
+        models=[ModelWeights(key=model_key(config.model, path))],
+        parts=AnswerCache.of(run, "score"),
         engine=config.engine,
     )
     scores = score_table(result.outcomes)

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from paft_ray.errors import StageError, StorageError, UserError, one_line
 from paft_ray.sanitize import masked
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 
 _LONGEST = 400
 
 
 @contextmanager
-def named(run: Run, stage: str) -> Iterator[None]:
+def named(run: Store, stage: str) -> Iterator[None]:
     """Raises whatever goes wrong in the block as a `StageError`; `UserError` goes through. The traceback of what no one foresaw is kept in the run."""
     where = f"run {run.name} ({run.root}), stage {stage}"
     try:
@@ -29,7 +29,7 @@ def named(run: Run, stage: str) -> Iterator[None]:
         raise StageError(f"{where}: {reason(run, stage, error)}{_logs()}") from error
 
 
-def reason(run: Run, stage: str, error: BaseException) -> str:
+def reason(run: Store, stage: str, error: BaseException) -> str:
     """What went wrong first, in one line; the traceback of what no one foresaw is kept in the run, in a file that begins with `stage`."""
     found = causes(error)
     plain = [cause for cause in found if not hasattr(cause, "cause")]  # Ray's wrapper is of the class of its cause too, its text a traceback
@@ -54,7 +54,7 @@ def causes(error: BaseException) -> list[BaseException]:
     return found
 
 
-def keep_traceback(run: Run | None, stage: str, error: BaseException) -> str:
+def keep_traceback(run: Store | None, stage: str, error: BaseException) -> str:
     """Path or URI of the file with the whole traceback, without secrets: in the run, or in this machine's temporary folder where the run takes no file."""
     name = f"{stage}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.txt"
     text = masked("".join(traceback.format_exception(error))).encode(errors="backslashreplace")

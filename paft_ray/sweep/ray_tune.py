@@ -21,7 +21,7 @@ from paft_ray.console import say
 from paft_ray.errors import StageError
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.stage_errors import reason
-from paft_ray.storage.store import Manifest, Run, cached, finished_below
+from paft_ray.storage.store import Manifest, Store, cached, finished_below
 from paft_ray.sweep.trials import Setup, Trial, num_trials, ranges
 from paft_ray.tasks.readers import holds_examples
 
@@ -43,7 +43,7 @@ class Trained:
     """Finished before this call."""
 
 
-def train_trials(setup: Setup, run: Run, listed: Sequence[Trial], trial: Callable[..., None] | None = None) -> Trained:
+def train_trials(setup: Setup, run: Store, listed: Sequence[Trial], trial: Callable[..., None] | None = None) -> Trained:
     """Trains every trial; one that fails is told and does not end the others. Raises `StageError` where none finished. `trial`: the Tune function."""
     config, sweep = setup.config, setup.config.sweep
     before = set(finished_below(run, "sweep"))
@@ -84,7 +84,7 @@ def _without_tracebacks() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _sorted_out(run: Run, listed: Sequence[Trial], results: Sequence[Any], before: set[str]) -> Trained:
+def _sorted_out(run: Store, listed: Sequence[Trial], results: Sequence[Any], before: set[str]) -> Trained:
     finished: dict[str, Trial] = {}
     failed, stopped = [], []
     for result in results:
@@ -176,7 +176,7 @@ class _Forward(TuneReportCallback):
 def _trial(config: dict[str, Any], setup: Setup, listed: Sequence[Trial]) -> None:
     """A Tune function that fits one Ray Train run and tells its validation losses and, at its end, its final losses."""
     trial = chosen(listed, config)
-    run = Run(setup.root)
+    run = Store(setup.root)
     scheduled = setup.config.sweep.scheduler is not None
     if scheduled:
         _repeat_reports(run, trial)
@@ -186,7 +186,7 @@ def _trial(config: dict[str, Any], setup: Setup, listed: Sequence[Trial]) -> Non
     tune.report({name: value for name, value in result.items() if name in (METRIC, "final_loss", "tokens_per_s")} | {TIME: result["num_steps"]})
 
 
-def _repeat_reports(run: Run, trial: Trial) -> None:
+def _repeat_reports(run: Store, trial: Trial) -> None:
     """Tells the scheduler what the trial reported before an interruption: metrics are stored with every checkpoint that it goes on from."""
     from paft_ray.training.metrics_writer import read_metrics
 
@@ -195,7 +195,7 @@ def _repeat_reports(run: Run, trial: Trial) -> None:
             tune.report({TIME: row[TIME], METRIC: row[METRIC]})
 
 
-def _fit(setup: Setup, run: Run, trial: Trial, templates: PromptSet, scheduled: bool) -> Manifest:
+def _fit(setup: Setup, run: Store, trial: Trial, templates: PromptSet, scheduled: bool) -> Manifest:
     """The manifest of a trained trial; where trials are compared they are validated at the end and, for a scheduler, on the way."""
     from paft_ray.training.data_order import plan
     from paft_ray.training.launch import Training, fit

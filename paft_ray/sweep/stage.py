@@ -24,7 +24,7 @@ from paft_ray.stages.evaluate import Candidate, evaluate_models
 from paft_ray.stages.prepare import examples_of
 from paft_ray.storage.parquet import holds
 from paft_ray.storage.schemas import EVALUATED
-from paft_ray.storage.store import Manifest, Run, cached, differences
+from paft_ray.storage.store import Manifest, Store, cached, differences
 from paft_ray.sweep.ray_tune import train_trials
 from paft_ray.sweep.trials import Setup, Trial, listed_trials, num_trials, pool_and_validation
 from paft_ray.tasks.task import load_task
@@ -32,7 +32,7 @@ from paft_ray.tasks.task import load_task
 _INPUTS = "sweep/inputs.json"
 
 
-def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
+def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
     """Trains one model per size, subset seed and setting, evaluates all in one stage, writes report/sweep.json, sweep.md and the curve.
 
     The manifest: the content of sweep.json and `failed`, the names of trials that failed (started again, only those are tried).
@@ -47,7 +47,7 @@ def run(config: Config, run: Run, *, force: bool = False) -> Manifest:
     return cached(run, "sweep", key, lambda: _sweep(shared, run, trials), force=force)
 
 
-def setup(config: Config, run: Run) -> Setup:
+def setup(config: Config, run: Store) -> Setup:
     """What the trials share, from the run's rows and templates."""
     pool, validation = pool_and_validation(config, PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")))
     task, path = load_task(config.task), resolve_model(config.model.id, config.model.revision)
@@ -65,7 +65,7 @@ def setup(config: Config, run: Run) -> Setup:
     return Setup(config=config, task=task, root=run.root, model_path=path, pool=pool, validation=validation, inputs=inputs)
 
 
-def _check_begun(run: Run, inputs: dict[str, Any], key: dict[str, Any], force: bool) -> None:
+def _check_begun(run: Store, inputs: dict[str, Any], key: dict[str, Any], force: bool) -> None:
     """Keeps the trials of a sweep that was begun with the same inputs; other sizes or settings only add to them, and failed ones are tried again.
 
     Raises `UserError` naming what has changed, unless `force`, which starts from nothing.
@@ -81,7 +81,7 @@ def _check_begun(run: Run, inputs: dict[str, Any], key: dict[str, Any], force: b
     run.write_json(_INPUTS, inputs)
 
 
-def _sweep(setup: Setup, run: Run, listed: Sequence[Trial]) -> Manifest:
+def _sweep(setup: Setup, run: Store, listed: Sequence[Trial]) -> Manifest:
     planned = num_trials(setup.config.sweep, len(listed))
     say(f"sweep: {planned} trials at most, then an engine evaluates them")
     trained = train_trials(setup, run, listed)
@@ -96,7 +96,7 @@ def _sweep(setup: Setup, run: Run, listed: Sequence[Trial]) -> Manifest:
     return {**written, "failed": list(trained.failed)}
 
 
-def _evaluate(setup: Setup, run: Run, finished: dict[str, Trial]) -> tuple[list[TrialOutcomes], int]:
+def _evaluate(setup: Setup, run: Store, finished: dict[str, Trial]) -> tuple[list[TrialOutcomes], int]:
     """(outcomes of every finished trial, engine starts); a trial that was evaluated before is not again, the others share one engine."""
     trained = {name: run.read_json(f"{trial.folder}/manifest.json") for name, trial in finished.items()}
     missing = {name: trained[name] for name, trial in finished.items() if not run.exists(f"{trial.folder}/evaluate/manifest.json")}
@@ -121,9 +121,9 @@ def _evaluate(setup: Setup, run: Run, finished: dict[str, Trial]) -> tuple[list[
     return found, starts
 
 
-def _measure(setup: Setup, run: Run, trained: dict[str, Manifest]) -> dict[str, tuple[pa.Table, Manifest]]:
+def _measure(setup: Setup, run: Store, trained: dict[str, Manifest]) -> dict[str, tuple[pa.Table, Manifest]]:
     """(Outcomes, counts) of trials by their manifests. Counts are those of all of them, but the engine's starts are the first one's alone."""
-    from paft_ray.inference.answer_cache import Parts
+    from paft_ray.inference.answer_cache import AnswerCache
 
     config = setup.config
     quick = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"speed_rows": 0})})
@@ -132,7 +132,7 @@ def _measure(setup: Setup, run: Run, trained: dict[str, Manifest]) -> dict[str, 
         Candidate(arm=name, seed=config.train.seeds[0], sha256=each["sha256"], **{"adapter" if each["kind"] == "adapter" else "weights": each["export"]})
         for name, each in trained.items()
     ]
-    outcomes, _, info = evaluate_models(quick, run, models, held_out.templates, examples_of(run, "test"), Parts.of(run, "sweep"))
+    outcomes, _, info = evaluate_models(quick, run, models, held_out.templates, examples_of(run, "test"), AnswerCache.of(run, "sweep"))
     first = next(iter(trained))
     return {name: (outcomes.filter(pc.field("arm") == name), {**info, "engine_starts": info["engine_starts"] if name == first else 0}) for name in trained}
 

@@ -17,7 +17,7 @@ from paft_ray.config import TrackingConfig
 from paft_ray.config.keys import read_key
 from paft_ray.console import say
 from paft_ray.errors import UserError
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 
 _ID = "tracking.json"
 _ID_TAG = "paft_ray.id"
@@ -56,7 +56,7 @@ class TrackerRun:
     """Local folder for W&B's files; None: W&B's own choice."""
 
     @classmethod
-    def of(cls, config: TrackingConfig | None, store: Run, *, name: str, group: str, params: Mapping[str, Any]) -> TrackerRun | None:
+    def of(cls, config: TrackingConfig | None, store: Store, *, name: str, group: str, params: Mapping[str, Any]) -> TrackerRun | None:
         """The tracker run that belongs to the folder `store`, None where no tracker is asked for. `params` may be nested."""
         if config is None or (config.mlflow is None and config.wandb is None):
             return None
@@ -64,7 +64,7 @@ class TrackerRun:
         return cls(config=config, id=tracker_id(store), name=name, group=group, params=_flat(params), folder=folder)
 
 
-def tracker_id(store: Run) -> str:
+def tracker_id(store: Store) -> str:
     """Made once and kept in tracking.json of the folder: it lives exactly as long as the checkpoints there that a restart goes on from.
 
     An id made from path and settings instead would meet that of another machine, and that of the training which --force replaces.

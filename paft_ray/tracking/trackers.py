@@ -19,7 +19,7 @@ from paft_ray.config import TrackingConfig
 from paft_ray.config.addresses import refusal, resolved_refusal
 from paft_ray.console import say
 from paft_ray.errors import UserError, one_line
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.tracking.tracker_run import MLFLOW_KEYS, MlflowRun, Rows, TrackerRun, WandbRun, any_credentials_file, mlflow_client, open_experiment, wandb_client
 
 
@@ -78,9 +78,9 @@ def _kinds(config: TrackingConfig) -> dict[str, Callable[[TrackerRun], Tracker]]
     return {name: kind for name, kind in wanted.items() if kind}
 
 
-def publish_report(config: TrackingConfig, run: Run) -> None:
+def publish_report(config: TrackingConfig, run: Store) -> None:
     """Sends `eval/ARM/accuracy_mean`, `_std` and `_worst` of a finished report, and its page to MLflow, as tracker run `report`."""
-    shown = TrackerRun.of(config, Run(run.uri("report")), name="report", group=run.name, params={})
+    shown = TrackerRun.of(config, Store(run.uri("report")), name="report", group=run.name, params={})
     if shown is None:
         return
     arms = run.read_json("report/results.json")["arms"]

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from paft_ray.storage.parquet import holds
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.training.example_builder import Row
 
 SCHEMA = pa.schema(
@@ -36,7 +36,7 @@ Gather = Callable[[Any], Sequence[Any] | None]
 class AuditLog:
     """One rank's part of the log."""
 
-    def __init__(self, store: Run, *, rank: int, start_step: int, gather: Gather) -> None:
+    def __init__(self, store: Store, *, rank: int, start_step: int, gather: Gather) -> None:
         """`start_step`: steps done before; what the log holds beyond them is dropped."""
         self.store = store
         self._first = start_step
@@ -61,17 +61,17 @@ class AuditLog:
         self._first, self._rows = done, []
 
 
-def audit_store(out: Run, fingerprint: str) -> Run:
+def audit_store(out: Store, fingerprint: str) -> Store:
     """Where the log of a training is."""
     return out.below(f"audit/{fingerprint}")
 
 
-def read_log(store: Run) -> Iterator[pa.Table]:
+def read_log(store: Store) -> Iterator[pa.Table]:
     """Tables with `SCHEMA`, in order of steps; none where there is no log. Raises `UserError` for a file
     that is not of a log."""
     for name in sorted(filter(_NAME.fullmatch, _files(store))):
         yield store.read_table(name, holds(SCHEMA)).select(SCHEMA.names).cast(SCHEMA)
 
 
-def _files(store: Run) -> list[str]:
+def _files(store: Store) -> list[str]:
     return [info.base_name for info in store.entries()]

@@ -9,7 +9,7 @@ from types import TracebackType
 from paft_ray.errors import StageError, UserError, one_line
 
 
-class Upload:
+class BackgroundUpload:
     """Runs uploads in a thread of its own, at most one at a time; what fails there is raised in the training, never lost.
 
     A context: its end waits for the upload in flight, whether the training ends well or by an error.
@@ -42,7 +42,7 @@ class Upload:
         if error is not None:
             raise StageError(f"{self._what}: {one_line(error) or type(error).__name__}; mend the storage and start again: the run goes on") from error
 
-    def __enter__(self) -> Upload:
+    def __enter__(self) -> BackgroundUpload:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:

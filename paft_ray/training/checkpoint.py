@@ -18,7 +18,7 @@ import pyarrow.fs as pafs
 
 from paft_ray.console import say
 from paft_ray.errors import StageError, UserError, one_line
-from paft_ray.storage.store import Run, versions
+from paft_ray.storage.store import Store, versions
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +38,7 @@ class TrainingState:
     """`weight/NAME`, `exp_avg/NAME`, `exp_avg_sq/NAME`, fp32 on the CPU."""
 
 
-def write(store: Run, state: TrainingState, meta: dict[str, Any], keep: int, spare: Iterable[int] = ()) -> None:
+def write(store: Store, state: TrainingState, meta: dict[str, Any], keep: int, spare: Iterable[int] = ()) -> None:
     """Writes a checkpoint whole or not at all, then removes all before it but the newest `keep` whole ones, itself included, and those of steps `spare`."""
     from safetensors.torch import save  # late: Ray Data's side reads `newest` without torch
 
@@ -54,12 +54,12 @@ def write(store: Run, state: TrainingState, meta: dict[str, Any], keep: int, spa
             _remove(store, step)
 
 
-def steps(store: Run) -> list[int]:
+def steps(store: Store) -> list[int]:
     """Steps that have a manifest, ascending."""
     return [step for step in _folders(store) if store.exists(f"{_folder(step)}/{_MANIFEST}")]
 
 
-def newest(store: Run, announce: Callable[[str], None] = say) -> int:
+def newest(store: Store, announce: Callable[[str], None] = say) -> int:
     """Step of the newest checkpoint that is whole, 0 where there is none; each newer one that is not is announced with its fault.
 
     Raises `UserError` where the storage does not let itself be read: checkpoints that cannot be seen are not damaged.
@@ -75,7 +75,7 @@ def newest(store: Run, announce: Callable[[str], None] = say) -> int:
     return 0
 
 
-def fault(store: Run, step: int) -> str | None:
+def fault(store: Store, step: int) -> str | None:
     """Why the checkpoint of a step cannot be used; None where it is whole."""
     try:
         manifest = store.read_json(f"{_folder(step)}/{_MANIFEST}")
@@ -100,7 +100,7 @@ def fault(store: Run, step: int) -> str | None:
     return None if digest == expected[_STATE] else f"{_STATE} does not agree with its checksum: it is cut short or damaged"
 
 
-def read(store: Run, step: int) -> TrainingState:
+def read(store: Store, step: int) -> TrainingState:
     """The state of a checkpoint that `newest` named. Raises `StageError` where it was damaged since."""
     from safetensors.torch import load
 
@@ -111,14 +111,14 @@ def read(store: Run, step: int) -> TrainingState:
     return TrainingState(step=step, tensors=load(data))
 
 
-def discard_after(store: Run, step: int) -> None:
+def discard_after(store: Store, step: int) -> None:
     """Removes what lies beyond the checkpoint that training goes on from: damaged, or cut off while it was written."""
     for later in _folders(store):
         if later > step:
             _remove(store, later)
 
 
-def _folders(store: Run) -> list[int]:
+def _folders(store: Store) -> list[int]:
     """Steps that have a folder, whole or not, ascending; anything else that lies there is left alone."""
     try:
         found = store.entries()
@@ -128,12 +128,12 @@ def _folders(store: Run) -> list[int]:
     return sorted(step for match in matches if match and match[0] == _folder(step := int(match[1])))
 
 
-def _remove(store: Run, step: int) -> None:
+def _remove(store: Store, step: int) -> None:
     """Of a folder the store deletes the manifest first: what is left of a removal that is cut off is no checkpoint."""
     store.delete(_folder(step))
 
 
-def _unreadable(store: Run, error: OSError) -> UserError:
+def _unreadable(store: Store, error: OSError) -> UserError:
     return UserError(f"storage {store.root}: cannot be read ({one_line(error.__cause__ or error)}); check the URI and the credentials in the environment")
 
 

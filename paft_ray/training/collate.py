@@ -9,7 +9,7 @@ import torch
 
 from paft_ray.training.example_builder import Row
 
-IGNORED = -100
+IGNORE_INDEX = -100
 
 
 def length(row: Row) -> int:
@@ -40,7 +40,7 @@ class Batch:
     position_ids: torch.Tensor
     """[batch, seq] int64, from 0 at each row's first token."""
     labels: torch.Tensor
-    """[batch, longest answer] int64: ids of answer and end token, `IGNORED` before them."""
+    """[batch, longest answer] int64: ids of answer and end token, `IGNORE_INDEX` before them."""
     weights: torch.Tensor
     """[batch] float32."""
 
@@ -58,7 +58,7 @@ def collate(rows: Sequence[Row]) -> Batch:
     width, answer = max(map(length, rows)), max(len(row["answer_ids"]) for row in rows)
     input_ids = torch.zeros(len(rows), width, dtype=torch.int64)
     mask = torch.zeros_like(input_ids)
-    labels = torch.full((len(rows), answer), IGNORED, dtype=torch.int64)
+    labels = torch.full((len(rows), answer), IGNORE_INDEX, dtype=torch.int64)
     for i, row in enumerate(rows):
         input_ids[i, width - length(row) :] = torch.tensor([*row["prompt_ids"], *row["answer_ids"]])
         mask[i, width - length(row) :] = 1
@@ -71,7 +71,7 @@ def collate(rows: Sequence[Row]) -> Batch:
 def answer_losses(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
     """Sum of token cross-entropies over answer and end tokens of each row; float32 [batch]. `logits`: [batch, longest answer + 1, vocabulary]."""
     scores = logits[:, :-1].float().transpose(1, 2)
-    return torch.nn.functional.cross_entropy(scores, batch.labels, ignore_index=IGNORED, reduction="none").sum(1)
+    return torch.nn.functional.cross_entropy(scores, batch.labels, ignore_index=IGNORE_INDEX, reduction="none").sum(1)
 
 
 def answer_loss(logits: torch.Tensor, batch: Batch) -> torch.Tensor:

@@ -20,10 +20,10 @@ from paft_ray.models.resolve import load_tokenizer
 from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.sampling import Draw
 from paft_ray.prompts.template import PromptTemplate
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Task
 from paft_ray.training import checkpoint
-from paft_ray.training.example_builder import RowMaker
+from paft_ray.training.example_builder import ExampleBuilder
 
 _TASK_CPUS = 0.25
 _CONCURRENT_TASKS = 2
@@ -34,7 +34,7 @@ _AHEAD_BYTES = 2**26  # prepared rows that wait for a slow worker
 
 @dataclass(frozen=True, kw_only=True)
 class RowSource:
-    """What a Ray Data task needs to make rows; hashable, so that each task process builds its `RowMaker` once."""
+    """What a Ray Data task needs to make rows; hashable, so that each task process builds its `ExampleBuilder` once."""
 
     table: ray.ObjectRef
     """Arrow table in the object store, read without a copy."""
@@ -47,10 +47,10 @@ class RowSource:
 
 
 @lru_cache(maxsize=1)
-def row_maker(source: RowSource) -> RowMaker:
-    """The `RowMaker` of a source, kept in this process."""
+def row_maker(source: RowSource) -> ExampleBuilder:
+    """The `ExampleBuilder` of a source, kept in this process."""
     table, encoder = ray.get([source.table, source.encoder])
-    return RowMaker(
+    return ExampleBuilder(
         table=table,
         templates=source.templates,
         encoder=encoder,
@@ -97,7 +97,7 @@ class GlobalOrder:
         return prepared
 
 
-class Orders(DataConfig):
+class ResumableDataConfig(DataConfig):
     """Gives rank r of w an iterator over its slice of every step of each training, by the training's name, from its newest checkpoint on; read anew when
     a worker group first asks for it."""
 
@@ -105,12 +105,12 @@ class Orders(DataConfig):
         super().__init__()
         self.orders = orders
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Orders:
+    def __deepcopy__(self, memo: dict[int, Any]) -> ResumableDataConfig:
         return self  # immutable, and a copied ObjectRef would not be counted by Ray
 
     def configure(self, datasets: Any, world_size: int, worker_handles: Any, worker_node_ids: Any, **kwargs: Any) -> list[dict[str, Any]]:
         """One `{name: iterator}` per rank for the names of `datasets`, rows of `rows.Row` in order of position."""
-        starts = {name: checkpoint.newest(Run(self.orders[name].checkpoints)) for name in datasets}
+        starts = {name: checkpoint.newest(Store(self.orders[name].checkpoints)) for name in datasets}
         return [{name: self.orders[name].rank_dataset(rank, world_size, start).iterator() for name, start in starts.items()} for rank in range(world_size)]
 
 

@@ -34,7 +34,7 @@ class Row(TypedDict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RowMaker:
+class ExampleBuilder:
     """Training rows of any positions: a pure function of table, templates, seed and position."""
 
     table: pa.Table

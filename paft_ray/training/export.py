@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from paft_ray.errors import StageError
 from paft_ray.models.resolve import load_tokenizer
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.training import adapter_config, checkpoint
 from paft_ray.training.checkpoint_selection import best_step
 from paft_ray.training.deepspeed_state import collect_weights
@@ -32,7 +32,7 @@ def final_weights(engine: Any, job: Job, worker: Worker) -> tuple[int, dict[str,
         return job.num_steps, collect_weights(engine, keep=worker.rank == 0)
     if worker.rank:
         return job.num_steps, {}
-    step = best_step(read_metrics(Run(job.out)), checkpoint.steps(job.store), job.config.export)
+    step = best_step(read_metrics(Store(job.out)), checkpoint.steps(job.store), job.config.export)
     assert step is not None, "the last step has a checkpoint that was measured"
     tensors = checkpoint.read(job.store, step).tensors
     return step, {name.removeprefix("weight/"): tensor for name, tensor in tensors.items() if name.startswith("weight/")}

@@ -11,7 +11,7 @@ from peft.tuners.lora.layer import Linear, LoraLayer, LoraVariant
 from paft_ray.config import TrainConfig
 
 
-class OneProduct(LoraVariant):
+class FusedLoraForward(LoraVariant):
     """x W + s (x A) B, where the last product adds to x W and s scales x A, which is as wide as the rank.
 
     PEFT's own forward writes (x A) B out, scales it and adds it: three passes over an activation. Only for training: the adapter is merged as it was
@@ -52,5 +52,5 @@ def add_adapter(model: Any, config: TrainConfig) -> Any:
             # Autocast brings x and adapter to one format; PEFT would lift x to the adapter's fp32 first.
             layer.cast_input_dtype_enabled = config.precision == "fp32"
             if config.zero_stage < 3:  # there a weight is gathered when its own module is called
-                layer.lora_variant = dict.fromkeys(layer.lora_A, OneProduct())
+                layer.lora_variant = dict.fromkeys(layer.lora_A, FusedLoraForward())
     return model

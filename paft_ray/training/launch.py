@@ -30,13 +30,13 @@ from paft_ray.models.resolve import hub_id, model_identity
 from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.prompts.sampling import PerExample, make_draw
-from paft_ray.storage.store import Run, weights_hash
+from paft_ray.storage.store import Store, weights_hash
 from paft_ray.tasks.task import Task
 from paft_ray.tracking.tracker_run import TrackerRun
 from paft_ray.training.checkpoint_selection import LabelRows, label_rows
-from paft_ray.training.data import GlobalOrder, Orders, RowSource, data_cpus, make_encoder
+from paft_ray.training.data import GlobalOrder, ResumableDataConfig, RowSource, data_cpus, make_encoder
 from paft_ray.training.data_order import plan
-from paft_ray.training.example_builder import Row, RowMaker, rows_of
+from paft_ray.training.example_builder import ExampleBuilder, Row, rows_of
 from paft_ray.training.metrics_writer import read_metrics
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Training:
     model: ModelConfig
     model_path: str
     seed: int
-    run: Run
+    run: Store
     folder: str
     """Of the run, gets adapter/ (or weights/), metrics.jsonl, tensorboard/, checkpoints/."""
     validation: pa.Table | None = None
@@ -98,7 +98,7 @@ class Training:
     tracking: TrackingConfig | None = None
 
     @property
-    def out(self) -> Run:
+    def out(self) -> Store:
         """Its folder as a place of its own."""
         return self.run.below(self.folder)
 
@@ -162,7 +162,7 @@ def _job_and_order(training: Training, encoder: Encoder, table: ray.ObjectRef) -
         "name": out.name,
         "labels": labels,
         "validation": _validation_rows(training.validation, shown, encoder, config),
-        "shown": TrackerRun.of(training.tracking, Run(store), name=out.name, group=training.run.name, params=params),
+        "shown": TrackerRun.of(training.tracking, Store(store), name=out.name, group=training.run.name, params=params),
     }
     return job, GlobalOrder(source=source, num_steps=steps, global_batch=config.global_batch, checkpoints=store, task_cpus=data_cpus(config))
 
@@ -218,14 +218,14 @@ def _validation_rows(table: pa.Table | None, templates: PromptSet, encoder: Enco
     if not config.validate_every or table is None or not table.num_rows:
         return ()
     wanted = min(config.num_validation, table.num_rows)
-    maker = RowMaker(table=table, templates=templates.templates, encoder=encoder, draw=PerExample(seed=0), seed=0, num_positions=wanted)
+    maker = ExampleBuilder(table=table, templates=templates.templates, encoder=encoder, draw=PerExample(seed=0), seed=0, num_positions=wanted)
     return tuple(rows_of(maker.rows(np.arange(wanted, dtype=np.int64))))
 
 
 def _run_on_ray(jobs: dict[str, dict[str, Any]], orders: dict[str, GlobalOrder], first: Training, callbacks: Sequence[UserCallback]) -> None:
     """Trains all; the workers leave result.json in the folder of each."""
     for job in jobs.values():
-        Run(job["out"]).delete(RESULT)
+        Store(job["out"]).delete(RESULT)
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else every progress line comes twice
     # A group of fixed size waits for nodes that are being added; an elastic one only until Ray has noticed that a node is gone, then it takes fewer.
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300" if first.config.min_workers is None else "60")
@@ -256,7 +256,7 @@ def _trainer(
             worker_runtime_env={"env_vars": {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "10000")}},
         ),
         datasets=dict.fromkeys(orders, ray.data.range(1)),
-        dataset_config=Orders(orders),
+        dataset_config=ResumableDataConfig(orders),
     )
 
 
@@ -291,7 +291,7 @@ def _work(jobs: dict[str, dict[str, Any]]) -> None:
     worker = loop.Worker(rank=context.get_world_rank(), world_size=context.get_world_size())
     for name, values in jobs.items():
         job = loop.Job(**values)
-        if not Run(job.out).exists(RESULT):  # else a group that was lost since has left it
+        if not Store(job.out).exists(RESULT):  # else a group that was lost since has left it
             _train(name, job, worker)
             loop.free_memory()
             dist.barrier()
@@ -330,7 +330,7 @@ def step_rows(shard: Any, share: int) -> Iterator[list[Row]]:
 
 def _publish(job: loop.Job, folder: Path, *, exported_step: int, peak_memory_gib: float, nodes: list[str]) -> None:
     """Uploads the finished weights, then result.json."""
-    out = Run(job.out)
+    out = Store(job.out)
     kind = "weights" if job.config.lora is None else "adapter"
     out.upload_dir(folder, kind)
     history = read_metrics(out)

@@ -23,18 +23,18 @@ import torch
 import torch.distributed as dist
 
 from paft_ray.config import TrainConfig
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.tracking.tracker_run import TrackerRun
 from paft_ray.tracking.trackers import Trackers
 from paft_ray.training import checkpoint, deepspeed_state
 from paft_ray.training.audit_log import AuditLog, audit_store
-from paft_ray.training.background_upload import Upload
+from paft_ray.training.background_upload import BackgroundUpload
 from paft_ray.training.checkpoint_selection import LabelRows, best_step
 from paft_ray.training.collate import answer_loss, answer_tokens, collate, length, micro_batches
 from paft_ray.training.data_order import step_positions
 from paft_ray.training.deepspeed_config import accumulation, deepspeed_config, learning_rate
 from paft_ray.training.example_builder import Row
-from paft_ray.training.metrics_writer import Progress
+from paft_ray.training.metrics_writer import MetricsWriter
 from paft_ray.training.model import build_model
 from paft_ray.training.validation import forward, label_accuracy, validation_loss
 
@@ -68,9 +68,9 @@ class Job:
     """Run of the trackers, where some are asked for."""
 
     @property
-    def store(self) -> Run:
+    def store(self) -> Store:
         """Where its checkpoints are."""
-        return Run(self.out).below(f"checkpoints/{self.fingerprint}")
+        return Store(self.out).below(f"checkpoints/{self.fingerprint}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ def train(
     each of those steps ends with a checkpoint, which no accuracy is measured of.
     Checkpoints are uploaded beside the training, the last one before it returns. Raises `StageError` where one could not be written.
     """
-    with Upload() as upload:
+    with BackgroundUpload() as upload:
         return _train(job, steps, worker, upload, report, observe, losing)
 
 
@@ -106,7 +106,7 @@ def _train(
     job: Job,
     steps: Iterator[list[Row]],
     worker: Worker,
-    upload: Upload,
+    upload: BackgroundUpload,
     report: Callable[[dict[str, Any]], None] | None,
     observe: Callable[[int, list[Row]], None] | None,
     losing: Callable[[], bool] | None,
@@ -117,8 +117,8 @@ def _train(
     progress = None
     if worker.rank == 0:
         checkpoint.discard_after(job.store, start)
-        progress = Progress(Run(job.out), name=job.name, start_step=start, num_steps=job.num_steps, trackers=Trackers(job.shown))
-    log = AuditLog(audit_store(Run(job.out), job.fingerprint), rank=worker.rank, start_step=start, gather=partial(_at_rank_0, worker))
+        progress = MetricsWriter(Store(job.out), name=job.name, start_step=start, num_steps=job.num_steps, trackers=Trackers(job.shown))
+    log = AuditLog(audit_store(Store(job.out), job.fingerprint), rank=worker.rank, start_step=start, gather=partial(_at_rank_0, worker))
     following = steps if first is None else itertools.chain([first], steps)
     asked = time.monotonic()
     for step in range(start, job.num_steps):
@@ -223,7 +223,7 @@ def peak_memory_gib(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def _save(engine: Any, job: Job, step: int, progress: Progress | None, upload: Upload) -> None:
+def _save(engine: Any, job: Job, step: int, progress: MetricsWriter | None, upload: BackgroundUpload) -> None:
     """Collects a checkpoint (collective) and uploads it beside the training.
 
     Metrics first, then the checkpoint: a resumed run finds the metrics of all that it does not repeat; trackers last.

@@ -8,7 +8,7 @@ import tempfile
 from typing import Any
 
 from paft_ray.console import say
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.storage.temp_dirs import owned_prefix, remove_left
 from paft_ray.tracking.tracker_run import scalars
 from paft_ray.tracking.trackers import Trackers
@@ -17,10 +17,10 @@ METRICS = "metrics.jsonl"
 _LINE_EVERY = 10
 
 
-class Progress:
+class MetricsWriter:
     """Metrics of the lineage of the final weights: what a restart repeats is dropped first."""
 
-    def __init__(self, out: Run, *, name: str, start_step: int, num_steps: int, trackers: Trackers) -> None:
+    def __init__(self, out: Store, *, name: str, start_step: int, num_steps: int, trackers: Trackers) -> None:
         self.out = out
         self.name = name
         self.num_steps = num_steps
@@ -74,14 +74,14 @@ class Progress:
         return f"{self.name}: step {row['step']}/{self.num_steps}  loss {loss:.4f}  {speed:.0f} tokens/s  ETA {int(left) // 60}:{int(left) % 60:02d}"
 
 
-def _folder(out: Run) -> str:
+def _folder(out: Store) -> str:
     """A new folder of this node for the events of a training; those of its killed attempts go."""
     prefix = owned_prefix("paft-events", out.root)
     remove_left(tempfile.gettempdir(), prefix)
     return tempfile.mkdtemp(prefix=prefix)
 
 
-def read_metrics(out: Run) -> list[dict[str, Any]]:
+def read_metrics(out: Store) -> list[dict[str, Any]]:
     """Rows of metrics.jsonl, none where the file is missing."""
     if not out.exists(METRICS):
         return []

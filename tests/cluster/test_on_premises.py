@@ -17,7 +17,7 @@ import yaml
 from safetensors.numpy import load_file
 
 from paft_ray.models.resolve import resolve_model
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from tests.support.small_run import ONE_ARM
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
@@ -132,27 +132,27 @@ def cluster(hosts: Callable[..., Any], wait_until: Callable[..., None]) -> Itera
 
 
 @pytest.fixture(scope="module")
-def on_one_node(hosts: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Run:
+def on_one_node(hosts: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Store:
     """The same run by `paft run` on this machine."""
     storage = tmp_path_factory.mktemp("one-node")
     command = [sys.executable, "-m", "paft_ray", "run", DEMO, *options(f"storage={storage}", *SETTINGS, "engine.num_cpus=0.5")]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
     assert ran.returncode == 0, (ran.stdout + ran.stderr)[-6000:]
-    return Run(f"{storage}/job")
+    return Store(f"{storage}/job")
 
 
-def metrics(run: Run) -> list[dict[str, Any]]:
+def metrics(run: Store) -> list[dict[str, Any]]:
     return [json.loads(line) for line in run.read_bytes("train/paft-s0/metrics.jsonl").splitlines()]
 
 
-def test_a_submitted_run_uses_several_nodes_and_equals_that_of_one(on_one_node: Run, cluster: Cluster) -> None:
+def test_a_submitted_run_uses_several_nodes_and_equals_that_of_one(on_one_node: Store, cluster: Cluster) -> None:
     submit = ["job", "submit", "--no-wait", "--submission-id=tiny", "--working-dir=.", "--address", URL, "--", "python", "jobs/pipeline.py", DEMO]
     code, output = cluster.ray(*submit, *options(*SETTINGS, *SPREAD))
     assert code == 0, output[-6000:]
     _, log = cluster.ray("job", "logs", "--follow", "tiny", "--address", URL)
     assert "succeeded" in cluster.ray("job", "status", "tiny", "--address", URL)[1], log[-6000:]
 
-    run = Run(f"{cluster.lab.folder}/shared/runs/job")
+    run = Store(f"{cluster.lab.folder}/shared/runs/job")
     assert set(run.read_json("report/results.json")["arms"]) == {"base", "paft"}
     assert run.exists("report/report.html")
     (trained,) = run.read_json("train/manifest.json")["models"]

@@ -20,7 +20,7 @@ with uncollected(), without("mlflow", "sklearn"):  # as training workers start
     from benchmarks import flops
     from paft_ray.capacity import num_weights
     from paft_ray.models.files import shapes
-    from paft_ray.storage.store import Run
+    from paft_ray.storage.store import Store
     from paft_ray.training import checkpoint, export, loop
     from paft_ray.training.collate import answer_loss, answer_tokens, collate, micro_batches
     from paft_ray.training.deepspeed_config import learning_rate
@@ -71,14 +71,14 @@ def equality(case: Case, folder: Path) -> dict[str, Any]:
     """Losses of the workers' loop, those after a resume, and the loss of the exported model beside the engine's."""
     job = _job(case, folder / "small", folder / case.name)
     engine = loop.train(job, _steps(case, 0), _ALONE)
-    losses = [row["loss"] for row in read_metrics(Run(job.out))]
+    losses = [row["loss"] for row in read_metrics(Store(job.out))]
     rows = step_rows(0, job.config.global_batch, case.longest)
     trained = validation_loss(engine, rows, _ALONE, job.config.micro_batch)
     exported = validation_loss(_exported(engine, job).to(engine.device), rows, _ALONE, job.config.micro_batch)
     engine.destroy()
     shutil.rmtree(Path(job.store.root) / f"step-{job.num_steps:06d}")
     loop.train(job, _steps(case, checkpoint.newest(job.store)), _ALONE).destroy()
-    resumed = [row["loss"] for row in read_metrics(Run(job.out))]
+    resumed = [row["loss"] for row in read_metrics(Store(job.out))]
     return {"losses": losses, "resumed": resumed, "trained": trained, "exported": exported}
 
 

@@ -14,10 +14,10 @@ from paft_ray.cli.preflight import check_inputs
 from paft_ray.config import Config, EngineConfig, GeneratorConfig, load_config
 from paft_ray.credentials import holds_credentials, looks_secret, names_secret
 from paft_ray.echo import echo, echo_json, echo_table
-from paft_ray.generators.requests import Request, Written
+from paft_ray.generators.requests import Completion, Request
 from paft_ray.report.render import write_report
 from paft_ray.stages import synthesize
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from tests.hostile.bad_inputs import secrets as refused
 from tests.support.page_run import config as page_config
 from tests.support.page_run import hostile_run
@@ -57,8 +57,8 @@ def outside(storage: Path | str) -> Config:
     return load_config("jobs/configs/demo.yaml", [OUTSIDE, f"storage={storage}"])
 
 
-def answers(requests: Sequence[Request], _: GeneratorConfig, __: EngineConfig, seed: int) -> list[Written]:
-    return [Written(text=f"Wording {seed} {number}: is it positive or negative? {{text}}", finished=True, tokens=9) for number, _ in enumerate(requests)]
+def answers(requests: Sequence[Request], _: GeneratorConfig, __: EngineConfig, seed: int) -> list[Completion]:
+    return [Completion(text=f"Wording {seed} {number}: is it positive or negative? {{text}}", finished=True, tokens=9) for number, _ in enumerate(requests)]
 
 
 @pytest.mark.parametrize("stage", ["run", "sweep"])
@@ -70,7 +70,7 @@ def test_a_plan_names_the_variable_of_a_key_and_never_shows_it(stage: str, capsy
 
 def test_no_artifact_and_no_printed_line_holds_a_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = outside(tmp_path)
-    run = Run.open(config.storage, config.name)
+    run = Store.open(config.storage, config.name)
     run.write_json("config.json", config.model_dump(mode="json"))
     synthesize.run(config, run, write=answers)
     write_report(hostile_run(tmp_path / "page"), config=page_config())
@@ -148,7 +148,7 @@ def test_what_is_printed_holds_no_secret_whoever_prints_it(capsys: pytest.Captur
 
 def test_the_configuration_of_a_report_is_looked_through_as_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in ("evaluate/manifest.json", "prompts/manifest.json"):
-        Run.open(str(tmp_path), "demo").write_json(path, {})
+        Store.open(str(tmp_path), "demo").write_json(path, {})
     changes = [f"storage={tmp_path}", f"tracking.experiment={SECRETS['HF_TOKEN']}"]
     code, _, error = paft(capsys, "report", "jobs/configs/demo.yaml", *(part for change in changes for part in ("--set", change)))
     assert (code, found_in(error.encode())) == (2, [])

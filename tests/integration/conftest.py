@@ -10,7 +10,7 @@ import pytest
 
 if TYPE_CHECKING:
     from paft_ray.config import Config
-    from paft_ray.storage.store import Run
+    from paft_ray.storage.store import Store
 
 _SMALL = (
     "name=tiny",
@@ -59,14 +59,14 @@ def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> tuple[Config, Run]:
+def finished(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> tuple[Config, Store]:
     """A small run with every stage done: arms base, sft and paft, 12 held-out templates x 6 test rows, fp32."""
     from paft_ray.config import load_config
     from paft_ray.stages.registry import run_all
-    from paft_ray.storage.store import Run
+    from paft_ray.storage.store import Store
 
     config = load_config("jobs/configs/demo.yaml", [*_SMALL, f"storage={tmp_path_factory.mktemp('runs')}"])
-    run = Run.open(config.storage, config.name)
+    run = Store.open(config.storage, config.name)
     run_all(config, run)
     run.write_json("config.json", config.model_dump(mode="json"))
     return config, run

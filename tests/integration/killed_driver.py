@@ -10,9 +10,9 @@ from paft_ray.config import EngineConfig
 from paft_ray.console import console
 from paft_ray.inference import answer_cache
 from paft_ray.inference.generate import generate
-from paft_ray.inference.model_weights import Weights
+from paft_ray.inference.model_weights import ModelWeights
 from paft_ray.models.resolve import resolve_model
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 
 SMALL = EngineConfig(precision="fp32", kv_cache_gib=0.5, batch_rows=4, max_failed_fraction=0.2, timeout_s=500, engine_kwargs={"max_num_seqs": 4})
 NUM_ROWS = 24
@@ -31,9 +31,9 @@ def requests(num_rows: int = NUM_ROWS) -> list[dict[str, object]]:
 def main(storage: str) -> None:
     """Asks all requests into the run `killed` under `storage`."""
     answer_cache.SAVE_EVERY_S = 0
-    model, weights = resolve_model("demo", None), Weights(key={})
+    model, weights = resolve_model("demo", None), ModelWeights(key={})
     ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
-    place = answer_cache.Parts.of(Run.open(storage, "killed"), "score")
+    place = answer_cache.AnswerCache.of(Store.open(storage, "killed"), "score")
     with console():
         rows = ray.data.from_items([{"weights": weights.id, **row} for row in requests()])
         done = generate(rows, name="test", base=model, models=[weights], parts=place, engine=SMALL, max_model_len=64)

@@ -10,14 +10,14 @@ import torch
 
 from paft_ray.config import TrainConfig
 from paft_ray.errors import StageError
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.training import checkpoint, loop
-from paft_ray.training.background_upload import Upload
+from paft_ray.training.background_upload import BackgroundUpload
 
 WAIT_S = 20.0
 
 
-class Store(Run):
+class Store(Store):
     """Notes what is written; a write fails with `error`."""
 
     def __init__(self, root: str, notes: list[str]) -> None:
@@ -64,13 +64,13 @@ class Setting:
         self.engine = SimpleNamespace(module=self.model, optimizer=optimizer, zero_optimization_stage=lambda: 0)
         self.job: Any = SimpleNamespace(config=TrainConfig(), store=self.store, seed=0, fingerprint="f", num_steps=9, name="paft-s0")
 
-    def save(self, step: int, upload: Upload) -> None:
+    def save(self, step: int, upload: BackgroundUpload) -> None:
         loop._save(self.engine, self.job, step, self.told, upload)  # type: ignore[arg-type]
 
 
 def test_metrics_come_before_the_checkpoint_and_trackers_after_it(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
-    with Upload() as upload:
+    with BackgroundUpload() as upload:
         setting.save(1, upload)
     assert setting.notes == ["metrics until 1", "step-000001/state.safetensors", "step-000001/manifest.json", "trackers until 1"]
 
@@ -78,20 +78,20 @@ def test_metrics_come_before_the_checkpoint_and_trackers_after_it(tmp_path: Path
 def test_weights_that_change_while_a_checkpoint_is_uploaded_do_not_change_it(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
     expected = setting.model.weight.detach().clone()
-    with Upload() as upload:
+    with BackgroundUpload() as upload:
         setting.told.open.clear()
         setting.save(1, upload)
         assert setting.told.reached.wait(WAIT_S)
         with torch.no_grad():
             setting.model.weight.zero_()
-        assert checkpoint.newest(Run(str(tmp_path)), lambda line: None) == 0
+        assert checkpoint.newest(Store(str(tmp_path)), lambda line: None) == 0
         setting.told.open.set()
     assert torch.equal(checkpoint.read(setting.store, 1).tensors["weight/weight"], expected)
 
 
 def test_a_save_waits_for_the_one_before(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
-    with Upload() as upload:
+    with BackgroundUpload() as upload:
         setting.told.open.clear()
         setting.save(1, upload)
         second = threading.Thread(target=setting.save, args=(2, upload))
@@ -107,7 +107,7 @@ def test_a_save_waits_for_the_one_before(tmp_path: Path) -> None:
 def test_a_checkpoint_that_cannot_be_written_ends_the_training_in_one_line_and_trackers_never_hear_of_it(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
     setting.store.error = "[Errno 28] No space left on device"
-    upload = Upload()
+    upload = BackgroundUpload()
     setting.save(1, upload)
     with pytest.raises(StageError) as caught:
         upload.wait()
@@ -117,6 +117,6 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_training_in_one_line_and_t
 
 def test_ranks_that_hold_no_progress_upload_nothing(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
-    with Upload() as upload:
+    with BackgroundUpload() as upload:
         loop._save(setting.engine, setting.job, 1, None, upload)
     assert setting.notes == []

@@ -15,7 +15,7 @@ import pytest
 from paft_ray.config import EngineConfig
 from paft_ray.errors import StageError, StorageError, UserError
 from paft_ray.stages.evaluate import Candidate, Place
-from paft_ray.storage.store import Run, cached, weights_hash
+from paft_ray.storage.store import Store, cached, weights_hash
 from tests.support.page_run import hostile_run
 
 BIG = 4_000_000  # bytes
@@ -104,7 +104,7 @@ def test_a_disk_that_fails_stops_the_run_with_one_line_and_the_mended_one_goes_o
 
 
 def test_a_file_that_may_not_grow_leaves_what_was_there(tmp_path: Path) -> None:
-    run = Run.open(str(tmp_path), "a")
+    run = Store.open(str(tmp_path), "a")
     run.write_bytes("x.bin", b"old")
     done = subprocess.run([sys.executable, "-c", LIMITED, run.root], check=True, capture_output=True, text=True)
     assert done.stdout == f"storage {run.root}: x.bin cannot be written (File too large); raise the limit on the size of files\n"
@@ -114,7 +114,7 @@ def test_a_file_that_may_not_grow_leaves_what_was_there(tmp_path: Path) -> None:
 
 def test_a_writer_that_is_killed_leaves_a_whole_file(tmp_path: Path) -> None:
     """At ten moments spread over the time of a write."""
-    run = Run.open(str(tmp_path), "a")
+    run = Store.open(str(tmp_path), "a")
     for moment in range(10):
         with subprocess.Popen([sys.executable, "-c", WRITES, run.root, str(BIG)], stdout=subprocess.PIPE) as writer:
             assert writer.stdout is not None
@@ -129,11 +129,11 @@ def test_a_writer_that_is_killed_leaves_a_whole_file(tmp_path: Path) -> None:
 def test_storage_that_fails_at_the_start_is_the_users_to_mend(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"run\.json cannot be written .* or choose another storage with --set"):
-        Run.open(str(tmp_path / "file"), "a")
+        Store.open(str(tmp_path / "file"), "a")
 
 
 def test_what_a_cut_deletion_leaves_is_not_taken_as_finished(tmp_path: Path) -> None:
-    run = Run.open(str(tmp_path), "a")
+    run = Store.open(str(tmp_path), "a")
     cached(run, "train/paft-s0", {}, lambda: {"made": 1}, announce=lambda _: None)
     run.write_bytes("train/paft-s0/adapter/x", b"x")
     real = run.filesystem
@@ -156,7 +156,7 @@ def test_what_a_cut_deletion_leaves_is_not_taken_as_finished(tmp_path: Path) -> 
 
 
 def test_weights_that_are_not_what_was_trained_are_not_evaluated(tmp_path: Path) -> None:
-    run, trained = Run.open(str(tmp_path), "a"), tmp_path / "trained"
+    run, trained = Store.open(str(tmp_path), "a"), tmp_path / "trained"
     trained.mkdir()
     (trained / "config.json").write_text("{}")
     (trained / "model.safetensors").write_bytes(b"weights")

@@ -21,7 +21,7 @@ import ray
 from paft_ray.config import load_config
 from paft_ray.stages import prepare, synthesize
 from paft_ray.stages.audit import audit
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.training.metrics_writer import read_metrics
 from tests.support.killing import newest_checkpoint, wait_for, wait_for_checkpoint
 from tests.support.ports import free_ports
@@ -104,11 +104,11 @@ def cluster() -> Iterator[Cluster]:
 
 
 @contextmanager
-def training(cluster: Cluster, model: str, storage: Path, *settings: str) -> Iterator[tuple[Run, subprocess.Popen[bytes]]]:
+def training(cluster: Cluster, model: str, storage: Path, *settings: str) -> Iterator[tuple[Store, subprocess.Popen[bytes]]]:
     """The run and the driver of its training, which begins on whatever nodes there are."""
     settings = (*SETTINGS, f"model.id={model}", f"storage={storage}", *settings)
     config = load_config(DEMO, list(settings))
-    run = Run.open(config.storage, config.name)
+    run = Store.open(config.storage, config.name)
     prepare.run(config, run)
     synthesize.run(config, run)
     ray.shutdown()  # Ray Data has started one for the rows
@@ -121,7 +121,7 @@ def training(cluster: Cluster, model: str, storage: Path, *settings: str) -> Ite
         driver.kill()
 
 
-def check_nothing_lost(run: Run, steps: int) -> None:
+def check_nothing_lost(run: Store, steps: int) -> None:
     assert [row["step"] for row in read_metrics(run.below("train/paft-s0"))] == list(range(1, steps + 1))
     (found,) = audit(run).values()
     assert (found.lost, found.repeated, found.differing, found.rows) == (0, 0, 0, steps * BATCH)

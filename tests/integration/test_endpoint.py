@@ -11,10 +11,10 @@ from paft_ray.config import Config, EndpointConfig, EngineConfig, GeneratorConfi
 from paft_ray.errors import UserError
 from paft_ray.generators.requests import request
 from paft_ray.generators.rounds import write_with_model
-from paft_ray.inference.answer_cache import Parts
+from paft_ray.inference.answer_cache import AnswerCache
 from paft_ray.inference.vllm_args import serve_command
 from paft_ray.stages import synthesize
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.tasks.task import load_task
 from tests.support.vllm_server import serving
 
@@ -38,8 +38,8 @@ def generator(url: str, **endpoint: object) -> GeneratorConfig:
     return GeneratorConfig(id="writer", temperature=0.8, max_tokens=80, endpoint=EndpointConfig.model_validate({"base_url": url, **settings}))
 
 
-def parts(folder: Path) -> Parts:
-    return Parts.of(Run.open(str(folder), "run"), "prompts")
+def parts(folder: Path) -> AnswerCache:
+    return AnswerCache.of(Store.open(str(folder), "run"), "prompts")
 
 
 def test_with_the_grammar_every_finished_answer_holds_the_placeholder_once(url: str, ray_session: None, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_the_stage_says_what_it_got_within_the_token_limit_and_stores_no_key(url
     prompts = PromptsConfig(
         seed_templates="builtin", held_out_templates="builtin", generators=(generator(url, max_total_tokens=1000),), num_candidates=3, max_attempts=2
     )
-    run = Run.open(str(tmp_path), "t")
+    run = Store.open(str(tmp_path), "t")
     manifest = synthesize.run(Config(name="t", task="demo", prompts=prompts), run)
     assert manifest["kept"] + sum(manifest["rejected"].values()) == run.read_bytes("prompts/raw.jsonl").count(b"\n")
     assert 0 < manifest["generators"][0]["tokens"] <= 1000

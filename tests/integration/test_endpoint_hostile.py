@@ -18,7 +18,7 @@ from paft_ray.cli.preflight import check
 from paft_ray.config import EndpointConfig, GeneratorConfig, load_config
 from paft_ray.errors import UserError
 from paft_ray.generators.openai import ask
-from paft_ray.generators.requests import Request, Written, request
+from paft_ray.generators.requests import Completion, Request, request
 from paft_ray.tasks.task import load_task
 from tests.support.raw_server import RawServer, reply, serving
 
@@ -40,7 +40,7 @@ def asked(count: int) -> list[Request]:
     return [request(DEMO, (), 1, seed=0, number=i) for i in range(count)]
 
 
-def answers(server: RawServer | str, count: int = 1, key: str = KEY, **settings: Any) -> list[Written]:
+def answers(server: RawServer | str, count: int = 1, key: str = KEY, **settings: Any) -> list[Completion]:
     return ask(asked(count), generator(server if isinstance(server, str) else server.url, **settings), 0, {"GENERATOR_KEY": key})
 
 

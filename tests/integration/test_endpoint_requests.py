@@ -15,9 +15,9 @@ from paft_ray.config import Config, EndpointConfig, GeneratorConfig, PromptsConf
 from paft_ray.errors import UserError
 from paft_ray.generators.openai import ask, ask_missing
 from paft_ray.generators.requests import Request, request
-from paft_ray.inference.answer_cache import Parts
+from paft_ray.inference.answer_cache import AnswerCache
 from paft_ray.stages import synthesize
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import examples_to_table
 from paft_ray.tasks.task import Example, load_task
 
@@ -249,7 +249,7 @@ def in_process(requests, generator, engine, seed):
 def test_a_dead_endpoint_costs_only_its_own_candidates_and_the_run_says_so(serve, tmp_path, capsys) -> None:
     alive = serve(lambda number, body: completion(GOOD[number % len(GOOD)]))
     dead = serve(lambda number, body: (503, {}, "{}"))
-    run = Run.open(str(tmp_path), "t")
+    run = Store.open(str(tmp_path), "t")
     chosen = config(generator(dead, max_retries=0), generator(alive, concurrency=1), num_candidates=4)
     manifest = synthesize.run(chosen, run, write=in_process)
     assert (manifest["asked"], manifest["kept"], manifest["engine_starts"], manifest["grammar_share"]) == (4, 2, 0, 0.0)
@@ -265,7 +265,9 @@ def test_a_dead_endpoint_costs_only_its_own_candidates_and_the_run_says_so(serve
 
 def test_the_token_limit_holds_over_the_rounds_of_a_run(serve, tmp_path) -> None:
     server = serve(lambda number, body: completion("no placeholder", tokens=50))
-    manifest = synthesize.run(config(generator(server, max_total_tokens=220), num_candidates=1, max_attempts=4), Run.open(str(tmp_path), "t"), write=in_process)
+    manifest = synthesize.run(
+        config(generator(server, max_total_tokens=220), num_candidates=1, max_attempts=4), Store.open(str(tmp_path), "t"), write=in_process
+    )
     assert manifest["generators"][0]["tokens"] == 200
     assert len(server.bodies) == 4
     assert manifest["rejected"] == {"missing_field": 4, "token_cap": 2}
@@ -280,7 +282,7 @@ def test_endpoints_are_asked_at_the_same_time(serve, tmp_path) -> None:
         return completion(GOOD[number % len(GOOD)])
 
     manifest = synthesize.run(
-        config(*(generator(serve(reply), max_retries=0) for _ in range(2)), num_candidates=2, max_attempts=1), Run.open(str(tmp_path), "t"), write=in_process
+        config(*(generator(serve(reply), max_retries=0) for _ in range(2)), num_candidates=2, max_attempts=1), Store.open(str(tmp_path), "t"), write=in_process
     )
     assert manifest["kept"] == 2
 
@@ -291,7 +293,7 @@ def test_rows_leave_only_where_the_configuration_says_so(serve, tmp_path) -> Non
     assert "the very private sentence" in message
     assert "x" * 301 not in message
     server = serve(lambda number, body: completion(GOOD[number % len(GOOD)]))
-    run = Run.open(str(tmp_path), "t")
+    run = Store.open(str(tmp_path), "t")
     with pytest.raises(UserError, match=r"prompts\.share_examples shows training rows"):
         synthesize.run(config(generator(server), share_examples=2), run, write=in_process)
     train = [f"customer {i} wrote this" for i in range(9)]
@@ -363,7 +365,7 @@ def test_a_run_on_this_machine_is_refused_before_it_starts_where_the_key_is_miss
 def test_a_second_attempt_asks_only_what_has_no_answer_and_counts_what_was_spent(serve, monkeypatch, tmp_path, capsys) -> None:
     monkeypatch.setenv("GENERATOR_KEY", KEY)
     monkeypatch.setattr("paft_ray.inference.answer_cache.SAVE_EVERY_S", 0)
-    place = Parts.of(Run.open(str(tmp_path), "run"), "prompts")
+    place = AnswerCache.of(Store.open(str(tmp_path), "run"), "prompts")
     server = serve(lambda number, body: (400, {}, "{}") if 3 <= number < 6 else completion(f"{number}", tokens=10))
     first = ask_missing(asked(6), generator(server, concurrency=1), 7, place)
     assert [written.text for written in first] == ["0", "1", "2", "", "", ""]

@@ -23,7 +23,7 @@ from paft_ray.errors import StageError
 from paft_ray.generators.requests import request
 from paft_ray.inference.grid import Grid
 from paft_ray.prompts.template import PromptTemplate
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Example, Task, load_task
 
 TEMPLATES = (PromptTemplate(text="Review: {text}\nPositive or negative? Answer:"), PromptTemplate(text="Is this review positive or negative?\n{text}\n"))
@@ -109,16 +109,16 @@ def answers(
     requests of `choice`, asked between rows of the base model, and `again` the base model's after them."""
     import ray.data
 
-    from paft_ray.inference.answer_cache import Parts
+    from paft_ray.inference.answer_cache import AnswerCache
     from paft_ray.inference.generate import generate
-    from paft_ray.inference.model_weights import Weights
+    from paft_ray.inference.model_weights import ModelWeights
 
-    base, changed = Weights(key={}), Weights(key={"changed": True}, placed=partial(nullcontext, changed_model))
+    base, changed = ModelWeights(key={}), ModelWeights(key={"changed": True}, materialize=partial(nullcontext, changed_model))
     rows = [{**row, "key": f"{kind}|{row['key']}"} for kind, grid in grids.items() for row in grid.requests(range(grid.num_cells))]
     sampling = {"max_tokens": 80, "temperature": 0.9, "seed": 1, "detokenize": False, "structured_outputs": {"regex": grammar_request.regex}}
     ids = list(grids["free"].encoder.tokenizer(grammar_request.message)["input_ids"])
     rows += [{"key": "grammar|[]", "prompt_ids": ids, "sampling": json.dumps(sampling)}, TOO_LONG]
-    parts = Parts.of(Run.open(str(tmp_path_factory.mktemp("runs")), "engine"), "score")
+    parts = AnswerCache.of(Store.open(str(tmp_path_factory.mktemp("runs")), "engine"), "score")
     choice = grids["choice"].requests(range(grids["choice"].num_cells))
     asked = [{**row, "weights": base.id} for row in rows]
     asked[3:3] = [{**row, "key": f"changed|{row['key']}", "weights": changed.id} for row in choice]

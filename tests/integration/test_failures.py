@@ -7,7 +7,7 @@ import pytest
 
 from paft_ray.errors import StageError
 from paft_ray.stages.stage_errors import named
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 
 pytestmark = pytest.mark.slow
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 def _write(root: str) -> None:
     """On a disk that takes no file above 100 kB."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-    Run(root).write_bytes("train/x.bin", bytes(200_000))
+    Store(root).write_bytes("train/x.bin", bytes(200_000))
 
 
 def _check(error: StageError, root: str, cause: str) -> None:
@@ -33,7 +33,7 @@ def _check(error: StageError, root: str, cause: str) -> None:
 def test_a_full_disk_in_a_task_is_one_line(ray_session: None, tmp_path: Path) -> None:
     import ray
 
-    run = Run.open(str(tmp_path), "a")
+    run = Store.open(str(tmp_path), "a")
     with pytest.raises(StageError) as caught, named(run, "train"):
         ray.get(ray.remote(num_cpus=0, max_calls=1)(_write).remote(run.root))
     _check(caught.value, run.root, f"storage {run.root}: train/x.bin cannot be written (File too large); raise the limit on the size of files")
@@ -44,7 +44,7 @@ def test_a_worker_of_ray_train_that_fails_is_one_line(ray_session: None, tmp_pat
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    run = Run.open(str(tmp_path), "a")
+    run = Store.open(str(tmp_path), "a")
 
     def work(config: dict[str, str]) -> None:
         if foreseen:

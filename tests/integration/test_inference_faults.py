@@ -20,11 +20,11 @@ import pytest
 
 from paft_ray.config import EngineConfig, ModelConfig
 from paft_ray.errors import StageError
-from paft_ray.inference.answer_cache import Parts
+from paft_ray.inference.answer_cache import AnswerCache
 from paft_ray.inference.grid import Free
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages.evaluate import Candidate, Place
-from paft_ray.storage.store import Run, weights_hash
+from paft_ray.storage.store import Store, weights_hash
 from paft_ray.tasks.task import Example, load_task
 from tests.integration.killed_driver import NUM_ROWS, SMALL, requests
 
@@ -58,8 +58,8 @@ def poison() -> list[dict[str, Any]]:
     return [{"key": key, "sampling": json.dumps({"max_tokens": 1}), "error": "", **row} for key, row in POISON.items()]
 
 
-def parts(folder: Path) -> Parts:
-    return Parts.of(Run.open(str(folder), "run"), "score")
+def parts(folder: Path) -> AnswerCache:
+    return AnswerCache.of(Store.open(str(folder), "run"), "score")
 
 
 def asked(folder: Path) -> Counter[str]:
@@ -67,13 +67,13 @@ def asked(folder: Path) -> Counter[str]:
     return Counter(key for file in folder.rglob("part-*.parquet") for key in pq.read_table(file, columns=["key"])["key"].to_pylist())
 
 
-def ask(rows: list[dict[str, Any]], place: Parts, model: str, engine: EngineConfig):
+def ask(rows: list[dict[str, Any]], place: AnswerCache, model: str, engine: EngineConfig):
     import ray.data
 
     from paft_ray.inference.generate import generate
-    from paft_ray.inference.model_weights import Weights
+    from paft_ray.inference.model_weights import ModelWeights
 
-    weights = Weights(key={})
+    weights = ModelWeights(key={})
     rows = [{"error": "", "weights": weights.id, **row} for row in rows]
     return generate(ray.data.from_items(rows), name="test", base=model, models=[weights], parts=place, engine=engine, max_model_len=64)
 
@@ -195,15 +195,15 @@ def test_a_hang_ends_with_what_was_free_and_how_far_it_came(at_once: None, demo_
 
 
 def test_a_text_that_cannot_be_encoded_costs_its_cells_and_a_finished_measurement_no_engine(at_once: None, demo_model: str, tmp_path: Path) -> None:
-    from paft_ray.inference.evaluator import Measurement, measure
+    from paft_ray.inference.evaluator import EvalResult, measure
     from paft_ray.inference.generate import Generated
-    from paft_ray.inference.model_weights import Weights
+    from paft_ray.inference.model_weights import ModelWeights
 
     texts = ("a warm, funny film", "", "nul \0 and \ufffe", "half a character: \ud83d", "long " * 20_000)
     examples = [Example(id=str(i), fields={"text": text}, answer="positive") for i, text in enumerate(texts)]
     templates = [PromptTemplate(text="Review: {text}\nPositive or negative? Answer:"), PromptTemplate(text="{text}\nIs this positive or negative?\n")]
 
-    def measured() -> tuple[Measurement, Generated]:
+    def measured() -> tuple[EvalResult, Generated]:
         (result, same), spent = measure(
             name="test",
             task=load_task("demo"),
@@ -211,7 +211,7 @@ def test_a_text_that_cannot_be_encoded_costs_its_cells_and_a_finished_measuremen
             examples=examples,
             model=ModelConfig(max_prompt_tokens=64),
             base=demo_model,
-            models=[Weights(key={}), Weights(key={})],
+            models=[ModelWeights(key={}), ModelWeights(key={})],
             parts=parts(tmp_path),
             engine=SMALL.model_copy(update={"max_failed_fraction": 0.5}),
             speed=Free(num_rows=2, max_tokens=4),
@@ -229,7 +229,7 @@ def test_a_text_that_cannot_be_encoded_costs_its_cells_and_a_finished_measuremen
 
 
 def test_weights_left_by_a_killed_evaluation_go_and_those_of_another_stay(ray_session: None, tmp_path: Path) -> None:
-    run = Run.open(str(tmp_path), "run")
+    run = Store.open(str(tmp_path), "run")
     run.write_json("train/paft-s0/weights/config.json", {})
     place, other = (Place(run=run, engine=SMALL, owner=owner, base="unused") for owner in ("a", "b"))
     candidate = Candidate(arm="paft", seed=0, weights="train/paft-s0/weights", sha256=weights_hash(tmp_path / "run/train/paft-s0/weights"))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from tests.support.ports import free_ports
 from tests.support.small_run import ONE_ARM
 
@@ -100,7 +100,7 @@ def test_a_submitted_pipeline_needs_only_what_was_shipped(head: Head, tmp_path: 
     logs = head.ray("job", "logs", "--follow", "tiny", folder=tmp_path)
     status = head.ray("job", "status", "tiny", folder=tmp_path)
     assert "succeeded" in status.stdout, (logs.stdout + logs.stderr)[-6000:]
-    run = Run(f"{tmp_path}/runs/job")
+    run = Store(f"{tmp_path}/runs/job")
     results = run.read_json("report/results.json")
     assert set(results["arms"]) == {"base", "paft"}
     assert results["arms"]["paft"]["num_templates"] == 12
@@ -131,7 +131,7 @@ def test_paft_submit_ships_the_package_and_returns_the_jobs_exit_code(head: Head
     assert "submit: ships" in done.stdout
     assert "my/run.yaml, my/rows.jsonl" in done.stdout
     assert "data: done in" in done.stdout
-    assert Run(f"{tmp_path}/runs/submitted").read_json("data/manifest.json")["counts"]["test"] == 50
+    assert Store(f"{tmp_path}/runs/submitted").read_json("data/manifest.json")["counts"]["test"] == 50
     refused = submit("data.num_test=5000")  # found by the job itself, where rows are counted
     assert refused.returncode == 2, refused.stdout + refused.stderr
     assert "-1 failed" in refused.stderr  # another run, so its first attempt

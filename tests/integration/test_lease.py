@@ -18,7 +18,7 @@ from paft_ray.cli.signals import interruptible
 from paft_ray.errors import StageError, UserError
 from paft_ray.storage import run_lock as module
 from paft_ray.storage.run_lock import LEASE, Holder, Lease, hold
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 
 DEMO = "jobs/configs/demo.yaml"
 HOLDS = """
@@ -45,14 +45,14 @@ except UserError as error:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A run whose leases are renewed 20 times as often."""
     for name in ("RENEW_S", "EXPIRY_S", "SETTLE_S"):
         monkeypatch.setattr(module, name, getattr(module, name) / 20)
-    return Run.open(str(tmp_path), "mine")
+    return Store.open(str(tmp_path), "mine")
 
 
-def put(run: Run, holder: Holder) -> None:
+def put(run: Store, holder: Holder) -> None:
     run.write_json(LEASE, asdict(holder))
 
 
@@ -62,7 +62,7 @@ def elsewhere() -> Holder:
 
 
 def test_a_second_command_is_refused_with_who_holds_the_run_before_ray_is_imported(tmp_path: Path) -> None:
-    run = Run.open(str(tmp_path), "mine")
+    run = Store.open(str(tmp_path), "mine")
     with subprocess.Popen([sys.executable, "-c", HOLDS, run.root], stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == "held\n"
@@ -81,7 +81,7 @@ def test_a_second_command_is_refused_with_who_holds_the_run_before_ray_is_import
         assert run.read_json(LEASE)["pid"] == os.getpid()
 
 
-def test_it_is_released_at_the_end_and_when_the_command_fails(run: Run) -> None:
+def test_it_is_released_at_the_end_and_when_the_command_fails(run: Store) -> None:
     with hold(run, "prepare"):
         assert run.exists(LEASE)
     assert not run.exists(LEASE)
@@ -92,7 +92,7 @@ def test_it_is_released_at_the_end_and_when_the_command_fails(run: Run) -> None:
 
 def test_of_many_that_start_at_once_one_holds_it(tmp_path: Path) -> None:
     for number, dead in enumerate([False, True]):
-        run = Run.open(str(tmp_path), f"race{number}")
+        run = Store.open(str(tmp_path), f"race{number}")
         if dead:
             put(run, replace(Holder.here("train"), started=1.0))
         at = str(time.time() + 5)
@@ -101,7 +101,7 @@ def test_of_many_that_start_at_once_one_holds_it(tmp_path: Path) -> None:
         assert sorted(line == "held\n" for line in said) == [False] * 5 + [True], said
 
 
-def test_of_two_that_both_saw_a_dead_holder_the_last_writer_holds_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_that_both_saw_a_dead_holder_the_last_writer_holds_it(run: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     put(run, replace(Holder.here("train"), started=1.0))
     both_have_looked, write = threading.Barrier(2), Lease._write
 
@@ -125,19 +125,19 @@ def test_of_two_that_both_saw_a_dead_holder_the_last_writer_holds_it(run: Run, m
     assert sorted(line == "held" for line in said) == [False, True], said
 
 
-def test_a_process_number_that_another_process_has_now_is_no_holder(run: Run) -> None:
+def test_a_process_number_that_another_process_has_now_is_no_holder(run: Store) -> None:
     put(run, replace(Holder.here("train"), started=Holder.here("train").started - 100))
     with hold(run, "prepare"):
         assert run.read_json(LEASE)["command"] == "prepare"
 
 
-def test_a_process_number_of_another_container_says_nothing(run: Run) -> None:
+def test_a_process_number_of_another_container_says_nothing(run: Store) -> None:
     put(run, replace(Holder.here("train"), pid=2**22 + 1, namespace=1))
     with pytest.raises(UserError, match="in use by"), hold(run, "prepare"):
         pass
 
 
-def test_another_machines_lease_blocks_until_it_runs_out(run: Run) -> None:
+def test_another_machines_lease_blocks_until_it_runs_out(run: Store) -> None:
     put(run, elsewhere())
     told = r"`paft train` of ada on node-7 \(process 4711\) .* if that process is dead, start again in [0-9] s"
     with pytest.raises(UserError, match=told), hold(run, "prepare"):
@@ -147,7 +147,7 @@ def test_another_machines_lease_blocks_until_it_runs_out(run: Run) -> None:
         assert run.read_json(LEASE)["command"] == "prepare"
 
 
-def test_a_holder_whose_clock_is_behind_is_seen_alive(run: Run) -> None:
+def test_a_holder_whose_clock_is_behind_is_seen_alive(run: Store) -> None:
     behind = replace(elsewhere(), renewed=time.time() - 1000)
     put(run, behind)
     renewed = json.dumps(asdict(replace(behind, renewed=behind.renewed + 1)))
@@ -156,7 +156,7 @@ def test_a_holder_whose_clock_is_behind_is_seen_alive(run: Run) -> None:
         pass
 
 
-def test_it_is_renewed_while_the_command_works(run: Run) -> None:
+def test_it_is_renewed_while_the_command_works(run: Store) -> None:
     with hold(run, "prepare"):
         first = run.read_json(LEASE)
         time.sleep(2.5 * module.RENEW_S)
@@ -166,7 +166,7 @@ def test_it_is_renewed_while_the_command_works(run: Run) -> None:
 
 
 @pytest.mark.parametrize("other", [True, False])
-def test_a_command_that_finds_anothers_lease_or_none_stops(run: Run, other: bool) -> None:
+def test_a_command_that_finds_anothers_lease_or_none_stops(run: Store, other: bool) -> None:
     def work() -> None:
         with interruptible("start again"), hold(run, "prepare"):
             put(run, elsewhere()) if other else run.delete(LEASE)
@@ -178,7 +178,7 @@ def test_a_command_that_finds_anothers_lease_or_none_stops(run: Run, other: bool
     assert run.exists(LEASE) == other
 
 
-def test_without_hard_links_the_last_writer_holds_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_hard_links_the_last_writer_holds_it(run: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
@@ -188,7 +188,7 @@ def test_without_hard_links_the_last_writer_holds_it(run: Run, monkeypatch: pyte
     assert not run.exists(LEASE)
 
 
-def test_what_only_reads_a_run_needs_no_lease(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_only_reads_a_run_needs_no_lease(run: Store, capsys: pytest.CaptureFixture[str]) -> None:
     put(run, elsewhere())
     with pytest.raises(SystemExit):
         main(["prompts", "show", run.root])

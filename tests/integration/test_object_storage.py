@@ -15,7 +15,7 @@ from paft_ray.cli.main import main
 from paft_ray.config import EngineConfig
 from paft_ray.errors import UserError
 from paft_ray.stages.evaluate import Candidate, Place
-from paft_ray.storage.store import Manifest, Run, cached, weights_hash
+from paft_ray.storage.store import Manifest, Store, cached, weights_hash
 from paft_ray.tasks.readers import read_rows
 from paft_ray.training import checkpoint
 from paft_ray.training.checkpoint import TrainingState
@@ -51,18 +51,18 @@ def storage(server: Server, request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def test_names_and_uris_keep_the_options_of_the_filesystem_at_their_end(storage: str) -> None:
-    run = Run.open(storage, "names")
+    run = Store.open(storage, "names")
     place, options = storage.split("?")[0], storage[len(storage.split("?")[0]) :]
     assert run.name == "names"
     assert run.root == f"{place}/names{options}"
     assert run.uri("a/b.txt") == f"{place}/names/a/b.txt{options}"
     run.below("train").write_bytes("x", b"1")
-    assert Run(run.uri("train")).read_bytes("x") == run.read_bytes("train/x") == b"1"
-    assert Run.at(run.root).read_json("run.json") == {"name": "names"}
+    assert Store(run.uri("train")).read_bytes("x") == run.read_bytes("train/x") == b"1"
+    assert Store.at(run.root).read_json("run.json") == {"name": "names"}
 
 
 def test_artifacts_are_written_read_hashed_and_removed(storage: str, tmp_path: Path) -> None:
-    run, local = Run.open(storage, "artifacts"), Run(str(tmp_path))
+    run, local = Store.open(storage, "artifacts"), Store(str(tmp_path))
     table = pa.table({"id": ["x", "y"], "n": [1, 2]})
     for where in (run, local):
         where.write_table("data/t.parquet", table)
@@ -84,7 +84,7 @@ def test_artifacts_are_written_read_hashed_and_removed(storage: str, tmp_path: P
 
 
 def test_folders_go_up_in_place_of_old_ones_and_come_down(storage: str, tmp_path: Path) -> None:
-    run = Run.open(storage, "folders")
+    run = Store.open(storage, "folders")
     up = tmp_path / "up"
     (up / "inner").mkdir(parents=True)
     (up / "f.txt").write_text("x")
@@ -97,7 +97,7 @@ def test_folders_go_up_in_place_of_old_ones_and_come_down(storage: str, tmp_path
 
 
 def test_a_writer_that_dies_leaves_what_was_there(storage: str) -> None:
-    run = Run.open(storage, "atomic")
+    run = Store.open(storage, "atomic")
     run.write_bytes("x.bin", b"old")
     script = (
         "import os, sys\nfrom paft_ray.storage.store import Run\nrun = Run(sys.argv[1])\n"
@@ -109,7 +109,7 @@ def test_a_writer_that_dies_leaves_what_was_there(storage: str) -> None:
 
 
 def test_a_finished_stage_is_kept_and_one_that_broke_is_run_again(storage: str) -> None:
-    run, calls = Run.open(storage, "cache"), []
+    run, calls = Store.open(storage, "cache"), []
 
     def body() -> Manifest:
         calls.append(1)
@@ -122,13 +122,13 @@ def test_a_finished_stage_is_kept_and_one_that_broke_is_run_again(storage: str) 
         cached(run, "stage", {"seed": 1}, body)
     assert not run.exists("stage/manifest.json")
     assert cached(run, "stage", {"seed": 1}, body)["made"] == 2
-    assert cached(Run(run.root), "stage", {"seed": 1}, body)["made"] == 2
+    assert cached(Store(run.root), "stage", {"seed": 1}, body)["made"] == 2
     with pytest.raises(UserError, match=r"seed: 1 -> 2"):
         cached(run, "stage", {"seed": 2}, body)
 
 
 def test_the_newest_whole_checkpoint_is_found_and_old_ones_go(storage: str) -> None:
-    store = Run.open(storage, "checkpoints").below("train/sft-s0/checkpoints/abc")
+    store = Store.open(storage, "checkpoints").below("train/sft-s0/checkpoints/abc")
     assert checkpoint.newest(store) == 0
     for step in (10, 20, 30):
         state = TrainingState(step=step, tensors={"weight/a": torch.full((1000, 1000), float(step)), "exp_avg/a": torch.zeros(3)})
@@ -143,7 +143,7 @@ def test_the_newest_whole_checkpoint_is_found_and_old_ones_go(storage: str) -> N
 
 
 def test_rows_are_read_from_there(storage: str) -> None:
-    rows = Run.open(storage, "rows")
+    rows = Store.open(storage, "rows")
     rows.write_bytes("train.jsonl", "".join(f'{{"text": "row {i}", "label": "positive"}}\n' for i in range(40)).encode())
     assert len(list(read_rows(rows.uri("train.jsonl")))) == 40
 
@@ -174,7 +174,7 @@ def test_a_whole_run_lies_there_keeps_what_is_finished_and_resumes(storage: str,
     ]  # fmt: skip
     command = [sys.executable, "-c", STAGES, *changes]
     environment = {**os.environ, "RAY_AUTH_MODE": "token"}  # as the command line sets it before Ray is imported
-    run = Run(storage).below("trained")
+    run = Store(storage).below("trained")
     subprocess.run(command, env=environment, check=True, timeout=800)
     first = run.read_json("train/manifest.json")["models"]
     assert run.exists("train/sft-s0/adapter/adapter_model.safetensors")
@@ -193,7 +193,7 @@ def test_ray_train_and_ray_tune_write_to_the_same_place(storage: str) -> None:
     from ray.train._internal.storage import StorageContext as TuneStorage
     from ray.train.v2._internal.execution.storage import get_fs_and_path
 
-    run = Run.open(storage, "ray")
+    run = Store.open(storage, "ray")
     filesystem, path = get_fs_and_path(run.uri("sweep"))
     assert path == run.path("sweep")
     with filesystem.open_output_stream(f"{path}/tune/state.json") as stream:
@@ -205,7 +205,7 @@ def test_ray_train_and_ray_tune_write_to_the_same_place(storage: str) -> None:
 
 
 def test_the_weights_of_an_engine_come_to_its_node_and_go(storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Run.open(storage, "weights")
+    run = Store.open(storage, "weights")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     (tmp_path / "model" / "model.safetensors").write_bytes(b"weights")
@@ -221,7 +221,7 @@ def test_the_weights_of_an_engine_come_to_its_node_and_go(storage: str, tmp_path
 
 def test_a_wrong_key_and_a_missing_bucket_are_one_line(storage: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="cannot be written") as caught:
-        Run.open(storage.replace("/team", "-nowhere/team"), "x")
+        Store.open(storage.replace("/team", "-nowhere/team"), "x")
     assert "\n" not in str(caught.value)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-" + os.environ["AWS_SECRET_ACCESS_KEY"])
     for command in (["report"], ["prepare"]):

@@ -15,11 +15,11 @@ from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.prepare import examples_of
 from paft_ray.stages.registry import run_all
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.tasks.task import load_task
 
 
-def test_every_arm_is_measured_on_every_held_out_template_and_test_row(finished: tuple[Config, Run]) -> None:
+def test_every_arm_is_measured_on_every_held_out_template_and_test_row(finished: tuple[Config, Store]) -> None:
     _, run = finished
     outcomes = run.read_table("evaluate/outcomes.parquet").to_pandas()
     assert outcomes.groupby("arm").size().to_dict() == {"base": 72, "sft": 72, "paft": 72}
@@ -27,7 +27,7 @@ def test_every_arm_is_measured_on_every_held_out_template_and_test_row(finished:
     assert outcomes["logprob"].le(0).all()
 
 
-def test_results_hold_the_stable_figures(finished: tuple[Config, Run]) -> None:
+def test_results_hold_the_stable_figures(finished: tuple[Config, Store]) -> None:
     _, run = finished
     results = run.read_json("report/results.json")
     assert set(results["arms"]) == {"base", "sft", "paft"}
@@ -39,7 +39,7 @@ def test_results_hold_the_stable_figures(finished: tuple[Config, Run]) -> None:
     assert set(results["timings_s"]) >= {"data", "prompts", "train", "evaluate"}
 
 
-def test_adapters_are_trained_and_differ_between_arms(finished: tuple[Config, Run]) -> None:
+def test_adapters_are_trained_and_differ_between_arms(finished: tuple[Config, Store]) -> None:
     _, run = finished
     sft, paft = (load_file(Path(run.root) / f"train/{arm}-s0/adapter/adapter_model.safetensors") for arm in ("sft", "paft"))
     learned = [name for name in sft if "lora_B" in name]
@@ -48,7 +48,7 @@ def test_adapters_are_trained_and_differ_between_arms(finished: tuple[Config, Ru
     assert any(abs(sft[name] - paft[name]).max() > 1e-5 for name in learned)
 
 
-def test_the_merged_adapter_answers_in_vllm_as_the_adapter_does_in_peft(finished: tuple[Config, Run], demo_model: str) -> None:
+def test_the_merged_adapter_answers_in_vllm_as_the_adapter_does_in_peft(finished: tuple[Config, Store], demo_model: str) -> None:
     """Invariant 11: labels agree, or the two labels are within 0.05 nats."""
     config, run = finished
     encoder = Encoder(load_task(config.task), load_tokenizer(demo_model), max_prompt_tokens=config.model.max_prompt_tokens)
@@ -67,12 +67,12 @@ def test_the_merged_adapter_answers_in_vllm_as_the_adapter_does_in_peft(finished
         assert row["predicted"] == max(found, key=found.__getitem__) or abs(scores[0] - scores[1]) < 0.05
 
 
-def test_held_out_templates_are_not_among_those_trained_on(finished: tuple[Config, Run]) -> None:
+def test_held_out_templates_are_not_among_those_trained_on(finished: tuple[Config, Store]) -> None:
     _, run = finished
     assert run.read_json("prompts/split.json")["largest_similarity"] < 0.7
 
 
-def test_a_finished_run_is_not_run_again_and_a_changed_key_is_named(finished: tuple[Config, Run], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_run_is_not_run_again_and_a_changed_key_is_named(finished: tuple[Config, Store], capsys: pytest.CaptureFixture[str]) -> None:
     config, run = finished
     before = run.content_hash("evaluate/outcomes.parquet"), run.read_json("train/manifest.json")
     run_all(config, run)

@@ -9,10 +9,10 @@ from tests.support.pickles import not_plain, pickles
 
 if TYPE_CHECKING:
     from paft_ray.config import Config
-    from paft_ray.storage.store import Run
+    from paft_ray.storage.store import Store
 
 
-def test_a_finished_run_holds_no_pickle_and_shares_safetensors_and_json_only(finished: tuple[Config, Run]) -> None:
+def test_a_finished_run_holds_no_pickle_and_shares_safetensors_and_json_only(finished: tuple[Config, Store]) -> None:
     folder = Path(finished[1].root)
     assert pickles(folder) == []
     for arm in ("sft", "paft"):

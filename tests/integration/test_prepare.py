@@ -7,7 +7,7 @@ import pytest
 from paft_ray.config import parse_config
 from paft_ray.errors import UserError
 from paft_ray.stages import prepare
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 
 GOOD = '{"text": "row NUMBER", "label": "positive"}\n'
 
@@ -20,7 +20,7 @@ def write(path: Path, rows: int, ending: str = "") -> str:
 def test_rows_of_several_blocks_arrive_once_and_repeats_across_splits_are_counted(ray_session: None, tmp_path: Path) -> None:
     data = {"train": write(tmp_path / "a.jsonl", 9000), "validation": write(tmp_path / "b.jsonl", 150), "test": "builtin:tasks/data/demo/test.jsonl"}
     config = parse_config({"name": "a", "task": "demo", "storage": str(tmp_path), "data": data}, "test")
-    run = Run.open(str(tmp_path), "a")
+    run = Store.open(str(tmp_path), "a")
     manifest = prepare.run(config, run)
     assert manifest["counts"] == {"train": 9000, "validation": 100, "test": 160}
     assert manifest["also_in_train"] == {"validation": 100, "test": 0}
@@ -34,5 +34,5 @@ def test_a_bad_row_far_down_is_a_user_error_with_file_and_line(ray_session: None
     path = write(tmp_path / "a.jsonl", 5000, '{"text": "a", "label": "neutral"}\n')
     config = parse_config({"name": "b", "task": "demo", "storage": str(tmp_path), "data": {"train": path}}, "test")
     with pytest.raises(UserError) as caught:
-        prepare.run(config, Run.open(str(tmp_path), "b"))
+        prepare.run(config, Store.open(str(tmp_path), "b"))
     assert str(caught.value) == f"{path}:5001: unknown label 'neutral'; allowed: negative, positive; mend the row or the labels of task demo"

@@ -10,13 +10,13 @@ import pytest
 
 from paft_ray.config import Config, builtin, input_key, parse_config, weights_key
 from paft_ray.errors import UserError
-from paft_ray.metrics.cell_sampling import chosen_cells
+from paft_ray.metrics.cell_sampling import sample_cells
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.report.inputs import Measured
 from paft_ray.report.render import write_report
 from paft_ray.stages import report as stage
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Example, load_task
 
 HOSTILE = '<script>alert("t")</script><img src="https://example.org/x.png"> {text}'
@@ -89,8 +89,8 @@ def made_up_run(
     seeds: tuple[int, ...] = (0,),
     optional: bool = True,
     levels: dict[str, tuple[float, float]] | None = None,
-) -> Run:
-    run = Run(str(folder / "made-up"))
+) -> Store:
+    run = Store(str(folder / "made-up"))
     templates, rows = prompt_set(num_held_out), examples(num_examples)
     run.write_table("prompts/prompt_set.parquet", templates.to_table())
     run.write_table("data/test.parquet", pa.Table.from_pylist([{"id": e.id, "fields": dict(e.fields), "answer": e.answer} for e in rows]))
@@ -101,7 +101,7 @@ def made_up_run(
     return run
 
 
-def _optional_artifacts(run: Run, templates: PromptSet, seeds: tuple[int, ...]) -> None:
+def _optional_artifacts(run: Store, templates: PromptSet, seeds: tuple[int, ...]) -> None:
     run.write_json("data/manifest.json", {"time_s": 0.42, "counts": {"train": 800, "validation": 100, "test": 100}})
     rejected = {"unfilled slot": 9, "<i>near-copy</i>": 4, "missing {text}": 21}
     run.write_json("prompts/manifest.json", {"time_s": 95.0, "engine_starts": 1, "asked": 16, "kept": 11, "rejected": rejected, "grammar_share": 0.12})
@@ -230,7 +230,7 @@ def test_another_evaluation_is_written_beside_the_run(tmp_path: Path) -> None:
     own = Measured(
         outcomes=outcomes(templates, rows, LEVELS), templates=templates, examples={e.id: e for e in rows}, manifest={"engine_starts": 4, "time_s": 9.0}
     )
-    found = write_report(run, config=config(), measured=own, out=Run(str(tmp_path / "own")), folder="")
+    found = write_report(run, config=config(), measured=own, out=Store(str(tmp_path / "own")), folder="")
     assert json.loads((tmp_path / "own" / "results.json").read_text()) == found
     assert (found["timings_s"], found["engine_starts"]) == ({"evaluate": 9.0}, 4), "of this evaluation alone"
     assert "on the given templates" in found["verdict"], "nothing shows that they are unlike the training templates"
@@ -253,7 +253,7 @@ def test_the_stage_is_cached_and_needs_an_evaluation(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"was trained with other settings \(train\.learning_rate: 0\.0001 -> 0\.5\)"):
         stage.run(other, run)
     with pytest.raises(UserError, match=r"evaluate/outcomes\.parquet is missing"):
-        stage.run(config(), Run(str(tmp_path / "empty")))
+        stage.run(config(), Store(str(tmp_path / "empty")))
 
 
 def test_a_report_of_a_part_of_the_cells_gives_estimates_and_refuses_the_rest(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_a_report_of_a_part_of_the_cells_gives_estimates_and_refuses_the_rest(tm
     whole = write_report(run, config=config())
     table = run.read_table("evaluate/outcomes.parquet")
     templates, examples = (sorted(set(table[name].to_pylist())) for name in ("template_id", "example_id"))
-    cells = chosen_cells(len(templates), len(examples), 0.2, 0)
+    cells = sample_cells(len(templates), len(examples), 0.2, 0)
     cells[:, 3] = False  # an example that was never asked belongs to the grid all the same
     rows = zip(table["template_id"].to_pylist(), table["example_id"].to_pylist(), strict=True)
     run.write_table("evaluate/outcomes.parquet", table.filter(pa.array([bool(cells[templates.index(t), examples.index(e)]) for t, e in rows])))

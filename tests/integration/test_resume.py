@@ -19,7 +19,7 @@ from paft_ray.cli.main import main
 from paft_ray.config import load_config
 from paft_ray.stages import prepare, synthesize, train
 from paft_ray.stages.audit import audit
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.training.metrics_writer import read_metrics
 from tests.support.killing import kill_a_worker, newest_checkpoint, train_workers, wait_for_checkpoint, wait_for_no_workers
 
@@ -45,8 +45,8 @@ class Started:
     settings: tuple[str, ...]
 
     @property
-    def run(self) -> Run:
-        return Run(f"{self.storage}/{self.name}")
+    def run(self) -> Store:
+        return Store(f"{self.storage}/{self.name}")
 
     @property
     def training(self) -> Path:
@@ -92,7 +92,7 @@ def prepared(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Start
     storage = tmp_path_factory.mktemp("resume")
     settings = (*SETTINGS, f"model.id={tiny_model}", f"storage={storage}")
     config = load_config(DEMO, [*settings, "name=prepared"])
-    run = Run.open(config.storage, config.name)
+    run = Store.open(config.storage, config.name)
     prepare.run(config, run)
     synthesize.run(config, run)
     return Started(storage=storage, name="prepared", settings=settings)
@@ -171,7 +171,7 @@ def test_an_uninterrupted_training_agrees_and_a_row_taken_out_of_its_log_is_foun
     assert not train_workers()
     started = _copy(whole, "tampered")
     (log,) = (started.training / "audit").iterdir()
-    store, name = Run(str(log)), sorted(path.name for path in log.iterdir())[1]
+    store, name = Store(str(log)), sorted(path.name for path in log.iterdir())[1]
     store.write_table(name, store.read_table(name).slice(1))
     with pytest.raises(SystemExit) as ended:
         main(["audit", started.run.root])

@@ -18,7 +18,7 @@ from paft_ray.models.resolve import load_tokenizer
 from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.stages.prepare import examples_of
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.tasks.task import load_task
 from tests.support.vllm_server import serving
 
@@ -65,7 +65,7 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def exported(finished: tuple[Config, Run], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def exported(finished: tuple[Config, Store], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The exported folder of arm paft, and the line that `paft export` printed last."""
     target = tmp_path_factory.mktemp("export") / "paft"
     code = "from paft_ray.cli.main import main; main()"
@@ -80,7 +80,7 @@ def server(exported: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory)
         yield Server(exported[1], url)
 
 
-def test_the_exported_folder_holds_what_its_user_needs(finished: tuple[Config, Run], exported: tuple[Path, str]) -> None:
+def test_the_exported_folder_holds_what_its_user_needs(finished: tuple[Config, Store], exported: tuple[Path, str]) -> None:
     from huggingface_hub import ModelCard
 
     folder, line = exported
@@ -92,7 +92,7 @@ def test_the_exported_folder_holds_what_its_user_needs(finished: tuple[Config, R
     assert finished[1].read_bytes("train/paft-s0/adapter/README.md") == finished[1].read_bytes("report/model_card.md")
 
 
-def test_served_answers_are_the_evaluated_ones(finished: tuple[Config, Run], exported: tuple[Path, str], server: Server) -> None:
+def test_served_answers_are_the_evaluated_ones(finished: tuple[Config, Store], exported: tuple[Path, str], server: Server) -> None:
     """Labels agree, save where the two labels are within 0.05 nats; log-probabilities too, so an answer is not right by chance."""
     config, run = finished
     encoder = Encoder(load_task(config.task), load_tokenizer(str(exported[0])), max_prompt_tokens=config.model.max_prompt_tokens)

@@ -5,7 +5,7 @@ import pytest
 from paft_ray.config import Config, load_config
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages import prepare, score, synthesize
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 
 pytestmark = pytest.mark.slow  # two more engine starts than `make test` has room for; `make demo` runs both stages too
 
@@ -21,15 +21,15 @@ SMALL = (
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> tuple[Config, Run]:
+def finished(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> tuple[Config, Store]:
     config = load_config("jobs/configs/demo.yaml", [*SMALL, f"storage={tmp_path_factory.mktemp('runs')}"])
-    run = Run.open(config.storage, config.name)
+    run = Store.open(config.storage, config.name)
     for stage in (prepare, synthesize, score):
         stage.run(config, run)
     return config, run
 
 
-def test_synthesis_says_what_it_asked_and_got(finished: tuple[Config, Run]) -> None:
+def test_synthesis_says_what_it_asked_and_got(finished: tuple[Config, Store]) -> None:
     _, run = finished
     manifest = run.read_json("prompts/manifest.json")
     assert manifest["asked"] == 2
@@ -40,7 +40,7 @@ def test_synthesis_says_what_it_asked_and_got(finished: tuple[Config, Run]) -> N
     assert manifest["kept"] == 0 or 0 < manifest["grammar_share"] < 0.6
 
 
-def test_every_training_template_and_no_held_out_one_is_scored(finished: tuple[Config, Run]) -> None:
+def test_every_training_template_and_no_held_out_one_is_scored(finished: tuple[Config, Store]) -> None:
     config, run = finished
     prompts = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet"))
     scores = run.read_table("score/scores.parquet").to_pylist()

@@ -16,7 +16,7 @@ from paft_ray.config import Config, parse_config
 from paft_ray.errors import StageError, StorageError, UserError
 from paft_ray.stages.registry import run_stage
 from paft_ray.storage.run_lock import LEASE, hold
-from paft_ray.storage.store import Manifest, Run, cached
+from paft_ray.storage.store import Manifest, Store, cached
 from tests.integration import object_store
 from tests.integration.object_store import Server
 
@@ -39,7 +39,7 @@ except UserError as error:
 """
 
 
-class Store:
+class ServerHandle:
     """A server that can be ended and started again under the same address, with what it held."""
 
     def __init__(self, binaries: Path, folder: Path) -> None:
@@ -79,11 +79,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 
 def test_a_store_that_goes_away_stops_the_stage_with_one_line_and_it_goes_on_when_it_is_back(store: Store) -> None:
-    run = Run.open("s3://faults/runs", "away")
+    run = Store.open("s3://faults/runs", "away")
     run.write_bytes("data/b.bin", b"old")
     goes_away = True
 
-    def stage(config: Config, run: Run, *, force: bool) -> Manifest:
+    def stage(config: Config, run: Store, *, force: bool) -> Manifest:
         def body() -> Manifest:
             run.write_bytes("data/a.bin", b"a")
             if goes_away:
@@ -110,7 +110,7 @@ def test_a_store_that_goes_away_stops_the_stage_with_one_line_and_it_goes_on_whe
 
 
 def test_a_store_that_is_slow_is_waited_for(store: Store) -> None:
-    run = Run.open("s3://faults/runs", "slow")
+    run = Store.open("s3://faults/runs", "slow")
     store.stall(5)
     begin = time.monotonic()
     run.write_bytes("data/a.bin", bytes(BIG))
@@ -119,7 +119,7 @@ def test_a_store_that_is_slow_is_waited_for(store: Store) -> None:
 
 
 def test_an_upload_that_is_cut_leaves_no_file_that_vouches_for_it(store: Store, tmp_path: Path) -> None:
-    run = Run.open("s3://faults/runs", "cut")
+    run = Store.open("s3://faults/runs", "cut")
     for number in range(3):
         (tmp_path / f"{number}.bin").write_bytes(bytes(BIG))
 
@@ -137,7 +137,7 @@ def test_an_upload_that_is_cut_leaves_no_file_that_vouches_for_it(store: Store, 
 
 
 def test_of_commands_that_start_at_once_on_a_run_there_one_holds_it(store: Store) -> None:
-    run = Run.open("s3://faults/runs", "race")
+    run = Store.open("s3://faults/runs", "race")
     at = str(time.time() + 8)
     racing = [subprocess.Popen([sys.executable, "-c", RACES, run.root, at], stdout=subprocess.PIPE, text=True) for _ in range(3)]
     said = [process.communicate(timeout=100)[0] for process in racing]

@@ -15,7 +15,7 @@ from paft_ray.config import Config, load_config
 from paft_ray.errors import StageError, UserError
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages import prepare, synthesize
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.sweep import ray_tune, stage
 from paft_ray.sweep.trials import Setup, Trial
 from paft_ray.tasks.task import load_task
@@ -47,7 +47,7 @@ def test_a_sweep_of_two_sizes_writes_figures_and_a_curve_and_is_kept(
     """Of a task of the user's own at relative paths: Tune starts every trial in a folder of the trial."""
     monkeypatch.chdir(write_own_task(tmp_path, demo_model))
     config = own()
-    run = Run.open(config.storage, config.name)
+    run = Store.open(config.storage, config.name)
     stage.run(config, run)
     written = run.read_json("report/sweep.json")
     assert [(row["size"], row["seed"]) for row in written["sizes"]] == [(1, 0), (3, 0)]
@@ -100,7 +100,7 @@ def test_a_killed_sweep_repeats_no_finished_trial_and_ends_in_the_same_table(tmp
     assert results[0] == results[1]
 
 
-def setup_of(config: Config, run: Run, **changes: Any) -> Setup:
+def setup_of(config: Config, run: Store, **changes: Any) -> Setup:
     prompts = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("train")
     values = {"pool": prompts, "validation": PromptSet(()), "inputs": {}, "model_path": "", **changes}
     return Setup(config=config, task=load_task(config.task), root=run.root, **values)
@@ -115,12 +115,12 @@ def _fails_at_two(config: dict[str, Any], setup: Setup, listed: list[Trial]) -> 
     begin = time.time()
     tune.report({"final_loss": 1.0})
     time.sleep(1)
-    Run(setup.root).write_json(f"sweep/{trial.name}/manifest.json", {"begin": begin, "end": time.time()})
+    Store(setup.root).write_json(f"sweep/{trial.name}/manifest.json", {"begin": begin, "end": time.time()})
 
 
 def test_a_trial_that_fails_does_not_end_the_others(tmp_path: Path, ray_session: None, capsys: pytest.CaptureFixture[str]) -> None:
     config = small(tmp_path)
-    run = Run.open(config.storage, config.name)
+    run = Store.open(config.storage, config.name)
     prepare.run(config, run)
     synthesize.run(config, run)
     setup, trials = setup_of(config, run), [Trial(size=size, subset_seed=0) for size in (1, 2, 4)]
@@ -143,7 +143,7 @@ def _reports_by_rate(config: dict[str, Any], setup: Setup, listed: list[Trial]) 
     trial = ray_tune.chosen(listed, config)
     for step in range(1, 9):
         tune.report({"step": step, "validation_loss": abs(trial.settings["learning_rate"] - 0.003)})
-    Run(setup.root).write_json(f"sweep/{trial.name}/manifest.json", {})
+    Store(setup.root).write_json(f"sweep/{trial.name}/manifest.json", {})
 
 
 @pytest.mark.slow
@@ -157,7 +157,7 @@ def test_asha_ends_worse_trials_early_and_the_same_trials_come_again(tmp_path: P
         "sweep.max_concurrent=1",
     )
     config = small(tmp_path, *settings)
-    run = Run.open(config.storage, config.name)
+    run = Store.open(config.storage, config.name)
     prepare.run(config, run)
     synthesize.run(config, run)
     trials = [Trial(size=2, subset_seed=0)]
@@ -180,7 +180,7 @@ def test_trials_with_settings_are_compared_on_validation_templates(tmp_path: Pat
         "sweep.max_concurrent=1",
     )
     config = small(tmp_path, *settings)
-    run = Run.open(config.storage, config.name)
+    run = Store.open(config.storage, config.name)
     stage.run(config, run)
     written = run.read_json("report/sweep.json")
     assert written["trials"] == {"finished": 1, "failed": 0, "reused": 0, "stopped": 1}, "the rate that hardly learns is ended early"
@@ -196,12 +196,12 @@ def test_trials_with_settings_are_compared_on_validation_templates(tmp_path: Pat
 def test_sizes_beyond_the_training_set_are_refused(tmp_path: Path, ray_session: None) -> None:
     config = small(tmp_path, "sweep.sizes=[1,500]")
     with pytest.raises(UserError, match=r"sweep.sizes: \[500\] asked for"):
-        stage.run(config, Run.open(config.storage, config.name))
+        stage.run(config, Store.open(config.storage, config.name))
 
 
 def test_a_sweep_begun_with_other_inputs_is_refused_and_more_sizes_are_not(tmp_path: Path, ray_session: None) -> None:
     config = small(tmp_path)
-    run = Run.open(config.storage, config.name)
+    run = Store.open(config.storage, config.name)
     prepare.run(config, run)
     synthesize.run(config, run)
     run.write_json("sweep/inputs.json", stage.setup(config, run).inputs)

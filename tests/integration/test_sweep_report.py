@@ -8,7 +8,7 @@ import pytest
 
 from paft_ray.config import parse_config
 from paft_ray.report.sweep import TrialOutcomes, write_sweep
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 
 LEVELS = {1: 0.70, 2: 0.78, 4: 0.86, 8: 0.86}
 CONFIG = parse_config({"name": "t", "task": "demo", "report": {"num_bootstrap": 200}}, source="test")
@@ -32,12 +32,12 @@ def trial(size: int, seed: int, level: float, **values: object) -> TrialOutcomes
 
 
 def written(tmp_path: Path, trials: list[TrialOutcomes]) -> dict[str, object]:
-    return write_sweep(Run(str(tmp_path / "sweep")), trials, config=CONFIG, starts=(8, 9), counts=COUNTS)
+    return write_sweep(Store(str(tmp_path / "sweep")), trials, config=CONFIG, starts=(8, 9), counts=COUNTS)
 
 
 def test_a_sweep_gives_rows_a_curve_and_a_size(tmp_path: Path) -> None:
     found = written(tmp_path, [trial(size, seed, level + 0.02 * seed) for size, level in LEVELS.items() for seed in (1, 0)])
-    run = Run(str(tmp_path / "sweep"))
+    run = Store(str(tmp_path / "sweep"))
     assert run.read_json("report/sweep.json") == found
     assert [(row["size"], row["seed"]) for row in found["sizes"]] == [(n, s) for n in (1, 2, 4, 8) for s in (0, 1)]
     assert {"size", "seed", "mean", "std", "worst"} <= set(found["sizes"][0])

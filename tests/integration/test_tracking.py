@@ -19,10 +19,10 @@ from mlflow import MlflowClient
 
 from paft_ray.config import TrackingConfig
 from paft_ray.errors import UserError
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.tracking.tracker_run import TrackerRun
 from paft_ray.tracking.trackers import Trackers, check, publish_report
-from paft_ray.training.metrics_writer import Progress
+from paft_ray.training.metrics_writer import MetricsWriter
 
 NUM_STEPS = 250
 """More than one call to MLflow holds."""
@@ -85,17 +85,17 @@ def forwarded(port: int, address: str) -> Iterator[None]:
         listener.shutdown(socket.SHUT_RDWR)
 
 
-def progress(out: Run, config: TrackingConfig, start_step: int) -> Progress:
+def progress(out: Store, config: TrackingConfig, start_step: int) -> MetricsWriter:
     """As rank 0 makes it at a start or restart of the worker group."""
-    shown = TrackerRun.of(config, Run(out.uri("checkpoints/f")), name="paft-s0", group="demo", params={"train": {"lora": {"rank": 8}}, "seed": 0})
-    return Progress(out, name="paft-s0", start_step=start_step, num_steps=NUM_STEPS, trackers=Trackers(shown))
+    shown = TrackerRun.of(config, Store(out.uri("checkpoints/f")), name="paft-s0", group="demo", params={"train": {"lora": {"rank": 8}}, "seed": 0})
+    return MetricsWriter(out, name="paft-s0", start_step=start_step, num_steps=NUM_STEPS, trackers=Trackers(shown))
 
 
 def row(step: int, attempt: int) -> dict[str, Any]:
     return {"step": step, "loss": step + attempt / 10, "grad_norm": None, "tokens": 80, "tokens_per_s": 40.0, "time_s": 2.0}
 
 
-def checkpoint(shown: Progress) -> None:
+def checkpoint(shown: MetricsWriter) -> None:
     """As the loop does it: metrics, (the checkpoint), trackers."""
     step = shown.history[-1]["step"]
     shown.save(step)
@@ -113,7 +113,7 @@ def runs(client: MlflowClient, experiment: str) -> list[Any]:
 
 
 def test_a_restart_goes_on_in_the_same_mlflow_run_with_each_step_of_the_lineage_once(server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out, config, client = Run(str(tmp_path)), TrackingConfig(mlflow=server, experiment="restart"), MlflowClient(server)
+    out, config, client = Store(str(tmp_path)), TrackingConfig(mlflow=server, experiment="restart"), MlflowClient(server)
     check(config)
     first = progress(out, config, 0)
     for step in range(1, 4):
@@ -137,7 +137,7 @@ def test_a_restart_goes_on_in_the_same_mlflow_run_with_each_step_of_the_lineage_
 
 
 def test_a_forced_training_is_a_new_mlflow_run(server: str, tmp_path: Path) -> None:
-    out, config, client = Run(str(tmp_path)), TrackingConfig(mlflow=server, experiment="force"), MlflowClient(server)
+    out, config, client = Store(str(tmp_path)), TrackingConfig(mlflow=server, experiment="force"), MlflowClient(server)
     for _ in range(2):
         shown = progress(out, config, 0)
         shown.add(row(1, 1))
@@ -149,7 +149,7 @@ def test_a_forced_training_is_a_new_mlflow_run(server: str, tmp_path: Path) -> N
 
 
 def test_a_server_that_is_away_is_told_once_and_gets_what_it_missed(server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out, port = Run(str(tmp_path / "run")), free_port()
+    out, port = Store(str(tmp_path / "run")), free_port()
     config = TrackingConfig(mlflow=f"http://127.0.0.1:{port}", experiment="away")
     begin = time.perf_counter()
     with pytest.raises(UserError, match="no MLflow server lets us in") as refused:
@@ -173,7 +173,7 @@ def test_a_server_that_is_away_is_told_once_and_gets_what_it_missed(server: str,
 
 
 def test_the_figures_of_a_report_and_its_page_reach_mlflow_once(server: str, tmp_path: Path) -> None:
-    run, config, client = Run(str(tmp_path / "demo")), TrackingConfig(mlflow=server, experiment="report"), MlflowClient(server)
+    run, config, client = Store(str(tmp_path / "demo")), TrackingConfig(mlflow=server, experiment="report"), MlflowClient(server)
     run.write_json("report/results.json", {"arms": {"paft": {"mean": 0.8, "std": None, "worst": 0.6, "best": 0.9}}})
     run.write_bytes("report/report.html", b"<p>page</p>")
     publish_report(config, run)
@@ -216,7 +216,7 @@ def _wandb_history(folder: Path) -> list[tuple[int, float]]:
 
 def test_wandb_without_a_network_keeps_its_id_and_the_newest_folder_holds_all_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
-    out, config = Run(str(tmp_path)), TrackingConfig(wandb="demo")
+    out, config = Store(str(tmp_path)), TrackingConfig(wandb="demo")
     check(config)
     first = progress(out, config, 0)
     for step in (1, 2, 3):

@@ -13,7 +13,7 @@ from paft_ray.config import ModelConfig, TrainConfig, builtin
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.prompts.sampling import PerExample
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import examples_to_table, read_examples
 from paft_ray.tasks.task import load_task
 from paft_ray.training.data import GlobalOrder, RowSource, make_encoder
@@ -67,7 +67,7 @@ def test_two_ranks_and_a_later_start_see_the_same_pairs(ray_session: None, table
 
 
 def test_training_goes_on_after_a_worker_is_killed(ray_session: None, table: pa.Table, prompts: PromptSet, tiny_model: str, tmp_path: Path) -> None:
-    run = Run.open(str(tmp_path), "r")
+    run = Store.open(str(tmp_path), "r")
     config = TrainConfig(
         num_epochs=None, num_steps=STEPS, global_batch=BATCH, micro_batch=4, num_workers=2, threads_per_worker=1, checkpoint_every=10,
         learning_rate=3e-3, precision="fp32", max_failures=2, validate_every=STEPS, num_validation=10,

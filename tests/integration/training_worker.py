@@ -26,13 +26,13 @@ from safetensors.torch import save_file  # noqa: E402
 from paft_ray.config import ModelConfig, TrainConfig  # noqa: E402
 from paft_ray.prompts.prompt_set import PromptSet  # noqa: E402
 from paft_ray.prompts.sampling import PerExample  # noqa: E402
-from paft_ray.storage.store import Run  # noqa: E402
+from paft_ray.storage.store import Store  # noqa: E402
 from paft_ray.tasks.task import load_task  # noqa: E402
 from paft_ray.training import checkpoint, deepspeed_state, export, loop  # noqa: E402
 from paft_ray.training.checkpoint_selection import label_rows  # noqa: E402
 from paft_ray.training.data import make_encoder  # noqa: E402
 from paft_ray.training.data_order import step_positions  # noqa: E402
-from paft_ray.training.example_builder import Row, RowMaker, rows_of  # noqa: E402
+from paft_ray.training.example_builder import ExampleBuilder, Row, rows_of  # noqa: E402
 
 
 class Stopped(Exception):
@@ -55,7 +55,7 @@ def run(values: dict[str, Any], common: dict[str, Any]) -> "weakref.ref[Any] | N
         name="job",
         labels=label_rows(table, prompts, encoder, config),
     )
-    maker = RowMaker(
+    maker = ExampleBuilder(
         table=table,
         templates=prompts.templates,
         encoder=encoder,
@@ -108,7 +108,7 @@ def exported(engine: Any, job: loop.Job) -> tuple[int, list[dict[str, Any]]]:
     else:
         export.export_adapter(engine, weights, folder)
     save_file(weights, f"{job.out}/final.safetensors")
-    return step, [json.loads(line) for line in Run(job.out).read_bytes("metrics.jsonl").decode().splitlines()]
+    return step, [json.loads(line) for line in Store(job.out).read_bytes("metrics.jsonl").decode().splitlines()]
 
 
 def held_elements(engine: Any) -> int:

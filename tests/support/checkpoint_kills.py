@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.training import checkpoint
 
 KEEP = 2
@@ -28,7 +28,7 @@ def state(step: int) -> checkpoint.TrainingState:
     return checkpoint.TrainingState(step=step, tensors={"weight/a": torch.full((_ELEMENTS,), float(step))})
 
 
-def write_on(store: Run, told: int) -> None:
+def write_on(store: Store, told: int) -> None:
     """Goes on from the newest checkpoint for ever; tells the step that it starts from, then each one once its `write` has returned."""
     start = checkpoint.newest(store, lambda line: None)
     os.write(told, start.to_bytes(8, "little"))
@@ -38,7 +38,7 @@ def write_on(store: Run, told: int) -> None:
         os.write(told, step.to_bytes(8, "little"))
 
 
-def kill_once(store: Run, delay_s: float) -> int:
+def kill_once(store: Store, delay_s: float) -> int:
     """Last step that a child told before it was killed, so long after it started."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -57,7 +57,7 @@ def kill_once(store: Run, delay_s: float) -> int:
 
 def seconds_of_a_write(folder: str) -> float:
     """Of the second one: the first one looks up versions."""
-    store = Run(folder)
+    store = Store(folder)
     for step in (1, 2):
         start = time.perf_counter()
         checkpoint.write(store, state(step), {}, KEEP)
@@ -65,7 +65,7 @@ def seconds_of_a_write(folder: str) -> float:
 
 
 def main(folder: str, kills: int, seed: int) -> None:
-    store, rng, done, torn, wrong = Run(folder), random.Random(seed), 0, 0, []
+    store, rng, done, torn, wrong = Store(folder), random.Random(seed), 0, 0, []
     torch.set_num_threads(1)
     longest_s = _WRITES * seconds_of_a_write(f"{folder}/scratch")
     for kill in range(kills):

@@ -12,7 +12,7 @@ import pyarrow as pa
 from paft_ray.config import Config, parse_config
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.template import PromptTemplate
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 
 ATTACKS = (
     "<script>window.hostile = 1</script>",
@@ -38,9 +38,9 @@ def config() -> Config:
     return parse_config({"name": "made-up", "task": "demo", "report": {"num_bootstrap": 50}}, source="test")
 
 
-def hostile_run(folder: Path, *, sweep: bool = True) -> Run:
+def hostile_run(folder: Path, *, sweep: bool = True) -> Store:
     """A finished run of three arms and two seeds; its name, templates, examples, answers, sources and reasons are all hostile."""
-    run = Run(str(folder / 'run <b> "&'))
+    run = Store(str(folder / 'run <b> "&'))
     templates = _templates()
     run.write_table("prompts/prompt_set.parquet", templates.to_table())
     run.write_json("prompts/manifest.json", {"time_s": 95.0, "engine_starts": 1, "asked": 2, "kept": 1, "rejected": {ATTACK: 3}, "grammar_share": 0.1})
@@ -81,7 +81,7 @@ def _outcomes(templates: PromptSet, examples: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-def _training(run: Run) -> None:
+def _training(run: Store) -> None:
     models = []
     for arm, seed in (("sft", 0), ("sft", 1), ("paft", 0), ("paft", 1)):
         models.append(

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from paft_ray.errors import UserError
-from paft_ray.storage.store import Manifest, Run, cached, versions
+from paft_ray.storage.store import Manifest, Store, cached, versions
 
 
 class Body:
@@ -25,14 +25,14 @@ def silent(_: str) -> None:
 
 
 def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:
-    run, body = Run.open(str(tmp_path), "a"), Body()
+    run, body = Store.open(str(tmp_path), "a"), Body()
     first = cached(run, "data", {"seed": 1}, body, announce=silent)
     assert cached(run, "data", {"seed": 1}, body, announce=silent) == first
     assert (body.calls, first["made"]) == (1, 1)
 
 
 def test_a_changed_key_is_refused_with_the_differing_entry_named(tmp_path: Path) -> None:
-    run, body = Run.open(str(tmp_path), "a"), Body()
+    run, body = Store.open(str(tmp_path), "a"), Body()
     cached(run, "data", {"data": {"num_train": 4}, "seed": 1}, body, announce=silent)
     with pytest.raises(UserError, match=r"stage data of run a .* \(data\.num_train: 4 -> 5\); use another name or --force"):
         cached(run, "data", {"data": {"num_train": 5}, "seed": 1}, body, announce=silent)
@@ -40,14 +40,14 @@ def test_a_changed_key_is_refused_with_the_differing_entry_named(tmp_path: Path)
 
 
 def test_force_says_what_it_replaces(tmp_path: Path) -> None:
-    run, body, said = Run.open(str(tmp_path), "a"), Body(), []
+    run, body, said = Store.open(str(tmp_path), "a"), Body(), []
     cached(run, "data", {"seed": 1}, body, announce=silent)
     assert cached(run, "data", {"seed": 2}, body, force=True, announce=said.append)["made"] == 2
     assert said[0] == f"data: --force replaces {tmp_path}/a/data"
 
 
 def test_the_key_holds_the_versions_of_the_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, body = Run.open(str(tmp_path), "a"), Body()
+    run, body = Store.open(str(tmp_path), "a"), Body()
     manifest = cached(run, "data", {}, body, announce=silent)
     assert manifest["key"]["versions"] == versions()
     monkeypatch.setattr("paft_ray.storage.store.versions", lambda: {**versions(), "ray": "9.9"})
@@ -56,7 +56,7 @@ def test_the_key_holds_the_versions_of_the_libraries(tmp_path: Path, monkeypatch
 
 
 def test_a_stage_that_fails_leaves_no_manifest(tmp_path: Path) -> None:
-    run = Run.open(str(tmp_path), "a")
+    run = Store.open(str(tmp_path), "a")
 
     def broken() -> Manifest:
         run.write_json("data/half.json", {})
@@ -69,7 +69,7 @@ def test_a_stage_that_fails_leaves_no_manifest(tmp_path: Path) -> None:
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    run = Run.open(str(tmp_path), "a")
+    run = Store.open(str(tmp_path), "a")
     run.write_bytes("x/y.bin", b"old")
     run.write_bytes("x/y.bin", b"new")
     assert run.read_bytes("x/y.bin") == b"new"
@@ -78,20 +78,20 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
 def test_paths_and_uris_hold_the_same_artifacts(tmp_path: Path, scheme: str) -> None:
-    run = Run.open(f"{scheme}{tmp_path}", "a")
+    run = Store.open(f"{scheme}{tmp_path}", "a")
     table = pa.table({"id": ["x"]})
     run.write_table("data/t.parquet", table)
     assert run.read_table("data/t.parquet") == table
     assert run.name == "a"
     assert run.uri("data").endswith("/a/data")
-    assert run.content_hash("data/t.parquet") == Run(f"{tmp_path}/a").content_hash("data/t.parquet")
+    assert run.content_hash("data/t.parquet") == Store(f"{tmp_path}/a").content_hash("data/t.parquet")
     run.delete("data")
     run.delete("data")
     assert not run.exists("data/t.parquet")
 
 
 def test_folders_go_up_and_come_down(tmp_path: Path) -> None:
-    run = Run.open(str(tmp_path / "runs"), "a")
+    run = Store.open(str(tmp_path / "runs"), "a")
     (tmp_path / "up").mkdir()
     (tmp_path / "up" / "f.txt").write_text("x")
     run.write_bytes("train/stale.txt", b"old")
@@ -104,5 +104,5 @@ def test_storage_that_cannot_be_used_is_said_in_one_line(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     for storage, message in ((str(tmp_path / "file"), "cannot be written"), ("zz://x", "give a folder or a URI")):
         with pytest.raises(UserError, match=message) as caught:
-            Run.open(storage, "a")
+            Store.open(storage, "a")
         assert "\n" not in str(caught.value)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from paft_ray.errors import UserError
 from paft_ray.prompts.sampling import make_draw
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.training.audit import Findings, Training, check
 from paft_ray.training.audit_log import SCHEMA, AuditLog, read_log
 from paft_ray.training.data_order import locate, plan, step_positions
@@ -131,7 +131,7 @@ def test_a_row_that_only_fills_the_last_batch_must_have_weight_0() -> None:
     assert found(of, rows).differing == 1
 
 
-def _write(store: Run, of: Training, steps: range, world_size: int, saves: Sequence[int]) -> None:
+def _write(store: Store, of: Training, steps: range, world_size: int, saves: Sequence[int]) -> None:
     """Trains `steps`, saving after those in `saves`; the rest is lost with the workers."""
     made = used(of)
     rows = [Row(**{name: row[name] for name in SCHEMA.names if name != "step"}) for row in made]  # type: ignore[typeddict-item]
@@ -153,7 +153,7 @@ def _write(store: Run, of: Training, steps: range, world_size: int, saves: Seque
 
 @pytest.mark.parametrize("seed", range(12))
 def test_what_a_restart_repeats_is_dropped_at_any_world_size(seed: int, tmp_path: Path) -> None:
-    random, of, store = Random(seed), training(batch=8, epochs=9), Run(str(tmp_path))
+    random, of, store = Random(seed), training(batch=8, epochs=9), Store(str(tmp_path))
     start, saves = 0, [0]
     while start < of.num_steps:
         end, every = random.randint(start + 1, of.num_steps), random.randint(1, 5)
@@ -167,14 +167,14 @@ def test_what_a_restart_repeats_is_dropped_at_any_world_size(seed: int, tmp_path
 
 
 def test_a_file_that_is_half_written_is_removed_at_the_next_start(tmp_path: Path) -> None:
-    store = Run(str(tmp_path))
+    store = Store(str(tmp_path))
     store.write_bytes("steps-00000000-00000004.parquet.77.part", b"PAR1")
     AuditLog(store, rank=0, start_step=0, gather=lambda value: [value])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_of_another_kind_is_refused_in_one_line(tmp_path: Path) -> None:
-    store = Run(str(tmp_path))
+    store = Store(str(tmp_path))
     store.write_table("steps-00000000-00000004.parquet", pa.table({"a": [1]}))
     with pytest.raises(UserError, match="not the table that belongs there"):
         list(read_log(store))

@@ -11,7 +11,7 @@ from paft_ray.config import parse_config, weights_key
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages.audit import audit
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.training.audit import Training
 from paft_ray.training.audit_log import SCHEMA, audit_store
 from tests.unit.test_audit import training, used
@@ -22,9 +22,9 @@ PROMPTS = PromptSet.of(
 SETTINGS = {"num_epochs": 2.5, "global_batch": 4, "micro_batch": 2, "seeds": [3], "arms": ["paft"]}
 
 
-def made(folder: Path, *, sweep: dict[str, Any] | None = None, settings: dict[str, Any] | None = None) -> tuple[Run, Training]:
+def made(folder: Path, *, sweep: dict[str, Any] | None = None, settings: dict[str, Any] | None = None) -> tuple[Store, Training]:
     """A run with one finished training (a trial of its sweep, where `sweep` is given) and what that training had to use."""
-    run = Run(str(folder))
+    run = Store(str(folder))
     config = parse_config({"name": folder.name, "task": "demo", "score": {"enabled": False}, "train": SETTINGS, "sweep": sweep or {}}, source="test")
     of = training(n=10, epochs=2.5, batch=4, templates=5, seed=3)
     run.write_json("config.json", config.model_dump(mode="json"))
@@ -43,12 +43,12 @@ def made(folder: Path, *, sweep: dict[str, Any] | None = None, settings: dict[st
     return run, Training(**{**vars(of), "templates": [template.id for template in templates.templates]})
 
 
-def log(run: Run, of: Training, place: str = "train/paft-s3", *, without: int | None = None) -> None:
+def log(run: Store, of: Training, place: str = "train/paft-s3", *, without: int | None = None) -> None:
     rows = [row for row in used(of) if row["position"] != without]
     audit_store(run.below(place), "f").write_table("steps-00000000-00000007.parquet", pa.Table.from_pylist(rows, schema=SCHEMA))
 
 
-def ends(capsys: pytest.CaptureFixture[str], run: Run) -> tuple[int, str, str]:
+def ends(capsys: pytest.CaptureFixture[str], run: Store) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as stopped:
         main(["audit", run.root])
     out, err = capsys.readouterr()
@@ -80,23 +80,23 @@ def test_a_trial_of_a_sweep_is_audited_with_its_own_templates_and_settings(tmp_p
     assert audit(run)["sweep/size3-subset1"].differing == 18, "rows of the second and third epoch, where one was due"
 
 
-def _no_log(run: Run) -> None:
+def _no_log(run: Store) -> None:
     run.delete("train/paft-s3/audit")
 
 
-def _no_training(run: Run) -> None:
+def _no_training(run: Store) -> None:
     run.delete("train/paft-s3")
 
 
-def _other_data(run: Run) -> None:
+def _other_data(run: Store) -> None:
     run.write_table("data/train.parquet", pa.table({"id": ["a"]}))
 
 
-def _other_prompts(run: Run) -> None:
+def _other_prompts(run: Store) -> None:
     run.write_table("prompts/prompt_set.parquet", PROMPTS.take(4, 0).to_table())
 
 
-def _old_manifest(run: Run) -> None:
+def _old_manifest(run: Store) -> None:
     run.write_json("train/paft-s3/manifest.json", {})
 
 

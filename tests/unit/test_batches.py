@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from paft_ray.training.collate import IGNORED, answer_loss, answer_tokens, collate, micro_batches
+from paft_ray.training.collate import IGNORE_INDEX, answer_loss, answer_tokens, collate, micro_batches
 from paft_ray.training.example_builder import Row
 
 
@@ -16,7 +16,7 @@ def _row(position: int, prompt: int, answer: list[int], weight: float = 1.0) -> 
 
 def test_exactly_the_answer_and_its_end_token_carry_loss() -> None:
     batch = collate([_row(0, 3, [7, 2]), _row(1, 5, [8, 9, 2])])
-    assert batch.labels.tolist() == [[IGNORED, 7, 2], [8, 9, 2]]
+    assert batch.labels.tolist() == [[IGNORE_INDEX, 7, 2], [8, 9, 2]]
     assert batch.logits_to_keep == 4
 
 
@@ -24,7 +24,7 @@ def test_each_kept_logit_stands_one_before_its_label() -> None:
     rows = [_row(0, 3, [7, 2]), _row(1, 5, [8, 9, 2])]
     batch = collate(rows)
     kept = batch.input_ids[:, -batch.logits_to_keep :]
-    labelled = batch.labels != IGNORED
+    labelled = batch.labels != IGNORE_INDEX
     assert torch.equal(kept[:, 1:][labelled], batch.labels[labelled])
 
 

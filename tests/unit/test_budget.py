@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from paft_ray.config import load_config, parse_config
 from paft_ray.errors import UserError
 from paft_ray.metrics.budget import estimate
-from paft_ray.metrics.cell_sampling import answer_groups, chosen_cells, num_cells
+from paft_ray.metrics.cell_sampling import answer_strata, num_cells, sample_cells
 from paft_ray.stages.evaluate import asked_cells
 from paft_ray.tasks.task import Example
 
@@ -26,7 +26,7 @@ def made_up_grid(num_templates: int, num_examples: int, seed: int) -> tuple[NDAr
 
 
 def seen_part(grid: NDArray[np.float64], groups: NDArray[np.int64], budget: float, seed: int) -> NDArray[np.float64]:
-    return np.where(chosen_cells(*grid.shape, budget, seed, groups), grid, np.nan)
+    return np.where(sample_cells(*grid.shape, budget, seed, groups), grid, np.nan)
 
 
 @given(
@@ -37,7 +37,7 @@ def seen_part(grid: NDArray[np.float64], groups: NDArray[np.int64], budget: floa
 )
 def test_cells_are_spread_evenly_over_templates_examples_and_answers(num_templates: int, groups: list[int], budget: float, seed: int) -> None:
     codes = np.unique(groups, return_inverse=True)[1]
-    cells = chosen_cells(num_templates, len(groups), budget, seed, codes)
+    cells = sample_cells(num_templates, len(groups), budget, seed, codes)
     assert cells.sum() == num_cells(num_templates, len(groups), budget)
     assert np.ptp(cells.sum(axis=1)) <= 1
     assert cells.sum(axis=1).min() >= 1
@@ -46,12 +46,12 @@ def test_cells_are_spread_evenly_over_templates_examples_and_answers(num_templat
         assert np.ptp(cells[:, members].sum(axis=0)) <= 1
         assert np.abs(cells[:, members].sum(axis=1) - cells.sum(axis=1) * members.mean()).max() < codes.max() + 1
         assert abs(cells[:, members].sum() - cells.sum() * members.mean()) < codes.max() + 1
-    assert (cells == chosen_cells(num_templates, len(groups), budget, seed, codes)).all()
+    assert (cells == sample_cells(num_templates, len(groups), budget, seed, codes)).all()
 
 
 def test_another_seed_asks_other_cells_and_every_cell_has_the_same_chance() -> None:
     groups = np.arange(20) % 2
-    draws = np.array([chosen_cells(8, 20, 0.2, seed, groups) for seed in range(400)])
+    draws = np.array([sample_cells(8, 20, 0.2, seed, groups) for seed in range(400)])
     assert len({draw.tobytes() for draw in draws}) > 390
     assert np.abs(draws.mean(axis=0) - 0.2).max() < 5 * np.sqrt(0.2 * 0.8 / len(draws))
 
@@ -59,12 +59,12 @@ def test_another_seed_asks_other_cells_and_every_cell_has_the_same_chance() -> N
 @pytest.mark.parametrize("budget", [0.0, -0.1, 1.1])
 def test_a_budget_out_of_range_is_refused(budget: float) -> None:
     with pytest.raises(ValueError, match="must be above 0 and at most 1"):
-        chosen_cells(3, 4, budget, 0)
+        sample_cells(3, 4, budget, 0)
 
 
 def test_answers_that_few_examples_share_are_one_group() -> None:
-    assert answer_groups(["a"] * 5 + ["b"] * 6 + ["c", "d"]).tolist() == [1] * 5 + [2] * 6 + [0, 0]
-    assert set(answer_groups([str(n) for n in range(40)]).tolist()) == {0}
+    assert answer_strata(["a"] * 5 + ["b"] * 6 + ["c", "d"]).tolist() == [1] * 5 + [2] * 6 + [0, 0]
+    assert set(answer_strata([str(n) for n in range(40)]).tolist()) == {0}
 
 
 def test_a_whole_grid_is_its_own_estimate() -> None:

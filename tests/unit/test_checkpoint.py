@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from paft_ray.errors import StageError, UserError
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.training import checkpoint
 
 
@@ -18,8 +18,8 @@ def _state(step: int) -> checkpoint.TrainingState:
     return checkpoint.TrainingState(step=step, tensors={"weight/a": torch.full((2, 3), float(step)), "exp_avg/a": torch.zeros(2, 3)})
 
 
-def _store(folder: Path, *steps: int, keep: int = 5) -> Run:
-    store = Run(str(folder))
+def _store(folder: Path, *steps: int, keep: int = 5) -> Store:
+    store = Store(str(folder))
     for step in steps:
         checkpoint.write(store, _state(step), {"seed": 0}, keep)
     return store
@@ -154,7 +154,7 @@ def test_a_state_comes_back_bit_for_bit(tmp_path: Path) -> None:
 
 
 def test_no_checkpoint_means_step_zero(tmp_path: Path) -> None:
-    assert checkpoint.newest(Run(str(tmp_path / "missing")), pytest.fail) == 0
+    assert checkpoint.newest(Store(str(tmp_path / "missing")), pytest.fail) == 0
 
 
 def test_only_the_newest_are_kept_in_order_of_step(tmp_path: Path) -> None:

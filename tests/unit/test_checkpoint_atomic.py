@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.training import checkpoint
 
 LEFT = (0.0, 0.5, 1.0)
@@ -19,7 +19,7 @@ class Killed(BaseException):
     """No handler of ours may catch it, as none catches SIGKILL."""
 
 
-class CutRun(Run):
+class CutRun(Store):
     """Storage whose writer is killed inside operation number `cut`; writes show up whole or under another name, removals of folders file by file."""
 
     def __init__(self, root: str, cut: int | None = None, left: float = 0.0, *, last_first: bool = False) -> None:
@@ -51,7 +51,7 @@ def _state(step: int) -> checkpoint.TrainingState:
     return checkpoint.TrainingState(step=step, tensors={"weight/a": torch.full((3,), float(step)), "exp_avg/a": torch.full((2,), -float(step))})
 
 
-def _train(store: Run, until: int, every: int, keep: int) -> int:
+def _train(store: Store, until: int, every: int, keep: int) -> int:
     """As a worker does it: goes on from the newest whole checkpoint. The last step written whole, as far as the writer knows."""
     done = checkpoint.newest(store, lambda line: None)
     try:
@@ -65,7 +65,7 @@ def _train(store: Run, until: int, every: int, keep: int) -> int:
 
 
 def _check_resumable(folder: Path, done: int, every: int) -> None:
-    store = Run(str(folder))
+    store = Store(str(folder))
     found = checkpoint.newest(store, lambda line: None)
     assert found in (done, done + every), f"step {done} was written, {found} is found"
     if found:
@@ -74,7 +74,7 @@ def _check_resumable(folder: Path, done: int, every: int) -> None:
 
 
 def _check_bounded(folder: Path, until: int, keep: int) -> None:
-    store = Run(str(folder))
+    store = Store(str(folder))
     assert _train(store, until, 1, keep) == until
     assert [p.name for p in sorted(folder.iterdir())] == [f"step-{step:06d}" for step in checkpoint.steps(store)]
     assert len(checkpoint.steps(store)) <= keep
@@ -106,6 +106,6 @@ def test_kill_after_kill_loses_no_written_checkpoint_and_folders_stay_bounded(ki
             done = _train(CutRun(name, cut, left, last_first=last_first), 12, every, keep)
             assert done >= before
             _check_resumable(folder, done, every)
-            before = checkpoint.newest(Run(name), lambda line: None)
+            before = checkpoint.newest(Store(name), lambda line: None)
             assert len(list(folder.iterdir())) <= keep + 1 + killed, "a kill leaves one folder at most, until the next whole write"
         _check_bounded(folder, 14, keep)

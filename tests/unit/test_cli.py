@@ -17,7 +17,7 @@ from paft_ray.config import TrainConfig, load_config
 from paft_ray.errors import StageError, UserError
 from paft_ray.models.files import shapes
 from paft_ray.stages.registry import run_stage
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 
 DEMO = "jobs/configs/demo.yaml"
 PUBLISHED = Path(__file__).parents[3] / "shared/data/prompts/winogrande.jsonl"
@@ -153,7 +153,7 @@ def test_a_failed_stage_exits_with_1_and_names_run_and_stage(capsys: pytest.Capt
         raise StageError("3 of 10 rows failed")
 
     def command(*_: object, **__: object) -> None:
-        run_stage("score", fails, load_config(DEMO), Run(str(tmp_path / "mine")))
+        run_stage("score", fails, load_config(DEMO), Store(str(tmp_path / "mine")))
 
     monkeypatch.setattr(module, "run_stage", command)
     code, _, err = run_cli(capsys, "score", DEMO)

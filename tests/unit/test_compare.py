@@ -11,7 +11,7 @@ from paft_ray.cli.main import main
 from paft_ray.config import parse_config
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.template import PromptTemplate
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 
 Right = Callable[[str, int, int, int], bool]
 """(arm, seed, number of the template, number of the example) -> answered right."""
@@ -26,9 +26,9 @@ def evaluated(
     seeds: Sequence[int] = (0,),
     text: str = "",
     **settings,
-) -> Run:
+) -> Store:
     """A run whose arms base and paft were measured on templates and examples with these numbers."""
-    run = Run(str(folder))
+    run = Store(str(folder))
     config = parse_config({"name": "made-up", "task": "demo", "report": {"num_bootstrap": 200}, **settings}, source="test")
     run.write_json("config.json", config.model_dump(mode="json"))
     wordings = {t: PromptTemplate(text=f"Wording {t}: {{text}}") for t in templates}

@@ -19,7 +19,7 @@ from paft_ray.echo import echo, echo_json, echo_table
 from paft_ray.errors import UserError
 from paft_ray.sanitize import holds_hidden
 from paft_ray.storage.run_lock import Holder, Lease
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from tests.unit.test_audit_run import log, made
 
 ESCAPES = ["\x1b[2J\x1b[H", "\x1b]0;title\x07", "\u202egnp.exe", "a\rb", "\x9b31m", "\u2028", "\x08\x08", "\u200bx", "\x85", "\U000e0041"]
@@ -129,7 +129,7 @@ def test_example_ids_of_the_data_are_shown_not_obeyed(tmp_path: Path, capsys: py
 
 
 def test_a_verdict_is_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = Run(str(tmp_path))
+    run = Store(str(tmp_path))
     figures = dict.fromkeys(("mean", "std", "worst", "best"), 0.5)
     for verdict in ("[/x] paft is better \x1b[31m", "[link=x]y"):
         run.write_json("report/results.json", {"arms": {"[/y]\x1b[2J": figures}, "verdict": verdict})
@@ -143,7 +143,7 @@ def test_a_verdict_is_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_the_holder_of_a_lease_is_shown_not_obeyed(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("paft_ray.storage.run_lock.RENEW_S", 0.0)
     holder = Holder(id="a", host="\x1b]0;x\x07", pid=1, started=0.0, namespace=None, user="\x1b[2J", command="run", since=0.0, renewed=0.0)
-    Lease(Run(str(tmp_path)), "run")._run_out(holder)
+    Lease(Store(str(tmp_path)), "run")._run_out(holder)
     out, _ = capsys.readouterr()
     assert "looking 0 s" in out
     assert "\x1b" not in out

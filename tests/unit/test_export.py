@@ -20,7 +20,7 @@ from paft_ray.report.inputs import Measured
 from paft_ray.report.model_card import Origins, render_card, write_cards
 from paft_ray.report.trained_models import trained_models
 from paft_ray.stages.report import origins
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.tasks.task import load_task
 
 HOSTILE = "x\n---\nlicense: mit\n</td><script>alert(1)</script> | [link](http://x) `code`\n```\n# heading"
@@ -33,9 +33,9 @@ def base_model(folder: Path) -> Path:
     return folder
 
 
-def trained_run(folder: Path, *, task: dict[str, Any] | None = None, lora: bool = False, seeds: tuple[int, ...] = (0, 1)) -> Run:
+def trained_run(folder: Path, *, task: dict[str, Any] | None = None, lora: bool = False, seeds: tuple[int, ...] = (0, 1)) -> Store:
     """Arms sft and paft with whole weights (or adapters), as stage train leaves them; the base is a folder beside the run."""
-    run, base = Run(str(folder / "run")), base_model(folder / "base")
+    run, base = Store(str(folder / "run")), base_model(folder / "base")
     config = parse_config({"name": "run", "task": "demo", "model": {"id": str(base)}, "score": {"enabled": False}, "train": {"arms": ["sft", "paft"]}}, "test")
     run.write_json("config.json", config.model_dump(mode="json"))
     wordings = [PromptTemplate(text=f"Wording {n}: {{text}}") for n in range(16)]
@@ -60,7 +60,7 @@ def trained_run(folder: Path, *, task: dict[str, Any] | None = None, lora: bool 
     return run
 
 
-def measure(run: Run) -> None:
+def measure(run: Store) -> None:
     """12 held-out templates x 10 examples: paft answers 9 - seed of 10, and 2 fewer on one template."""
     held_out = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("held_out").templates
     rows = [
@@ -73,7 +73,7 @@ def measure(run: Run) -> None:
     run.write_json("evaluate/manifest.json", {"key": {"engine": {"precision": "bf16", "engine_kwargs": {}}}})
 
 
-def card_of(run: Run, **settings: Any) -> str:
+def card_of(run: Store, **settings: Any) -> str:
     config = parse_config({"name": "run", "task": "demo", **settings}, "test")
     given = Origins(base_id=None, base_licence=HOSTILE, data_licence=None, datasets=(HOSTILE,), generators={HOSTILE: HOSTILE})
     model = next(m for m in trained_models(run) if (m.arm, m.seed) == ("paft", 1))
@@ -195,7 +195,7 @@ def test_a_changed_base_or_prompt_set_is_refused(tmp_path: Path, capsys: pytest.
     code, _, err = exported(capsys, other.root, "--out", tmp_path / "out")
     assert code == 2
     assert "is not the one that arm paft was trained on" in err
-    unknown = Run(str(tmp_path / "unknown"))
+    unknown = Store(str(tmp_path / "unknown"))
     unknown.write_json("train/manifest.json", {"models": [{"arm": "paft"}]})
     with pytest.raises(UserError, match="does not say what was trained"):
         trained_models(unknown)

@@ -11,7 +11,7 @@ from paft_ray.errors import UserError
 from paft_ray.prompts.gate import import_templates
 from paft_ray.prompts.prompt_set import read_templates
 from paft_ray.storage.files import read_regular
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import read_rows
 from paft_ray.tasks.task import load_task
 
@@ -54,7 +54,7 @@ def test_what_is_no_regular_file_is_refused_at_once(name: str, kind: str, tmp_pa
 
 @pytest.mark.timeout(30)
 def test_a_pipe_in_a_run_is_refused_at_once(tmp_path: Path) -> None:
-    run = Run(str(tmp_path))
+    run = Store(str(tmp_path))
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "folder" / "x.json")
     for read in (run.read_bytes, run.read_json, run.read_table, run.content_hash):

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from paft_ray.training import padding_free
-from paft_ray.training.collate import IGNORED, answer_loss, collate
+from paft_ray.training.collate import IGNORE_INDEX, answer_loss, collate
 from paft_ray.training.example_builder import Row
 from paft_ray.training.padding_free import PACKED, packs
 from paft_ray.training.validation import forward
@@ -73,7 +73,7 @@ def test_packed_rows_answer_and_learn_as_rows_do_one_by_one(kind: str) -> None:
     answer_loss(logits, batch).backward()
     found = gradients(model)
     for i, wanted in enumerate(alone):
-        labelled = batch.labels[i] != IGNORED
+        labelled = batch.labels[i] != IGNORE_INDEX
         torch.testing.assert_close(logits[i, :-1][labelled], wanted, rtol=1e-4, atol=1e-5)
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
@@ -90,7 +90,7 @@ def test_packed_rows_answer_and_learn_as_rows_do_one_by_one(kind: str) -> None:
 @pytest.mark.parametrize("kind", PLAIN)
 def test_under_autocast_the_devices_own_attention_gives_the_same_within_bf16(kind: str, device: str, kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = build(kind, PLAIN[kind]).to(device), collate(rows()).to(torch.device(device))
-    labelled, calls, own = batch.labels != IGNORED, [], getattr(padding_free, kernel)
+    labelled, calls, own = batch.labels != IGNORE_INDEX, [], getattr(padding_free, kernel)
     logits = forward(model, batch)
     answer_loss(logits, batch).backward()
     expected = [logits[:, :-1][labelled].detach(), *gradients(model).values()]

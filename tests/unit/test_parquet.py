@@ -17,7 +17,7 @@ from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import SCHEMA, read_templates
 from paft_ray.storage import parquet
 from paft_ray.storage.schemas import SCORES
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import holds_examples, read_examples
 from paft_ray.tasks.task import Source, Task
 
@@ -81,7 +81,7 @@ def test_an_extension_column_is_refused_in_rows_and_templates(how: str, tmp_path
     ("name", "matches"), [("scores", parquet.holds(SCORES)), ("prompts", SCHEMA.equals), ("rows", holds_examples), ("any", parquet.holds_plain)]
 )
 def test_an_extension_column_is_refused_in_a_table_of_a_run(how: str, name: str, matches: Any, tmp_path: Path) -> None:
-    marker, run = tmp_path / "marker", Run(str(tmp_path / "run"))
+    marker, run = tmp_path / "marker", Store(str(tmp_path / "run"))
     (tmp_path / "run").mkdir()
     pq.write_table(table_with(how, marker, {"id": ["a", "b"]}), run.path("t.parquet"))
     with pytest.raises(UserError, match="extension type"):
@@ -204,14 +204,14 @@ def test_a_row_above_the_limit_is_named(tmp_path: Path) -> None:
 
 def test_a_table_of_a_run_that_unpacks_to_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet, "_BOMB_BYTES", 2**27)
-    run = Run(str(tmp_path))
+    run = Store(str(tmp_path))
     big(tmp_path, "repeated").rename(tmp_path / "t.parquet")
     with pytest.raises(UserError, match="unpack to over"):
         run.read_table("t.parquet")
 
 
 def test_a_table_of_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    run = Run(str(tmp_path))
+    run = Store(str(tmp_path))
     kind = pa.struct([("a", pa.string()), ("b", pa.list_(pa.string()))])
     table = pa.table(
         {"id": ["x", None, "y"], "fields": pa.array([{"a": "1", "b": ["u", None]}, None, {"a": None, "b": []}], kind), "n": pa.array([1, None, 3], pa.int32())}
@@ -262,7 +262,7 @@ def test_a_type_whose_bytes_are_not_measured_is_refused(how: str, tmp_path: Path
     with pytest.raises(UserError, match="text, numbers or booleans are needed"):
         list(read_examples(task, Source(path=str(path))))
     with pytest.raises(UserError, match="not the table that belongs there"):
-        Run(str(tmp_path)).read_table("t.parquet")
+        Store(str(tmp_path)).read_table("t.parquet")
 
 
 def test_a_view_that_only_the_stored_schema_names_is_refused(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paft_ray.inference.answer_cache import SAVE_ROWS, Parts, Saver, identity
-from paft_ray.storage.store import PARTIAL, Run, cached
+from paft_ray.inference.answer_cache import SAVE_ROWS, AnswerCache, BufferedWriter, identity
+from paft_ray.storage.store import PARTIAL, Store, cached
 
 SCHEMA = pa.schema([("request", pa.string()), ("token_ids", pa.list_(pa.int32())), ("error", pa.string())])
 
@@ -18,8 +18,8 @@ def rows(numbers: list[int], error: str = "") -> pa.Table:
     return pa.Table.from_pylist([{"request": identity(str(n), [n], "{}"), "token_ids": [n], "error": error} for n in numbers], schema=SCHEMA)
 
 
-def parts(folder: Path) -> Parts:
-    return Parts.of(Run.open(str(folder), "run"), "score").keyed({"model": "a"})
+def parts(folder: Path) -> AnswerCache:
+    return AnswerCache.of(Store.open(str(folder), "run"), "score").keyed({"model": "a"})
 
 
 @given(st.lists(st.lists(st.integers(0, 19), unique=True, min_size=1), max_size=6), st.data())
@@ -68,7 +68,7 @@ def test_a_row_that_was_answered_at_last_did_not_fail(tmp_path: Path) -> None:
 def test_parts_of_another_model_or_request_are_not_taken(tmp_path: Path) -> None:
     place = parts(tmp_path)
     place.add(rows([1]))
-    assert Parts.of(place.run, "score").keyed({"model": "b"}).read(SCHEMA).num_rows == 0
+    assert AnswerCache.of(place.run, "score").keyed({"model": "b"}).read(SCHEMA).num_rows == 0
     assert len({identity(*request) for request in [("1", [1], "{}"), ("1", [2], "{}"), ("2", [1], "{}"), ("1", [1], '{"seed": 1}'), ("1", "1", "{}")]}) == 5
 
 
@@ -84,7 +84,7 @@ def test_two_attempts_never_write_over_each_other(tmp_path: Path) -> None:
 def test_rows_are_stored_by_count_by_time_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place, now = parts(tmp_path), [0.0]
     monkeypatch.setattr("paft_ray.inference.answer_cache.time.monotonic", lambda: now[0])
-    saver = Saver(place)
+    saver = BufferedWriter(place)
     saver.add(rows([1]))
     assert place.read(SCHEMA).num_rows == 0
     now[0] = 9.9
@@ -101,8 +101,8 @@ def test_rows_are_stored_by_count_by_time_and_at_the_end(tmp_path: Path, monkeyp
 
 
 def test_the_parts_go_with_the_manifest_and_with_force(tmp_path: Path) -> None:
-    run = Run.open(str(tmp_path), "run")
-    place = Parts.of(run, "score")
+    run = Store.open(str(tmp_path), "run")
+    place = AnswerCache.of(run, "score")
 
     def broken() -> dict[str, int]:
         place.add(rows([1]))

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.tracking.trackers import Trackers
-from paft_ray.training.metrics_writer import Progress, read_metrics
+from paft_ray.training.metrics_writer import MetricsWriter, read_metrics
 
 
 def test_the_events_of_a_killed_attempt_are_gone_and_its_repeated_steps_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    out = Run(str(tmp_path / "run"))
+    out = Store(str(tmp_path / "run"))
     for start, attempt in ((0, 1), (2, 2)):
-        progress = Progress(out, name="paft-s0", start_step=start, num_steps=4, trackers=Trackers(None))
+        progress = MetricsWriter(out, name="paft-s0", start_step=start, num_steps=4, trackers=Trackers(None))
         for step in range(start + 1, 4 + 1):
             progress.add({"step": step, "loss": float(attempt), "grad_norm": None, "tokens": 1, "tokens_per_s": 1.0, "time_s": 1.0})
             if attempt == 1 and step == 3:

@@ -10,7 +10,7 @@ from paft_ray.generators.requests import grammar_share, request
 from paft_ray.prompts.gate import gate, rejection
 from paft_ray.prompts.prompt_set import Entry, read_templates
 from paft_ray.prompts.similarity import clusters, jaccard, trigrams
-from paft_ray.prompts.split import near, proof, split_by_cluster, with_held_out
+from paft_ray.prompts.split import leakage_report, near, split_by_cluster, with_held_out
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import load_task
 
@@ -59,7 +59,7 @@ def test_shipped_templates_pass_the_gate_and_do_not_leak() -> None:
     assert gate([*SEEDS, *HELD_OUT], TASK, max_words=120).rejected == {}
     prompts = with_held_out([Entry(template=t) for t in SEEDS], [Entry(template=t) for t in HELD_OUT], threshold=0.7)
     assert len(prompts.split("held_out")) == 12
-    assert proof(prompts, 0.7)["largest_similarity"] < 0.3
+    assert leakage_report(prompts, 0.7)["largest_similarity"] < 0.3
 
 
 def test_similarity_is_the_jaccard_index_of_word_trigrams() -> None:
@@ -84,7 +84,7 @@ def test_no_near_copy_crosses_the_split(seed: int, copies: list[int]) -> None:
     train, held_out = prompts.split("train"), prompts.split("held_out")
     assert len(held_out) >= 4
     assert entries[0].template.id in {t.id for t in train.templates}
-    assert proof(prompts, 0.7)["largest_similarity"] < 0.7
+    assert leakage_report(prompts, 0.7)["largest_similarity"] < 0.7
     assert not near(train.entries, held_out.entries, 0.7)
 
 

@@ -22,7 +22,7 @@ from paft_ray.errors import StorageError, UserError
 from paft_ray.metrics import arms_from_table
 from paft_ray.report.inputs import Measured
 from paft_ray.report.model_card import evaluated_engine
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.training.adapter_config import check_adapter_config
 from tests.unit.test_audit_run import log, made
 from tests.unit.test_export import measure, trained_run
@@ -193,13 +193,13 @@ def test_the_configuration_that_peft_writes_is_plain(tmp_path: Path) -> None:
 
 
 def test_results_go_only_into_new_empty_or_own_folders(tmp_path: Path) -> None:
-    run, mine = Run(str(tmp_path / "run")), tmp_path / "mine"
+    run, mine = Store(str(tmp_path / "run")), tmp_path / "mine"
     run.write_json("run.json", {})
     mine.mkdir()
     for out in ("new", "mine", "run/other"):
         module._check_target(str(tmp_path / out), run)
     (mine / "results.json").write_text("mine")
-    other = Run(str(tmp_path / "other"))
+    other = Store(str(tmp_path / "other"))
     other.write_json("evaluate/manifest.json", {})
     for out in ("mine", "mine/results.json", "other", "other/evaluate", "run", "run/report", "run/logs"):
         with pytest.raises(UserError, match=r"--out .*(is not empty|own results)"):
@@ -208,14 +208,14 @@ def test_results_go_only_into_new_empty_or_own_folders(tmp_path: Path) -> None:
         module._check_target(" ", run)
     assert (mine / "results.json").read_text() == "mine"
     (mine / "results.json").unlink()
-    Run(str(mine)).write_json("evaluated_run.json", {"run": run.root})
+    Store(str(mine)).write_json("evaluated_run.json", {"run": run.root})
     (mine / "results.json").write_text("of this command")
     module._check_target(str(mine), run)
 
 
 def test_the_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    run = Run(str(tmp_path / "run"))
+    run = Store(str(tmp_path / "run"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("")
     with pytest.raises(UserError, match="is not empty"):

@@ -5,7 +5,7 @@ import pytest
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.similarity import NORMALISATION
-from paft_ray.prompts.split import near, proof, split_by_cluster, with_held_out
+from paft_ray.prompts.split import leakage_report, near, split_by_cluster, with_held_out
 from paft_ray.prompts.template import PromptTemplate
 
 
@@ -68,13 +68,13 @@ def test_near_candidates_of_given_held_out_templates_are_found() -> None:
 
 def test_the_proof_names_the_closest_pair_the_normalisation_and_the_threshold() -> None:
     a, b = entry("please say whether you like this {text}"), entry("please say whether they hate that {text}")
-    found = proof(with_held_out([a], [b], threshold=0.7), 0.7)
+    found = leakage_report(with_held_out([a], [b], threshold=0.7), 0.7)
     assert found == {"largest_similarity": round(1 / 9, 4), "pair": [a.template.id, b.template.id], "threshold": 0.7, "normalisation": NORMALISATION}
 
 
 def test_a_leak_is_an_error_and_not_a_silence() -> None:
     with pytest.raises(AssertionError, match="leak across the split"):
-        proof(with_held_out([wording(1)], [wording(1, "!")], threshold=0.7), 0.7)
+        leakage_report(with_held_out([wording(1)], [wording(1, "!")], threshold=0.7), 0.7)
 
 
 def test_one_cluster_over_thirty_percent_is_refused_in_both_ways_of_splitting() -> None:

@@ -10,7 +10,7 @@ from paft_ray.cli.stored_config import store_config, stored_config
 from paft_ray.config import Config, load_config
 from paft_ray.errors import UserError
 from paft_ray.models.resolve import model_identity
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from tests.support.own_task import write_own_task
 from tests.unit.test_export import base_model, trained_run
 
@@ -23,8 +23,8 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def stored(folder: Path) -> tuple[Run, Config]:
-    config, run = load_config("run.yaml"), Run(str(folder / "runs" / "own"))
+def stored(folder: Path) -> tuple[Store, Config]:
+    config, run = load_config("run.yaml"), Store(str(folder / "runs" / "own"))
     store_config(run, config)
     return run, config
 
@@ -42,7 +42,7 @@ def test_a_folder_that_was_moved_with_its_runs_is_still_good(own: Path, tmp_path
     stored(own)
     moved = own.rename(tmp_path / "moved")
     monkeypatch.chdir(moved)
-    assert stored_config(Run("runs/own")).task == "my task.yaml"
+    assert stored_config(Store("runs/own")).task == "my task.yaml"
 
 
 def test_a_task_that_is_gone_is_told_with_the_places(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,12 @@ import pytest
 
 from paft_ray.config import Config, GeneratorConfig, PromptsConfig, TrainConfig
 from paft_ray.errors import UserError
-from paft_ray.generators.requests import Request, Written, grammar, grammar_share, request
+from paft_ray.generators.requests import Completion, Request, grammar, grammar_share, request
 from paft_ray.prompts.gate import gate
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages import synthesize
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.tasks.task import load_task
 
 DEMO, HELLASWAG = load_task("demo"), load_task("hellaswag")
@@ -64,8 +64,8 @@ def writer(texts: Sequence[str]):
     """A generator that goes through a list of texts, then repeats its last one."""
     given = iter(texts)
 
-    def write(requests: Sequence[Request], generator: GeneratorConfig, engine: object, seed: int) -> list[Written]:
-        return [Written(text=text, finished=bool(text)) for _, text in zip(requests, (next(given, texts[-1]) for _ in requests), strict=True)]
+    def write(requests: Sequence[Request], generator: GeneratorConfig, engine: object, seed: int) -> list[Completion]:
+        return [Completion(text=text, finished=bool(text)) for _, text in zip(requests, (next(given, texts[-1]) for _ in requests), strict=True)]
 
     return write
 
@@ -80,7 +80,7 @@ GOOD = [
 def test_answers_are_gated_deduplicated_and_counted_by_reason(tmp_path, capsys) -> None:
     texts = [GOOD[0], "no placeholder here", GOOD[0].replace("Judge", "Guess"), "", GOOD[1], "{text} {other} positive", GOOD[2], GOOD[2]]
     write = writer(texts)
-    run = Run.open(str(tmp_path), "t")
+    run = Store.open(str(tmp_path), "t")
     manifest = synthesize.run(config(num_candidates=4, max_attempts=1), run, write=write)
     assert (manifest["asked"], manifest["kept"], manifest["engine_starts"]) == (4, 3, 1)
     assert manifest["rejected"] == {"missing_field": 1, "near_duplicate": 2, "failed": 1, "unknown_field": 1}
@@ -95,7 +95,7 @@ def test_answers_are_gated_deduplicated_and_counted_by_reason(tmp_path, capsys) 
 def test_a_near_copy_of_a_held_out_template_is_never_kept(tmp_path) -> None:
     _, held_out = synthesize.user_templates(config(), DEMO)
     write = writer([held_out[0].text + " !"])
-    manifest = synthesize.run(config(num_candidates=1, max_attempts=2), Run.open(str(tmp_path), "t"), write=write)
+    manifest = synthesize.run(config(num_candidates=1, max_attempts=2), Store.open(str(tmp_path), "t"), write=write)
     assert manifest["kept"] == 0
     assert set(manifest["rejected"]) == {"near_duplicate"}
     assert manifest["engine_starts"] == 2
@@ -103,12 +103,12 @@ def test_a_near_copy_of_a_held_out_template_is_never_kept(tmp_path) -> None:
 
 def test_a_generator_that_gives_enough_is_started_once(tmp_path) -> None:
     write = writer(GOOD)
-    manifest = synthesize.run(config(num_candidates=2, max_attempts=4), Run.open(str(tmp_path), "t"), write=write)
+    manifest = synthesize.run(config(num_candidates=2, max_attempts=4), Store.open(str(tmp_path), "t"), write=write)
     assert (manifest["kept"], manifest["engine_starts"], manifest["rejected"]) == (2, 1, {"surplus": 2})
 
 
 def test_without_generators_only_the_users_templates_are_used(tmp_path) -> None:
-    manifest = synthesize.run(config(generators=()), Run.open(str(tmp_path), "t"))
+    manifest = synthesize.run(config(generators=()), Store.open(str(tmp_path), "t"))
     assert (manifest["asked"], manifest["engine_starts"], manifest["grammar_share"]) == (0, 0, None)
     assert manifest["num_held_out"] >= 12
 

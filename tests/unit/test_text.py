@@ -17,7 +17,7 @@ from paft_ray.credentials import variable_is_secret
 from paft_ray.errors import StageError, one_line
 from paft_ray.sanitize import count_as_secret, masked, secrets_in
 from paft_ray.stages.stage_errors import keep_traceback, named
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 
 VALUE = "mlf-made'up\\0123/Zz+9 ä"
 FORMS = {
@@ -223,7 +223,7 @@ def test_the_variable_that_a_configuration_names_is_a_secret_whatever_its_name(m
 
 def test_the_traceback_that_is_kept_in_a_run_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", f"{VALUE}\n")
-    run = Run.open(str(tmp_path), "a")
+    run = Store.open(str(tmp_path), "a")
 
     def fail() -> None:
         try:

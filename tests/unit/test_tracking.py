@@ -10,7 +10,7 @@ import pytest
 
 from paft_ray.config import TrackingConfig, parse_config
 from paft_ray.errors import UserError
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.tracking.tracker_run import Rows, TrackerRun, scalars, tracker_id
 from paft_ray.tracking.trackers import Trackers, check
 
@@ -44,13 +44,13 @@ def test_a_tracker_that_is_not_installed_is_refused_with_the_way_to_install_it(m
 
 
 def test_nothing_is_written_where_no_tracker_is_asked_for(tmp_path: Path) -> None:
-    assert TrackerRun.of(TrackingConfig(), Run(str(tmp_path)), name="a", group="b", params={}) is None
+    assert TrackerRun.of(TrackingConfig(), Store(str(tmp_path)), name="a", group="b", params={}) is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_id_lives_as_long_as_the_checkpoints_beside_it(tmp_path: Path) -> None:
-    run = Run(str(tmp_path))
-    stores = [Run(run.uri(f"train/paft-s0/checkpoints/{fingerprint}")) for fingerprint in ("f", "g")]
+    run = Store(str(tmp_path))
+    stores = [Store(run.uri(f"train/paft-s0/checkpoints/{fingerprint}")) for fingerprint in ("f", "g")]
     first, other = map(tracker_id, stores)
     assert first != other
     assert tracker_id(stores[0]) == first
@@ -60,7 +60,7 @@ def test_an_id_lives_as_long_as_the_checkpoints_beside_it(tmp_path: Path) -> Non
 
 def test_settings_become_flat_parameters(tmp_path: Path) -> None:
     params = {"train": {"lora": {"rank": 8}, "k": 4}, "seed": 0}
-    shown = TrackerRun.of(TrackingConfig(wandb="p"), Run(str(tmp_path)), name="paft-s0", group="demo", params=params)
+    shown = TrackerRun.of(TrackingConfig(wandb="p"), Store(str(tmp_path)), name="paft-s0", group="demo", params=params)
     assert shown
     assert shown.params == {"train.lora.rank": 8, "train.k": 4, "seed": 0}
 
@@ -85,7 +85,7 @@ class Flaky:
 
 
 def test_a_tracker_that_fails_is_told_once_and_stops_neither_the_training_nor_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shown = TrackerRun.of(TrackingConfig(wandb="p"), Run(str(tmp_path)), name="paft-s0", group="demo", params={})
+    shown = TrackerRun.of(TrackingConfig(wandb="p"), Store(str(tmp_path)), name="paft-s0", group="demo", params={})
     good: list[int] = []
     bad: list[int] = []
     failures = [0, 0]
@@ -102,7 +102,7 @@ def test_a_secret_of_the_environment_is_in_nothing_that_is_handed_to_workers(tmp
     monkeypatch.setenv("WANDB_API_KEY", "hunter2")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "hunter2")
     config = TrackingConfig(wandb="p", mlflow="http://host")
-    shown = TrackerRun.of(config, Run(str(tmp_path)), name="a", group="b", params={})
+    shown = TrackerRun.of(config, Store(str(tmp_path)), name="a", group="b", params={})
     assert "hunter2" not in repr(shown) + json.dumps(config.model_dump(mode="json"))
 
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from paft_ray.errors import StageError, UserError
-from paft_ray.training.background_upload import Upload
+from paft_ray.training.background_upload import BackgroundUpload
 
 WAIT_S = 20.0
 
@@ -22,7 +22,7 @@ def test_work_goes_on_while_an_upload_is_in_flight() -> None:
         begun.set()
         assert held.wait(WAIT_S)
 
-    with Upload() as upload:
+    with BackgroundUpload() as upload:
         upload.start("a", work)
         assert begun.wait(WAIT_S)
         upload.check()
@@ -42,7 +42,7 @@ def test_the_next_upload_waits_for_the_one_before() -> None:
         assert held.wait(WAIT_S)
         order.append(f"{name} ends")
 
-    with Upload() as upload:
+    with BackgroundUpload() as upload:
         upload.start("first", lambda: work("first"))
         threading.Timer(0.2, release).start()
         upload.start("second", lambda: work("second"))
@@ -56,14 +56,14 @@ def test_the_end_waits_for_the_upload_in_flight() -> None:
         time.sleep(0.2)
         written.append(1)
 
-    with Upload() as upload:
+    with BackgroundUpload() as upload:
         upload.start("a", work)
     assert written == [1]
 
 
 @pytest.mark.parametrize("where", ["check", "start", "wait", "end"])
 def test_an_upload_that_failed_is_raised_in_one_clear_line_and_once(where: str) -> None:
-    upload = Upload()
+    upload = BackgroundUpload()
     with pytest.raises(StageError) as caught:
         _fail_and_meet(upload, where)
     assert str(caught.value) == (
@@ -72,7 +72,7 @@ def test_an_upload_that_failed_is_raised_in_one_clear_line_and_once(where: str) 
     upload.wait()
 
 
-def _fail_and_meet(upload: Upload, where: str) -> None:
+def _fail_and_meet(upload: BackgroundUpload, where: str) -> None:
     with upload:
         upload.start("checkpoint of step 3 was not written to s3://b", lambda: _fail(OSError(28, "No space\nleft on device")))
         if where == "check":
@@ -85,7 +85,7 @@ def _fail_and_meet(upload: Upload, where: str) -> None:
 
 
 def test_a_user_error_stays_what_it_is() -> None:
-    with pytest.raises(UserError, match=r"^storage x: cannot be read$"), Upload() as upload:
+    with pytest.raises(UserError, match=r"^storage x: cannot be read$"), BackgroundUpload() as upload:
         upload.start("a", lambda: _fail(UserError("storage x: cannot be read")))
 
 
@@ -96,6 +96,6 @@ def test_an_error_of_the_training_waits_for_the_upload_and_is_not_replaced_by_on
 
 
 def _break_beside_a_failing_upload() -> None:
-    with Upload() as upload:
+    with BackgroundUpload() as upload:
         upload.start("checkpoint of step 3 was not written", lambda: _fail(OSError("gone")))
         raise ZeroDivisionError
