@@ -9,7 +9,8 @@ import sys
 from benchmarks.results import RESULTS, markdown
 
 PARTS = ("training", "workers", "data_path", "evaluation", "inference", "pipeline", "growth")
-"""Modules of this folder. The others ask for a finished run, or measure choices of ours only: they are started by hand."""
+"""Modules of this folder. The others ask for a finished run, or measure choices of ours only: they are started by
+hand."""
 
 
 def main(parts: list[str]) -> int:

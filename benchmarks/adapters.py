@@ -1,8 +1,9 @@
 """Evaluating several adapters: multi-LoRA in one engine against merged weights with an engine start each.
 
-`python benchmarks/adapters.py RUN [ROWS]`, RUN a finished run with LoRA adapters. Every part is a process of its own with vLLM's bare engine under the
-settings of paft_ray/inference/vllm_args.py; the prompts are held-out templates x test rows, one answer token each. Seconds until the last adapter has
-answered, for the adapters of the run and, by the measured parts, for other numbers of adapters and rows.
+`python benchmarks/adapters.py RUN [ROWS]`, RUN a finished run with LoRA adapters. Every part is a process of its own
+with vLLM's bare engine under the settings of paft_ray/inference/vllm_args.py; the prompts are held-out templates x test
+rows, one answer token each. Seconds until the last adapter has answered, for the adapters of the run and, by the
+measured parts, for other numbers of adapters and rows.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def prompts(run: Store, rows: int) -> list[list[int]]:
     templates = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("held_out").templates
     path = resolve_model(config.model.id, config.model.revision)
     examples = tuple(examples_of(run, "test"))
-    grid = Grid(task=load_task(config.task), templates=templates, examples=examples, model=config.model, model_path=path)
+    grid = Grid(
+        task=load_task(config.task), templates=templates, examples=examples, model=config.model, model_path=path
+    )
     return [request["prompt_ids"] for request in grid.requests(list(range(rows)))][:rows]
 
 
@@ -46,7 +49,11 @@ def child(work: dict[str, Any]) -> dict[str, Any]:
     from vllm.lora.request import LoRARequest
 
     begin = time.perf_counter()
-    lora = {"enable_lora": True, "max_loras": 1, "max_lora_rank": max(8, work["rank"])} if work["adapters"] != [None] else {}
+    lora = (
+        {"enable_lora": True, "max_loras": 1, "max_lora_rank": max(8, work["rank"])}
+        if work["adapters"] != [None]
+        else {}
+    )
     engine = LLM(model=work["model"], **work["settings"], **lora)
     started = time.perf_counter() - begin
     sampling = SamplingParams(max_tokens=1, temperature=0.0, logprobs=8)
@@ -54,7 +61,12 @@ def child(work: dict[str, Any]) -> dict[str, Any]:
     answering = []
     for number, adapter in enumerate(work["adapters"], start=1):
         begin = time.perf_counter()
-        engine.generate(asked, sampling, use_tqdm=False, lora_request=LoRARequest(f"a{number}", number, adapter) if adapter else None)
+        engine.generate(
+            asked,
+            sampling,
+            use_tqdm=False,
+            lora_request=LoRARequest(f"a{number}", number, adapter) if adapter else None,
+        )
         answering.append(time.perf_counter() - begin)
     return {"start_s": started, "answer_s": answering}
 
@@ -92,10 +104,19 @@ def main(folder: str, rows: int) -> None:
     alone = [part["answer_s"][0] for part in merged]
     print(f"{len(adapters)} adapters x {rows} prompts, {config.engine.precision}")
     print("| | starts, s | merging, s | answering, s | in all, s |\n|---|---|---|---|---|")
-    print(f"| multi-LoRA, one engine | {multi['whole_s'] - sum(multi['answer_s']):.0f} | – | {sum(multi['answer_s']):.0f} | {multi['whole_s']:.0f} |")
+    print(
+        f"| multi-LoRA, one engine | {multi['whole_s'] - sum(multi['answer_s']):.0f} | – | "
+        f"{sum(multi['answer_s']):.0f} | {multi['whole_s']:.0f} |"
+    )
     starts = sum(part["whole_s"] for part in merged) - sum(alone)
-    print(f"| merged, an engine each | {starts:.0f} | {sum(merging):.0f} | {sum(alone):.0f} | {starts + sum(merging) + sum(alone):.0f} |")
-    print(f"rows/s: multi-LoRA {len(adapters) * rows / sum(multi['answer_s']):.1f}, merged {len(adapters) * rows / sum(alone):.1f}")
+    print(
+        f"| merged, an engine each | {starts:.0f} | {sum(merging):.0f} | {sum(alone):.0f} | "
+        f"{starts + sum(merging) + sum(alone):.0f} |"
+    )
+    print(
+        f"rows/s: multi-LoRA {len(adapters) * rows / sum(multi['answer_s']):.1f}, merged "
+        f"{len(adapters) * rows / sum(alone):.1f}"
+    )
 
 
 if __name__ == "__main__":

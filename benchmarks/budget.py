@@ -1,9 +1,11 @@
-"""Budgeted evaluation on real outcomes: error and coverage over repeated draws of cells, against simple random cells at the same budget.
+"""Budgeted evaluation on real outcomes: error and coverage over repeated draws of cells, against simple random cells at
+the same budget.
 
-`python benchmarks/budget.py [RUN] [DRAWS]` (default runs/demo, 200 draws per budget, arm and seed). The run must have answered its whole grid: what is
-known is hidden and estimated. The peer: as many cells, drawn with equal chance from the grid; a template's accuracy is the mean of its seen cells, that of
-a template without any is the mean of all seen cells. Errors are root mean squares in points over draws, arms and seeds; `lowest` is the arm and seed
-whose interval covers least often.
+`python benchmarks/budget.py [RUN] [DRAWS]` (default runs/demo, 200 draws per budget, arm and seed). The run must have
+answered its whole grid: what is known is hidden and estimated. The peer: as many cells, drawn with equal chance from
+the grid; a template's accuracy is the mean of its seen cells, that of a template without any is the mean of all seen
+cells. Errors are root mean squares in points over draws, arms and seeds; `lowest` is the arm and seed whose interval
+covers least often.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ from __future__ import annotations
 import os
 import sys
 
-os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")  # small matrices: threads only wait for each other
+os.environ.update(
+    OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1"
+)  # small matrices: threads only wait for each other
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -77,8 +81,17 @@ def main() -> None:
     run, draws = (sys.argv[1] if len(sys.argv) > 1 else "runs/demo"), int(sys.argv[2]) if len(sys.argv) > 2 else 200
     arms, groups = grids(run)
     shape = next(iter(arms.values())).shape
-    print(f"{run}: {len(arms)} arms x seeds, {shape[0]} templates x {shape[1]} examples, {draws} draws each; error in points, ours / random cells\n")
-    print("| budget | " + " | ".join(NAMES) + " | mean covered (lowest) | " + " | ".join(f"{n} covered" for n in NAMES[1:]) + " |")
+    print(
+        f"{run}: {len(arms)} arms x seeds, {shape[0]} templates x {shape[1]} examples, {draws} draws each; error "
+        "in points, ours / random cells\n"
+    )
+    print(
+        "| budget | "
+        + " | ".join(NAMES)
+        + " | mean covered (lowest) | "
+        + " | ".join(f"{n} covered" for n in NAMES[1:])
+        + " |"
+    )
     print("|---" * (2 * len(NAMES) + 1) + "|")
     worse = []
     for budget in BUDGETS:
@@ -87,7 +100,9 @@ def main() -> None:
         errors = " | ".join(f"{a:.1f} / {b:.1f}" for a, b in zip(rms(ours), rms(peer), strict=True))
         covered, lowest = covers.mean(axis=0), min(f[2][:, 0].mean() for f in found.values())
         rest = " | ".join(f"{100 * c:.1f} %" for c in covered[1:])
-        print(f"| {100 * budget:g} % | {errors} | {100 * covered[0]:.1f} % ({100 * lowest:.1f} %) | {rest} |", flush=True)
+        print(
+            f"| {100 * budget:g} % | {errors} | {100 * covered[0]:.1f} % ({100 * lowest:.1f} %) | {rest} |", flush=True
+        )
         worse += [
             f"{100 * budget:g} %, {arm}, {name}: {a:.1f} / {b:.1f}"
             for arm, f in found.items()

@@ -1,7 +1,9 @@
-"""Draw + render + encode: rows per second in one process, and memory of the whole Ray Data path at 1k, 10k and 200k rows.
+"""Draw + render + encode: rows per second in one process, and memory of the whole Ray Data path at 1k, 10k and 200k
+rows.
 
-`python benchmarks/data_path.py`. Memory is the peak private memory (USS) of the reader and of the largest Ray Data task process, and the peak of the
-object store; a Ray of its own per size. At most 20,000 rows are read per size: what must not grow is the memory, whatever the size of the table.
+`python benchmarks/data_path.py`. Memory is the peak private memory (USS) of the reader and of the largest Ray Data task
+process, and the peak of the object store; a Ray of its own per size. At most 20,000 rows are read per size: what must
+not grow is the memory, whatever the size of the table.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ TEMPLATES = tuple(read_templates(builtin("tasks", "data", "demo", "seed_template
 def table_of(num_rows: int) -> pa.Table:
     """The demo rows, repeated with new ids."""
     examples = list(read_examples(TASK, TASK.sources["train"]))
-    rows = (Example(id=str(i), fields=(e := examples[i % len(examples)]).fields, answer=e.answer) for i in range(num_rows))
+    rows = (
+        Example(id=str(i), fields=(e := examples[i % len(examples)]).fields, answer=e.answer) for i in range(num_rows)
+    )
     return examples_to_table(rows, TASK.fields)
 
 
@@ -44,7 +48,9 @@ def rows_per_second(num_rows: int = 4_000) -> dict[str, float]:
     """Speed of each part alone, one process, warm."""
     encoder = make_encoder(TASK, ModelConfig(), resolve_model("demo", None))
     draw = PerExample(seed=0)
-    maker = ExampleBuilder(table=table_of(num_rows), templates=TEMPLATES, encoder=encoder, draw=draw, seed=0, num_positions=num_rows)
+    maker = ExampleBuilder(
+        table=table_of(num_rows), templates=TEMPLATES, encoder=encoder, draw=draw, seed=0, num_positions=num_rows
+    )
     examples = [Example(**row) for row in maker.table.to_pylist()]
     maker.rows(np.arange(64))
     picks = [0] * num_rows
@@ -80,7 +86,9 @@ def measure(num_rows: int) -> dict[str, Any]:
     import ray
 
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    table = ray.remote(table_of).remote(num_rows)  # made elsewhere, so that the reader's memory is the data path's alone
+    table = ray.remote(table_of).remote(
+        num_rows
+    )  # made elsewhere, so that the reader's memory is the data path's alone
     table_mib = ray.get(table).nbytes / 2**20
     source = RowSource(
         table=table, encoder=ray.put(make_encoder(TASK, ModelConfig(), resolve_model("demo", None))), templates=TEMPLATES,
@@ -91,7 +99,11 @@ def measure(num_rows: int) -> dict[str, Any]:
     watcher = threading.Thread(target=_watch, args=(peak, done))
     watcher.start()
     start, read = time.perf_counter(), 0
-    for batch in order.rank_dataset(0, 1, 0).iterator().iter_batches(batch_size=BATCH, batch_format="pyarrow", prefetch_batches=4):
+    for batch in (
+        order.rank_dataset(0, 1, 0)
+        .iterator()
+        .iter_batches(batch_size=BATCH, batch_format="pyarrow", prefetch_batches=4)
+    ):
         read += len(batch.to_pylist())
         if read >= MOST_READ:
             break
@@ -114,7 +126,9 @@ def _watch(peak: dict[str, float], done: threading.Event) -> None:
                     found["task_mib"] = max(found.get("task_mib", 0), process.memory_full_info().uss)
             except psutil.Error:
                 continue
-        found["store_mib"] = ray.cluster_resources().get("object_store_memory", 0) - ray.available_resources().get("object_store_memory", 0)
+        found["store_mib"] = ray.cluster_resources().get("object_store_memory", 0) - ray.available_resources().get(
+            "object_store_memory", 0
+        )
         for name, value in found.items():
             peak[name] = max(peak[name], value / 2**20)
 
@@ -127,14 +141,18 @@ def main() -> None:
     for name, speed in rows_per_second().items():
         print(f"| {name} | {speed:,.0f} |", flush=True)
     print(
-        "\n| rows in the table | read | rows/s through Ray Data, start included | table MiB | reader MiB | largest task MiB | object store MiB |\n"
+        "\n| rows in the table | read | rows/s through Ray Data, start included | table MiB | reader MiB | "
+        "largest task MiB | object store MiB |\n"
         "|---|---|---|---|---|---|---|"
     )
     for size in SIZES:
-        output = subprocess.run([sys.executable, __file__, str(size)], check=True, capture_output=True, text=True).stdout
+        output = subprocess.run(
+            [sys.executable, __file__, str(size)], check=True, capture_output=True, text=True
+        ).stdout
         found = json.loads(output.splitlines()[-1])
         print(
-            f"| {found['rows']:,} | {found['read']:,} | {found['rows_per_s']:,.0f} | {found['table_mib']:.1f} | {found['reader_mib']:.0f} "
+            f"| {found['rows']:,} | {found['read']:,} | {found['rows_per_s']:,.0f} | {found['table_mib']:.1f} | "
+            f"{found['reader_mib']:.0f} "
             f"| {found['task_mib']:.0f} | {found['store_mib']:.0f} |",
             flush=True,
         )

@@ -1,4 +1,5 @@
-"""Environments of peers: each in a folder of its own beside the project's, made once, so that the project's stays clean."""
+"""Environments of peers: each in a folder of its own beside the project's, made once, so that the project's stays
+clean."""
 
 from __future__ import annotations
 
@@ -12,11 +13,16 @@ import peft
 import torch
 import transformers
 
-_SHARED = (f"torch=={torch.__version__.split('+')[0]}", f"transformers=={transformers.__version__}", f"peft=={peft.__version__}")
+_SHARED = (
+    f"torch=={torch.__version__.split('+')[0]}",
+    f"transformers=={transformers.__version__}",
+    f"peft=={peft.__version__}",
+)
 
 
 def packages(peer: str) -> tuple[str, ...]:
-    """What a peer's environment holds; torch, transformers, PEFT and vLLM as the project has them, where the peer allows it."""
+    """What a peer's environment holds; torch, transformers, PEFT and vLLM as the project has them, where the peer
+    allows it."""
     if peer == "trl":
         return ("trl==1.16.0", *(["liger-kernel==0.8.5"] if torch.cuda.is_available() else []), *_SHARED)
     if peer == "llamafactory":
@@ -32,11 +38,31 @@ def environment_of(peer: str) -> str:
     python, uv = folder / "bin/python", str(Path(sys.executable).with_name("uv"))
     ready, wanted = folder / ".ready", packages(peer)
     if not ready.exists() or ready.read_text().splitlines() != list(wanted):
-        whole = peer == "llamafactory"  # it imports torchvision and torchaudio, whose builds in the package index need the CUDA build of torch, on a CPU too
-        find = {"UV_FIND_LINKS": os.environ["PIP_FIND_LINKS"]} if "PIP_FIND_LINKS" in os.environ and not whole else {}  # as scripts/setup.sh
-        index = [] if torch.cuda.is_available() else ["--extra-index-url", "https://download.pytorch.org/whl/cpu", "--index-strategy", "unsafe-best-match"]
+        whole = (
+            peer == "llamafactory"
+            # it imports torchvision and torchaudio, whose builds in the package index need the CUDA build of torch, on
+            # a CPU too
+        )
+        find = (
+            {"UV_FIND_LINKS": os.environ["PIP_FIND_LINKS"]} if "PIP_FIND_LINKS" in os.environ and not whole else {}
+        )  # as scripts/setup.sh
+        index = (
+            []
+            if torch.cuda.is_available()
+            else ["--extra-index-url", "https://download.pytorch.org/whl/cpu", "--index-strategy", "unsafe-best-match"]
+        )
         subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)], check=True)
-        install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python), *(["--no-config"] if whole else []), *wanted]
+        install = [
+            uv,
+            "pip",
+            "install",
+            "--quiet",
+            "--compile-bytecode",
+            "--python",
+            str(python),
+            *(["--no-config"] if whole else []),
+            *wanted,
+        ]
         environment = {**os.environ, **find}
         if subprocess.run(install, env=environment, check=False).returncode:
             subprocess.run([*install, *index], env=environment, check=True)

@@ -1,9 +1,10 @@
 """Evaluation of several models under many templates, against lm-evaluation-harness with vLLM on the same prompts.
 
-`python -m benchmarks.evaluation`; asks for ../shared (SST-2 and TREC) and a CPU engine. 12 templates x 50 examples x 4 models (base and three adapters).
-Ours: `paft evaluate`, merging included. Peer: one process per model with a task for each template, on weights merged beforehand; and the way of the paper's
-code, a process per template, extrapolated from PROCESSES of them. Both under the engine settings of paft_ray/inference/vllm_args.py. Whole commands are
-timed; a second run of both on a sixth of the templates tells the cost of a start from that of a row.
+`python -m benchmarks.evaluation`; asks for ../shared (SST-2 and TREC) and a CPU engine. 12 templates x 50 examples x 4
+models (base and three adapters). Ours: `paft evaluate`, merging included. Peer: one process per model with a task for
+each template, on weights merged beforehand; and the way of the paper's code, a process per template, extrapolated from
+PROCESSES of them. Both under the engine settings of paft_ray/inference/vllm_args.py. Whole commands are timed; a second
+run of both on a sixth of the templates tells the cost of a start from that of a row.
 """
 
 from __future__ import annotations
@@ -36,9 +37,13 @@ EXAMPLES, FEW, PROCESSES = 50, 2, 3
 LONGEST = 256
 """Tokens of a prompt with its answer."""
 WORDINGS = (
-    "{rows}\n{ask}:", "{ask} of this {what}: {rows}\nAnswer:", "Read the {what} and give its {ask}.\n\n{rows}\n\n{ask}:", "{what}: {rows} => {ask}:",
-    "Task: tell the {ask}.\nInput: {rows}\nOutput:", "Given the {what} \"{rows}\", the {ask} is", "Q: what is the {ask} of: {rows}\nA:",
-    "You label {what}s with their {ask}.\n{rows}\nLabel:", "{rows}\n\nWhich {ask} fits? It is", "Please name the {ask} of this {what}: {rows}\n\nIt is",
+    "{rows}\n{ask}:", "{ask} of this {what}: {rows}\nAnswer:", "Read the {what} and give its "
+                                                               "{ask}.\n\n{rows}\n\n{ask}:", "{what}: {rows} => {ask}:",
+    "Task: tell the {ask}.\nInput: {rows}\nOutput:", "Given the {what} \"{rows}\", the {ask} "
+                                                     "is", "Q: what is the {ask} of: {rows}\nA:",
+    "You label {what}s with their "
+    "{ask}.\n{rows}\nLabel:", "{rows}\n\nWhich {ask} fits? It is", "Please name the {ask} of this {what}: {rows}\n\nIt "
+                                                                                                "is",
     "### {what}\n{rows}\n### {ask}", "Here is a {what}. {rows} Its {ask} is",
 )  # fmt: skip
 LABELS = {"sst2": ("text", "negative", "positive"), "trec": ("question", "description", "entity", "human", "location")}
@@ -76,9 +81,16 @@ def prepare(folder: Path, task: str) -> Work:
         "labels": {label: label for label in labels}, "sources": {"train": {"path": str(folder / "train.jsonl")}},
     }  # fmt: skip
     (folder / "task.yaml").write_text(json.dumps(definition))
-    texts = [wording.replace("{rows}", "{" + field + "}").replace("{ask}", WORDS[task]["ask"]).replace("{what}", WORDS[task]["what"]) for wording in WORDINGS]
+    texts = [
+        wording.replace("{rows}", "{" + field + "}")
+        .replace("{ask}", WORDS[task]["ask"])
+        .replace("{what}", WORDS[task]["what"])
+        for wording in WORDINGS
+    ]
     (folder / "held_out.jsonl").write_text("".join(json.dumps({"text": text.rstrip()}) + "\n" for text in texts))
-    (folder / "seeds.jsonl").write_text("".join(json.dumps({"text": f"{{{field}}} {mark}"}) + "\n" for mark in ("It was:", "Label:", "So it is")))
+    (folder / "seeds.jsonl").write_text(
+        "".join(json.dumps({"text": f"{{{field}}} {mark}"}) + "\n" for mark in ("It was:", "Label:", "So it is"))
+    )
     settings = (
         f"storage={folder}", "name=run", f"task={folder}/task.yaml", f"data.train={folder}/train.jsonl", "data.num_train=200", f"data.num_test={EXAMPLES}",
         f"prompts.seed_templates={folder}/seeds.jsonl", f"prompts.held_out_templates={folder}/held_out.jsonl", "prompts.generators=[]",
@@ -95,7 +107,10 @@ def prepare(folder: Path, task: str) -> Work:
     held_out = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("held_out").templates
     (folder / "tasks").mkdir()
     for number, template in enumerate(held_out):
-        rows = [{"prompt": template.render(e.fields).rstrip(" \t"), "label": labels.index(e.answer)} for e in examples_of(run, "test")]
+        rows = [
+            {"prompt": template.render(e.fields).rstrip(" \t"), "label": labels.index(e.answer)}
+            for e in examples_of(run, "test")
+        ]
         file = folder / f"tasks/{name(number)}.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
         peer = {
@@ -121,7 +136,9 @@ def ours(work: Work, *settings: str) -> tuple[float, dict[tuple[str, str], float
     return seconds, {key: statistics.mean(found) for key, found in right.items()}
 
 
-def peer(work: Work, python: str, models: dict[str, str], templates: range) -> tuple[float, dict[tuple[str, str], float]]:
+def peer(
+    work: Work, python: str, models: dict[str, str], templates: range
+) -> tuple[float, dict[tuple[str, str], float]]:
     """The same of lm-evaluation-harness, one process per model."""
     names, out = ",".join(map(name, templates)), work.folder / "out.json"
     settings = json.dumps(engine_settings(EngineConfig(), LONGEST))
@@ -132,15 +149,28 @@ def peer(work: Work, python: str, models: dict[str, str], templates: range) -> t
     found: dict[tuple[str, str], float] = {}
     begin = time.perf_counter()
     for model, folder in models.items():
-        command = [python, "benchmarks/baselines/lm_eval_vllm.py", folder, str(work.folder / "tasks"), names, settings, str(out)]
+        command = [
+            python,
+            "benchmarks/baselines/lm_eval_vllm.py",
+            folder,
+            str(work.folder / "tasks"),
+            names,
+            settings,
+            str(out),
+        ]
         subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
-        found |= {(model, work.templates[int(key[1:])]): accuracy for key, accuracy in json.loads(out.read_text()).items()}
+        found |= {
+            (model, work.templates[int(key[1:])]): accuracy for key, accuracy in json.loads(out.read_text()).items()
+        }
     return time.perf_counter() - begin, found
 
 
 def main(tasks: list[str], pairs: int) -> None:
     if not SHARED.is_dir():
-        print(f"benchmarks.evaluation: {SHARED} is absent (research data that is not part of the project); nothing was measured")
+        print(
+            f"benchmarks.evaluation: {SHARED} is absent (research data that is not part of the project); nothing "
+            "was measured"
+        )
         return
     python = environment_of("lm-eval")
     for task in tasks:
@@ -166,15 +196,31 @@ def measure(work: Work, python: str, task: str, pairs: int) -> None:
     every = statistics.median(single) * len(whole) * len(work.models)
     record(
         [
-            paired(what, seconds, peer_seconds, peer_name="lm-evaluation-harness with vLLM", unit="s", more_is_better=False),
-            paired(what, seconds, [every] * pairs, peer_name=f"a process per template, extrapolated from {PROCESSES}", unit="s", more_is_better=False),
+            paired(
+                what, seconds, peer_seconds, peer_name="lm-evaluation-harness with vLLM", unit="s", more_is_better=False
+            ),
+            paired(
+                what,
+                seconds,
+                [every] * pairs,
+                peer_name=f"a process per template, extrapolated from {PROCESSES}",
+                unit="s",
+                more_is_better=False,
+            ),
         ]
     )
     rows = (len(whole) - FEW) * EXAMPLES * len(work.models)
-    for who, all_of_it, part in (("paft_ray", statistics.median(seconds), few), ("lm-eval", statistics.median(peer_seconds), few_peer)):
+    for who, all_of_it, part in (
+        ("paft_ray", statistics.median(seconds), few),
+        ("lm-eval", statistics.median(peer_seconds), few_peer),
+    ):
         row = (all_of_it - part) / rows
         start = (part - row * FEW * EXAMPLES * len(work.models)) / len(work.models)
-        print(f"{task}, {who}: {start:.1f} s per engine start (the command's own start shared among them), {1000 * row:.0f} ms per row", flush=True)
+        print(
+            f"{task}, {who}: {start:.1f} s per engine start (the command's own start shared among them), "
+            f"{1000 * row:.0f} ms per row",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""Floating-point operations: what a LoRA training step needs at least, and what the machine does in matrix products, printed by
-`python -m benchmarks.flops` (a process of its own: none of its memory is left to who measures). Architectures whose layers are `nn.Linear`."""
+"""Floating-point operations: what a LoRA training step needs at least, and what the machine does in matrix products,
+printed by `python -m benchmarks.flops` (a process of its own: none of its memory is left to who measures).
+Architectures whose layers are `nn.Linear`."""
 
 from __future__ import annotations
 
@@ -22,18 +23,23 @@ def weights(model_path: str) -> tuple[int, int]:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model_path))
     head = model.get_output_embeddings()
-    layers = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head)
+    layers = sum(
+        module.weight.numel()
+        for module in model.modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    )
     return layers, head.weight.numel()
 
 
 def needed(layers: int, head: int, rows: Sequence[Row]) -> float:
-    """Operations of one pass forward and one backward to the inputs, adapters and attention's own products left out: 4 per token and weight of a layer,
-    and of the head at positions that predict an answer token."""
+    """Operations of one pass forward and one backward to the inputs, adapters and attention's own products left out: 4
+    per token and weight of a layer, and of the head at positions that predict an answer token."""
     return 4.0 * (layers * sum(map(length, rows)) + head * sum(len(row["answer_ids"]) for row in rows))
 
 
 def peak(device: torch.device) -> float:
-    """Operations per second in bf16, or fp32 on a CPU without it: the best of three sizes of square products on random data."""
+    """Operations per second in bf16, or fp32 on a CPU without it: the best of three sizes of square products on random
+    data."""
     dtype = DTYPES[fast_precision(device.type == "cuda")]
     found = 0.0
     for size in _SIZES[device.type]:

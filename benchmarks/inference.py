@@ -1,8 +1,10 @@
-"""Rows/s and generated tokens/s of scoring and synthesis, through Ray Data as the stages run them, against bare `vllm.LLM` on the same requests.
+"""Rows/s and generated tokens/s of scoring and synthesis, through Ray Data as the stages run them, against bare
+`vllm.LLM` on the same requests.
 
-`python -m benchmarks.inference`. Every measurement is a process of its own, the two take turns, the engine's settings are the same. Both are timed from the
-start of the first row's computation (ours: the arrival of the first block of answers less the longest computation in it) to the last answer: starts are left
-out. Hit rates of the prefix cache are the bare engine's.
+`python -m benchmarks.inference`. Every measurement is a process of its own, the two take turns, the engine's settings
+are the same. Both are timed from the start of the first row's computation (ours: the arrival of the first block of
+answers less the longest computation in it) to the last answer: starts are left out. Hit rates of the prefix cache are
+the bare engine's.
 """
 
 from __future__ import annotations
@@ -28,7 +30,13 @@ from paft_ray.tasks.task import load_task
 
 LONGEST = 256
 ENGINE = EngineConfig()
-SAMPLING = {"max_tokens": 80, "temperature": 0.9, "top_p": 0.95, "detokenize": False, "structured_outputs": {"regex": "[A-Za-z ,.]{20,400}"}}
+SAMPLING = {
+    "max_tokens": 80,
+    "temperature": 0.9,
+    "top_p": 0.95,
+    "detokenize": False,
+    "structured_outputs": {"regex": "[A-Za-z ,.]{20,400}"},
+}
 """Of synthesis, as the stage sets it."""
 
 
@@ -45,7 +53,8 @@ def ours(requests: list[dict[str, Any]], model: str) -> dict[str, float]:
 
         own = ModelWeights(key={})
         rows = ray.data.from_items(
-            [{**row, "request": row["key"], "weights": own.id} for row in requests], override_num_blocks=-(-len(requests) // ENGINE.batch_rows)
+            [{**row, "request": row["key"], "weights": own.id} for row in requests],
+            override_num_blocks=-(-len(requests) // ENGINE.batch_rows),
         )
         begin, num_tokens = 0.0, 0
         for reference in answers.remote(rows, processor_config(model, ENGINE, LONGEST, seed=0), {own.id: own}):
@@ -73,7 +82,11 @@ def bare(requests: list[dict[str, Any]], model: str) -> dict[str, float]:
     begin = time.perf_counter()
     answered = engine.generate(prompts, sampling, use_tqdm=False)
     seconds = time.perf_counter() - begin
-    counts = {metric.name: getattr(metric, "value", 0) for metric in engine.get_metrics() if metric.name.startswith("vllm:prefix_cache")}
+    counts = {
+        metric.name: getattr(metric, "value", 0)
+        for metric in engine.get_metrics()
+        if metric.name.startswith("vllm:prefix_cache")
+    }
     hits = counts.get("vllm:prefix_cache_hits", 0) / max(1, counts.get("vllm:prefix_cache_queries", 1))
     tokens = sum(len(output.outputs[0].token_ids) for output in answered)
     return {"rows": len(requests) / seconds, "tokens": tokens / seconds, "hits": hits}
@@ -84,7 +97,13 @@ def scoring(num_rows: int) -> list[dict[str, Any]]:
     task = load_task("demo")
     templates = read_templates(builtin("tasks", "data", "demo", "held_out_templates.jsonl"))
     examples = tuple(read_examples(task, task.sources["train"]))[: -(-num_rows // len(templates))]
-    grid = Grid(task=task, templates=tuple(templates), examples=examples, model=ModelConfig(max_prompt_tokens=192), model_path=resolve_model("demo", None))
+    grid = Grid(
+        task=task,
+        templates=tuple(templates),
+        examples=examples,
+        model=ModelConfig(max_prompt_tokens=192),
+        model_path=resolve_model("demo", None),
+    )
     return grid.requests(range(grid.num_rows))[:num_rows]
 
 
@@ -93,10 +112,22 @@ def synthesis(num_rows: int) -> list[dict[str, Any]]:
     tokenizer = load_tokenizer(resolve_model("demo", None))
     rows = []
     for number in range(num_rows):
-        message = [{"role": "user", "content": f"Write instruction number {number} for telling whether a film review is positive or negative."}]
+        message = [
+            {
+                "role": "user",
+                "content": f"Write instruction number {number} for telling whether a film review is positive or "
+                "negative.",
+            }
+        ]
         text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
         sampling = {**SAMPLING, "seed": number}
-        rows.append({"key": str(number), "prompt_ids": list(tokenizer(text, add_special_tokens=False)["input_ids"]), "sampling": json.dumps(sampling)})
+        rows.append(
+            {
+                "key": str(number),
+                "prompt_ids": list(tokenizer(text, add_special_tokens=False)["input_ids"]),
+                "sampling": json.dumps(sampling),
+            }
+        )
     return rows
 
 
@@ -110,9 +141,17 @@ def main(pairs: int) -> None:
             given.write_text(json.dumps(make(num_rows)))
             found: dict[str, list[dict[str, float]]] = {"ours": [], "bare": []}
             for kind in in_turns(found, pairs):
-                done = subprocess.run([sys.executable, "-m", "benchmarks.inference", kind, str(given)], check=True, stdout=subprocess.PIPE, text=True)
+                done = subprocess.run(
+                    [sys.executable, "-m", "benchmarks.inference", kind, str(given)],
+                    check=True,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
                 found[kind].append(json.loads(done.stdout.splitlines()[-1]))
-                print(f"{name}, {kind}: " + ", ".join(f"{value:.3g} {key}" for key, value in found[kind][-1].items()), flush=True)
+                print(
+                    f"{name}, {kind}: " + ", ".join(f"{value:.3g} {key}" for key, value in found[kind][-1].items()),
+                    flush=True,
+                )
             values = [[one[unit] for one in found[kind]] for kind in ("ours", "bare")]
             record([paired(name, *values, peer_name="bare vllm.LLM", unit=f"{unit}/s", more_is_better=True)])
 
@@ -124,6 +163,10 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     if arguments.measurement:
         kind, file = arguments.measurement
-        print(json.dumps({"ours": ours, "bare": bare}[kind](json.loads(Path(file).read_text()), resolve_model("demo", None))))
+        print(
+            json.dumps(
+                {"ours": ours, "bare": bare}[kind](json.loads(Path(file).read_text()), resolve_model("demo", None))
+            )
+        )
     else:
         main(arguments.pairs)

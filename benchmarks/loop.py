@@ -1,9 +1,10 @@
 """One training loop without Ray on given rows: `python -m benchmarks.loop ours|dynamic|deepspeed|plain ROWS MODEL OUT`.
 
-`ours`: our batches, model and loss under torch's AdamW, without DeepSpeed. `dynamic`: the same, each step twice, with rows that are there and with rows
-made within the step, in turns. `deepspeed`: the loop of Ray's workers. `plain`: what one writes first, with PEFT: right padding to the longest row of the
-micro-batch, logits and labels at every position with the prompt masked. All run on the GPU where there is one. ROWS: JSON lines, one list of rows per step.
-OUT gets GiB and the seconds of each step, of those with rows made within them as `made`.
+`ours`: our batches, model and loss under torch's AdamW, without DeepSpeed. `dynamic`: the same, each step twice, with
+rows that are there and with rows made within the step, in turns. `deepspeed`: the loop of Ray's workers. `plain`: what
+one writes first, with PEFT: right padding to the longest row of the micro-batch, logits and labels at every position
+with the prompt masked. All run on the GPU where there is one. ROWS: JSON lines, one list of rows per step. OUT gets GiB
+and the seconds of each step, of those with rows made within them as `made`.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def plain(path: str, config: TrainConfig) -> tuple[Any, Callable[[list[Row]], No
     """A plain model, and what computes the gradients of a step: the same loss."""
     assert config.lora is not None
     torch.manual_seed(0)
-    lora = LoraConfig(r=config.lora.rank, lora_alpha=config.lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+    lora = LoraConfig(
+        r=config.lora.rank, lora_alpha=config.lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
     dtype = torch.float32 if DEVICE.type == "cpu" else torch.bfloat16
     model: Any = get_peft_model(AutoModelForCausalLM.from_pretrained(path, dtype=dtype), lora).to(DEVICE)
     model.train()
@@ -58,10 +61,16 @@ def plain(path: str, config: TrainConfig) -> tuple[Any, Callable[[list[Row]], No
         for i in range(0, len(rows), config.micro_batch):
             chunk = rows[i : i + config.micro_batch]
             width = max(map(length, chunk))
-            ids = torch.tensor([[*r["prompt_ids"], *r["answer_ids"], *[0] * (width - length(r))] for r in chunk], device=DEVICE)
+            ids = torch.tensor(
+                [[*r["prompt_ids"], *r["answer_ids"], *[0] * (width - length(r))] for r in chunk], device=DEVICE
+            )
             mask = torch.tensor([[1] * length(r) + [0] * (width - length(r)) for r in chunk], device=DEVICE)
             labels = torch.tensor(
-                [[IGNORE_INDEX] * len(r["prompt_ids"]) + r["answer_ids"] + [IGNORE_INDEX] * (width - length(r)) for r in chunk], device=DEVICE
+                [
+                    [IGNORE_INDEX] * len(r["prompt_ids"]) + r["answer_ids"] + [IGNORE_INDEX] * (width - length(r))
+                    for r in chunk
+                ],
+                device=DEVICE,
             )
             with torch.autocast(DEVICE.type, torch.bfloat16, enabled=config.precision == "bf16"):
                 loss = model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False).loss
@@ -94,11 +103,20 @@ def own_optimizer(kind: str, path: str, config: TrainConfig) -> Callable[[int, l
 
 def deepspeed_step(path: str, config: TrainConfig, num_steps: int) -> Callable[[int, list[Row]], None]:
     """The loop's own optimizer step, in a group of one."""
-    os.environ |= {"DS_ACCELERATOR": DEVICE.type, "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
+    os.environ |= {
+        "DS_ACCELERATOR": DEVICE.type,
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29511",
+    }
     from paft_ray.training import loop
 
     torch.distributed.init_process_group("gloo" if DEVICE.type == "cpu" else "nccl")
-    job = loop.Job(config=config, model_path=path, seed=0, num_steps=num_steps, out="unused", fingerprint="f", name="job")
+    job = loop.Job(
+        config=config, model_path=path, seed=0, num_steps=num_steps, out="unused", fingerprint="f", name="job"
+    )
     worker = loop.Worker(rank=0, world_size=1)
     engine = loop.start_engine(job, worker, 0)
 
@@ -114,7 +132,11 @@ def main(kind: str, rows: Path, model_path: str, out: Path) -> None:
     ways: dict[str, Callable[[int], list[Row]]] = {"seconds": read.__getitem__}
     if kind == "dynamic":
         ways["made"] = making(rows, config.global_batch)
-    step = deepspeed_step(model_path, config, len(read)) if kind == "deepspeed" else own_optimizer(kind, model_path, config)
+    step = (
+        deepspeed_step(model_path, config, len(read))
+        if kind == "deepspeed"
+        else own_optimizer(kind, model_path, config)
+    )
     found: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(len(read)):
         for way in sorted(ways, reverse=bool(number % 2)):
@@ -123,7 +145,11 @@ def main(kind: str, rows: Path, model_path: str, out: Path) -> None:
             if DEVICE.type == "cuda":
                 torch.cuda.synchronize()
             found[way].append(time.perf_counter() - begin)
-    peak = torch.cuda.max_memory_allocated() if DEVICE.type == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10
+    peak = (
+        torch.cuda.max_memory_allocated()
+        if DEVICE.type == "cuda"
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10
+    )
     out.write_text(json.dumps({**found, "peak_memory_gib": peak / 2**30}))
 
 

@@ -1,7 +1,8 @@
 """Where the time of the demo goes, stage by stage, and the whole of it beside an earlier commit of this project.
 
-`python -m benchmarks.pipeline [--before COMMIT] [--pairs N]`. Both run in turns as `paft run` in the same environment, each into a folder of its own; the
-clock is this process's, at each line of the console. A start of a training or an engine lasts until the first line that tells of a step or an answer.
+`python -m benchmarks.pipeline [--before COMMIT] [--pairs N]`. Both run in turns as `paft run` in the same environment,
+each into a folder of its own; the clock is this process's, at each line of the console. A start of a training or an
+engine lasts until the first line that tells of a step or an answer.
 """
 
 from __future__ import annotations
@@ -50,12 +51,15 @@ def run(source: Path, settings: Sequence[str]) -> list[tuple[float, str]]:
             for line in process.stdout:
                 lines.append((time.perf_counter() - begin, line.rstrip()))
         if process.returncode:
-            raise SystemExit(f"benchmarks.pipeline: {' '.join(asked)} ended with {process.returncode}; its last line: {lines[-1][1]}")
+            raise SystemExit(
+                f"benchmarks.pipeline: {' '.join(asked)} ended with {process.returncode}; its last line: {lines[-1][1]}"
+            )
         return [*lines, (time.perf_counter() - begin, "")]
 
 
 def parts(lines: Sequence[tuple[float, str]]) -> dict[str, float]:
-    """Seconds of each stage, of what comes before the first one, and within the stages of all starts of engines and trainings."""
+    """Seconds of each stage, of what comes before the first one, and within the stages of all starts of engines and
+    trainings."""
     marks = [(at, found[1]) for at, line in lines if (found := _STAGE.match(line))]
     found = {"command and Ray": marks[0][0]}
     for (begin, name), (end, _) in zip(marks, [*marks[1:], lines[-1]], strict=True):
@@ -76,10 +80,19 @@ def main(before: str, pairs: int, settings: Sequence[str]) -> None:
         sources = {"before": old, "now": Path.cwd()}
         for name in in_turns(sources, pairs):
             seconds[name].append(parts(run(sources[name], settings)))
-            print(f"{name}: " + ", ".join(f"{part} {spent:.0f} s" for part, spent in seconds[name][-1].items()), flush=True)
+            print(
+                f"{name}: " + ", ".join(f"{part} {spent:.0f} s" for part, spent in seconds[name][-1].items()),
+                flush=True,
+            )
     print(f"| seconds | {before} | now |\n|---|---|---|")
     for part in seconds["now"][0]:
-        print(f"| {part} | " + " | ".join(f"{statistics.median(one.get(part, 0.0) for one in seconds[name]):.0f}" for name in ("before", "now")) + " |")
+        print(
+            f"| {part} | "
+            + " | ".join(
+                f"{statistics.median(one.get(part, 0.0) for one in seconds[name]):.0f}" for name in ("before", "now")
+            )
+            + " |"
+        )
     whole = [[one["whole"] for one in seconds[name]] for name in ("now", "before")]
     record([paired("the demo", *whole, peer_name=f"commit {before}", unit="s", more_is_better=False)])
 

@@ -22,7 +22,9 @@ def main() -> None:
     axes.barh(places, ratios, color=["#2f6f9f" if ratio >= 1 else "#b8b8b8" for ratio in ratios], height=0.6)
     axes.errorbar(ratios, places, xerr=spread, fmt="none", ecolor="#222222", capsize=3, linewidth=1)
     for place, row in zip(places, rows, strict=True):
-        axes.annotate(f"{row['ratio']:.2f}", (row["high"], place), textcoords="offset points", xytext=(5, -3), fontsize=9)
+        axes.annotate(
+            f"{row['ratio']:.2f}", (row["high"], place), textcoords="offset points", xytext=(5, -3), fontsize=9
+        )
     axes.set_yticks(places, [f"{row['name']}\nbeside {row['peer_name']}" for row in rows], fontsize=8)
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.axvline(1, color="#222222", linewidth=0.8)

@@ -42,7 +42,9 @@ def in_turns(names: Iterable[str], pairs: int) -> Iterator[str]:
         yield from order[first:] + order[:first]
 
 
-def paired(name: str, ours: Sequence[float], peer: Sequence[float], *, peer_name: str, unit: str, more_is_better: bool) -> Result:
+def paired(
+    name: str, ours: Sequence[float], peer: Sequence[float], *, peer_name: str, unit: str, more_is_better: bool
+) -> Result:
     """Compares what was measured in turns: `ours[i]` beside `peer[i]`."""
     ratios = [o / p if more_is_better else p / o for o, p in zip(ours, peer, strict=True)]
     return Result(
@@ -52,7 +54,8 @@ def paired(name: str, ours: Sequence[float], peer: Sequence[float], *, peer_name
 
 
 def record(results: Sequence[Result]) -> None:
-    """Puts results into results.json, in place of all earlier ones of their names and of another machine's, and prints them as Markdown."""
+    """Puts results into results.json, in place of all earlier ones of their names and of another machine's, and prints
+    them as Markdown."""
     here, stored = machine(), json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     kept: list[dict[str, Any]] = stored["results"] if stored.get("machine") == here else []
     new = {r.name for r in results}
@@ -63,7 +66,10 @@ def record(results: Sequence[Result]) -> None:
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The table of some results."""
-    head = "| measured | unit | paft_ray | peer | | ratio | lowest to highest | pairs |\n|---|---|---|---|---|---|---|---|\n"
+    head = (
+        "| measured | unit | paft_ray | peer | | ratio | lowest to highest | pairs "
+        "|\n|---|---|---|---|---|---|---|---|\n"
+    )
     lines = [
         f"| {r['name']} | {r['unit']} | {r['ours']:.3g} | {r['peer']:.3g} | {r['peer_name']} "
         f"| {r['ratio']:.2f} | {r['low']:.2f} to {r['high']:.2f} | {r['pairs']} |"
@@ -75,6 +81,15 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     info = Path("/proc/cpuinfo")
-    models = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    models = (
+        [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if info.exists()
+        else []
+    )
     gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
-    return {"cpu": models[0] if models else platform.processor(), "cpus": len(os.sched_getaffinity(0)), "python": platform.python_version(), **gpu}
+    return {
+        "cpu": models[0] if models else platform.processor(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        **gpu,
+    }

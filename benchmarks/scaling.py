@@ -1,8 +1,10 @@
-"""How time and memory grow: with examples, templates, arms, trials of a sweep and nodes; the exponent of time between the two largest sizes.
+"""How time and memory grow: with examples, templates, arms, trials of a sweep and nodes; the exponent of time between
+the two largest sizes.
 
-`python -m benchmarks.scaling [PART ...]`. Every measurement is a process of its own that imports and prepares first and is timed then; memory is what its
-peak lies above what it held before. Models and engines take no part: their time grows with the tokens that they read. Nodes are several raylets on this one
-machine, which share its cores: figures of the control plane, not of a cluster. Outcomes are drawn at random here and stand for no measurement.
+`python -m benchmarks.scaling [PART ...]`. Every measurement is a process of its own that imports and prepares first and
+is timed then; memory is what its peak lies above what it held before. Models and engines take no part: their time grows
+with the tokens that they read. Nodes are several raylets on this one machine, which share its cores: figures of the
+control plane, not of a cluster. Outcomes are drawn at random here and stand for no measurement.
 """
 
 from __future__ import annotations
@@ -66,7 +68,9 @@ def splitting(size: int, folder: Path) -> Work:
 
     def work() -> None:
         kept = gate(texts, TASK, max_words=200).kept
-        prompts = split_by_cluster([Entry(template=t) for t in kept], fraction=0.2, min_held_out=10, threshold=0.7, seed=0, keep_in_train=None)
+        prompts = split_by_cluster(
+            [Entry(template=t) for t in kept], fraction=0.2, min_held_out=10, threshold=0.7, seed=0, keep_in_train=None
+        )
         leakage_report(prompts, 0.7)
 
     return work
@@ -75,7 +79,9 @@ def splitting(size: int, folder: Path) -> Work:
 def figuring(size: int, folder: Path) -> Work:
     """The difference of two arms with its interval, `size` templates x 50 examples."""
     arms = arms_from_table(_outcomes(["sft", "paft"], size, 50))
-    return lambda: difference(arms["paft"], arms["sft"], rng=np.random.default_rng(0), num_bootstrap=2000, confidence=0.95)
+    return lambda: difference(
+        arms["paft"], arms["sft"], rng=np.random.default_rng(0), num_bootstrap=2000, confidence=0.95
+    )
 
 
 def reporting(size: int, folder: Path) -> Work:
@@ -86,7 +92,9 @@ def reporting(size: int, folder: Path) -> Work:
     ids = [entry.template.id for entry in entries]
     run.write_table("prompts/prompt_set.parquet", prompts.to_table())
     run.write_table("data/test.parquet", table_of(50))
-    run.write_table("evaluate/outcomes.parquet", _outcomes(["sft", "paft", *(f"other{n}" for n in range(size - 2))], 12, 50, ids))
+    run.write_table(
+        "evaluate/outcomes.parquet", _outcomes(["sft", "paft", *(f"other{n}" for n in range(size - 2))], 12, 50, ids)
+    )
     run.write_json("evaluate/manifest.json", {"time_s": 1.0, "engine_starts": 1, "key": {"versions": {}}})
     return lambda: write_report(run, config=CONFIG)
 
@@ -95,10 +103,18 @@ def sweeping(size: int, folder: Path) -> Work:
     """The report of a sweep of `size` trials."""
     run = Store(str(folder / "run"))
     trials = [
-        TrialOutcomes(name=f"t{n}", size=2 ** (n % 8), subset_seed=n // 8, trained={"validation_loss": 1.0}, outcomes=_outcomes([f"t{n}"], 12, 50))
+        TrialOutcomes(
+            name=f"t{n}",
+            size=2 ** (n % 8),
+            subset_seed=n // 8,
+            trained={"validation_loss": 1.0},
+            outcomes=_outcomes([f"t{n}"], 12, 50),
+        )
         for n in range(size)
     ]
-    return lambda: write_sweep(run, trials, config=CONFIG, starts=(1, 1), counts={"finished": size, "failed": 0, "reused": 0})
+    return lambda: write_sweep(
+        run, trials, config=CONFIG, starts=(1, 1), counts={"finished": size, "failed": 0, "reused": 0}
+    )
 
 
 def looking(size: int, folder: Path) -> Work:
@@ -158,18 +174,32 @@ def main(parts: list[str]) -> None:
         found = []
         for size in sizes:
             output = subprocess.run(
-                [sys.executable, "-m", "benchmarks.scaling", "--one", part, str(size)], check=True, stdout=subprocess.PIPE, text=True
+                [sys.executable, "-m", "benchmarks.scaling", "--one", part, str(size)],
+                check=True,
+                stdout=subprocess.PIPE,
+                text=True,
             ).stdout
             found.append(json.loads(output.splitlines()[-1]))
         seconds = [one["seconds"] for one in found]
-        cells = [", ".join(f"{size:,}" for size in sizes), ", ".join(f"{s:.3g}" for s in seconds), f"{exponent(sizes, seconds):.2f}"]
+        cells = [
+            ", ".join(f"{size:,}" for size in sizes),
+            ", ".join(f"{s:.3g}" for s in seconds),
+            f"{exponent(sizes, seconds):.2f}",
+        ]
         cells.append(", ".join(f"{one['mib']:.0f}" for one in found))
         print(f"| {part} | {' | '.join(cells)} |", flush=True)
 
 
 def _making_rows(table: pa.Table, templates: tuple[PromptTemplate, ...]) -> Work:
     encoder = make_encoder(TASK, ModelConfig(), resolve_model("demo", None))
-    maker = ExampleBuilder(table=table, templates=templates, encoder=encoder, draw=PerExample(seed=0), seed=0, num_positions=10 * len(table))
+    maker = ExampleBuilder(
+        table=table,
+        templates=templates,
+        encoder=encoder,
+        draw=PerExample(seed=0),
+        seed=0,
+        num_positions=10 * len(table),
+    )
     return lambda: [maker.rows(step_positions(step, 0, 1, 16)) for step in range(125)]
 
 
@@ -177,7 +207,9 @@ def _templates(size: int) -> list[str]:
     """Wordings of 20 to 40 words out of 2,000, the same at every call."""
     rng = np.random.default_rng(0)
     words = ["".join(chr(97 + c) for c in rng.integers(0, 26, rng.integers(3, 9))) for _ in range(2_000)]
-    return [" ".join(words[w] for w in rng.integers(0, len(words), rng.integers(20, 40))) + " {text}" for _ in range(size)]
+    return [
+        " ".join(words[w] for w in rng.integers(0, len(words), rng.integers(20, 40))) + " {text}" for _ in range(size)
+    ]
 
 
 def _outcomes(arms: list[str], num_templates: int, num_examples: int, ids: list[str] | None = None) -> pa.Table:

@@ -31,7 +31,11 @@ def paft(stage: str, settings: Iterable[str]) -> None:
 def row_maker(settings: Iterable[str]) -> ExampleBuilder:
     """What makes the rows of arm `paft` of a run whose prompts are there."""
     config = load_config(CONFIG, list(settings))
-    run, task, path = Store(config.storage).below(config.name), load_task(config.task), resolve_model(config.model.id, config.model.revision)
+    run, task, path = (
+        Store(config.storage).below(config.name),
+        load_task(config.task),
+        resolve_model(config.model.id, config.model.revision),
+    )
     return ExampleBuilder(
         table=run.read_table("data/train.parquet"), templates=arm_prompts(config, run, "paft").templates, encoder=make_encoder(task, config.model, path),
         draw=make_draw(config.train.draw, seed=0, k=config.train.k), seed=0, num_positions=10**9,

@@ -1,12 +1,15 @@
-"""Training throughput of the whole path (Ray Train, Ray Data, DeepSpeed) against loops that users have today, on the same rows.
+"""Training throughput of the whole path (Ray Train, Ray Data, DeepSpeed) against loops that users have today, on the
+same rows.
 
-`python -m benchmarks.training [--set SETTING ...]`: on the GPU where there is one and `train.gpus_per_worker=1` is set. Every measurement is a process of
-its own; the loops take turns, so that other load on the machine meets all of them; the first three steps of each are left out. Peers: TRL's SFTTrainer and
-LLaMA-Factory (each in an environment of its own, at the fastest of its settings in a run before the pairs), a plain PyTorch + PEFT loop, our own loop without
-Ray and without either of Ray and DeepSpeed. On CPUs ours also runs as two workers that share the cores, as the peers do, and with one thread, where Ray has
-the other cores. After the pairs our loop takes each step with rows that are there and with rows that are drawn, rendered and tokenised within it. Throughput:
-tokens of prompts and answers, without padding, per second; and as a share of the machine's matrix products (flops.py), which counts for all loops what
-the step needs at least.
+`python -m benchmarks.training [--set SETTING ...]`: on the GPU where there is one and `train.gpus_per_worker=1` is set.
+Every measurement is a process of its own; the loops take turns, so that other load on the machine meets all of them;
+the first three steps of each are left out. Peers: TRL's SFTTrainer and LLaMA-Factory (each in an environment of its
+own, at the fastest of its settings in a run before the pairs), a plain PyTorch + PEFT loop, our own loop without Ray
+and without either of Ray and DeepSpeed. On CPUs ours also runs as two workers that share the cores, as the peers do,
+and with one thread, where Ray has the other cores. After the pairs our loop takes each step with rows that are there
+and with rows that are drawn, rendered and tokenised within it. Throughput: tokens of prompts and answers, without
+padding, per second; and as a share of the machine's matrix products (flops.py), which counts for all loops what the
+step needs at least.
 """
 
 from __future__ import annotations
@@ -38,7 +41,12 @@ from paft_ray.training.example_builder import rows_of
 
 _LENGTH = {"train_sampling_strategy": "group_by_length"}
 _HALF = {"weights": "bfloat16"}
-_PACKED = {"packing": True, "max_length": 640, "per_device_train_batch_size": 1, "num_train_epochs": 2}  # half as many steps an epoch
+_PACKED = {
+    "packing": True,
+    "max_length": 640,
+    "per_device_train_batch_size": 1,
+    "num_train_epochs": 2,
+}  # half as many steps an epoch
 SETTINGS: dict[str, dict[str, Any]] = {
     "padded": {},
     "grouped by length": _LENGTH,
@@ -67,7 +75,8 @@ FACTORY_SETTINGS: dict[str, dict[str, Any]] = {
 """What LLaMA-Factory was tried with; two processes on a CPU only."""
 
 WARM_UP = 3
-"""Steps of a training that are not counted: caches and allocators fill, and compiled layers are compiled for the first two shapes."""
+"""Steps of a training that are not counted: caches and allocators fill, and compiled layers are compiled for the first
+two shapes."""
 OURS = "paft_ray"
 COMPILED = "paft_ray with train.compile"
 WORKERS = "paft_ray, two workers"
@@ -105,7 +114,10 @@ def prepare(folder: Path, num_steps: int, further: Sequence[str] = ()) -> Work:
     )  # fmt: skip
     config = load_config(CONFIG, list(settings))
     if bool(config.train.gpus_per_worker) != torch.cuda.is_available():
-        raise SystemExit("benchmarks: peers take the GPU where there is one: --set train.gpus_per_worker=1 with it, CUDA_VISIBLE_DEVICES= without it")
+        raise SystemExit(
+            "benchmarks: peers take the GPU where there is one: --set train.gpus_per_worker=1 with it, "
+            "CUDA_VISIBLE_DEVICES= without it"
+        )
     for stage in ("prepare", "synthesize"):
         paft(stage, settings)
     maker, batch = row_maker(settings), config.train.global_batch
@@ -120,7 +132,8 @@ def prepare(folder: Path, num_steps: int, further: Sequence[str] = ()) -> Work:
 
 
 def whole_path(work: Work, further: Sequence[str] = ()) -> tuple[float, float]:
-    """`paft train`, with `further` settings: tokens/s from the end of the warm-up to the end of the last step, everything between steps included, and GiB."""
+    """`paft train`, with `further` settings: tokens/s from the end of the warm-up to the end of the last step,
+    everything between steps included, and GiB."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run = Store(str(work.folder / "run"))
@@ -154,7 +167,12 @@ def llama_factory(work: Work, settings: dict[str, Any]) -> tuple[float, float]:
     return _peer(work, environment_of("llamafactory"), "benchmarks/baselines/llama_factory.py", **settings)
 
 
-def best_of(name: str, peer: Callable[[Work, dict[str, Any]], tuple[float, float]], work: Work, settings: dict[str, dict[str, Any]]) -> str:
+def best_of(
+    name: str,
+    peer: Callable[[Work, dict[str, Any]], tuple[float, float]],
+    work: Work,
+    settings: dict[str, dict[str, Any]],
+) -> str:
     """The fastest of a peer's settings."""
     tried = {each: peer(work, given)[0] for each, given in settings.items()}
     print(f"{name}, tokens/s: " + ", ".join(f"{each} {speed:.0f}" for each, speed in tried.items()), flush=True)
@@ -165,10 +183,24 @@ def main(pairs: int, num_steps: int, further: Sequence[str]) -> None:
     settings = GPU_SETTINGS if torch.cuda.is_available() else SETTINGS
     with tempfile.TemporaryDirectory() as scratch:
         work = prepare(Path(scratch), num_steps, further)
-        limit = float(subprocess.run([sys.executable, "-m", "benchmarks.flops"], check=True, stdout=subprocess.PIPE).stdout) / work.operations
-        print(f"{num_steps} steps of {sum(work.tokens) / num_steps:.0f} tokens; matrix products allow for {limit:.0f} tokens/s", flush=True)
-        factory_settings = {name: given for name, given in FACTORY_SETTINGS.items() if "processes" not in given or not torch.cuda.is_available()}
-        best, factory = best_of("TRL", trl, work, settings), best_of("LLaMA-Factory", llama_factory, work, factory_settings)
+        limit = (
+            float(subprocess.run([sys.executable, "-m", "benchmarks.flops"], check=True, stdout=subprocess.PIPE).stdout)
+            / work.operations
+        )
+        print(
+            f"{num_steps} steps of {sum(work.tokens) / num_steps:.0f} tokens; matrix products allow for "
+            f"{limit:.0f} tokens/s",
+            flush=True,
+        )
+        factory_settings = {
+            name: given
+            for name, given in FACTORY_SETTINGS.items()
+            if "processes" not in given or not torch.cuda.is_available()
+        }
+        best, factory = (
+            best_of("TRL", trl, work, settings),
+            best_of("LLaMA-Factory", llama_factory, work, factory_settings),
+        )
         loops: dict[str, Callable[[], tuple[float, float]]] = {
             OURS: lambda: whole_path(work),
             BARE: lambda: without_ray(work, "ours"),
@@ -188,7 +220,13 @@ def main(pairs: int, num_steps: int, further: Sequence[str]) -> None:
             speed, memory = found[name][-1]
             print(f"{name}: {speed:.0f} tokens/s ({speed / limit:.1%} of the peak), {memory:.2f} GiB", flush=True)
         made = [drawing(work) for _ in range(pairs)]
-    drawn = paired("training with prompts drawn in every step", *zip(*made, strict=True), peer_name="rows made before", unit="tokens/s", more_is_better=True)
+    drawn = paired(
+        "training with prompts drawn in every step",
+        *zip(*made, strict=True),
+        peer_name="rows made before",
+        unit="tokens/s",
+        more_is_better=True,
+    )
     record([drawn, *results(found)])
 
 
@@ -203,13 +241,27 @@ def results(found: dict[str, list[tuple[float, float]]]) -> list[Result]:
         ONE_THREAD: ("training, one thread", [BARE_ONE_THREAD]),
     }
     speed = [
-        paired(what, [s for s, _ in found[mine]], [s for s, _ in found[peer]], peer_name=peer, unit="tokens/s", more_is_better=True)
+        paired(
+            what,
+            [s for s, _ in found[mine]],
+            [s for s, _ in found[peer]],
+            peer_name=peer,
+            unit="tokens/s",
+            more_is_better=True,
+        )
         for mine, (what, others) in comparisons.items()
         if mine in found
         for peer in others
     ]
     memory = [
-        paired("training, peak memory", [m for _, m in found[OURS]], [m for _, m in found[peer]], peer_name=peer, unit="GiB", more_is_better=False)
+        paired(
+            "training, peak memory",
+            [m for _, m in found[OURS]],
+            [m for _, m in found[peer]],
+            peer_name=peer,
+            unit="GiB",
+            more_is_better=False,
+        )
         for peer in peers
     ]
     return speed + memory
@@ -220,7 +272,9 @@ def _peer(work: Work, python: str, script: str, processes: int = 1, **settings: 
     if processes == 1:
         return _speed_and_memory(work, _measured(work, [python, script], json.dumps(settings)))
     launch = [python, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
-    return _speed_and_memory(work, _measured(work, [*launch, script], json.dumps(settings), OMP_NUM_THREADS=str(max(1, CORES // processes))))
+    return _speed_and_memory(
+        work, _measured(work, [*launch, script], json.dumps(settings), OMP_NUM_THREADS=str(max(1, CORES // processes)))
+    )
 
 
 def _speed_and_memory(work: Work, found: dict[str, Any]) -> tuple[float, float]:
@@ -230,7 +284,12 @@ def _speed_and_memory(work: Work, found: dict[str, Any]) -> tuple[float, float]:
 def _measured(work: Work, command: Sequence[str], *further: str, **variables: str) -> dict[str, Any]:
     """What a process wrote that got the rows, the model, a file to write to and `further`."""
     out = work.folder / "out.json"
-    environment = {**os.environ, "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "10000"), "HF_HUB_OFFLINE": "1", **variables}  # as training workers have it
+    environment = {
+        **os.environ,
+        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "10000"),
+        "HF_HUB_OFFLINE": "1",
+        **variables,
+    }  # as training workers have it
     arguments = [*command, str(work.folder / "rows.jsonl"), work.model, str(out), *further]
     subprocess.run(arguments, check=True, env=environment, stdout=subprocess.DEVNULL)
     found: dict[str, Any] = json.loads(out.read_text())
@@ -241,6 +300,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--steps", type=int, default=9, help="of a training, warm-up included")
-    parser.add_argument("--set", action="append", default=[], dest="settings", help="of the run, for example train.global_batch=256")
+    parser.add_argument(
+        "--set", action="append", default=[], dest="settings", help="of the run, for example train.global_batch=256"
+    )
     given = parser.parse_args()
     main(given.pairs, given.steps, given.settings)

@@ -34,7 +34,17 @@ def main(pairs: int, num_steps: int) -> None:
             print(f"{name}: {speed:.0f} tokens/s, {memory:.2f} GiB a worker", flush=True)
     first, *others = WAYS
     record(
-        [paired(f"training, {name}", found[name], found[first], peer_name=f"paft_ray with {first}", unit="tokens/s", more_is_better=True) for name in others]
+        [
+            paired(
+                f"training, {name}",
+                found[name],
+                found[first],
+                peer_name=f"paft_ray with {first}",
+                unit="tokens/s",
+                more_is_better=True,
+            )
+            for name in others
+        ]
     )
 
 

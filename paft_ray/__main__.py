@@ -3,7 +3,11 @@
 import sys
 
 if __name__ == "__main__" and not sys.flags.safe_path:
-    del sys.path[0]  # the working folder: a user's email.py or queue.py there would stand before Python's own; this package is found already
+    del sys.path[
+        0
+        # the working folder: a user's email.py or queue.py there would stand before Python's own; this package is found
+        # already
+    ]
 
 from paft_ray.cli.main import main
 

@@ -1,7 +1,9 @@
-"""What a run needs, from shapes and settings: memory, tokens, time, storage. Plain arithmetic, for `--dry-run` and docs/capacity.md.
+"""What a run needs, from shapes and settings: memory, tokens, time, storage. Plain arithmetic, for `--dry-run` and
+docs/capacity.md.
 
-Bytes per weight follow what DeepSpeed 0.19 keeps for weights that train in fp32 (its ZeRO sources; stages after Rajbhandari et al. 2020,
-arXiv 1910.02054, table 1, which counts 16-bit weights). Activations are those that autograd saves, counted for models of the Llama family.
+Bytes per weight follow what DeepSpeed 0.19 keeps for weights that train in fp32 (its ZeRO sources; stages after
+Rajbhandari et al. 2020, arXiv 1910.02054, table 1, which counts 16-bit weights). Activations are those that autograd
+saves, counted for models of the Llama family.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ Shapes = Mapping[str, Sequence[int]]
 GIB = 2**30
 BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 PROCESS_GIB = 0.66
-"""Resident memory of a worker process with Ray, torch, DeepSpeed, PEFT and transformers imported, measured; on an accelerator it lies on the host."""
+"""Resident memory of a worker process with Ray, torch, DeepSpeed, PEFT and transformers imported, measured; on an
+accelerator it lies on the host."""
 OUTCOME_BYTES = 17
 """One row of evaluate/outcomes.parquet, measured on the demo."""
 _LIVE_WEIGHTS = 1_000_000_000  # DeepSpeed's stage3_max_live_parameters, which stays at its default
@@ -29,7 +32,8 @@ class WorkerMemory:
     """GiB of one training worker. On a CPU worker all of it, and `PROCESS_GIB`, is the memory of one process."""
 
     weights: float
-    """Frozen and trained weights held; with ZeRO-3 this worker's share and the weights gathered for the layers at work."""
+    """Frozen and trained weights held; with ZeRO-3 this worker's share and the weights gathered for the layers at
+    work."""
     optimizer: float
     """Gradients, fp32 master copy, moments and the bucket in which gradients travel."""
     activations: float
@@ -57,13 +61,20 @@ def trained_weights(train: TrainConfig, shapes: Shapes) -> int:
     if train.lora is None:
         return num_weights(shapes)
     targets = train.lora.target_modules
-    return sum(train.lora.rank * sum(shape) for module, shape in _linear(shapes) if targets == "all-linear" or module in targets)
+    return sum(
+        train.lora.rank * sum(shape)
+        for module, shape in _linear(shapes)
+        if targets == "all-linear" or module in targets
+    )
 
 
 def worker_memory(train: TrainConfig, shapes: Shapes, *, tokens_per_row: float) -> WorkerMemory:
-    """Memory of one of `train.num_workers` workers; `tokens_per_row`: prompt and answer of the longest rows of a micro-batch, padding included."""
+    """Memory of one of `train.num_workers` workers; `tokens_per_row`: prompt and answer of the longest rows of a
+    micro-batch, padding included."""
     total, trained = num_weights(shapes), trained_weights(train, shapes)
-    half = train.lora is not None and train.precision != "fp32"  # frozen weights: all of them on an accelerator, on a CPU those of linear layers
+    half = (
+        train.lora is not None and train.precision != "fp32"
+    )  # frozen weights: all of them on an accelerator, on a CPU those of linear layers
     held = BYTES[train.precision] if half and train.gpus_per_worker else 4
     frozen = 0 if train.lora is None else total
     converted = _saved_by_half_linear(shapes) if half and held == 4 else 0
@@ -76,7 +87,9 @@ def worker_memory(train: TrainConfig, shapes: Shapes, *, tokens_per_row: float) 
     master = trained * 4 / share if stage in (1, 2) else 0  # with ZeRO-3 the share of the weights is the master copy
     moments = trained * 8 / (share if stage else 1)
     states = gradients + master + moments
-    bucket = (BUCKET_ELEMENTS if train.gpus_per_worker else min(BUCKET_ELEMENTS, trained)) * 4 if stage else 0  # untouched pages of a CPU do not count
+    bucket = (
+        (BUCKET_ELEMENTS if train.gpus_per_worker else min(BUCKET_ELEMENTS, trained)) * 4 if stage else 0
+    )  # untouched pages of a CPU do not count
     offloaded = 0.0 if train.offload == "none" or not train.gpus_per_worker else states
     if offloaded and train.offload == "optimizer_and_weights":
         kept = min(_LIVE_WEIGHTS, total) * held
@@ -84,7 +97,10 @@ def worker_memory(train: TrainConfig, shapes: Shapes, *, tokens_per_row: float) 
     return WorkerMemory(
         weights=weights / GIB,
         optimizer=((0 if offloaded else states) + bucket) / GIB,
-        activations=_activation_bytes(train, shapes, train.micro_batch * tokens_per_row, fp32_weights=trained + (0 if half else frozen)) / GIB,
+        activations=_activation_bytes(
+            train, shapes, train.micro_batch * tokens_per_row, fp32_weights=trained + (0 if half else frozen)
+        )
+        / GIB,
         offloaded=offloaded / GIB,
         loading=total * held / GIB,
         checkpoint=trained * _STATE_BYTES / GIB,
@@ -92,10 +108,12 @@ def worker_memory(train: TrainConfig, shapes: Shapes, *, tokens_per_row: float) 
 
 
 def activation_elements(shapes: Shapes, *, checkpointing: bool) -> tuple[int, int]:
-    """(elements saved per token, elements of one block per token): inputs and outputs of the blocks' linear layers; with checkpointing each block's input.
+    """(elements saved per token, elements of one block per token): inputs and outputs of the blocks' linear layers;
+    with checkpointing each block's input.
 
-    Autograd saves 6 h + 2 kv + 4 f elements a block of the Llama family (h hidden, kv key-value, f feed-forward width) where all linear layers are
-    adapted; their inputs and outputs sum up to 9 h + 2 kv + 3 f, which is within 3 % for SmolLM2-135M, Llama-3-8B and Llama-3-70B.
+    Autograd saves 6 h + 2 kv + 4 f elements a block of the Llama family (h hidden, kv key-value, f feed-forward width)
+    where all linear layers are adapted; their inputs and outputs sum up to 9 h + 2 kv + 3 f, which is within 3 % for
+    SmolLM2-135M, Llama-3-8B and Llama-3-70B.
     """
     blocks = {name.split(".layers.")[1].split(".")[0] for name in shapes if ".layers." in name}
     every = sum(sum(shape) for _, shape in _linear(shapes))
@@ -119,9 +137,14 @@ def training_rows(train: TrainConfig, num_train: int | None) -> float | None:
 
 
 def training_storage_bytes(train: TrainConfig, shapes: Shapes, *, num_steps: float | None) -> float:
-    """Bytes that one training leaves: checkpoints (fp32 weights and moments), and the adapter in fp32 or the whole weights in `train.precision`."""
+    """Bytes that one training leaves: checkpoints (fp32 weights and moments), and the adapter in fp32 or the whole
+    weights in `train.precision`."""
     trained = trained_weights(train, shapes)
-    kept = train.keep_checkpoints if num_steps is None else min(train.keep_checkpoints, math.ceil(num_steps / train.checkpoint_every))
+    kept = (
+        train.keep_checkpoints
+        if num_steps is None
+        else min(train.keep_checkpoints, math.ceil(num_steps / train.checkpoint_every))
+    )
     kept += train.export != "last"  # the best one
     return kept * trained * _STATE_BYTES + trained * (4 if train.lora is not None else BYTES[train.precision])
 
@@ -132,7 +155,8 @@ def hours(tokens: float, tokens_per_s: float, replicas: int = 1) -> float:
 
 
 def _activation_bytes(train: TrainConfig, shapes: Shapes, tokens: float, *, fp32_weights: float) -> float:
-    """Saved elements in the precision of the passes; autocast keeps a 16-bit copy of every fp32 weight that it used (of one block with checkpointing)."""
+    """Saved elements in the precision of the passes; autocast keeps a 16-bit copy of every fp32 weight that it used (of
+    one block with checkpointing)."""
     saved, layer = activation_elements(shapes, checkpointing=train.gradient_checkpointing)
     size = BYTES[train.precision]
     passes = tokens * (saved + (layer if train.gradient_checkpointing else 0)) * size
@@ -140,13 +164,23 @@ def _activation_bytes(train: TrainConfig, shapes: Shapes, tokens: float, *, fp32
 
 
 def _saved_by_half_linear(shapes: Shapes) -> int:
-    """Bytes that 16-bit weights of linear layers save; a head that is the embedding's gets a copy of its own. Experts in one tensor are no linear layers."""
-    layers = sum(math.prod(shape) for _, shape in _linear({name: shape for name, shape in shapes.items() if ".experts." not in name}))
+    """Bytes that 16-bit weights of linear layers save; a head that is the embedding's gets a copy of its own. Experts
+    in one tensor are no linear layers."""
+    layers = sum(
+        math.prod(shape)
+        for _, shape in _linear({name: shape for name, shape in shapes.items() if ".experts." not in name})
+    )
     head = math.prod(shapes.get("lm_head.weight", (0,)))
-    tied = 0 if head else sum(math.prod(shape) for name, shape in shapes.items() if name.endswith("embed_tokens.weight"))
+    tied = (
+        0 if head else sum(math.prod(shape) for name, shape in shapes.items() if name.endswith("embed_tokens.weight"))
+    )
     return 2 * (layers + head - tied)
 
 
 def _linear(shapes: Shapes) -> list[tuple[str, Sequence[int]]]:
     """(module name, [outputs, inputs]) of every linear layer of the blocks."""
-    return [(name.split(".")[-2], shape) for name, shape in shapes.items() if name.endswith(".weight") and ".layers." in name and len(shape) == 2]
+    return [
+        (name.split(".")[-2], shape)
+        for name, shape in shapes.items()
+        if name.endswith(".weight") and ".layers." in name and len(shape) == 2
+    ]

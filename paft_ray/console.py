@@ -1,4 +1,5 @@
-"""Lines that a run's stages and their workers say, in order on the driver's console. What libraries print in workers stays in Ray's log folder."""
+"""Lines that a run's stages and their workers say, in order on the driver's console. What libraries print in workers
+stays in Ray's log folder."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ class _Lines:
 
 
 def say(line: str) -> None:
-    """Puts a line on the driver's console, from any worker of the job; without a console it is printed where it is said."""
+    """Puts a line on the driver's console, from any worker of the job; without a console it is printed where it is
+    said."""
     actor = _console()
     if actor is None:
         echo(line)
@@ -66,7 +68,11 @@ def _print_lines(actor: Any, done: threading.Event) -> None:
             last = done.wait(_EVERY_S)
             for line in ray.get(actor.take.remote()):
                 echo(line)
-    except (RayError, OSError, UserError):  # Ray ended first, or standard output takes no more: then the command says so at its end
+    except (
+        RayError,
+        OSError,
+        UserError,
+    ):  # Ray ended first, or standard output takes no more: then the command says so at its end
         return
 
 

@@ -1,7 +1,8 @@
-"""The CPUs of one machine (Linux): how many this process may use, and who waits for whom on them, helpers for those that compute.
+"""The CPUs of one machine (Linux): how many this process may use, and who waits for whom on them, helpers for those
+that compute.
 
-Ray's daemons and idle processes wake hundreds of times a second. Each time one takes a CPU from a computing thread, all threads that compute with it wait.
-Under the policy of batch work they run in the gaps instead.
+Ray's daemons and idle processes wake hundreds of times a second. Each time one takes a CPU from a computing thread, all
+threads that compute with it wait. Under the policy of batch work they run in the gaps instead.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ _OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
 def usable_cpus(cgroups: Path = _CGROUPS, own: Path = _OWN_CGROUPS) -> int:
-    """Whole cores that this process may use, at least 1: those it is pinned to (taskset, SLURM), or the quota of its cgroups (containers) where that is less.
+    """Whole cores that this process may use, at least 1: those it is pinned to (taskset, SLURM), or the quota of its
+    cgroups (containers) where that is less.
 
     `cgroups`: where they are mounted; `own`: the file that names those of this process.
     """
@@ -25,7 +27,8 @@ def usable_cpus(cgroups: Path = _CGROUPS, own: Path = _OWN_CGROUPS) -> int:
 
 
 def _quotas(cgroups: Path, own: Path) -> Iterator[float]:
-    """Cores of every quota that holds: a process is bound by its own cgroup and by all above it. Version 2 is one tree, version 1 one per controller."""
+    """Cores of every quota that holds: a process is bound by its own cgroup and by all above it. Version 2 is one tree,
+    version 1 one per controller."""
     for line in _text(own).splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):

@@ -52,8 +52,10 @@ _PLAIN = re.compile(
 KNOWN = re.compile(
     r"(?<![A-Za-z0-9])(?:(?:sk-|gh[oprsu]_|github_pat_|glpat-|xox[a-z]-|ya29\.)"
     r"[\w-]{0,80}?(?:(?=[A-Za-z]{0,80}\d)[A-Za-z0-9]{10,}|[A-Za-z0-9]{20,})[\w-]*"
-    r"|(?:hf_|gsk_|xai-|pplx-|r8_|npm_)[A-Za-z0-9]{24,}|(?:nvapi|pypi)-[\w-]{40,}"  # names begin so, too, and are shorter
-    r"|(?:AKIA|ASIA)(?=[A-Z]*\d)[0-9A-Z]{16}(?![0-9A-Za-z])|AIza[\w-]{20,}|eyJ[\w-]{10,}(?:\.[\w-]*){0,2})|-{5}BEGIN [A-Z ]*PRIVATE KEY-{5}"
+    # names begin so, too, and are shorter
+    r"|(?:hf_|gsk_|xai-|pplx-|r8_|npm_)[A-Za-z0-9]{24,}|(?:nvapi|pypi)-[\w-]{40,}"
+    r"|(?:AKIA|ASIA)(?=[A-Z]*\d)[0-9A-Z]{16}(?![0-9A-Za-z])|AIza[\w-]{20,}|eyJ[\w-]{10,}(?:\.[\w-]*){0,2})|-{5}BEGIN "
+    r"[A-Z ]*PRIVATE KEY-{5}"
     r"(?:[\s\S]{0,16384}?-{5}END [A-Z ]*PRIVATE KEY-{5})?"
 )
 """Keys and tokens that say by their first letters whose they are, and private keys."""
@@ -115,9 +117,16 @@ def holds_credentials(uri: str) -> bool:
         parts = urlsplit(uri)
     except ValueError:  # such as a bracket that is not closed: no filesystem takes it either
         return "@" in uri
-    options = [*parse_qsl(parts.query.replace(";", "&"), keep_blank_values=True), *parse_qsl(parts.fragment, keep_blank_values=True)]
+    options = [
+        *parse_qsl(parts.query.replace(";", "&"), keep_blank_values=True),
+        *parse_qsl(parts.fragment, keep_blank_values=True),
+    ]
     named = any(name.lower() == "key" or names_secret(name) or "@" in value for name, value in options)
-    return "@" in parts.netloc or named or any(looks_secret(unquote(text)) for text in (parts.path, parts.query, parts.fragment))
+    return (
+        "@" in parts.netloc
+        or named
+        or any(looks_secret(unquote(text)) for text in (parts.path, parts.query, parts.fragment))
+    )
 
 
 def _words(name: str) -> str:
@@ -137,14 +146,18 @@ def _is_random(part: str) -> bool:
     if sum(map(len, runs)) < _RANDOM_LETTERS:
         return False
     pairs = [run[i : i + 2] for run in runs for i in range(len(run) - 1)]
-    usual = sum(second.lower() in _PAIRS.get(first.lower(), "") and not (first.islower() and second.isupper()) for first, second in pairs)
+    usual = sum(
+        second.lower() in _PAIRS.get(first.lower(), "") and not (first.islower() and second.isupper())
+        for first, second in pairs
+    )
     return usual < _FEWEST_PAIRS * len(pairs)
 
 
 def check_options(options: Any, place: str, *, free: bool) -> None:
     """Raises `ValueError`, naming the place and never the value, for a secret in nested options that a library gets.
 
-    `free`: no library reads identities there, so that random letters can only be a key; else only under headers and queries.
+    `free`: no library reads identities there, so that random letters can only be a key; else only under headers and
+    queries.
     """
     for where, name, text in texts(options, place):
         if name and names_secret(name):

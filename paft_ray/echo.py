@@ -1,7 +1,8 @@
-"""The one place that writes to the terminal: whatever the text holds, it shows as text, and the terminal's encoding does not matter.
+"""The one place that writes to the terminal: whatever the text holds, it shows as text, and the terminal's encoding
+does not matter.
 
-Secrets are taken out. Control and hidden characters are written out (an escape sequence would rule the terminal), and so are characters that the encoding
-lacks. A test over the syntax tree finds output by other ways.
+Secrets are taken out. Control and hidden characters are written out (an escape sequence would rule the terminal), and
+so are characters that the encoding lacks. A test over the syntax tree finds output by other ways.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from paft_ray.sanitize import holds_hidden, masked, visible
 def echo(text: object, *, err: bool = False, end: str = "\n") -> None:
     """Writes a text, of several lines too, to standard output (`err`: standard error) at once.
 
-    Raises `UserError` where standard output takes nothing, such as a full disk behind `>`; a pipe that is closed stays a `BrokenPipeError`.
+    Raises `UserError` where standard output takes nothing, such as a full disk behind `>`; a pipe that is closed stays
+    a `BrokenPipeError`.
     """
     _write(f"{visible(masked(str(text)))}{end}", err=err)
 
@@ -35,7 +37,14 @@ def echo_json(value: Any) -> None:
     echo(text)
 
 
-def echo_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str, red: Container[int] = (), last_of_part: Container[int] = ()) -> None:
+def echo_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    title: str,
+    red: Container[int] = (),
+    last_of_part: Container[int] = (),
+) -> None:
     """Writes a table. `red`: numbers of rows that are marked; `last_of_part`: of rows with a line below them."""
     from rich.console import Console
     from rich.table import Table
@@ -64,7 +73,9 @@ def _write(text: str, *, err: bool = False) -> None:
         _to_nothing(stream)
         if not err:
             reason = os.strerror(error.errno or errno.EIO)
-            raise UserError(f"standard output cannot be written ({reason}); free some space there, or send it elsewhere") from None
+            raise UserError(
+                f"standard output cannot be written ({reason}); free some space there, or send it elsewhere"
+            ) from None
 
 
 def _encodable(text: str, stream: TextIO) -> str:

@@ -11,7 +11,8 @@ class UserError(ValueError):
 
 
 def one_line(text: object) -> str:
-    """What an error (or anything else) says, for a message of one line: no line breaks, repeated spaces, hidden characters or secrets.
+    """What an error (or anything else) says, for a message of one line: no line breaks, repeated spaces, hidden
+    characters or secrets.
 
     What is too long is cut afterwards, never before: half a secret is found by no one.
     """
@@ -19,19 +20,24 @@ def one_line(text: object) -> str:
 
 
 def check_text(text: str, name: str, where: str) -> None:
-    """Raises `UserError` for half a character (such as a lone `\\ud83d` in JSON), which no file or tokenizer downstream can hold."""
+    """Raises `UserError` for half a character (such as a lone `\\ud83d` in JSON), which no file or tokenizer downstream
+    can hold."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise UserError(f"{where}: {name} holds half a character ({text[error.start]!a}); write the whole character or drop it") from None
+        raise UserError(
+            f"{where}: {name} holds half a character ({text[error.start]!a}); write the whole character or drop it"
+        ) from None
 
 
 class StorageError(OSError):
     """The storage of a run fails: one line that says which, what could not be done, why, and what to do.
 
-    At the start of a command it is the user's to mend (exit code 2), in a stage it becomes a `StageError`. It travels out of Ray's workers as it is.
+    At the start of a command it is the user's to mend (exit code 2), in a stage it becomes a `StageError`. It travels
+    out of Ray's workers as it is.
     """
 
 
 class StageError(RuntimeError):
-    """A stage failed on work that had started (an engine died, too many rows failed); exit code 1, the run can be resumed."""
+    """A stage failed on work that had started (an engine died, too many rows failed); exit code 1, the run can be
+    resumed."""

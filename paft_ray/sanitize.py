@@ -19,7 +19,8 @@ _IGNORABLE = r"\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e
 """What Unicode calls default ignorable: zero-width characters, bidirectional marks and overrides, fillers."""
 _TAGS = r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 _JOINERS, _VARIANTS = r"\u200c\u200d", r"\ufe00-\ufe0f"
-# Persian and Indic words and emoji need joiners between two of their characters, emoji a variant behind one: there, and once, they are part of what is seen.
+# Persian and Indic words and emoji need joiners between two of their characters, emoji a variant behind one: there, and
+# once, they are part of what is seen.
 _HIDDEN = re.compile(
     rf"[{_BROKEN}{_IGNORABLE}{_TAGS}]"
     rf"|(?<![^\x00-\x7f{_JOINERS}])[{_JOINERS}]|[{_JOINERS}](?![^\x00-\x7f{_JOINERS}])"
@@ -53,8 +54,13 @@ def count_as_secret(variable: str) -> None:
 
 
 def secrets_in(text: str) -> dict[str, str]:
-    """The environment's keys and tokens (variable -> value) that stand in the text: plain, escaped, quoted, in base64."""
-    return {name: value for name, value, form in _forms(tuple(os.environ.items())) if form in text and _found(form).search(text)}
+    """The environment's keys and tokens (variable -> value) that stand in the text: plain, escaped, quoted, in
+    base64."""
+    return {
+        name: value
+        for name, value, form in _forms(tuple(os.environ.items()))
+        if form in text and _found(form).search(text)
+    }
 
 
 def masked(text: str) -> str:
@@ -78,7 +84,8 @@ def without_key(text: str, key: str) -> str:
 
 
 def _without_user(word: str) -> str:
-    """Without the user and password of a URI: what stands before the last `@`, unless all of that is a path. One pass, however long the word is."""
+    """Without the user and password of a URI: what stands before the last `@`, unless all of that is a path. One pass,
+    however long the word is."""
     end = word.rfind("@")
     for uri in _URI.finditer(word, 0, end + 1):
         start = uri.end()
@@ -110,7 +117,11 @@ def _secrets(environment: dict[str, str]) -> Iterator[tuple[str, str]]:
         if secret or value.startswith("{"):
             parts += [part for key, part in _NAMED_PART.findall(value) if names_secret(key)]
         if secret:
-            parts += [] if _is_path(value) else [value, *(line.strip() for line in value.splitlines() if len(line.strip()) >= _WHOLE_WORD)]
+            parts += (
+                []
+                if _is_path(value)
+                else [value, *(line.strip() for line in value.splitlines() if len(line.strip()) >= _WHOLE_WORD)]
+            )
         yield from ((name, part) for part in parts if not is_plain(part))
 
 
@@ -120,8 +131,17 @@ def _is_path(value: str) -> bool:
 
 def _forms_of(secret: str) -> set[str]:
     data = os.fsencode(secret)
-    forms = {secret, " ".join(secret.split()), html.escape(secret), json.dumps(secret)[1:-1], json.dumps(secret)[1:-1].replace("/", "\\/")}
-    forms |= {html.escape(secret).replace("&#x27;", "&#39;").replace("&quot;", "&#34;"), html.escape(secret).replace("/", "&#x2F;")}
+    forms = {
+        secret,
+        " ".join(secret.split()),
+        html.escape(secret),
+        json.dumps(secret)[1:-1],
+        json.dumps(secret)[1:-1].replace("/", "\\/"),
+    }
+    forms |= {
+        html.escape(secret).replace("&#x27;", "&#39;").replace("&quot;", "&#34;"),
+        html.escape(secret).replace("/", "&#x2F;"),
+    }
     forms |= {data.hex(), data.hex().upper()} if len(data) * 2 >= _SHORTEST_CODE else set()
     forms |= {repr(secret)[1:-1], ascii(secret)[1:-1], repr(data)[2:-1]}
     forms |= {repr(form + end)[1:-2] for form in forms for end in 'x"'}  # the repr of an error that holds a repr
@@ -136,7 +156,9 @@ def _forms_of(secret: str) -> set[str]:
 @lru_cache(maxsize=256)
 def _found(form: str) -> re.Pattern[str]:
     """Where a form stands: anywhere, a short one only between other characters than letters and digits."""
-    return re.compile(re.escape(form) if len(form) >= _WHOLE_WORD else rf"(?<![A-Za-z0-9]){re.escape(form)}(?![A-Za-z0-9])")
+    return re.compile(
+        re.escape(form) if len(form) >= _WHOLE_WORD else rf"(?<![A-Za-z0-9]){re.escape(form)}(?![A-Za-z0-9])"
+    )
 
 
 @lru_cache(maxsize=256)

@@ -47,22 +47,60 @@ class Llama:
             "input_layernorm": (h,),
             "post_attention_layernorm": (h,),
         }
-        found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (self.vocabulary, h), "model.norm.weight": (h,)}
+        found: dict[str, tuple[int, ...]] = {
+            "model.embed_tokens.weight": (self.vocabulary, h),
+            "model.norm.weight": (h,),
+        }
         found |= {f"model.layers.{i}.{name}.weight": shape for i in range(self.layers) for name, shape in block.items()}
         return found if self.tied else {**found, "lm_head.weight": (self.vocabulary, h)}
 
 
-DEMO = Llama(name="SmolLM2-135M", layers=30, hidden=576, feed_forward=1536, heads=9, kv_heads=3, vocabulary=49152, tied=True)
+DEMO = Llama(
+    name="SmolLM2-135M", layers=30, hidden=576, feed_forward=1536, heads=9, kv_heads=3, vocabulary=49152, tied=True
+)
 MODELS = (
-    Llama(name="Llama-3-8B", layers=32, hidden=4096, feed_forward=14336, heads=32, kv_heads=8, vocabulary=128256, gpus=(1, 8)),
-    Llama(name="Llama-3-70B", layers=80, hidden=8192, feed_forward=28672, heads=64, kv_heads=8, vocabulary=128256, gpus=(8, 64), tensor_parallel=8),
+    Llama(
+        name="Llama-3-8B",
+        layers=32,
+        hidden=4096,
+        feed_forward=14336,
+        heads=32,
+        kv_heads=8,
+        vocabulary=128256,
+        gpus=(1, 8),
+    ),
+    Llama(
+        name="Llama-3-70B",
+        layers=80,
+        hidden=8192,
+        feed_forward=28672,
+        heads=64,
+        kv_heads=8,
+        vocabulary=128256,
+        gpus=(8, 64),
+        tensor_parallel=8,
+    ),
 )
 
-DEMO_TRAIN = {"num_epochs": None, "num_steps": 50, "global_batch": 8, "num_workers": 2, "micro_batch": 4, "precision": "fp32"}
+DEMO_TRAIN = {
+    "num_epochs": None,
+    "num_steps": 50,
+    "global_batch": 8,
+    "num_workers": 2,
+    "micro_batch": 4,
+    "precision": "fp32",
+}
 DEMO_TOKENS = {"sft": 45, "top_accuracy": 60, "paft": 65}  # a row of the longest micro-batch, from the run's prompt set
-MEASURED_GIB = {"sft": 1.73, "top_accuracy": 1.87, "paft": 1.89}  # EXPERIMENTS.md, the demo sized for cores without bf16: its train/manifest.json
+MEASURED_GIB = {
+    "sft": 1.73,
+    "top_accuracy": 1.87,
+    "paft": 1.89,
+}  # EXPERIMENTS.md, the demo sized for cores without bf16: its train/manifest.json
 MEASURED_MB = {"checkpoint": 29.5, "adapter": 9.8}  # the same run: state.safetensors, adapter_model.safetensors
-MEASURED_ELEMENTS = {False: 301_562, True: 17_857}  # torch.autograd.graph.saved_tensors_hooks over one forward pass, without and with gradient checkpointing
+MEASURED_ELEMENTS = {
+    False: 301_562,
+    True: 17_857,
+}  # torch.autograd.graph.saved_tensors_hooks over one forward pass, without and with gradient checkpointing
 
 
 def page() -> str:
@@ -70,12 +108,16 @@ def page() -> str:
     parts = [
         "# Capacity",
         "",
-        "What a run of paper scale needs, by the arithmetic of `paft_ray/capacity.py`; `paft run CONFIG --dry-run` prints the same for your",
-        "configuration where the model is on your machine. Made by `scripts/capacity_page.py`. **None of these cases was run on a GPU**; what was",
+        "What a run of paper scale needs, by the arithmetic of `paft_ray/capacity.py`; `paft run CONFIG "
+        "--dry-run` prints the same for your",
+        "configuration where the model is on your machine. Made by `scripts/capacity_page.py`. **None of these "
+        "cases was run on a GPU**; what was",
         "checked is at the end.",
         "",
-        f"The case: {NUM_TRAIN:,} training examples, {NUM_EPOCHS} epochs, {NUM_CANDIDATES} training templates and {NUM_HELD_OUT} held-out ones,",
-        f"{TRAINED_ARMS} trained arms and the base, {TOKENS_PER_ROW} tokens a row on average and {LONGEST_ROW} in the longest, {SCORE_ROWS} scoring rows,",
+        f"The case: {NUM_TRAIN:,} training examples, {NUM_EPOCHS} epochs, {NUM_CANDIDATES} training templates "
+        f"and {NUM_HELD_OUT} held-out ones,",
+        f"{TRAINED_ARMS} trained arms and the base, {TOKENS_PER_ROW} tokens a row on average and {LONGEST_ROW} "
+        f"in the longest, {SCORE_ROWS} scoring rows,",
         f"{TEST_ROWS:,} test rows. LoRA of rank 8 on all linear layers, bf16 passes,",
         "micro-batch 1, gradient checkpointing.",
         "",
@@ -87,15 +129,19 @@ def page() -> str:
 
 def _memory(model: Llama) -> list[str]:
     shapes = model.shapes()
-    weights = capacity.engine_gib(EngineConfig(num_gpus=1, precision="bf16", tensor_parallel=model.tensor_parallel), shapes)
+    weights = capacity.engine_gib(
+        EngineConfig(num_gpus=1, precision="bf16", tensor_parallel=model.tensor_parallel), shapes
+    )
     trained = capacity.trained_weights(_train(1, 0, lora=True), shapes)
     lines = [
-        f"{capacity.num_weights(shapes) / 1e9:.2f} G weights; LoRA trains {trained / 1e6:.1f} M. An engine holds {weights:.0f} GiB of weights on each of its",
+        f"{capacity.num_weights(shapes) / 1e9:.2f} G weights; LoRA trains {trained / 1e6:.1f} M. An engine holds "
+        f"{weights:.0f} GiB of weights on each of its",
         f"{model.tensor_parallel} GPU(s), and the key-value cache in what is left.",
         "",
         "GiB of one training worker (weights + optimizer + activations = on the GPU):",
         "",
-        "| trains | workers | ZeRO | weights | optimizer | activations | on the GPU | CPU: loading, each worker | CPU: checkpoint, rank 0 |",
+        "| trains | workers | ZeRO | weights | optimizer | activations | on the GPU | CPU: loading, each worker "
+        "| CPU: checkpoint, rank 0 |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for lora in (True, False):
@@ -104,7 +150,9 @@ def _memory(model: Llama) -> list[str]:
                 m = capacity.worker_memory(_train(workers, stage, lora=lora), shapes, tokens_per_row=LONGEST_ROW)
                 figures = (m.weights, m.optimizer, m.activations, m.device, m.loading, m.checkpoint)
                 kind = "LoRA" if lora else "all weights"
-                lines.append(f"| {kind} | {workers} | {stage} | " + " | ".join(f"{figure:.1f}" for figure in figures) + " |")
+                lines.append(
+                    f"| {kind} | {workers} | {stage} | " + " | ".join(f"{figure:.1f}" for figure in figures) + " |"
+                )
     return [*lines, ""]
 
 
@@ -115,7 +163,11 @@ def _storage(model: Llama) -> list[str]:
         size = capacity.training_storage_bytes(_train(1, 0, lora=lora), shapes, num_steps=None) / capacity.GIB
         lines.append(f"{size:.1f} GiB with {'LoRA' if lora else 'all weights trained'}{', ' if lora else '.'}")
     merged = capacity.num_weights(shapes) * 2 / capacity.GIB
-    return ["".join(lines), f"Evaluation merges one arm at a time into {merged:.0f} GiB of bf16 weights, removed afterwards.", ""]
+    return [
+        "".join(lines),
+        f"Evaluation merges one arm at a time into {merged:.0f} GiB of bf16 weights, removed afterwards.",
+        "",
+    ]
 
 
 def _tokens() -> list[str]:
@@ -129,17 +181,27 @@ def _tokens() -> list[str]:
     lines = [
         "## Tokens and engine hours",
         "",
-        "The same for both models. Hours of one engine (or of one training, over all its workers) at rates that you must measure on your hardware; engine",
+        "The same for both models. Hours of one engine (or of one training, over all its workers) at rates that "
+        "you must measure on your hardware; engine",
         "starts, and prefix-cache hits, are not counted.",
         "",
         "| work | tokens | " + " | ".join(f"at {rate:,} tokens/s" for rate in RATES) + " |",
         "|---|---|" + "---|" * len(RATES),
     ]
     lines += [
-        f"| {name} | {count / 1e6:,.1f} M | " + " | ".join(f"{capacity.hours(count, rate):,.1f} h" for rate in RATES) + " |" for name, count in work.items()
+        f"| {name} | {count / 1e6:,.1f} M | "
+        + " | ".join(f"{capacity.hours(count, rate):,.1f} h" for rate in RATES)
+        + " |"
+        for name, count in work.items()
     ]
     outcomes = evaluated * capacity.OUTCOME_BYTES / 2**20
-    return [*lines, "", f"Outcomes of the evaluation: {evaluated:,} rows, {outcomes:.0f} MiB. Templates: under 1 MiB. The rows themselves come on top.", ""]
+    return [
+        *lines,
+        "",
+        f"Outcomes of the evaluation: {evaluated:,} rows, {outcomes:.0f} MiB. Templates: under 1 MiB. The rows "
+        "themselves come on top.",
+        "",
+    ]
 
 
 def _checked() -> list[str]:
@@ -149,7 +211,8 @@ def _checked() -> list[str]:
     lines = [
         "## Checked against what was measured",
         "",
-        "The demo (SmolLM2-135M, fp32 on two CPU workers, ZeRO-2, micro-batch 4; `tests/unit/test_capacity.py` holds the calculator to these figures):",
+        "The demo (SmolLM2-135M, fp32 on two CPU workers, ZeRO-2, micro-batch 4; `tests/unit/test_capacity.py` "
+        "holds the calculator to these figures):",
         "",
         "| quantity | calculator | measured | difference |",
         "|---|---|---|---|",
@@ -159,22 +222,32 @@ def _checked() -> list[str]:
         lines.append(_row(f"largest worker, arm {arm}, GiB", found, MEASURED_GIB[arm], 2))
     for checkpointing, measured in MEASURED_ELEMENTS.items():
         saved, _ = capacity.activation_elements(shapes, checkpointing=checkpointing)
-        lines.append(_row(f"elements saved per token{', gradient checkpointing' if checkpointing else ''}", saved, measured, 0))
+        lines.append(
+            _row(f"elements saved per token{', gradient checkpointing' if checkpointing else ''}", saved, measured, 0)
+        )
     lines.append(_row("checkpoint, MB", checkpoint, MEASURED_MB["checkpoint"], 1))
     lines.append(_row("adapter, MB", checkpoint / 3, MEASURED_MB["adapter"], 1))
     return [
         *lines,
         "",
-        f"The workers' figure holds {capacity.PROCESS_GIB:g} GiB for the process (measured: libraries imported, nothing loaded); what it lacks is what",
-        "Ray's worker, the row iterators and the allocator add (not taken apart; nothing says that it grows with the model). For a model of this size",
-        f"weights ({worker.weights:.1f} GiB) and process dominate, so the demo checks the weights and the saved elements, and hardly the optimizer's share",
+        f"The workers' figure holds {capacity.PROCESS_GIB:g} GiB for the process (measured: libraries imported, "
+        "nothing loaded); what it lacks is what",
+        "Ray's worker, the row iterators and the allocator add (not taken apart; nothing says that it grows with "
+        "the model). For a model of this size",
+        f"weights ({worker.weights:.1f} GiB) and process dominate, so the demo checks the weights and the saved "
+        "elements, and hardly the optimizer's share",
         f"({worker.optimizer:.2f} GiB).",
         "",
-        "Where activations dominate (long rows, large micro-batches, no gradient checkpointing) expect more than the table (a Llama of 1.07 G weights, LoRA,",
-        "micro-batches of 256 rows of 41 tokens: 16.0 GiB by the calculator, 21.7 measured on an H100): temporary gradients of the",
-        "backward pass, attention scores of kernels that store them, the output head of long answers, and the allocator's fragments are not counted;",
-        "the CUDA context (about half a GiB) is not either. With ZeRO-3 the weights column holds up to 10^9 gathered weights, DeepSpeed's default limit.",
-        "Loading is not sharded: every worker reads the whole model into CPU memory, fp32 where all weights train, so full fine-tuning of the 70B model",
+        "Where activations dominate (long rows, large micro-batches, no gradient checkpointing) expect more than "
+        "the table (a Llama of 1.07 G weights, LoRA,",
+        "micro-batches of 256 rows of 41 tokens: 16.0 GiB by the calculator, 21.7 measured on an H100): "
+        "temporary gradients of the",
+        "backward pass, attention scores of kernels that store them, the output head of long answers, and the "
+        "allocator's fragments are not counted;",
+        "the CUDA context (about half a GiB) is not either. With ZeRO-3 the weights column holds up to 10^9 "
+        "gathered weights, DeepSpeed's default limit.",
+        "Loading is not sharded: every worker reads the whole model into CPU memory, fp32 where all weights "
+        "train, so full fine-tuning of the 70B model",
         "does not fit common hosts with this version, whatever the stage.",
         "",
     ]
@@ -185,7 +258,14 @@ def _row(name: str, found: float, measured: float, digits: int) -> str:
 
 
 def _train(workers: int, stage: int, *, lora: bool) -> TrainConfig:
-    values = {"num_workers": workers, "global_batch": 64, "micro_batch": 1, "gpus_per_worker": 1, "precision": "bf16", "zero_stage": stage}
+    values = {
+        "num_workers": workers,
+        "global_batch": 64,
+        "micro_batch": 1,
+        "gpus_per_worker": 1,
+        "precision": "bf16",
+        "zero_stage": stage,
+    }
     return TrainConfig.model_validate({**values, "gradient_checkpointing": True, **({} if lora else {"lora": None})})
 
 

@@ -31,11 +31,14 @@ def reference() -> str:
         "One YAML file per run; `--set section.key=value` changes one setting. Made from `paft_ray/config/` by",
         "`scripts/configuration_reference.py`.",
         "",
-        "A key that takes text gets the value of `--set` as it stands; the values of other keys are YAML, and one with a comment is refused.",
+        "A key that takes text gets the value of `--set` as it stands; the values of other keys are YAML, and "
+        "one with a comment is refused.",
         "Relative paths start in the folder where the command is started, `~` is your home.",
         "",
     ]
-    sections = {name: field.annotation for name, field in config.Config.model_fields.items() if _is_model(field.annotation)}
+    sections = {
+        name: field.annotation for name, field in config.Config.model_fields.items() if _is_model(field.annotation)
+    }
     parts += ["## top level", "", *_table(config.Config, set(sections))]
     for name, model in {**sections, **NESTED}.items():
         parts += [f"## `{name}`", "", (model.__doc__ or "").strip().splitlines()[0], "", *_table(model, set())]
@@ -46,7 +49,10 @@ def _table(model: type[BaseModel], left_out: set[str]) -> list[str]:
     lines = ["| key | default | meaning |", "|---|---|---|"]
     for name, field in model.model_fields.items():
         if name not in left_out:
-            lines.append(f"| `{name}` | {_default(field)} | {' '.join((field.description or '').split()).replace('|', chr(92) + '|')}{_allowed(field)} |")
+            lines.append(
+                f"| `{name}` | {_default(field)} | "
+                f"{' '.join((field.description or '').split()).replace('|', chr(92) + '|')}{_allowed(field)} |"
+            )
     return [*lines, ""]
 
 

@@ -1,4 +1,5 @@
-"""Rules of the whole test suite: a skip needs a listed reason, telemetry is off, and the small model is the only one."""
+"""Rules of the whole test suite: a skip needs a listed reason, telemetry is off, and the small model is the only
+one."""
 
 import os
 import signal
@@ -10,7 +11,9 @@ settings.register_profile("paft", deadline=None, max_examples=30)  # no deadline
 settings.register_profile("thorough", deadline=None, max_examples=300)  # make test-all
 settings.load_profile("paft")
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # tests started in the background of a script; what they start must get Ctrl-C
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # tests started in the background of a script; what they start must get Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

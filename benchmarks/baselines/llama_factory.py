@@ -1,8 +1,9 @@
 """LLaMA-Factory on given rows, in an environment of its own: `python llama_factory.py ROWS MODEL OUT SETTINGS`.
 
-SETTINGS: JSON of its training arguments, over those below; with `neat_packing` the rows of a micro-batch lie in one sequence, as its own packing leaves them.
-Rows go in tokenised, with the loss on answers only. OUT gets seconds per optimizer step (the first one included), its tokens where it takes other rows
-than ours, and the peak memory in GiB, under torchrun of all processes.
+SETTINGS: JSON of its training arguments, over those below; with `neat_packing` the rows of a micro-batch lie in one
+sequence, as its own packing leaves them. Rows go in tokenised, with the loss on answers only. OUT gets seconds per
+optimizer step (the first one included), its tokens where it takes other rows than ours, and the peak memory in GiB,
+under torchrun of all processes.
 """
 
 import json
@@ -27,7 +28,8 @@ def example(rows: list[dict]) -> dict:
 
 
 def with_fp32_weights(model_path: str, folder: Path) -> str:
-    """A copy of the model whose frozen weights it loads as fp32: it takes the format that the model names, and bf16 is emulated on a CPU without it."""
+    """A copy of the model whose frozen weights it loads as fp32: it takes the format that the model names, and bf16 is
+    emulated on a CPU without it."""
     shutil.copytree(model_path, folder, dirs_exist_ok=True)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "dtype": "float32"}))

@@ -1,6 +1,8 @@
-"""lm-evaluation-harness with vLLM on given tasks, in an environment of its own: `python lm_eval_vllm.py MODEL FOLDER TASKS SETTINGS OUT`.
+"""lm-evaluation-harness with vLLM on given tasks, in an environment of its own: `python lm_eval_vllm.py MODEL FOLDER
+TASKS SETTINGS OUT`.
 
-FOLDER holds one YAML per task, TASKS are their names with commas, SETTINGS JSON of vLLM arguments. OUT gets the accuracy of each task.
+FOLDER holds one YAML per task, TASKS are their names with commas, SETTINGS JSON of vLLM arguments. OUT gets the
+accuracy of each task.
 """
 
 import importlib.metadata

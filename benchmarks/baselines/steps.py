@@ -13,7 +13,8 @@ from transformers import TrainerCallback
 
 
 class Steps(TrainerCallback):
-    """Seconds of each optimizer step, the first one included, and its tokens where the Trainer counts them (`include_num_input_tokens_seen`)."""
+    """Seconds of each optimizer step, the first one included, and its tokens where the Trainer counts them
+    (`include_num_input_tokens_seen`)."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -30,8 +31,14 @@ class Steps(TrainerCallback):
 
     def on_train_end(self, *args, **kwargs) -> None:
         """Adds up the memory of all processes, for a peer may leave their group before it returns."""
-        peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10
-        self.memory = torch.tensor(peak / 2**30, dtype=torch.float64, device="cuda" if torch.cuda.is_available() else "cpu")
+        peak = (
+            torch.cuda.max_memory_allocated()
+            if torch.cuda.is_available()
+            else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10
+        )
+        self.memory = torch.tensor(
+            peak / 2**30, dtype=torch.float64, device="cuda" if torch.cuda.is_available() else "cpu"
+        )
         if dist.is_initialized():
             dist.all_reduce(self.memory)
 
@@ -39,4 +46,12 @@ class Steps(TrainerCallback):
         """By rank 0: seconds, tokens, and the peak memory of all processes together in GiB."""
         if os.environ.get("RANK", "0") == "0":
             tokens = [after - before for before, after in itertools.pairwise(self.seen)]
-            out.write_text(json.dumps({"seconds": self.seconds, "tokens": tokens if any(tokens) else None, "peak_memory_gib": self.memory.item()}))
+            out.write_text(
+                json.dumps(
+                    {
+                        "seconds": self.seconds,
+                        "tokens": tokens if any(tokens) else None,
+                        "peak_memory_gib": self.memory.item(),
+                    }
+                )
+            )

@@ -1,7 +1,8 @@
 """TRL's SFTTrainer on given rows, in an environment of its own: `python trl_sft.py ROWS MODEL OUT SETTINGS`.
 
-SETTINGS: JSON of `SFTConfig` fields, over those below, and `weights`, the number format of the frozen weights (default float32). Rows go in tokenised,
-with the loss on answers only. OUT gets seconds and tokens per optimizer step (the first one included) and the peak memory in GiB, of all processes.
+SETTINGS: JSON of `SFTConfig` fields, over those below, and `weights`, the number format of the frozen weights (default
+float32). Rows go in tokenised, with the loss on answers only. OUT gets seconds and tokens per optimizer step (the first
+one included) and the peak memory in GiB, of all processes.
 """
 
 import json
@@ -21,7 +22,10 @@ def main(rows: Path, model_path: str, out: Path, settings: str) -> None:
     train = json.loads(rows.with_name("train.json").read_text())
     steps = [json.loads(line) for line in rows.read_text().splitlines()]
     examples = [
-        {"input_ids": r["prompt_ids"] + r["answer_ids"], "completion_mask": [0] * len(r["prompt_ids"]) + [1] * len(r["answer_ids"])}
+        {
+            "input_ids": r["prompt_ids"] + r["answer_ids"],
+            "completion_mask": [0] * len(r["prompt_ids"]) + [1] * len(r["answer_ids"]),
+        }
         for step in steps
         for r in step
     ]
@@ -37,7 +41,9 @@ def main(rows: Path, model_path: str, out: Path, settings: str) -> None:
         "include_num_input_tokens_seen": "all" if given.keys() & {"packing", "padding_free"} else "non_padding",
     }  # fmt: skip
     config = SFTConfig(**{**fixed, **given})
-    lora = LoraConfig(r=train["lora"]["rank"], lora_alpha=train["lora"]["alpha"], target_modules="all-linear", task_type="CAUSAL_LM")
+    lora = LoraConfig(
+        r=train["lora"]["rank"], lora_alpha=train["lora"]["alpha"], target_modules="all-linear", task_type="CAUSAL_LM"
+    )
     measured = Steps()
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(model_path, dtype=weights), args=config, train_dataset=Dataset.from_list(examples), peft_config=lora,

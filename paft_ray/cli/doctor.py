@@ -37,13 +37,17 @@ class Finding:
 
 
 def doctor(path: str | None, overrides: Sequence[str], *, address: str | None, as_json: bool) -> int:
-    """Prints the findings; 0 where a run would start, 1 where not. Through the job API (`address` http://...) a job looks, with what a run would ship.
+    """Prints the findings; 0 where a run would start, 1 where not. Through the job API (`address` http://...) a job
+    looks, with what a run would ship.
 
     Raises `UserError` for a bad configuration, and where the job API does not let this machine in.
     """
     if address is not None and address.startswith(("http://", "https://")):
         if path is None or as_json:
-            raise UserError(f"--address {address}: a job looks at the cluster and ships the configuration; give CONFIG, and leave --json out")
+            raise UserError(
+                f"--address {address}: a job looks at the cluster and ships the configuration; give CONFIG, and "
+                "leave --json out"
+            )
         return submit(path, "doctor", overrides, force=False, follow=True, address=address)
     config = None if path is None else load_config(path, overrides)
     if config is not None:
@@ -73,7 +77,13 @@ def examine(config: Config | None, address: str | None) -> list[Finding]:
 def judge(facts: Facts, config: Config | None, root: str | None) -> list[Finding]:
     """Findings from facts alone."""
     answered = [node for node in facts.nodes if node.error is None]
-    found = [*nodes(facts.nodes), versions_agree(answered), authentication(answered), *resources(facts, config), *disk(answered)]
+    found = [
+        *nodes(facts.nodes),
+        versions_agree(answered),
+        authentication(answered),
+        *resources(facts, config),
+        *disk(answered),
+    ]
     if root is not None:
         found += storage(answered, root)
     return [*found, *models_readable(answered)]
@@ -84,11 +94,26 @@ def joining(reason: str, *, has_token: bool, mode: str | None) -> Finding:
     reason = reason.rpartition("; ")[0] or reason  # what stands behind it says what to do, and names the token too
     told = any(word in reason.lower() for word in ("token", "unauthenticated", "authentication"))
     if not has_token and (told or mode == "token"):
-        return Finding(level="FAIL", what="authentication", found=f"this machine has no token, and the cluster was not joined ({reason})", remedy=_SIGN_IN)
+        return Finding(
+            level="FAIL",
+            what="authentication",
+            found=f"this machine has no token, and the cluster was not joined ({reason})",
+            remedy=_SIGN_IN,
+        )
     if told:
-        return Finding(level="FAIL", what="authentication", found=f"the token of this machine was not accepted ({reason})", remedy=_SIGN_IN)
+        return Finding(
+            level="FAIL",
+            what="authentication",
+            found=f"the token of this machine was not accepted ({reason})",
+            remedy=_SIGN_IN,
+        )
     hint = "" if mode or not has_token else "; a token is here: if the cluster asks for it, set RAY_AUTH_MODE=token"
-    return Finding(level="FAIL", what="cluster", found=reason, remedy=f"check that it is up (`ray status` on the head), its address and its Ray version{hint}")
+    return Finding(
+        level="FAIL",
+        what="cluster",
+        found=reason,
+        remedy=f"check that it is up (`ray status` on the head), its address and its Ray version{hint}",
+    )
 
 
 def nodes(found: Sequence[NodeFacts]) -> list[Finding]:
@@ -98,7 +123,10 @@ def nodes(found: Sequence[NodeFacts]) -> list[Finding]:
         return [Finding(level="ok", what="nodes", found=f"all {len(found)} answer")]
     return [
         Finding(
-            level="FAIL", what="nodes", found=f"{node.node}: {node.error}", remedy="install this package and its pinned libraries there, or take the node out"
+            level="FAIL",
+            what="nodes",
+            found=f"{node.node}: {node.error}",
+            remedy="install this package and its pinned libraries there, or take the node out",
         )
         for node in silent
     ]
@@ -112,12 +140,21 @@ def versions_agree(found: Sequence[NodeFacts]) -> Finding:
         for node in found:
             places[node.versions.get(name, "missing")].append(node.node)
         if len(places) > 1:
-            differing.append(f"{name} " + ", ".join(f"{text} on {_some(where)}" for text, where in sorted(places.items())))
+            differing.append(
+                f"{name} " + ", ".join(f"{text} on {_some(where)}" for text, where in sorted(places.items()))
+            )
         elif "missing" in places:
             differing.append(f"{name} missing on all nodes")
     if differing:
-        return Finding(level="FAIL", what="versions", found=", ".join(differing), remedy="set all nodes up alike (scripts/setup.sh, or one image)")
-    shown = ", ".join(f"{name} {text}" for name, text in (found[0].versions.items() if found else ()) if name in _NEEDED)
+        return Finding(
+            level="FAIL",
+            what="versions",
+            found=", ".join(differing),
+            remedy="set all nodes up alike (scripts/setup.sh, or one image)",
+        )
+    shown = ", ".join(
+        f"{name} {text}" for name, text in (found[0].versions.items() if found else ()) if name in _NEEDED
+    )
     return Finding(level="ok", what="versions", found=f"alike on {len(found)} nodes: {shown}")
 
 
@@ -140,13 +177,26 @@ def resources(facts: Facts, config: Config | None) -> list[Finding]:
     free = {"CPU": facts.free.get("CPU", 0), "GPU": max(0, min(facts.free.get("GPU", 0), total["GPU"] - busy))}
     there = ", ".join(f"{free[kind]:g} of {count:g} {kind}s free" for kind, count in total.items())
     if config is None:
-        return [Finding(level="warn" if free["CPU"] < total["CPU"] or free["GPU"] < total["GPU"] else "ok", what="resources", found=there)]
+        return [
+            Finding(
+                level="warn" if free["CPU"] < total["CPU"] or free["GPU"] < total["GPU"] else "ok",
+                what="resources",
+                found=there,
+            )
+        ]
     if lacking := _lacking(config, total):
-        return [Finding(level="FAIL", what="resources", found=lacking, remedy="lower it in the configuration, or add nodes")]
+        return [
+            Finding(level="FAIL", what="resources", found=lacking, remedy="lower it in the configuration, or add nodes")
+        ]
     if lacking := _lacking(config, free):
         outside = f", {busy} GPUs with memory in use" if busy else ""
         return [
-            Finding(level="FAIL", what="resources", found=f"{there}{outside}: {lacking}", remedy="wait for or stop what holds them (`ray status`, nvidia-smi)")
+            Finding(
+                level="FAIL",
+                what="resources",
+                found=f"{there}{outside}: {lacking}",
+                remedy="wait for or stop what holds them (`ray status`, nvidia-smi)",
+            )
         ]
     return [Finding(level="ok", what="resources", found=f"{there}, enough for the configuration")]
 
@@ -163,7 +213,12 @@ def disk(found: Sequence[NodeFacts]) -> list[Finding]:
         low = [node for node, free in frees.items() if free < _COMFORTABLE_GIB]
         level: Literal["ok", "warn", "FAIL"] = "FAIL" if least < _LEAST_GIB else "warn" if low else "ok"
         where = f" on {_some(low)}" if low else ""
-        remedy = f"make room: below {_LEAST_GIB} GiB is refused, {_COMFORTABLE_GIB} and what docs/capacity.md says for the model are advised" if low else ""
+        remedy = (
+            f"make room: below {_LEAST_GIB} GiB is refused, {_COMFORTABLE_GIB} and what docs/capacity.md says "
+            "for the model are advised"
+            if low
+            else ""
+        )
         lines.append(Finding(level=level, what="disk", found=f"{least:.1f} GiB free in {folder}{where}", remedy=remedy))
     return lines
 
@@ -203,12 +258,24 @@ def models_readable(found: Sequence[NodeFacts]) -> list[Finding]:
     for name, where in states.items():
         bad = {state: places for state, places in where.items() if state not in (HERE, ON_HUB)}
         lines += [
-            Finding(level="FAIL", what="model", found=f"{state}, on {_some(places)}", remedy="put it there, share HF_HOME, or check HF_TOKEN and the network")
+            Finding(
+                level="FAIL",
+                what="model",
+                found=f"{state}, on {_some(places)}",
+                remedy="put it there, share HF_HOME, or check HF_TOKEN and the network",
+            )
             for state, places in bad.items()
         ]
         if ON_HUB in where:
             remedy = "let HF_HOME name a folder that all nodes share, so that it is fetched once"
-            lines.append(Finding(level="warn", what="model", found=f"{name}: to be fetched from the hub on {_some(where[ON_HUB])}", remedy=remedy))
+            lines.append(
+                Finding(
+                    level="warn",
+                    what="model",
+                    found=f"{name}: to be fetched from the hub on {_some(where[ON_HUB])}",
+                    remedy=remedy,
+                )
+            )
         elif not bad:
             lines.append(Finding(level="ok", what="model", found=f"{name}: readable on all {len(found)} nodes"))
     return lines

@@ -32,7 +32,8 @@ _SAMPLE_ROWS = 64
 
 
 def plan(config: Config, stage: str = "run") -> str:
-    """Resolved configuration, resources, estimates and, where rows, templates and model are on this machine, three examples with their loss mask.
+    """Resolved configuration, resources, estimates and, where rows, templates and model are on this machine, three
+    examples with their loss mask.
 
     Raises `UserError` for bad input; reaches neither a hub nor a cluster.
     """
@@ -45,18 +46,29 @@ def plan(config: Config, stage: str = "run") -> str:
     requests = requests_per_cell(encoder) if encoder is not None else None
     drawn = list(zip(rows, templates * _SAMPLE_ROWS, strict=False))
     encoded: list[Encoded] = []
-    shown = ["# examples: shown where the training rows are a file, templates are given and the model is on this machine"]
+    shown = [
+        "# examples: shown where the training rows are a file, templates are given and the model is on this machine"
+    ]
     if encoder is not None and drawn:
         encoded = [encoder.encode(template, example) for example, template in drawn]
         shown = _examples(drawn, encoded, encoder.tokenizer)
-    counts = {name: sum(1 for _ in read_examples(task, source)) for name, source in found.items() if source.path is not None}
+    counts = {
+        name: sum(1 for _ in read_examples(task, source)) for name, source in found.items() if source.path is not None
+    }
     prepare.check_counts(counts, set(found), config.data)
     num_train = config.data.num_train or counts.get("train")
     estimates = {
-        "generators": [receives(generator, config.prompts.share_examples, len(templates)) for generator in config.prompts.generators],
+        "generators": [
+            receives(generator, config.prompts.share_examples, len(templates))
+            for generator in config.prompts.generators
+        ],
         **_resources(config),
         **_training(config, num_train, encoded),
-        **(_sweep(config, task) if stage == "sweep" else _evaluation(config, counts.get("test"), len(held_out), requests)),
+        **(
+            _sweep(config, task)
+            if stage == "sweep"
+            else _evaluation(config, counts.get("test"), len(held_out), requests)
+        ),
         **_needs(config, path, max(map(_length, encoded), default=config.model.max_prompt_tokens), num_train),
     }
     parts = [
@@ -68,7 +80,12 @@ def plan(config: Config, stage: str = "run") -> str:
 
 def _model(model_id: str, revision: str | None) -> str | None:
     """Folder of a model whose weight files are whole, None where it is on a hub. Raises `UserError` as a run would."""
-    if not (model_id == "demo" or model_id.count("/") != 1 or model_id.startswith((".", "/", "~")) or Path(model_id).is_dir()):
+    if not (
+        model_id == "demo"
+        or model_id.count("/") != 1
+        or model_id.startswith((".", "/", "~"))
+        or Path(model_id).is_dir()
+    ):
         return None
     path = resolve_model(model_id, revision)
     shapes(path)
@@ -80,8 +97,10 @@ def _resources(config: Config) -> dict[str, Any]:
     trained = len(train.arms) * len(train.seeds)
     return {
         "this_machine": f"{usable_cpus()} CPU cores that this process may use",
-        "engine": f"{engine.replicas} x ({engine.num_cpus:g} CPU, {engine.num_gpus:g} GPU) x tensor parallel {engine.tensor_parallel}",
-        "training_workers": f"{train.num_workers} x ({train.cpus_per_worker} CPU, {train.gpus_per_worker} GPU), ZeRO-{train.zero_stage}",
+        "engine": f"{engine.replicas} x ({engine.num_cpus:g} CPU, {engine.num_gpus:g} GPU) x tensor parallel "
+        f"{engine.tensor_parallel}",
+        "training_workers": f"{train.num_workers} x ({train.cpus_per_worker} CPU, {train.gpus_per_worker} GPU), "
+        f"ZeRO-{train.zero_stage}",
         "trainings": trained,
         "engine_starts": {
             "synthesize_at_most": _synthesis_starts(config),
@@ -114,7 +133,11 @@ def _training(config: Config, num_train: int | None, encoded: Sequence[Encoded])
     if rows is None:
         return {"training_rows": f"{train.num_epochs:g} epochs of a data set on a hub"}
     mean = sum(map(_length, encoded)) / len(encoded) if encoded else None
-    tokens = {"training_tokens_each": round(rows * mean)} if mean else {"training_tokens_each_at_most": round(rows * config.model.max_prompt_tokens)}
+    tokens = (
+        {"training_tokens_each": round(rows * mean)}
+        if mean
+        else {"training_tokens_each_at_most": round(rows * config.model.max_prompt_tokens)}
+    )
     return {"training_rows_each": round(rows), **tokens}
 
 
@@ -125,17 +148,22 @@ def _sweep(config: Config, task: Task) -> dict[str, Any]:
     trials = num_trials(config.sweep, len(listed))
     return {
         "trainings": trials,
-        "sizes": f"{', '.join(map(str, sorted({trial.size for trial in listed})))} templates; at most {most} can be trained on",
+        "sizes": f"{', '.join(map(str, sorted({trial.size for trial in listed})))} templates; at most {most} can be "
+        "trained on",
         "engine_starts": {"synthesize_at_most": _synthesis_starts(config), "evaluate": 1},
     }
 
 
 def _evaluation(config: Config, counted: int | None, given: int, requests: int | None) -> dict[str, Any]:
-    """Prompts that the engines answer: per arm, held-out templates x test rows, or the part of these cells that `evaluate.budget` asks.
+    """Prompts that the engines answer: per arm, held-out templates x test rows, or the part of these cells that
+    `evaluate.budget` asks.
 
-    `requests`: most that a cell takes, with labels that share their first tokens or are very many; None where the model is not on this machine.
+    `requests`: most that a cell takes, with labels that share their first tokens or are very many; None where the model
+    is not on this machine.
     """
-    held_out = given or max(config.prompts.min_held_out, round(config.prompts.num_candidates * config.prompts.held_out_fraction))
+    held_out = given or max(
+        config.prompts.min_held_out, round(config.prompts.num_candidates * config.prompts.held_out_fraction)
+    )
     num_test = config.data.num_test or counted
     share = "" if config.evaluate.budget == 1 else f" x {100 * config.evaluate.budget:g} % of the cells"
     if requests is None:
@@ -154,7 +182,10 @@ def _needs(config: Config, path: str | None, tokens_per_row: float, num_train: i
     if path is None:
         return {"memory": "unknown: the model is not on this machine; docs/capacity.md has Llama-3-8B and 70B"}
     weights = shapes(path)
-    return {"memory": _memory(config, weights, tokens_per_row), "storage_each_training": _storage(config, weights, num_train)}
+    return {
+        "memory": _memory(config, weights, tokens_per_row),
+        "storage_each_training": _storage(config, weights, num_train),
+    }
 
 
 def _memory(config: Config, weights: Shapes, tokens_per_row: float) -> dict[str, str]:
@@ -163,12 +194,14 @@ def _memory(config: Config, weights: Shapes, tokens_per_row: float) -> dict[str,
     worker = capacity.worker_memory(train, weights, tokens_per_row=tokens_per_row)
     place = "on the device" if train.gpus_per_worker else f"and {capacity.PROCESS_GIB:g} GiB of its process"
     return {
-        "weights": f"{capacity.num_weights(weights) / 1e6:.0f} M, trained {capacity.trained_weights(train, weights) / 1e6:.1f} M",
+        "weights": f"{capacity.num_weights(weights) / 1e6:.0f} M, trained "
+        f"{capacity.trained_weights(train, weights) / 1e6:.1f} M",
         "engine": f"{capacity.engine_gib(engine, weights) + (0 if engine.num_gpus else engine.kv_cache_gib):.1f} GiB"
         + (" and the key-value cache" if engine.num_gpus else ", key-value cache included"),
         "training_worker": f"{worker.device:.1f} GiB {place}: weights {worker.weights:.1f}, optimizer {worker.optimizer:.1f}, "
         f"activations {worker.activations:.1f} at {tokens_per_row:.0f} tokens a row",
-        "training_worker_cpu": f"{worker.loading:.1f} GiB while each worker loads the model; checkpoint of rank 0 {worker.checkpoint:.2f}, "
+        "training_worker_cpu": f"{worker.loading:.1f} GiB while each worker loads the model; checkpoint of rank 0 "
+        f"{worker.checkpoint:.2f}, "
         f"offloaded {worker.offloaded:.1f}",
     }
 
@@ -176,8 +209,13 @@ def _memory(config: Config, weights: Shapes, tokens_per_row: float) -> dict[str,
 def _storage(config: Config, weights: Shapes, num_train: int | None) -> str:
     """What one training leaves in the run."""
     rows = capacity.training_rows(config.train, num_train)
-    each = capacity.training_storage_bytes(config.train, weights, num_steps=None if rows is None else rows / config.train.global_batch)
-    return f"{each / capacity.GIB:.2f} GiB of checkpoints and {'whole weights' if config.train.lora is None else 'adapter'}"
+    each = capacity.training_storage_bytes(
+        config.train, weights, num_steps=None if rows is None else rows / config.train.global_batch
+    )
+    return (
+        f"{each / capacity.GIB:.2f} GiB of checkpoints and "
+        f"{'whole weights' if config.train.lora is None else 'adapter'}"
+    )
 
 
 def _length(row: Encoded) -> int:
@@ -188,6 +226,9 @@ def _examples(drawn: Sequence[tuple[Example, PromptTemplate]], encoded: Sequence
     """Prompt | answer; the part behind the bar carries the loss."""
     shown = []
     for (example, _), row in zip(drawn[:3], encoded, strict=False):
-        head = f"# example {example.id}: {len(row.prompt_ids)} prompt tokens without loss | {len(row.answer_ids)} with loss"
+        head = (
+            f"# example {example.id}: {len(row.prompt_ids)} prompt tokens without loss | {len(row.answer_ids)} with "
+            "loss"
+        )
         shown.append(visible(f"{head}\n{tokenizer.decode(row.prompt_ids)} | {tokenizer.decode(row.answer_ids)}\n"))
     return shown

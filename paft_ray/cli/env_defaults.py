@@ -1,4 +1,5 @@
-"""Variables that libraries read when they are imported: telemetry off, quiet workers, caches that can be written. What the user has set stays."""
+"""Variables that libraries read when they are imported: telemetry off, quiet workers, caches that can be written. What
+the user has set stays."""
 
 import os
 
@@ -30,13 +31,15 @@ def prepare_environment() -> None:
 
 
 def has_token() -> bool:
-    """Whether Ray would find a token on this machine: RAY_AUTH_TOKEN, the file that RAY_AUTH_TOKEN_PATH names, or ~/.ray/auth_token."""
+    """Whether Ray would find a token on this machine: RAY_AUTH_TOKEN, the file that RAY_AUTH_TOKEN_PATH names, or
+    ~/.ray/auth_token."""
     if os.environ.get("RAY_AUTH_TOKEN"):
         return True
     return os.path.isfile(os.path.expanduser(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token"))
 
 
 def use_token() -> None:
-    """Makes Ray send the token where there is one and the user has not decided otherwise; before ray is imported, which reads the variable."""
+    """Makes Ray send the token where there is one and the user has not decided otherwise; before ray is imported, which
+    reads the variable."""
     if has_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -23,11 +23,13 @@ from paft_ray.tasks.task import Source, Task, load_task
 
 _OWN_FOLDERS = ("", "data", "prompts", "score", "train", "evaluate", "report", "sweep", "logs")
 _MARK = "evaluated_run.json"
-"""Written first, so that the folder may be written to again: to go on after an interruption, or with other templates."""
+"""Written first, so that the folder may be written to again: to go on after an interruption, or with other
+templates."""
 
 
 def evaluate_run(folder: str, templates: str, test: str, out: str, address: str | None) -> None:
-    """Writes results.json, report.md and report.html (and outcomes.parquet) into `out`. Raises `UserError` before Ray starts."""
+    """Writes results.json, report.md and report.html (and outcomes.parquet) into `out`. Raises `UserError` before Ray
+    starts."""
     run = Store(folder)
     trained = trained_models(run)
     config = trained_config(run, trained[0].key)
@@ -51,11 +53,15 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
             check_resources(config, "evaluate", total)
             models = candidates(run.read_json(MANIFEST)["models"])
             begin = time.perf_counter()
-            outcomes, speed, manifest = evaluate_models(config, run, models, prompts.templates, examples, AnswerCache.of(target, ""))
+            outcomes, speed, manifest = evaluate_models(
+                config, run, models, prompts.templates, examples, AnswerCache.of(target, "")
+            )
             manifest = {**manifest, "time_s": round(time.perf_counter() - begin, 3)}
         target.write_table("outcomes.parquet", outcomes)
         target.delete(PARTIAL)
-        measured = Measured(outcomes=outcomes, templates=prompts, examples={e.id: e for e in examples}, speed=speed, manifest=manifest)
+        measured = Measured(
+            outcomes=outcomes, templates=prompts, examples={e.id: e for e in examples}, speed=speed, manifest=manifest
+        )
         write_report(run, config=config, measured=measured, out=target, folder="")
     echo(f"evaluate: {target.uri('report.html')}")
 
@@ -64,17 +70,24 @@ def _trained_task(config: Config, model: TrainedModel) -> Task:
     """The task of the configuration. Raises `UserError` where it is not the one that was trained on."""
     task = load_task(config.task)
     if task.model_dump(mode="json") != model.key["task"]:
-        raise UserError(f"task {config.task}: not the one that the run was trained on; restore its YAML file, or train again")
+        raise UserError(
+            f"task {config.task}: not the one that the run was trained on; restore its YAML file, or train again"
+        )
     return task
 
 
 def _check_target(out: str, run: Store) -> None:
-    """Raises `UserError` where the results would lie among other files: in the run or one of its own folders, or in a folder that holds something else."""
+    """Raises `UserError` where the results would lie among other files: in the run or one of its own folders, or in a
+    folder that holds something else."""
     if not out.strip():
         raise UserError("--out: names no folder; give a new or empty one")
     target = Store(out)
     whole = run.path("")
-    inside = target.path("").removeprefix(whole).split("/")[0] if target.path("").startswith(whole) and target.filesystem == run.filesystem else None
+    inside = (
+        target.path("").removeprefix(whole).split("/")[0]
+        if target.path("").startswith(whole) and target.filesystem == run.filesystem
+        else None
+    )
     if inside is not None and inside in _OWN_FOLDERS:
         raise UserError(f"--out {out}: holds the run's own results; give another folder")
     if target.is_file("") or (target.entries() and not target.exists(_MARK)):

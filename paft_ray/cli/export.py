@@ -1,4 +1,5 @@
-"""`paft export RUN`: a trained model as a folder of whole weights that a server takes, with its card and its templates."""
+"""`paft export RUN`: a trained model as a folder of whole weights that a server takes, with its card and its
+templates."""
 
 from __future__ import annotations
 
@@ -31,9 +32,11 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def export_run(folder: str, arm: str, seed: int, out: str, precision: Precision | None) -> None:
-    """Writes weights, tokenizer, README.md and templates.jsonl into `out`, whole or not at all, and prints the command that serves them.
+    """Writes weights, tokenizer, README.md and templates.jsonl into `out`, whole or not at all, and prints the command
+    that serves them.
 
-    `precision`: of the weights; default: that of the evaluation, so that the served answers are the evaluated ones. Raises `UserError` before it merges.
+    `precision`: of the weights; default: that of the evaluation, so that the served answers are the evaluated ones.
+    Raises `UserError` before it merges.
     """
     run = Store(folder)
     model = _chosen(trained_models(run), arm, seed)
@@ -66,11 +69,15 @@ def _chosen(models: Sequence[TrainedModel], arm: str, seed: int) -> TrainedModel
 
 
 def _unchanged_base(config: Config, model: TrainedModel) -> str:
-    """Folder of the base model. Raises `UserError` where it is not the one that was trained on: an adapter fits no other."""
+    """Folder of the base model. Raises `UserError` where it is not the one that was trained on: an adapter fits no
+    other."""
     trained = model.key["model"]
     path = resolve_model(config.model.id, config.model.revision)
     if changed := differences(trained["identity"], model_identity(trained["id"], trained["revision"], path)):
-        raise UserError(f"model {trained['id']}: has changed since it was trained on ({'; '.join(changed)}); restore it, or train again")
+        raise UserError(
+            f"model {trained['id']}: has changed since it was trained on ({'; '.join(changed)}); restore it, or "
+            "train again"
+        )
     return path
 
 
@@ -78,7 +85,10 @@ def _trained_templates(config: Config, run: Store, model: TrainedModel) -> Promp
     """The arm's training templates. Raises `UserError` where they are no longer there."""
     found = arm_prompts(config, run, model.arm)  # type: ignore[arg-type]  # an arm that was trained
     if found.content_hash != model.key["prompts"][model.arm]:
-        raise UserError(f"run {run.root}: its prompt set or score section is not the one that arm {model.arm} was trained on; train again")
+        raise UserError(
+            f"run {run.root}: its prompt set or score section is not the one that arm {model.arm} was trained "
+            "on; train again"
+        )
     return found
 
 
@@ -97,13 +107,16 @@ def _empty_folder(out: str) -> Path:
         raise
     except (OSError, ValueError, RuntimeError) as error:  # pathlib: a NUL, a loop of links, an unknown user
         reason = getattr(error, "strerror", None) or one_line(error)
-        raise UserError(f"--out {out}: cannot be written ({reason}); give the path of a folder that you may write") from None
+        raise UserError(
+            f"--out {out}: cannot be written ({reason}); give the path of a folder that you may write"
+        ) from None
     return target
 
 
 @contextmanager
 def _into(target: Path, out: str) -> Iterator[Path]:
-    """A scratch folder beside `target`, gone afterwards, also where an earlier export was killed. Raises `UserError` where it cannot be written."""
+    """A scratch folder beside `target`, gone afterwards, also where an earlier export was killed. Raises `UserError`
+    where it cannot be written."""
     prefix = owned_prefix(".export", str(target))
     remove_left(str(target.parent), prefix)
     try:
@@ -114,12 +127,16 @@ def _into(target: Path, out: str) -> Iterator[Path]:
         full = getattr(cause, "errno", None) in _FULL or "No space left" in str(cause) or "StorageFull" in str(cause)
         if (isinstance(error, OSError) and cause is error) or full:
             reason = getattr(cause, "strerror", None) or one_line(cause)
-            raise UserError(f"--out {out}: cannot be written ({reason}); give a folder that you may write, with room for the weights") from None
+            raise UserError(
+                f"--out {out}: cannot be written ({reason}); give a folder that you may write, with room for the "
+                "weights"
+            ) from None
         raise
 
 
 def _weights(run: Store, model: TrainedModel, base: str, scratch: Path, precision: Precision) -> Path:
-    """A folder in `scratch` with the whole weights; of full fine-tuning its files are copied, and nothing that lies beside them."""
+    """A folder in `scratch` with the whole weights; of full fine-tuning its files are copied, and nothing that lies
+    beside them."""
     run.download_dir(model.folder, scratch / "trained")
     if not model.is_adapter:
         for path in (scratch / "trained").rglob("*"):

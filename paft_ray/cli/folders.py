@@ -1,4 +1,5 @@
-"""Folders that Ray and the libraries keep on a machine: where the usual ones cannot be used, others that are this user's own."""
+"""Folders that Ray and the libraries keep on a machine: where the usual ones cannot be used, others that are this
+user's own."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ _SESSION = "/ray/session_2026-01-31_23-59-59_000000_{}/sockets/dash_TaskEventsHe
 
 
 def place_caches() -> None:
-    """Sets the variables of caches whose folders in the home cannot be written; models that lie there are still read. What the user has set becomes absolute.
+    """Sets the variables of caches whose folders in the home cannot be written; models that lie there are still read.
+    What the user has set becomes absolute.
 
     Workers stand in other folders than the driver: a relative path would be another folder there.
     """
@@ -35,7 +37,9 @@ def place_caches() -> None:
         folder = home() / below
         if name in os.environ or (moved and name == "HF_HOME") or _can_be_written(folder):
             continue
-        kept = name in ("PAFT_CACHE", "HF_HOME") and os.path.isdir(folder) and any(folder.iterdir())  # models that can be read
+        kept = (
+            name in ("PAFT_CACHE", "HF_HOME") and os.path.isdir(folder) and any(folder.iterdir())
+        )  # models that can be read
         os.environ[name] = str(folder if kept else own_folder(tempfile.gettempdir()) / below)
 
 
@@ -63,11 +67,17 @@ def ray_folder() -> str | None:
     longest = len(os.fsencode(os.path.abspath(given) + _SESSION.format(os.getpid())))
     if longest <= _LONGEST_SOCKET and os.access(given, os.W_OK | os.X_OK):
         return None
-    return str(own_folder(next((folder for folder in ("/tmp", "/var/tmp", "/dev/shm") if os.access(folder, os.W_OK | os.X_OK)), given)) / "ray")
+    return str(
+        own_folder(
+            next((folder for folder in ("/tmp", "/var/tmp", "/dev/shm") if os.access(folder, os.W_OK | os.X_OK)), given)
+        )
+        / "ray"
+    )
 
 
 def own_folder(parent: str) -> Path:
-    """A folder in `parent` that this user alone may read: the same one each time, or a new one where somebody else has made it first."""
+    """A folder in `parent` that this user alone may read: the same one each time, or a new one where somebody else has
+    made it first."""
     folder = Path(parent) / _OWN
     try:
         folder.mkdir(mode=0o700)

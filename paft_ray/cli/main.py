@@ -24,20 +24,40 @@ if TYPE_CHECKING:
     from paft_ray.storage.run_lock import Lease
     from paft_ray.storage.store import Store
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Prompt-agnostic fine-tuning (PAFT) on Ray.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Prompt-agnostic fine-tuning (PAFT) on Ray.",
+)
 _HALF_LINE = 600
 _UsageError: Any = typer.BadParameter.__mro__[1]  # typer names this class of its own nowhere else
 prompts_app = typer.Typer(no_args_is_help=True, help="Prompt templates: import through the gate, show those of a run.")
 app.add_typer(prompts_app, name="prompts")
 
 ConfigArg = Annotated[str, typer.Argument(metavar="CONFIG", help="YAML file of the run, e.g. jobs/configs/demo.yaml")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one setting; may be repeated.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace finished stages, also those made with other settings.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one setting; may be repeated.")
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Replace finished stages, also those made with other settings.")
+]
 DryOption = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
-AddressOption = Annotated[str | None, typer.Option("--address", help="Ray cluster to join (`auto`, HOST:PORT); default: RAY_ADDRESS, else a local Ray.")]
+AddressOption = Annotated[
+    str | None,
+    typer.Option("--address", help="Ray cluster to join (`auto`, HOST:PORT); default: RAY_ADDRESS, else a local Ray."),
+]
 
 
-def run_stage(name: str, path: str, overrides: list[str] | None, *, force: bool = False, dry_run: bool = False, address: str | None = None) -> None:
+def run_stage(
+    name: str,
+    path: str,
+    overrides: list[str] | None,
+    *,
+    force: bool = False,
+    dry_run: bool = False,
+    address: str | None = None,
+) -> None:
     """One stage, `sweep`, or all stages for `run`."""
     config = load_config(path, overrides or [])
     if dry_run:
@@ -55,7 +75,11 @@ def run_stage(name: str, path: str, overrides: list[str] | None, *, force: bool 
 
     again = "the same command without --force" if force else "the same command again"
     remedy = f"start {again}: finished stages of run {run.name} are kept, training goes on from its newest checkpoint"
-    with interruptible(remedy), hold(run, name) as lease, nullcontext() if name == "report" else ray_session(address) as total:
+    with (
+        interruptible(remedy),
+        hold(run, name) as lease,
+        nullcontext() if name == "report" else ray_session(address) as total,
+    ):
         if total is not None:
             check_resources(config, name, total)
         _stages(name, config, run, lease, force=force)
@@ -95,7 +119,13 @@ def _stages(name: str, config: Config, run: Store, lease: Lease, *, force: bool)
 
 def _command(name: str, text: str) -> None:
     @app.command(name, help=text)
-    def command(config: ConfigArg, set_: SetOption = None, force: ForceOption = False, dry_run: DryOption = False, address: AddressOption = None) -> None:
+    def command(
+        config: ConfigArg,
+        set_: SetOption = None,
+        force: ForceOption = False,
+        dry_run: DryOption = False,
+        address: AddressOption = None,
+    ) -> None:
         run_stage(name, config, set_, force=force, dry_run=dry_run, address=address)
 
 
@@ -111,12 +141,16 @@ for _name, _text in {
     _command(_name, _text)
 
 
-@app.command("evaluate", help="Evaluate every arm on held-out templates; with a run's folder, on any templates and rows.")
+@app.command(
+    "evaluate", help="Evaluate every arm on held-out templates; with a run's folder, on any templates and rows."
+)
 def evaluate(
     config: Annotated[str, typer.Argument(metavar="CONFIG|RUN", help="YAML file, or the folder of a finished run")],
     templates: Annotated[str | None, typer.Option(help="JSONL rows with `text` (with RUN)")] = None,
     test: Annotated[str | None, typer.Option(help="Rows of the task (with RUN)")] = None,
-    out: Annotated[str | None, typer.Option(help="New or empty folder for the results, or that of an earlier one (with RUN)")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="New or empty folder for the results, or that of an earlier one (with RUN)")
+    ] = None,
     set_: SetOption = None,
     force: ForceOption = False,
     dry_run: DryOption = False,
@@ -128,7 +162,10 @@ def evaluate(
         run_stage("evaluate", config, set_, force=force, dry_run=dry_run, address=address)
         return
     if set_ or force or dry_run:
-        raise UserError("paft evaluate RUN takes --templates, --test, --out and --address only: the run's settings are those that it was trained with")
+        raise UserError(
+            "paft evaluate RUN takes --templates, --test, --out and --address only: the run's settings are those "
+            "that it was trained with"
+        )
     if not (templates and test and out):
         raise UserError("paft evaluate RUN needs --templates FILE, --test FILE and --out DIR")
     from paft_ray.cli.evaluate_run import evaluate_run
@@ -136,7 +173,9 @@ def evaluate(
     evaluate_run(config, expanduser(templates), expanduser(test), out, address)
 
 
-@app.command("submit", help="Run on a cluster as a Ray job that ships this package, the configuration and my/, and follow it.")
+@app.command(
+    "submit", help="Run on a cluster as a Ray job that ships this package, the configuration and my/, and follow it."
+)
 def submit(
     config: ConfigArg,
     stage: Annotated[str, typer.Option(help="run, sweep, one stage, or doctor")] = "run",
@@ -144,7 +183,10 @@ def submit(
     force: ForceOption = False,
     no_follow: Annotated[bool, typer.Option("--no-follow", help="Return as soon as the job is submitted.")] = False,
     address: Annotated[
-        str | None, typer.Option("--address", help="http://HOST:8265; default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS, a Ray on this machine.")
+        str | None,
+        typer.Option(
+            "--address", help="http://HOST:8265; default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS, a Ray on this machine."
+        ),
     ] = None,
 ) -> None:
     """A second submit of a run that is still going attaches to it; the job's exit code is the command's."""
@@ -153,12 +195,22 @@ def submit(
     raise typer.Exit(submit(expanduser(config), stage, set_ or [], force=force, follow=not no_follow, address=address))
 
 
-@app.command("doctor", help="Would a run start on this cluster (or machine)? One line per finding, exit code 1 where not.")
+@app.command(
+    "doctor", help="Would a run start on this cluster (or machine)? One line per finding, exit code 1 where not."
+)
 def doctor(
-    config: Annotated[str | None, typer.Argument(metavar="[CONFIG]", help="YAML file: its storage, models and resources are looked at too")] = None,
+    config: Annotated[
+        str | None,
+        typer.Argument(metavar="[CONFIG]", help="YAML file: its storage, models and resources are looked at too"),
+    ] = None,
     set_: SetOption = None,
     address: Annotated[
-        str | None, typer.Option("--address", help="`auto` or HOST:PORT on a node, http://HOST:8265 from elsewhere; default: RAY_ADDRESS, else a local Ray.")
+        str | None,
+        typer.Option(
+            "--address",
+            help="`auto` or HOST:PORT on a node, http://HOST:8265 from elsewhere; default: RAY_ADDRESS, else a local "
+            "Ray.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON")] = False,
 ) -> None:
@@ -179,7 +231,11 @@ def compare(
     compare_runs(runs, as_json=as_json)
 
 
-@app.command("audit", help="Replay order and draws of every training and compare with what its steps used; exit code 1 where they differ.")
+@app.command(
+    "audit",
+    help="Replay order and draws of every training and compare with what its steps used; exit code 1 where they "
+    "differ.",
+)
 def audit(run: Annotated[str, typer.Argument(metavar="RUN", help="Folder or URI of the run")]) -> None:
     """Every example once per epoch, under the template that was drawn for it."""
     from paft_ray.cli.audit import audit_run
@@ -193,7 +249,9 @@ def export(
     out: Annotated[str, typer.Option(help="New or empty folder for the weights")],
     arm: Annotated[str, typer.Option(help="Trained arm")] = "paft",
     seed: Annotated[int, typer.Option(help="Training seed")] = 0,
-    precision: Annotated[Precision | None, typer.Option(help="Number format of the weights; default: that of the evaluation")] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Number format of the weights; default: that of the evaluation")
+    ] = None,
 ) -> None:
     """Merges the adapter into its base model."""
     from paft_ray.cli.export import export_run
@@ -220,7 +278,10 @@ def prompts_import(
         raise UserError(f"--out {out}: unknown kind of file; allowed: .parquet, .jsonl")
     result = import_templates(file, load_task(task), max_words)
     if not result.kept:
-        raise UserError(f"templates {file}: none of {len(result.verdicts)} came through the gate ({dict(result.rejected)}); see paft prompts import --help")
+        raise UserError(
+            f"templates {file}: none of {len(result.verdicts)} came through the gate ({dict(result.rejected)}); "
+            "see paft prompts import --help"
+        )
     name = Path(out).name
     try:
         folder = Store("/".join(out.split("/")[:-1] or ["."]) or "/")
@@ -230,7 +291,9 @@ def prompts_import(
         else:
             folder.write_bytes(name, kept.to_jsonl().encode())
     except OSError as error:
-        raise UserError(f"--out {out}: cannot be written ({error.strerror or error}); give the path of a file that you may write") from None
+        raise UserError(
+            f"--out {out}: cannot be written ({error.strerror or error}); give the path of a file that you may write"
+        ) from None
     echo(json.dumps(result.summary()) if as_json else "\n".join(f"{k}: {v}" for k, v in result.summary().items()))
 
 
@@ -254,7 +317,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     prepare_environment()
     try:
-        sys.exit(app(list(sys.argv[1:] if arguments is None else arguments), prog_name="paft", standalone_mode=False) or 0)
+        sys.exit(
+            app(list(sys.argv[1:] if arguments is None else arguments), prog_name="paft", standalone_mode=False) or 0
+        )
     except _UsageError as error:  # its own box would show what was given, a key in the wrong place too
         _stop(2, error.format_message().rstrip("."), f"; see {error.ctx.command_path if error.ctx else 'paft'} --help")
     except (UserError, StorageError) as error:
@@ -266,11 +331,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _stop(2, f"no space left for {error.filename or 'the output'}; free some space there")
         from paft_ray.stages.stage_errors import keep_traceback
 
-        _stop(1, f"{type(error).__name__}: {one_line(error)[:400]}", f"; traceback: {keep_traceback(None, 'paft', error)}")
+        _stop(
+            1, f"{type(error).__name__}: {one_line(error)[:400]}", f"; traceback: {keep_traceback(None, 'paft', error)}"
+        )
 
 
 def _stop(code: int, reason: object, remedy: str = "") -> NoReturn:
-    """Ends with one line on stderr; an error that comes out of a Ray task is told by its cause, without Ray's traceback."""
+    """Ends with one line on stderr; an error that comes out of a Ray task is told by its cause, without Ray's
+    traceback."""
     line = one_line(getattr(reason, "cause", None) or reason)
     if not line:  # the help of a command without arguments, which is printed
         sys.exit(2)

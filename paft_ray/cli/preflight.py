@@ -27,14 +27,19 @@ _TRACKED = (*_TRAINING, "report")
 _NEEDED = {
     "score": {"data/manifest.json": "prepare", "prompts/manifest.json": "synthesize"},
     "train": {"data/manifest.json": "prepare", "prompts/manifest.json": "synthesize"},
-    "evaluate": {"data/manifest.json": "prepare", "prompts/manifest.json": "synthesize", "train/manifest.json": "train"},
+    "evaluate": {
+        "data/manifest.json": "prepare",
+        "prompts/manifest.json": "synthesize",
+        "train/manifest.json": "train",
+    },
     "report": {"evaluate/manifest.json": "evaluate", "prompts/manifest.json": "synthesize"},
 }
 _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the process that a submitted job starts
 
 
 def check(config: Config, stage: str, *, local: bool) -> Store:
-    """The run's directory, after task, files, templates, storage, models and (on one machine) resources are found good. Raises `UserError`."""
+    """The run's directory, after task, files, templates, storage, models and (on one machine) resources are found good.
+    Raises `UserError`."""
     if stage == "report":
         check_no_secrets(config, load_task(config.task))
         return _prepared(Store(config.storage).below(config.name), stage, config)
@@ -46,9 +51,14 @@ def check(config: Config, stage: str, *, local: bool) -> Store:
     if stage == "sweep":
         _check_sizes(config, task)
         if config.evaluate.budget < 1:
-            raise UserError(f"evaluate.budget={config.evaluate.budget:g}: a sweep answers all cells; leave it out, or set it to 1")
+            raise UserError(
+                f"evaluate.budget={config.evaluate.budget:g}: a sweep answers all cells; leave it out, or set it to 1"
+            )
         if config.train.export != "last":
-            raise UserError(f"train.export={config.train.export}: a sweep compares trials at their last step; leave it out, or set it to last")
+            raise UserError(
+                f"train.export={config.train.export}: a sweep compares trials at their last step; leave it out, "
+                "or set it to last"
+            )
     run = _prepared(Store(config.storage).below(config.name), stage, config)
     if stage != "prepare":
         if local and stage in ("run", "synthesize", "sweep") and not run.exists("prompts/manifest.json"):
@@ -63,36 +73,51 @@ def check(config: Config, stage: str, *, local: bool) -> Store:
 def check_job_storage(storage: str) -> None:
     """Raises `UserError` for a relative path, which would lie in the job's own folder."""
     if "://" not in storage and not Path(storage).expanduser().is_absolute():
-        raise UserError(f"storage={storage}: a job's own folder goes away with it; give a path or URI that all nodes reach, e.g. --set storage=/shared/runs")
+        raise UserError(
+            f"storage={storage}: a job's own folder goes away with it; give a path or URI that all nodes reach, "
+            "e.g. --set storage=/shared/runs"
+        )
 
 
 def _prepared(run: Store, stage: str, config: Config) -> Store:
-    """The run, which holds what the stage reads, with trackers that answer. Raises `UserError` naming what is missing."""
+    """The run, which holds what the stage reads, with trackers that answer. Raises `UserError` naming what is
+    missing."""
     needed = dict(_NEEDED.get(stage, {}))
     if stage == "train" and config.score.enabled and ("top_accuracy" in config.train.arms or config.score.select_top):
         needed["score/manifest.json"] = "score"
     for path, maker in needed.items():
         if not run.exists(path):
-            raise UserError(f"run {run.name}: {path} is missing; run stage {maker} first (`paft {maker} CONFIG`, or `paft run CONFIG` for all)")
+            raise UserError(
+                f"run {run.name}: {path} is missing; run stage {maker} first (`paft {maker} CONFIG`, or `paft "
+                "run CONFIG` for all)"
+            )
     if stage in _TRACKED:
         check_trackers(config.tracking, config.insecure_hosts)
     return run
 
 
 def _check_keys(config: Config) -> None:
-    """Raises `UserError` where an endpoint's key is not in this process's environment, which a local Ray inherits, or can be no key."""
+    """Raises `UserError` where an endpoint's key is not in this process's environment, which a local Ray inherits, or
+    can be no key."""
     for generator in config.prompts.generators:
         name = generator.endpoint.api_key_env if generator.endpoint else None
         if name and not read_key(name, os.environ):
-            raise UserError(f"generator {generator.label}: the environment variable {name}, which holds its key, is not set or is empty; export it")
+            raise UserError(
+                f"generator {generator.label}: the environment variable {name}, which holds its key, is not set "
+                "or is empty; export it"
+            )
 
 
 def _check_sizes(config: Config, task: Task) -> None:
-    """Raises `UserError` for sweep sizes that the prompt set cannot reach even if every candidate is kept, and for a searcher that is not installed."""
+    """Raises `UserError` for sweep sizes that the prompt set cannot reach even if every candidate is kept, and for a
+    searcher that is not installed."""
     listed_trials(config.sweep, most_templates(config, task), config.train.draw)
     searcher = config.sweep.searcher
     if searcher is not None and importlib.util.find_spec(searcher.name) is None:
-        raise UserError(f"sweep.searcher.name={searcher.name}: the package is not installed; install it on every node (pip install {searcher.name})")
+        raise UserError(
+            f"sweep.searcher.name={searcher.name}: the package is not installed; install it on every node (pip "
+            f"install {searcher.name})"
+        )
 
 
 def most_templates(config: Config, task: Task) -> int:
@@ -103,24 +128,32 @@ def most_templates(config: Config, task: Task) -> int:
 
 
 def check_inputs(config: Config, *, rows: bool = True) -> Task:
-    """The task, after sources, templates and settings that name parts of it are found good; reaches neither a hub nor a cluster. Raises `UserError`.
+    """The task, after sources, templates and settings that name parts of it are found good; reaches neither a hub nor a
+    cluster. Raises `UserError`.
 
     `rows`: look into the row files; not where only the cluster reads them.
     """
     task = load_task(config.task)
     check_no_secrets(config, task)
     if config.train.export != "last" and task.kind != "choice":
-        raise UserError(f"train.export={config.train.export}: task {task.name} has no labels to measure accuracy with; set train.export=last")
+        raise UserError(
+            f"train.export={config.train.export}: task {task.name} has no labels to measure accuracy with; set "
+            "train.export=last"
+        )
     if rows:
         prepare.check(config)
     synthesize.user_templates(config, task)
     if config.model.cut_field is not None and config.model.cut_field not in task.fields:
-        raise UserError(f"model.cut_field={config.model.cut_field}: not a field of task {task.name}; allowed: {', '.join(task.fields)}")
+        raise UserError(
+            f"model.cut_field={config.model.cut_field}: not a field of task {task.name}; allowed: "
+            f"{', '.join(task.fields)}"
+        )
     return task
 
 
 def check_resources(config: Config, stage: str, total: Mapping[str, float]) -> None:
-    """Raises `UserError` where what the stage starts asks for more than `total` (CPU, GPU) holds; one CPU is left for Ray Data."""
+    """Raises `UserError` where what the stage starts asks for more than `total` (CPU, GPU) holds; one CPU is left for
+    Ray Data."""
     train, engine = config.train, config.engine
     fewest = "train.num_workers" if train.min_workers is None else "train.min_workers"
     workers = {
@@ -128,17 +161,27 @@ def check_resources(config: Config, stage: str, total: Mapping[str, float]) -> N
         f"{fewest} x gpus_per_worker": ("GPU", train.fewest_workers * train.gpus_per_worker),
     }
     engines = {
-        "engine.replicas x tensor_parallel x num_cpus": ("CPU", engine.replicas * engine.tensor_parallel * engine.num_cpus),
-        "engine.replicas x tensor_parallel x num_gpus": ("GPU", engine.replicas * engine.tensor_parallel * engine.num_gpus),
+        "engine.replicas x tensor_parallel x num_cpus": (
+            "CPU",
+            engine.replicas * engine.tensor_parallel * engine.num_cpus,
+        ),
+        "engine.replicas x tensor_parallel x num_gpus": (
+            "GPU",
+            engine.replicas * engine.tensor_parallel * engine.num_gpus,
+        ),
     }
     wanted = {**(workers if stage in _TRAINING else {}), **(engines if stage in _ENGINE else {})}
     for name, (kind, count) in wanted.items():
         allowed = total.get(kind, 0) - (kind == "CPU")
         if count > allowed:
             spare = " (one is left for Ray Data)" if kind == "CPU" else ""
-            raise UserError(f"{name} asks for {count:g} {kind}s, allowed are {max(0, allowed):g}{spare}; lower it, or give --address of a larger cluster")
+            raise UserError(
+                f"{name} asks for {count:g} {kind}s, allowed are {max(0, allowed):g}{spare}; lower it, or give "
+                "--address of a larger cluster"
+            )
 
 
 def local_resources() -> dict[str, float]:
-    """Logical CPUs and GPUs that a local Ray gets: at least four CPUs, since Ray Data waits for ever where workers hold all of them."""
+    """Logical CPUs and GPUs that a local Ray gets: at least four CPUs, since Ray Data waits for ever where workers hold
+    all of them."""
     return {"CPU": max(4, usable_cpus()), "GPU": len(list(Path("/dev").glob("nvidia[0-9]*")))}

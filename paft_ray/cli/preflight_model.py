@@ -24,7 +24,10 @@ def check_model(config: Config, task: Task, path: str, stage: str) -> Encoder:
     weights = shapes(path)
     _check_config(path)
     if stage in _TRAINING and (kind := quantization(path)):
-        raise UserError(f"model {path}: its weights are quantized ({kind}), which is not supported yet for training; give the folder in bf16, fp16 or fp32")
+        raise UserError(
+            f"model {path}: its weights are quantized ({kind}), which is not supported yet for training; give "
+            "the folder in bf16, fp16 or fp32"
+        )
     tokenizer = load_tokenizer(path)
     with tokenizer_errors(path):
         encoder = Encoder.of(task, tokenizer, config.model)
@@ -35,12 +38,22 @@ def check_model(config: Config, task: Task, path: str, stage: str) -> Encoder:
                 encoder.check(template)
     longest = read_config(path).get("max_position_embeddings")
     if isinstance(longest, int) and config.model.max_prompt_tokens >= longest:
-        raise UserError(f"model.max_prompt_tokens={config.model.max_prompt_tokens}: the model reads {longest} tokens with the answer; lower it")
+        raise UserError(
+            f"model.max_prompt_tokens={config.model.max_prompt_tokens}: the model reads {longest} tokens with "
+            "the answer; lower it"
+        )
     lora = config.train.lora
     if lora is not None and lora.target_modules != "all-linear":
-        linear = {name.split(".")[-2] for name, shape in weights.items() if name.endswith(".weight") and len(shape) == 2 and "." in name}
+        linear = {
+            name.split(".")[-2]
+            for name, shape in weights.items()
+            if name.endswith(".weight") and len(shape) == 2 and "." in name
+        }
         if unknown := sorted(set(lora.target_modules) - linear):
-            raise UserError(f"train.lora.target_modules: {', '.join(unknown)} are not in the model; it has: {', '.join(sorted(linear))}")
+            raise UserError(
+                f"train.lora.target_modules: {', '.join(unknown)} are not in the model; it has: "
+                f"{', '.join(sorted(linear))}"
+            )
     return encoder
 
 
@@ -52,15 +65,20 @@ def _check_config(path: str) -> None:
 
             AutoConfig.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # it raises whatever it meets
-        raise UserError(f"model {path}: config.json is none that transformers takes ({one_line(error)[:200]}); mend it, or choose another model") from None
+        raise UserError(
+            f"model {path}: config.json is none that transformers takes ({one_line(error)[:200]}); mend it, or "
+            "choose another model"
+        ) from None
 
 
 def _check_ids(encoder: Encoder, path: str) -> None:
-    """Raises `UserError` where a token that prompts or answers can hold has no embedding; a larger embedding is usual."""
+    """Raises `UserError` where a token that prompts or answers can hold has no embedding; a larger embedding is
+    usual."""
     rows = embedding_rows(path)
     token, largest = encoder.largest_id()
     if rows is not None and largest >= rows:
         raise UserError(
-            f"model {path}: token {one_line(token)[:40]!r} has id {largest}, but the model's embedding has {rows} rows (ids below {rows}); "
+            f"model {path}: token {one_line(token)[:40]!r} has id {largest}, but the model's embedding has "
+            f"{rows} rows (ids below {rows}); "
             "give the tokenizer that the model was trained with, or resize the embedding"
         )

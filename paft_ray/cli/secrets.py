@@ -28,9 +28,15 @@ def check_no_secrets(config: Config, task: Task) -> None:
     for place, _, text in [*texts(values, ""), *texts(task.model_dump(mode="json"), f"task {task.name}")]:
         if held := secrets_in(text):
             where = f"{place}: " if place else ""
-            raise UserError(f"config: {where}holds the value of {', '.join(held)}, and would be stored with the run; {REMEDY}, take it out")
+            raise UserError(
+                f"config: {where}holds the value of {', '.join(held)}, and would be stored with the run; "
+                f"{REMEDY}, take it out"
+            )
         if KNOWN.search(text):
-            raise UserError(f"config: {place or 'a name'} holds what looks like a key or token, and would be stored with the run; {REMEDY}, take it out")
+            raise UserError(
+                f"config: {place or 'a name'} holds what looks like a key or token, and would be stored with the "
+                f"run; {REMEDY}, take it out"
+            )
     for generator in config.prompts.generators:
         if generator.endpoint:
             try:
@@ -39,17 +45,23 @@ def check_no_secrets(config: Config, task: Task) -> None:
                 raise UserError(str(error)) from None
     for name, uri in _uris(config, task).items():
         if uri and holds_credentials(uri):
-            raise UserError(f"{name}: the URI holds credentials, which would be stored with the run; give them in the environment (e.g. AWS_ACCESS_KEY_ID)")
+            raise UserError(
+                f"{name}: the URI holds credentials, which would be stored with the run; give them in the "
+                "environment (e.g. AWS_ACCESS_KEY_ID)"
+            )
 
 
 def check_file(path: str, content: bytes, *, own: bool) -> None:
-    """Raises `UserError` for a file (path in the job's folder) that looks like a secret, by its name or by what is in it.
+    """Raises `UserError` for a file (path in the job's folder) that looks like a secret, by its name or by what is in
+    it.
 
     `own`: one of the user's, in which the values of variables are looked for, too.
     """
     *folders, last = PurePath(path).parts
     if named := next((part for part in folders if _FILE.fullmatch(part)), last if is_secret_file(last) else None):
-        raise UserError(f"submit: {path}: {named} looks like a secret by its name, and would be shipped; take it away, {REMEDY}")
+        raise UserError(
+            f"submit: {path}: {named} looks like a secret by its name, and would be shipped; take it away, {REMEDY}"
+        )
     text = f"{path}\n{content.replace(bytes(1), b'').decode(errors='replace')}"  # of UTF-16 the letters alone
     found = [f"the value of {name}" for name in (secrets_in(text) if own else ())]
     found += ["what looks like a key or token"] if KNOWN.search(text) else []
@@ -68,5 +80,9 @@ def _uris(config: Config, task: Task) -> dict[str, str | None]:
     """Every setting that may be a URI, by name."""
     rows = {"data." + name: getattr(config.data, name) for name in ("train", "validation", "test")}
     rows |= {f"sources.{name} of task {task.name}": source.path for name, source in task.sources.items()}
-    asked = {f"generator {each.label}: endpoint.base_url": each.endpoint.base_url for each in config.prompts.generators if each.endpoint}
+    asked = {
+        f"generator {each.label}: endpoint.base_url": each.endpoint.base_url
+        for each in config.prompts.generators
+        if each.endpoint
+    }
     return {"storage": config.storage, "tracking.mlflow": config.tracking.mlflow, **rows, **asked}

@@ -27,7 +27,8 @@ from paft_ray.errors import UserError, one_line
 
 @contextmanager
 def ray_session(address: str | None = None) -> Iterator[Mapping[str, float]]:
-    """Total resources of the cluster at `address` (or RAY_ADDRESS), else of a local Ray with room for a worker beside Ray Data, closed to the outside.
+    """Total resources of the cluster at `address` (or RAY_ADDRESS), else of a local Ray with room for a worker beside
+    Ray Data, closed to the outside.
 
     Raises `UserError` where no cluster answers at the address.
     """
@@ -41,11 +42,17 @@ def ray_session(address: str | None = None) -> Iterator[Mapping[str, float]]:
     if target:
         reach(target)
         try:
-            ray.init(address=target, logging_level="warning", log_to_driver=False, **({} if target.startswith("ray://") else {"job_config": _own_path()}))
+            ray.init(
+                address=target,
+                logging_level="warning",
+                log_to_driver=False,
+                **({} if target.startswith("ray://") else {"job_config": _own_path()}),
+            )
         except (ConnectionError, ValueError, RuntimeError, ray.exceptions.AuthenticationError) as error:
             reason = one_line(error)[:200]
             raise UserError(
-                f"--address {target}: no Ray cluster could be joined ({reason}); give HOST:PORT or auto, and RAY_AUTH_MODE=token if it asks"
+                f"--address {target}: no Ray cluster could be joined ({reason}); give HOST:PORT or auto, and "
+                "RAY_AUTH_MODE=token if it asks"
             ) from None
     else:
         _start_local()
@@ -65,18 +72,26 @@ def _prepare_local() -> None:
     if mode.lower() == "token" and not has_token() and not token_can_be_written():
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # else Ray makes one and keeps it in the home
     if caches := moved_caches():
-        echo(f"paft: the home {home()} cannot be written: caches lie in {caches}; set HOME, or PAFT_CACHE and HF_HOME, for another place", err=True)
+        echo(
+            f"paft: the home {home()} cannot be written: caches lie in {caches}; set HOME, or PAFT_CACHE and "
+            "HF_HOME, for another place",
+            err=True,
+        )
 
 
 def _start_local() -> None:
-    """A Ray of this command alone, which ends with it. What it starts imports nothing from the folder that the command is started in."""
+    """A Ray of this command alone, which ends with it. What it starts imports nothing from the folder that the command
+    is started in."""
     import ray
 
     as_helper()
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # it asks whether nodes will go; each process of Ray's wakes 100 times a second
+    os.environ.setdefault(
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0"
+    )  # it asks whether nodes will go; each process of Ray's wakes 100 times a second
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # a user's email.py or queue.py there would stand before Python's own
-    # The dashboard listens on the loopback; without it Ray Train warns every second that it cannot ask for the state of its controller.
-    # Without `local` Ray would join what was started last on this machine, or fail where only its address file is left.
+    # The dashboard listens on the loopback; without it Ray Train warns every second that it cannot ask for the state of
+    # its controller. Without `local` Ray would join what was started last on this machine, or fail where only its
+    # address file is left.
     ray.init(
         "local",
         num_cpus=int(local_resources()["CPU"]),
@@ -90,18 +105,25 @@ def _start_local() -> None:
 
 
 def _places() -> dict[str, str]:
-    """Arguments of `ray.init` for its folders, where the one that RAY_TMPDIR or TMPDIR names will not do; said in one line."""
+    """Arguments of `ray.init` for its folders, where the one that RAY_TMPDIR or TMPDIR names will not do; said in one
+    line."""
     folder = ray_folder()
     if folder is None:
         return {}
     given = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
-    os.environ["TMPDIR"] = str(Path(folder).parent)  # of what Ray starts: sockets of multiprocessing and of vLLM lie there
-    echo(f"paft: Ray's files lie in {folder}: {given} cannot be written, or the paths of its sockets would be too long", err=True)
+    os.environ["TMPDIR"] = str(
+        Path(folder).parent
+    )  # of what Ray starts: sockets of multiprocessing and of vLLM lie there
+    echo(
+        f"paft: Ray's files lie in {folder}: {given} cannot be written, or the paths of its sockets would be too long",
+        err=True,
+    )
     return {"_temp_dir": folder, **({"object_spilling_directory": given} if os.access(given, os.W_OK) else {})}
 
 
 def _own_path() -> Any:
-    """Ray's settings of a job whose workers import this package from where the driver has it, and nothing else that lies in the driver's folder."""
+    """Ray's settings of a job whose workers import this package from where the driver has it, and nothing else that
+    lies in the driver's folder."""
     from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR as JOB
     from ray.job_config import JobConfig
 
@@ -111,11 +133,14 @@ def _own_path() -> Any:
 
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)  # another node may have none
     found = PathFinder.find_spec("paft_ray", [entry for entry in sys.path if entry not in given])
-    known = JOB in os.environ or (found is not None and found.origin == paft_ray.__file__)  # a job's folder is on the path of its workers
+    known = JOB in os.environ or (
+        found is not None and found.origin == paft_ray.__file__
+    )  # a job's folder is on the path of its workers
     return OwnPath(_py_driver_sys_path=[] if known else [str(Path(paft_ray.__file__).parents[1])])
 
 
 def _keep_sigterm() -> None:
-    """Takes SIGTERM back from the handler in C that Ray puts before Python's: it aborts the process 3 s later, whatever is being ended meanwhile."""
+    """Takes SIGTERM back from the handler in C that Ray puts before Python's: it aborts the process 3 s later, whatever
+    is being ended meanwhile."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)

@@ -1,4 +1,5 @@
-"""What a submitted job ships, an allow-list: this package, the resolved configuration, the files it names, and `my/`."""
+"""What a submitted job ships, an allow-list: this package, the resolved configuration, the files it names, and
+`my/`."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ _RUN_FILE = re.compile(r"\.ya?ml(?:~|\.(?:bak|backup|old|orig|save))?", re.IGNOR
 
 
 def resolved(config: Config) -> str:
-    """The configuration as YAML: what file and overrides say together, without comments and values that were taken back.
+    """The configuration as YAML: what file and overrides say together, without comments and values that were taken
+    back.
 
     What was not set stays unset, since a default may depend on the machine.
     """
@@ -37,20 +39,31 @@ def resolved(config: Config) -> str:
 def named_files(config: Config, task: Task) -> tuple[str, ...]:
     """Task, templates and rows at relative paths. Raises `UserError` for those outside the working folder, or `my/`."""
     data = {"data." + name: getattr(config.data, name) for name in ("train", "validation", "test")}
-    sources = {f"sources.{name} of task {task.name}": source.path for name, source in task.sources.items() if not data["data." + name]}
+    sources = {
+        f"sources.{name} of task {task.name}": source.path
+        for name, source in task.sources.items()
+        if not data["data." + name]
+    }
     rows = {name: path for name, path in {**sources, **data}.items() if path and _relative(path)}
     for name, path in rows.items():
         if os.path.relpath(path).split(os.sep)[0] != OWN:
             raise UserError(
-                f"{name}={path}: rows are not shipped with a job; give an absolute path or URI that the cluster reads, or move them into the folder {OWN}/"
+                f"{name}={path}: rows are not shipped with a job; give an absolute path or URI that the cluster "
+                f"reads, or move them into the folder {OWN}/"
             )
     wanted = [config.task] if config.task.endswith(_RUN_FILES) else []
-    for given, own in ((config.prompts.seed_templates, task.seed_templates), (config.prompts.held_out_templates, task.held_out_templates)):
+    for given, own in (
+        (config.prompts.seed_templates, task.seed_templates),
+        (config.prompts.held_out_templates, task.held_out_templates),
+    ):
         wanted += [path for path in [own if given == "builtin" else given] if path]
     found = tuple(dict.fromkeys(path for path in [*wanted, *rows.values()] if _relative(path)))
     for path in found:
         if os.path.relpath(path).startswith(".."):
-            raise UserError(f"{path}: outside the folder that you start in, so it cannot be shipped; start paft submit in a folder above it")
+            raise UserError(
+                f"{path}: outside the folder that you start in, so it cannot be shipped; start paft submit in a "
+                "folder above it"
+            )
     return found
 
 
@@ -63,11 +76,18 @@ def write_job(folder: Path, texts: Mapping[str, str], named: tuple[str, ...]) ->
     code = _package()
     own = {name: path for name, path in _own(named).items() if name not in texts}
     files = {**code, **own}
-    size = (sum(path.stat().st_size for path in files.values()) + sum(len(text.encode()) for text in texts.values())) / 2**20
+    size = (
+        sum(path.stat().st_size for path in files.values()) + sum(len(text.encode()) for text in texts.values())
+    ) / 2**20
     if size > _LARGEST_MIB:
         largest = ", ".join(sorted(own, key=lambda name: -own[name].stat().st_size)[:3])
-        raise UserError(f"submit: {size:.1f} MiB ({largest}), at most {_LARGEST_MIB} are shipped; put large files where the nodes read them")
-    contents = {name: _content(name, path) for name, path in files.items()} | {name: text.encode() for name, text in texts.items()}
+        raise UserError(
+            f"submit: {size:.1f} MiB ({largest}), at most {_LARGEST_MIB} are shipped; put large files where the "
+            "nodes read them"
+        )
+    contents = {name: _content(name, path) for name, path in files.items()} | {
+        name: text.encode() for name, text in texts.items()
+    }
     for name, content in contents.items():
         if holds_hidden(name) or "\n" in name:
             raise UserError(f"submit: {name!a}: a character of this name does not show or is no UTF-8; rename it")

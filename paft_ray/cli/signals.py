@@ -18,10 +18,12 @@ _TOLD_S = 1.0
 
 @contextmanager
 def interruptible(remedy: str) -> Iterator[None]:
-    """Ends the process with one line and code 128 + the signal (130 for Ctrl-C, 143 for SIGTERM) where the block is interrupted.
+    """Ends the process with one line and code 128 + the signal (130 for Ctrl-C, 143 for SIGTERM) where the block is
+    interrupted.
 
-    `remedy` says how to go on. Signals are counted through Python's wake-up descriptor: Ray, Ray Train and Ray Tune put handlers of their own in place
-    (which raise `KeyboardInterrupt` or `SystemExit`), and no handler runs while the main thread waits in C, as in `ray.shutdown`.
+    `remedy` says how to go on. Signals are counted through Python's wake-up descriptor: Ray, Ray Train and Ray Tune put
+    handlers of their own in place (which raise `KeyboardInterrupt` or `SystemExit`), and no handler runs while the main
+    thread waits in C, as in `ray.shutdown`.
     """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -36,7 +38,9 @@ def interruptible(remedy: str) -> Iterator[None]:
         raise KeyboardInterrupt
 
     # What a shell told a background job to ignore stays ignored.
-    handlers = {number: signal.signal(number, interrupt) for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
+    handlers = {
+        number: signal.signal(number, interrupt) for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN
+    }
     told = threading.Event()
     threading.Thread(target=_count, args=(reader, arrived, told), name="paft-signals", daemon=True).start()
     try:

@@ -23,7 +23,8 @@ def store_config(run: Store, config: Config) -> None:
 
 
 def stored_config(run: Store) -> Config:
-    """The configuration of a run; its task and its models, where paths, from the folder that the run was started in, else from this one.
+    """The configuration of a run; its task and its models, where paths, from the folder that the run was started in,
+    else from this one.
 
     Raises `UserError` where the run has none, or its task is in neither.
     """
@@ -33,8 +34,14 @@ def stored_config(run: Store) -> Config:
     task = found_again(run, config.task)
     if task.endswith((".yaml", ".yml")) and not isfile(task):
         places = " or ".join(dict.fromkeys([_origin(run), os.getcwd()]))
-        raise UserError(f"run {run.root}: its task {config.task} is not there any more (looked in {places}); put it back, or start the command where it is")
-    generators = tuple(each if each.endpoint else each.model_copy(update={"id": found_again(run, each.id)}) for each in config.prompts.generators)
+        raise UserError(
+            f"run {run.root}: its task {config.task} is not there any more (looked in {places}); put it back, or "
+            "start the command where it is"
+        )
+    generators = tuple(
+        each if each.endpoint else each.model_copy(update={"id": found_again(run, each.id)})
+        for each in config.prompts.generators
+    )
     changes: dict[str, Any] = {
         "task": task,
         "model": config.model.model_copy(update={"id": found_again(run, config.model.id)}),
@@ -44,13 +51,17 @@ def stored_config(run: Store) -> Config:
 
 
 def trained_config(run: Store, key: Mapping[str, Any]) -> Config:
-    """The configuration of a run with the model section of the `key` that its arms were trained with. Raises as `stored_config`."""
+    """The configuration of a run with the model section of the `key` that its arms were trained with. Raises as
+    `stored_config`."""
     config = as_trained(stored_config(run), run, key)
-    return config.model_copy(update={"model": config.model.model_copy(update={"id": found_again(run, config.model.id)})})
+    return config.model_copy(
+        update={"model": config.model.model_copy(update={"id": found_again(run, config.model.id)})}
+    )
 
 
 def found_again(run: Store, path: str) -> str:
-    """The file or folder of this relative path in the folder that the run was started in; the path itself where there is none (a name, a hub's id)."""
+    """The file or folder of this relative path in the folder that the run was started in; the path itself where there
+    is none (a name, a hub's id)."""
     there = str(Path(_origin(run), path))
     return there if not isabs(path) and (isfile(there) if path.endswith((".yaml", ".yml")) else isdir(there)) else path
 

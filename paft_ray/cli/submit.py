@@ -1,4 +1,5 @@
-"""`paft submit`: what `ray job submit` does, with this package, the configuration and `my/` as the only things shipped."""
+"""`paft submit`: what `ray job submit` does, with this package, the configuration and `my/` as the only things
+shipped."""
 
 from __future__ import annotations
 
@@ -67,29 +68,40 @@ class Request:
     @property
     def entrypoint(self) -> str:
         """Shell command of the job, which its dashboard shows: overrides are in the configuration."""
-        return shlex.join(["python", "-m", "paft_ray", self.stage, self.shipped_config, *(["--force"] if self.force else [])])
+        return shlex.join(
+            ["python", "-m", "paft_ray", self.stage, self.shipped_config, *(["--force"] if self.force else [])]
+        )
 
 
 def submit(path: str, stage: str, overrides: Sequence[str], *, force: bool, follow: bool, address: str | None) -> int:
-    """Exit code of the job, 0 where it is not followed, 130 where following is interrupted. Raises `UserError` before the cluster is reached for bad input."""
+    """Exit code of the job, 0 where it is not followed, 130 where following is interrupted. Raises `UserError` before
+    the cluster is reached for bad input."""
     asked = request(path, stage, overrides, force=force)
     if address:
         os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray would take the variable before the argument
     reach_job_api(address)
     client = _client()
     job = start(client, asked)
-    echo(f"submit: job {job}; follow it with: ray job logs --follow {job}{_at(address)}; stop it with: ray job stop {job}{_at(address)}")
+    echo(
+        f"submit: job {job}; follow it with: ray job logs --follow {job}{_at(address)}; stop it with: ray job "
+        f"stop {job}{_at(address)}"
+    )
     if not follow:
         return 0
     try:
         return watch(client, job)
     except KeyboardInterrupt:
-        echo(f"paft: job {job} goes on; follow it again with the same command, stop it with: ray job stop {job}{_at(address)}", err=True)
+        echo(
+            f"paft: job {job} goes on; follow it again with the same command, stop it with: ray job stop "
+            f"{job}{_at(address)}",
+            err=True,
+        )
         return 130
 
 
 def request(path: str, stage: str, overrides: Sequence[str], *, force: bool) -> Request:
-    """The checked request. Raises `UserError` for an unknown stage, bad configuration, and paths that a job would not find."""
+    """The checked request. Raises `UserError` for an unknown stage, bad configuration, and paths that a job would not
+    find."""
     if stage not in STAGES:
         raise UserError(f"--stage {stage}: unknown; allowed: {', '.join(STAGES)}")
     config = load_config(path, overrides)
@@ -106,7 +118,8 @@ def request(path: str, stage: str, overrides: Sequence[str], *, force: bool) -> 
 
 
 def start(client: Any, asked: Request) -> str:
-    """Submission id of the job: the one that is still going with the same settings, else a new attempt. Raises `UserError` where the settings differ."""
+    """Submission id of the job: the one that is still going with the same settings, else a new attempt. Raises
+    `UserError` where the settings differ."""
     job, going = attempt(client.list_jobs(), asked)
     if going:
         echo(f"submit: job {job} is still going with these settings; attached")
@@ -122,14 +135,17 @@ def start(client: Any, asked: Request) -> str:
         except RuntimeError as error:
             found, going = attempt(client.list_jobs(), asked)  # another submit of the same run may have been faster
             if not going:
-                raise UserError(f"job {job}: the cluster refused it ({one_line(error)[:200]}); mend that and submit again") from None
+                raise UserError(
+                    f"job {job}: the cluster refused it ({one_line(error)[:200]}); mend that and submit again"
+                ) from None
             echo(f"submit: job {found} was submitted at the same moment with these settings; attached")
             return found
     return job
 
 
 def attempt(jobs: Sequence[Any], asked: Request) -> tuple[str, bool]:
-    """(submission id, whether that job is still going): of the run's job that is going, else of the next attempt. Raises `UserError` for other settings."""
+    """(submission id, whether that job is still going): of the run's job that is going, else of the next attempt.
+    Raises `UserError` for other settings."""
     own = {_attempt_number(job.submission_id, asked.base): job for job in jobs}
     own.pop(0, None)
     for number, job in sorted(own.items(), reverse=True):
@@ -146,7 +162,8 @@ def attempt(jobs: Sequence[Any], asked: Request) -> tuple[str, bool]:
 
 
 def watch(client: Any, job: str) -> int:
-    """Prints the job's log until it ends; its exit code (1 where it was stopped or died without one). Raises `StageError` where the cluster is lost."""
+    """Prints the job's log until it ends; its exit code (1 where it was stopped or died without one). Raises
+    `StageError` where the cluster is lost."""
 
     async def tail() -> None:
         async for lines in client.tail_job_logs(job):
@@ -159,18 +176,25 @@ def watch(client: Any, job: str) -> int:
         while not (found := client.get_job_info(job)).status.is_terminal():
             time.sleep(_POLL_S)
     except (OSError, RuntimeError, ClientError) as error:
-        raise StageError(f"job {job}: the connection to the cluster is lost ({one_line(error)[:200]}), the job goes on without it") from None
+        raise StageError(
+            f"job {job}: the connection to the cluster is lost ({one_line(error)[:200]}), the job goes on without it"
+        ) from None
     status = str(found.status)
     if status == "SUCCEEDED":
         echo(f"submit: job {job} succeeded")
         return 0
-    echo(f"paft: job {job} {status.lower()}: {one_line(found.message)[:200]}; submit again for the next attempt, finished stages are kept", err=True)
+    echo(
+        f"paft: job {job} {status.lower()}: {one_line(found.message)[:200]}; submit again for the next attempt, "
+        "finished stages are kept",
+        err=True,
+    )
     return found.driver_exit_code or 1
 
 
 @contextmanager
 def packed(asked: Request) -> Iterator[Path]:
-    """A temporary folder with what the job ships; says what it holds. Raises `UserError` for what must not be shipped."""
+    """A temporary folder with what the job ships; says what it holds. Raises `UserError` for what must not be
+    shipped."""
     with tempfile.TemporaryDirectory(prefix="paft-submit-") as scratch:
         folder = Path(scratch)
         own, size = write_job(folder, {asked.shipped_config: resolved(asked.config)}, asked.files)
@@ -181,7 +205,8 @@ def packed(asked: Request) -> Iterator[Path]:
 
 
 def _client() -> Any:
-    """A client of the job API, with the token that Ray finds. Raises `UserError` where no cluster answers or lets it in."""
+    """A client of the job API, with the token that Ray finds. Raises `UserError` where no cluster answers or lets it
+    in."""
     use_token()
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
@@ -189,15 +214,24 @@ def _client() -> Any:
     try:
         return JobSubmissionClient()
     except AuthenticationError as error:
-        raise UserError(f"--address: the cluster asks for a token ({one_line(error)[:200]}); set RAY_AUTH_TOKEN, or put it into ~/.ray/auth_token") from None
+        raise UserError(
+            f"--address: the cluster asks for a token ({one_line(error)[:200]}); set RAY_AUTH_TOKEN, or put it "
+            "into ~/.ray/auth_token"
+        ) from None
     except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"--address: no job API answers ({one_line(error)[:200]}); give http://HOST:8265, through `ray dashboard` where it is closed") from None
+        raise UserError(
+            f"--address: no job API answers ({one_line(error)[:200]}); give http://HOST:8265, through `ray "
+            "dashboard` where it is closed"
+        ) from None
 
 
 def _check_models(config: Config) -> None:
     for model, _ in config.models:
         if model.startswith(".") or (not Path(model).is_absolute() and model != "demo" and Path(model).is_dir()):
-            raise UserError(f"model {model}: a folder is not shipped with a job; give an absolute path that all nodes reach, or a Hugging Face id")
+            raise UserError(
+                f"model {model}: a folder is not shipped with a job; give an absolute path that all nodes reach, "
+                "or a Hugging Face id"
+            )
 
 
 def _rows_are_here(config: Config, task: Task) -> bool:

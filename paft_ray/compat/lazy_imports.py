@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def without(*names: str) -> Iterator[None]:
-    """What is imported in the block finds these libraries missing, unless they are imported already: others import them, for seconds, for parts that are not
-    used here."""
+    """What is imported in the block finds these libraries missing, unless they are imported already: others import
+    them, for seconds, for parts that are not used here."""
     hidden = [name for name in names if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # Python's own mark of a module that is not there
     try:
@@ -23,7 +23,8 @@ def without(*names: str) -> Iterator[None]:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """What is imported in the block stays, so it is not looked through for garbage again and again meanwhile: a fifth of the time that vLLM takes."""
+    """What is imported in the block stays, so it is not looked through for garbage again and again meanwhile: a fifth
+    of the time that vLLM takes."""
     gc.disable()
     try:
         yield

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ray.data
-from ray.data._internal.datasource.range_datasource import RangeDatasource  # as the docstring of `read_datasource` imports it
+from ray.data._internal.datasource.range_datasource import (
+    RangeDatasource,
+)  # as the docstring of `read_datasource` imports it
 
 
 def indices(num_rows: int, *, num_blocks: int, num_cpus: float, most_tasks: int | None = None) -> ray.data.Dataset:
-    """Column `id`, 0 to num_rows - 1, by tasks of `num_cpus` logical CPUs: those of `ray.data.range` take a whole one, which a full cluster never has free.
+    """Column `id`, 0 to num_rows - 1, by tasks of `num_cpus` logical CPUs: those of `ray.data.range` take a whole one,
+    which a full cluster never has free.
 
     `most_tasks` at once; Ray Data fuses what follows with it where that says the same.
     """

@@ -1,13 +1,21 @@
 """One strict model per section: a YAML file plus `section.key=value` overrides becomes a validated `Config`.
 
-Unknown keys are refused with the nearest valid key. Imports neither Ray nor torch, so that `--help` and `--dry-run` are fast.
+Unknown keys are refused with the nearest valid key. Imports neither Ray nor torch, so that `--help` and `--dry-run` are
+fast.
 """
 
 from paft_ray.config.base import Fraction, Place, Positive, Precision, Section, Seed, builtin, fast_precision
 from paft_ray.config.engine import EngineConfig, EvaluateConfig, engine_key
 from paft_ray.config.inputs import DataConfig, ModelConfig, input_key
 from paft_ray.config.load import load_config, parse_config, read_yaml_file
-from paft_ray.config.prompts import EndpointConfig, GeneratorConfig, PromptsConfig, ScoreConfig, generator_key, prompts_key
+from paft_ray.config.prompts import (
+    EndpointConfig,
+    GeneratorConfig,
+    PromptsConfig,
+    ScoreConfig,
+    generator_key,
+    prompts_key,
+)
 from paft_ray.config.report import ReportConfig, TrackingConfig
 from paft_ray.config.run import Config
 from paft_ray.config.sweep import RangeConfig, SchedulerConfig, SearcherConfig, SpaceConfig, SweepConfig

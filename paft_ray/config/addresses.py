@@ -26,15 +26,20 @@ _METADATA_NETWORKS = [
     )
 ]
 """Link-local addresses, and what AWS, Google, Oracle, Scaleway, Alibaba and Azure use beside them."""
-_ENDS_IN_IPV4 = [ipaddress.ip_network(network) for network in ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96")]
+_ENDS_IN_IPV4 = [
+    ipaddress.ip_network(network) for network in ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96")
+]
 """NAT64 of everyone and of one's own network, and IPv6 that stands for IPv4 (RFC 6052, 8215, 4291, 2765)."""
 _NOT_OF_A_URL = re.compile(r"[\x00-\x20\x7f]")
 
 
 def split_url(url: str, name: str) -> SplitResult:
-    """The parts of a URL whose host is an address or a name in ASCII. Raises `ValueError`, which never shows the URL: it may hold a key."""
+    """The parts of a URL whose host is an address or a name in ASCII. Raises `ValueError`, which never shows the URL:
+    it may hold a key."""
     if _NOT_OF_A_URL.search(url):  # some of them are taken out by `urlsplit`, and by no client
-        raise ValueError(f"{name}: white space or a control character stands in the URL; write http(s)://HOST:PORT/PATH")
+        raise ValueError(
+            f"{name}: white space or a control character stands in the URL; write http(s)://HOST:PORT/PATH"
+        )
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -42,21 +47,31 @@ def split_url(url: str, name: str) -> SplitResult:
         raise ValueError(f"{name}: a port or a bracket of the URL is wrong; write http(s)://HOST:PORT/PATH") from None
     host = parts.hostname or ""
     if (host and not (address(host) if "[" in parts.netloc else _HOST.fullmatch(host))) or port == 0:
-        raise ValueError(f"{name}: the host of the URL is neither a name in ASCII (xn--... for others) nor an address, or its port is 0")
+        raise ValueError(
+            f"{name}: the host of the URL is neither a name in ASCII (xn--... for others) nor an address, or its "
+            "port is 0"
+        )
     return parts
 
 
 def refusal(url: str, *, keyed: bool, allowed: Sequence[str]) -> str | None:
-    """Why nothing may be sent to the URL; None where it may. `keyed`: a key goes with it; `allowed`: hosts that are exempt, by name."""
+    """Why nothing may be sent to the URL; None where it may. `keyed`: a key goes with it; `allowed`: hosts that are
+    exempt, by name."""
     parts = urlsplit(url)
     host = canonical(parts.hostname or "")
     if host in map(canonical, allowed):
         return None
     found = address(host)
     if host in _METADATA_NAMES or (found and serves_metadata(found)):
-        return f"{host} is a link-local or metadata address, where a cloud keeps credentials; give another one, or allow it: insecure_hosts=['{host}']"
+        return (
+            f"{host} is a link-local or metadata address, where a cloud keeps credentials; give another one, or "
+            f"allow it: insecure_hosts=['{host}']"
+        )
     if keyed and parts.scheme == "http" and not is_loopback(host):
-        return f"the key would go to {host} unencrypted, over plain http; write https://, or allow it: insecure_hosts=['{host}']"
+        return (
+            f"the key would go to {host} unencrypted, over plain http; write https://, or allow it: "
+            f"insecure_hosts=['{host}']"
+        )
     return None
 
 
@@ -66,11 +81,15 @@ def resolved_refusal(url: str, found: Sequence[str], allowed: Sequence[str]) -> 
     bad = next((text for text in found if (one := address(text)) and serves_metadata(one)), None)
     if bad is None or host in map(canonical, allowed):
         return None
-    return f"{host} resolves to {bad}, a link-local or metadata address, where a cloud keeps credentials; allow it if it is right: insecure_hosts=['{host}']"
+    return (
+        f"{host} resolves to {bad}, a link-local or metadata address, where a cloud keeps credentials; allow it if "
+        f"it is right: insecure_hosts=['{host}']"
+    )
 
 
 def address(host: str) -> Address | None:
-    """The IP address that the host is, in any spelling that a resolver takes (2852039166, 0xA9FEA9FE, 0251.254.43518); None for a name."""
+    """The IP address that the host is, in any spelling that a resolver takes (2852039166, 0xA9FEA9FE, 0251.254.43518);
+    None for a name."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -109,7 +128,10 @@ def _within(found: Address) -> Iterator[Address]:
 
 def _check_host(host: str) -> str:
     if not _HOST.fullmatch(host) and address(host) is None:
-        raise ValueError("the name or address of a host is needed as it stands in the URL, without scheme, port and brackets; no pattern such as *")
+        raise ValueError(
+            "the name or address of a host is needed as it stands in the URL, without scheme, port and brackets; "
+            "no pattern such as *"
+        )
     return host
 
 

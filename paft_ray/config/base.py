@@ -16,7 +16,8 @@ _FAST_BF16 = {"avx512_bf16", "amx_bf16"}
 
 
 def fast_precision(num_gpus: float) -> Precision:
-    """`bf16` for a GPU, or a CPU of this machine that multiplies bf16 natively, else `fp32`: emulated, bf16 was measured 30 times slower than fp32."""
+    """`bf16` for a GPU, or a CPU of this machine that multiplies bf16 natively, else `fp32`: emulated, bf16 was
+    measured 30 times slower than fp32."""
     flags = set(_CPUINFO.read_text().split()) if _CPUINFO.is_file() else set()
     return "bf16" if num_gpus or flags & _FAST_BF16 else "fp32"
 
@@ -33,7 +34,9 @@ Options = dict[str, JsonValue]
 class Section(BaseModel):
     """A part of the configuration: immutable, and unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 def each_once(section: str, **lists: Sequence[Any]) -> None:

@@ -22,7 +22,8 @@ class EngineConfig(Section):
     num_gpus: Annotated[float, Field(ge=0)] = 0
     """GPUs of one engine per tensor-parallel rank; 0 runs on the CPU."""
     precision: Precision = Field(default_factory=lambda values: fast_precision(values["num_gpus"]))
-    """Number format of weights and activations; default: bf16 on a GPU and on CPUs that multiply it natively, else fp32."""
+    """Number format of weights and activations; default: bf16 on a GPU and on CPUs that multiply it natively, else
+    fp32."""
     kv_cache_gib: Annotated[float, Field(gt=0)] = 1
     """Key-value cache on the CPU in GiB (on a GPU set `engine_kwargs.gpu_memory_utilization`)."""
     batch_rows: Positive = 64
@@ -34,7 +35,8 @@ class EngineConfig(Section):
     silence_s: Positive = 900
     """Longest time without any answer in seconds, the start of the engine included."""
     max_restarts: Annotated[int, Field(ge=0)] = 2
-    """Starts after the first one of engines that died, per inference stage; only rows without an answer are asked again."""
+    """Starts after the first one of engines that died, per inference stage; only rows without an answer are asked
+    again."""
     engine_kwargs: Options = {}
     """Further vLLM engine arguments, of those that tune memory, batching, caching, parallelism or quantization
     (listed in `paft_ray/config/engine_arguments.py`)."""
@@ -52,10 +54,12 @@ def engine_key(engine: EngineConfig) -> dict[str, Any]:
 
 
 class EvaluateConfig(Section):
-    """Stage `evaluate` (the section may also be called `evaluation`): every arm answers the test rows under every held-out template."""
+    """Stage `evaluate` (the section may also be called `evaluation`): every arm answers the test rows under every
+    held-out template."""
 
     budget: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """Share of the (template, test row) cells that are answered, the same ones for every arm and seed; below 1 the report estimates the whole grid."""
+    """Share of the (template, test row) cells that are answered, the same ones for every arm and seed; below 1 the
+    report estimates the whole grid."""
     speed_rows: Annotated[int, Field(ge=0)] = 32
     """Rows per arm answered by free generation to measure answer length and time; 0: none."""
     max_answer_tokens: Positive = 32

@@ -1,7 +1,9 @@
-"""Which arguments of vLLM `engine.engine_kwargs` may hold: those that tune memory, batching, parallelism, quantization or caching.
+"""Which arguments of vLLM `engine.engine_kwargs` may hold: those that tune memory, batching, parallelism, quantization
+or caching.
 
-A list of what is allowed: vLLM has some 220 arguments, of which several import a class by its name, open files or send data elsewhere, and a
-configuration may be someone else's (the config.json of a run). Values are single numbers and words, never nested settings.
+A list of what is allowed: vLLM has some 220 arguments, of which several import a class by its name, open files or send
+data elsewhere, and a configuration may be someone else's (the config.json of a run). Values are single numbers and
+words, never nested settings.
 """
 
 from __future__ import annotations
@@ -102,15 +104,23 @@ OWNED = {
 
 
 def check_engine_arguments(given: Mapping[str, Any]) -> None:
-    """Raises `ValueError` for an argument that does not tune, that another setting decides, or whose value is not of its type."""
+    """Raises `ValueError` for an argument that does not tune, that another setting decides, or whose value is not of
+    its type."""
     check_options(given, "engine.engine_kwargs", free=True)
     for name, value in given.items():
         if name in OWNED:
             raise ValueError(f"{name}: is decided by {OWNED[name]}; set that, and take it out here")
         if name not in TUNING:
-            near = difflib.get_close_matches(name, TUNING, n=3, cutoff=0.4) or ["gpu_memory_utilization", "max_num_seqs", "quantization"]
+            near = difflib.get_close_matches(name, TUNING, n=3, cutoff=0.4) or [
+                "gpu_memory_utilization",
+                "max_num_seqs",
+                "quantization",
+            ]
             what = "not an argument that tunes memory, batching, caching, parallelism or quantization"
-            raise ValueError(f"{masked(name)[:60]!r}: {what}, so it is not passed on; nearest allowed: {', '.join(near)}; take it out")
+            raise ValueError(
+                f"{masked(name)[:60]!r}: {what}, so it is not passed on; nearest allowed: {', '.join(near)}; "
+                "take it out"
+            )
         try:
             TypeAdapter(TUNING[name], config=ConfigDict(strict=True, allow_inf_nan=False)).validate_python(value)
         except ValidationError as error:

@@ -24,7 +24,8 @@ class ModelConfig(Section):
     chat: bool = False
     """Wrap every prompt in the model's chat template; otherwise the prompt is plain text."""
     chat_template_kwargs: dict[str, bool | int | float | str] = {}
-    """Variables for the chat template, e.g. `{enable_thinking: false}` for a model that else thinks before it answers."""
+    """Variables for the chat template, e.g. `{enable_thinking: false}` for a model that else thinks before it
+    answers."""
     max_prompt_tokens: Positive = 512
     """Longest prompt in tokens; `cut_field` is shortened to fit, templates and answers never are."""
     cut_field: str | None = None
@@ -33,15 +34,20 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _variables(self) -> ModelConfig:
         if self.chat_template_kwargs and not self.chat:
-            raise ValueError("model.chat_template_kwargs has no effect without model.chat=true; set it, or leave them out")
+            raise ValueError(
+                "model.chat_template_kwargs has no effect without model.chat=true; set it, or leave them out"
+            )
         for name in self.chat_template_kwargs:
             if name in _OWN_VARIABLES or name.endswith("_token"):
-                raise ValueError(f"model.chat_template_kwargs.{name}: is set by this program or by the tokenizer; leave it out")
+                raise ValueError(
+                    f"model.chat_template_kwargs.{name}: is set by this program or by the tokenizer; leave it out"
+                )
         return self
 
 
 def input_key(model: ModelConfig) -> dict[str, Any]:
-    """The settings that decide prompts; without a chat template there are no variables for it, as in runs from before there were any."""
+    """The settings that decide prompts; without a chat template there are no variables for it, as in runs from before
+    there were any."""
     return model.model_dump(mode="json", exclude=set() if model.chat else {"chat_template_kwargs"})
 
 

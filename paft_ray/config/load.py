@@ -1,4 +1,5 @@
-"""A YAML file plus `section.key=value` overrides becomes a validated `Config`; unknown keys are refused with the nearest valid key."""
+"""A YAML file plus `section.key=value` overrides becomes a validated `Config`; unknown keys are refused with the
+nearest valid key."""
 
 from __future__ import annotations
 
@@ -26,10 +27,11 @@ _SPELLINGS = {"evaluation": "evaluate"}
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """A validated `Config` from a YAML file and `section.key=value` overrides (values are YAML; a key that takes text gets it as it is given).
+    """A validated `Config` from a YAML file and `section.key=value` overrides (values are YAML; a key that takes text
+    gets it as it is given).
 
-    Relative paths in the file are kept as they are: relative to the working directory. A `~` at the beginning of one is the user's home.
-    Raises `UserError` for a missing file, broken YAML, an unknown key or a value out of range.
+    Relative paths in the file are kept as they are: relative to the working directory. A `~` at the beginning of one is
+    the user's home. Raises `UserError` for a missing file, broken YAML, an unknown key or a value out of range.
     """
     values = read_yaml_file(expanduser(path), "config")
     for other, name in _SPELLINGS.items():
@@ -42,12 +44,15 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 class _Plain(yaml.SafeLoader):
-    """A safe loader that refuses aliases, which a few lines can multiply to billions of values, and a key that comes twice."""
+    """A safe loader that refuses aliases, which a few lines can multiply to billions of values, and a key that comes
+    twice."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             event = self.get_event()
-            raise yaml.composer.ComposerError(None, None, f"the alias *{event.anchor}: write the value itself", event.start_mark)
+            raise yaml.composer.ComposerError(
+                None, None, f"the alias *{event.anchor}: write the value itself", event.start_mark
+            )
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -55,7 +60,9 @@ class _Plain(yaml.SafeLoader):
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():  # `!!map text` has a text there
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} comes twice", key.start_mark)
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} comes twice", key.start_mark
+                    )
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -65,13 +72,23 @@ class _Plain(yaml.SafeLoader):
             if isinstance(value, int) and value.bit_length() > _MOST_BITS:  # Python would not even write it in an error
                 raise OverflowError
             return value
-        except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:  # PyYAML lets through: 2024-13-45, !!int x
-            reason = f"{masked(str(node.value))[:40]!r} is not of its type {node.tag.rpartition(':')[2]} ({type(error).__name__})"
+        except (
+            ValueError,
+            LookupError,
+            AttributeError,
+            TypeError,
+            OverflowError,
+        ) as error:  # PyYAML lets through: 2024-13-45, !!int x
+            reason = (
+                f"{masked(str(node.value))[:40]!r} is not of its type {node.tag.rpartition(':')[2]} "
+                f"({type(error).__name__})"
+            )
             raise yaml.constructor.ConstructorError(None, None, reason, node.start_mark) from None
 
 
 def read_yaml(text: str) -> Any:
-    """Plain values of a YAML text. Raises `yaml.YAMLError`, also for an alias, a key that comes twice and nesting that is too deep."""
+    """Plain values of a YAML text. Raises `yaml.YAMLError`, also for an alias, a key that comes twice and nesting that
+    is too deep."""
     try:
         return yaml.load(text, Loader=_Plain)  # noqa: S506 (a SafeLoader)
     except RecursionError:
@@ -79,13 +96,18 @@ def read_yaml(text: str) -> Any:
 
 
 def read_yaml_file(path: str | Path, what: str) -> dict[Any, Any]:
-    """The mapping in a YAML file; `what` it is (config, task) opens the `UserError` for anything else, and for hidden characters in its texts."""
+    """The mapping in a YAML file; `what` it is (config, task) opens the `UserError` for anything else, and for hidden
+    characters in its texts."""
     try:
         text = read_regular(path, largest=_LARGEST_FILE).decode("utf-8")
     except FileTooLargeError as error:
-        raise UserError(f"{what} {path}: {error}; give a YAML file of settings, and name data and templates in it by their paths") from None
+        raise UserError(
+            f"{what} {path}: {error}; give a YAML file of settings, and name data and templates in it by their paths"
+        ) from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{what} {path}: cannot be read ({error}); give the path of a YAML file, e.g. jobs/configs/demo.yaml") from None
+        raise UserError(
+            f"{what} {path}: cannot be read ({error}); give the path of a YAML file, e.g. jobs/configs/demo.yaml"
+        ) from None
     try:
         values = read_yaml(text)
     except yaml.YAMLError as error:
@@ -106,7 +128,9 @@ def _check_texts(value: Any, where: str) -> None:
         for inner in value:
             _check_texts(inner, where)
     elif isinstance(value, str) and holds_hidden(value):
-        raise UserError(f"{where}: {masked(value)[:60]!a} holds a character that does not show (or half of one); take it out")
+        raise UserError(
+            f"{where}: {masked(value)[:60]!a} holds a character that does not show (or half of one); take it out"
+        )
 
 
 def parse_config(values: dict[str, Any], source: str) -> Config:
@@ -149,7 +173,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 
 def _value(text: str, path: Sequence[str], override: str) -> Any:
-    """What an override gives the key at `path`. Raises `UserError` for what is no YAML, and where YAML would leave out a part of the text."""
+    """What an override gives the key at `path`. Raises `UserError` for what is no YAML, and where YAML would leave out
+    a part of the text."""
     bare = text.strip()
     takes_text, quoted = _takes_text(_annotation_at(path)), bare[:1] in tuple("'\"|>!")
     try:
@@ -161,9 +186,15 @@ def _value(text: str, path: Sequence[str], override: str) -> Any:
     if takes_text and not quoted and (cut or value is not None):
         return bare  # 007, /data/run #1, on: no number, comment or truth value, but text
     if cut:
-        raise UserError(f"--set {override}: YAML reads a comment behind the # and would leave it out; put the text into quotes, or take it away")
+        raise UserError(
+            f"--set {override}: YAML reads a comment behind the # and would leave it out; put the text into "
+            "quotes, or take it away"
+        )
     if _is_other_number(value, bare):
-        raise UserError(f"--set {override}: YAML reads {value} (a nought in front is base 8, a colon base 60); write a plain decimal number")
+        raise UserError(
+            f"--set {override}: YAML reads {value} (a nought in front is base 8, a colon base 60); write a plain "
+            "decimal number"
+        )
     return value
 
 
@@ -199,7 +230,9 @@ def _explain(error: Any) -> str:
     where = ".".join(path) or "top level"
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(path[-1], _keys_at(path[:-1]), n=1, cutoff=0.5)
-        hint = f"did you mean {'.'.join([*path[:-1], near[0]])}?" if near else f"allowed: {', '.join(_keys_at(path[:-1]))}"
+        hint = (
+            f"did you mean {'.'.join([*path[:-1], near[0]])}?" if near else f"allowed: {', '.join(_keys_at(path[:-1]))}"
+        )
         return f"unknown key {where}; {hint}"
     if error["type"] == "missing":
         return f"{where} is required"

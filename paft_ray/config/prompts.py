@@ -17,14 +17,17 @@ _COUNTS = ("max_tokens", "max_completion_tokens", "n")
 
 
 class EndpointConfig(Section):
-    """An OpenAI-compatible endpoint that serves a generator. It gets the task's description and seed templates; rows only with `prompts.share_examples`."""
+    """An OpenAI-compatible endpoint that serves a generator. It gets the task's description and seed templates; rows
+    only with `prompts.share_examples`."""
 
     base_url: str
-    """Where it is, e.g. `https://api.example.com/v1`, without user, password or query. Redirects are not followed. With a key: https, or this machine."""
+    """Where it is, e.g. `https://api.example.com/v1`, without user, password or query. Redirects are not followed. With
+    a key: https, or this machine."""
     api_key_env: str | None = None
     """NAME of the environment variable that holds its key, read on the driver's node; never the key itself."""
     request: Options = {}
-    """Further fields of every request, as they are; null leaves out one that is sent otherwise (`max_tokens`, `temperature`, `seed`)."""
+    """Further fields of every request, as they are; null leaves out one that is sent otherwise (`max_tokens`,
+    `temperature`, `seed`)."""
     grammar: bool = False
     """Send the grammar of placeholders too, which vLLM's servers understand; otherwise the gate alone filters."""
     concurrency: Positive = 8
@@ -36,13 +39,16 @@ class EndpointConfig(Section):
     timeout_s: Positive = 120
     """Longest wait for one answer in seconds, from its request to its last byte."""
     max_total_tokens: Positive | None = None
-    """Generated tokens in one run at most, as the endpoint counts them (an answer that does not come counts as `max_tokens`); null: no limit."""
+    """Generated tokens in one run at most, as the endpoint counts them (an answer that does not come counts as
+    `max_tokens`); null: no limit."""
 
     @model_validator(mode="after")
     def _not_ours(self) -> EndpointConfig:
         """What is sent, and to which model, is what the plan says."""
         if found := sorted(set(_OURS) & set(self.request)):
-            raise ValueError(f"request.{found[0]}: paft decides it (the generator's id, its requests, whole answers); take it out")
+            raise ValueError(
+                f"request.{found[0]}: paft decides it (the generator's id, its requests, whole answers); take it out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -58,10 +64,20 @@ class EndpointConfig(Section):
     def _no_secrets(self) -> EndpointConfig:
         """The messages name what is wrong and never show it: it may be a key."""
         url = split_url(self.base_url, "base_url")
-        if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc or set("?#") & set(self.base_url):
-            raise ValueError("base_url: an http(s) URL without user, password, query or fragment is needed; the key comes from the environment")
+        if (
+            url.scheme not in ("http", "https")
+            or not url.hostname
+            or "@" in url.netloc
+            or set("?#") & set(self.base_url)
+        ):
+            raise ValueError(
+                "base_url: an http(s) URL without user, password, query or fragment is needed; the key comes "
+                "from the environment"
+            )
         if self.api_key_env is not None and not VARIABLE.fullmatch(self.api_key_env):
-            raise ValueError("api_key_env: the NAME of an environment variable is needed (capitals, digits, _), never the key itself")
+            raise ValueError(
+                "api_key_env: the NAME of an environment variable is needed (capitals, digits, _), never the key itself"
+            )
         return self
 
 
@@ -106,16 +122,22 @@ _ASKING = {"api_key_env", "concurrency", "requests_per_minute", "max_retries", "
 def generator_key(generator: GeneratorConfig) -> dict[str, Any]:
     """The settings that decide what a generator writes; how an endpoint is asked is left out."""
     key = generator.model_dump(mode="json", exclude={"endpoint"})
-    return key if generator.endpoint is None else {**key, "endpoint": generator.endpoint.model_dump(mode="json", exclude=_ASKING)}
+    return (
+        key
+        if generator.endpoint is None
+        else {**key, "endpoint": generator.endpoint.model_dump(mode="json", exclude=_ASKING)}
+    )
 
 
 class PromptsConfig(Section):
     """Stage `synthesize`: where templates come from, the gate, and the leak-free split."""
 
     seed_templates: Place | None = None
-    """JSONL file of user templates (rows with `text`, optional `system`); `builtin` takes the task's own. The first one is the template of arm `sft`."""
+    """JSONL file of user templates (rows with `text`, optional `system`); `builtin` takes the task's own. The first one
+    is the template of arm `sft`."""
     held_out_templates: Place | None = None
-    """JSONL file of templates never trained on; `builtin` takes the task's own. Default: split 8:1 by cluster from all candidates."""
+    """JSONL file of templates never trained on; `builtin` takes the task's own. Default: split 8:1 by cluster from all
+    candidates."""
     generators: tuple[GeneratorConfig, ...] = ()
     """Models that write candidates; none: only the user's templates are used."""
     num_candidates: Positive = 40
@@ -125,7 +147,8 @@ class PromptsConfig(Section):
     few_shot: Positive = 3
     """Example templates shown in a few-shot request; half of the requests are zero-shot (paper, section 3.1)."""
     share_examples: Annotated[int, Field(ge=0)] = 0
-    """Training rows, with their answers, shown in every request to a generator, endpoints outside the cluster included; 0: no row is shown."""
+    """Training rows, with their answers, shown in every request to a generator, endpoints outside the cluster included;
+    0: no row is shown."""
     max_words: Positive = 120
     """Longest template in words."""
     similarity: Fraction = 0.7
@@ -143,7 +166,9 @@ class PromptsConfig(Section):
 
 def prompts_key(prompts: PromptsConfig) -> dict[str, Any]:
     """The settings that decide the prompt set."""
-    key = prompts.model_dump(mode="json", exclude={"generators"} | (set() if prompts.share_examples else {"share_examples"}))
+    key = prompts.model_dump(
+        mode="json", exclude={"generators"} | (set() if prompts.share_examples else {"share_examples"})
+    )
     return {**key, "generators": [generator_key(generator) for generator in prompts.generators]}
 
 

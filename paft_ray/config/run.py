@@ -28,7 +28,8 @@ class Config(Section):
     task: Place
     """Built-in task name or path of a task YAML."""
     insecure_hosts: tuple[Host, ...] = ()
-    """Hosts of endpoints and trackers that may get a key over plain http, or have a link-local address. The loopback needs no entry for http."""
+    """Hosts of endpoints and trackers that may get a key over plain http, or have a link-local address. The loopback
+    needs no entry for http."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     prompts: PromptsConfig = PromptsConfig()
@@ -42,8 +43,12 @@ class Config(Section):
 
     @property
     def models(self) -> tuple[tuple[str, str | None], ...]:
-        """(id, revision) of every model that the cluster reads: the one that is trained, then the generators that run there."""
-        return ((self.model.id, self.model.revision), *((each.id, each.revision) for each in self.prompts.local_generators))
+        """(id, revision) of every model that the cluster reads: the one that is trained, then the generators that run
+        there."""
+        return (
+            (self.model.id, self.model.revision),
+            *((each.id, each.revision) for each in self.prompts.local_generators),
+        )
 
     @model_validator(mode="after")
     def _combinations(self) -> Config:
@@ -51,14 +56,19 @@ class Config(Section):
             raise ValueError("arm top_accuracy needs score.enabled=true (or leave it out of train.arms)")
         space = self.sweep.space
         if space.k and "every_k" not in (space.draw or (self.train.draw,)):
-            raise ValueError("sweep.space.k has no effect without draw every_k; add it to sweep.space.draw, or set train.draw=every_k")
+            raise ValueError(
+                "sweep.space.k has no effect without draw every_k; add it to sweep.space.draw, or set "
+                "train.draw=every_k"
+            )
         if space.lora_rank and self.train.lora is None:
             raise ValueError("sweep.space.lora_rank needs train.lora, which is null")
         return self
 
     @model_validator(mode="after")
     def _addresses(self) -> Config:
-        asked = [(f"prompts.generators.{i}.endpoint.base_url", g.endpoint) for i, g in enumerate(self.prompts.generators)]
+        asked = [
+            (f"prompts.generators.{i}.endpoint.base_url", g.endpoint) for i, g in enumerate(self.prompts.generators)
+        ]
         urls = [(name, endpoint.base_url, endpoint.api_key_env is not None) for name, endpoint in asked if endpoint]
         if self.tracking.mlflow is not None:
             urls.append(("tracking.mlflow", self.tracking.mlflow, False))  # whether it gets a key, the environment says

@@ -66,7 +66,8 @@ class SweepConfig(Section):
     subset_seeds: tuple[Seed, ...] = (0,)
     """One nested chain of subsets per seed."""
     space: SpaceConfig = SpaceConfig()
-    """Settings to try beside the size. The curve shows, for each size and subset, the setting with the lowest validation loss."""
+    """Settings to try beside the size. The curve shows, for each size and subset, the setting with the lowest
+    validation loss."""
     num_samples: Positive = 1
     """Draws from the ranges of `space` per size and subset; with a searcher, the number of trials."""
     searcher: SearcherConfig | None = None
@@ -74,7 +75,8 @@ class SweepConfig(Section):
     scheduler: SchedulerConfig | None = None
     """null: every trial trains to its end."""
     validation_templates: Positive = 4
-    """Training templates, in whole clusters, that no trial trains on where trials are compared by validation loss (a space, searcher or scheduler)."""
+    """Training templates, in whole clusters, that no trial trains on where trials are compared by validation loss (a
+    space, searcher or scheduler)."""
     max_concurrent: Positive | None = None
     """Trials side by side; default: what the cluster's free CPUs and GPUs hold."""
 
@@ -88,9 +90,12 @@ class SweepConfig(Section):
         lists = {f"space.{name}": values for name, values in self.space if isinstance(values, tuple)}
         each_once("sweep", sizes=self.sizes, subset_seeds=self.subset_seeds, **lists)
         if self.num_samples > 1 and not isinstance(self.space.learning_rate, RangeConfig):
-            raise ValueError("sweep.num_samples above 1 needs a range in sweep.space: the same trials would be repeated")
+            raise ValueError(
+                "sweep.num_samples above 1 needs a range in sweep.space: the same trials would be repeated"
+            )
         if self.searcher is not None and not isinstance(self.space.learning_rate, RangeConfig):
             raise ValueError(
-                "sweep.searcher needs a range in sweep.space (learning_rate: {loguniform: [1.0e-4, 1.0e-2]}); listed values are all tried without one"
+                "sweep.searcher needs a range in sweep.space (learning_rate: {loguniform: [1.0e-4, 1.0e-2]}); "
+                "listed values are all tried without one"
             )
         return self

@@ -20,7 +20,8 @@ class LoraConfig(Section):
     alpha: Positive = 16
     """Scale numerator: the update is multiplied by alpha / rank."""
     dropout: Fraction = 0.0
-    """Dropout on the adapter's input. Above 0 a resumed run still draws the same masks (keyed by step and rank), with as many workers."""
+    """Dropout on the adapter's input. Above 0 a resumed run still draws the same masks (keyed by step and rank), with
+    as many workers."""
     target_modules: Annotated[tuple[str, ...], Field(min_length=1)] | Literal["all-linear"] = "all-linear"
     """Names of the linear layers that get an adapter; the paper uses q_proj, v_proj."""
 
@@ -33,7 +34,8 @@ class TrainConfig(Section):
     seeds: tuple[Seed, ...] = (0,)
     """One training per arm and seed: weights, order of examples and draws all follow the seed."""
     draw: Literal["per_example", "every_k"] = "per_example"
-    """`per_example` draws a template for each example and epoch; `every_k` one for K examples in a row (paper, Algorithm 1)."""
+    """`per_example` draws a template for each example and epoch; `every_k` one for K examples in a row (paper,
+    Algorithm 1)."""
     k: Positive = 4
     """K of `every_k`."""
     num_epochs: Annotated[float, Field(gt=0)] | None = 3
@@ -43,7 +45,8 @@ class TrainConfig(Section):
     global_batch: Positive = 16
     """Examples per optimizer step over all workers."""
     micro_batch: Positive = 8
-    """Examples per forward pass of one worker; global_batch must be a multiple of num_workers x micro_batch, at every number of workers allowed."""
+    """Examples per forward pass of one worker; global_batch must be a multiple of num_workers x micro_batch, at every
+    number of workers allowed."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     """Peak learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -55,36 +58,43 @@ class TrainConfig(Section):
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Gradient clipping by global norm; null: none."""
     lora: LoraConfig | None = LoraConfig()
-    """Adapter settings; null trains all weights (rank 0 then holds 12 bytes per weight while it writes a checkpoint)."""
+    """Adapter settings; null trains all weights (rank 0 then holds 12 bytes per weight while it writes a
+    checkpoint)."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     compile: bool = False
-    """torch.compile each layer: faster steps, after about a minute for each kind of pass (training, validation). Needs a C++ compiler and Python's headers
-    on every node, and a ZeRO stage below 3."""
+    """torch.compile each layer: faster steps, after about a minute for each kind of pass (training, validation). Needs
+    a C++ compiler and Python's headers on every node, and a ZeRO stage below 3."""
     zero_stage: Literal[0, 1, 2, 3] = 2
-    """DeepSpeed ZeRO stage: what is sharded (1 optimizer, 2 + gradients, 3 + weights). Each worker loads the whole model before it is sharded."""
+    """DeepSpeed ZeRO stage: what is sharded (1 optimizer, 2 + gradients, 3 + weights). Each worker loads the whole
+    model before it is sharded."""
     offload: Literal["none", "optimizer", "optimizer_and_weights"] = "none"
     """DeepSpeed offload to CPU memory; weights only with ZeRO-3."""
     num_workers: Positive = 1
-    """Data-parallel workers; a training goes on from its checkpoint with another number, at every ZeRO stage, with adapters and with all weights. Without
-    GPUs several workers of few threads are faster than one of all cores (two of one thread on two cores 1.2 times), if the memory allows for them."""
+    """Data-parallel workers; a training goes on from its checkpoint with another number, at every ZeRO stage, with
+    adapters and with all weights. Without GPUs several workers of few threads are faster than one of all cores (two of
+    one thread on two cores 1.2 times), if the memory allows for them."""
     min_workers: Positive | None = None
-    """Fewest workers that a running training goes on with where nodes are lost; it grows again up to num_workers. null: it waits for num_workers."""
+    """Fewest workers that a running training goes on with where nodes are lost; it grows again up to num_workers. null:
+    it waits for num_workers."""
     cpus_per_worker: Positive = 1
     """Logical CPUs of one worker."""
     gpus_per_worker: Annotated[int, Field(ge=0, le=1)] = 0
     """GPUs of one worker."""
     precision: Precision = Field(default_factory=lambda values: fast_precision(values["gpus_per_worker"]))
-    """Number format of the passes (adapters and moments stay fp32); default: bf16 on GPUs and on CPUs that multiply it natively, else fp32."""
+    """Number format of the passes (adapters and moments stay fp32); default: bf16 on GPUs and on CPUs that multiply it
+    natively, else fp32."""
     threads_per_worker: Positive | None = None
-    """Computing threads of a CPU worker; default: the cores of the node that a worker may use, divided by its workers."""
+    """Computing threads of a CPU worker; default: the cores of the node that a worker may use, divided by its
+    workers."""
     checkpoint_every: Positive = 50
     """Optimizer steps between checkpoints; the last step always has one."""
     keep_checkpoints: Positive = 2
     """Newest checkpoints kept per arm."""
     export: Literal["last", "worst", "q0.1", "mean"] = "last"
-    """Whose weights are exported: those of the last step, or of the checkpoint with the best accuracy on validation rows under training templates: of the
-    worst template, the 10 % quantile, or the mean over templates (tasks of kind choice)."""
+    """Whose weights are exported: those of the last step, or of the checkpoint with the best accuracy on validation
+    rows under training templates: of the worst template, the 10 % quantile, or the mean over templates (tasks of kind
+    choice)."""
     validate_every: Positive | None = None
     """Optimizer steps between validations on training templates; null: none."""
     num_validation: Positive = 32
@@ -99,17 +109,25 @@ class TrainConfig(Section):
         if (self.num_epochs is None) == (self.num_steps is None):
             raise ValueError("set exactly one of train.num_epochs and train.num_steps (the other one to null)")
         if self.fewest_workers > self.num_workers:
-            raise ValueError(f"train.min_workers={self.min_workers} is above train.num_workers={self.num_workers}; lower it, or leave it out")
+            raise ValueError(
+                f"train.min_workers={self.min_workers} is above train.num_workers={self.num_workers}; lower it, "
+                "or leave it out"
+            )
         if self.global_batch % self.batch_unit:
             allowed = f"num_workers x micro_batch = {self.num_workers} x {self.micro_batch}"
             if self.min_workers is not None:
                 counts = f"{self.min_workers} to {self.num_workers}"
-                allowed = f"{self.batch_unit}, as micro_batch={self.micro_batch} with any number of workers from {counts} needs; or raise min_workers"
+                allowed = (
+                    f"{self.batch_unit}, as micro_batch={self.micro_batch} with any number of workers from {counts} "
+                    "needs; or raise min_workers"
+                )
             raise ValueError(f"train.global_batch={self.global_batch} is not a multiple of {allowed}")
         if self.offload == "optimizer_and_weights" and self.zero_stage != 3:
             raise ValueError(f"train.offload=optimizer_and_weights needs train.zero_stage=3, given {self.zero_stage}")
         if self.compile and self.zero_stage == 3:
-            raise ValueError("train.compile needs train.zero_stage of 0 to 2, given 3: each layer would be compiled for itself")
+            raise ValueError(
+                "train.compile needs train.zero_stage of 0 to 2, given 3: each layer would be compiled for itself"
+            )
         if self.offload != "none" and self.zero_stage == 0:
             raise ValueError("train.offload needs train.zero_stage of 1 or more, given 0")
         if self.precision == "fp16" and not self.gpus_per_worker:
@@ -127,7 +145,8 @@ class TrainConfig(Section):
 
     @property
     def batch_unit(self) -> int:
-        """What the rows of a batch must be a multiple of, so that every number of workers shares them out in whole micro-batches."""
+        """What the rows of a batch must be a multiple of, so that every number of workers shares them out in whole
+        micro-batches."""
         return math.lcm(*range(self.fewest_workers, self.num_workers + 1)) * self.micro_batch
 
 
@@ -140,5 +159,6 @@ _CHOICE = {"export", "checkpoint_every", "num_validation", "num_validation_templ
 
 
 def weights_key(train: TrainConfig) -> dict[str, Any]:
-    """The settings that decide the weights; with another choice of the rest a training may be resumed and its result is kept."""
+    """The settings that decide the weights; with another choice of the rest a training may be resumed and its result is
+    kept."""
     return train.model_dump(mode="json", exclude=_RESOURCES if train.export == "last" else _RESOURCES - _CHOICE)

@@ -1,4 +1,5 @@
-"""Chat completions and error bodies, read strictly: whatever an endpoint sends is either one of them or a `ValueError`."""
+"""Chat completions and error bodies, read strictly: whatever an endpoint sends is either one of them or a
+`ValueError`."""
 
 from __future__ import annotations
 
@@ -61,7 +62,8 @@ class ChatReply:
 
 
 def read_completion(body: bytes, longest: int) -> ChatReply:
-    """The first choice of a chat completion. `longest`: tokens that one answer can have. Raises `ValueError` of one clause for anything else."""
+    """The first choice of a chat completion. `longest`: tokens that one answer can have. Raises `ValueError` of one
+    clause for anything else."""
     try:
         found = _Completion.model_validate(_json(body))
     except ValidationError as error:
@@ -70,7 +72,11 @@ def read_completion(body: bytes, longest: int) -> ChatReply:
     choice = found.choices[0]
     if not choice.message.content.strip():
         raise ValueError("there is no text in choices[0].message.content")
-    return ChatReply(text=choice.message.content.strip(), finished=choice.finish_reason != "length", tokens=_spent(found.usage, longest))
+    return ChatReply(
+        text=choice.message.content.strip(),
+        finished=choice.finish_reason != "length",
+        tokens=_spent(found.usage, longest),
+    )
 
 
 def read_error(body: bytes) -> str:
@@ -93,6 +99,7 @@ def _json(body: bytes) -> Any:
 
 
 def _spent(usage: Any, longest: int) -> int:
-    """What an answer counts against the token limit: as the endpoint counts it where that can be so, else the longest that was asked."""
+    """What an answer counts against the token limit: as the endpoint counts it where that can be so, else the longest
+    that was asked."""
     count = usage.get("completion_tokens") if isinstance(usage, dict) else None
     return min(count, longest) if isinstance(count, int) and not isinstance(count, bool) and count > 0 else longest

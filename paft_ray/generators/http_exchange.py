@@ -1,7 +1,8 @@
 """POST requests to one endpoint: our own headers alone, no redirects, limits on the time and the bytes of an answer.
 
-Of the environment only proxies (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY; never for this machine's own addresses) and certificates
-(SSL_CERT_FILE, SSL_CERT_DIR) count, since companies need them. No .netrc file is read, no cookie kept, and no header comes from a variable.
+Of the environment only proxies (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY; never for this machine's own addresses)
+and certificates (SSL_CERT_FILE, SSL_CERT_DIR) count, since companies need them. No .netrc file is read, no cookie kept,
+and no header comes from a variable.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Reply:
         return self.status is not None and 200 <= self.status < 300
 
     def retry_in_s(self, attempt: int) -> float | None:
-        """Seconds until the request is sent again after attempt 0, 1, ...; None where it is not, or where the endpoint asks for too long a wait."""
+        """Seconds until the request is sent again after attempt 0, 1, ...; None where it is not, or where the endpoint
+        asks for too long a wait."""
         if self.status is not None and self.status not in _RETRIED and self.status < 500:
             return None
         asked_s = _retry_after_s(self.headers)
@@ -69,7 +71,8 @@ class Exchange:
     """An open connection pool to one endpoint, as an asynchronous context manager."""
 
     def __init__(self, generator: GeneratorConfig, key: str, insecure_hosts: Sequence[str] = ()) -> None:
-        """Raises `UserError` where nothing may be sent to the endpoint's address, or proxy or certificate settings of the environment are wrong."""
+        """Raises `UserError` where nothing may be sent to the endpoint's address, or proxy or certificate settings of
+        the environment are wrong."""
         assert generator.endpoint is not None
         self._endpoint, self._label, self._allowed = generator.endpoint, generator.label, insecure_hosts
         self.url = f"{self._endpoint.base_url.rstrip('/')}/chat/completions"
@@ -85,28 +88,38 @@ class Exchange:
             self._client = httpx.AsyncClient(mounts=direct, limits=limits, timeout=None)  # noqa: S113 (`post` bounds the whole)
         except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
             names = "HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE, SSL_CERT_DIR"
-            raise UserError(f"generator {self._label}: one of {names} in the environment cannot be used ({one_line(error)[:200]}); correct it") from None
+            raise UserError(
+                f"generator {self._label}: one of {names} in the environment cannot be used "
+                f"({one_line(error)[:200]}); correct it"
+            ) from None
 
     async def __aenter__(self) -> Exchange:
         """Raises `UserError` where the host's name resolves to an address that nothing may be sent to."""
         try:
-            found = await asyncio.wait_for(asyncio.get_running_loop().getaddrinfo(self._host, None), self._endpoint.timeout_s)
+            found = await asyncio.wait_for(
+                asyncio.get_running_loop().getaddrinfo(self._host, None), self._endpoint.timeout_s
+            )
         except (OSError, ValueError):  # each request will say so; a proxy may know the name
             found = []
         self._refuse(resolved_refusal(self.url, [str(entry[4][0]) for entry in found], self._allowed))
         await self._client.__aenter__()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self._client.__aexit__(kind, error, trace)
 
     async def post(self, content: bytes) -> Reply:
-        """What the endpoint answers to a JSON body, within `timeout_s`. Raises `UserError` where the connection leads to a forbidden address."""
+        """What the endpoint answers to a JSON body, within `timeout_s`. Raises `UserError` where the connection leads
+        to a forbidden address."""
         timeout_s = self._endpoint.timeout_s
         response: httpx.Response | None = None
         try:
             async with asyncio.timeout(timeout_s):
-                request = httpx.Request("POST", self.url, headers=self._headers, content=content, extensions={"trace": self._connected})
+                request = httpx.Request(
+                    "POST", self.url, headers=self._headers, content=content, extensions={"trace": self._connected}
+                )
                 response = await self._client.send(request, stream=True, follow_redirects=False)
                 try:
                     body, trouble = await _limited(response)
@@ -125,13 +138,19 @@ class Exchange:
         return Reply(status=None, trouble=trouble)
 
     async def _connected(self, event: str, info: Mapping[str, Any]) -> None:
-        """Looks at the address of every new connection before anything is sent on it: what a name resolves to may change."""
+        """Looks at the address of every new connection before anything is sent on it: what a name resolves to may
+        change."""
         if not event.endswith("connect_tcp.complete"):
             return
         stream = info["return_value"]
         peer = str(stream.get_extra_info("server_addr")[0])
         reason = resolved_refusal(self.url, [peer], self._allowed)
-        if reason is None and self._stays_here and not is_loopback(peer) and canonical(self._host) not in map(canonical, self._allowed):
+        if (
+            reason is None
+            and self._stays_here
+            and not is_loopback(peer)
+            and canonical(self._host) not in map(canonical, self._allowed)
+        ):
             reason = f"{self._host} resolves to {peer}, which is another machine"
         if reason:
             await stream.aclose()
@@ -143,7 +162,8 @@ class Exchange:
 
 
 async def _limited(response: httpx.Response) -> tuple[bytes, str]:
-    """(body, why it is missing). Compressed bytes were not asked for; they are not read, since a few of them can make gigabytes."""
+    """(body, why it is missing). Compressed bytes were not asked for; they are not read, since a few of them can make
+    gigabytes."""
     coding = response.headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("", "identity"):
         return b"", f"a compressed answer came ({coding}), though a plain one was asked for"

@@ -1,8 +1,9 @@
 """Generators behind OpenAI-compatible endpoints: requests -> texts, in the order asked.
 
-Requests are made here rather than by the `openai` client, which adds headers of the environment (OPENAI_CUSTOM_HEADERS), follows redirects to other hosts
-and bounds neither the time nor the bytes of an answer; ray.data.llm's HTTP processor would carry the key through Ray's object store. A bad answer costs one
-candidate. The key is read where it is used and taken out of all that comes back.
+Requests are made here rather than by the `openai` client, which adds headers of the environment
+(OPENAI_CUSTOM_HEADERS), follows redirects to other hosts and bounds neither the time nor the bytes of an answer;
+ray.data.llm's HTTP processor would carry the key through Ray's object store. A bad answer costs one candidate. The key
+is read where it is used and taken out of all that comes back.
 """
 
 from __future__ import annotations
@@ -29,18 +30,32 @@ from paft_ray.generators.requests import Completion, Request
 from paft_ray.inference.answer_cache import AnswerCache, BufferedWriter, identity
 from paft_ray.sanitize import without_key
 
-_ANSWERS = pa.schema([("request", pa.string()), ("text", pa.string()), ("finished", pa.bool_()), ("tokens", pa.int64()), ("error", pa.string())])
+_ANSWERS = pa.schema(
+    [
+        ("request", pa.string()),
+        ("text", pa.string()),
+        ("finished", pa.bool_()),
+        ("tokens", pa.int64()),
+        ("error", pa.string()),
+    ]
+)
 _HOPELESS = 3  # failed requests, with none answered, after which the rest is not sent
 _FENCE = re.compile(r"```\w*\n(.*?)\n?```", re.DOTALL)
 _LONGEST_REASON = 4000  # characters that are looked through for secrets, of which 200 are shown
 
 
 def write_templates(
-    requests: Sequence[Request], generator: GeneratorConfig, seed: int, parts: AnswerCache, insecure_hosts: Sequence[str] = ()
+    requests: Sequence[Request],
+    generator: GeneratorConfig,
+    seed: int,
+    parts: AnswerCache,
+    insecure_hosts: Sequence[str] = (),
 ) -> list[Completion]:
-    """One answer per request, from a task on the driver's node; an empty one where the endpoint gave none. What `parts` holds is not asked again.
+    """One answer per request, from a task on the driver's node; an empty one where the endpoint gave none. What `parts`
+    holds is not asked again.
 
-    Raises `UserError` where the key is not in that node's environment, the endpoint refuses it, or nothing may be sent to the endpoint's address.
+    Raises `UserError` where the key is not in that node's environment, the endpoint refuses it, or nothing may be sent
+    to the endpoint's address.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     try:
@@ -50,19 +65,37 @@ def write_templates(
         raise error.cause from None if isinstance(error.cause, UserError) else error
 
 
-def ask_missing(requests: Sequence[Request], generator: GeneratorConfig, seed: int, parts: AnswerCache, insecure_hosts: Sequence[str] = ()) -> list[Completion]:
+def ask_missing(
+    requests: Sequence[Request],
+    generator: GeneratorConfig,
+    seed: int,
+    parts: AnswerCache,
+    insecure_hosts: Sequence[str] = (),
+) -> list[Completion]:
     """As `write_templates`, in this process."""
     unlimited = generator.endpoint and generator.endpoint.model_copy(update={"max_total_tokens": None})
-    parts = parts.keyed({"generator": generator_key(generator.model_copy(update={"endpoint": unlimited})), "seed": seed})
+    parts = parts.keyed(
+        {"generator": generator_key(generator.model_copy(update={"endpoint": unlimited})), "seed": seed}
+    )
     names = [identity(str(number), asked.message, asked.regex) for number, asked in enumerate(requests)]
     rows = {row["request"]: row for row in parts.read(_ANSWERS).to_pylist()}
-    kept = {i: Completion(**{field: rows[name][field] for field in ("text", "finished", "tokens")}) for i, name in enumerate(names) if name in rows}
+    kept = {
+        i: Completion(**{field: rows[name][field] for field in ("text", "finished", "tokens")})
+        for i, name in enumerate(names)
+        if name in rows
+    }
     if kept:
         say(f"synthesize ({generator.label}): {len(kept)} answers of an earlier attempt are kept")
     saver = BufferedWriter(parts)
 
     def keep(number: int, written: Completion) -> None:
-        row = {"request": names[number], "text": written.text, "finished": written.finished, "tokens": written.tokens, "error": ""}
+        row = {
+            "request": names[number],
+            "text": written.text,
+            "finished": written.finished,
+            "tokens": written.tokens,
+            "error": "",
+        }
         saver.add(pa.Table.from_pylist([row], schema=_ANSWERS))
 
     with saver:
@@ -81,32 +114,47 @@ def ask(
 ) -> list[Completion]:
     """One answer per request, in this process. A dead endpoint is told in one line and costs nothing but its answers.
 
-    `kept`: answers that are there, by number of the request; their tokens count against the limit. `keep` is given each new one as it comes.
+    `kept`: answers that are there, by number of the request; their tokens count against the limit. `keep` is given each
+    new one as it comes.
     """
     endpoint = generator.endpoint
     assert endpoint is not None
     name = endpoint.api_key_env
     key = read_key(name, environment) if name else ""
     if name and not key:
-        raise UserError(f"generator {generator.label}: {name} is not in the environment of the driver's node, or is empty; set it there before Ray starts")
+        raise UserError(
+            f"generator {generator.label}: {name} is not in the environment of the driver's node, or is empty; "
+            "set it there before Ray starts"
+        )
     asking = _Asking(generator, endpoint, key, insecure_hosts)
     found = asyncio.run(asking.all(requests, seed, kept, keep))
     if asking.failures:
-        say(f"synthesize ({generator.label}): {sum(not w.text for w in found)} of {len(found)} requests got no answer; the first: {asking.failures[0]}")
+        say(
+            f"synthesize ({generator.label}): {sum(not w.text for w in found)} of {len(found)} requests got no "
+            f"answer; the first: {asking.failures[0]}"
+        )
     return found
 
 
 class _Asking:
     """The requests of one round to one endpoint."""
 
-    def __init__(self, generator: GeneratorConfig, endpoint: EndpointConfig, key: str, insecure_hosts: Sequence[str]) -> None:
+    def __init__(
+        self, generator: GeneratorConfig, endpoint: EndpointConfig, key: str, insecure_hosts: Sequence[str]
+    ) -> None:
         self.generator, self.endpoint, self.key, self.insecure_hosts = generator, endpoint, key, insecure_hosts
         self.longest = generator.longest_answer
         self.rate = _Rate(endpoint.requests_per_minute)
         self.answered = 0
         self.failures: list[str] = []
 
-    async def all(self, requests: Sequence[Request], seed: int, kept: Mapping[int, Completion], keep: Callable[[int, Completion], None]) -> list[Completion]:
+    async def all(
+        self,
+        requests: Sequence[Request],
+        seed: int,
+        kept: Mapping[int, Completion],
+        keep: Callable[[int, Completion], None],
+    ) -> list[Completion]:
         limit, spent = self.endpoint.max_total_tokens, sum(written.tokens for written in kept.values())
         self.tokens = _Tokens(None if limit is None else limit - spent)
         slots = asyncio.Semaphore(self.endpoint.concurrency)
@@ -122,7 +170,9 @@ class _Asking:
                 return written
 
             try:
-                async with asyncio.TaskGroup() as group:  # where one raises, it ends the others before the connections are closed
+                async with (
+                    asyncio.TaskGroup() as group
+                ):  # where one raises, it ends the others before the connections are closed
                     running = [group.create_task(answer(number, asked)) for number, asked in enumerate(requests)]
             except BaseExceptionGroup as errors:
                 raise errors.exceptions[0] from None
@@ -143,7 +193,8 @@ class _Asking:
         return Completion(text=without_key(text, self.key), finished=finished, tokens=spent)
 
     async def _answer(self, exchange: Exchange, body: bytes) -> tuple[ChatReply | None, int]:
-        """(answer, tokens of attempts that gave none). An attempt that no status came back from counts at its longest."""
+        """(answer, tokens of attempts that gave none). An attempt that no status came back from counts at its
+        longest."""
         lost, reason = 0, ""
         for attempt in range(self.endpoint.max_retries + 1):
             await self.rate.turn()
@@ -169,22 +220,39 @@ class _Asking:
 
     def _body(self, asked: Request, seed: int) -> bytes:
         message = asked.message if self.endpoint.grammar else f"{asked.message}\nAnswer with the text alone."
-        fields = {"max_tokens": self.generator.max_tokens, "temperature": self.generator.temperature, "seed": seed % 2**31, **self.endpoint.request}
+        fields = {
+            "max_tokens": self.generator.max_tokens,
+            "temperature": self.generator.temperature,
+            "seed": seed % 2**31,
+            **self.endpoint.request,
+        }
         if self.endpoint.grammar:
             fields["structured_outputs"] = {"regex": asked.regex}
         sent = {name: value for name, value in fields.items() if value is not None}
-        body = {"model": self.generator.id, "messages": [{"role": "user", "content": whole_characters(message)}], **sent}
+        body = {
+            "model": self.generator.id,
+            "messages": [{"role": "user", "content": whole_characters(message)}],
+            **sent,
+        }
         return json.dumps(body, ensure_ascii=False).encode()
 
     def _reason(self, reply: Reply, url: str) -> str:
-        """Why a request failed. Raises `UserError` for a refused key: a mended one gives all answers, so nothing is made without them."""
+        """Why a request failed. Raises `UserError` for a refused key: a mended one gives all answers, so nothing is
+        made without them."""
         status = reply.status
         if status in (401, 403):
             name = self.endpoint.api_key_env
-            what = f"refuses the key in {name}; set {name} to one that is valid there" if name else "asks for a key; name its variable in endpoint.api_key_env"
+            what = (
+                f"refuses the key in {name}; set {name} to one that is valid there"
+                if name
+                else "asks for a key; name its variable in endpoint.api_key_env"
+            )
             raise UserError(f"generator {self.generator.label}: the endpoint {what} (HTTP {status})")
         if status is not None and 300 <= status < 400:
-            return f"the endpoint redirects to {reply.location(url)} (HTTP {status}), which is not followed; set endpoint.base_url to where it is"
+            return (
+                f"the endpoint redirects to {reply.location(url)} (HTTP {status}), which is not followed; set "
+                "endpoint.base_url to where it is"
+            )
         if status is None or reply.succeeded:
             return reply.trouble
         return f"HTTP {status}: {reply.trouble or read_error(reply.body)}"
@@ -214,7 +282,8 @@ class _Tokens:
         self.changed = asyncio.Condition()
 
     async def reserve(self, count: int) -> bool:
-        """True once `count` tokens are set aside, False where even an end of all that is under way could not give them."""
+        """True once `count` tokens are set aside, False where even an end of all that is under way could not give
+        them."""
         if self.left is None:
             return True
         async with self.changed:

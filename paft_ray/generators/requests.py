@@ -1,4 +1,5 @@
-"""What a generator model is asked: half zero-shot, half few-shot (paper, section 3.1), along axes of diversity, under a grammar."""
+"""What a generator model is asked: half zero-shot, half few-shot (paper, section 3.1), along axes of diversity, under a
+grammar."""
 
 from __future__ import annotations
 
@@ -46,13 +47,24 @@ class Completion:
     """Generated tokens that count against an endpoint's `max_total_tokens`."""
 
 
-def request(task: Task, shots: Sequence[PromptTemplate], num_shots: int, seed: int, number: int, examples: Sequence[Example] = ()) -> Request:
-    """Request `number`, fixed by (seed, number): even ones zero-shot, odd ones few-shot where there are templates to show.
+def request(
+    task: Task,
+    shots: Sequence[PromptTemplate],
+    num_shots: int,
+    seed: int,
+    number: int,
+    examples: Sequence[Example] = (),
+) -> Request:
+    """Request `number`, fixed by (seed, number): even ones zero-shot, odd ones few-shot where there are templates to
+    show.
 
     `examples`: rows shown in it with their answers, long values cut.
     """
     draw = PerExample(seed=seed)
-    axes = {name: values[draw.index(epoch=0, example_id=f"{name}-{number}", index_in_epoch=0, num_templates=len(values))] for name, values in _AXES.items()}
+    axes = {
+        name: values[draw.index(epoch=0, example_id=f"{name}-{number}", index_in_epoch=0, num_templates=len(values))]
+        for name, values in _AXES.items()
+    }
     few = bool(shots) and number % 2 == 1
     fields = ", ".join(f"{{{name}}} ({what})" for name, what in task.fields.items())
     lines = [
@@ -63,27 +75,45 @@ def request(task: Task, shots: Sequence[PromptTemplate], num_shots: int, seed: i
     if task.label_texts:
         lines.append(f"Say that the answer must be one of: {', '.join(task.label_texts)}. Do not give the answer.")
     if task.options:
-        lines.append(f"Show each option behind its letter: {', '.join(f'{label}: {{{name}}}' for label, name in task.options.items())}.")
+        lines.append(
+            "Show each option behind its letter: "
+            f"{', '.join(f'{label}: {{{name}}}' for label, name in task.options.items())}."
+        )
     if examples:
-        lines += ["Rows of the data, only to show what the placeholders will hold:", *(f"- {_shown(example)}" for example in examples)]
+        lines += [
+            "Rows of the data, only to show what the placeholders will hold:",
+            *(f"- {_shown(example)}" for example in examples),
+        ]
     if few:
         order = keyed_order([t.id for t in shots], seed, f"shots {number}")[:num_shots]
         lines += ["Examples of such texts:", *(f"- {shots[i].text}" for i in order), "Write a different one."]
-    return Request(message="\n".join(lines), regex=grammar(task, axes["order"]), strategy="few_shot" if few else "zero_shot", axes=axes)
+    return Request(
+        message="\n".join(lines),
+        regex=grammar(task, axes["order"]),
+        strategy="few_shot" if few else "zero_shot",
+        axes=axes,
+    )
 
 
 def _shown(example: Example) -> str:
     values = {**example.fields, "answer": example.answer}
-    return "; ".join(f"{name}: {text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + '…'}" for name, text in values.items())
+    return "; ".join(
+        f"{name}: {text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + '…'}"
+        for name, text in values.items()
+    )
 
 
 def grammar(task: Task, order: str) -> str:
-    """A regular expression: the model writes the wording, the grammar forces the placeholders with the letters of options, the task's answer format and,
-    for few labels, that they are named."""
+    """A regular expression: the model writes the wording, the grammar forces the placeholders with the letters of
+    options, the task's answer format and, for few labels, that they are named."""
     letters = {name: f"{label}: " for label, name in task.options.items()}
     slots = [re.escape(letters.get(name, "")) + rf"\{{{name}\}}" for name in task.fields]
     body = rf"{_WORDING}{{1,24}}".join(slots)
-    labels = [re.escape(label) for label in task.label_texts] if 2 <= len(task.label_texts) <= 3 and all(len(x) > 2 for x in task.label_texts) else []
+    labels = (
+        [re.escape(label) for label in task.label_texts]
+        if 2 <= len(task.label_texts) <= 3 and all(len(x) > 2 for x in task.label_texts)
+        else []
+    )
     named = rf"({' or '.join(labels)}|{' or '.join(reversed(labels))})" if labels else ""
     question = rf"[A-Z]{_WORDING}{{12,90}} {named}[?.:]" if named else rf"[A-Z]{_WORDING}{{16,140}}[?.:]"
     if task.answer_format:
@@ -94,12 +124,17 @@ def grammar(task: Task, order: str) -> str:
 
 
 def grammar_share(template: PromptTemplate, task: Task) -> float:
-    """Share of the template's characters that the grammar forced: placeholders, label words, letters of options and the answer format. In [0, 1]."""
+    """Share of the template's characters that the grammar forced: placeholders, label words, letters of options and the
+    answer format. In [0, 1]."""
     try:
         literal = "".join(part.text for part in template.parts if isinstance(part, Literal))
     except TemplateError:
         return 0.0
-    forced = [label for label in task.label_texts if len(label) > 2] + [f"{label}: " for label in task.options] + [task.answer_format or ""]
+    forced = (
+        [label for label in task.label_texts if len(label) > 2]
+        + [f"{label}: " for label in task.options]
+        + [task.answer_format or ""]
+    )
     words = sum(len(text) for text in forced if text in literal)
     slots = len(template.text) - len(literal)
     return round(min(1.0, (slots + words) / max(1, len(template.text))), 3)

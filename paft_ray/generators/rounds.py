@@ -23,9 +23,15 @@ Write = Callable[[Sequence[Request], GeneratorConfig, EngineConfig, int], list[C
 
 
 def write_with_model(
-    requests: Sequence[Request], generator: GeneratorConfig, engine: EngineConfig, seed: int, parts: AnswerCache, insecure_hosts: Sequence[str] = ()
+    requests: Sequence[Request],
+    generator: GeneratorConfig,
+    engine: EngineConfig,
+    seed: int,
+    parts: AnswerCache,
+    insecure_hosts: Sequence[str] = (),
 ) -> list[Completion]:
-    """The real generators: an endpoint, or vLLM through Ray Data, imported only where it is used. `parts` keeps answers of a round that does not end."""
+    """The real generators: an endpoint, or vLLM through Ray Data, imported only where it is used. `parts` keeps answers
+    of a round that does not end."""
     from paft_ray.generators import openai, vllm
 
     if generator.endpoint is not None:
@@ -63,39 +69,58 @@ class Writer:
         return self.generator.model_copy(update={"endpoint": left})
 
 
-def ask_generators(config: Config, task: Task, seeds: list[PromptTemplate], others: list[Entry], examples: list[Example], write: Write) -> list[Writer]:
-    """What each generator of the configuration gave, in their order: asked in rounds, each time for twice what is missing.
+def ask_generators(
+    config: Config, task: Task, seeds: list[PromptTemplate], others: list[Entry], examples: list[Example], write: Write
+) -> list[Writer]:
+    """What each generator of the configuration gave, in their order: asked in rounds, each time for twice what is
+    missing.
 
-    `seeds` are shown in few-shot requests, `examples` in all; near-copies of `others`, or of what an earlier generator wrote, are rejected.
+    `seeds` are shown in few-shot requests, `examples` in all; near-copies of `others`, or of what an earlier generator
+    wrote, are rejected.
     """
     settings = config.prompts
     parts = len(settings.generators)
-    writers = [Writer(generator=generator, target=_share(settings.num_candidates, parts, number)) for number, generator in enumerate(settings.generators)]
+    writers = [
+        Writer(generator=generator, target=_share(settings.num_candidates, parts, number))
+        for number, generator in enumerate(settings.generators)
+    ]
     for number in range(1, settings.max_attempts + 1):
         asking = [writer for writer in writers if writer.asked_again]
         asked = []
         for writer in asking:
             first, missing = len(writer.raw), writer.target - len(writer.accepted)
-            asked.append([request(task, seeds, settings.few_shot, config.seed, first + i, examples) for i in range(2 * missing)])
-        for writer, requests, answers in zip(asking, asked, _answers(asking, asked, config, config.seed + number, write), strict=True):
+            asked.append(
+                [request(task, seeds, settings.few_shot, config.seed, first + i, examples) for i in range(2 * missing)]
+            )
+        for writer, requests, answers in zip(
+            asking, asked, _answers(asking, asked, config, config.seed + number, write), strict=True
+        ):
             writer.rounds = number
             known = [*others, *(entry for other in writers for entry in other.accepted)]
             _take(writer, requests, answers, task, config, known)
     return writers
 
 
-def _answers(writers: list[Writer], asked: list[list[Request]], config: Config, seed: int, write: Write) -> list[list[Completion]]:
-    """One list per writer. Endpoints are asked at once, and before an engine starts, so that a refused key costs no start."""
+def _answers(
+    writers: list[Writer], asked: list[list[Request]], config: Config, seed: int, write: Write
+) -> list[list[Completion]]:
+    """One list per writer. Endpoints are asked at once, and before an engine starts, so that a refused key costs no
+    start."""
     found: dict[int, list[Completion]] = {}
     outside = [i for i, writer in enumerate(writers) if writer.generator.endpoint is not None]
     if outside:
         with ThreadPoolExecutor(len(outside)) as pool:
             running = {i: pool.submit(write, asked[i], writers[i].budgeted, config.engine, seed) for i in outside}
         found = {i: future.result() for i, future in running.items()}
-    return [found[i] if i in found else write(asked[i], writer.generator, config.engine, seed) for i, writer in enumerate(writers)]
+    return [
+        found[i] if i in found else write(asked[i], writer.generator, config.engine, seed)
+        for i, writer in enumerate(writers)
+    ]
 
 
-def _take(writer: Writer, requests: list[Request], answers: list[Completion], task: Task, config: Config, known: list[Entry]) -> None:
+def _take(
+    writer: Writer, requests: list[Request], answers: list[Completion], task: Task, config: Config, known: list[Entry]
+) -> None:
     """Accepts or rejects the answers of one round."""
     endpoint, label = writer.generator.endpoint, writer.generator.label
     for asked, written in zip(requests, answers, strict=True):

@@ -17,8 +17,11 @@ from paft_ray.models.resolve import load_tokenizer, model_identity, resolve_mode
 from paft_ray.prompts.tokens import PromptTokens
 
 
-def write_templates(requests: Sequence[Request], generator: GeneratorConfig, engine: EngineConfig, seed: int, parts: AnswerCache) -> list[Completion]:
-    """One answer per request; an empty one where the row failed. One engine start, none where `parts` holds all answers."""
+def write_templates(
+    requests: Sequence[Request], generator: GeneratorConfig, engine: EngineConfig, seed: int, parts: AnswerCache
+) -> list[Completion]:
+    """One answer per request; an empty one where the row failed. One engine start, none where `parts` holds all
+    answers."""
     path = resolve_model(generator.id, generator.revision)
     tokenizer, model = load_tokenizer(path), ModelWeights(key=model_identity(generator.id, generator.revision, path))
     tokens, rows = PromptTokens(tokenizer), []
@@ -45,6 +48,12 @@ def write_templates(requests: Sequence[Request], generator: GeneratorConfig, eng
         max_model_len=longest,
         seed=seed,
     )
-    texts = {int(row["key"]): str(tokenizer.decode(row["token_ids"], skip_special_tokens=True)).strip() for row in answered.answers.to_pylist()}
+    texts = {
+        int(row["key"]): str(tokenizer.decode(row["token_ids"], skip_special_tokens=True)).strip()
+        for row in answered.answers.to_pylist()
+    }
     found = [texts.get(i, "") for i in range(len(requests))]
-    return [Completion(text=text, finished=re.fullmatch(asked.regex, text) is not None) for asked, text in zip(requests, found, strict=True)]
+    return [
+        Completion(text=text, finished=re.fullmatch(asked.regex, text) is not None)
+        for asked, text in zip(requests, found, strict=True)
+    ]

@@ -1,4 +1,5 @@
-"""Answers of an inference stage that has not ended, kept in parts as they arrive, so that a later attempt asks only for the others."""
+"""Answers of an inference stage that has not ended, kept in parts as they arrive, so that a later attempt asks only for
+the others."""
 
 from __future__ import annotations
 
@@ -25,12 +26,16 @@ SAVE_ROWS = 4096
 
 def identity(key: str, prompt: Sequence[int] | str, settings: str) -> str:
     """Identity of one request, 16 hex digits: what decides its answer besides the model."""
-    return hashlib.blake2b(json.dumps([key, prompt if isinstance(prompt, str) else list(map(int, prompt)), settings]).encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(
+        json.dumps([key, prompt if isinstance(prompt, str) else list(map(int, prompt)), settings]).encode(),
+        digest_size=8,
+    ).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerCache:
-    """A folder of Parquet files, each named by its content, so that no attempt writes over another's and a torn file is known."""
+    """A folder of Parquet files, each named by its content, so that no attempt writes over another's and a torn file is
+    known."""
 
     run: Store
     folder: str
@@ -42,7 +47,8 @@ class AnswerCache:
         return cls(run=run, folder=f"{stage}/{PARTIAL}" if stage else PARTIAL)
 
     def keyed(self, key: Mapping[str, Any]) -> AnswerCache:
-        """The parts of one model under certain settings. `key`: everything that decides its answers besides the requests; versions are added."""
+        """The parts of one model under certain settings. `key`: everything that decides its answers besides the
+        requests; versions are added."""
         text = json.dumps({**key, "versions": versions()}, sort_keys=True)
         return replace(self, folder=f"{self.folder}/{hashlib.sha256(text.encode()).hexdigest()[:16]}")
 
@@ -54,7 +60,8 @@ class AnswerCache:
         self.run.write_bytes(f"{self.folder}/part-{_sum(data)}.parquet", data)
 
     def read(self, schema: pa.Schema) -> pa.Table:
-        """Every stored row once, by its column `request`; one without an `error` before one with. What is no whole part of this schema is passed over."""
+        """Every stored row once, by its column `request`; one without an `error` before one with. What is no whole part
+        of this schema is passed over."""
         tables = [schema.empty_table()]
         for file in sorted(self._files()):
             table = self._part(file, schema)
@@ -82,7 +89,8 @@ class AnswerCache:
 
 
 class BufferedWriter:
-    """Gathers rows into parts of a useful size; stores what waits at the end of its block, loses it where the process is killed."""
+    """Gathers rows into parts of a useful size; stores what waits at the end of its block, loses it where the process
+    is killed."""
 
     def __init__(self, parts: AnswerCache) -> None:
         self.parts = parts
@@ -104,7 +112,9 @@ class BufferedWriter:
 
     def save_due(self) -> None:
         """Stores what waits, if it waits long enough or is enough."""
-        if self.waiting and (time.monotonic() - self.since_s >= SAVE_EVERY_S or sum(rows.num_rows for rows in self.waiting) >= SAVE_ROWS):
+        if self.waiting and (
+            time.monotonic() - self.since_s >= SAVE_EVERY_S or sum(rows.num_rows for rows in self.waiting) >= SAVE_ROWS
+        ):
             self.save()
 
     def save(self) -> None:

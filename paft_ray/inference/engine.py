@@ -1,4 +1,5 @@
-"""Batch inference with vLLM through ray.data.llm: with turns.py and engine_preload.py the only file that knows an engine. Prompts go in as token ids."""
+"""Batch inference with vLLM through ray.data.llm: with turns.py and engine_preload.py the only file that knows an
+engine. Prompts go in as token ids."""
 
 from __future__ import annotations
 
@@ -33,18 +34,24 @@ ANSWERS = pa.schema(
         ("error", pa.string()),
     ]
 )
-"""One answer: of a failed request only `key`, `request`, `weights` and a text in `error` say anything. `request` is its identity, `weights` their id,
-`top_ids` and `top_logprobs` are those of the first generated position, `latency_s` lasts from the start of its computation to its last token."""
+"""One answer: of a failed request only `key`, `request`, `weights` and a text in `error` say anything. `request` is its
+identity, `weights` their id, `top_ids` and `top_logprobs` are those of the first generated position, `latency_s` lasts
+from the start of its computation to its last token."""
 _ERROR = "__inference_error__"
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def answers(requests: ray.data.Dataset, config: vLLMEngineProcessorConfig, weights: Mapping[str, ModelWeights]) -> Iterator[pa.Table]:
-    """Answers (schema `ANSWERS`) as they come, to rows with `key`, `request`, `weights`, `prompt_ids` and `sampling`; `weights`: by id.
+def answers(
+    requests: ray.data.Dataset, config: vLLMEngineProcessorConfig, weights: Mapping[str, ModelWeights]
+) -> Iterator[pa.Table]:
+    """Answers (schema `ANSWERS`) as they come, to rows with `key`, `request`, `weights`, `prompt_ids` and `sampling`;
+    `weights`: by id.
 
-    Raises what ended the engine: Ray Data alone would restart it for ever and ask the rows under way again, so it is told to leave that to its caller.
+    Raises what ended the engine: Ray Data alone would restart it for ever and ask the rows under way again, so it is
+    told to leave that to its caller.
     """
-    # Saves seconds: only the engine's actor needs vLLM, nobody scikit-learn. The actor has another environment, so it is never this process.
+    # Saves seconds: only the engine's actor needs vLLM, nobody scikit-learn. The actor has another environment, so it
+    # is never this process.
     with uncollected(), without("vllm", "sklearn"):
         from ray.llm._internal.batch.processor import vllm_engine_proc
 
@@ -54,8 +61,13 @@ def answers(requests: ray.data.Dataset, config: vLLMEngineProcessorConfig, weigh
         processor = build_processor(config, preprocess=_to_engine, postprocess=_from_engine)
     for name, stage in processor.stages.items():
         stage.map_batches_kwargs["max_restarts"] = 0
-        if issubclass(WeightSwappingEngineStage, stage.fn):  # a copy, for an assignment would work out its resources anew, without what it was told
-            turns = {"fn": WeightSwappingEngineStage, "fn_constructor_kwargs": {**stage.fn_constructor_kwargs, "weights": weights}}
+        if issubclass(
+            WeightSwappingEngineStage, stage.fn
+        ):  # a copy, for an assignment would work out its resources anew, without what it was told
+            turns = {
+                "fn": WeightSwappingEngineStage,
+                "fn_constructor_kwargs": {**stage.fn_constructor_kwargs, "weights": weights},
+            }
             processor.stages[name] = stage.model_copy(update=turns)
     for batch in processor(requests).iter_batches(batch_size=None, batch_format="pyarrow"):
         rows = [{**row, "error": one_line(error) if (error := row.get(_ERROR)) else ""} for row in batch.to_pylist()]
@@ -76,7 +88,11 @@ def replicas() -> dict[str, str]:
     Ray Data does not tell where its actors run, and ray.util.state asks the dashboard, which a cluster may lack.
     """
     found = actors(job_id=ray.JobID.from_hex(ray.get_runtime_context().get_job_id()))
-    addresses = {key: str(actor["Address"]["IPAddress"]) for key, actor in found.items() if "vLLMEngineStageUDF" in actor["ActorClassName"]}
+    addresses = {
+        key: str(actor["Address"]["IPAddress"])
+        for key, actor in found.items()
+        if "vLLMEngineStageUDF" in actor["ActorClassName"]
+    }
     return {key: address for key, address in addresses.items() if address}
 
 
@@ -115,12 +131,18 @@ def processor_config(model_path: str, engine: EngineConfig, max_model_len: int, 
 
 
 def _to_engine(row: dict[str, Any]) -> dict[str, Any]:
-    # Arrow would turn dicts with different keys into one struct (missing keys null, their integers floats), which kills the engine's input thread
-    # without an error; it leaves a UserDict as it is.
+    # Arrow would turn dicts with different keys into one struct (missing keys null, their integers floats), which kills
+    # the engine's input thread without an error; it leaves a UserDict as it is.
     if row.get("error"):  # the engine lets it pass
         return {"key": row["key"], "request": row["request"], "weights": row["weights"], _ERROR: row["error"]}
     prompt, sampling = [int(t) for t in row["prompt_ids"]], UserDict(json.loads(row["sampling"]))
-    return {"key": row["key"], "request": row["request"], "weights": row["weights"], "tokenized_prompt": prompt, "sampling_params": sampling}
+    return {
+        "key": row["key"],
+        "request": row["request"],
+        "weights": row["weights"],
+        "tokenized_prompt": prompt,
+        "sampling_params": sampling,
+    }
 
 
 def _from_engine(row: dict[str, Any]) -> dict[str, Any]:
@@ -140,7 +162,8 @@ def _from_engine(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _threads(engine: EngineConfig) -> int:
-    """Computing threads of a CPU engine: this machine's cores shared by the engines; on several nodes the CPUs that an engine asks for."""
+    """Computing threads of a CPU engine: this machine's cores shared by the engines; on several nodes the CPUs that an
+    engine asks for."""
     if sum(node["Alive"] for node in ray.nodes()) > 1:
         return max(1, int(engine.num_cpus))
     return max(1, usable_cpus() // engine.replicas)

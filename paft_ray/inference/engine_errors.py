@@ -23,7 +23,9 @@ def cause(error: RayError) -> BaseException:
 def died(error: RayError) -> bool:
     """Whether a process or node was lost; an engine that refuses its settings would do so again."""
     first = cause(error)
-    ours = isinstance(first, RayTaskError | UserCodeException) or (isinstance(first, RayActorError) and first.actor_init_failed)
+    ours = isinstance(first, RayTaskError | UserCodeException) or (
+        isinstance(first, RayActorError) and first.actor_init_failed
+    )
     return isinstance(first, RayError) and not ours
 
 

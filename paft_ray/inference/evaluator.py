@@ -38,9 +38,11 @@ class EvalResult:
     num_cut: int
     """Cells whose fields were cut to keep to `model.max_prompt_tokens`."""
     tokens_per_answer: float | None
-    """Mean length of the freely generated answers with their end token, cut at the limit; None where none were asked for."""
+    """Mean length of the freely generated answers with their end token, cut at the limit; None where none were asked
+    for."""
     seconds_per_answer: float | None
-    """Mean time of such an answer from the start of its computation, while others are under way in the same engine; comparable within one run only."""
+    """Mean time of such an answer from the start of its computation, while others are under way in the same engine;
+    comparable within one run only."""
 
 
 def measure(
@@ -57,21 +59,40 @@ def measure(
     speed: Free = NO_FREE,
     cells: NDArray[np.bool_] | None = None,
 ) -> tuple[list[EvalResult], Generated]:
-    """(Answers of each model to every example under every template, judged; with `cells` [templates, examples] only to those; what they cost together).
+    """(Answers of each model to every example under every template, judged; with `cells` [templates, examples] only to
+    those; what they cost together).
 
     `base`: folder of the model of section `model`, of whose architecture all `models` are.
 
-    `choice`: greedy decoding constrained to the labels, from one forward pass per branch of the label trie (one in all where first tokens differ);
-    `logprob` is that of the right label, normalised over the labels. `free`: greedy generation, parsed; what cannot be parsed is wrong.
-    `name` opens its console lines; `parts` keeps what is answered if this does not end. Raises `UserError` for labels that cannot be scored, `StageError` where
-    the engine fails.
+    `choice`: greedy decoding constrained to the labels, from one forward pass per branch of the label trie (one in all
+    where first tokens differ); `logprob` is that of the right label, normalised over the labels. `free`: greedy
+    generation, parsed; what cannot be parsed is wrong. `name` opens its console lines; `parts` keeps what is answered
+    if this does not end. Raises `UserError` for labels that cannot be scored, `StageError` where the engine fails.
     """
     asked = None if cells is None else tuple(np.flatnonzero(cells).tolist())
-    grid = Grid(task=task, templates=tuple(templates), examples=tuple(examples), model=model, model_path=base, free=speed, cells=asked)
+    grid = Grid(
+        task=task,
+        templates=tuple(templates),
+        examples=tuple(examples),
+        model=model,
+        model_path=base,
+        free=speed,
+        cells=asked,
+    )
     grid.check()
-    different = {weights.id: weights for weights in models}  # arms trained on the same one wording end in the same weights
+    different = {
+        weights.id: weights for weights in models
+    }  # arms trained on the same one wording end in the same weights
     requests = _dataset(grid, list(different), engine)
-    answered = generate(requests, name=name, base=base, models=list(different.values()), parts=parts, engine=engine, max_model_len=grid.longest)
+    answered = generate(
+        requests,
+        name=name,
+        base=base,
+        models=list(different.values()),
+        parts=parts,
+        engine=engine,
+        max_model_len=grid.longest,
+    )
     return [_measurement(grid, weights.id, answered) for weights in models], answered
 
 
@@ -89,7 +110,11 @@ def _measurement(grid: Grid, model: str, answered: Generated) -> EvalResult:
     return EvalResult(
         outcomes=outcomes,
         num_failed=grid.num_failed(outcomes),
-        failures=[_failure(grid, failure["key"], failure["error"]) for failure in answered.failures if failure["weights"] == model],
+        failures=[
+            _failure(grid, failure["key"], failure["error"])
+            for failure in answered.failures
+            if failure["weights"] == model
+        ],
         num_cut=len(cut),
         tokens_per_answer=_mean([len(row["token_ids"]) for row in free]),
         seconds_per_answer=_mean([row["latency_s"] for row in free if row["latency_s"] is not None]),
@@ -102,8 +127,8 @@ def _failure(grid: Grid, key: str, error: str) -> dict[str, str]:
 
 
 def _dataset(grid: Grid, models: Sequence[str], engine: EngineConfig) -> ray.data.Dataset:
-    """Engine rows of the grid for one model after another, rendered and encoded in Ray Data; a model's freely answered cells come last, so that they run
-    beside each other.
+    """Engine rows of the grid for one model after another, rendered and encoded in Ray Data; a model's freely answered
+    cells come last, so that they run beside each other.
 
     Answers come back from an engine block by block, so blocks are small.
     """
@@ -112,7 +137,13 @@ def _dataset(grid: Grid, models: Sequence[str], engine: EngineConfig) -> ray.dat
     def encode(block: dict[str, np.ndarray]) -> pa.Table:
         grid = _local(shared)
         asked = (divmod(row, grid.num_rows) for row in block["id"].tolist())
-        return pa.Table.from_pylist([{**request, "weights": models[number]} for number, row in asked for request in grid.requests([grid.index(row)])])
+        return pa.Table.from_pylist(
+            [
+                {**request, "weights": models[number]}
+                for number, row in asked
+                for request in grid.requests([grid.index(row)])
+            ]
+        )
 
     num_rows, tasks = len(models) * grid.num_rows, data_tasks(engine)
     blocks = min(_MOST_BLOCKS, -(-num_rows // engine.batch_rows))

@@ -1,4 +1,5 @@
-"""Requests -> answers, whatever happens to the engine: answers are stored as they arrive, only rows without one are asked, limits end what hangs."""
+"""Requests -> answers, whatever happens to the engine: answers are stored as they arrive, only rows without one are
+asked, limits end what hangs."""
 
 from __future__ import annotations
 
@@ -63,13 +64,15 @@ def generate(
     max_model_len: int,
     seed: int = 0,
 ) -> Generated:
-    """Answers to requests: rows with `weights` (the id of one of `models`), `key` (string, each once per model), `prompt_ids` (token ids), `sampling` (JSON of
-    vLLM sampling parameters) and, where the row cannot be asked, the reason as `error`: it counts as failed.
+    """Answers to requests: rows with `weights` (the id of one of `models`), `key` (string, each once per model),
+    `prompt_ids` (token ids), `sampling` (JSON of vLLM sampling parameters) and, where the row cannot be asked, the
+    reason as `error`: it counts as failed.
 
-    One engine, which starts with the model folder `base`, answers for all `models`, whose rows best come one model after another.
-    `name` opens the console lines of its progress. Of a killed attempt at most the batches under way in the engine and the answers of the last
-    `SAVE_EVERY_S` seconds are asked again. Raises `StageError` where the engine cannot start, dies more often than `engine.max_restarts`, answers nothing for
-    `engine.silence_s` or is not done in `engine.timeout_s` per model, and where more rows fail than allowed (quoting the first error).
+    One engine, which starts with the model folder `base`, answers for all `models`, whose rows best come one model
+    after another. `name` opens the console lines of its progress. Of a killed attempt at most the batches under way in
+    the engine and the answers of the last `SAVE_EVERY_S` seconds are asked again. Raises `StageError` where the engine
+    cannot start, dies more often than `engine.max_restarts`, answers nothing for `engine.silence_s` or is not done in
+    `engine.timeout_s` per model, and where more rows fail than allowed (quoting the first error).
     """
     key = {"engine": engine_key(engine), "max_model_len": max_model_len, "seed": seed}
     asking = _Asking(name, parts.keyed(key), engine, models)
@@ -79,7 +82,8 @@ def generate(
 
 
 def data_tasks(engine: EngineConfig) -> int | None:
-    """Tasks that prepare requests at once. One outruns any engine on a CPU a hundred times, and each costs seconds of imports beside the engine's start."""
+    """Tasks that prepare requests at once. One outruns any engine on a CPU a hundred times, and each costs seconds of
+    imports beside the engine's start."""
     return 1 if engine.num_gpus == 0 else None
 
 
@@ -123,17 +127,27 @@ class _Asking:
             with _ended_if_left(looking):
                 return missing if ray.get(looking, timeout=self.engine.silence_s) else None
         except GetTimeoutError:
-            raise StageError(f"requests were not prepared within engine.silence_s={self.engine.silence_s} s; {self._state()}; {self._hint()}") from None
+            raise StageError(
+                f"requests were not prepared within engine.silence_s={self.engine.silence_s} s; {self._state()}; "
+                f"{self._hint()}"
+            ) from None
         except RayError as error:
-            raise StageError(f"requests could not be prepared: {reason(error)}; the whole story is in {logs()}") from error
+            raise StageError(
+                f"requests could not be prepared: {reason(error)}; the whole story is in {logs()}"
+            ) from error
 
     def ask(self, missing: ray.data.Dataset, config: Any) -> None:
-        """One start of the engine, until it has answered all or has died. Raises `StageError` where it may not be started again, or a limit ends it.
+        """One start of the engine, until it has answered all or has died. Raises `StageError` where it may not be
+        started again, or a limit ends it.
 
         The engine belongs to a child task, so that its resources are free again however this ends.
         """
         self.starts += 1
-        say(f"{self.name}: starts an engine" if self.starts == 1 else f"{self.name}: starts the engine again ({self.starts - 1} of {self.engine.max_restarts})")
+        say(
+            f"{self.name}: starts an engine"
+            if self.starts == 1
+            else f"{self.name}: starts the engine again ({self.starts - 1} of {self.engine.max_restarts})"
+        )
         try:
             self._take(missing, config)
             self.done = True
@@ -143,7 +157,8 @@ class _Asking:
                 raise StageError(f"the engine failed: {why}; the whole story is in {logs()}") from error
             if self.starts > self.engine.max_restarts:
                 raise StageError(
-                    f"the engine died {self.starts} times (engine.max_restarts={self.engine.max_restarts}), the last time: {why}; "
+                    f"the engine died {self.starts} times (engine.max_restarts={self.engine.max_restarts}), the "
+                    f"last time: {why}; "
                     f"{self._state()}; {self._hint()}"
                 ) from error
             say(f"{self.name}: the engine died after {self.num_answered} answers: {why}")
@@ -175,10 +190,15 @@ class _Asking:
         """Raises `StageError` where a limit is reached."""
         longest, silence, number = self.engine.timeout_s, self.engine.silence_s, len(self.models)
         each = f" for each of {number} models" if number > 1 else ""
-        limits = (("no end", f"timeout_s={longest} s{each}", longest * number, self.begin_s), ("no answer", f"silence_s={silence} s", silence, last))
+        limits = (
+            ("no end", f"timeout_s={longest} s{each}", longest * number, self.begin_s),
+            ("no answer", f"silence_s={silence} s", silence, last),
+        )
         for what, setting, limit, since in limits:
             if now - since > limit:
-                raise StageError(f"the engine gave {what} within engine.{setting} and was ended; {self._state()}; {self._hint()}")
+                raise StageError(
+                    f"the engine gave {what} within engine.{setting} and was ended; {self._state()}; {self._hint()}"
+                )
 
     def _state(self) -> str:
         free = ray.available_resources()
@@ -188,7 +208,10 @@ class _Asking:
         )
 
     def _hint(self) -> str:
-        return f"give it more time or resources, the same command asks only for what is missing; the whole story is in {logs()}"
+        return (
+            "give it more time or resources, the same command asks only for what is missing; the whole story is in "
+            f"{logs()}"
+        )
 
     def result(self) -> Generated:
         """All answers. Raises `StageError` where too many requests failed."""
@@ -197,7 +220,10 @@ class _Asking:
         failed = rows.filter(pc.field("error") != "")
         failures = failed.select(["weights", "key", "error"]).slice(0, SHOWN_FAILURES).to_pylist()
         if failures:
-            say(f"{self.name}: {failed.num_rows} of {rows.num_rows} requests failed; the first, {failures[0]['key']}: {failures[0]['error']}")
+            say(
+                f"{self.name}: {failed.num_rows} of {rows.num_rows} requests failed; the first, "
+                f"{failures[0]['key']}: {failures[0]['error']}"
+            )
         return Generated(
             answers=good,
             num_failed=failed.num_rows,
@@ -210,7 +236,8 @@ class _Asking:
 
 
 def kept_rows(rows: pa.Table, max_failed_fraction: float) -> pa.Table:
-    """Stored rows that are not asked again: a failed one is, where more failed than allowed, for the cause may be mended."""
+    """Stored rows that are not asked again: a failed one is, where more failed than allowed, for the cause may be
+    mended."""
     failed = pc.sum(pc.not_equal(rows["error"], "")).as_py() or 0
     return rows.filter(pc.field("error") == "") if failed > max_failed_fraction * rows.num_rows else rows
 
@@ -220,13 +247,21 @@ def _unanswered(requests: ray.data.Dataset, answered: pa.ChunkedArray, most_task
     shared = ray.put(np.sort(np.append(answered.to_numpy(), "").astype("S16")))
 
     def keep(batch: pa.Table) -> pa.Table:
-        found = pa.array([identity(f"{row['weights']} {row['key']}", row["prompt_ids"], row["sampling"]) for row in batch.to_pylist()], pa.string())
+        found = pa.array(
+            [
+                identity(f"{row['weights']} {row['key']}", row["prompt_ids"], row["sampling"])
+                for row in batch.to_pylist()
+            ],
+            pa.string(),
+        )
         known, asked = ray.get(shared), found.to_numpy(zero_copy_only=False).astype("S16")
         new = known[np.searchsorted(known, asked).clip(max=len(known) - 1)] != asked
         return batch.append_column("request", found).filter(pa.array(new))
 
     tasks = ray.data.TaskPoolStrategy(most_tasks)
-    return requests.map_batches(keep, batch_format="pyarrow", compute=tasks, num_cpus=DATA_CPUS, udf_modifying_row_count=True)
+    return requests.map_batches(
+        keep, batch_format="pyarrow", compute=tasks, num_cpus=DATA_CPUS, udf_modifying_row_count=True
+    )
 
 
 def _here() -> NodeAffinitySchedulingStrategy:
@@ -240,8 +275,8 @@ def _any_row(rows: ray.data.Dataset) -> bool:
 
 @contextmanager
 def _ended_if_left(task: Any) -> Iterator[None]:
-    """Ends a task that is left while it runs. One that has ended is not told to: where the order meets the last word of its task, Ray 2.60 ends the driver
-    ("Tried to complete task that was not pending")."""
+    """Ends a task that is left while it runs. One that has ended is not told to: where the order meets the last word of
+    its task, Ray 2.60 ends the driver ("Tried to complete task that was not pending")."""
     try:
         yield
     except BaseException as error:

@@ -1,4 +1,5 @@
-"""Templates x examples as engine requests, and what the answers mean. Needs a tokenizer, but neither Ray nor an engine."""
+"""Templates x examples as engine requests, and what the answers mean. Needs a tokenizer, but neither Ray nor an
+engine."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ Query = tuple[Prefix, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Free:
-    """Free generation beside the constrained answers, to see how long a model talks (the paper's inference-time claim)."""
+    """Free generation beside the constrained answers, to see how long a model talks (the paper's inference-time
+    claim)."""
 
     num_rows: int
     """Cells spread evenly over those that are asked."""
@@ -36,7 +38,8 @@ NO_FREE = Free(num_rows=0, max_tokens=1)
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Templates x examples, then the freely answered cells. Cell c is template c // E and example c mod E, so that neighbours share their beginning."""
+    """Templates x examples, then the freely answered cells. Cell c is template c // E and example c mod E, so that
+    neighbours share their beginning."""
 
     task: Task
     templates: tuple[PromptTemplate, ...]
@@ -83,7 +86,9 @@ class Grid:
     @property
     def longest(self) -> int:
         """Most tokens of a request with its answer."""
-        answer = self.task.max_answer_tokens if self.task.kind == "free" else self.free.max_tokens if self.num_free else 1
+        answer = (
+            self.task.max_answer_tokens if self.task.kind == "free" else self.free.max_tokens if self.num_free else 1
+        )
         labels = [ids for newline in (True, False) for ids in self.encoder.label_ids(newline).values()]
         return self.model.max_prompt_tokens + max(answer, *map(len, labels), 1)
 
@@ -94,7 +99,8 @@ class Grid:
         return self.templates[index // len(self.examples)], self.examples[index % len(self.examples)]
 
     def requests(self, indices: Iterable[int]) -> list[dict[str, Any]]:
-        """Engine rows: for `choice` one per branch of the label trie (one where first tokens differ; more where they are very many), else one generation.
+        """Engine rows: for `choice` one per branch of the label trie (one where first tokens differ; more where they
+        are very many), else one generation.
 
         A cell whose text cannot be encoded gives one row with the reason in `error`.
         """
@@ -107,11 +113,22 @@ class Grid:
                 continue
             if self.task.kind == "free" or index >= self.num_cells:
                 limit = self.task.max_answer_tokens if self.task.kind == "free" else self.free.max_tokens
-                sampling: dict[str, Any] = {"max_tokens": limit, "temperature": 0.0, "detokenize": False, "stop_token_ids": [self._end]}
+                sampling: dict[str, Any] = {
+                    "max_tokens": limit,
+                    "temperature": 0.0,
+                    "detokenize": False,
+                    "stop_token_ids": [self._end],
+                }
                 rows.append(_request([index, encoded.cut_characters], encoded.prompt_ids, sampling))
                 continue
             for (prefix, part), tokens in self._queries[encoded.after_newline].items():
-                sampling = {"max_tokens": 1, "temperature": 0.0, "detokenize": False, "logprobs": len(tokens), "logprob_token_ids": list(tokens)}
+                sampling = {
+                    "max_tokens": 1,
+                    "temperature": 0.0,
+                    "detokenize": False,
+                    "logprobs": len(tokens),
+                    "logprob_token_ids": list(tokens),
+                }
                 key = [index, encoded.cut_characters, list(prefix), part, encoded.after_newline]
                 rows.append(_request(key, [*encoded.prompt_ids, *prefix], sampling))
         return rows
@@ -127,7 +144,8 @@ class Grid:
         check_labels(self.encoder)
 
     def judge(self, batches: Iterable[Sequence[Mapping[str, Any]]]) -> pa.Table:
-        """Outcomes in cell order (schema `OUTCOMES`) from engine rows in any order; a cell with a missing branch is absent."""
+        """Outcomes in cell order (schema `OUTCOMES`) from engine rows in any order; a cell with a missing branch is
+        absent."""
         columns: dict[str, list[Any]] = {name: [] for name in OUTCOMES.names}
         cells: list[int] = []
         waiting: dict[int, dict[Query, dict[int, float]]] = {}
@@ -136,7 +154,11 @@ class Grid:
                 index, _, *branch = json.loads(row["key"])
                 if index >= self.num_cells:
                     continue
-                values = self._judge_free(index, row["token_ids"]) if self.task.kind == "free" else self._judge_choice(index, branch, row, waiting)
+                values = (
+                    self._judge_free(index, row["token_ids"])
+                    if self.task.kind == "free"
+                    else self._judge_choice(index, branch, row, waiting)
+                )
                 if values is not None:
                     cells.append(index)
                     for name, value in zip(OUTCOMES.names, values, strict=True):
@@ -148,7 +170,9 @@ class Grid:
         """Cells that were asked and have no outcome."""
         return len(self.asked) - outcomes.num_rows
 
-    def _judge_choice(self, index: int, branch: list[Any], row: Mapping[str, Any], waiting: dict[int, dict[Query, dict[int, float]]]) -> tuple[Any, ...] | None:
+    def _judge_choice(
+        self, index: int, branch: list[Any], row: Mapping[str, Any], waiting: dict[int, dict[Query, dict[int, float]]]
+    ) -> tuple[Any, ...] | None:
         """Values of `OUTCOMES` once every branch of the cell has answered."""
         prefix, part, after_newline = branch
         wanted, found = self._queries[after_newline], waiting.setdefault(index, {})
@@ -163,7 +187,15 @@ class Grid:
         template, example = self.cell(index)
         labels = self.encoder.label_ids(after_newline)
         predicted = greedy_label(labels, answers)
-        return template.id, example.id, example.answer, predicted, True, predicted == example.answer, label_logprobs(labels, answers)[example.answer]
+        return (
+            template.id,
+            example.id,
+            example.answer,
+            predicted,
+            True,
+            predicted == example.answer,
+            label_logprobs(labels, answers)[example.answer],
+        )
 
     def _judge_free(self, index: int, token_ids: Sequence[int]) -> tuple[Any, ...]:
         template, example = self.cell(index)
@@ -185,7 +217,10 @@ def check_labels(encoder: Encoder) -> None:
         first: dict[tuple[int, ...], str] = {}
         for label, ids in encoder.label_ids(newline).items():
             if (other := first.setdefault(tuple(ids), label)) != label:
-                raise UserError(f"task {encoder.task.name}: labels {other!r} and {label!r} have the same tokens for this model; write them differently")
+                raise UserError(
+                    f"task {encoder.task.name}: labels {other!r} and {label!r} have the same tokens for this "
+                    "model; write them differently"
+                )
 
 
 def _request(key: list[Any], prompt_ids: list[int], sampling: dict[str, Any]) -> dict[str, Any]:

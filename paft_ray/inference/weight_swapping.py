@@ -22,7 +22,8 @@ with engine_preload.importing():
 
 
 class WeightSwappingEngineStage(vLLMEngineStageUDF):
-    """Ray's engine for several models of one architecture, whose weights are loaded in turns: seconds, where another start takes twenty on a CPU."""
+    """Ray's engine for several models of one architecture, whose weights are loaded in turns: seconds, where another
+    start takes twenty on a CPU."""
 
     def __init__(self, *args: Any, weights: Mapping[str, ModelWeights], **kwargs: Any) -> None:
         as_computing()
@@ -59,7 +60,11 @@ class WeightSwappingEngineStage(vLLMEngineStageUDF):
         wanted = self.weights[model]
         try:
             with ExitStack() as stack:
-                folder = self.model if wanted.materialize is None else await asyncio.to_thread(stack.enter_context, wanted.materialize())
+                folder = (
+                    self.model
+                    if wanted.materialize is None
+                    else await asyncio.to_thread(stack.enter_context, wanted.materialize())
+                )
                 await self.llm.engine.collective_rpc("reload_weights", kwargs={"weights_path": folder})
             await self.llm.engine.reset_prefix_cache()
         except VLLM_FATAL_ERRORS:

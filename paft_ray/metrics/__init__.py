@@ -1,9 +1,20 @@
-"""Robustness figures over templates, paired bootstrap intervals, saturation over sizes: pure functions of arrays of right and wrong answers.
+"""Robustness figures over templates, paired bootstrap intervals, saturation over sizes: pure functions of arrays of
+right and wrong answers.
 
 Accuracies are fractions. Axes are always [seeds, templates, examples].
 """
 
-from paft_ray.metrics.intervals import POWER, Difference, bootstrap_interval, bootstrap_means, corrected, difference, holm, mean_interval, verdict
+from paft_ray.metrics.intervals import (
+    POWER,
+    Difference,
+    bootstrap_interval,
+    bootstrap_means,
+    corrected,
+    difference,
+    holm,
+    mean_interval,
+    verdict,
+)
 from paft_ray.metrics.outcomes import ArmOutcomes, arms_from_table
 from paft_ray.metrics.robustness import (
     MIN_TEMPLATES,

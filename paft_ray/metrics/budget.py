@@ -1,7 +1,7 @@
 """Accuracy over templates from a part of the (template, example) cells: what the seen ones say about the whole grid.
 
-After PromptEval (Maia Polo et al. 2024, arXiv 2405.17202): an item-response model fills the cells that were not asked. Accuracies are fractions;
-axes are [templates, examples].
+After PromptEval (Maia Polo et al. 2024, arXiv 2405.17202): an item-response model fills the cells that were not asked.
+Accuracies are fractions; axes are [templates, examples].
 """
 
 from __future__ import annotations
@@ -55,14 +55,23 @@ class GridEstimate:
     confidence: float
 
 
-def estimate(correct: NDArray[np.float64], *, rng: np.random.Generator, groups: NDArray[np.int64] | None = None, confidence: float = 0.95) -> GridEstimate:
-    """Figures of the full grid of these very templates and examples (a finite target: nothing is claimed about others), from its seen cells.
+def estimate(
+    correct: NDArray[np.float64],
+    *,
+    rng: np.random.Generator,
+    groups: NDArray[np.int64] | None = None,
+    confidence: float = 0.95,
+) -> GridEstimate:
+    """Figures of the full grid of these very templates and examples (a finite target: nothing is claimed about others),
+    from its seen cells.
 
-    `correct` [templates, examples]: 1, 0 or a mean over seeds in between; NaN where not seen. `groups` [examples]: code of the right answer
-    (`answer_strata`). Seen cells count as they are; unseen ones are drawn from a logistic model with effects of template, example, group and
-    template x group (a template that favours one answer), so that quantiles and std do not shrink to the model's smooth predictions. The draws are
-    moved by one common logit so that the mean is the seen cells' own, weighted by group (a model-assisted estimate: the design, not the model, keeps it
-    unbiased). A mean over seeds is weighed like a single answer, which widens its intervals. Raises `ValueError` where no cell was seen.
+    `correct` [templates, examples]: 1, 0 or a mean over seeds in between; NaN where not seen. `groups` [examples]: code
+    of the right answer (`answer_strata`). Seen cells count as they are; unseen ones are drawn from a logistic model
+    with effects of template, example, group and template x group (a template that favours one answer), so that
+    quantiles and std do not shrink to the model's smooth predictions. The draws are moved by one common logit so that
+    the mean is the seen cells' own, weighted by group (a model-assisted estimate: the design, not the model, keeps it
+    unbiased). A mean over seeds is weighed like a single answer, which widens its intervals. Raises `ValueError` where
+    no cell was seen.
     """
     if np.isnan(correct).all():
         raise ValueError("no cell of the grid was seen")
@@ -82,7 +91,9 @@ def estimate(correct: NDArray[np.float64], *, rng: np.random.Generator, groups: 
     )
 
 
-def _template_draws(correct: NDArray[np.float64], groups: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
+def _template_draws(
+    correct: NDArray[np.float64], groups: NDArray[np.int64], rng: np.random.Generator
+) -> NDArray[np.float64]:
     """Accuracy of every template on the full grid, drawn given the seen cells. Shape [templates, draws]."""
     seen = ~np.isnan(correct)
     right = np.tile(np.nansum(correct, axis=1)[:, None], _NUM_DRAWS)
@@ -93,7 +104,10 @@ def _template_draws(correct: NDArray[np.float64], groups: NDArray[np.int64], rng
     unseen, template = features[~seen.ravel()], np.nonzero(~seen)[0]
     target = (_group_mean(correct, groups) * correct.size - np.nansum(correct)) / len(template)
     coefficients[0] += _shift(unseen, coefficients, np.clip(target, 0.5 / len(template), 1 - 0.5 / len(template)), rng)
-    sums = sparse.csr_matrix((np.ones(len(template), dtype=np.float32), (template, np.arange(len(template)))), shape=(len(correct), len(template)))
+    sums = sparse.csr_matrix(
+        (np.ones(len(template), dtype=np.float32), (template, np.arange(len(template)))),
+        shape=(len(correct), len(template)),
+    )
     block = max(1, _BLOCK // len(template))
     for start in range(0, _NUM_DRAWS, block):
         chance = expit((unseen @ coefficients[:, start : start + block]).astype(np.float32))
@@ -102,21 +116,31 @@ def _template_draws(correct: NDArray[np.float64], groups: NDArray[np.int64], rng
 
 
 def _features(shape: tuple[int, int], groups: NDArray[np.int64]) -> tuple[sparse.csr_matrix, tuple[int, ...]]:
-    """Indicators of every cell, and the number of columns of each kind: intercept, template, group, example, template x group. Rows: cells."""
+    """Indicators of every cell, and the number of columns of each kind: intercept, template, group, example, template x
+    group. Rows: cells."""
     template, example = (axis.ravel() for axis in np.indices(shape))
     group, num_groups = groups[example], int(groups.max()) + 1
     sizes = (1, shape[0], num_groups, shape[1], shape[0] * num_groups)
-    columns = np.stack([np.zeros_like(template), template, group, example, template * num_groups + group], axis=1) + np.cumsum((0, *sizes[:-1]))
+    columns = np.stack(
+        [np.zeros_like(template), template, group, example, template * num_groups + group], axis=1
+    ) + np.cumsum((0, *sizes[:-1]))
     pointers = np.arange(0, columns.size + 1, len(sizes))
-    return sparse.csr_matrix((np.ones(columns.size), columns.ravel(), pointers), shape=(len(columns), sum(sizes))), sizes
+    return sparse.csr_matrix(
+        (np.ones(columns.size), columns.ravel(), pointers), shape=(len(columns), sum(sizes))
+    ), sizes
 
 
-def _coefficients(features: sparse.csr_matrix, share: NDArray[np.float64], sizes: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draws from the Laplace posteriors of the logistic models, each as often as its evidence says. Shape [features, draws].
+def _coefficients(
+    features: sparse.csr_matrix, share: NDArray[np.float64], sizes: tuple[int, ...], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Draws from the Laplace posteriors of the logistic models, each as often as its evidence says. Shape [features,
+    draws].
 
-    They are Student's, with the cells left over by the coefficients as degrees of freedom: with a dozen cells a Gaussian covers too little.
+    They are Student's, with the cells left over by the coefficients as degrees of freedom: with a dozen cells a
+    Gaussian covers too little.
     """
-    # Two half answers that bear on the intercept alone, one right and one wrong (Jeffreys): the mode is finite where all cells are right or all wrong.
+    # Two half answers that bear on the intercept alone, one right and one wrong (Jeffreys): the mode is finite where
+    # all cells are right or all wrong.
     half = sparse.csr_matrix(([1.0, 1.0], ([0, 1], [0, 0])), shape=(2, features.shape[1]))
     features = sparse.vstack([features, half]).tocsr()
     right, wrong = np.append(share, [0.5, 0.0]), np.append(1 - share, [0.0, 0.5])
@@ -133,8 +157,11 @@ def _coefficients(features: sparse.csr_matrix, share: NDArray[np.float64], sizes
     return np.concatenate(drawn, axis=1)
 
 
-def _fit(features: sparse.csr_matrix, right: NDArray[np.float64], wrong: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """(mode, Cholesky factor of the precision there, log evidence up to a constant); coefficients but the intercept have standard normal priors.
+def _fit(
+    features: sparse.csr_matrix, right: NDArray[np.float64], wrong: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """(mode, Cholesky factor of the precision there, log evidence up to a constant); coefficients but the intercept
+    have standard normal priors.
 
     `right`, `wrong`: weight of each row as a right and as a wrong answer.
     """
@@ -154,7 +181,8 @@ def _fit(features: sparse.csr_matrix, right: NDArray[np.float64], wrong: NDArray
 
 
 def _group_mean(correct: NDArray[np.float64], groups: NDArray[np.int64]) -> float:
-    """Mean of the seen cells, each group weighted by its examples; half an answer right and half wrong are added, as in the model."""
+    """Mean of the seen cells, each group weighted by its examples; half an answer right and half wrong are added, as in
+    the model."""
     seen = ~np.isnan(correct)
     weight, count = np.bincount(groups).astype(np.float64), np.bincount(groups, weights=seen.sum(axis=0))
     total = np.bincount(groups, weights=np.nansum(correct, axis=0))
@@ -163,8 +191,11 @@ def _group_mean(correct: NDArray[np.float64], groups: NDArray[np.int64]) -> floa
     return (mean * seen.sum() + 0.5) / (seen.sum() + 1)
 
 
-def _shift(features: sparse.csr_matrix, coefficients: NDArray[np.float64], target: float, rng: np.random.Generator) -> float:
-    """The logit that, added to every draw, makes the mean chance of being right over the cells `features` the `target`."""
+def _shift(
+    features: sparse.csr_matrix, coefficients: NDArray[np.float64], target: float, rng: np.random.Generator
+) -> float:
+    """The logit that, added to every draw, makes the mean chance of being right over the cells `features` the
+    `target`."""
     if features.shape[0] > _CALIBRATION_CELLS:
         features = features[rng.choice(features.shape[0], _CALIBRATION_CELLS, replace=False)]
     logits = (features @ coefficients[:, ::_CALIBRATION_STEP]).astype(np.float32)

@@ -1,4 +1,5 @@
-"""Which (template, example) cells are asked where not all are: stratified, and the same for every arm and seed. Axes are [templates, examples]."""
+"""Which (template, example) cells are asked where not all are: stratified, and the same for every arm and seed. Axes
+are [templates, examples]."""
 
 from __future__ import annotations
 
@@ -13,23 +14,27 @@ _MIN_GROUP = 5
 
 
 def num_cells(num_templates: int, num_examples: int, budget: float) -> int:
-    """Cells that are asked: a share `budget` in (0, 1] of the grid, rounded, and at least `MIN_CELLS_PER_TEMPLATE` of every template."""
+    """Cells that are asked: a share `budget` in (0, 1] of the grid, rounded, and at least `MIN_CELLS_PER_TEMPLATE` of
+    every template."""
     return max(MIN_CELLS_PER_TEMPLATE * num_templates, round(budget * num_templates * num_examples))
 
 
 def answer_strata(answers: Sequence[str]) -> NDArray[np.int64]:
-    """Group of every example by its right answer; answers that fewer than 5 examples share form one group. Shape [examples]."""
+    """Group of every example by its right answer; answers that fewer than 5 examples share form one group. Shape
+    [examples]."""
     _, code, counts = np.unique(np.array(answers, dtype=np.str_), return_inverse=True, return_counts=True)
     merged = np.where(counts[code] < _MIN_GROUP, -1, code)
     return np.asarray(np.unique(merged, return_inverse=True)[1], dtype=np.int64)
 
 
-def sample_cells(num_templates: int, num_examples: int, budget: float, seed: int, groups: NDArray[np.int64] | None = None) -> NDArray[np.bool_]:
+def sample_cells(
+    num_templates: int, num_examples: int, budget: float, seed: int, groups: NDArray[np.int64] | None = None
+) -> NDArray[np.bool_]:
     """Which cells to ask, `num_cells` of them; a function of its arguments alone. Shape [templates, examples].
 
-    Examples per template differ by at most one between templates, and so do templates per example within a group. The examples of every template
-    are spread over `groups` (code of each example, see `answer_strata`; default: one group) in proportion to the groups' sizes, as nearly as whole
-    numbers allow. Raises `ValueError` for a budget out of range.
+    Examples per template differ by at most one between templates, and so do templates per example within a group. The
+    examples of every template are spread over `groups` (code of each example, see `answer_strata`; default: one group)
+    in proportion to the groups' sizes, as nearly as whole numbers allow. Raises `ValueError` for a budget out of range.
     """
     if not 0 < budget <= 1:
         raise ValueError(f"budget is {budget}, it must be above 0 and at most 1")
@@ -52,8 +57,11 @@ def sample_cells(num_templates: int, num_examples: int, budget: float, seed: int
     return chosen
 
 
-def _quota(number: int, sizes: NDArray[np.int64], owed: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Examples of one template per group: the whole part of its share, the rest to the groups that are owed most so far."""
+def _quota(
+    number: int, sizes: NDArray[np.int64], owed: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Examples of one template per group: the whole part of its share, the rest to the groups that are owed most so
+    far."""
     quota = number * sizes // sizes.sum()
     order = np.lexsort((rng.random(len(sizes)), -np.where(quota < sizes, owed - quota, -np.inf)))
     quota[order[: number - quota.sum()]] += 1

@@ -33,7 +33,8 @@ class Difference:
     p_adjusted: float | None
     """The same, corrected for all differences reported together; `p_value` itself until `corrected` has seen them."""
     detectable: float | None
-    """Minimum detectable effect: the true difference that comes out decisive with a chance of `POWER` (before correction)."""
+    """Minimum detectable effect: the true difference that comes out decisive with a chance of `POWER` (before
+    correction)."""
     num_seeds: int
     """Seeds behind the comparison."""
     refused: str | None
@@ -51,15 +52,23 @@ class Difference:
 
 
 def difference(
-    paft: ArmOutcomes, sft: ArmOutcomes, *, rng: np.random.Generator, num_bootstrap: int, confidence: float, names: tuple[str, str] = ("paft", "sft")
+    paft: ArmOutcomes,
+    sft: ArmOutcomes,
+    *,
+    rng: np.random.Generator,
+    num_bootstrap: int,
+    confidence: float,
+    names: tuple[str, str] = ("paft", "sft"),
 ) -> Difference:
-    """Mean accuracy of the first arm minus the second, with a percentile interval by resampling templates, examples and (if several) seeds.
+    """Mean accuracy of the first arm minus the second, with a percentile interval by resampling templates, examples and
+    (if several) seeds.
 
-    Both arms get the same resampled templates, examples and seeds. Seeds are paired by number; an arm with one seed (`base`) stands against every
-    seed of the other. Cells that failed in either arm are left out. The p-value is the level at which the percentile interval touches zero:
-    twice the smaller share of draws at or beyond zero, one draw added (Davison & Hinkley 1997), so it is never below 2 / (draws + 1).
-    `detectable` is (z of the confidence + z of `POWER`) times the bootstrap standard error (Bloom 1995).
-    Below `MIN_TEMPLATES_INTERVAL` templates there is a mean only. Raises `ValueError` where ids differ or no seed is common.
+    Both arms get the same resampled templates, examples and seeds. Seeds are paired by number; an arm with one seed
+    (`base`) stands against every seed of the other. Cells that failed in either arm are left out. The p-value is the
+    level at which the percentile interval touches zero: twice the smaller share of draws at or beyond zero, one draw
+    added (Davison & Hinkley 1997), so it is never below 2 / (draws + 1). `detectable` is (z of the confidence + z of
+    `POWER`) times the bootstrap standard error (Bloom 1995). Below `MIN_TEMPLATES_INTERVAL` templates there is a mean
+    only. Raises `ValueError` where ids differ or no seed is common.
     """
     if paft.template_ids != sft.template_ids or paft.example_ids != sft.example_ids:
         raise ValueError(f"{names[0]} and {names[1]} were not measured on the same templates and examples")
@@ -89,14 +98,16 @@ def difference(
 
 
 def corrected(differences: Mapping[str, Difference]) -> dict[str, Difference]:
-    """The differences with `p_adjusted` corrected for being reported together (Holm); those without an interval do not count."""
+    """The differences with `p_adjusted` corrected for being reported together (Holm); those without an interval do not
+    count."""
     tested = {name: gap.p_value for name, gap in differences.items() if gap.p_value is not None}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
     return {name: replace(gap, p_adjusted=adjusted.get(name)) for name, gap in differences.items()}
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted by Holm's step-down method (1979): the chance of any false claim stays below the level, whatever depends on what."""
+    """p-values adjusted by Holm's step-down method (1979): the chance of any false claim stays below the level,
+    whatever depends on what."""
     values = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(values, kind="stable")
     steps = values[order] * np.arange(len(values), 0, -1)
@@ -105,14 +116,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def mean_interval(arm: ArmOutcomes, *, rng: np.random.Generator, num_bootstrap: int, confidence: float) -> tuple[float, float] | None:
-    """Interval of the arm's mean accuracy, resampled as in `difference`; None below `MIN_TEMPLATES_INTERVAL` templates."""
+def mean_interval(
+    arm: ArmOutcomes, *, rng: np.random.Generator, num_bootstrap: int, confidence: float
+) -> tuple[float, float] | None:
+    """Interval of the arm's mean accuracy, resampled as in `difference`; None below `MIN_TEMPLATES_INTERVAL`
+    templates."""
     if refusal(len(arm.template_ids), MIN_TEMPLATES_INTERVAL):
         return None
     return bootstrap_interval(arm.correct, rng=rng, num_bootstrap=num_bootstrap, confidence=confidence)
 
 
-def _paired(paft: ArmOutcomes, sft: ArmOutcomes, names: tuple[str, str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _paired(
+    paft: ArmOutcomes, sft: ArmOutcomes, names: tuple[str, str]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     common = sorted(set(paft.seeds) & set(sft.seeds))
     if common:
         return paft.correct[[paft.seeds.index(s) for s in common]], sft.correct[[sft.seeds.index(s) for s in common]]
@@ -121,18 +137,25 @@ def _paired(paft: ArmOutcomes, sft: ArmOutcomes, names: tuple[str, str]) -> tupl
     raise ValueError(f"{names[0]} (seeds {paft.seeds}) and {names[1]} (seeds {sft.seeds}) have no seed in common")
 
 
-def bootstrap_interval(values: NDArray[np.float64], *, rng: np.random.Generator, num_bootstrap: int, confidence: float) -> tuple[float, float]:
-    """Percentile interval of the mean of `values` [seeds, templates, examples] (NaN: left out); see `bootstrap_means`."""
+def bootstrap_interval(
+    values: NDArray[np.float64], *, rng: np.random.Generator, num_bootstrap: int, confidence: float
+) -> tuple[float, float]:
+    """Percentile interval of the mean of `values` [seeds, templates, examples] (NaN: left out); see
+    `bootstrap_means`."""
     return percentile_interval(bootstrap_means(values, rng=rng, num_bootstrap=num_bootstrap), confidence)
 
 
-def bootstrap_means(values: NDArray[np.float64], *, rng: np.random.Generator, num_bootstrap: int) -> NDArray[np.float64]:
-    """Means of `values` [seeds, templates, examples] (NaN: left out) with every axis resampled with replacement. Shape [num_bootstrap].
+def bootstrap_means(
+    values: NDArray[np.float64], *, rng: np.random.Generator, num_bootstrap: int
+) -> NDArray[np.float64]:
+    """Means of `values` [seeds, templates, examples] (NaN: left out) with every axis resampled with replacement. Shape
+    [num_bootstrap].
 
     A draw that meets no value at all (few cells of a grid) is left out.
 
-    Resampling the axes independently treats both templates and examples as samples (the pigeonhole bootstrap, Owen 2007), which is mildly
-    conservative; a single seed is not resampled, so the interval then says nothing about other seeds.
+    Resampling the axes independently treats both templates and examples as samples (the pigeonhole bootstrap, Owen
+    2007), which is mildly conservative; a single seed is not resampled, so the interval then says nothing about other
+    seeds.
     """
     filled = np.nan_to_num(values)
     present = (~np.isnan(values)).astype(np.float64)
@@ -161,7 +184,8 @@ def _weighted_sum(values: NDArray[np.float64], weights: Sequence[NDArray[np.floa
 
 
 def verdict(found: Difference, *, templates: str = "held-out templates") -> str:
-    """One plain sentence: who is above whom, by how many points, and where that is not decisive, which difference would likely have been.
+    """One plain sentence: who is above whom, by how many points, and where that is not decisive, which difference would
+    likely have been.
 
     "better" is said only with several seeds and a decisive difference above zero.
     """
@@ -176,7 +200,10 @@ def verdict(found: Difference, *, templates: str = "held-out templates") -> str:
         after = " after correction for several comparisons" if found.excludes_zero else ""
         return f"not decisive{after}: {claim} {interval}, {seeds}; {_would_show(found)}"
     if found.num_seeds > 1 and found.low > 0:
-        return f"{found.first} is better than {found.second}: {abs(points):.1f} points above it on {templates} {interval}, {seeds}"
+        return (
+            f"{found.first} is better than {found.second}: {abs(points):.1f} points above it on {templates} "
+            f"{interval}, {seeds}"
+        )
     return f"{claim} {interval}, {seeds}"
 
 
@@ -186,4 +213,7 @@ def _would_show(found: Difference) -> str:
         return "both are right in the same places"
     corrected = " before correction" if found.p_adjusted != found.p_value else ""
     points = f"{100 * found.detectable:.1f} points"
-    return f"a true difference of {points} would have come out decisive {10 * POWER:g} times in 10{corrected}, a smaller one less often"
+    return (
+        f"a true difference of {points} would have come out decisive {10 * POWER:g} times in 10{corrected}, a "
+        "smaller one less often"
+    )

@@ -14,7 +14,8 @@ from paft_ray.errors import UserError
 NOT_PARSED, MISSING = -1, -2
 """Codes in `ArmOutcomes.predicted`: an answer that could not be parsed, a row that failed."""
 _MOST_CELLS = 2**26
-"""Of an arm: a file of a few rows, each of another seed, template and example, would ask for the cube of their number."""
+"""Of an arm: a file of a few rows, each of another seed, template and example, would ask for the cube of their
+number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,8 @@ class ArmOutcomes:
 
     @property
     def by_template(self) -> NDArray[np.float64]:
-        """Accuracy per template, averaged over seeds. Shape [templates]. Raises `ValueError` for a template without any outcome."""
+        """Accuracy per template, averaged over seeds. Shape [templates]. Raises `ValueError` for a template without any
+        outcome."""
         present = ~np.isnan(self.correct)
         counts = present.sum(axis=2)
         if (counts == 0).any():
@@ -60,7 +62,10 @@ def arms_from_table(table: Any) -> dict[str, ArmOutcomes]:
         shape = (len(seeds), len(templates), len(examples))
         if math.prod(shape) > _MOST_CELLS:
             size = " x ".join(map(str, shape))
-            raise UserError(f"outcomes of arm {arm}: {size} seeds, templates and examples, at most {_MOST_CELLS} cells are read; run stage evaluate again")
+            raise UserError(
+                f"outcomes of arm {arm}: {size} seeds, templates and examples, at most {_MOST_CELLS} cells are "
+                "read; run stage evaluate again"
+            )
         cell = np.ravel_multi_index((seed_code, template_code[rows], example_code[rows]), shape)
         if (repeated := np.bincount(cell) > 1).any():
             raise ValueError(f"arm {arm}: {int(repeated.sum())} (seed, template, example) come more than once")

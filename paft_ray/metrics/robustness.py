@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from paft_ray.metrics.outcomes import MISSING, NOT_PARSED, ArmOutcomes
 
 MIN_TEMPLATES = 12
-"""With fewer templates figures of spread (std, quantiles, worst, sensitivity) say little about templates in general, and are refused."""
+"""With fewer templates figures of spread (std, quantiles, worst, sensitivity) say little about templates in general,
+and are refused."""
 MIN_TEMPLATES_INTERVAL = 8
-"""With fewer templates a bootstrap interval can hold the truth clearly less often than it says (simulation in EXPERIMENTS.md), and is refused."""
+"""With fewer templates a bootstrap interval can hold the truth clearly less often than it says (simulation in
+EXPERIMENTS.md), and is refused."""
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 _ROUNDING = 1e-9  # a mean of three 0.8 is 0.8000000000000002
 
@@ -29,7 +31,8 @@ class RobustnessMetrics:
     std_noise_corrected: float | None
     """The same with binomial noise taken out; see `noise_corrected_std`."""
     quantiles: Mapping[str, float | None]
-    """Quantile of the accuracy over templates (linear between order statistics), by level: "0.1", "0.25", "0.5", "0.75", "0.9"."""
+    """Quantile of the accuracy over templates (linear between order statistics), by level: "0.1", "0.25", "0.5",
+    "0.75", "0.9"."""
     worst: float | None
     worst_shrunken: float | None
     """Accuracy of the worst template with most of its bad luck taken out; see `worst_shrunken`."""
@@ -49,7 +52,8 @@ class RobustnessMetrics:
 
 
 def figures(arm: ArmOutcomes, *, threshold: float) -> RobustnessMetrics:
-    """Robustness figures of an arm; below `MIN_TEMPLATES` templates those of spread are None, with the reason in `refused`.
+    """Robustness figures of an arm; below `MIN_TEMPLATES` templates those of spread are None, with the reason in
+    `refused`.
 
     Raises `ValueError` for a template without any outcome.
     """
@@ -75,15 +79,18 @@ def figures(arm: ArmOutcomes, *, threshold: float) -> RobustnessMetrics:
 
 
 def refusal(num_templates: int, minimum: int = MIN_TEMPLATES) -> str | None:
-    """Why figures that need `minimum` templates (default: those of spread) are refused, or None where there are enough."""
+    """Why figures that need `minimum` templates (default: those of spread) are refused, or None where there are
+    enough."""
     return None if num_templates >= minimum else f"only {num_templates} templates, at least {minimum} are needed"
 
 
 def noise_corrected_std(arm: ArmOutcomes) -> float | None:
-    """sqrt(max(0, variance over templates - mean noise variance)): the spread an endless test set would show. None below two examples.
+    """sqrt(max(0, variance over templates - mean noise variance)): the spread an endless test set would show. None
+    below two examples.
 
-    The noise of one template is the unbiased variance of its mean over n examples; with one seed that is p (1 - p) / (n - 1). Templates share
-    their examples, so part of that noise moves all of them alike and never was in the spread: the figure is a lower bound.
+    The noise of one template is the unbiased variance of its mean over n examples; with one seed that is p (1 - p) / (n
+    - 1). Templates share their examples, so part of that noise moves all of them alike and never was in the spread: the
+    figure is a lower bound.
     """
     per_example, present = by_example(arm)
     counts = present.sum(axis=1)
@@ -96,13 +103,15 @@ def noise_corrected_std(arm: ArmOutcomes) -> float | None:
 
 
 def worst_shrunken(arm: ArmOutcomes) -> float | None:
-    """What the template that looks worst would reach on an endless test set: its accuracy, pulled towards the mean of all templates.
+    """What the template that looks worst would reach on an endless test set: its accuracy, pulled towards the mean of
+    all templates.
 
-    The lowest of many noisy accuracies is low by luck as well (the winner's curse). Every template moves towards the mean by the share of the
-    variance over templates that is noise: the positive-part James-Stein estimator towards the mean (Efron & Morris 1975), an empirical-Bayes
-    estimate whose prior is fitted by moments; for independent answers it nears the posterior mean of a beta-binomial. The noise is the residual of
-    a two-way analysis of variance (template + example), since what is hard about an example moves all templates alike.
-    None below two examples or four templates. Raises `ValueError` for a template without any outcome.
+    The lowest of many noisy accuracies is low by luck as well (the winner's curse). Every template moves towards the
+    mean by the share of the variance over templates that is noise: the positive-part James-Stein estimator towards the
+    mean (Efron & Morris 1975), an empirical-Bayes estimate whose prior is fitted by moments; for independent answers it
+    nears the posterior mean of a beta-binomial. The noise is the residual of a two-way analysis of variance (template +
+    example), since what is hard about an example moves all templates alike. None below two examples or four templates.
+    Raises `ValueError` for a template without any outcome.
     """
     per_example, present = by_example(arm)
     num_cells, num_templates, num_examples = present.sum(), len(present), present.any(axis=0).sum()
@@ -120,13 +129,15 @@ def worst_shrunken(arm: ArmOutcomes) -> float | None:
 
 
 def by_example(arm: ArmOutcomes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Accuracy over seeds of every (template, example), 0 where none was measured, and where one was. Both [templates, examples]."""
+    """Accuracy over seeds of every (template, example), 0 where none was measured, and where one was. Both [templates,
+    examples]."""
     seen = ~np.isnan(arm.correct)
     return np.nansum(arm.correct, axis=0) / np.maximum(seen.sum(axis=0), 1), np.asarray(seen.any(axis=0))
 
 
 def consistency(arm: ArmOutcomes) -> float | None:
-    """Share of template pairs with the same prediction, averaged over examples and seeds. None where predictions or pairs are missing.
+    """Share of template pairs with the same prediction, averaged over examples and seeds. None where predictions or
+    pairs are missing.
 
     An answer that could not be parsed agrees with nothing; a failed row is left out.
     """
@@ -147,8 +158,8 @@ def consistency(arm: ArmOutcomes) -> float | None:
 def sensitivity(arm: ArmOutcomes) -> float | None:
     """PromptSensiScore (PSS): mean over template pairs of |correct_i - correct_j|, averaged over examples and seeds. None where there is no pair.
 
-    Zhuo et al. 2024, ProSA (arXiv 2410.12405). 0: no wording changes whether an example is solved; at most about 0.5, where half the wordings
-    solve it. Of n outcomes with k right, k (n - k) pairs differ. Failed rows are left out.
+    Zhuo et al. 2024, ProSA (arXiv 2410.12405). 0: no wording changes whether an example is solved; at most about 0.5,
+    where half the wordings solve it. Of n outcomes with k right, k (n - k) pairs differ. Failed rows are left out.
     """
     present = (~np.isnan(arm.correct)).sum(axis=1)
     right = np.nansum(arm.correct, axis=1)

@@ -13,12 +13,15 @@ MIN_SIZES = 4
 """With fewer distinct sizes a curve of three parameters runs through the points and says nothing."""
 _TOLERANCE = 0.01
 _ROUNDING = 1e-9
-_MIN_GAIN = 1e-4  # accuracy that the curve must gain from one template to endless ones, for its exponent to mean anything
+_MIN_GAIN = (
+    1e-4  # accuracy that the curve must gain from one template to endless ones, for its exponent to mean anything
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Saturation:
-    """The curve asymptote - gain * size ** -exponent, fitted to the accuracies of all trials. All figures None where it is not usable."""
+    """The curve asymptote - gain * size ** -exponent, fitted to the accuracies of all trials. All figures None where it
+    is not usable."""
 
     asymptote: float | None
     """Accuracy at endless templates, in [0, 1]. Beyond the largest size measured it is extrapolated."""
@@ -45,10 +48,11 @@ class Saturation:
 
 
 def fit_saturation(trials: Mapping[int, Sequence[float]]) -> Saturation:
-    """The curve through `trials` (size -> mean accuracy of each trial of that size), by bounded least squares; never an exception.
+    """The curve through `trials` (size -> mean accuracy of each trial of that size), by bounded least squares; never an
+    exception.
 
-    The power law towards an asymptote is the learning curve of Cortes et al. (1993), taken here over templates in place of examples. Usable with at
-    least `MIN_SIZES` sizes and a fit that converged on a rising curve.
+    The power law towards an asymptote is the learning curve of Cortes et al. (1993), taken here over templates in place
+    of examples. Usable with at least `MIN_SIZES` sizes and a fit that converged on a rising curve.
     """
     sizes, accuracies = (np.array(axis, dtype=np.float64) for axis in _points(trials))
     if (distinct := len(np.unique(sizes))) < MIN_SIZES:
@@ -57,7 +61,10 @@ def fit_saturation(trials: Mapping[int, Sequence[float]]) -> Saturation:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", OptimizeWarning)
-            start, bounds = (np.clip(high, 0.01, 0.99), np.clip(high - low, -0.9, 0.9), 0.7), ((0.0, -1.0, 0.01), (1.0, 1.0, 10.0))
+            start, bounds = (
+                (np.clip(high, 0.01, 0.99), np.clip(high - low, -0.9, 0.9), 0.7),
+                ((0.0, -1.0, 0.01), (1.0, 1.0, 10.0)),
+            )
             (asymptote, gain, exponent), _ = curve_fit(_curve, sizes, accuracies, p0=start, bounds=bounds)
     except (RuntimeError, ValueError, OptimizeWarning) as error:  # no convergence, or accuracies that are no numbers
         return _unusable(f"the fit did not converge ({str(error).splitlines()[0]})")
@@ -74,11 +81,12 @@ def fit_saturation(trials: Mapping[int, Sequence[float]]) -> Saturation:
 
 
 def recommended_size(trials: Mapping[int, Sequence[float]], *, tolerance: float = _TOLERANCE) -> tuple[int, str]:
-    """The smallest size not shown to be worse than the best one, and the reason in one sentence. `trials`: size -> mean accuracy of each trial.
+    """The smallest size not shown to be worse than the best one, and the reason in one sentence. `trials`: size -> mean
+    accuracy of each trial.
 
-    A size passes where its mean is at most `tolerance`, or one standard error of the best mean over its trials, below the best mean, whichever is
-    larger: the one-standard-error rule (Breiman et al. 1984). The best size's own noise counts, so that a size cannot pass by being noisy itself.
-    Raises `ValueError` without trials.
+    A size passes where its mean is at most `tolerance`, or one standard error of the best mean over its trials, below
+    the best mean, whichever is larger: the one-standard-error rule (Breiman et al. 1984). The best size's own noise
+    counts, so that a size cannot pass by being noisy itself. Raises `ValueError` without trials.
     """
     if not trials:
         raise ValueError("a size can only be recommended from at least one trial")
@@ -89,10 +97,18 @@ def recommended_size(trials: Mapping[int, Sequence[float]], *, tolerance: float 
     size = next(size for size, mean in means.items() if mean >= means[best] - allowed - _ROUNDING)
     best_said, allowed_said = f"the best mean, {100 * means[best]:.1f} %", f"{100 * allowed:.1f} points"
     if size == best:
-        smaller = f", and every smaller size is more than {allowed_said} below it" if best != min(means) else ", with the fewest templates measured"
+        smaller = (
+            f", and every smaller size is more than {allowed_said} below it"
+            if best != min(means)
+            else ", with the fewest templates measured"
+        )
         return size, f"{_templates(size)} reached {best_said}{smaller}."
     source = "one standard error of that mean over its trials" if noise > tolerance else "the tolerance"
-    return size, f"{_templates(size)} reached {100 * means[size]:.1f} %, within {allowed_said} ({source}) of {best_said} at {_templates(best)}."
+    return (
+        size,
+        f"{_templates(size)} reached {100 * means[size]:.1f} %, within {allowed_said} ({source}) of {best_said} "
+        f"at {_templates(best)}.",
+    )
 
 
 def _points(trials: Mapping[int, Sequence[float]]) -> tuple[list[int], list[float]]:

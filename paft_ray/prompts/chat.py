@@ -1,4 +1,5 @@
-"""Chat templates: outside code, rendered in a child process with limits of time and memory, on the same day every day."""
+"""Chat templates: outside code, rendered in a child process with limits of time and memory, on the same day every
+day."""
 
 from __future__ import annotations
 
@@ -25,10 +26,17 @@ if TYPE_CHECKING:
 
 Scalar = bool | int | float | str
 DATE = "26 Jul 2024"
-"""Llama 3.2 puts a date into every prompt, by default today's: its own fixed default keeps prompts the same from day to day."""
+"""Llama 3.2 puts a date into every prompt, by default today's: its own fixed default keeps prompts the same from day to
+day."""
 _LONGEST_S = 60  # of the wall clock: the limit that counts is the one on computing time
-_LIMITS = f"allowed: {chat_child.CPU_S} s of computing, {chat_child.MEMORY_BYTES >> 20} MiB, {chat_child.LONGEST_TEXT} characters"
-_ENVIRONMENT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")  # what an interpreter may need to start; no secret goes to a template
+_LIMITS = (
+    f"allowed: {chat_child.CPU_S} s of computing, {chat_child.MEMORY_BYTES >> 20} MiB, {chat_child.LONGEST_TEXT} "
+    "characters"
+)
+_ENVIRONMENT = (
+    "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH",
+)  # what an interpreter may need to start; no secret goes to a template
 
 _WORD = r"think|thought|reason|analys|reflect|scratch_?pad|rationale|monologue|deliberat|ponder|inner_|chain_of|cot\b"
 _NAME = r"[^\s<>\[\]◁▷＜＞⟨⟩]{0,24}"
@@ -46,16 +54,23 @@ class Rendered:
     """Names that the template looks up, its own variables left out."""
 
 
-def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]], variables: Mapping[str, Scalar] | None = None) -> Rendered:
+def render(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Mapping[str, str]],
+    variables: Mapping[str, Scalar] | None = None,
+) -> Rendered:
     """The messages in the tokenizer's chat template, with its generation prompt; `variables` are for the template.
 
-    The first call for a template and its input starts two processes (0.2 s each), which must agree; later ones of this process are answered from memory.
-    Raises `UserError` where the template refuses the messages, fails, or takes more than it may.
+    The first call for a template and its input starts two processes (0.2 s each), which must agree; later ones of this
+    process are answered from memory. Raises `UserError` where the template refuses the messages, fails, or takes more
+    than it may.
     """
     try:
         template = tokenizer.get_chat_template()
     except ValueError as error:
-        raise UserError(f"the tokenizer's chat template cannot be chosen ({one_line(error)}); set model.chat=false") from None
+        raise UserError(
+            f"the tokenizer's chat template cannot be chosen ({one_line(error)}); set model.chat=false"
+        ) from None
     names = {
         **tokenizer.special_tokens_map,
         "tools": None,
@@ -83,9 +98,14 @@ def _rendered(template: str, names: str, roles: str) -> Rendered:
     request = {"template": template, "names": json.loads(names), "libraries": _libraries()}
     answer = _ask_child(request)
     if "error" in answer:
-        raise UserError(f"the model's chat template refuses {roles} ({one_line(answer['error'])}); leave out system parts, or set model.chat=false")
+        raise UserError(
+            f"the model's chat template refuses {roles} ({one_line(answer['error'])}); leave out system parts, "
+            "or set model.chat=false"
+        )
     if "text" not in answer:
-        raise UserError(f"the model's chat template takes too long or too much memory ({_LIMITS}); mend it, or set model.chat=false")
+        raise UserError(
+            f"the model's chat template takes too long or too much memory ({_LIMITS}); mend it, or set model.chat=false"
+        )
     if _ask_child(request) != answer:  # it writes an object with its address, say
         raise UserError("the model's chat template writes another text each time; mend it, or set model.chat=false")
     return Rendered(text=answer["text"], reads=frozenset(answer["reads"]))
@@ -96,7 +116,14 @@ def _ask_child(request: Mapping[str, object]) -> dict[str, Any]:
     command = [sys.executable, "-I", "-S", chat_child.__file__]
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     try:
-        child = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True, timeout=_LONGEST_S, env=environment, check=False)
+        child = subprocess.run(
+            command,
+            input=json.dumps(request).encode(),
+            capture_output=True,
+            timeout=_LONGEST_S,
+            env=environment,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         return {}
     if child.returncode in (-signal.SIGXCPU, -signal.SIGKILL, -signal.SIGSEGV):

@@ -1,8 +1,9 @@
-"""Renders one chat template in a process of its own, with limits: it comes with a model, so it is outside code. Run as a script by `chat.py`.
+"""Renders one chat template in a process of its own, with limits: it comes with a model, so it is outside code. Run as
+a script by `chat.py`.
 
 Reads a JSON object from standard input and writes one: `text` and the names that the template `reads`, or the `error`.
-The environment is that of transformers (`chat_template_utils.py`, 5.19), rebuilt because importing transformers takes seconds;
-but its clock stands still, and so do Jinja's random choices.
+The environment is that of transformers (`chat_template_utils.py`, 5.19), rebuilt because importing transformers takes
+seconds; but its clock stands still, and so do Jinja's random choices.
 """
 
 from __future__ import annotations
@@ -67,10 +68,14 @@ def _environment() -> Any:
     def raise_exception(message: object) -> None:
         raise TemplateError(str(message))
 
-    def tojson(value: object, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False) -> str:
+    def tojson(
+        value: object, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
+    ) -> str:
         return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+    )
     environment.filters["tojson"] = tojson
     environment.globals |= {"raise_exception": raise_exception, "strftime_now": NOW.strftime}
     return environment

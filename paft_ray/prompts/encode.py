@@ -1,9 +1,9 @@
 """The one token boundary: (template, example) -> token ids, for training and inference alike.
 
-Plain input: the start token, if the model was trained with one (`tokens.start_ids`), then the text; trailing spaces are stripped,
-line breaks kept; the answer follows after one space, or after nothing where a line break stands.
-Chat input: the model's own chat template with its generation prompt; a start token is what the template writes.
-In both, text of templates and fields never becomes a special token, and only the answer is followed by the end token.
+Plain input: the start token, if the model was trained with one (`tokens.start_ids`), then the text; trailing spaces are
+stripped, line breaks kept; the answer follows after one space, or after nothing where a line break stands. Chat input:
+the model's own chat template with its generation prompt; a start token is what the template writes. In both, text of
+templates and fields never becomes a special token, and only the answer is followed by the end token.
 """
 
 from __future__ import annotations
@@ -58,13 +58,18 @@ class Encoder:
         max_prompt_tokens: int = 512,
         cut_field: str | None = None,
     ) -> None:
-        """Raises `UserError` where the tokenizer lacks an end token, a chat template (chat input), or the task lacks `cut_field`."""
+        """Raises `UserError` where the tokenizer lacks an end token, a chat template (chat input), or the task lacks
+        `cut_field`."""
         if tokenizer.eos_token_id is None:
             raise UserError("the tokenizer has no end token (eos_token); choose a model that has one")
         if chat and not tokenizer.chat_template:
-            raise UserError("model.chat=true, but the tokenizer has no chat template; set model.chat=false or choose a chat model")
+            raise UserError(
+                "model.chat=true, but the tokenizer has no chat template; set model.chat=false or choose a chat model"
+            )
         if cut_field is not None and cut_field not in task.fields:
-            raise UserError(f"model.cut_field={cut_field}: not a field of task {task.name}; allowed: {', '.join(task.fields)}")
+            raise UserError(
+                f"model.cut_field={cut_field}: not a field of task {task.name}; allowed: {', '.join(task.fields)}"
+            )
         self.task = task
         self.tokenizer = tokenizer
         self.chat = chat
@@ -81,15 +86,16 @@ class Encoder:
         return cls(task, tokenizer, **model.model_dump(include=_SETTINGS))
 
     def __reduce__(self) -> tuple[Callable[..., Encoder], tuple[Task, PreTrainedTokenizerBase], dict[str, Any]]:
-        """Goes to other processes with its tokenizer, whose class takes seconds of imports to find, and with its chat frames."""
+        """Goes to other processes with its tokenizer, whose class takes seconds of imports to find, and with its chat
+        frames."""
         settings = {name: getattr(self, name) for name in _SETTINGS}
         return partial(Encoder, **settings), (self.task, self.tokenizer), {"_frames": self._frames}
 
     def encode(self, template: PromptTemplate, example: Example) -> Encoded:
         """Ids of the prompt and of the answer with its end token.
 
-        A prompt over the limit loses the end of `cut_field` (default: the longest field), then of the other fields, longest first.
-        Raises `UserError` as `check`.
+        A prompt over the limit loses the end of `cut_field` (default: the longest field), then of the other fields,
+        longest first. Raises `UserError` as `check`.
         """
         fields = dict(example.fields)
         ids, after_newline = self._prompt(template, fields)
@@ -103,14 +109,20 @@ class Encoder:
             ids, after_newline = self._prompt(template, fields)
         if len(ids) > self.max_prompt_tokens:
             self.check(template)
-        return Encoded(prompt_ids=ids, answer_ids=list(self._answer(example.answer, after_newline)), after_newline=after_newline, cut_characters=cut)
+        return Encoded(
+            prompt_ids=ids,
+            answer_ids=list(self._answer(example.answer, after_newline)),
+            after_newline=after_newline,
+            cut_characters=cut,
+        )
 
     def check(self, template: PromptTemplate) -> None:
         """Raises `UserError` where the template alone, all fields empty, is longer than the longest prompt."""
         length = len(self._prompt(template, dict.fromkeys(self.task.fields, ""))[0])
         if length > self.max_prompt_tokens:
             raise UserError(
-                f"template {template.id}: {length} tokens without its fields, model.max_prompt_tokens={self.max_prompt_tokens} are allowed; "
+                f"template {template.id}: {length} tokens without its fields, "
+                f"model.max_prompt_tokens={self.max_prompt_tokens} are allowed; "
                 f"raise the limit or shorten the template ({masked(template.text)[:40]!r}...)"
             )
 
@@ -119,9 +131,11 @@ class Encoder:
         return {label: list(self._answer(label, after_newline)) for label in self.task.label_texts}
 
     def largest_id(self) -> tuple[str, int]:
-        """(token, id) of the largest id that a prompt or an answer can hold: of text, of the chat template, start and end token.
+        """(token, id) of the largest id that a prompt or an answer can hold: of text, of the chat template, start and
+        end token.
 
-        Special tokens that none of these writes are left out. Raises `UserError` where the chat template does not serve.
+        Special tokens that none of these writes are left out. Raises `UserError` where the chat template does not
+        serve.
         """
         unused = {number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
         used = {self.tokenizer.eos_token_id, *self._tokens.start, *({self.tokenizer.unk_token_id} - {None})}
@@ -131,14 +145,17 @@ class Encoder:
         return str(self.tokenizer.convert_ids_to_tokens(largest)), largest
 
     def _longest_fit(self, template: PromptTemplate, fields: dict[str, str], name: str) -> int:
-        """Most characters of field `name` with which the prompt keeps to its limit, 0 where it does not even without (bisection over its real length)."""
+        """Most characters of field `name` with which the prompt keeps to its limit, 0 where it does not even without
+        (bisection over its real length)."""
 
         def fits(length: int) -> bool:
             return len(self._prompt(template, {**fields, name: fields[name][:length]})[0]) <= self.max_prompt_tokens
 
         low, high = 0, len(fields[name])
         reach = _CHARACTERS_PER_TOKEN * self.max_prompt_tokens
-        while reach < high and fits(reach):  # from below: of a megabyte only the part that may fit is encoded again and again
+        while reach < high and fits(
+            reach
+        ):  # from below: of a megabyte only the part that may fit is encoded again and again
             low, reach = reach, 2 * reach
         high = min(high, reach)
         while low < high:
@@ -169,13 +186,20 @@ class Encoder:
         """
         frame, reads = self._tokens.frame(["system", "user"] if with_system else ["user"], self.chat_template_kwargs)
         if unknown := sorted(set(self.chat_template_kwargs) - reads):
-            raise UserError(f"model.chat_template_kwargs: the model's chat template does not read {', '.join(unknown)}; it reads {', '.join(sorted(reads))}")
+            raise UserError(
+                f"model.chat_template_kwargs: the model's chat template does not read {', '.join(unknown)}; it "
+                f"reads {', '.join(sorted(reads))}"
+            )
         if tag := open_thinking(frame[-1]):
-            raise UserError(f"the model's chat template opens a block of thinking ({tag}) in front of the answer; {_closing(reads, self.chat_template_kwargs)}")
+            raise UserError(
+                f"the model's chat template opens a block of thinking ({tag}) in front of the answer; "
+                f"{_closing(reads, self.chat_template_kwargs)}"
+            )
         return frame
 
     def _encode_answer(self, answer: str, after_newline: bool) -> tuple[int, ...]:
-        """Ids of an answer behind an anchor of the same kind as the prompt's end, so that the tokenizer sees the boundary it will see."""
+        """Ids of an answer behind an anchor of the same kind as the prompt's end, so that the tokenizer sees the
+        boundary it will see."""
         anchor, text = ("\n", answer) if after_newline else (":", f" {answer}")
         before, both = self._tokens.piece(anchor, special=False), self._tokens.piece(anchor + text, special=False)
         ids = both[len(before) :] if both[: len(before)] == before else self._tokens.piece(text, special=False)
@@ -183,15 +207,24 @@ class Encoder:
 
 
 def _closing(reads: AbstractSet[str], given: Mapping[str, Scalar]) -> str:
-    """What closes a block of thinking: a variable of the template that says so by its name, else another kind of input."""
+    """What closes a block of thinking: a variable of the template that says so by its name, else another kind of
+    input."""
     switches = sorted(name for name in reads if re.search("think|reason", name))
     if given and switches:
-        return f"model.chat_template_kwargs leaves it open, of {', '.join(switches)} other values may close it, or set model.chat=false"
+        return (
+            f"model.chat_template_kwargs leaves it open, of {', '.join(switches)} other values may close it, or set "
+            "model.chat=false"
+        )
     if switches:
         return f"set model.chat_template_kwargs={{{switches[0]}: false}}, or model.chat=false"
-    return "no variable of the template (model.chat_template_kwargs) closes it; set model.chat=false, or choose another model"
+    return (
+        "no variable of the template (model.chat_template_kwargs) closes it; set model.chat=false, or choose another "
+        "model"
+    )
 
 
-def encode(task: Task, template: PromptTemplate, example: Example, tokenizer: PreTrainedTokenizerBase, *, chat: bool = False) -> Encoded:
+def encode(
+    task: Task, template: PromptTemplate, example: Example, tokenizer: PreTrainedTokenizerBase, *, chat: bool = False
+) -> Encoded:
     """Token ids of one (template, example); for many, keep an `Encoder`."""
     return Encoder(task, tokenizer, chat=chat, max_prompt_tokens=2**31).encode(template, example)

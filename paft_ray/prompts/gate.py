@@ -1,9 +1,11 @@
-"""The gate: every template, written by a model or brought by a user, is repaired, kept or rejected with a counted reason.
+"""The gate: every template, written by a model or brought by a user, is repaired, kept or rejected with a counted
+reason.
 
-A template with a hidden character is rejected (`hidden_character`): a control character other than tab and line feed, a bidirectional mark or
-override, a zero-width character, a line separator, private use. Nobody who reads the template would see it, yet the model does. Text from right to left
-needs none of them; the joiners of Persian and Indic words and of emoji are kept where they join. Rows of data keep every character (data is what it
-is); reports and the command line write hidden ones out (`\\u202e`), see `paft_ray.sanitize`.
+A template with a hidden character is rejected (`hidden_character`): a control character other than tab and line feed, a
+bidirectional mark or override, a zero-width character, a line separator, private use. Nobody who reads the template
+would see it, yet the model does. Text from right to left needs none of them; the joiners of Persian and Indic words and
+of emoji are kept where they join. Rows of data keep every character (data is what it is); reports and the command line
+write hidden ones out (`\\u202e`), see `paft_ray.sanitize`.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ _PLACE = frozenset(("the", "your", "final", "numeric", "numerical", "answer", "n
 _LONGEST_WORD = 100  # characters per word on average; languages without spaces have long ones
 _ESCAPE = r"(?<!\\)(?:\\r)?\\[nt]"
 _BREAK = regex.compile(rf"{_ESCAPE}(?!\p{{Ll}}+(?!\p{{L}})|(?:(?:Left|Right|Leftright)arrow|V[dD]ash)(?!\p{{L}}))")
-r"""An escape that may stand for white space: behind it is no word in small letters (`\neq`, `C:\new`), nor one of TeX's commands with a capital."""
+r"""An escape that may stand for white space: behind it is no word in small letters (`\neq`, `C:\new`), nor one of TeX's
+commands with a capital."""
 _PLAIN_BREAK = regex.compile(rf"{_BREAK.pattern}(?:(?= ?(?:[\p{{Lu}}\p{{Lo}}]|\{{[A-Za-z_]|\\[nrt]))|(?<=\S\\[nt])$)")
 _QUOTED = re.compile(r"\"[^\"]*\"|`[^`]*`|(?<!\w)'[^']*'(?!\w)|\b[A-Za-z]:\\[nt]\w+")
 r"""Where a backslash belongs to the wording: `print("A\nB")`, `C:\nAdmin`."""
@@ -41,11 +44,13 @@ _SENTENCE = rf"[.?!:;\n{_FIELD}]"
 _CONDITION = re.compile(r"\b(?:if|unless|when|otherwise|else)\b", re.IGNORECASE)
 _ASKED = re.compile(
     r"\b(?:if|unless|when|otherwise|whether|which|what|where|how|who)\b|^\W*(?:do|does|did|would|could|should|can|may|is|are|was)\b"
-    r"|^\W*(?:please\s+)?(?:check|verify|confirm|ensure|make sure)\b|^\W*(?:an?|any|every)\b(?!.*(?:,|\b(?:the|this|that|it)\b))"
+    r"|^\W*(?:please\s+)?(?:check|verify|confirm|ensure|make "
+    r"sure)\b|^\W*(?:an?|any|every)\b(?!.*(?:,|\b(?:the|this|that|it)\b))"
     r"|\b(?:check|verify|confirm|ensure|sure|likely|chance|probability)\b.*\bthat\b|\b(?!(?:say|think|believe|know)\b)\w+\s+that\s*$",
     re.IGNORECASE | re.DOTALL,
 )
-"""A clause that asks, sets a condition or defines: `Decide whether the message is spam`, `A text without an opinion is neutral`."""
+"""A clause that asks, sets a condition or defines: `Decide whether the message is spam`, `A text without an opinion is
+neutral`."""
 _BRACES = regex.compile(r"(?<!\\[A-Za-z]{1,20}|[}^_])\{\s*\w+\s*\}")
 """Braces in the wording itself, other than an argument of TeX (`\\frac{1}{2}`, `x^{2}`)."""
 _ORDER = re.compile(r"\s*(?:insert|describe|explain|specify|your|fill|add|enter|put)\b", re.IGNORECASE)
@@ -66,11 +71,17 @@ class GateResult:
 
     def summary(self) -> dict[str, Any]:
         """`{"read", "kept", "repaired": {reason: n}, "rejected": {reason: n}}`."""
-        return {"read": len(self.verdicts), "kept": len(self.kept), "repaired": self.repaired, "rejected": self.rejected}
+        return {
+            "read": len(self.verdicts),
+            "kept": len(self.kept),
+            "repaired": self.repaired,
+            "rejected": self.rejected,
+        }
 
 
 def gate(candidates: Iterable[PromptTemplate | str], task: Task, *, max_words: int) -> GateResult:
-    """Templates that parse, name each field of the task and no other, hold wording, no unfilled slot and no answer, and are new.
+    """Templates that parse, name each field of the task and no other, hold wording, no unfilled slot and no answer, and
+    are new.
 
     `candidates`: those of one file, which decide together whether a literal backslash-n is a line break.
     """
@@ -93,10 +104,12 @@ def gate(candidates: Iterable[PromptTemplate | str], task: Task, *, max_words: i
 
 
 def repair(template: PromptTemplate, *, escaped: bool = False) -> tuple[PromptTemplate, list[str]]:
-    r"""The template with outer spaces removed and each literal backslash-n that stands for a line break turned into one, and the names of the repairs.
+    r"""The template with outer spaces removed and each literal backslash-n that stands for a line break turned into
+    one, and the names of the repairs.
 
-    `escaped`: what `holds_escapes` says of the template's file; without it the template alone must leave no doubt, else the text is kept (`$x \neq 0$`).
-    A line break at the end stays: it decides whether the answer follows a space or stands on a line of its own.
+    `escaped`: what `holds_escapes` says of the template's file; without it the template alone must leave no doubt, else
+    the text is kept (`$x \neq 0$`). A line break at the end stays: it decides whether the answer follows a space or
+    stands on a line of its own.
     """
     given = _parts(template)
     text, system = [_unescaped(part) for part in given] if escaped or _unmistakable(template) else given
@@ -105,18 +118,22 @@ def repair(template: PromptTemplate, *, escaped: bool = False) -> tuple[PromptTe
 
 
 def holds_escapes(templates: Sequence[PromptTemplate]) -> bool:
-    """Whether these templates, of one file, write their line breaks as backslash-n: none holds a real one, and most that hold backslash-n leave no doubt."""
+    """Whether these templates, of one file, write their line breaks as backslash-n: none holds a real one, and most
+    that hold backslash-n leave no doubt."""
     found = [template for template in templates if any(re.search(_ESCAPE, part) for part in _parts(template))]
     real = any("\n" in part for template in templates for part in _parts(template))
     return not real and 2 * sum(map(_unmistakable, found)) > len(found)
 
 
 def _unmistakable(template: PromptTemplate) -> bool:
-    """Every backslash is one of a line break before a capital letter, a field or another break, or at the end; none stands in quotes or in a path."""
+    """Every backslash is one of a line break before a capital letter, a field or another break, or at the end; none
+    stands in quotes or in a path."""
     parts = _parts(template)
     if not any("\\n" in part for part in parts) or any("\n" in part.strip() for part in parts):
         return False
-    return not any("\\" in _PLAIN_BREAK.sub("", part) or any("\\" in quoted for quoted in _QUOTED.findall(part)) for part in parts)
+    return not any(
+        "\\" in _PLAIN_BREAK.sub("", part) or any("\\" in quoted for quoted in _QUOTED.findall(part)) for part in parts
+    )
 
 
 def _parts(template: PromptTemplate) -> list[str]:
@@ -129,7 +146,9 @@ def _unescaped(text: str) -> str:
 
 def rejection(template: PromptTemplate, task: Task, *, max_words: int) -> str | None:
     """Why a template is refused, or None."""
-    if len(template.text) + len(template.system or "") > _LONGEST_WORD * max_words:  # before it is searched: a search may take the square of the length
+    if (
+        len(template.text) + len(template.system or "") > _LONGEST_WORD * max_words
+    ):  # before it is searched: a search may take the square of the length
         return "too_long"
     if holds_hidden(f"{template.text}\n{template.system or ''}"):
         return "hidden_character"
@@ -156,8 +175,9 @@ def rejection(template: PromptTemplate, task: Task, *, max_words: int) -> str | 
 def _unfilled(wording: str, task: Task) -> bool:
     """A slot that the writer left open: `[describe the topic]`, `<your answer>`, `(insert text)`.
 
-    Brackets around a field, a list of labels or a single letter, a one-word heading of a line, and tags with a closing tag are wording.
-    Braces that are left (`{{review}}`, or `{role}` in a system part) would reach the model as they are.
+    Brackets around a field, a list of labels or a single letter, a one-word heading of a line, and tags with a closing
+    tag are wording. Braces that are left (`{{review}}`, or `{role}` in a system part) would reach the model as they
+    are.
     """
     if _BRACES.search(wording):
         return True
@@ -167,8 +187,17 @@ def _unfilled(wording: str, task: Task) -> bool:
         words = re.findall(r"\w+", match.group(1).lower())
         if words and (place.issuperset(words) or f"[/{match.group(1)}]" in wording or match.group(1).startswith("/")):
             continue
-        heading = len(words) == 1 and wording[: match.start()].rpartition("\n")[2].strip() == "" and not _ORDER.match(match.group(1))
-        if words and _FIELD not in match.group() and not heading and any(len(w) > 1 and not w.isdigit() and w not in labels for w in words):
+        heading = (
+            len(words) == 1
+            and wording[: match.start()].rpartition("\n")[2].strip() == ""
+            and not _ORDER.match(match.group(1))
+        )
+        if (
+            words
+            and _FIELD not in match.group()
+            and not heading
+            and any(len(w) > 1 and not w.isdigit() and w not in labels for w in words)
+        ):
             return True
     for match in _ANGLE.finditer(wording):
         words = re.findall(r"\w+", match.group(1).lower())
@@ -178,7 +207,8 @@ def _unfilled(wording: str, task: Task) -> bool:
 
 
 def _leaks(wording: str, task: Task) -> bool:
-    """The wording ends by stating an answer (`Answer: positive`, `#### 42`), not by listing the choices or asking whether one holds."""
+    """The wording ends by stating an answer (`Answer: positive`, `#### 42`), not by listing the choices or asking
+    whether one holds."""
     end = wording.rstrip(" \t\n.\"'!*)]")
     if task.kind == "free":
         try:
@@ -192,10 +222,14 @@ def _leaks(wording: str, task: Task) -> bool:
     if stated is None:
         return False
     if stated.group("lead") == "is":
-        return not _ASKED.search(re.split(_SENTENCE, re.sub(r"\n(?=[ \t]*[a-z])", " ", end)[: -len(stated.group())])[-1])
+        return not _ASKED.search(
+            re.split(_SENTENCE, re.sub(r"\n(?=[ \t]*[a-z])", " ", end)[: -len(stated.group())])[-1]
+        )
     opening = last[: stated.start("lead")].strip()
     marked = r"\W*\w\W*[:=>→]" if opening else ""  # a line of a label, or `0: negative`, makes the next one a list
-    if (not opening or re.fullmatch(r"\W*\w\W*", opening)) and re.fullmatch(rf"{marked}\W*(?:{_any(task.label_texts)})\W*", before):
+    if (not opening or re.fullmatch(r"\W*\w\W*", opening)) and re.fullmatch(
+        rf"{marked}\W*(?:{_any(task.label_texts)})\W*", before
+    ):
         return False
     if not opening:
         return True
@@ -209,11 +243,15 @@ def _leaks(wording: str, task: Task) -> bool:
 
 def _any(labels: Iterable[str]) -> str:
     """Pattern of any of the labels; letter case counts only in single letters (`a` is an article)."""
-    return "|".join(re.escape(label) if len(label) == 1 else f"(?i:{re.escape(label)})" for label in sorted(labels, key=len, reverse=True))
+    return "|".join(
+        re.escape(label) if len(label) == 1 else f"(?i:{re.escape(label)})"
+        for label in sorted(labels, key=len, reverse=True)
+    )
 
 
 def import_templates(path: str, task: Task, max_words: int) -> GateResult:
-    """What the gate makes of a file: JSONL (`text`, optional `system`), JSON (list of texts or such objects) or text (one template per line).
+    """What the gate makes of a file: JSONL (`text`, optional `system`), JSON (list of texts or such objects) or text
+    (one template per line).
 
     Raises `UserError` with file and line where the file cannot be read.
     """
@@ -228,17 +266,27 @@ def _read(path: str) -> list[PromptTemplate]:
     try:
         text = read_regular(path, largest=LARGEST_TEXT).decode("utf-8-sig")
     except (OSError, ValueError) as error:
-        raise UserError(f"templates {path}: cannot be read ({error}); give a UTF-8 .jsonl, .json or .txt file") from None
+        raise UserError(
+            f"templates {path}: cannot be read ({error}); give a UTF-8 .jsonl, .json or .txt file"
+        ) from None
     if path.endswith(".txt"):
         found: list[Any] = [line for line in text.splitlines() if line.strip()]
     else:
         try:
             found = read_json(text)
         except ValueError as error:
-            raise UserError(f"{path}:{getattr(error, 'lineno', 1)}: not JSON ({error}); give a list of texts, or of objects with `text`") from None
+            raise UserError(
+                f"{path}:{getattr(error, 'lineno', 1)}: not JSON ({error}); give a list of texts, or of objects "
+                "with `text`"
+            ) from None
     rows = [row if isinstance(row, dict) else {"text": row} for row in found] if isinstance(found, list) else []
-    if not rows or not all(isinstance(row.get("text"), str) and isinstance(row.get("system"), str | None) for row in rows):
-        raise UserError(f"templates {path}: no list of texts, or of objects with `text` (and optional `system`), in the file; mend it")
+    if not rows or not all(
+        isinstance(row.get("text"), str) and isinstance(row.get("system"), str | None) for row in rows
+    ):
+        raise UserError(
+            f"templates {path}: no list of texts, or of objects with `text` (and optional `system`), in the "
+            "file; mend it"
+        )
     for number, row in enumerate(rows, start=1):
         check_text(row["text"] + (row.get("system") or ""), "text", f"{path}: template {number}")
     return [PromptTemplate(text=row["text"], system=row.get("system")) for row in rows]

@@ -22,7 +22,14 @@ from paft_ray.tasks.readers import read_json
 Split = Literal["train", "held_out"]
 
 SCHEMA = pa.schema(
-    [("id", pa.string()), ("text", pa.string()), ("system", pa.string()), ("split", pa.string()), ("cluster", pa.int32()), ("provenance", pa.string())]
+    [
+        ("id", pa.string()),
+        ("text", pa.string()),
+        ("system", pa.string()),
+        ("split", pa.string()),
+        ("cluster", pa.int32()),
+        ("provenance", pa.string()),
+    ]
 )
 
 
@@ -38,7 +45,8 @@ class Entry:
     cluster: int = -1
     """Cluster of near-duplicates; templates of one cluster share a split."""
     provenance: dict[str, Any] = field(default_factory=dict)
-    """`source` (seed, held_out, user, or generator id), and for generated ones strategy, axes, attempt, grammar_share."""
+    """`source` (seed, held_out, user, or generator id), and for generated ones strategy, axes, attempt,
+    grammar_share."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,8 @@ class PromptSet:
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> PromptSet:
-        """A set sorted by content id; a template that comes twice keeps its first entry, so file order is no input to draws."""
+        """A set sorted by content id; a template that comes twice keeps its first entry, so file order is no input to
+        draws."""
         unique: dict[str, Entry] = {}
         for entry in entries:
             unique.setdefault(entry.template.id, entry)
@@ -73,7 +82,8 @@ class PromptSet:
         return PromptSet(tuple(entry for entry in self.entries if entry.template.id in wanted))
 
     def take(self, n: int, seed: int) -> PromptSet:
-        """A random subset of n templates; for one seed the smaller is part of the larger. Raises `UserError` where the set is smaller than n."""
+        """A random subset of n templates; for one seed the smaller is part of the larger. Raises `UserError` where the
+        set is smaller than n."""
         if not 1 <= n <= len(self):
             raise UserError(f"prompt set: {n} templates asked for, it holds {len(self)}; ask for 1 to {len(self)}")
         order = keyed_order([entry.template.id for entry in self.entries], seed, "subset")
@@ -106,9 +116,13 @@ class PromptSet:
 
     @classmethod
     def from_table(cls, table: pa.Table) -> PromptSet:
-        """The set in a table made by `to_table`; content ids are computed anew. Raises `UserError` for any other table."""
+        """The set in a table made by `to_table`; content ids are computed anew. Raises `UserError` for any other
+        table."""
         if not table.schema.equals(SCHEMA):
-            raise UserError(f"prompt set: its columns are {', '.join(table.column_names)}, not those of this version; run stage synthesize again")
+            raise UserError(
+                f"prompt set: its columns are {', '.join(table.column_names)}, not those of this version; run "
+                "stage synthesize again"
+            )
         try:
             return cls.of(
                 Entry(
@@ -128,7 +142,8 @@ class PromptSet:
 
 
 def read_templates(path: str | Path) -> list[PromptTemplate]:
-    """Templates of a JSONL file (rows with `text`, optional `system`) or of a Parquet file with these columns, in file order, not yet parsed.
+    """Templates of a JSONL file (rows with `text`, optional `system`) or of a Parquet file with these columns, in file
+    order, not yet parsed.
 
     Raises `UserError` with file and line.
     """
@@ -137,7 +152,9 @@ def read_templates(path: str | Path) -> list[PromptTemplate]:
     try:
         lines = read_regular(path, largest=LARGEST_TEXT).decode("utf-8-sig").split("\n")
     except (OSError, ValueError) as error:
-        raise UserError(f"templates {path}: cannot be read ({error}); give a UTF-8 JSONL file of rows with `text`") from None
+        raise UserError(
+            f"templates {path}: cannot be read ({error}); give a UTF-8 JSONL file of rows with `text`"
+        ) from None
     templates = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -146,7 +163,11 @@ def read_templates(path: str | Path) -> list[PromptTemplate]:
             row = read_json(line)
         except ValueError as error:
             raise UserError(f"{path}:{number}: not JSON ({error}); each line is one object with `text`") from None
-        if not isinstance(row, dict) or not isinstance(row.get("text"), str) or not isinstance(row.get("system"), str | None):
+        if (
+            not isinstance(row, dict)
+            or not isinstance(row.get("text"), str)
+            or not isinstance(row.get("system"), str | None)
+        ):
             raise UserError(f"{path}:{number}: an object with the text `text` (and optional text `system`) is needed")
         check_text(row["text"] + (row.get("system") or ""), "text", f"{path}:{number}")
         templates.append(PromptTemplate(text=row["text"], system=row.get("system")))
@@ -159,18 +180,33 @@ def _parquet_templates(path: str | Path) -> list[PromptTemplate]:
     try:
         if Path(path).exists() and not Path(path).is_file():
             raise ValueError("not a regular file")
-        rows = [row for _, row in parquet.read_rows(str(path), pafs.LocalFileSystem(), lambda schema: [name for name in _TEXT_COLUMNS if name in schema.names])]
+        rows = [
+            row
+            for _, row in parquet.read_rows(
+                str(path),
+                pafs.LocalFileSystem(),
+                lambda schema: [name for name in _TEXT_COLUMNS if name in schema.names],
+            )
+        ]
     except UserError as error:
         raise UserError(f"templates {path}: {error}") from None
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise UserError(f"templates {path}: cannot be read ({one_line(error)[:200]}); give a Parquet or JSONL file with `text`") from None
-    if not rows or not all(isinstance(row.get("text"), str) and isinstance(row.get("system"), str | None) for row in rows):
-        raise UserError(f"templates {path}: no rows with the text column `text`; give a file that `paft prompts import` wrote, or JSONL")
+        raise UserError(
+            f"templates {path}: cannot be read ({one_line(error)[:200]}); give a Parquet or JSONL file with `text`"
+        ) from None
+    if not rows or not all(
+        isinstance(row.get("text"), str) and isinstance(row.get("system"), str | None) for row in rows
+    ):
+        raise UserError(
+            f"templates {path}: no rows with the text column `text`; give a file that `paft prompts import` "
+            "wrote, or JSONL"
+        )
     return [PromptTemplate(text=row["text"], system=row.get("system")) for row in rows]
 
 
 def check_templates(templates: Sequence[PromptTemplate], fields: Iterable[str], source: str) -> None:
-    """Raises `UserError` naming file and template for the first one that does not parse or does not name exactly the task's fields."""
+    """Raises `UserError` naming file and template for the first one that does not parse or does not name exactly the
+    task's fields."""
     wanted = tuple(fields)
     for number, template in enumerate(templates, start=1):
         try:

@@ -1,6 +1,7 @@
 """The draw: which template an example meets, a pure function of its key (paper, Algorithm 1).
 
-The key holds nothing of workers, batches or restarts, so neither can change a draw. BLAKE2b makes it the same on every machine and version.
+The key holds nothing of workers, batches or restarts, so neither can change a draw. BLAKE2b makes it the same on every
+machine and version.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def _uniform(key: str, n: int) -> int:
 
 
 def keyed_order(keys: list[str], seed: int, purpose: str) -> np.ndarray:
-    """Indices that sort `keys` into a random order fixed by (purpose, seed) and each key alone, so subsets are nested. Shape [len(keys)]."""
+    """Indices that sort `keys` into a random order fixed by (purpose, seed) and each key alone, so subsets are nested.
+    Shape [len(keys)]."""
     digests = [hashlib.blake2b(f"{purpose}\0{seed}\0{key}".encode(), digest_size=16).digest() for key in keys]
     return np.array(sorted(range(len(keys)), key=digests.__getitem__), dtype=np.int64)

@@ -13,7 +13,8 @@ from paft_ray.prompts.template import PromptTemplate
 Grams = frozenset[tuple[str, ...]]
 
 NORMALISATION = (
-    "lower-case, literal line breaks unescaped, everything but letters, braces and spaces removed; sets of word trigrams (texts under three words: the whole)"
+    "lower-case, literal line breaks unescaped, everything but letters, braces and spaces removed; sets of word "
+    "trigrams (texts under three words: the whole)"
 )
 EXACT_LIMIT = 2000
 """Sets above this size are compared only where MinHash proposes it; the comparison itself is exact."""
@@ -35,7 +36,8 @@ def jaccard(a: Grams, b: Grams) -> float:
 
 
 def clusters(templates: Sequence[PromptTemplate], threshold: float) -> list[int]:
-    """Cluster number of each template: those with similarity at or above the threshold, directly or through others, share one. Shape [len(templates)]."""
+    """Cluster number of each template: those with similarity at or above the threshold, directly or through others,
+    share one. Shape [len(templates)]."""
     grams = [trigrams(t) for t in templates]
     parent = list(range(len(templates)))
 
@@ -54,7 +56,8 @@ def clusters(templates: Sequence[PromptTemplate], threshold: float) -> list[int]
 
 
 def largest_similarity(a: Sequence[PromptTemplate], b: Sequence[PromptTemplate]) -> tuple[float, str, str]:
-    """Largest similarity between a template of `a` and one of `b`, exact, with their content ids; (0.0, "", "") where no trigram is shared."""
+    """Largest similarity between a template of `a` and one of `b`, exact, with their content ids; (0.0, "", "") where
+    no trigram is shared."""
     left, right = [trigrams(t) for t in a], [trigrams(t) for t in b]
     best = (0.0, "", "")
     for i, j in _sharing(left, right):

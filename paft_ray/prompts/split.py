@@ -17,16 +17,28 @@ _LARGEST_CLUSTER = 0.3
 
 
 def with_held_out(train: Sequence[Entry], held_out: Sequence[Entry], *, threshold: float) -> PromptSet:
-    """A prompt set from candidates and given held-out templates; candidates near a held-out one must have been taken out (`near`).
+    """A prompt set from candidates and given held-out templates; candidates near a held-out one must have been taken
+    out (`near`).
 
     Raises `UserError` where one cluster holds over 30 % of the candidates.
     """
     _clustered(train, threshold)
-    return _numbered([replace(e, split="train") for e in train] + [replace(e, split="held_out") for e in held_out], threshold)
+    return _numbered(
+        [replace(e, split="train") for e in train] + [replace(e, split="held_out") for e in held_out], threshold
+    )
 
 
-def split_by_cluster(entries: Sequence[Entry], *, fraction: float, min_held_out: int, threshold: float, seed: int, keep_in_train: str | None) -> PromptSet:
-    """Whole clusters held out at random: `fraction` of the templates, but at least `min_held_out`; the cluster of `keep_in_train` never is.
+def split_by_cluster(
+    entries: Sequence[Entry],
+    *,
+    fraction: float,
+    min_held_out: int,
+    threshold: float,
+    seed: int,
+    keep_in_train: str | None,
+) -> PromptSet:
+    """Whole clusters held out at random: `fraction` of the templates, but at least `min_held_out`; the cluster of
+    `keep_in_train` never is.
 
     Raises `UserError` where one cluster holds over 30 % of the templates or too few templates are there.
     """
@@ -40,7 +52,9 @@ def split_by_cluster(entries: Sequence[Entry], *, fraction: float, min_held_out:
             held += group
         else:
             passed_over.append(group)
-    for group in sorted(passed_over, key=len):  # groups too large for `wanted`, only where without them too few are held out
+    for group in sorted(
+        passed_over, key=len
+    ):  # groups too large for `wanted`, only where without them too few are held out
         if len(held) < min_held_out:
             held += group
     ids = {e.template.id for e in held}
@@ -48,7 +62,8 @@ def split_by_cluster(entries: Sequence[Entry], *, fraction: float, min_held_out:
     if len(held) < min_held_out or not train:
         missing = max(min_held_out - len(held), 1)
         raise UserError(
-            f"prompts: {len(held) + len(train)} distinct templates, but {min_held_out} held out and at least one to train on are needed: {missing} missing; "
+            f"prompts: {len(held) + len(train)} distinct templates, but {min_held_out} held out and at least one "
+            f"to train on are needed: {missing} missing; "
             f"bring more templates, more generators or a file of held-out templates"
         )
     return _numbered([*train, *(replace(e, split="held_out") for e in held)], threshold)
@@ -61,10 +76,16 @@ def near(entries: Sequence[Entry], others: Sequence[Entry], threshold: float) ->
 
 
 def leakage_report(prompts: PromptSet, threshold: float) -> dict[str, Any]:
-    """What shows that the split does not leak: the largest exact similarity across it, the pair, the normalisation and the threshold."""
+    """What shows that the split does not leak: the largest exact similarity across it, the pair, the normalisation and
+    the threshold."""
     value, a, b = largest_similarity(prompts.split("train").templates, prompts.split("held_out").templates)
     assert value < threshold, f"templates {a} and {b} leak across the split ({value:.2f})"
-    return {"largest_similarity": round(value, 4), "pair": [a, b], "threshold": threshold, "normalisation": NORMALISATION}
+    return {
+        "largest_similarity": round(value, 4),
+        "pair": [a, b],
+        "threshold": threshold,
+        "normalisation": NORMALISATION,
+    }
 
 
 def _clustered(entries: Sequence[Entry], threshold: float) -> list[list[Entry]]:
@@ -76,7 +97,8 @@ def _clustered(entries: Sequence[Entry], threshold: float) -> list[list[Entry]]:
     largest = max(groups.values(), key=len, default=[])
     if len(largest) > 1 and len(largest) > _LARGEST_CLUSTER * len(distinct):
         raise UserError(
-            f"prompts: {len(largest)} of {len(distinct)} templates are near-copies of one another ({masked(largest[0].template.text)[:60]!r}...), "
+            f"prompts: {len(largest)} of {len(distinct)} templates are near-copies of one another "
+            f"({masked(largest[0].template.text)[:60]!r}...), "
             f"at most 30 % may be; add more varied templates"
         )
     return list(groups.values())

@@ -1,7 +1,7 @@
 """PromptTemplate: text with `{field}` placeholders, parsed strictly and rendered verbatim.
 
-Only `{name}`, `{{` and `}}` have a meaning; attribute access, format specifications, conversions and unbalanced braces are refused, so neither
-a template nor a field value can reach anything but the named fields.
+Only `{name}`, `{{` and `}}` have a meaning; attribute access, format specifications, conversions and unbalanced braces
+are refused, so neither a template nor a field value can reach anything but the named fields.
 """
 
 from __future__ import annotations
@@ -72,12 +72,15 @@ class PromptTemplate:
             elif part.field in values:
                 pieces.append(values[part.field])
             else:
-                raise TemplateError(f"template {self.id}: no value for {{{part.field}}}; the example has: {', '.join(values)}")
+                raise TemplateError(
+                    f"template {self.id}: no value for {{{part.field}}}; the example has: {', '.join(values)}"
+                )
         return "".join(pieces)
 
 
 def parse(text: str) -> tuple[Part, ...]:
-    """Literals and slots of a template's text; neighbouring literals are joined. Raises `TemplateError` with the place."""
+    """Literals and slots of a template's text; neighbouring literals are joined. Raises `TemplateError` with the
+    place."""
     parts: list[Part] = []
     literal = ""
     end = 0
@@ -88,7 +91,10 @@ def parse(text: str) -> tuple[Part, ...]:
         if token in ("{{", "}}"):
             literal += token[0]
         elif match.group(1) is None:
-            raise TemplateError(f"template: stray {token!r} at character {match.start()}; write {{field}} for a field, {{{{ and }}}} for braces")
+            raise TemplateError(
+                f"template: stray {token!r} at character {match.start()}; write {{field}} for a field, {{{{ and "
+                f"}}}} for braces"
+            )
         else:
             if literal:
                 parts.append(Literal(text=literal))
@@ -106,4 +112,7 @@ def check_fields(template: PromptTemplate, required: Iterable[str]) -> None:
     if missing := sorted(wanted - named):
         raise TemplateError(f"template {template.id}: missing {', '.join('{' + f + '}' for f in missing)}")
     if unknown := sorted(named - wanted):
-        raise TemplateError(f"template {template.id}: unknown {', '.join('{' + f + '}' for f in unknown)}; fields of the task: {', '.join(sorted(wanted))}")
+        raise TemplateError(
+            f"template {template.id}: unknown {', '.join('{' + f + '}' for f in unknown)}; fields of the task: "
+            f"{', '.join(sorted(wanted))}"
+        )

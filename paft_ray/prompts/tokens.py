@@ -30,14 +30,18 @@ class PromptTokens:
         self._special = re.compile("|".join(map(re.escape, special))) if special else None
         # Unigram and word models hold them as ordinary pieces, too: splitting special tokens does not keep these out.
         self._special_ids = {
-            number for number, token in tokenizer.added_tokens_decoder.items() if token.special and str(token) != tokenizer.special_tokens_map.get("unk_token")
+            number
+            for number, token in tokenizer.added_tokens_decoder.items()
+            if token.special and str(token) != tokenizer.special_tokens_map.get("unk_token")
         }
 
     def plain(self, text: str) -> list[int]:
         """Ids of plain text behind the start token."""
         return [*self.start, *self.piece(text, special=not self._has_special(text))]
 
-    def frame(self, roles: Sequence[str], variables: Mapping[str, Scalar] | None = None) -> tuple[list[str], frozenset[str]]:
+    def frame(
+        self, roles: Sequence[str], variables: Mapping[str, Scalar] | None = None
+    ) -> tuple[list[str], frozenset[str]]:
         """(what the chat template writes before, between and after the contents, names that it reads).
 
         Raises `UserError` where it does not take them.
@@ -45,7 +49,10 @@ class PromptTokens:
         rendered = render(self.tokenizer, [{"role": role, "content": _MARK} for role in roles], variables)
         frame = rendered.text.split(_MARK)
         if len(frame) != len(roles) + 1:
-            raise UserError(f"the model's chat template does not write {' and '.join(roles)} once each; leave out system parts, or set model.chat=false")
+            raise UserError(
+                f"the model's chat template does not write {' and '.join(roles)} once each; leave out system "
+                "parts, or set model.chat=false"
+            )
         return frame, rendered.reads
 
     def chat(self, frame: Sequence[str], contents: Sequence[str]) -> list[int]:
@@ -71,7 +78,8 @@ class PromptTokens:
 
 
 def start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Ids in front of every plain text: what the tokenizer itself puts there, without an end token that is no start token.
+    """Ids in front of every plain text: what the tokenizer itself puts there, without an end token that is no start
+    token.
 
     What it puts behind a text (an end token, by `add_eos_token`) is left out: a prompt goes on with its answer.
     A start token that is only named (`bos_token`, which SmolLM2 has for its chat turns) is not one that plain text was

@@ -1,4 +1,5 @@
-"""What a report says where only a part of the cells was asked (`evaluate.budget` below 1): estimates of the whole grid instead of raw figures."""
+"""What a report says where only a part of the cells was asked (`evaluate.budget` below 1): estimates of the whole grid
+instead of raw figures."""
 
 from __future__ import annotations
 
@@ -18,11 +19,22 @@ from paft_ray.report.inputs import Measured
 if TYPE_CHECKING:
     from paft_ray.metrics.budget import GridEstimate
 
-_KEPT = ("mean", "parse_failure_rate", "tokens_per_answer", "seconds_per_answer", "num_templates", "num_examples", "num_seeds")
+_KEPT = (
+    "mean",
+    "parse_failure_rate",
+    "tokens_per_answer",
+    "seconds_per_answer",
+    "num_templates",
+    "num_examples",
+    "num_seeds",
+)
 
 
-def estimates(measured: Measured, arms: Mapping[str, ArmOutcomes], *, confidence: float, seed: int) -> tuple[dict[str, ArmOutcomes], dict[str, GridEstimate]]:
-    """(arms on all examples, unseen cells filled so that `by_template` is the estimate; arm -> estimate). The arms as they are and {} where all was asked.
+def estimates(
+    measured: Measured, arms: Mapping[str, ArmOutcomes], *, confidence: float, seed: int
+) -> tuple[dict[str, ArmOutcomes], dict[str, GridEstimate]]:
+    """(arms on all examples, unseen cells filled so that `by_template` is the estimate; arm -> estimate). The arms as
+    they are and {} where all was asked.
 
     Several seeds are one mean answer per cell.
     """
@@ -30,7 +42,9 @@ def estimates(measured: Measured, arms: Mapping[str, ArmOutcomes], *, confidence
         return dict(arms), {}
     from paft_ray.metrics.budget import estimate  # scikit-learn: seconds of every start, needed here alone
 
-    answers = dict(zip(measured.outcomes["example_id"].to_pylist(), measured.outcomes["answer"].to_pylist(), strict=True))
+    answers = dict(
+        zip(measured.outcomes["example_id"].to_pylist(), measured.outcomes["answer"].to_pylist(), strict=True)
+    )
     answers |= {name: example.answer for name, example in measured.examples.items()}
     example_ids = tuple(sorted(answers))
     groups = answer_strata([answers[name] for name in example_ids])
@@ -38,7 +52,9 @@ def estimates(measured: Measured, arms: Mapping[str, ArmOutcomes], *, confidence
     for name, arm in arms.items():
         whole = _on(example_ids, arm)
         cells, seen = by_example(whole)
-        found[name] = estimate(np.where(seen, cells, np.nan), rng=np.random.default_rng(seed), groups=groups, confidence=confidence)
+        found[name] = estimate(
+            np.where(seen, cells, np.nan), rng=np.random.default_rng(seed), groups=groups, confidence=confidence
+        )
         accuracy = np.array([interval.value for interval in found[name].by_template])
         rest = (accuracy * len(example_ids) - cells.sum(axis=1)) / np.maximum((~seen).sum(axis=1), 1)
         cells = np.where(seen, cells, rest[:, None])
@@ -54,11 +70,16 @@ def _on(example_ids: tuple[str, ...], arm: ArmOutcomes) -> ArmOutcomes:
     correct[..., places] = arm.correct
     if arm.predicted is not None:
         predicted[..., places] = arm.predicted
-    return replace(arm, example_ids=example_ids, correct=correct, predicted=None if arm.predicted is None else predicted)
+    return replace(
+        arm, example_ids=example_ids, correct=correct, predicted=None if arm.predicted is None else predicted
+    )
 
 
-def estimated_rows(rows: Mapping[str, Mapping[str, Any]], found: Mapping[str, GridEstimate]) -> dict[str, dict[str, Any]]:
-    """`arms` of results.json: with estimates, mean and std are theirs, `estimated` stands beside them and what needs every cell is None."""
+def estimated_rows(
+    rows: Mapping[str, Mapping[str, Any]], found: Mapping[str, GridEstimate]
+) -> dict[str, dict[str, Any]]:
+    """`arms` of results.json: with estimates, mean and std are theirs, `estimated` stands beside them and what needs
+    every cell is None."""
     return {name: _row(row, found[name]) if name in found else dict(row) for name, row in rows.items()}
 
 
@@ -74,7 +95,8 @@ def _row(row: Mapping[str, Any], found: GridEstimate) -> dict[str, Any]:
             "low": found.mean.low,
             "high": found.mean.high,
             "quantiles": {f"{q:g}": interval.value for q, interval in found.quantiles.items()} if spread else None,
-            "refused": f"{100 * found.budget:.3g} % of the cells were answered; the figures that are null need every cell",
+            "refused": f"{100 * found.budget:.3g} % of the cells were answered; the figures that are null need every "
+            "cell",
         },
     }
 
@@ -84,10 +106,14 @@ def budget_note(values: Mapping[str, Any], confidence: float) -> str | None:
     found = {name: row["estimated"] for name, row in values["arms"].items() if "estimated" in row}
     if not found:
         return None
-    means = "; ".join(f"{name} {percent(e['mean'])} ({span(e['low'], e['high'], percent)})" for name, e in found.items())
+    means = "; ".join(
+        f"{name} {percent(e['mean'])} ({span(e['low'], e['high'], percent)})" for name, e in found.items()
+    )
     share = 100 * min(e["budget"] for e in found.values())
     return (
-        f"Only {share:.3g} % of the (template, example) cells were answered (evaluate.budget): mean, std and the accuracy of each template are estimates of "
-        f"the whole grid, means with {100 * confidence:g} % intervals: {means}. Worst, best, share above the threshold and consistency need every cell and are "
+        f"Only {share:.3g} % of the (template, example) cells were answered (evaluate.budget): mean, std and the "
+        "accuracy of each template are estimates of "
+        f"the whole grid, means with {100 * confidence:g} % intervals: {means}. Worst, best, share above the "
+        "threshold and consistency need every cell and are "
         "not given; differences are over the cells that both arms answered."
     )

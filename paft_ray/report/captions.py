@@ -34,13 +34,16 @@ def arms(rows: Sequence[TemplateRow], values: Mapping[str, Values], *, confidenc
     bars = any(arm.get("low") is not None for arm in values.values())
     return Picture(
         uri=plots.data_uri(plots.arms_plot(rows, values)),
-        text=f"Mean accuracy of each arm, highest first: {'; '.join(parts)}. Small marks are the {len(rows)} templates.",
+        text=f"Mean accuracy of each arm, highest first: {'; '.join(parts)}. Small marks are the {len(rows)} "
+        "templates.",
         caption=f"Large marks are means{f' with their {100 * confidence:g} % intervals' if bars else ''}; "
         "small marks under them are the templates, sorted from lowest to highest accuracy.",
     )
 
 
-def templates(rows: Sequence[TemplateRow], names: Sequence[str], values: Mapping[str, Values], *, held_out: bool) -> Picture:
+def templates(
+    rows: Sequence[TemplateRow], names: Sequence[str], values: Mapping[str, Values], *, held_out: bool
+) -> Picture:
     """Every template's accuracy per arm."""
     parts = []
     for arm in names:
@@ -49,8 +52,10 @@ def templates(rows: Sequence[TemplateRow], names: Sequence[str], values: Mapping
         parts.append(f"{arm} mean {100 * table['mean']:.1f} %{worst}")
     return Picture(
         uri=plots.data_uri(plots.template_plot(rows, names)),
-        text=f"Accuracy of each arm on each of {len(rows)} {'held-out' if held_out else 'given'} templates. {'; '.join(parts)}.",
-        caption=f"One row per template, ordered by the accuracy of {'sft' if 'sft' in names else names[0]}; dashed lines are means. "
+        text=f"Accuracy of each arm on each of {len(rows)} {'held-out' if held_out else 'given'} templates. "
+        f"{'; '.join(parts)}.",
+        caption=f"One row per template, ordered by the accuracy of {'sft' if 'sft' in names else names[0]}; dashed lines "
+        "are means. "
         "Numbers are those of the matrix below.",
     )
 
@@ -66,13 +71,30 @@ def training(history: History) -> list[Picture]:
             True,
             "logarithmic scale; pale lines are single steps, strong lines a running average",
         ),
-        (history.validation_losses, "loss, nats per answer token", "Validation loss", 1, False, "validation rows under training templates"),
-        (history.validation_accuracies, "accuracy, %", "Validation accuracy in percent", 100, False, "validation rows under training templates"),
+        (
+            history.validation_losses,
+            "loss, nats per answer token",
+            "Validation loss",
+            1,
+            False,
+            "validation rows under training templates",
+        ),
+        (
+            history.validation_accuracies,
+            "accuracy, %",
+            "Validation accuracy in percent",
+            100,
+            False,
+            "validation rows under training templates",
+        ),
     ]
     pictures = []
     for curves, label, name, scale, noisy, said in found:
         if curves:
-            ends = [f"{arm} ends at {scale * points[-1][1]:.{1 if scale == 100 else 3}f} after {points[-1][0]:.0f} steps" for arm, points in curves.items()]
+            ends = [
+                f"{arm} ends at {scale * points[-1][1]:.{1 if scale == 100 else 3}f} after {points[-1][0]:.0f} steps"
+                for arm, points in curves.items()
+            ]
             uri = plots.data_uri(plots.curves_plot(curves, label=label, noisy=noisy, scale=scale))
             caption = f"{name}: {said}. Arms are trained on different wordings: their curves do not rank them."
             pictures.append(Picture(uri=uri, text=f"{name} over optimizer steps. {'; '.join(ends)}.", caption=caption))
@@ -80,13 +102,16 @@ def training(history: History) -> list[Picture]:
 
 
 def sweep(values: Values, trials: Sequence[Values]) -> Picture:
-    """Accuracy over the number of training templates. `values`: the content of sweep.json; `trials`: its rows on the curve."""
+    """Accuracy over the number of training templates. `values`: the content of sweep.json; `trials`: its rows on the
+    curve."""
     curve, size = values["curve"], values.get("recommended_size")
     means = "; ".join(f"{point['size']}: {100 * point['mean']:.1f} %" for point in curve)
     svg = plots.sweep_plot(curve, trials, fit=values.get("fit"), recommended=size)
     return Picture(
         uri=plots.data_uri(svg),
-        text=f"Mean held-out accuracy by number of training templates. {means}.{'' if size is None else f' Recommended: {size}.'}",
-        caption="Held-out accuracy by number of training templates (logarithmic scale): mean with its interval, worst template, every subset as a dot; "
+        text="Mean held-out accuracy by number of training templates. "
+        f"{means}.{'' if size is None else f' Recommended: {size}.'}",
+        caption="Held-out accuracy by number of training templates (logarithmic scale): mean with its interval, worst "
+        "template, every subset as a dot; "
         "below, where given, the standard deviation over templates.",
     )

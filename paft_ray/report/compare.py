@@ -38,19 +38,27 @@ class _Side:
 
 
 def compare(runs: Sequence[EvaluatedRun]) -> dict[str, Any]:
-    """`runs`: name -> arms -> figures; `differences`: of every arm that two runs share, first minus second; `settings`: what their configurations differ in.
+    """`runs`: name -> arms -> figures; `differences`: of every arm that two runs share, first minus second; `settings`:
+    what their configurations differ in.
 
-    A difference is `paired` over the cells (template, example) that both runs measured, with the interval of `metrics.difference`; else it is that
-    of the two means, without an interval. `num_templates`, `num_examples`: in common. Names that come twice get a number. Intervals follow the report
-    section and the seed of the earlier run. Raises `UserError` for outcomes that cannot be read.
+    A difference is `paired` over the cells (template, example) that both runs measured, with the interval of
+    `metrics.difference`; else it is that of the two means, without an interval. `num_templates`, `num_examples`: in
+    common. Names that come twice get a number. Intervals follow the report section and the seed of the earlier run.
+    Raises `UserError` for outcomes that cannot be read.
     """
     sides = [_Side(run=run, arms=_arms(run)) for run in _named(runs)]
     pairs = list(combinations(sides, 2))
     return {
         "runs": {side.run.name: {"arms": {arm: _figures(side, arm) for arm in side.arms}} for side in sides},
-        "differences": [_difference(first, second, arm) for first, second in pairs for arm in first.arms if arm in second.arms],
+        "differences": [
+            _difference(first, second, arm) for first, second in pairs for arm in first.arms if arm in second.arms
+        ],
         "settings": [
-            {"first": first.run.name, "second": second.run.name, "differing": differences(_settings(first.run.config), _settings(second.run.config))}
+            {
+                "first": first.run.name,
+                "second": second.run.name,
+                "differing": differences(_settings(first.run.config), _settings(second.run.config)),
+            }
             for first, second in pairs
         ],
     }
@@ -61,7 +69,9 @@ def _named(runs: Sequence[EvaluatedRun]) -> list[EvaluatedRun]:
     taken: set[str] = set()
     found = []
     for run in runs:
-        name = next(name for n in range(1, len(runs) + 2) if (name := run.name if n == 1 else f"{run.name}-{n}") not in taken)
+        name = next(
+            name for n in range(1, len(runs) + 2) if (name := run.name if n == 1 else f"{run.name}-{n}") not in taken
+        )
         taken.add(name)
         found.append(replace(run, name=name))
     return found
@@ -93,7 +103,14 @@ def _difference(first: _Side, second: _Side, arm: str) -> dict[str, Any]:
     if paired:
         report: ReportConfig = first.run.config.report
         rng = np.random.default_rng(first.run.config.seed)
-        gap = difference(one, other, rng=rng, num_bootstrap=report.num_bootstrap, confidence=report.confidence, names=(first.run.name, second.run.name))
+        gap = difference(
+            one,
+            other,
+            rng=rng,
+            num_bootstrap=report.num_bootstrap,
+            confidence=report.confidence,
+            names=(first.run.name, second.run.name),
+        )
         mean, low, high = gap.mean, gap.low, gap.high
     else:
         mean = float(first.arms[arm].by_template.mean() - second.arms[arm].by_template.mean())
@@ -116,7 +133,8 @@ def _seeds_pair(one: ArmOutcomes, other: ArmOutcomes) -> bool:
 
 
 def _common(first: _Side, second: _Side, arm: str) -> tuple[ArmOutcomes, ArmOutcomes]:
-    """The arm's outcomes of both runs on the templates and examples of which both measured a cell; an example agrees in text and answer, not in id alone."""
+    """The arm's outcomes of both runs on the templates and examples of which both measured a cell; an example agrees in
+    text and answer, not in id alone."""
     one, other = first.arms[arm], second.arms[arm]
     templates = sorted(set(one.template_ids) & set(other.template_ids))
     known, others = first.run.measured.examples, second.run.measured.examples
@@ -136,4 +154,10 @@ def _measured(arm: ArmOutcomes) -> NDArray[np.bool_]:
 def _part(arm: ArmOutcomes, templates: Sequence[str], examples: Sequence[str]) -> ArmOutcomes:
     """The outcomes on these templates and examples."""
     rows, columns = [arm.template_ids.index(t) for t in templates], [arm.example_ids.index(e) for e in examples]
-    return replace(arm, template_ids=tuple(templates), example_ids=tuple(examples), correct=arm.correct[:, rows][:, :, columns], predicted=None)
+    return replace(
+        arm,
+        template_ids=tuple(templates),
+        example_ids=tuple(examples),
+        correct=arm.correct[:, rows][:, :, columns],
+        predicted=None,
+    )

@@ -1,4 +1,5 @@
-"""Flips: examples that one wording gets right and another wrong, and the template pairs between which this happens most."""
+"""Flips: examples that one wording gets right and another wrong, and the template pairs between which this happens
+most."""
 
 from __future__ import annotations
 
@@ -73,8 +74,17 @@ def flips_by_arm(measured: Measured, rows: Sequence[TemplateRow], arms: Mapping[
     return {arm: flips(measured, rows, arm, arms[arm]) for arm in shown} if len(rows) > 1 else {}
 
 
-def flips(measured: Measured, rows: Sequence[TemplateRow], arm: str, outcomes: ArmOutcomes, *, num_examples: int = 5, num_pairs: int = 5) -> Flips:
-    """The flips of an arm's first seed. Rows that failed count neither as right nor as wrong; templates that the prompt set lacks are left out."""
+def flips(
+    measured: Measured,
+    rows: Sequence[TemplateRow],
+    arm: str,
+    outcomes: ArmOutcomes,
+    *,
+    num_examples: int = 5,
+    num_pairs: int = 5,
+) -> Flips:
+    """The flips of an arm's first seed. Rows that failed count neither as right nor as wrong; templates that the prompt
+    set lacks are left out."""
     numbers = {row.template.id: row.number for row in rows}
     known = [t for t, template in enumerate(outcomes.template_ids) if template in numbers]
     correct = outcomes.correct[0, known]
@@ -95,7 +105,8 @@ def flips(measured: Measured, rows: Sequence[TemplateRow], arm: str, outcomes: A
 
 
 def _pairs(only_first: NDArray[np.int64], places: Sequence[int], number: int) -> tuple[FlipPair, ...]:
-    """`only_first`: [templates, templates], examples that are right under the row's template and wrong under the column's."""
+    """`only_first`: [templates, templates], examples that are right under the row's template and wrong under the
+    column's."""
     found = [
         FlipPair(first=places[a], second=places[b], only_first=int(only_first[a, b]), only_second=int(only_first[b, a]))
         for a in range(len(places))
@@ -105,9 +116,15 @@ def _pairs(only_first: NDArray[np.int64], places: Sequence[int], number: int) ->
     return tuple(sorted(found, key=lambda pair: (-pair.num_flips, pair.first, pair.second))[:number])
 
 
-def _examples(measured: Measured, arm: str, seed: int, ids: Sequence[str], numbers: Mapping[str, int]) -> tuple[FlipExample, ...]:
+def _examples(
+    measured: Measured, arm: str, seed: int, ids: Sequence[str], numbers: Mapping[str, int]
+) -> tuple[FlipExample, ...]:
     names, seeds = (measured.outcomes.column(key).to_numpy(zero_copy_only=False) for key in ("arm", "seed"))
-    chosen = (names == arm) & (seeds == seed) & np.isin(measured.outcomes.column("example_id").to_numpy(zero_copy_only=False), list(ids))
+    chosen = (
+        (names == arm)
+        & (seeds == seed)
+        & np.isin(measured.outcomes.column("example_id").to_numpy(zero_copy_only=False), list(ids))
+    )
     outcomes = measured.outcomes.filter(chosen).to_pylist()
     found = []
     for example_id in ids:
@@ -123,7 +140,9 @@ def _examples(measured: Measured, arm: str, seed: int, ids: Sequence[str], numbe
                 fields=example.fields if example else {"id": example_id},
                 answer=own[0]["answer"],
                 right=tuple(numbers[row["template_id"]] for row in own if row["correct"]),
-                wrong=tuple((given, tuple(places)) for given, places in sorted(wrong.items(), key=lambda item: -len(item[1]))),
+                wrong=tuple(
+                    (given, tuple(places)) for given, places in sorted(wrong.items(), key=lambda item: -len(item[1]))
+                ),
             )
         )
     return tuple(found)

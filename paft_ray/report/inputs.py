@@ -1,4 +1,5 @@
-"""What a report is made of: outcomes with their templates and examples, and what the stages' manifests say. Reads artifacts only."""
+"""What a report is made of: outcomes with their templates and examples, and what the stages' manifests say. Reads
+artifacts only."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ class Measured:
     """One evaluation of all arms."""
 
     outcomes: pa.Table
-    """Rows of evaluate/outcomes.parquet: arm, seed, template_id, example_id, answer, predicted, parsed, correct, logprob."""
+    """Rows of evaluate/outcomes.parquet: arm, seed, template_id, example_id, answer, predicted, parsed, correct,
+    logprob."""
     templates: PromptSet
     """At least the templates that the outcomes name."""
     examples: Mapping[str, Example]
@@ -44,7 +46,9 @@ class Measured:
         """The run's own evaluation. Raises `UserError` where it has not been made."""
         for path, stage in (("evaluate/outcomes.parquet", "evaluate"), ("prompts/prompt_set.parquet", "synthesize")):
             if not run.exists(path):
-                raise UserError(f"run {run.name}: {path} is missing, there is nothing to report; run stage {stage} first")
+                raise UserError(
+                    f"run {run.name}: {path} is missing, there is nothing to report; run stage {stage} first"
+                )
         return cls(
             outcomes=run.read_table("evaluate/outcomes.parquet", holds(EVALUATED)),
             templates=PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")),
@@ -64,7 +68,8 @@ class History:
     losses: Mapping[str, tuple[tuple[float, float], ...]]
     """`ARM-sSEED` -> (optimizer step, training loss)."""
     validation_losses: Mapping[str, tuple[tuple[float, float], ...]]
-    """`ARM-sSEED` -> (optimizer step, loss on validation rows under training templates); empty where training did not validate."""
+    """`ARM-sSEED` -> (optimizer step, loss on validation rows under training templates); empty where training did not
+    validate."""
     validation_accuracies: Mapping[str, tuple[tuple[float, float], ...]]
     """Likewise for the accuracy."""
     tokens: Mapping[str, int]
@@ -82,7 +87,11 @@ class History:
         if manifests["train"] and names:
             manifests["train"] = {**manifests["train"], "time_s": _train_time(manifests["train"])}
         metrics = {name: rows for name in names if (rows := _metrics(run, f"train/{name}/metrics.jsonl"))}
-        scores = run.read_table("score/scores.parquet", holds(_SHOWN_SCORES)).to_pylist() if run.exists("score/scores.parquet") else []
+        scores = (
+            run.read_table("score/scores.parquet", holds(_SHOWN_SCORES)).to_pylist()
+            if run.exists("score/scores.parquet")
+            else []
+        )
         return cls(
             manifests={stage: manifest for stage, manifest in manifests.items() if manifest},
             losses=_curves(metrics, "loss"),
@@ -108,16 +117,25 @@ def _metrics(run: Store, path: str) -> list[dict[str, Any]]:
 
 
 def _curves(metrics: Mapping[str, list[dict[str, Any]]], key: str) -> dict[str, tuple[tuple[float, float], ...]]:
-    found = {name: tuple((float(row["step"]), float(row[key])) for row in rows if row.get(key) is not None) for name, rows in metrics.items()}
+    found = {
+        name: tuple((float(row["step"]), float(row[key])) for row in rows if row.get(key) is not None)
+        for name, rows in metrics.items()
+    }
     return {name: points for name, points in found.items() if points}
 
 
 def _examples(run: Store, path: str) -> dict[str, Example]:
-    return {example.id: example for example in examples_from_table(run.read_table(path, holds_examples))} if run.exists(path) else {}
+    return (
+        {example.id: example for example in examples_from_table(run.read_table(path, holds_examples))}
+        if run.exists(path)
+        else {}
+    )
 
 
 def _json_or_empty(run: Store, path: str) -> dict[str, Any]:
     found = run.read_json(path) if run.exists(path) else {}
     if not isinstance(found, dict):
-        raise UserError(f"{run.uri(path)}: an object is needed, found {type(found).__name__}; delete it and run its stage again")
+        raise UserError(
+            f"{run.uri(path)}: an object is needed, found {type(found).__name__}; delete it and run its stage again"
+        )
     return found

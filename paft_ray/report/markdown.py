@@ -11,11 +11,20 @@ from paft_ray.report.inputs import Measured
 from paft_ray.report.tables import Results, TemplateRow, provenance_counts, worst_templates
 from paft_ray.sanitize import visible
 
-_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", **{character: f"\\{character}" for character in "\\`*_|[]"}})
+_ESCAPES = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", **{character: f"\\{character}" for character in "\\`*_|[]"}}
+)
 
 
 def render_markdown(
-    *, title: str, config: Config, measured: Measured, results: Results, rows: Sequence[TemplateRow], rejected: Mapping[str, int], cut: str | None = None
+    *,
+    title: str,
+    config: Config,
+    measured: Measured,
+    results: Results,
+    rows: Sequence[TemplateRow],
+    rejected: Mapping[str, int],
+    cut: str | None = None,
 ) -> str:
     """The Markdown text. `rejected`: candidates by reason; `cut`: sentence about shortened prompts."""
     values = results.values
@@ -36,34 +45,72 @@ def render_markdown(
         parts.append(f"Intervals are not given: {results.no_intervals}.")
     if results.differences:
         parts += ["## Differences", *_differences(results, config)]
-    parts += [f"## Accuracy per {kind} template, %", _matrix(results, rows), *_worst(results, measured, rows), "## Prompt set"]
-    parts.append(_table(("source", "training", "held out"), [(name, str(n["train"]), str(n["held_out"])) for name, n in provenance_counts(measured).items()]))
+    parts += [
+        f"## Accuracy per {kind} template, %",
+        _matrix(results, rows),
+        *_worst(results, measured, rows),
+        "## Prompt set",
+    ]
+    parts.append(
+        _table(
+            ("source", "training", "held out"),
+            [(name, str(n["train"]), str(n["held_out"])) for name, n in provenance_counts(measured).items()],
+        )
+    )
     if rejected:
-        parts.append(_table(("rejected because", "candidates"), [(reason, str(number)) for reason, number in rejected.items()]))
+        parts.append(
+            _table(("rejected because", "candidates"), [(reason, str(number)) for reason, number in rejected.items()])
+        )
     parts += ["## Cost", _cost(results)]
     return "\n\n".join(parts) + "\n"
 
 
 def _arms(results: Results, config: Config) -> list[str]:
-    """Accuracy over templates, its quantiles, and how the arms answer: three narrow tables with what their columns mean."""
+    """Accuracy over templates, its quantiles, and how the arms answer: three narrow tables with what their columns
+    mean."""
     arms = results.values["arms"]
     level, threshold = f"{100 * config.report.confidence:g} %", f"above {100 * config.report.threshold:g} %"
-    head = ("arm", "mean", f"{level} interval", "std", "std, noise taken out", "worst", "worst, shrunken", "best", threshold)
+    head = (
+        "arm",
+        "mean",
+        f"{level} interval",
+        "std",
+        "std, noise taken out",
+        "worst",
+        "worst, shrunken",
+        "best",
+        threshold,
+    )
     keys = ("std", "std_noise_corrected", "worst", "worst_shrunken", "best", "share_above")
-    accuracy = [(arm, percent(row["mean"]), span(row["low"], row["high"], percent), *(percent(row[key]) for key in keys)) for arm, row in arms.items()]
+    accuracy = [
+        (arm, percent(row["mean"]), span(row["low"], row["high"], percent), *(percent(row[key]) for key in keys))
+        for arm, row in arms.items()
+    ]
     found = {arm: row["quantiles"] or row["estimated"]["quantiles"] or {} for arm, row in arms.items()}
     levels = list(next(iter(found.values())))
     quantiles = [(arm, *(percent(row[level]) for level in levels)) for arm, row in found.items()]
     answers = [
-        (arm, *(percent(row[key]) for key in ("consistency", "sensitivity", "parse_failure_rate")), *_speed(row), str(row["num_seeds"]))
+        (
+            arm,
+            *(percent(row[key]) for key in ("consistency", "sensitivity", "parse_failure_rate")),
+            *_speed(row),
+            str(row["num_seeds"]),
+        )
         for arm, row in arms.items()
     ]
-    parts = ["Accuracy over templates, %. Worst, shrunken: the worst template with most of its bad luck taken out.", _table(head, accuracy)]
+    parts = [
+        "Accuracy over templates, %. Worst, shrunken: the worst template with most of its bad luck taken out.",
+        _table(head, accuracy),
+    ]
     if levels and not results.refused:
-        parts += ["Quantiles over templates, %.", _table(("arm", *(f"{100 * float(level):g} %" for level in levels)), quantiles)]
+        parts += [
+            "Quantiles over templates, %.",
+            _table(("arm", *(f"{100 * float(level):g} %" for level in levels)), quantiles),
+        ]
     return [
         *parts,
-        "How the arms answer. Consistency: template pairs with the same answer, %; sensitivity: PromptSensiScore (arXiv 2410.12405), template pairs of which"
+        "How the arms answer. Consistency: template pairs with the same answer, %; sensitivity: PromptSensiScore "
+        "(arXiv 2410.12405), template pairs of which"
         " only one is right, %; tokens and seconds per answer under free generation.",
         _table(("arm", "consistency", "sensitivity", "not parsed", "tokens", "seconds", "seeds"), answers),
     ]
@@ -86,9 +133,13 @@ def _differences(results: Results, config: Config) -> list[str]:
         for g in results.differences.values()
     ]
     return [
-        f"In points. p: bootstrap, corrected for {len(gaps)} comparison{'s' * (len(gaps) > 1)} (Holm); detectable: the smallest true difference that would"
+        f"In points. p: bootstrap, corrected for {len(gaps)} comparison{'s' * (len(gaps) > 1)} (Holm); "
+        "detectable: the smallest true difference that would"
         f" come out decisive with a chance of {100 * POWER:g} %, before that correction.",
-        _table(("difference", "points", f"{100 * config.report.confidence:g} % interval", "p", "detectable", "decisive"), gaps),
+        _table(
+            ("difference", "points", f"{100 * config.report.confidence:g} % interval", "p", "detectable", "decisive"),
+            gaps,
+        ),
     ]
 
 
@@ -104,7 +155,11 @@ def _worst(results: Results, measured: Measured, rows: Sequence[TemplateRow]) ->
     for worst in worst_templates(measured, rows, arm):
         parts.append(f"### Template {worst.row.number}: {percent(worst.accuracy)} %")
         mistakes = [
-            (" / ".join(failure.fields.values()), failure.answer, "(not parsed)" if failure.predicted is None else failure.predicted)
+            (
+                " / ".join(failure.fields.values()),
+                failure.answer,
+                "(not parsed)" if failure.predicted is None else failure.predicted,
+            )
             for failure in worst.failures
         ]
         parts.append(_table(("example", "right answer", "given"), mistakes) if mistakes else "No wrong answer.")
@@ -114,7 +169,11 @@ def _worst(results: Results, measured: Measured, rows: Sequence[TemplateRow]) ->
 def _cost(results: Results) -> str:
     values = results.values
     body = [(stage, duration(seconds)) for stage, seconds in values["timings_s"].items()]
-    memory = "" if values["peak_memory_gib"] is None else f", peak memory of the largest training worker {values['peak_memory_gib']:.1f} GiB"
+    memory = (
+        ""
+        if values["peak_memory_gib"] is None
+        else f", peak memory of the largest training worker {values['peak_memory_gib']:.1f} GiB"
+    )
     return _table(("stage", "time"), body) + f"\n\n{values['engine_starts']} engine starts{memory}."
 
 

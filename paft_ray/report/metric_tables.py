@@ -1,4 +1,5 @@
-"""The tables of figures on the page: which columns, how they are written, what they sort by. A column without any figure is left out."""
+"""The tables of figures on the page: which columns, how they are written, what they sort by. A column without any
+figure is left out."""
 
 from __future__ import annotations
 
@@ -46,14 +47,23 @@ def accuracy_table(arms: Mapping[str, Values], *, confidence: float, threshold: 
         ("std, noise taken out", _percent("std_noise_corrected")),
         (f"above {100 * threshold:g} %", _percent("share_above")),
     ]
-    caption = f"Accuracy in percent over {where}; above {100 * threshold:g} %: share of the templates with a higher accuracy."
+    caption = (
+        f"Accuracy in percent over {where}; above {100 * threshold:g} %: share of the templates with a higher accuracy."
+    )
     return _table("accuracy", caption, columns, arms)
 
 
 def spread_table(arms: Mapping[str, Values]) -> FigureTable:
     """The distribution of accuracy over templates, from worst to best."""
-    middle = [(f"{100 * float(level):g} %" if level != "0.5" else "median", _quantile(level)) for level in _levels(arms)]
-    columns = [("worst", _percent("worst")), ("worst, shrunken", _percent("worst_shrunken")), *middle, ("best", _percent("best"))]
+    middle = [
+        (f"{100 * float(level):g} %" if level != "0.5" else "median", _quantile(level)) for level in _levels(arms)
+    ]
+    columns = [
+        ("worst", _percent("worst")),
+        ("worst, shrunken", _percent("worst_shrunken")),
+        *middle,
+        ("best", _percent("best")),
+    ]
     shrunken = (
         " Shrunken: the worst template without the luck of being the lowest of many."
         if any(arm.get("worst_shrunken") is not None for arm in arms.values())
@@ -74,7 +84,9 @@ def answer_table(arms: Mapping[str, Values]) -> FigureTable:
     ]
     said = ["consistency is the share of template pairs that give the same answer"]
     if any(arm.get("sensitivity") is not None for arm in arms.values()):
-        said.append("sensitivity (PromptSensiScore, arXiv 2410.12405) the share of template pairs of which only one is right")
+        said.append(
+            "sensitivity (PromptSensiScore, arXiv 2410.12405) the share of template pairs of which only one is right"
+        )
     if any(arm.get("tokens_per_answer") is not None for arm in arms.values()):
         said.append("length and time are those of freely generated answers")
     return _table("answers", f"How the arms answer, shares in percent: {'; '.join(said)}.", columns, arms)
@@ -86,7 +98,9 @@ def estimated_table(arms: Mapping[str, Values]) -> FigureTable | None:
     if not found:
         return None
     budget = ", ".join(sorted({f"{100 * arm['budget']:g} %" for arm in found.values()}))
-    levels = [(f"{100 * float(level):g} %" if level != "0.5" else "median", _quantile(level)) for level in _levels(found)]
+    levels = [
+        (f"{100 * float(level):g} %" if level != "0.5" else "median", _quantile(level)) for level in _levels(found)
+    ]
     caption = (
         f"Evaluation was budgeted: {budget} of all (template, example) cells were answered. "
         "Estimates for the full grid by an item-response model, accuracy in percent over templates."
@@ -94,7 +108,9 @@ def estimated_table(arms: Mapping[str, Values]) -> FigureTable | None:
     return _table("estimated", caption, [("mean", _percent("mean")), ("interval", _range(percent)), *levels], found)
 
 
-def difference_table(differences: Mapping[str, Values], *, confidence: float, num_bootstrap: int, seeds: bool) -> FigureTable:
+def difference_table(
+    differences: Mapping[str, Values], *, confidence: float, num_bootstrap: int, seeds: bool
+) -> FigureTable:
     """Differences of the mean, by name of the row."""
     columns = [
         ("points", _points("mean")),
@@ -105,7 +121,10 @@ def difference_table(differences: Mapping[str, Values], *, confidence: float, nu
         ("decisive", _decisive),
         ("seeds", _number("num_seeds", "{}")),
     ]
-    caption = f"Differences of the mean in points: paired bootstrap over templates and examples{' and seeds' if seeds else ''} ({num_bootstrap} draws)."
+    caption = (
+        "Differences of the mean in points: paired bootstrap over templates and "
+        f"examples{' and seeds' if seeds else ''} ({num_bootstrap} draws)."
+    )
     if any(gap.get("p_adjusted") is not None for gap in differences.values()):
         caption += f" p is corrected for {len(differences)} comparison{'s' * (len(differences) > 1)}"
         caption += "; detectable is the smallest true difference that would likely have come out."
@@ -142,7 +161,9 @@ def _quantile(level: str) -> Callable[[Values], Cell]:
 def _number(key: str, form: str | Callable[[float | None], str]) -> Callable[[Values], Cell]:
     def cell(row: Values) -> Cell:
         value = row.get(key)
-        return Cell(text="–" if value is None else form.format(value) if isinstance(form, str) else form(value), value=value)
+        return Cell(
+            text="–" if value is None else form.format(value) if isinstance(form, str) else form(value), value=value
+        )
 
     return cell
 

@@ -43,7 +43,8 @@ class Origins:
 
 
 def write_cards(run: Store, config: Config, origins: Origins) -> None:
-    """Writes the card of every trained model as README.md beside its weights, and that of arm `paft` (first seed) as report/model_card.md."""
+    """Writes the card of every trained model as README.md beside its weights, and that of arm `paft` (first seed) as
+    report/model_card.md."""
     measured = Measured.of(run)
     models = trained_models(run)
     engine = evaluated_engine(config, measured)
@@ -55,7 +56,8 @@ def write_cards(run: Store, config: Config, origins: Origins) -> None:
 
 
 def evaluated_engine(config: Config, measured: Measured | None) -> EngineConfig:
-    """The engine's settings with those that decide answers as they were when the run was evaluated. Raises `UserError` for ones that are not allowed."""
+    """The engine's settings with those that decide answers as they were when the run was evaluated. Raises `UserError`
+    for ones that are not allowed."""
     key = measured.manifest.get("key", {}) if measured else {}
     said = key.get("engine", {}) if isinstance(key, dict) else key
     whole = config.model_dump(mode="json")
@@ -63,24 +65,45 @@ def evaluated_engine(config: Config, measured: Measured | None) -> EngineConfig:
     return parse_config({**whole, "engine": engine}, f"of run {config.name}, evaluate/manifest.json").engine
 
 
-def render_card(model: TrainedModel, config: Config, origins: Origins, measured: Measured | None, *, engine: EngineConfig, adapter: bool) -> str:
+def render_card(
+    model: TrainedModel,
+    config: Config,
+    origins: Origins,
+    measured: Measured | None,
+    *,
+    engine: EngineConfig,
+    adapter: bool,
+) -> str:
     """The text of README.md, metadata first.
 
-    `measured`: the run's evaluation, None where there is none. `engine`: serves the model. `adapter`: the folder holds a PEFT adapter, else whole weights.
+    `measured`: the run's evaluation, None where there is none. `engine`: serves the model. `adapter`: the folder holds
+    a PEFT adapter, else whole weights.
     """
     own = _figures(measured, config, model) if measured else None
     arms = arms_from_table(measured.outcomes) if measured else {}
-    serve = serve_command("DIR" if adapter else ".", name=model.name, engine=engine, max_model_len=longest_request(config, model))
+    serve = serve_command(
+        "DIR" if adapter else ".", name=model.name, engine=engine, max_model_len=longest_request(config, model)
+    )
     loader = FileSystemLoader(str(builtin("report")))
-    environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_escaped, autoescape=True)
-    environment.filters.update(percent=percent, code=_code, quoted=lambda name: _code(json.dumps(name, ensure_ascii=False)))
+    environment = Environment(
+        loader=loader,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_escaped,
+        autoescape=True,
+    )
+    environment.filters.update(
+        percent=percent, code=_code, quoted=lambda name: _code(json.dumps(name, ensure_ascii=False))
+    )
     text = environment.get_template("card.md.j2").render(
         model=model,
         origins=origins,
         adapter=adapter,
         serve=serve,
         chat_variables=json.dumps({"date_string": DATE, **model.key["model"].get("chat_template_kwargs", {})}),
-        base=origins.base_id or f"{str(model.key['model']['id']).rstrip('/').rpartition('/')[2]} (a folder of the user's own)",
+        base=origins.base_id
+        or f"{str(model.key['model']['id']).rstrip('/').rpartition('/')[2]} (a folder of the user's own)",
         own=own,
         arms={name: figures(arms[name], threshold=config.report.threshold) for name in sorted(arms, key=arm_rank)},
         num_seeds=max((len(arm.seeds) for arm in arms.values()), default=1),

@@ -1,6 +1,8 @@
-"""The report as one self-contained HTML page: no external file, every outside text escaped, its hidden characters written out.
+"""The report as one self-contained HTML page: no external file, every outside text escaped, its hidden characters
+written out.
 
-One small inline script sorts tables; script and style are admitted by their hashes in the page's Content-Security-Policy, nothing else is.
+One small inline script sorts tables; script and style are admitted by their hashes in the page's
+Content-Security-Policy, nothing else is.
 """
 
 from __future__ import annotations
@@ -29,7 +31,14 @@ _SUBJECT = "robustness to prompt wording"
 
 
 def render_page(
-    *, title: str, config: Config, measured: Measured, history: History, results: Results, rows: Sequence[TemplateRow], cut: str | None = None
+    *,
+    title: str,
+    config: Config,
+    measured: Measured,
+    history: History,
+    results: Results,
+    rows: Sequence[TemplateRow],
+    cut: str | None = None,
 ) -> str:
     """The HTML text of the page. `cut`: sentence about shortened prompts."""
     arms, values = list(results.arms), results.values
@@ -66,14 +75,30 @@ def render_page(
     )
 
 
-def render_sweep_page(*, title: str, config: Config, sweep: Mapping[str, Any], versions: Mapping[str, str] | None = None) -> str:
-    """The HTML text of a page about a sweep alone. `sweep`: the content of sweep.json; `versions`: of the libraries that decided it."""
-    return _render("sweep.html.j2", config, arms=(), title=title, subject="how many prompt templates are enough", sweep=_sweep(sweep), versions=versions or {})
+def render_sweep_page(
+    *, title: str, config: Config, sweep: Mapping[str, Any], versions: Mapping[str, str] | None = None
+) -> str:
+    """The HTML text of a page about a sweep alone. `sweep`: the content of sweep.json; `versions`: of the libraries
+    that decided it."""
+    return _render(
+        "sweep.html.j2",
+        config,
+        arms=(),
+        title=title,
+        subject="how many prompt templates are enough",
+        sweep=_sweep(sweep),
+        versions=versions or {},
+    )
 
 
 def _render(template: str, config: Config, *, arms: Sequence[str], **values: Any) -> str:
     environment = Environment(
-        loader=FileSystemLoader(str(builtin("report"))), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
+        loader=FileSystemLoader(str(builtin("report"))),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
     )
     environment.filters.update(percent=percent, shade=shade, duration=duration, whole=whole, shown=visible)
     css = environment.get_template("style.css.j2").render(colours=[colour for colour, _ in styles(arms).values()])
@@ -104,16 +129,22 @@ def _figure_tables(config: Config, measured: Measured, results: Results, num_tem
     arms = results.values["arms"]
     where = f"{num_templates} {'held-out' if measured.held_out else 'given'} templates"
     tables = [
-        metric_tables.accuracy_table(arms, confidence=config.report.confidence, threshold=config.report.threshold, where=where),
+        metric_tables.accuracy_table(
+            arms, confidence=config.report.confidence, threshold=config.report.threshold, where=where
+        ),
         metric_tables.estimated_table(arms),
         metric_tables.spread_table(arms),
         metric_tables.answer_table(arms),
     ]
-    gaps = {f"{gap.first} − {gap.second}": results.values["differences"][name] for name, gap in results.differences.items()}
+    gaps = {
+        f"{gap.first} − {gap.second}": results.values["differences"][name] for name, gap in results.differences.items()
+    }
     seeds = max((gap.num_seeds for gap in results.differences.values()), default=1) > 1
     return {
         "arm_tables": [table for table in tables if table and table.head],
-        "differences": metric_tables.difference_table(gaps, confidence=config.report.confidence, num_bootstrap=config.report.num_bootstrap, seeds=seeds)
+        "differences": metric_tables.difference_table(
+            gaps, confidence=config.report.confidence, num_bootstrap=config.report.num_bootstrap, seeds=seeds
+        )
         if gaps
         else None,
     }
@@ -126,7 +157,9 @@ def _most_seeds(arms: Mapping[str, Mapping[str, Any]]) -> int:
 def _refusals(results: Results) -> list[str]:
     sentences = []
     if results.refused:
-        sentences.append(f"Figures of spread (standard deviation, quantiles, worst template) are not given: {results.refused}.")
+        sentences.append(
+            f"Figures of spread (standard deviation, quantiles, worst template) are not given: {results.refused}."
+        )
     if results.no_intervals:
         sentences.append(f"Intervals are not given: {results.no_intervals}.")
     return sentences
@@ -161,7 +194,9 @@ def _sweep(sweep: Mapping[str, Any]) -> dict[str, Any]:
         "verdict": " ".join(part for part in (recommendation, reason) if part),
         "plot": captions.sweep(sweep, [trial for trial in trials if trial["on_curve"]]),
         "fit_text": _fit_text(sweep.get("fit")),
-        "effort": "; ".join(part for part in (f"Trials: {ended}" if ended else "", starts or "") if part) + "." if ended or starts else None,
+        "effort": "; ".join(part for part in (f"Trials: {ended}" if ended else "", starts or "") if part) + "."
+        if ended or starts
+        else None,
     }
 
 
@@ -171,4 +206,7 @@ def _fit_text(fit: Mapping[str, Any] | None) -> str | None:
     if fit.get("asymptote") is None:
         return f"No saturation curve: {fit['reason']}." if fit.get("reason") else None
     curve = f"{100 * fit['asymptote']:.1f} − {100 * fit['gain']:.1f} × size^(−{fit['exponent']:.2f})"
-    return f"Fitted saturation curve: accuracy in percent = {curve}; with endless templates it would reach {100 * fit['asymptote']:.1f} % (extrapolated)."
+    return (
+        f"Fitted saturation curve: accuracy in percent = {curve}; with endless templates it would reach "
+        f"{100 * fit['asymptote']:.1f} % (extrapolated)."
+    )

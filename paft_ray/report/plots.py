@@ -1,4 +1,5 @@
-"""Plots as SVG: arms with their intervals, every template's accuracy per arm, training curves, sweep curve. No pyplot, so no global state and no display."""
+"""Plots as SVG: arms with their intervals, every template's accuracy per arm, training curves, sweep curve. No pyplot,
+so no global state and no display."""
 
 from __future__ import annotations
 
@@ -19,8 +20,14 @@ Curves = Mapping[str, Sequence[tuple[float, float]]]
 """`ARM-sSEED` -> (optimizer step, value)."""
 
 _INK, _GRID = "#22303a", "#dfe4e8"
-# Okabe-Ito colours (darkened where they are under 3:1 on white), and a marker of its own for each arm, so that plots read in grey and for colour-blind eyes.
-_STYLES = {"base": ("#7a858e", "s"), "sft": ("#d55e00", "^"), "top_accuracy": ("#b8608f", "D"), "paft": ("#0072b2", "o")}
+# Okabe-Ito colours (darkened where they are under 3:1 on white), and a marker of its own for each arm, so that plots
+# read in grey and for colour-blind eyes.
+_STYLES = {
+    "base": ("#7a858e", "s"),
+    "sft": ("#d55e00", "^"),
+    "top_accuracy": ("#b8608f", "D"),
+    "paft": ("#0072b2", "o"),
+}
 _OTHERS = (("#008a63", "v"), ("#22303a", "P"), ("#a87000", "X"), ("#2f87b8", "<"))
 _WIDTH = 4.4  # inches, 422 px: close to a phone's width, so that letters are neither tiny there nor huge on a desk
 _MANY = 24  # templates from which rows are drawn closer
@@ -45,7 +52,8 @@ def styles(arms: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 
 def arms_plot(rows: Sequence[TemplateRow], arms: Mapping[str, Mapping[str, Any]]) -> bytes:
-    """SVG: one row per arm, highest mean on top: the mean with its interval, and under it the templates as small marks, sorted.
+    """SVG: one row per arm, highest mean on top: the mean with its interval, and under it the templates as small marks,
+    sorted.
 
     `arms`: the part `arms` of results.json.
     """
@@ -57,11 +65,36 @@ def arms_plot(rows: Sequence[TemplateRow], arms: Mapping[str, Mapping[str, Any]]
         for place, arm in enumerate(order):
             colour, marker = look[arm]
             values = np.sort([100 * row.accuracy[arm] for row in rows])
-            axes.scatter(values, place + np.linspace(0.34, -0.08, len(values)), color=colour, marker=marker, s=9, alpha=0.75, linewidths=0)
+            axes.scatter(
+                values,
+                place + np.linspace(0.34, -0.08, len(values)),
+                color=colour,
+                marker=marker,
+                s=9,
+                alpha=0.75,
+                linewidths=0,
+            )
             low, high = arms[arm].get("low"), arms[arm].get("high")
             if low is not None and high is not None:
-                axes.errorbar([(low + high) * 50], [place - 0.26], xerr=[(high - low) * 50], color=colour, linewidth=2.2, capsize=3, capthick=1.5)
-            axes.scatter([100 * arms[arm]["mean"]], [place - 0.26], color=colour, marker=marker, s=46, edgecolors="white", linewidths=0.8, zorder=4)
+                axes.errorbar(
+                    [(low + high) * 50],
+                    [place - 0.26],
+                    xerr=[(high - low) * 50],
+                    color=colour,
+                    linewidth=2.2,
+                    capsize=3,
+                    capthick=1.5,
+                )
+            axes.scatter(
+                [100 * arms[arm]["mean"]],
+                [place - 0.26],
+                color=colour,
+                marker=marker,
+                s=46,
+                edgecolors="white",
+                linewidths=0.8,
+                zorder=4,
+            )
         axes.set_yticks(range(len(order)), [_plain(arm) for arm in order])
         axes.set_ylim(len(order) - 0.4, -0.6)
         axes.set_xlabel("accuracy, %")
@@ -85,7 +118,17 @@ def template_plot(rows: Sequence[TemplateRow], arms: Sequence[str]) -> bytes:
             values = [100 * row.accuracy[arm] for row in rows]
             mean = sum(values) / len(values)
             axes.axvline(mean, color=colour, linestyle="--", linewidth=1, zorder=0)
-            axes.scatter(values, places, color=colour, marker=marker, s=size, label=f"{_plain(arm)} (mean {mean:.1f})", zorder=3, alpha=0.9, linewidths=0)
+            axes.scatter(
+                values,
+                places,
+                color=colour,
+                marker=marker,
+                s=size,
+                label=f"{_plain(arm)} (mean {mean:.1f})",
+                zorder=3,
+                alpha=0.9,
+                linewidths=0,
+            )
         axes.set_yticks(places, [str(place) for place in places], fontsize=small)
         axes.set_ylim(len(rows) + 0.7, 0.3)
         axes.set_xlabel("accuracy, %")
@@ -112,7 +155,16 @@ def curves_plot(curves: Curves, *, label: str, noisy: bool = False, scale: float
             if noisy:
                 axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.35)
             # Few marks, so that arms are told apart without colour too.
-            axes.plot(steps, _smoothed(values) if noisy else values, color=colour, linewidth=1.6, marker=marker, markersize=4, markevery=0.2, label=shown)
+            axes.plot(
+                steps,
+                _smoothed(values) if noisy else values,
+                color=colour,
+                linewidth=1.6,
+                marker=marker,
+                markersize=4,
+                markevery=0.2,
+                label=shown,
+            )
             labelled.add(_arm(name))
         axes.set_xlabel("optimizer step")
         axes.set_ylabel(label)
@@ -135,17 +187,26 @@ def sweep_plot(
     fit: Mapping[str, Any] | None = None,
     recommended: int | None = None,
 ) -> bytes:
-    """SVG or PNG: mean and worst held-out accuracy over the number of training templates, std under it where it is known.
+    """SVG or PNG: mean and worst held-out accuracy over the number of training templates, std under it where it is
+    known.
 
     `curve`, `sizes`, `fit`, `recommended` (marked by a line): as in sweep.json; every trial of `sizes` is a dot.
     """
     spread = [point for point in curve if point.get("std") is not None]
     with mpl.rc_context(_RC):
         figure = Figure(figsize=(_WIDTH, 4.3 if spread else 3.0), layout="constrained", dpi=160)
-        panels = figure.subplots(2 if spread else 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": [3, 1] if spread else [1]})[:, 0]
+        panels = figure.subplots(
+            2 if spread else 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": [3, 1] if spread else [1]}
+        )[:, 0]
         _accuracies(panels[0], curve, sizes, fit)
         if spread:
-            panels[1].plot([point["size"] for point in spread], [100 * point["std"] for point in spread], color=_STYLES["paft"][0], marker="o", markersize=4)
+            panels[1].plot(
+                [point["size"] for point in spread],
+                [100 * point["std"] for point in spread],
+                color=_STYLES["paft"][0],
+                marker="o",
+                markersize=4,
+            )
             panels[1].set_ylim(bottom=0)
             panels[1].set_ylabel("std, points")
         for axes in panels:
@@ -160,20 +221,50 @@ def sweep_plot(
         return _svg(figure) if form == "svg" else _saved(figure, form)
 
 
-def _accuracies(axes: Any, curve: Sequence[Mapping[str, Any]], sizes: Sequence[Mapping[str, Any]], fit: Mapping[str, Any] | None) -> None:
+def _accuracies(
+    axes: Any, curve: Sequence[Mapping[str, Any]], sizes: Sequence[Mapping[str, Any]], fit: Mapping[str, Any] | None
+) -> None:
     colour, worst_colour = _STYLES["paft"][0], _STYLES["sft"][0]
     banded = [point for point in curve if point["low"] is not None and point["high"] is not None]
     if banded:
         low, high = ([100 * point[key] for point in banded] for key in ("low", "high"))
-        axes.fill_between([point["size"] for point in banded], low, high, color=colour, alpha=0.15, linewidth=0, label="interval of the mean")
-    axes.plot([point["size"] for point in curve], [100 * point["mean"] for point in curve], color=colour, marker="o", label="mean")
+        axes.fill_between(
+            [point["size"] for point in banded],
+            low,
+            high,
+            color=colour,
+            alpha=0.15,
+            linewidth=0,
+            label="interval of the mean",
+        )
+    axes.plot(
+        [point["size"] for point in curve],
+        [100 * point["mean"] for point in curve],
+        color=colour,
+        marker="o",
+        label="mean",
+    )
     if worst := [point for point in curve if point.get("worst") is not None]:
         places, values = [point["size"] for point in worst], [100 * point["worst"] for point in worst]
         axes.plot(places, values, color=worst_colour, marker="^", linestyle="--", linewidth=1.2, label="worst template")
-    axes.scatter([trial["size"] for trial in sizes], [100 * trial["mean"] for trial in sizes], color=_INK, s=10, zorder=3, label="mean of one subset")
+    axes.scatter(
+        [trial["size"] for trial in sizes],
+        [100 * trial["mean"] for trial in sizes],
+        color=_INK,
+        s=10,
+        zorder=3,
+        label="mean of one subset",
+    )
     if fit and fit.get("asymptote") is not None:
         grid = np.geomspace(curve[0]["size"], curve[-1]["size"], 60)
-        axes.plot(grid, 100 * (fit["asymptote"] - fit["gain"] * grid ** -fit["exponent"]), color="#008a63", linestyle="-.", linewidth=1.2, label="fitted curve")
+        axes.plot(
+            grid,
+            100 * (fit["asymptote"] - fit["gain"] * grid ** -fit["exponent"]),
+            color="#008a63",
+            linestyle="-.",
+            linewidth=1.2,
+            label="fitted curve",
+        )
     axes.set_ylabel("held-out accuracy, %")
 
 

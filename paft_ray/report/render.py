@@ -13,8 +13,11 @@ from paft_ray.report.tables import cut_note, results, template_rows
 from paft_ray.storage.store import Store
 
 
-def write_report(run: Store, *, config: Config, measured: Measured | None = None, out: Store | None = None, folder: str = "report") -> dict[str, Any]:
-    """The content of results.json, after writing it with report.md and report.html to `folder` of `out` (default: of the run itself).
+def write_report(
+    run: Store, *, config: Config, measured: Measured | None = None, out: Store | None = None, folder: str = "report"
+) -> dict[str, Any]:
+    """The content of results.json, after writing it with report.md and report.html to `folder` of `out` (default: of
+    the run itself).
 
     `measured`: another evaluation of the run's arms; default: the run's own. `folder` "" writes into the root of `out`.
     Raises `UserError` where the run has no evaluation.
@@ -24,11 +27,18 @@ def write_report(run: Store, *, config: Config, measured: Measured | None = None
     history = History.of(run)
     found = results(measured, history, config.report, config.seed)
     rows = template_rows(measured, found.arms)
-    notes = (budget_note(found.values, config.report.confidence), cut_note(measured, history, config.model.max_prompt_tokens))
+    notes = (
+        budget_note(found.values, config.report.confidence),
+        cut_note(measured, history, config.model.max_prompt_tokens),
+    )
     cut = " ".join(filter(None, notes)) or None
     rejected = history.manifests.get("prompts", {}).get("rejected", {})
-    page = render_page(title=run.name, config=config, measured=measured, history=history, results=found, rows=rows, cut=cut)
-    text = render_markdown(title=run.name, config=config, measured=measured, results=found, rows=rows, rejected=rejected, cut=cut)
+    page = render_page(
+        title=run.name, config=config, measured=measured, history=history, results=found, rows=rows, cut=cut
+    )
+    text = render_markdown(
+        title=run.name, config=config, measured=measured, results=found, rows=rows, rejected=rejected, cut=cut
+    )
     prefix = f"{folder}/" if folder else ""
     out.write_json(f"{prefix}results.json", found.values)
     out.write_bytes(f"{prefix}report.md", text.encode())

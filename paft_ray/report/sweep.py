@@ -31,15 +31,19 @@ class TrialOutcomes:
     trained: Mapping[str, Any] = field(default_factory=dict)
     """Its manifest; `validation_loss` where trials are compared."""
     outcomes: pa.Table
-    """Rows of one arm with the columns of evaluate/outcomes.parquet, on the templates and examples that all trials share."""
+    """Rows of one arm with the columns of evaluate/outcomes.parquet, on the templates and examples that all trials
+    share."""
 
 
-def write_sweep(run: Store, trials: Sequence[TrialOutcomes], *, config: Config, starts: tuple[int, int], counts: Mapping[str, int]) -> dict[str, Any]:
+def write_sweep(
+    run: Store, trials: Sequence[TrialOutcomes], *, config: Config, starts: tuple[int, int], counts: Mapping[str, int]
+) -> dict[str, Any]:
     """The content of report/sweep.json, after writing it with sweep.html, sweep.md, sweep.svg and sweep.png beside it.
 
-    `starts`: engine starts of the evaluation, made and planned; `counts`: trials by how they ended. Where a size and subset has several trials (other
-    settings), the curve takes the one with the lowest validation loss. The interval of a size is over templates and examples, and over subset seeds
-    where there are several. Raises `ValueError` where there is no trial, or one whose outcomes hold another number of arms than one.
+    `starts`: engine starts of the evaluation, made and planned; `counts`: trials by how they ended. Where a size and
+    subset has several trials (other settings), the curve takes the one with the lowest validation loss. The interval of
+    a size is over templates and examples, and over subset seeds where there are several. Raises `ValueError` where
+    there is no trial, or one whose outcomes hold another number of arms than one.
     """
     if not trials:
         raise ValueError("a sweep report needs at least one trial")
@@ -66,14 +70,20 @@ def write_sweep(run: Store, trials: Sequence[TrialOutcomes], *, config: Config, 
     }
     run.write_json("report/sweep.json", result)
     run.write_bytes("report/sweep.md", _markdown(result).encode())
-    run.write_bytes("report/sweep.html", render_sweep_page(title=run.name, config=config, sweep=result, versions=versions()).encode())
+    run.write_bytes(
+        "report/sweep.html",
+        render_sweep_page(title=run.name, config=config, sweep=result, versions=versions()).encode(),
+    )
     for form in ("svg", "png"):
-        run.write_bytes(f"report/sweep.{form}", sweep_plot(curve, taken, form=form, fit=result["fit"], recommended=recommended))
+        run.write_bytes(
+            f"report/sweep.{form}", sweep_plot(curve, taken, form=form, fit=result["fit"], recommended=recommended)
+        )
     return result
 
 
 def _best_settings(trials: Sequence[TrialOutcomes]) -> set[str]:
-    """Names of the trials on the curve: one per size and subset, the one with the lowest validation loss (never chosen by held-out accuracy)."""
+    """Names of the trials on the curve: one per size and subset, the one with the lowest validation loss (never chosen
+    by held-out accuracy)."""
     best: dict[tuple[int, int], TrialOutcomes] = {}
     for trial in trials:
         place = (trial.size, trial.subset_seed)
@@ -98,15 +108,29 @@ def _row(trial: TrialOutcomes, arm: ArmOutcomes, config: ReportConfig, on_curve:
 
 
 def _point(size: int, arms: Sequence[ArmOutcomes], rows: Sequence[Mapping[str, Any]], config: Config) -> dict[str, Any]:
-    """One size of the curve: means over its subsets, the interval of the mean, and the range of std and worst (a minimum has no bootstrap interval)."""
-    whole = replace(arms[0], seeds=tuple(range(len(arms))), correct=np.concatenate([arm.correct for arm in arms]), predicted=None)
+    """One size of the curve: means over its subsets, the interval of the mean, and the range of std and worst (a
+    minimum has no bootstrap interval)."""
+    whole = replace(
+        arms[0], seeds=tuple(range(len(arms))), correct=np.concatenate([arm.correct for arm in arms]), predicted=None
+    )
     report = config.report
-    interval = mean_interval(whole, rng=np.random.default_rng(config.seed), num_bootstrap=report.num_bootstrap, confidence=report.confidence)
+    interval = mean_interval(
+        whole, rng=np.random.default_rng(config.seed), num_bootstrap=report.num_bootstrap, confidence=report.confidence
+    )
     low, high = interval or (None, None)
-    point: dict[str, Any] = {"size": size, "mean": float(np.mean([row["mean"] for row in rows])), "low": low, "high": high, "num_trials": len(rows)}
+    point: dict[str, Any] = {
+        "size": size,
+        "mean": float(np.mean([row["mean"] for row in rows])),
+        "low": low,
+        "high": high,
+        "num_trials": len(rows),
+    }
     for name in ("std", "worst"):
         known = [row[name] for row in rows if row[name] is not None]
-        point |= {name: float(np.mean(known)) if known else None, f"{name}_range": [min(known), max(known)] if known else None}
+        point |= {
+            name: float(np.mean(known)) if known else None,
+            f"{name}_range": [min(known), max(known)] if known else None,
+        }
     return point
 
 
@@ -118,10 +142,21 @@ def _only_arm(trial: TrialOutcomes) -> ArmOutcomes:
 
 
 def _markdown(result: dict[str, Any]) -> str:
-    lines = ["| training templates | trials | mean, % | interval | std | worst, % |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| training templates | trials | mean, % | interval | std | worst, % |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for point in result["curve"]:
-        figures_ = f"{percent(point['mean'])} | {span(point['low'], point['high'], percent)} | {percent(point['std'])} | {percent(point['worst'])}"
+        figures_ = (
+            f"{percent(point['mean'])} | {span(point['low'], point['high'], percent)} | {percent(point['std'])} | "
+            f"{percent(point['worst'])}"
+        )
         lines.append(f"| {point['size']} | {point['num_trials']} | {figures_} |")
     ended = ", ".join(f"{number} {how}" for how, number in result["trials"].items())
-    lines += ["", f"Recommended size: **{result['recommended_size']}**. {result['reason']}", "", f"Trials: {ended}; {result['engine_starts']} engine starts."]
+    lines += [
+        "",
+        f"Recommended size: **{result['recommended_size']}**. {result['reason']}",
+        "",
+        f"Trials: {ended}; {result['engine_starts']} engine starts.",
+    ]
     return "# Prompt-set size\n\n" + "\n".join([*lines, "", "![Held-out accuracy by size](sweep.svg)"]) + "\n"

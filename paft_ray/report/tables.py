@@ -136,7 +136,9 @@ def _differences(arms: Mapping[str, ArmOutcomes], config: ReportConfig, seed: in
 
 
 def _interval_of_mean(arm: ArmOutcomes, config: ReportConfig, seed: int) -> dict[str, float | None]:
-    found = mean_interval(arm, rng=np.random.default_rng(seed), num_bootstrap=config.num_bootstrap, confidence=config.confidence)
+    found = mean_interval(
+        arm, rng=np.random.default_rng(seed), num_bootstrap=config.num_bootstrap, confidence=config.confidence
+    )
     low, high = found or (None, None)
     return {"low": low, "high": high}
 
@@ -173,8 +175,11 @@ def template_rows(measured: Measured, arms: Mapping[str, ArmOutcomes]) -> list[T
     ]
 
 
-def worst_templates(measured: Measured, rows: Sequence[TemplateRow], arm: str, *, num_templates: int = 3, num_failures: int = 4) -> list[WorstTemplate]:
-    """The templates with the arm's lowest accuracies, each with wrong answers of the arm's first seed, the surest mistakes first."""
+def worst_templates(
+    measured: Measured, rows: Sequence[TemplateRow], arm: str, *, num_templates: int = 3, num_failures: int = 4
+) -> list[WorstTemplate]:
+    """The templates with the arm's lowest accuracies, each with wrong answers of the arm's first seed, the surest
+    mistakes first."""
     wanted = sorted(rows, key=lambda row: row.accuracy[arm])[:num_templates]
     wrong = _wrong_rows(measured, arm)
     found = []
@@ -202,23 +207,35 @@ def _wrong_rows(measured: Measured, arm: str) -> dict[str, list[dict[str, Any]]]
 def _failure(outcome: dict[str, Any], examples: Mapping[str, Example]) -> Failure:
     example = examples.get(outcome["example_id"])
     fields = example.fields if example else {"id": outcome["example_id"]}
-    return Failure(fields=fields, answer=outcome["answer"], predicted=outcome["predicted"] if outcome["parsed"] else None)
+    return Failure(
+        fields=fields, answer=outcome["answer"], predicted=outcome["predicted"] if outcome["parsed"] else None
+    )
 
 
 def cut_note(measured: Measured, history: History, limit: int) -> str | None:
     """How many prompts lost text to keep to the longest prompt (`limit`, tokens); None where none did."""
-    tested, trained = measured.manifest.get("num_cut", 0), sum(model.get("cut_rows", 0) for model in history.manifests.get("train", {}).get("models", []))
+    tested, trained = (
+        measured.manifest.get("num_cut", 0),
+        sum(model.get("cut_rows", 0) for model in history.manifests.get("train", {}).get("models", [])),
+    )
     if not tested and not trained:
         return None
-    return f"Fields were cut to keep to model.max_prompt_tokens={limit}: in {tested} of the test prompts of all arms and in {trained} training rows."
+    return (
+        f"Fields were cut to keep to model.max_prompt_tokens={limit}: in {tested} of the test prompts of all arms "
+        f"and in {trained} training rows."
+    )
 
 
 def speeds(measured: Measured) -> dict[str, dict[str, float | None]]:
-    """Arm -> tokens_per_answer and seconds_per_answer (None: not measured), averaged over its seeds (each seed answers as many rows)."""
+    """Arm -> tokens_per_answer and seconds_per_answer (None: not measured), averaged over its seeds (each seed answers
+    as many rows)."""
     found: dict[str, list[Mapping[str, float]]] = {}
     for name, speed in measured.speed.items():
         found.setdefault(name.rsplit("-s", 1)[0], []).append(speed)
-    return {arm: {key: _mean([speed[key] for speed in seeds if speed.get(key) is not None]) for key in _SPEED} for arm, seeds in found.items()}
+    return {
+        arm: {key: _mean([speed[key] for speed in seeds if speed.get(key) is not None]) for key in _SPEED}
+        for arm, seeds in found.items()
+    }
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -234,6 +251,8 @@ def provenance_counts(measured: Measured) -> dict[str, dict[str, int]]:
     return dict(sorted(counts.items()))
 
 
-def stage_rows(manifests: Mapping[str, Manifest], timings_s: Mapping[str, float]) -> list[tuple[str, float, int | None]]:
+def stage_rows(
+    manifests: Mapping[str, Manifest], timings_s: Mapping[str, float]
+) -> list[tuple[str, float, int | None]]:
     """(stage, seconds, engine starts or None) in the order of the pipeline."""
     return [(stage, seconds, manifests.get(stage, {}).get("engine_starts")) for stage, seconds in timings_s.items()]

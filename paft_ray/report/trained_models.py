@@ -1,4 +1,5 @@
-"""The trained models of a run as its train/manifest.json tells them. A run may be someone else's: what is read is held to its type and range."""
+"""The trained models of a run as its train/manifest.json tells them. A run may be someone else's: what is read is held
+to its type and range."""
 
 from __future__ import annotations
 
@@ -82,10 +83,13 @@ class TrainedModel:
 def trained_models(run: Store) -> list[TrainedModel]:
     """Every trained model of a run, in the order of training.
 
-    Raises `UserError` where stage train is not finished or did not say what it trained, and for a path that leads out of the run.
+    Raises `UserError` where stage train is not finished or did not say what it trained, and for a path that leads out
+    of the run.
     """
     if not run.exists(MANIFEST):
-        raise UserError(f"run {run.root}: {MANIFEST} is missing; give the folder of a run whose stage train is finished")
+        raise UserError(
+            f"run {run.root}: {MANIFEST} is missing; give the folder of a run whose stage train is finished"
+        )
     manifest = run.read_json(MANIFEST)
     try:
         entries = _Manifest.model_validate(manifest).models
@@ -116,7 +120,8 @@ def _folder(run: Store, entry: _Entry) -> str:
 
 
 def check_weights(run: Store, models: Sequence[TrainedModel]) -> None:
-    """Raises `UserError` for links among the weights, and for an adapter whose configuration is missing, or says more than stage train writes."""
+    """Raises `UserError` for links among the weights, and for an adapter whose configuration is missing, or says more
+    than stage train writes."""
     for model in models:
         run.check_plain(model.folder)
         path = f"{model.folder}/{adapter_config.FILE}"
@@ -127,11 +132,15 @@ def check_weights(run: Store, models: Sequence[TrainedModel]) -> None:
 
 
 def as_trained(config: Config, run: Store, key: Mapping[str, Any]) -> Config:
-    """The run's configuration with the model section that its arms were trained with. Raises `UserError` for a section that is none."""
+    """The run's configuration with the model section that its arms were trained with. Raises `UserError` for a section
+    that is none."""
     model = {name: value for name, value in key["model"].items() if name != "identity"}
     return parse_config({**config.model_dump(mode="json"), "model": model}, run.uri(MANIFEST))
 
 
 def longest_request(config: Config, model: TrainedModel) -> int:
     """Most tokens of a prompt with its answer."""
-    return int(model.key["model"]["max_prompt_tokens"] + max(model.key["task"]["max_answer_tokens"], config.evaluate.max_answer_tokens))
+    return int(
+        model.key["model"]["max_prompt_tokens"]
+        + max(model.key["task"]["max_answer_tokens"], config.evaluate.max_answer_tokens)
+    )

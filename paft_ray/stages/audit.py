@@ -1,4 +1,5 @@
-"""What the trained models of a run really used, against what its configuration, prompt set and data say. Reads artifacts only."""
+"""What the trained models of a run really used, against what its configuration, prompt set and data say. Reads
+artifacts only."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ from paft_ray.training.data_order import plan
 
 _DATA, _PROMPTS = "data/train.parquet", "prompts/prompt_set.parquet"
 _ROWS_PER_LOGGED, _ROWS_AT_LEAST = 16, 1_000_000
-"""A log may have lost most of its rows, but what a manifest says that was trained sizes arrays and takes time to replay."""
+"""A log may have lost most of its rows, but what a manifest says that was trained sizes arrays and takes time to
+replay."""
 
 
 class _Settings(BaseModel):
@@ -53,17 +55,27 @@ class _Inputs:
 def audit(run: Store) -> dict[str, Findings]:
     """Folder -> findings, for every finished training of the run and every finished trial of its sweep.
 
-    Raises `UserError` where there is none, where none left a log, and where configuration, prompt set or data are no longer those of a training.
+    Raises `UserError` where there is none, where none left a log, and where configuration, prompt set or data are no
+    longer those of a training.
     """
     folders = [f"{stage}/{name}" for stage in ("train", "sweep") for name in finished_below(run, stage)]
     if not folders or not run.exists("config.json"):
-        raise UserError(f"run {run.root}: no finished training there; give the folder of a run in which paft trained a model to its end")
+        raise UserError(
+            f"run {run.root}: no finished training there; give the folder of a run in which paft trained a model "
+            "to its end"
+        )
     logs = {folder: audit_store(run.below(folder), _fingerprint(run, folder)) for folder in folders}
     if not any(log.exists("") for log in logs.values()):
-        raise UserError(f"run {run.root}: its trainings left no audit log (an earlier version made them); train again under another name, or with --force")
+        raise UserError(
+            f"run {run.root}: its trainings left no audit log (an earlier version made them); train again under "
+            "another name, or with --force"
+        )
     config = parse_config(run.read_json("config.json"), run.uri("config.json"))
     if missing := [path for path in (_DATA, _PROMPTS) if not run.exists(path)]:
-        raise UserError(f"run {run.root}: {missing[0]} is missing, the pairs cannot be replayed; restore it, or train again under another name")
+        raise UserError(
+            f"run {run.root}: {missing[0]} is missing, the pairs cannot be replayed; restore it, or train again "
+            "under another name"
+        )
     return {folder: check(_training(run, config, folder, log), read_log(log)) for folder, log in logs.items()}
 
 
@@ -72,7 +84,9 @@ def _fingerprint(run: Store, folder: str) -> str:
     result = run.read_json(f"{folder}/result.json") if run.exists(f"{folder}/result.json") else {}
     found = result.get("fingerprint", "unknown") if isinstance(result, dict) else None
     if not isinstance(found, str) or not re.fullmatch(r"[0-9a-f]{1,64}|unknown", found):
-        raise UserError(f"run {run.root}: {folder}/result.json names no fingerprint of its weights; restore it, or train again")
+        raise UserError(
+            f"run {run.root}: {folder}/result.json names no fingerprint of its weights; restore it, or train again"
+        )
     return found
 
 
@@ -83,18 +97,29 @@ def _training(run: Store, config: Config, folder: str, log: Store) -> Training:
     except ValidationError as error:
         fault = error.errors()[0]
         reason = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}, given {fault['input']!r:.60}"
-        raise UserError(f"run {run.root}: {folder}/manifest.json does not say what was trained ({reason}); restore it, or train again") from None
+        raise UserError(
+            f"run {run.root}: {folder}/manifest.json does not say what was trained ({reason}); restore it, or "
+            "train again"
+        ) from None
     except (KeyError, TypeError, AttributeError):
         raise UserError(f"run {run.root}: {folder}/manifest.json does not say what was trained; train again") from None
     if run.content_hash(_DATA) != inputs.data:
         raise UserError(f"run {run.root}: {_DATA} is not what {folder} was trained on; restore it, or train again")
     if inputs.prompts.content_hash != inputs.prompts_hash:
-        raise UserError(f"run {run.root}: its prompt set or configuration is not the one that {folder} was trained with; restore it, or train again")
+        raise UserError(
+            f"run {run.root}: its prompt set or configuration is not the one that {folder} was trained with; "
+            "restore it, or train again"
+        )
     settings = inputs.settings
     examples = run.read_table(_DATA, lambda schema: "id" in schema.names and holds_plain(schema))["id"].to_pylist()
     if not examples or (settings.num_epochs is None) == (settings.num_steps is None):
-        raise UserError(f"run {run.root}: {folder}/manifest.json and {_DATA} name no rows that were trained on; restore them, or train again")
-    steps, positions = plan(len(examples), epochs=settings.num_epochs, steps=settings.num_steps, global_batch=settings.global_batch)
+        raise UserError(
+            f"run {run.root}: {folder}/manifest.json and {_DATA} name no rows that were trained on; restore "
+            "them, or train again"
+        )
+    steps, positions = plan(
+        len(examples), epochs=settings.num_epochs, steps=settings.num_steps, global_batch=settings.global_batch
+    )
     _check_length(f"run {run.root}: {folder}/manifest.json", steps * settings.global_batch, log)
     return Training(
         example_ids=examples,
@@ -111,13 +136,21 @@ def _check_length(where: str, told: int, log: Store) -> None:
     """Raises `UserError` where a manifest tells of far more rows than were logged."""
     logged = sum(table.num_rows for table in read_log(log))
     if told > max(_ROWS_AT_LEAST, _ROWS_PER_LOGGED * logged):
-        raise UserError(f"{where} says that {told} rows were trained on, and its log holds {logged}; restore the manifest, or train again")
+        raise UserError(
+            f"{where} says that {told} rows were trained on, and its log holds {logged}; restore the manifest, "
+            "or train again"
+        )
 
 
 def _of_arm(run: Store, config: Config, manifest: dict[str, Any]) -> _Inputs:
     key = manifest["key"]
     prompts = arm_prompts(config, run, manifest["arm"])
-    return _Inputs(settings=_Settings(**{**key["train"], "seed": key["seed"]}), data=key["data"], prompts=prompts, prompts_hash=key["prompts"])
+    return _Inputs(
+        settings=_Settings(**{**key["train"], "seed": key["seed"]}),
+        data=key["data"],
+        prompts=prompts,
+        prompts_hash=key["prompts"],
+    )
 
 
 def _of_trial(run: Store, config: Config, manifest: dict[str, Any]) -> _Inputs:
@@ -125,7 +158,9 @@ def _of_trial(run: Store, config: Config, manifest: dict[str, Any]) -> _Inputs:
     shared, own = key["inputs"], key["settings"]
     pool, _ = pool_and_validation(config, PromptSet.from_table(run.read_table(_PROMPTS)))
     return _Inputs(
-        settings=_Settings(**{**shared["train"], **own, **({"num_steps": None} if "num_epochs" in own else {}), "seed": shared["seed"]}),
+        settings=_Settings(
+            **{**shared["train"], **own, **({"num_steps": None} if "num_epochs" in own else {}), "seed": shared["seed"]}
+        ),
         data=shared["data"]["train"],
         prompts=pool.take(manifest["num_templates"], manifest["subset_seed"]),
         prompts_hash=key["prompts"],

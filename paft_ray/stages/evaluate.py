@@ -69,7 +69,12 @@ def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
 
         held_out = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("held_out")
         outcomes, speed, manifest = evaluate_models(
-            config, run, candidates(models), held_out.templates, examples_of(run, "test"), AnswerCache.of(run, "evaluate")
+            config,
+            run,
+            candidates(models),
+            held_out.templates,
+            examples_of(run, "test"),
+            AnswerCache.of(run, "evaluate"),
         )
         run.write_table("evaluate/outcomes.parquet", outcomes)
         run.write_json("evaluate/speed.json", speed)
@@ -80,17 +85,27 @@ def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
 
 def candidates(models: Sequence[dict[str, Any]]) -> list[Candidate]:
     """The base model and every trained one."""
-    trained = [Candidate(arm=m["arm"], seed=m["seed"], adapter=m["adapter"], weights=m["weights"], sha256=m.get("sha256")) for m in models]
+    trained = [
+        Candidate(arm=m["arm"], seed=m["seed"], adapter=m["adapter"], weights=m["weights"], sha256=m.get("sha256"))
+        for m in models
+    ]
     return [Candidate(arm="base", seed=BASE_SEED), *trained]
 
 
 def evaluate_models(
-    config: Config, run: Store, models: Sequence[Candidate], templates: Sequence[PromptTemplate], examples: Sequence[Example], parts: AnswerCache
+    config: Config,
+    run: Store,
+    models: Sequence[Candidate],
+    templates: Sequence[PromptTemplate],
+    examples: Sequence[Example],
+    parts: AnswerCache,
 ) -> tuple[pa.Table, dict[str, Any], Manifest]:
-    """(outcomes with arm and seed, speed of free answers per model, counts). One engine, which loads one model after another, adapters merged: on a CPU
-    adapter rows took 3.4 times as long as merged ones, and another start 20 times as long as another load (EXPERIMENTS.md).
+    """(outcomes with arm and seed, speed of free answers per model, counts). One engine, which loads one model after
+    another, adapters merged: on a CPU adapter rows took 3.4 times as long as merged ones, and another start 20 times as
+    long as another load (EXPERIMENTS.md).
 
-    `parts` keeps what is answered if this does not end: a model that was answered whole is neither merged nor loaded again.
+    `parts` keeps what is answered if this does not end: a model that was answered whole is neither merged nor loaded
+    again.
     """
     from paft_ray.inference.evaluator import measure
     from paft_ray.inference.grid import Free
@@ -109,7 +124,10 @@ def evaluate_models(
             model=config.model,
             base=base,
             models=[
-                ModelWeights(key={"base": identity, "sha256": model.sha256}, materialize=partial(place.weights, model) if model.trained else None)
+                ModelWeights(
+                    key={"base": identity, "sha256": model.sha256},
+                    materialize=partial(place.weights, model) if model.trained else None,
+                )
                 for model in models
             ],
             parts=parts,
@@ -122,7 +140,10 @@ def evaluate_models(
     tables, speed = [], {}
     for model, result in zip(models, results, strict=True):
         if result.tokens_per_answer is not None:
-            speed[f"{model.arm}-s{model.seed}"] = {"tokens_per_answer": result.tokens_per_answer, "seconds_per_answer": result.seconds_per_answer}
+            speed[f"{model.arm}-s{model.seed}"] = {
+                "tokens_per_answer": result.tokens_per_answer,
+                "seconds_per_answer": result.seconds_per_answer,
+            }
         table = result.outcomes
         table = table.append_column("arm", pa.array([model.arm] * table.num_rows, pa.string()))
         tables.append(table.append_column("seed", pa.array([model.seed] * table.num_rows, pa.int32())))
@@ -136,7 +157,11 @@ def evaluate_models(
         "num_kept": spent.num_kept,
         "num_cut": sum(result.num_cut for result in results),
         "num_rows": outcomes.num_rows,
-        "failures": [{"arm": model.arm, **failure} for model, result in zip(models, results, strict=True) for failure in result.failures],
+        "failures": [
+            {"arm": model.arm, **failure}
+            for model, result in zip(models, results, strict=True)
+            for failure in result.failures
+        ],
         "nodes": list(spent.nodes),
         "budget": config.evaluate.budget,
     }
@@ -144,15 +169,19 @@ def evaluate_models(
 
 
 def asked_cells(config: Config, num_templates: int, examples: Sequence[Example]) -> NDArray[np.bool_] | None:
-    """The cells of every model, drawn by the run's seed and spread over the right answers. Shape [templates, examples]; None: all."""
+    """The cells of every model, drawn by the run's seed and spread over the right answers. Shape [templates, examples];
+    None: all."""
     if config.evaluate.budget == 1:
         return None
-    return sample_cells(num_templates, len(examples), config.evaluate.budget, config.seed, answer_strata([e.answer for e in examples]))
+    return sample_cells(
+        num_templates, len(examples), config.evaluate.budget, config.seed, answer_strata([e.answer for e in examples])
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where models with their adapters merged lie while an engine loads them: in the run where it is a folder, else in the temporary folder of its node."""
+    """Where models with their adapters merged lie while an engine loads them: in the run where it is a folder, else in
+    the temporary folder of its node."""
 
     run: Store
     engine: EngineConfig
@@ -171,14 +200,18 @@ class Place:
 
     @contextmanager
     def weights(self, candidate: Candidate) -> Iterator[str]:
-        """Folder of a trained candidate's full weights on this node, for as long as the block runs. Raises `StageError` where it is not what was trained."""
+        """Folder of a trained candidate's full weights on this node, for as long as the block runs. Raises `StageError`
+        where it is not what was trained."""
         with tempfile.TemporaryDirectory(prefix=self._prefix, dir=self._parent) as scratch:
             trained, folder = candidate.trained, f"{scratch}/trained"
             assert trained is not None
             self.run.download_dir(trained, folder)
             if weights_hash(folder) != candidate.sha256:
                 arm = trained.rpartition("/")[0]
-                raise StageError(f"{trained} is not what was trained (changed, or copied in part); delete manifest.json of {arm} and of its stage in the run")
+                raise StageError(
+                    f"{trained} is not what was trained (changed, or copied in part); delete manifest.json of "
+                    f"{arm} and of its stage in the run"
+                )
             if candidate.adapter is not None:
                 from paft_ray.training.export import merge_adapter
 
@@ -191,9 +224,16 @@ class Place:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        nodes = [ray.get_runtime_context().get_node_id()] if self.run.is_local else engine_nodes(ray.nodes(), self.engine)
+        nodes = (
+            [ray.get_runtime_context().get_node_id()] if self.run.is_local else engine_nodes(ray.nodes(), self.engine)
+        )
         task = ray.remote(num_cpus=0)(Place._clear_here)
-        ray.get([task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(self) for node in nodes])
+        ray.get(
+            [
+                task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(self)
+                for node in nodes
+            ]
+        )
 
     def _clear_here(self) -> None:
         remove_left(self._parent, self._prefix)
@@ -202,4 +242,8 @@ class Place:
 def engine_nodes(nodes: Sequence[Mapping[str, Any]], engine: EngineConfig) -> list[str]:
     """Ids of the living `nodes` (as Ray lists them) whose resources hold one rank of an engine."""
     needs = {"CPU": engine.num_cpus, "GPU": engine.num_gpus}
-    return [node["NodeID"] for node in nodes if node["Alive"] and all(node["Resources"].get(kind, 0) >= count for kind, count in needs.items())]
+    return [
+        node["NodeID"]
+        for node in nodes
+        if node["Alive"] and all(node["Resources"].get(kind, 0) >= count for kind, count in needs.items())
+    ]

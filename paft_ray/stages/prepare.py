@@ -13,7 +13,14 @@ from paft_ray.config import Config, DataConfig
 from paft_ray.errors import UserError
 from paft_ray.prompts.sampling import keyed_order
 from paft_ray.storage.store import Manifest, Store, cached
-from paft_ray.tasks.readers import check_source, content_hash, examples_from_table, examples_to_table, holds_examples, read_examples
+from paft_ray.tasks.readers import (
+    check_source,
+    content_hash,
+    examples_from_table,
+    examples_to_table,
+    holds_examples,
+    read_examples,
+)
 from paft_ray.tasks.task import Example, Source, Task, content_id, load_task
 
 SplitName = Literal["train", "validation", "test"]
@@ -33,22 +40,32 @@ def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
 
 
 def check(config: Config) -> None:
-    """Raises `UserError` for a split without rows or a file that is not there or holds no row, before anything starts. Data sets on a hub are not reached."""
+    """Raises `UserError` for a split without rows or a file that is not there or holds no row, before anything starts.
+    Data sets on a hub are not reached."""
     task = load_task(config.task)
     found = sources(task, config.data)
     for source in found.values():
         check_source(task, source)
     for name, count in (("validation", config.data.num_validation), ("test", config.data.num_test)):
         if name not in found and count is None:
-            raise UserError(f"data: no source for {name}; set data.{name}=FILE, or data.num_{name}=N to keep back N of the training rows")
+            raise UserError(
+                f"data: no source for {name}; set data.{name}=FILE, or data.num_{name}=N to keep back N of the "
+                "training rows"
+            )
 
 
 def sources(task: Task, data: DataConfig) -> dict[SplitName, Source]:
-    """Where each split comes from: the config's files before the task's own. Raises `UserError` where there is nothing to train on."""
+    """Where each split comes from: the config's files before the task's own. Raises `UserError` where there is nothing
+    to train on."""
     given: dict[SplitName, str | None] = {"train": data.train, "validation": data.validation, "test": data.test}
-    found: dict[SplitName, Source] = {**task.sources, **{name: Source(path=path) for name, path in given.items() if path}}
+    found: dict[SplitName, Source] = {
+        **task.sources,
+        **{name: Source(path=path) for name, path in given.items() if path},
+    }
     if "train" not in found:
-        raise UserError(f"task {task.name}: no training rows; set data.train=FILE (.jsonl, .csv, .parquet) or `sources` in the task")
+        raise UserError(
+            f"task {task.name}: no training rows; set data.train=FILE (.jsonl, .csv, .parquet) or `sources` in the task"
+        )
     return found
 
 
@@ -58,12 +75,15 @@ def examples_of(run: Store, split: SplitName) -> list[Example]:
 
 
 def divide(tables: dict[SplitName, pa.Table], data: DataConfig, seed: int) -> dict[SplitName, pa.Table]:
-    """The three splits, drawn by seed; validation and test rows that no source gives are kept back from training, so the splits are disjoint.
+    """The three splits, drawn by seed; validation and test rows that no source gives are kept back from training, so
+    the splits are disjoint.
 
     Raises `UserError` where there are fewer rows than asked for (of a validation source with fewer, all are used).
     """
     taken = check_counts({name: table.num_rows for name, table in tables.items()}, set(tables), data)
-    pool = {name: table.take(keyed_order(table["id"].to_pylist(), seed, f"rows {name}")) for name, table in tables.items()}
+    pool = {
+        name: table.take(keyed_order(table["id"].to_pylist(), seed, f"rows {name}")) for name, table in tables.items()
+    }
     result: dict[SplitName, pa.Table] = {}
     for name, (origin, count) in taken.items():
         result[name] = pool[origin].slice(0, count)
@@ -71,11 +91,18 @@ def divide(tables: dict[SplitName, pa.Table], data: DataConfig, seed: int) -> di
     return result
 
 
-def check_counts(counts: Mapping[SplitName, int], found: Set[SplitName], data: DataConfig) -> dict[SplitName, tuple[SplitName, int]]:
-    """Split -> (source that its rows come from, number of rows), of the sources whose rows are counted. Raises `UserError` as `divide`."""
+def check_counts(
+    counts: Mapping[SplitName, int], found: Set[SplitName], data: DataConfig
+) -> dict[SplitName, tuple[SplitName, int]]:
+    """Split -> (source that its rows come from, number of rows), of the sources whose rows are counted. Raises
+    `UserError` as `divide`."""
     left = dict(counts)
     taken: dict[SplitName, tuple[SplitName, int]] = {}
-    wanted: dict[SplitName, int | None] = {"test": data.num_test, "validation": data.num_validation, "train": data.num_train}
+    wanted: dict[SplitName, int | None] = {
+        "test": data.num_test,
+        "validation": data.num_validation,
+        "train": data.num_train,
+    }
     for name, count in wanted.items():
         origin: SplitName = name if name in found else "train"
         if origin not in left:
@@ -84,9 +111,14 @@ def check_counts(counts: Mapping[SplitName, int], found: Set[SplitName], data: D
         if count is None or (count > have and name == origin == "validation"):
             count = have
         elif origin != name and count >= have:
-            raise UserError(f"data: {have} training rows are too few to keep back {count} for {name}; lower data.num_{name} or add rows")
+            raise UserError(
+                f"data: {have} training rows are too few to keep back {count} for {name}; lower data.num_{name} "
+                "or add rows"
+            )
         elif count > have:
-            raise UserError(f"data.num_{name}={count}: only {have} rows are there; allowed: 1 to {have}, or null for all")
+            raise UserError(
+                f"data.num_{name}={count}: only {have} rows are there; allowed: 1 to {have}, or null for all"
+            )
         taken[name] = (origin, count)
         left[origin] = have - count
     return taken
@@ -108,7 +140,8 @@ def _contents(table: pa.Table) -> set[str]:
 
 
 def _read_all(task: Task, found: dict[SplitName, Source]) -> dict[SplitName, pa.Table]:
-    """One table per source, its rows streamed and checked by one Ray Data task each. Raises the `UserError` of the first bad row.
+    """One table per source, its rows streamed and checked by one Ray Data task each. Raises the `UserError` of the
+    first bad row.
 
     Files without a scheme lie on this machine, so their tasks run here where it has a free CPU.
     """
@@ -157,7 +190,10 @@ def _read(batch: pa.Table, task_json: str) -> Iterator[pa.Table]:
 
 def _block(examples: list[Example], task: Task, name: str, message: str | None = None) -> pa.Table:
     table = examples_to_table(examples, task.fields)
-    columns: dict[str, Any] = {"split": [name] * len(examples), "error": pa.array([message] * len(examples), pa.string())}
+    columns: dict[str, Any] = {
+        "split": [name] * len(examples),
+        "error": pa.array([message] * len(examples), pa.string()),
+    }
     return pa.table({**columns, **{column: table[column] for column in table.column_names}})
 
 

@@ -22,7 +22,10 @@ def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
     """The manifest: `verdict`. Raises `UserError` where the run has not been evaluated."""
     for path in _INPUTS:
         if not run.exists(path):
-            raise UserError(f"run {run.name}: {path} is missing, there is nothing to report; run the stages before it first (`paft run` does all)")
+            raise UserError(
+                f"run {run.name}: {path} is missing, there is nothing to report; run the stages before it first "
+                "(`paft run` does all)"
+            )
     _check_trained(config, run)
     key = {
         "report": config.report.model_dump(mode="json"),
@@ -47,13 +50,23 @@ def _check_trained(config: Config, run: Store) -> None:
         return
     key = run.read_json("train/manifest.json")["key"]
     model = {name: value for name, value in key["model"].items() if name != "identity"}
-    wanted = {"train": weights_key(config.train), "model": input_key(config.model), "task": load_task(config.task).model_dump(mode="json")}
-    if differing := differences({"train": key["train"], "model": model, "task": key["task"]}, json.loads(json.dumps(wanted))):
-        raise UserError(f"run {run.name} was trained with other settings ({'; '.join(differing)}); give the configuration that it was trained with")
+    wanted = {
+        "train": weights_key(config.train),
+        "model": input_key(config.model),
+        "task": load_task(config.task).model_dump(mode="json"),
+    }
+    if differing := differences(
+        {"train": key["train"], "model": model, "task": key["task"]}, json.loads(json.dumps(wanted))
+    ):
+        raise UserError(
+            f"run {run.name} was trained with other settings ({'; '.join(differing)}); give the configuration "
+            "that it was trained with"
+        )
 
 
 def origins(config: Config) -> Origins:
-    """Where base model, data and generators come from. A licence is known where this machine holds what states it; files of the user's own have none."""
+    """Where base model, data and generators come from. A licence is known where this machine holds what states it;
+    files of the user's own have none."""
     task, data = load_task(config.task), config.data
     own_data = data.train or data.validation or data.test
     sources = {} if own_data else task.sources
@@ -62,5 +75,7 @@ def origins(config: Config) -> Origins:
         base_licence=model_licence(config.model.id, config.model.revision),
         data_licence=None if own_data else task.license,
         datasets=tuple(dict.fromkeys(source.dataset for source in sources.values() if source.dataset)),
-        generators={hub_id(g.id) or Path(g.id).name: model_licence(g.id, g.revision) for g in config.prompts.generators},
+        generators={
+            hub_id(g.id) or Path(g.id).name: model_licence(g.id, g.revision) for g in config.prompts.generators
+        },
     )

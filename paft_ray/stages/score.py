@@ -1,4 +1,5 @@
-"""Stage `score`: the base model answers validation rows under every training template. Sees neither held-out templates nor test rows."""
+"""Stage `score`: the base model answers validation rows under every training template. Sees neither held-out templates
+nor test rows."""
 
 from __future__ import annotations
 
@@ -71,7 +72,8 @@ def best_first(scores: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def score_table(outcomes: pa.Table) -> pa.Table:
-    """Per template: accuracy with its binomial standard error, mean log-probability of the right answer (nats; null for `free`), parse-failure rate."""
+    """Per template: accuracy with its binomial standard error, mean log-probability of the right answer (nats; null for
+    `free`), parse-failure rate."""
     frame = outcomes.to_pandas()
     rows = []
     for identity, group in frame.groupby("template_id"):

@@ -19,7 +19,8 @@ _LONGEST = 400
 
 @contextmanager
 def named(run: Store, stage: str) -> Iterator[None]:
-    """Raises whatever goes wrong in the block as a `StageError`; `UserError` goes through. The traceback of what no one foresaw is kept in the run."""
+    """Raises whatever goes wrong in the block as a `StageError`; `UserError` goes through. The traceback of what no one
+    foresaw is kept in the run."""
     where = f"run {run.name} ({run.root}), stage {stage}"
     try:
         yield
@@ -30,10 +31,15 @@ def named(run: Store, stage: str) -> Iterator[None]:
 
 
 def reason(run: Store, stage: str, error: BaseException) -> str:
-    """What went wrong first, in one line; the traceback of what no one foresaw is kept in the run, in a file that begins with `stage`."""
+    """What went wrong first, in one line; the traceback of what no one foresaw is kept in the run, in a file that
+    begins with `stage`."""
     found = causes(error)
-    plain = [cause for cause in found if not hasattr(cause, "cause")]  # Ray's wrapper is of the class of its cause too, its text a traceback
-    known = next((cause for kind in (StorageError, StageError, UserError) for cause in plain if isinstance(cause, kind)), None)
+    plain = [
+        cause for cause in found if not hasattr(cause, "cause")
+    ]  # Ray's wrapper is of the class of its cause too, its text a traceback
+    known = next(
+        (cause for kind in (StorageError, StageError, UserError) for cause in plain if isinstance(cause, kind)), None
+    )
     if known is not None:
         return one_line(known)
     first = found[-1]
@@ -41,7 +47,8 @@ def reason(run: Store, stage: str, error: BaseException) -> str:
 
 
 def causes(error: BaseException) -> list[BaseException]:
-    """The error, then those that it wraps, outermost first: Ray and Ray Train carry a worker's error as a value, Python as `__cause__`."""
+    """The error, then those that it wraps, outermost first: Ray and Ray Train carry a worker's error as a value, Python
+    as `__cause__`."""
     found: list[BaseException] = []
     waiting = [error]
     while waiting:
@@ -49,13 +56,16 @@ def causes(error: BaseException) -> list[BaseException]:
         if any(one is other for other in found):
             continue
         found.append(one)
-        values = [value for field in vars(one).values() for value in (field.values() if isinstance(field, dict) else [field])]
+        values = [
+            value for field in vars(one).values() for value in (field.values() if isinstance(field, dict) else [field])
+        ]
         waiting += [value for value in (*values, one.__cause__) if isinstance(value, BaseException)]
     return found
 
 
 def keep_traceback(run: Store | None, stage: str, error: BaseException) -> str:
-    """Path or URI of the file with the whole traceback, without secrets: in the run, or in this machine's temporary folder where the run takes no file."""
+    """Path or URI of the file with the whole traceback, without secrets: in the run, or in this machine's temporary
+    folder where the run takes no file."""
     name = f"{stage}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.txt"
     text = masked("".join(traceback.format_exception(error))).encode(errors="backslashreplace")
     if run is not None:

@@ -23,7 +23,8 @@ from paft_ray.tasks.task import Task, load_task
 
 
 def run(config: Config, run: Store, *, force: bool = False, write: Write | None = None) -> Manifest:
-    """Writes prompts/prompt_set.parquet, prompts/raw.jsonl (what generators answered) and prompts/split.json (the proof).
+    """Writes prompts/prompt_set.parquet, prompts/raw.jsonl (what generators answered) and prompts/split.json (the
+    proof).
 
     `write`: what asks a generator; None: the real ones.
     """
@@ -39,9 +40,18 @@ def run(config: Config, run: Store, *, force: bool = False, write: Write | None 
     }
     if config.prompts.share_examples:
         if not run.exists("data/train.parquet"):
-            raise UserError(f"run {run.name}: prompts.share_examples shows training rows, and there are none yet; run stage prepare first")
+            raise UserError(
+                f"run {run.name}: prompts.share_examples shows training rows, and there are none yet; run stage "
+                "prepare first"
+            )
         key["data"] = run.content_hash("data/train.parquet")
-    return cached(run, "prompts", key, lambda: _build(config, task, seeds, held_out, run, write or _writing(run, config)), force=force)
+    return cached(
+        run,
+        "prompts",
+        key,
+        lambda: _build(config, task, seeds, held_out, run, write or _writing(run, config)),
+        force=force,
+    )
 
 
 def _writing(run: Store, config: Config) -> Write:
@@ -61,14 +71,26 @@ def user_templates(config: Config, task: Task) -> tuple[list[PromptTemplate], li
     seeds = _templates(config, config.prompts.seed_templates, task.seed_templates, task)
     held_out = _templates(config, config.prompts.held_out_templates, task.held_out_templates, task)
     if not seeds and not config.prompts.generators:
-        raise UserError("prompts: neither seed_templates nor generators are given; set prompts.seed_templates=FILE or name a generator")
+        raise UserError(
+            "prompts: neither seed_templates nor generators are given; set prompts.seed_templates=FILE or name a "
+            "generator"
+        )
     if held_out and len(held_out) < config.prompts.min_held_out:
-        raise UserError(f"prompts: {len(held_out)} distinct held-out templates given, at least {config.prompts.min_held_out} are needed; add some")
+        raise UserError(
+            f"prompts: {len(held_out)} distinct held-out templates given, at least {config.prompts.min_held_out} "
+            "are needed; add some"
+        )
     least = config.prompts.min_held_out + 1
     if not held_out and not config.prompts.generators and len(seeds) < least:
-        raise UserError(f"prompts: {len(seeds)} distinct templates and no generators, at least {least} are needed to hold {least - 1} out; bring more")
+        raise UserError(
+            f"prompts: {len(seeds)} distinct templates and no generators, at least {least} are needed to hold "
+            f"{least - 1} out; bring more"
+        )
     if not seeds and "sft" in config.train.arms:
-        raise UserError("prompts: arm sft trains on the first seed template, but prompts.seed_templates is not set; set it or leave sft out of train.arms")
+        raise UserError(
+            "prompts: arm sft trains on the first seed template, but prompts.seed_templates is not set; set it "
+            "or leave sft out of train.arms"
+        )
     return seeds, held_out
 
 
@@ -80,7 +102,9 @@ def _templates(config: Config, path: str | None, own: str | None, task: Task) ->
             raise UserError(f"prompts: task {task.name} ships no templates; give a JSONL file instead of `builtin`")
         path = own
     if path.startswith("builtin:") and ".." in path.split("/"):
-        raise UserError(f"templates {path}: leads out of the package; give the path of a file of your own without builtin:")
+        raise UserError(
+            f"templates {path}: leads out of the package; give the path of a file of your own without builtin:"
+        )
     found = str(builtin(*path.removeprefix("builtin:").split("/"))) if path.startswith("builtin:") else path
     return gated_templates(found, config, task)
 
@@ -95,22 +119,32 @@ def gated_templates(path: str, config: Config, task: Task) -> list[PromptTemplat
         if reason := rejection(template, task, max_words=config.prompts.max_words):
             raise UserError(
                 f"{path}: template {number} is refused: {reason} ({masked(template.text)[:60]!r}); "
-                f"mend it, or let `paft prompts import {path} --task {config.task} --out FILE.jsonl` take out all such templates"
+                f"mend it, or let `paft prompts import {path} --task {config.task} --out FILE.jsonl` take out "
+                "all such templates"
             )
     return list({template.id: template for template in templates}.values())
 
 
-def _build(config: Config, task: Task, seeds: list[PromptTemplate], held_out: list[PromptTemplate], run: Store, write: Write) -> Manifest:
+def _build(
+    config: Config, task: Task, seeds: list[PromptTemplate], held_out: list[PromptTemplate], run: Store, write: Write
+) -> Manifest:
     settings = config.prompts
     fixed = [Entry(template=t, provenance={"source": "held_out"}) for t in held_out]
     entries = [Entry(template=t, provenance={"source": "seed"}) for t in seeds]
     rejected: Counter[str] = Counter()
     if leaks := near(entries, fixed, settings.similarity):
         if seeds and seeds[0].id in leaks:
-            raise UserError(f"prompts: the first seed template is a near-copy of a held-out one ({masked(seeds[0].text)[:60]!r}); change one of them")
+            raise UserError(
+                "prompts: the first seed template is a near-copy of a held-out one "
+                f"({masked(seeds[0].text)[:60]!r}); change one of them"
+            )
         entries = [e for e in entries if e.template.id not in leaks]
         rejected["near_held_out"] += len(leaks)
-    examples = examples_from_table(run.read_table("data/train.parquet", holds_examples).slice(0, settings.share_examples)) if settings.share_examples else []
+    examples = (
+        examples_from_table(run.read_table("data/train.parquet", holds_examples).slice(0, settings.share_examples))
+        if settings.share_examples
+        else []
+    )
     writers = ask_generators(config, task, seeds, [*entries, *fixed], examples, write)
     raw = [row for writer in writers for row in writer.raw]
     entries += [entry for writer in writers for entry in writer.accepted]
@@ -121,7 +155,12 @@ def _build(config: Config, task: Task, seeds: list[PromptTemplate], held_out: li
         prompts = with_held_out(entries, fixed, threshold=settings.similarity)
     else:
         prompts = split_by_cluster(
-            entries, fraction=settings.held_out_fraction, min_held_out=settings.min_held_out, threshold=settings.similarity, seed=config.seed, keep_in_train=sft
+            entries,
+            fraction=settings.held_out_fraction,
+            min_held_out=settings.min_held_out,
+            threshold=settings.similarity,
+            seed=config.seed,
+            keep_in_train=sft,
         )
     _announce(settings.num_candidates if settings.generators else 0, kept, writers, raw, rejected)
     run.write_bytes("prompts/raw.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in raw).encode())
@@ -135,7 +174,10 @@ def _build(config: Config, task: Task, seeds: list[PromptTemplate], held_out: li
         "num_train": len(prompts.split("train")),
         "num_held_out": len(prompts.split("held_out")),
         "sft_template": sft,
-        "generators": [{"source": w.generator.label, "asked": w.target, "kept": len(w.accepted), "tokens": w.tokens} for w in writers],
+        "generators": [
+            {"source": w.generator.label, "asked": w.target, "kept": len(w.accepted), "tokens": w.tokens}
+            for w in writers
+        ],
         "engine_starts": sum(writer.rounds for writer in writers if writer.generator.endpoint is None),
         "grammar_share": round(sum(shares) / len(shares), 3) if shares else None,
     }

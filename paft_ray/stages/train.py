@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 
 def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
-    """Writes train/<arm>-s<seed>/ with adapter, metrics and checkpoints; a killed stage goes on with the arm at hand."""
+    """Writes train/<arm>-s<seed>/ with adapter, metrics and checkpoints; a killed stage goes on with the arm at
+    hand."""
     path = resolve_model(config.model.id, config.model.revision)
     key = {
         "train": weights_key(config.train),
@@ -43,7 +44,9 @@ def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
 
         for folder in arms if force else ():
             run.delete(folder)
-        models = {folder: cached(run, folder, keys[folder], dict) for folder in arms if run.exists(f"{folder}/manifest.json")}
+        models = {
+            folder: cached(run, folder, keys[folder], dict) for folder in arms if run.exists(f"{folder}/manifest.json")
+        }
         missing = {folder: arm_seed for folder, arm_seed in arms.items() if folder not in models}
         validates = config.train.validate_every or config.train.export != "last"
         shared = {
@@ -52,11 +55,23 @@ def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
             "validation": run.read_table("data/validation.parquet", holds_examples) if validates else None,
             "tracking": config.tracking,
         }  # fmt: skip
-        results = fit([Training(**shared, templates=sets[arm], seed=seed, folder=folder) for folder, (arm, seed) in missing.items()]) if missing else []
+        results = (
+            fit(
+                [
+                    Training(**shared, templates=sets[arm], seed=seed, folder=folder)
+                    for folder, (arm, seed) in missing.items()
+                ]
+            )
+            if missing
+            else []
+        )
         for (folder, (arm, seed)), result in zip(missing.items(), results, strict=True):
             trained = partial(_manifest, arm, seed, len(sets[arm]), result)
             models[folder] = cached(run, folder, keys[folder], trained, announce=lambda _: None)
-        return {"models": [models[folder] for folder in arms], "peak_memory_gib": max(m["peak_memory_gib"] for m in models.values())}
+        return {
+            "models": [models[folder] for folder in arms],
+            "peak_memory_gib": max(m["peak_memory_gib"] for m in models.values()),
+        }
 
     return cached(run, "train", {**key, "prompts": hashes, "seeds": list(config.train.seeds)}, body, force=force)
 

@@ -17,7 +17,8 @@ class FileTooLargeError(ValueError):
 def read_regular(path: str | Path, *, largest: int) -> bytes:
     """The content of a regular file (of a link to one), of at most `largest` bytes.
 
-    A pipe, device or folder would be waited for or read for ever. Raises `OSError` or `ValueError`, each with its reason.
+    A pipe, device or folder would be waited for or read for ever. Raises `OSError` or `ValueError`, each with its
+    reason.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as stream:

@@ -1,7 +1,8 @@
 """Every Parquet read of the package. A file is outside input: it is read only where its schema holds plain values.
 
-Arrow makes Python objects of extension types while values are read: Ray Data's `arrow_pickled_object` loads a pickle. So
-the schema is looked through first, nested types included, and no such column is ever read, whatever else it is beside.
+Arrow makes Python objects of extension types while values are read: Ray Data's `arrow_pickled_object` loads a pickle.
+So the schema is looked through first, nested types included, and no such column is ever read, whatever else it is
+beside.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ class UnsafeParquetError(UserError):
     """A Parquet file whose values must not be made."""
 
 
-def read_table(source: Any, *, matches: Callable[[pa.Schema], bool], filesystem: pafs.FileSystem | None = None) -> pa.Table:
+def read_table(
+    source: Any, *, matches: Callable[[pa.Schema], bool], filesystem: pafs.FileSystem | None = None
+) -> pa.Table:
     """The whole table of a file that this package wrote.
 
-    `matches`: whether a schema is the expected one. Raises `UnsafeParquetError` for an extension type, `SchemaError` for
-    another schema, and what Arrow raises for a file that is no Parquet.
+    `matches`: whether a schema is the expected one. Raises `UnsafeParquetError` for an extension type, `SchemaError`
+    for another schema, and what Arrow raises for a file that is no Parquet.
     """
     file = _open(source, filesystem)
     schema = file.schema_arrow
@@ -50,12 +53,14 @@ class SchemaError(ValueError):
     """A Parquet file with other columns than expected."""
 
 
-def read_rows(path: str, filesystem: pafs.FileSystem, wanted: Callable[[pa.Schema], Sequence[str]]) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_rows(
+    path: str, filesystem: pafs.FileSystem, wanted: Callable[[pa.Schema], Sequence[str]]
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """(Number from 1, row) of a user's file; columns that are not `wanted` are None and never read.
 
-    `wanted`: schema -> columns, nested ones by a dotted path. Holds a bounded number of bytes, whatever the file repeats.
-    Raises `UnsafeParquetError` for an extension type, a column of another kind than text, numbers and booleans, a row
-    above `LARGEST_ROW` and a file that unpacks to far more than its size; else as Arrow does.
+    `wanted`: schema -> columns, nested ones by a dotted path. Holds a bounded number of bytes, whatever the file
+    repeats. Raises `UnsafeParquetError` for an extension type, a column of another kind than text, numbers and
+    booleans, a row above `LARGEST_ROW` and a file that unpacks to far more than its size; else as Arrow does.
     """
     file = _open(path, filesystem)
     plain = file.schema_arrow
@@ -68,13 +73,18 @@ def read_rows(path: str, filesystem: pafs.FileSystem, wanted: Callable[[pa.Schem
 
 
 def _open(source: Any, filesystem: pafs.FileSystem | None, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
-    """The file with its schema. Raises as `read_table`; extension types of other libraries raise there what they like."""
+    """The file with its schema. Raises as `read_table`; extension types of other libraries raise there what they
+    like."""
     try:
-        return pq.ParquetFile(source, filesystem=filesystem, arrow_extensions_enabled=False, read_dictionary=list(dictionaries))
+        return pq.ParquetFile(
+            source, filesystem=filesystem, arrow_extensions_enabled=False, read_dictionary=list(dictionaries)
+        )
     except (pa.ArrowException, OSError):
         raise
     except Exception as error:
-        raise UnsafeParquetError(f"its schema cannot be read ({type(error).__name__}: {one_line(error)[:100]}); write the file anew") from None
+        raise UnsafeParquetError(
+            f"its schema cannot be read ({type(error).__name__}: {one_line(error)[:100]}); write the file anew"
+        ) from None
 
 
 def _parts(
@@ -86,8 +96,8 @@ def _parts(
     batch_rows: tuple[int, int],
     largest_row: int,
 ) -> Iterator[pa.RecordBatch]:
-    """The columns in batches of a few MiB. `batch_rows`: fewest and most rows of one read. Raises `UnsafeParquetError` for
-    too large a row, and for more bytes than a file of text of this size could hold.
+    """The columns in batches of a few MiB. `batch_rows`: fewest and most rows of one read. Raises `UnsafeParquetError`
+    for too large a row, and for more bytes than a file of text of this size could hold.
 
     A small column chunk is read as a dictionary, so that a text that comes a thousand times is in memory once. A large
     one, whose dictionary would hold all its texts, is read in batches so short that no repeated text fills the memory.
@@ -100,14 +110,20 @@ def _parts(
     rows_per_read = min(most, max(fewest, _READ_BYTES // largest))
     total = number = 0
     for batch in _open(source, filesystem, small).iter_batches(batch_size=rows_per_read, columns=list(columns)):
-        sizes = sum((_row_bytes(column) for column in batch.columns), np.full(batch.num_rows, _ROW_OVERHEAD, dtype=np.int64))
+        sizes = sum(
+            (_row_bytes(column) for column in batch.columns), np.full(batch.num_rows, _ROW_OVERHEAD, dtype=np.int64)
+        )
         if (large := np.flatnonzero(sizes > largest_row)).size:
             row, found = number + int(large[0]) + 1, int(sizes[large[0]])
-            raise UnsafeParquetError(f"row {row}: {found >> 20} MiB; a row may hold {largest_row >> 20} MiB, shorten it")
+            raise UnsafeParquetError(
+                f"row {row}: {found >> 20} MiB; a row may hold {largest_row >> 20} MiB, shorten it"
+            )
         for part, num_bytes in _slices(batch, sizes):
             total += num_bytes
             if total > max(_BOMB_BYTES, _BOMB_RATIO * size):
-                raise UnsafeParquetError(f"row {number + 1}: {size} bytes unpack to over {total >> 20} MiB; write the file anew")
+                raise UnsafeParquetError(
+                    f"row {number + 1}: {size} bytes unpack to over {total >> 20} MiB; write the file anew"
+                )
             number += part.num_rows
             yield part
 
@@ -128,15 +144,17 @@ def holds_plain(schema: pa.Schema) -> bool:
 
 
 def holds(wanted: pa.Schema) -> Callable[[pa.Schema], bool]:
-    """Whether a schema has these columns, of these kinds, and others of plain values at most; a column without any value
-    may have lost its type."""
+    """Whether a schema has these columns, of these kinds, and others of plain values at most; a column without any
+    value may have lost its type."""
     kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_string)
 
     def alike(found: pa.DataType, field: pa.Field) -> bool:
         return found == field.type or any(kind(found) and kind(field.type) for kind in kinds) or pa.types.is_null(found)
 
     def matches(schema: pa.Schema) -> bool:
-        return holds_plain(schema) and all(f.name in schema.names and alike(schema.field(f.name).type, f) for f in wanted)
+        return holds_plain(schema) and all(
+            f.name in schema.names and alike(schema.field(f.name).type, f) for f in wanted
+        )
 
     return matches
 
@@ -144,14 +162,20 @@ def holds(wanted: pa.Schema) -> Callable[[pa.Schema], bool]:
 def is_plain(kind: pa.DataType) -> bool:
     """Whether a type holds text, bytes, numbers or booleans alone, in structs and lists too.
 
-    Not in maps, lists of a fixed size, views and unions: `_text_leaves` and `_row_bytes` do not measure these, so a text
-    that a small file repeats there would fill the memory.
+    Not in maps, lists of a fixed size, views and unions: `_text_leaves` and `_row_bytes` do not measure these, so a
+    text that a small file repeats there would fill the memory.
     """
     if pa.types.is_struct(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return all(is_plain(kind.field(i).type) for i in range(kind.num_fields))
     if pa.types.is_dictionary(kind):
         return is_plain(kind.value_type)
-    return _is_text(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)
+    return (
+        _is_text(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_null(kind)
+    )
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -163,7 +187,9 @@ def _is_text(kind: pa.DataType) -> bool:
 def _refuse_extensions(schema: pa.Schema) -> None:
     for field in schema:
         if name := _extension(field):
-            raise UnsafeParquetError(f"column {field.name!r} is of the extension type {name}, which may run code; leave the column out")
+            raise UnsafeParquetError(
+                f"column {field.name!r} is of the extension type {name}, which may run code; leave the column out"
+            )
 
 
 def _extension(field: pa.Field) -> str | None:
@@ -182,8 +208,8 @@ def _extension(field: pa.Field) -> str | None:
 
 
 def _chunks(file: pq.ParquetFile, columns: Sequence[str]) -> tuple[int, dict[str, int]]:
-    """(Bytes of these columns in the file, leaf -> bytes of its largest chunk, unpacked). Raises for a chunk that says of
-    itself that it unpacks to a thousand times its size."""
+    """(Bytes of these columns in the file, leaf -> bytes of its largest chunk, unpacked). Raises for a chunk that says
+    of itself that it unpacks to a thousand times its size."""
     size, unpacked = 0, dict[str, int]()
     for leaf, path in enumerate(_leaf_paths(file)):
         if not any(path == column or path.startswith(f"{column}.") for column in columns):

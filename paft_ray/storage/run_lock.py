@@ -1,9 +1,10 @@
 """The lease on a run's directory: one command at a time writes to it.
 
-`lease.json` is made where none is, renewed while its command works, and deleted at the end. In a folder it is made by a hard link, in which only one
-of several succeeds. Object storage has no such step, and neither has taking over from a dead holder: the lease is written and read back `SETTLE_S`
-later, and the last writer has it. What remains is a writer that stalls for longer than that between looking and writing: two then work until the first
-one's next renewal, at most `RENEW_S` later, at which it finds the other's lease and stops.
+`lease.json` is made where none is, renewed while its command works, and deleted at the end. In a folder it is made by a
+hard link, in which only one of several succeeds. Object storage has no such step, and neither has taking over from a
+dead holder: the lease is written and read back `SETTLE_S` later, and the last writer has it. What remains is a writer
+that stalls for longer than that between looking and writing: two then work until the first one's next renewal, at most
+`RENEW_S` later, at which it finds the other's lease and stops.
 """
 
 from __future__ import annotations
@@ -95,7 +96,10 @@ class Holder:
 
     def __str__(self) -> str:
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.since))
-        return f"`paft {self.command}` of {self.user} on {self.host} (process {self.pid}) since {since}, last sign of life {self.silent_s:.0f} s ago"
+        return (
+            f"`paft {self.command}` of {self.user} on {self.host} (process {self.pid}) since {since}, last sign of "
+            f"life {self.silent_s:.0f} s ago"
+        )
 
 
 class Lease:
@@ -118,7 +122,11 @@ class Lease:
             self._write()
             time.sleep(SETTLE_S)
             if (found := self._read()) != self._own:
-                raise UserError(self._refusal(found) if found else f"run {self._run.name}: another command ended at this moment; start again")
+                raise UserError(
+                    self._refusal(found)
+                    if found
+                    else f"run {self._run.name}: another command ended at this moment; start again"
+                )
         self._renewer.start()
 
     def release(self) -> None:
@@ -158,13 +166,17 @@ class Lease:
     def _stop(self, holder: Holder | None) -> None:
         """Ends the main thread's work as SIGTERM does, under Ray and Ray Train too."""
         now = f"it is in use by {holder}" if holder else f"its {LEASE} is gone"
-        self.lost = f"run {self._run.name}: lost hold of the run and stopped writing: {now}; see that no other command works on it"
+        self.lost = (
+            f"run {self._run.name}: lost hold of the run and stopped writing: {now}; see that no other command works "
+            "on it"
+        )
         main = threading.main_thread().ident
         assert main is not None
         signal.pthread_kill(main, signal.SIGTERM)
 
     def _run_out(self, held: Holder) -> bool:
-        """Whether it gives no sign of life any more: too old by the clock, then watched, since the clocks of two machines may differ."""
+        """Whether it gives no sign of life any more: too old by the clock, then watched, since the clocks of two
+        machines may differ."""
         if held.silent_s <= EXPIRY_S:
             return False
         echo(f"run {self._run.name}: looking {1.25 * RENEW_S:.0f} s for a sign of life of {held}")
@@ -172,8 +184,15 @@ class Lease:
         return self._read() in (held, None)
 
     def _refusal(self, held: Holder) -> str:
-        dead = "" if held.is_here else f"; if that process is dead, start again in {max(0.0, EXPIRY_S - held.silent_s):.0f} s"
-        return f"run {self._run.name}: in use by {held}; wait for it or stop it with Ctrl-C, or give this run another name (--set name=NAME){dead}"
+        dead = (
+            ""
+            if held.is_here
+            else f"; if that process is dead, start again in {max(0.0, EXPIRY_S - held.silent_s):.0f} s"
+        )
+        return (
+            f"run {self._run.name}: in use by {held}; wait for it or stop it with Ctrl-C, or give this run another "
+            f"name (--set name=NAME){dead}"
+        )
 
     def _read(self) -> Holder | None:
         """None where there is none, or something that is none."""

@@ -1,4 +1,5 @@
-"""Columns of the tables that stages write and others read; apart from the figures, whose libraries take a second to import."""
+"""Columns of the tables that stages write and others read; apart from the figures, whose libraries take a second to
+import."""
 
 import pyarrow as pa
 

@@ -1,6 +1,7 @@
 """The run directory: every artifact of a run, on any pyarrow filesystem, and the stage cache.
 
-A stage writes its files, then its manifest last; a stage with a manifest whose key agrees is finished and is not run again.
+A stage writes its files, then its manifest last; a stage with a manifest whose key agrees is finished and is not run
+again.
 """
 
 from __future__ import annotations
@@ -48,21 +49,38 @@ class Store:
     """One run's directory; paths are relative to it, with forward slashes."""
 
     def __init__(self, root: str) -> None:
-        """`root`: local path or URI, with pyarrow's options behind a `?` (such as `endpoint_override`); credentials come from the environment.
+        """`root`: local path or URI, with pyarrow's options behind a `?` (such as `endpoint_override`); credentials
+        come from the environment.
 
         Raises `UserError` for a URI no filesystem knows.
         """
         if holds_credentials(root):
-            raise UserError("storage: the URI holds credentials, which would be stored with the run; give them in the environment (e.g. AWS_ACCESS_KEY_ID)")
+            raise UserError(
+                "storage: the URI holds credentials, which would be stored with the run; give them in the "
+                "environment (e.g. AWS_ACCESS_KEY_ID)"
+            )
         if re.match(r"\w+:/(?!/)", root) or re.fullmatch(r"\w+:/*", root):
-            raise UserError(f"storage {root}: neither a folder nor a URI; write s3://bucket/prefix, or ./{root} for a folder of that name")
+            raise UserError(
+                f"storage {root}: neither a folder nor a URI; write s3://bucket/prefix, or ./{root} for a folder "
+                "of that name"
+            )
         try:
             self.root = root if "://" in root else str(Path(root).expanduser().resolve())
             self.filesystem, base = pafs.FileSystem.from_uri(self.root)
-        except (pa.ArrowInvalid, OSError, ValueError, RuntimeError) as error:  # Path: a NUL, a loop of links, an unknown user
-            raise UserError(f"storage {root}: {one_line(error)}; give a folder or a URI such as s3://bucket/prefix") from None
+        except (
+            pa.ArrowInvalid,
+            OSError,
+            ValueError,
+            RuntimeError,
+        ) as error:  # Path: a NUL, a loop of links, an unknown user
+            raise UserError(
+                f"storage {root}: {one_line(error)}; give a folder or a URI such as s3://bucket/prefix"
+            ) from None
         if "://" in root and (holds_hidden(base) or "\n" in base):
-            raise UserError(f"storage {root}: the URI stands for a name with a character that does not show ({base!a}); give a name without it")
+            raise UserError(
+                f"storage {root}: the URI stands for a name with a character that does not show ({base!a}); give "
+                "a name without it"
+            )
         self._base = base.rstrip("/")
         self.is_local = isinstance(self.filesystem, pafs.LocalFileSystem)
 
@@ -99,9 +117,12 @@ class Store:
         return f"{self._base}/{self.inside(relative)}"
 
     def inside(self, relative: str) -> str:
-        """The path as it is. Raises `UserError` for one that climbs out of the run, as a manifest from elsewhere might name it."""
+        """The path as it is. Raises `UserError` for one that climbs out of the run, as a manifest from elsewhere might
+        name it."""
         if ".." in relative.split("/"):
-            raise UserError(f"run {self.root}: the path {relative!r} leads out of the run; was its manifest changed by hand?")
+            raise UserError(
+                f"run {self.root}: the path {relative!r} leads out of the run; was its manifest changed by hand?"
+            )
         return relative
 
     def uri(self, relative: str) -> str:
@@ -120,11 +141,13 @@ class Store:
     def entries(self, relative: str = "") -> list[pafs.FileInfo]:
         """What lies in a folder; nothing where there is none."""
         with self._telling(relative, "read"):
-            return list(self.filesystem.get_file_info(pafs.FileSelector(self.path(relative).rstrip("/"), allow_not_found=True)))
+            return list(
+                self.filesystem.get_file_info(pafs.FileSelector(self.path(relative).rstrip("/"), allow_not_found=True))
+            )
 
     def read_bytes(self, relative: str, *, largest: int | None = None) -> bytes:
-        """Raises `FileNotFoundError` where there is none, `UserError` for a pipe or device, which would be waited for, and
-        for more than `largest` bytes."""
+        """Raises `FileNotFoundError` where there is none, `UserError` for a pipe or device, which would be waited for,
+        and for more than `largest` bytes."""
         self._check_regular(relative)
         with self._telling(relative, "read"), self.filesystem.open_input_stream(self.path(relative)) as stream:
             data = bytes(stream.read(None if largest is None else largest + 1))
@@ -142,9 +165,11 @@ class Store:
             raise UserError(f"run {self.root}: {info.path} is not a regular file; delete it and run its stage again")
 
     def write_bytes(self, relative: str, data: bytes) -> None:
-        """Writes whole or not at all: to a neighbour first, then moved (object stores write whole by themselves, and know no folders).
+        """Writes whole or not at all: to a neighbour first, then moved (object stores write whole by themselves, and
+        know no folders).
 
-        A process that is killed leaves what was there before; a machine that loses power may leave less, since nothing waits for the disk.
+        A process that is killed leaves what was there before; a machine that loses power may leave less, since nothing
+        waits for the disk.
         """
         with self._telling(relative, "written"):
             if not self.is_local:
@@ -152,7 +177,9 @@ class Store:
                     stream.write(data)
                 return
             target = Path(self.path(relative))
-            part = f"{target}.{uuid.uuid4().hex[:8]}.part"  # hosts that share the folder may have the same process number
+            part = (
+                f"{target}.{uuid.uuid4().hex[:8]}.part"  # hosts that share the folder may have the same process number
+            )
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with self.filesystem.open_output_stream(part) as stream:
@@ -175,15 +202,21 @@ class Store:
         self.write_bytes(relative, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
     def read_table(self, relative: str, matches: Callable[[pa.Schema], bool] = parquet.holds_plain) -> pa.Table:
-        """An Arrow table from a Parquet file whose schema `matches`. Raises `UserError` where there is no such table."""
+        """An Arrow table from a Parquet file whose schema `matches`. Raises `UserError` where there is no such
+        table."""
         self._check_regular(relative)
         try:
             with self._telling(relative, "read"):
                 return parquet.read_table(self.path(relative), matches=matches, filesystem=self.filesystem)
         except pa.ArrowInvalid as error:
-            raise UserError(f"{self.uri(relative)}: not Parquet ({one_line(error)[:200]}); delete it and run its stage again") from None
+            raise UserError(
+                f"{self.uri(relative)}: not Parquet ({one_line(error)[:200]}); delete it and run its stage again"
+            ) from None
         except (pa.ArrowException, ValueError, OverflowError) as error:
-            raise UserError(f"{self.uri(relative)}: not the table that belongs there ({one_line(error)[:200]}); delete it and run its stage again") from None
+            raise UserError(
+                f"{self.uri(relative)}: not the table that belongs there ({one_line(error)[:200]}); delete it "
+                "and run its stage again"
+            ) from None
 
     def write_table(self, relative: str, table: pa.Table) -> None:
         sink = pa.BufferOutputStream()
@@ -191,35 +224,56 @@ class Store:
         self.write_bytes(relative, sink.getvalue().to_pybytes())
 
     def upload_dir(self, local: str | Path, relative: str) -> None:
-        """Copies a local folder into the run, in place of what is there. File by file: what vouches for the whole is written after it."""
+        """Copies a local folder into the run, in place of what is there. File by file: what vouches for the whole is
+        written after it."""
         self.delete(relative)
-        # Threads of an upload to S3 wait for each other where there are few cores (arrow issue 32372, as Ray Train has it).
+        # Threads of an upload to S3 wait for each other where there are few cores (arrow issue 32372, as Ray Train has
+        # it).
         source = pafs.LocalFileSystem()
         with self._telling(relative, "written"):
             if self.is_local:
                 self.filesystem.create_dir(self.path(relative), recursive=True)
-            pafs.copy_files(str(local), self.path(relative), source_filesystem=source, destination_filesystem=self.filesystem, use_threads=self.is_local)
+            pafs.copy_files(
+                str(local),
+                self.path(relative),
+                source_filesystem=source,
+                destination_filesystem=self.filesystem,
+                use_threads=self.is_local,
+            )
 
     def download_dir(self, relative: str, local: str | Path) -> None:
         """Copies a folder of the run to a local one. Raises `UserError` as `check_plain`."""
         self.check_plain(relative)
         Path(local).mkdir(parents=True, exist_ok=True)
         with self._telling(relative, "read"):
-            pafs.copy_files(self.path(relative), str(local), source_filesystem=self.filesystem, destination_filesystem=pafs.LocalFileSystem())
+            pafs.copy_files(
+                self.path(relative),
+                str(local),
+                source_filesystem=self.filesystem,
+                destination_filesystem=pafs.LocalFileSystem(),
+            )
 
     def check_plain(self, relative: str) -> None:
-        """Raises `UserError` for a link or a special file in a folder, or on the way to it: it may lead out of the run, or nowhere."""
+        """Raises `UserError` for a link or a special file in a folder, or on the way to it: it may lead out of the run,
+        or nowhere."""
         if self.is_local and (odd := next(filter(_is_odd, self._with_parents(relative)), None)):
-            raise UserError(f"run {self.root}: {odd.relative_to(self._base)} is a link or a special file; put the file itself there")
+            raise UserError(
+                f"run {self.root}: {odd.relative_to(self._base)} is a link or a special file; put the file itself there"
+            )
 
     def _with_parents(self, relative: str) -> Iterator[Path]:
         """Everything in a local folder, the folder itself and those between it and the run."""
         folder = Path(self.path(relative))
-        yield from (parent for parent in (folder, *folder.parents) if parent.is_relative_to(self._base) and str(parent) != self._base)
+        yield from (
+            parent
+            for parent in (folder, *folder.parents)
+            if parent.is_relative_to(self._base) and str(parent) != self._base
+        )
         yield from folder.rglob("*")
 
     def delete(self, relative: str) -> None:
-        """Removes a file or folder if it is there; of a folder the manifest first, so that what a cut deletion leaves is not taken as finished."""
+        """Removes a file or folder if it is there; of a folder the manifest first, so that what a cut deletion leaves
+        is not taken as finished."""
         with self._telling(relative, "deleted"), suppress(FileNotFoundError):  # another process was faster
             kind = self.filesystem.get_file_info(self.path(relative)).type
             if kind == pafs.FileType.Directory:
@@ -234,7 +288,8 @@ class Store:
 
     @contextmanager
     def _telling(self, relative: str, done: str) -> Iterator[None]:
-        """Raises what the storage answers as one line; a file that is missing where one is read stays a `FileNotFoundError`."""
+        """Raises what the storage answers as one line; a file that is missing where one is read stays a
+        `FileNotFoundError`."""
         try:
             yield
         except StorageError:
@@ -243,7 +298,9 @@ class Store:
             if done == "read" and isinstance(error, FileNotFoundError):
                 raise
             reason = os.strerror(error.errno) if error.errno else one_line(error)[:300]
-            remedy = _REMEDIES.get(error.errno or 0, "see that it is there and lets you in (credentials come from the environment)")
+            remedy = _REMEDIES.get(
+                error.errno or 0, "see that it is there and lets you in (credentials come from the environment)"
+            )
             raise StorageError(f"storage {self.root}: {relative} cannot be {done} ({reason}); {remedy}") from error
 
 
@@ -267,12 +324,19 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 
 def cached(
-    run: Store, stage: str, key: Mapping[str, Any], body: Callable[[], Manifest], *, force: bool = False, announce: Callable[[str], None] = echo
+    run: Store,
+    stage: str,
+    key: Mapping[str, Any],
+    body: Callable[[], Manifest],
+    *,
+    force: bool = False,
+    announce: Callable[[str], None] = echo,
 ) -> Manifest:
     """The manifest of a stage: read where it is finished with this key, else from running `body`.
 
-    `key`: everything that decides the result (config parts, hashes of inputs); versions of the libraries are added. A finished stage with another
-    key raises `UserError` naming the entries that differ, unless `force`. The manifest gets `key`, `time_s` and is written last.
+    `key`: everything that decides the result (config parts, hashes of inputs); versions of the libraries are added. A
+    finished stage with another key raises `UserError` naming the entries that differ, unless `force`. The manifest gets
+    `key`, `time_s` and is written last.
     """
     path = f"{stage}/manifest.json"
     full = json.loads(json.dumps({**key, "versions": versions()}))
@@ -284,7 +348,10 @@ def cached(
             announce(f"{stage}: finished before, kept ({run.uri(stage)})")
             return manifest
         if differing and not force:
-            raise UserError(f"stage {stage} of run {run.name} was made with other settings ({'; '.join(differing)}); use another name or --force to replace it")
+            raise UserError(
+                f"stage {stage} of run {run.name} was made with other settings ({'; '.join(differing)}); use "
+                "another name or --force to replace it"
+            )
         announce(f"{stage}: --force replaces {run.uri(stage)}")
         run.delete(path)
     if force:
@@ -317,7 +384,11 @@ def versions() -> dict[str, str]:
 def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
     """`a.b: 1 -> 2` for each leaf that differs."""
     if isinstance(old, dict) and isinstance(new, dict):
-        return [line for key in sorted({*old, *new}) for line in differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)]
+        return [
+            line
+            for key in sorted({*old, *new})
+            for line in differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)
+        ]
     return [] if old == new else [f"{prefix}: {_short(old)} -> {_short(new)}"]
 
 

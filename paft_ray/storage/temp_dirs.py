@@ -1,4 +1,5 @@
-"""Temporary folders of a node that carry their owner's name, so that the next attempt finds and removes what a killed one left."""
+"""Temporary folders of a node that carry their owner's name, so that the next attempt finds and removes what a killed
+one left."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Ray Tune: trains the trials of a sweep. The only file that knows it.
 
-A Tune function fits one Ray Train run. Tune does not count that run's workers, so the number of trials side by side is worked out here. What a
-trial leaves behind decides what is done, not Tune's own state: a finished trial answers from its manifest, a half-trained one goes on.
+A Tune function fits one Ray Train run. Tune does not count that run's workers, so the number of trials side by side is
+worked out here. What a trial leaves behind decides what is done, not Tune's own state: a finished trial answers from
+its manifest, a half-trained one goes on.
 """
 
 from __future__ import annotations
@@ -43,8 +44,11 @@ class Trained:
     """Finished before this call."""
 
 
-def train_trials(setup: Setup, run: Store, listed: Sequence[Trial], trial: Callable[..., None] | None = None) -> Trained:
-    """Trains every trial; one that fails is told and does not end the others. Raises `StageError` where none finished. `trial`: the Tune function."""
+def train_trials(
+    setup: Setup, run: Store, listed: Sequence[Trial], trial: Callable[..., None] | None = None
+) -> Trained:
+    """Trains every trial; one that fails is told and does not end the others. Raises `StageError` where none finished.
+    `trial`: the Tune function."""
     config, sweep = setup.config, setup.config.sweep
     before = set(finished_below(run, "sweep"))
     nodes = len([node for node in ray.nodes() if node["Alive"]])
@@ -100,7 +104,10 @@ def _sorted_out(run: Store, listed: Sequence[Trial], results: Sequence[Any], bef
         raise StageError("no trial of the sweep finished; the reasons stand above")
     order = sorted(finished.values(), key=lambda found: (found.size, found.subset_seed, found.name))
     return Trained(
-        finished={found.name: found for found in order}, failed=tuple(failed), stopped=tuple(stopped), reused=tuple(name for name in finished if name in before)
+        finished={found.name: found for found in order},
+        failed=tuple(failed),
+        stopped=tuple(stopped),
+        reused=tuple(name for name in finished if name in before),
     )
 
 
@@ -113,17 +120,25 @@ def _space(searched: bool, listed: int, drawn: Mapping[str, RangeConfig]) -> dic
     """Tune's search space: which listed trial, and the settings that are drawn."""
     space: dict[str, Any] = {"trial": tune.choice(range(listed)) if searched else tune.grid_search(list(range(listed)))}
     for name, values in drawn.items():
-        space[name] = tune.loguniform(*values.loguniform) if values.loguniform else tune.uniform(*(values.uniform or ()))
+        space[name] = (
+            tune.loguniform(*values.loguniform) if values.loguniform else tune.uniform(*(values.uniform or ()))
+        )
     return space
 
 
 def _search(config: Config, limit: int) -> Any:
-    """The search algorithm, with at most `limit` trials at once (`TuneConfig.max_concurrent_trials` does not reach one that is given); seeded, so that a
-    sweep that is started again meets the same trials."""
+    """The search algorithm, with at most `limit` trials at once (`TuneConfig.max_concurrent_trials` does not reach one
+    that is given); seeded, so that a sweep that is started again meets the same trials."""
     searcher = config.sweep.searcher
     if searcher is None:
         return tune.search.basic_variant.BasicVariantGenerator(random_state=config.seed, max_concurrent=limit)
-    seeded = {"seed": config.seed} if searcher.name == "optuna" else {"random_state_seed": config.seed} if searcher.name == "hyperopt" else {}
+    seeded = (
+        {"seed": config.seed}
+        if searcher.name == "optuna"
+        else {"random_state_seed": config.seed}
+        if searcher.name == "hyperopt"
+        else {}
+    )
     found = tune.create_searcher(searcher.name, metric=METRIC, mode="min", **seeded, **searcher.options)
     return tune.search.ConcurrencyLimiter(found, max_concurrent=limit)
 
@@ -132,15 +147,19 @@ def _scheduler(config: Config) -> Any:
     scheduler = config.sweep.scheduler
     if scheduler is None:
         return None
-    # The longest time is never reached by a report on the way: a trial that ends by itself is not stopped before its weights are written.
+    # The longest time is never reached by a report on the way: a trial that ends by itself is not stopped before its
+    # weights are written.
     longest = {"max_t": 2**31} if scheduler.name == "asha" else {}
     return tune.create_scheduler(_SCHEDULERS[scheduler.name], time_attr=TIME, **longest, **scheduler.options)
 
 
 def concurrency(train: TrainConfig, have: Mapping[str, float], num_nodes: int) -> int:
-    """Trials whose workers fit side by side (Tune does not count them), with a CPU left for Ray Data per trial; on CPUs one per node, which it fills."""
+    """Trials whose workers fit side by side (Tune does not count them), with a CPU left for Ray Data per trial; on CPUs
+    one per node, which it fills."""
     by_cpu = int(have.get("CPU", 1) // (train.num_workers * train.cpus_per_worker + 1))
-    by_device = int(have.get("GPU", 0) // (train.num_workers * train.gpus_per_worker)) if train.gpus_per_worker else num_nodes
+    by_device = (
+        int(have.get("GPU", 0) // (train.num_workers * train.gpus_per_worker)) if train.gpus_per_worker else num_nodes
+    )
     return max(1, min(by_cpu, by_device))
 
 
@@ -162,7 +181,8 @@ class _Progress(tune.Callback):
 
 
 class _Forward(TuneReportCallback):
-    """Hands validations on the way to Tune's scheduler; the last one is told by the trial itself, once its weights are written."""
+    """Hands validations on the way to Tune's scheduler; the last one is told by the trial itself, once its weights are
+    written."""
 
     def __init__(self, num_steps: int) -> None:
         super().__init__()
@@ -183,11 +203,15 @@ def _trial(config: dict[str, Any], setup: Setup, listed: Sequence[Trial]) -> Non
     templates = setup.pool.take(trial.size, trial.subset_seed)
     key = {"inputs": setup.inputs, "settings": dict(trial.settings), "prompts": templates.content_hash}
     result = cached(run, trial.folder, key, lambda: _fit(setup, run, trial, templates, scheduled), announce=say)
-    tune.report({name: value for name, value in result.items() if name in (METRIC, "final_loss", "tokens_per_s")} | {TIME: result["num_steps"]})
+    tune.report(
+        {name: value for name, value in result.items() if name in (METRIC, "final_loss", "tokens_per_s")}
+        | {TIME: result["num_steps"]}
+    )
 
 
 def _repeat_reports(run: Store, trial: Trial) -> None:
-    """Tells the scheduler what the trial reported before an interruption: metrics are stored with every checkpoint that it goes on from."""
+    """Tells the scheduler what the trial reported before an interruption: metrics are stored with every checkpoint that
+    it goes on from."""
     from paft_ray.training.metrics_writer import read_metrics
 
     for row in read_metrics(run.below(trial.folder))[:-1]:
@@ -196,13 +220,16 @@ def _repeat_reports(run: Store, trial: Trial) -> None:
 
 
 def _fit(setup: Setup, run: Store, trial: Trial, templates: PromptSet, scheduled: bool) -> Manifest:
-    """The manifest of a trained trial; where trials are compared they are validated at the end and, for a scheduler, on the way."""
+    """The manifest of a trained trial; where trials are compared they are validated at the end and, for a scheduler, on
+    the way."""
     from paft_ray.training.data_order import plan
     from paft_ray.training.launch import Training, fit
 
     data = run.read_table("data/train.parquet", holds_examples)
     settings = trial.train(setup.config.train)
-    steps, _ = plan(data.num_rows, epochs=settings.num_epochs, steps=settings.num_steps, global_batch=settings.global_batch)
+    steps, _ = plan(
+        data.num_rows, epochs=settings.num_epochs, steps=settings.num_steps, global_batch=settings.global_batch
+    )
     if setup.config.sweep.compares and not settings.validate_every:
         settings = settings.model_copy(update={"validate_every": max(1, steps // _VALIDATIONS)})
     training = Training(
@@ -221,6 +248,22 @@ def _fit(setup: Setup, run: Store, trial: Trial, templates: PromptSet, scheduled
     )
     (result,) = fit([training], callbacks=[_Forward(steps)] if scheduled else [])
     validated = [row[METRIC] for row in result.history if METRIC in row]
-    names = ("kind", "export", "sha256", "num_steps", "final_loss", "tokens_per_s", "time_s", "peak_memory_gib", "cut_rows", "nodes")
+    names = (
+        "kind",
+        "export",
+        "sha256",
+        "num_steps",
+        "final_loss",
+        "tokens_per_s",
+        "time_s",
+        "peak_memory_gib",
+        "cut_rows",
+        "nodes",
+    )
     values = {("train_time_s" if name == "time_s" else name): getattr(result, name) for name in names}
-    return {**values, "num_templates": len(templates), "subset_seed": trial.subset_seed, **({METRIC: validated[-1]} if validated else {})}
+    return {
+        **values,
+        "num_templates": len(templates),
+        "subset_seed": trial.subset_seed,
+        **({METRIC: validated[-1]} if validated else {}),
+    }

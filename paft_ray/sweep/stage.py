@@ -1,6 +1,8 @@
-"""`paft sweep`: Ray Tune over the size of the prompt set and training settings; nested subsets, the same global order in every trial.
+"""`paft sweep`: Ray Tune over the size of the prompt set and training settings; nested subsets, the same global order
+in every trial.
 
-Every trial leaves a manifest when it is finished, so a sweep that is started again, also one with more sizes, trains what is missing.
+Every trial leaves a manifest when it is finished, so a sweep that is started again, also one with more sizes, trains
+what is missing.
 """
 
 from __future__ import annotations
@@ -33,16 +35,21 @@ _INPUTS = "sweep/inputs.json"
 
 
 def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
-    """Trains one model per size, subset seed and setting, evaluates all in one stage, writes report/sweep.json, sweep.md and the curve.
+    """Trains one model per size, subset seed and setting, evaluates all in one stage, writes report/sweep.json,
+    sweep.md and the curve.
 
-    The manifest: the content of sweep.json and `failed`, the names of trials that failed (started again, only those are tried).
-    Raises `StageError` where all did, `UserError` where inputs have changed since the sweep was begun.
+    The manifest: the content of sweep.json and `failed`, the names of trials that failed (started again, only those are
+    tried). Raises `StageError` where all did, `UserError` where inputs have changed since the sweep was begun.
     """
     prepare.run(config, run, force=force)
     synthesize.run(config, run, force=force)
     shared = setup(config, run)
     trials = listed_trials(config.sweep, len(shared.pool), config.train.draw)
-    key = {**shared.inputs, "sweep": config.sweep.model_dump(mode="json", exclude={"max_concurrent"}), "report": config.report.model_dump(mode="json")}
+    key = {
+        **shared.inputs,
+        "sweep": config.sweep.model_dump(mode="json", exclude={"max_concurrent"}),
+        "report": config.report.model_dump(mode="json"),
+    }
     _check_begun(run, shared.inputs, key, force)
     return cached(run, "sweep", key, lambda: _sweep(shared, run, trials), force=force)
 
@@ -62,18 +69,24 @@ def setup(config: Config, run: Store) -> Setup:
         "prompts": run.content_hash("prompts/prompt_set.parquet"),
         "validation_templates": validation.content_hash,
     }
-    return Setup(config=config, task=task, root=run.root, model_path=path, pool=pool, validation=validation, inputs=inputs)
+    return Setup(
+        config=config, task=task, root=run.root, model_path=path, pool=pool, validation=validation, inputs=inputs
+    )
 
 
 def _check_begun(run: Store, inputs: dict[str, Any], key: dict[str, Any], force: bool) -> None:
-    """Keeps the trials of a sweep that was begun with the same inputs; other sizes or settings only add to them, and failed ones are tried again.
+    """Keeps the trials of a sweep that was begun with the same inputs; other sizes or settings only add to them, and
+    failed ones are tried again.
 
     Raises `UserError` naming what has changed, unless `force`, which starts from nothing.
     """
     if force:
         run.delete("sweep")
     elif run.exists(_INPUTS) and (changed := differences(run.read_json(_INPUTS), inputs)):
-        raise UserError(f"the sweep of run {run.name} was begun with other inputs ({'; '.join(changed)}); use another name or --force to replace it")
+        raise UserError(
+            f"the sweep of run {run.name} was begun with other inputs ({'; '.join(changed)}); use another name "
+            "or --force to replace it"
+        )
     elif run.exists("sweep/manifest.json"):
         finished = run.read_json("sweep/manifest.json")
         if finished["failed"] or any(finished["key"][part] != key[part] for part in ("sweep", "report")):
@@ -87,19 +100,32 @@ def _sweep(setup: Setup, run: Store, listed: Sequence[Trial]) -> Manifest:
     trained = train_trials(setup, run, listed)
     evaluated, starts = _evaluate(setup, run, trained.finished)
     run.write_table("sweep/outcomes.parquet", pa.concat_tables(trial.outcomes for trial in evaluated))
-    counts = {"finished": len(trained.finished), "failed": len(trained.failed), "reused": len(trained.reused), "stopped": len(trained.stopped)}
+    counts = {
+        "finished": len(trained.finished),
+        "failed": len(trained.failed),
+        "reused": len(trained.reused),
+        "stopped": len(trained.stopped),
+    }
     written = write_sweep(run, evaluated, config=setup.config, starts=(starts, 1), counts=counts)
     run.delete("report/manifest.json")  # the run's page shows the sweep, too: the next `paft report` writes it anew
     _show(written)
     if trained.failed:
-        say(f"sweep: {len(trained.failed)} trials failed ({', '.join(trained.failed)}); the same command tries only them again")
+        say(
+            f"sweep: {len(trained.failed)} trials failed ({', '.join(trained.failed)}); the same command tries "
+            "only them again"
+        )
     return {**written, "failed": list(trained.failed)}
 
 
 def _evaluate(setup: Setup, run: Store, finished: dict[str, Trial]) -> tuple[list[TrialOutcomes], int]:
-    """(outcomes of every finished trial, engine starts); a trial that was evaluated before is not again, the others share one engine."""
+    """(outcomes of every finished trial, engine starts); a trial that was evaluated before is not again, the others
+    share one engine."""
     trained = {name: run.read_json(f"{trial.folder}/manifest.json") for name, trial in finished.items()}
-    missing = {name: trained[name] for name, trial in finished.items() if not run.exists(f"{trial.folder}/evaluate/manifest.json")}
+    missing = {
+        name: trained[name]
+        for name, trial in finished.items()
+        if not run.exists(f"{trial.folder}/evaluate/manifest.json")
+    }
     measured = _measure(setup, run, missing) if missing else {}
     found, starts = [], 0
     for name, trial in finished.items():
@@ -116,29 +142,53 @@ def _evaluate(setup: Setup, run: Store, finished: dict[str, Trial]) -> tuple[lis
         starts += cached(run, f"{trial.folder}/evaluate", key, body)["engine_starts"]
         outcomes = run.read_table(f"{trial.folder}/outcomes.parquet", holds(EVALUATED))
         found.append(
-            TrialOutcomes(name=name, size=trial.size, subset_seed=trial.subset_seed, settings=trial.settings, trained=trained[name], outcomes=outcomes)
+            TrialOutcomes(
+                name=name,
+                size=trial.size,
+                subset_seed=trial.subset_seed,
+                settings=trial.settings,
+                trained=trained[name],
+                outcomes=outcomes,
+            )
         )
     return found, starts
 
 
 def _measure(setup: Setup, run: Store, trained: dict[str, Manifest]) -> dict[str, tuple[pa.Table, Manifest]]:
-    """(Outcomes, counts) of trials by their manifests. Counts are those of all of them, but the engine's starts are the first one's alone."""
+    """(Outcomes, counts) of trials by their manifests. Counts are those of all of them, but the engine's starts are the
+    first one's alone."""
     from paft_ray.inference.answer_cache import AnswerCache
 
     config = setup.config
     quick = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"speed_rows": 0})})
     held_out = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("held_out")
     models = [
-        Candidate(arm=name, seed=config.train.seeds[0], sha256=each["sha256"], **{"adapter" if each["kind"] == "adapter" else "weights": each["export"]})
+        Candidate(
+            arm=name,
+            seed=config.train.seeds[0],
+            sha256=each["sha256"],
+            **{"adapter" if each["kind"] == "adapter" else "weights": each["export"]},
+        )
         for name, each in trained.items()
     ]
-    outcomes, _, info = evaluate_models(quick, run, models, held_out.templates, examples_of(run, "test"), AnswerCache.of(run, "sweep"))
+    outcomes, _, info = evaluate_models(
+        quick, run, models, held_out.templates, examples_of(run, "test"), AnswerCache.of(run, "sweep")
+    )
     first = next(iter(trained))
-    return {name: (outcomes.filter(pc.field("arm") == name), {**info, "engine_starts": info["engine_starts"] if name == first else 0}) for name in trained}
+    return {
+        name: (
+            outcomes.filter(pc.field("arm") == name),
+            {**info, "engine_starts": info["engine_starts"] if name == first else 0},
+        )
+        for name in trained
+    }
 
 
 def _show(written: Manifest) -> None:
     columns = ("templates", "trials", "mean", "std", "worst")
-    rows = [(point["size"], point["num_trials"], *(percent(point[name]) for name in columns[2:])) for point in written["curve"]]
+    rows = [
+        (point["size"], point["num_trials"], *(percent(point[name]) for name in columns[2:]))
+        for point in written["curve"]
+    ]
     echo_table(columns, rows, title="held-out accuracy by size of the prompt set, %")
     echo(f"Recommended size: {written['recommended_size']}. {written['reason']}")

@@ -30,7 +30,13 @@ class Trial:
     @property
     def name(self) -> str:
         """Names its folder, and is its arm in outcomes: size and subset, then the settings."""
-        return "-".join([f"size{self.size}", f"subset{self.subset_seed}", *(f"{key}{value}" for key, value in self.settings.items())])
+        return "-".join(
+            [
+                f"size{self.size}",
+                f"subset{self.subset_seed}",
+                *(f"{key}{value}" for key, value in self.settings.items()),
+            ]
+        )
 
     @property
     def folder(self) -> str:
@@ -39,7 +45,9 @@ class Trial:
 
     def drawn(self, ranges: Mapping[str, float]) -> Trial:
         """The same trial with settings drawn from ranges, rounded to what its name shows."""
-        return replace(self, settings={**self.settings, **{key: float(f"{value:.{_DIGITS}g}") for key, value in ranges.items()}})
+        return replace(
+            self, settings={**self.settings, **{key: float(f"{value:.{_DIGITS}g}") for key, value in ranges.items()}}
+        )
 
     def train(self, config: TrainConfig) -> TrainConfig:
         """Section `train` with the settings of this trial."""
@@ -54,7 +62,8 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What all trials of a sweep share; sent to each. Tune puts a trial into a folder of its own, so all is here that a path given by the user leads to."""
+    """What all trials of a sweep share; sent to each. Tune puts a trial into a folder of its own, so all is here that a
+    path given by the user leads to."""
 
     config: Config
     task: Task
@@ -71,13 +80,18 @@ class Setup:
 
 
 def listed_trials(sweep: SweepConfig, available: int, draw: str) -> list[Trial]:
-    """Every size, subset and listed setting once, small sets first. `available`: templates that can be trained on; `draw`: that of section `train`.
+    """Every size, subset and listed setting once, small sets first. `available`: templates that can be trained on;
+    `draw`: that of section `train`.
 
-    The whole set is one trial whatever the subset seeds: its subsets are the same. Raises `UserError` for a size above `available`.
+    The whole set is one trial whatever the subset seeds: its subsets are the same. Raises `UserError` for a size above
+    `available`.
     """
     sizes = sorted({available if size == "all" else size for size in sweep.sizes})
     if too_large := [size for size in sizes if size > available]:
-        raise UserError(f"sweep.sizes: {too_large} asked for, {available} templates can be trained on; lower the sizes or add templates")
+        raise UserError(
+            f"sweep.sizes: {too_large} asked for, {available} templates can be trained on; lower the sizes or "
+            "add templates"
+        )
     lists = {name: values for name, values in sweep.space if isinstance(values, tuple)}
     trials: dict[str, Trial] = {}
     for size, values in itertools.product(sizes, itertools.product(*lists.values())):
@@ -101,13 +115,19 @@ def num_trials(sweep: SweepConfig, listed: int) -> int:
 
 
 def pool_and_validation(config: Config, prompts: PromptSet) -> tuple[PromptSet, PromptSet]:
-    """(templates to train on, templates to compare trials on, none where no trials are compared) of a prompt set. Raises as `validation_split`."""
+    """(templates to train on, templates to compare trials on, none where no trials are compared) of a prompt set.
+    Raises as `validation_split`."""
     pool = prompts.split("train")
-    return validation_split(pool, config.sweep.validation_templates, config.seed) if config.sweep.compares else (pool, PromptSet(()))
+    return (
+        validation_split(pool, config.sweep.validation_templates, config.seed)
+        if config.sweep.compares
+        else (pool, PromptSet(()))
+    )
 
 
 def validation_split(train: PromptSet, wanted: int, seed: int) -> tuple[PromptSet, PromptSet]:
-    """(templates to train on, templates to compare trials on): whole clusters are set aside at random until `wanted` templates are.
+    """(templates to train on, templates to compare trials on): whole clusters are set aside at random until `wanted`
+    templates are.
 
     Raises `UserError` where nothing would be left to train on.
     """
@@ -119,5 +139,8 @@ def validation_split(train: PromptSet, wanted: int, seed: int) -> tuple[PromptSe
         aside.add(clusters[index])
     kept = PromptSet(tuple(entry for entry in train.entries if entry.cluster not in aside))
     if not len(kept):
-        raise UserError(f"sweep.validation_templates={wanted}: no training template is left of {len(train)}; lower it or add templates")
+        raise UserError(
+            f"sweep.validation_templates={wanted}: no training template is left of {len(train)}; lower it or add "
+            "templates"
+        )
     return kept, PromptSet(tuple(entry for entry in train.entries if entry.cluster in aside))

@@ -1,4 +1,5 @@
-"""A task's regular expression, matched within limits of time and memory: pattern and texts come from users and models."""
+"""A task's regular expression, matched within limits of time and memory: pattern and texts come from users and
+models."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ import regex
 LONGEST_TEXT = 100_000
 """Characters of a text that are searched; what stands behind them is not seen."""
 MATCH_S = 1.0
-"""Processor time that the search of one text may take; a pattern that does not backtrack without end needs a thousandth of it."""
+"""Processor time that the search of one text may take; a pattern that does not backtrack without end needs a thousandth
+of it."""
 _LONGEST_PATTERN = 10_000
 _DEEPEST = 50
 _MOST_REPEATS = 10_000
@@ -27,7 +29,10 @@ def check_pattern(pattern: str) -> None:
     """Raises `PatternError` for what is no regular expression with one group, or would not fit in memory."""
     depth, size = _extent(pattern[:_LONGEST_PATTERN])
     if len(pattern) > _LONGEST_PATTERN or depth > _DEEPEST or size > _MOST_REPEATS:
-        limits = f"{_LONGEST_PATTERN} characters, {_DEEPEST} groups within each other and {_MOST_REPEATS} repeats that are counted out"
+        limits = (
+            f"{_LONGEST_PATTERN} characters, {_DEEPEST} groups within each other and {_MOST_REPEATS} repeats that "
+            "are counted out"
+        )
         raise PatternError(f"too large; allowed are {limits}; write a shorter one")
     try:
         groups = re.compile(pattern).groups
@@ -35,17 +40,21 @@ def check_pattern(pattern: str) -> None:
     except (re.error, regex.error, RecursionError, OverflowError) as error:
         raise PatternError(f"not a regular expression ({error}); mend it") from None
     if groups != 1:
-        raise PatternError(f"exactly one group is needed, found {groups}; write (?:...) for groups that only hold together")
+        raise PatternError(
+            f"exactly one group is needed, found {groups}; write (?:...) for groups that only hold together"
+        )
 
 
 def finditer(pattern: str, text: str) -> list[Any]:
-    """Matches of a checked pattern in the first `LONGEST_TEXT` characters of a text. Raises `TimeoutError` after `MATCH_S`."""
+    """Matches of a checked pattern in the first `LONGEST_TEXT` characters of a text. Raises `TimeoutError` after
+    `MATCH_S`."""
     return list(_compiled(pattern).finditer(text[:LONGEST_TEXT], timeout=MATCH_S))
 
 
 @lru_cache(maxsize=16)
 def _compiled(pattern: str) -> Any:
-    """Compiled to mean what it means in `re`: a brace that counts nothing is a character there, and asks for a fuzzy match in `regex`."""
+    """Compiled to mean what it means in `re`: a brace that counts nothing is a character there, and asks for a fuzzy
+    match in `regex`."""
     return regex.compile(_LITERAL_BRACE.sub(lambda found: found.group(1) or r"\{", pattern), regex.VERSION0)
 
 

@@ -32,8 +32,9 @@ _FORMATS = (".jsonl", ".csv", ".parquet")
 def read_rows(uri: str, wanted: Mapping[str, bool] | None = None) -> Iterator[tuple[Row, str]]:
     """Rows of a JSONL, CSV or Parquet file with their place (`file:line`), one at a time.
 
-    `uri`: local path, pyarrow filesystem URI, or `builtin:NAME`. `wanted`: column (dotted path) -> whether rows
-    cannot do without it; of a Parquet file no other is read, each is None in its rows. Raises `UserError` for what cannot be read.
+    `uri`: local path, pyarrow filesystem URI, or `builtin:NAME`. `wanted`: column (dotted path) -> whether rows cannot
+    do without it; of a Parquet file no other is read, each is None in its rows. Raises `UserError` for what cannot be
+    read.
     """
     ending = next((e for e in _FORMATS if split_uri(uri)[0].lower().endswith(e)), None)
     if ending is None:
@@ -51,8 +52,9 @@ def read_rows(uri: str, wanted: Mapping[str, bool] | None = None) -> Iterator[tu
 def read_examples(task: Task, source: Source) -> Iterator[Example]:
     """Validated examples of one source; rows without an id get a content id and the number of its occurrence.
 
-    Rows have the columns that the task declares. Of a built-in task they may also have the fields' own names with `answer` or `label`, which the first row
-    decides for all. Raises `UserError` with file and line for a bad row or an id that comes twice.
+    Rows have the columns that the task declares. Of a built-in task they may also have the fields' own names with
+    `answer` or `label`, which the first row decides for all. Raises `UserError` with file and line for a bad row or an
+    id that comes twice.
     """
     rows = read_rows(source.path, _paths(task)) if source.path is not None else _dataset_rows(source)
     occurrences: Counter[str] = Counter()
@@ -65,17 +67,26 @@ def read_examples(task: Task, source: Source) -> Iterator[Example]:
         _check_encodable(example, where)
         if row.get("id") is None:
             occurrences[example.id] += 1
-            example = Example(id=f"{example.id}-{occurrences[example.id]}", fields=example.fields, answer=example.answer)
+            example = Example(
+                id=f"{example.id}-{occurrences[example.id]}", fields=example.fields, answer=example.answer
+            )
         if example.id in places:
-            raise UserError(f"{where}: id {example.id[:100]!r} stands already at {places[example.id]}; ids must be unique (or leave them out)")
+            raise UserError(
+                f"{where}: id {example.id[:100]!r} stands already at {places[example.id]}; ids must be unique "
+                "(or leave them out)"
+            )
         places[example.id] = where
         yield example
 
 
 def examples_to_table(examples: Iterable[Example], fields: Iterable[str]) -> pa.Table:
     """Arrow table with columns id, fields (struct) and answer."""
-    schema = pa.schema([("id", pa.string()), ("fields", pa.struct([(name, pa.string()) for name in fields])), ("answer", pa.string())])
-    return pa.Table.from_pylist([{"id": e.id, "fields": dict(e.fields), "answer": e.answer} for e in examples], schema=schema)
+    schema = pa.schema(
+        [("id", pa.string()), ("fields", pa.struct([(name, pa.string()) for name in fields])), ("answer", pa.string())]
+    )
+    return pa.Table.from_pylist(
+        [{"id": e.id, "fields": dict(e.fields), "answer": e.answer} for e in examples], schema=schema
+    )
 
 
 def holds_examples(schema: pa.Schema) -> bool:
@@ -83,7 +94,11 @@ def holds_examples(schema: pa.Schema) -> bool:
     if schema.names != ["id", "fields", "answer"] or not pa.types.is_struct(schema.field("fields").type):
         return False
     fields = schema.field("fields").type
-    texts = [schema.field("id").type, schema.field("answer").type, *(fields.field(i).type for i in range(fields.num_fields))]
+    texts = [
+        schema.field("id").type,
+        schema.field("answer").type,
+        *(fields.field(i).type for i in range(fields.num_fields)),
+    ]
     return all(map(pa.types.is_string, texts))
 
 
@@ -93,13 +108,15 @@ def examples_from_table(table: pa.Table) -> list[Example]:
 
 
 def check_source(task: Task, source: Source) -> None:
-    """Raises `UserError` where a file source does not exist, is of an unknown kind, or its first row is not one of the task."""
+    """Raises `UserError` where a file source does not exist, is of an unknown kind, or its first row is not one of the
+    task."""
     if source.path is not None:
         next(read_examples(task, source))
 
 
 def content_hash(source: Source) -> str | None:
-    """SHA-256 of a file source, 16 hex digits; None for a data set on a hub, which its revision identifies. Raises `UserError` where it cannot be read."""
+    """SHA-256 of a file source, 16 hex digits; None for a data set on a hub, which its revision identifies. Raises
+    `UserError` where it cannot be read."""
     if source.path is None:
         return None
     digest = hashlib.sha256()
@@ -114,14 +131,17 @@ def content_hash(source: Source) -> str | None:
 
 def _paths(task: Task) -> dict[str, bool]:
     """Every column that a row of the task may use, and whether it is the task that names it."""
-    return {"answer": False, "label": False} | dict.fromkeys(["id", task.answer, *task.fields, *task.columns.values()], True)
+    return {"answer": False, "label": False} | dict.fromkeys(
+        ["id", task.answer, *task.fields, *task.columns.values()], True
+    )
 
 
 def _as_row_names(task: Task, row: Row) -> Task:
     """The task as a file with this first row names things.
 
-    Built-in tasks are declared with the columns of a hub's data set; a file that has none of these has the project's own: the fields' names with `answer` or
-    `label`. A task of the user's own declares its columns, and none takes the place of one that is not there.
+    Built-in tasks are declared with the columns of a hub's data set; a file that has none of these has the project's
+    own: the fields' names with `answer` or `label`. A task of the user's own declares its columns, and none takes the
+    place of one that is not there.
     """
     if any(path.split(".")[0] in row for path in task.columns.values()) or not is_built_in(task):
         return task
@@ -130,10 +150,16 @@ def _as_row_names(task: Task, row: Row) -> Task:
 
 
 def _check_columns_kept(task: Task, named: Task, row: Row, where: str) -> None:
-    """Raises `UserError` for a column that the task declares and the file's first row lacked: rows would be read from different columns."""
-    declared = {*task.columns.values(), task.answer} - {*named.columns.values(), named.answer} if named is not task else set()
+    """Raises `UserError` for a column that the task declares and the file's first row lacked: rows would be read from
+    different columns."""
+    declared = (
+        {*task.columns.values(), task.answer} - {*named.columns.values(), named.answer} if named is not task else set()
+    )
     if found := sorted(path for path in declared if holds(row, path)):
-        raise UserError(f"{where}: column {found[0]!r} is here, and not in the first row of the file; give all rows the same columns")
+        raise UserError(
+            f"{where}: column {found[0]!r} is here, and not in the first row of the file; give all rows the same "
+            "columns"
+        )
 
 
 def _check_encodable(example: Example, where: str) -> None:
@@ -142,7 +168,8 @@ def _check_encodable(example: Example, where: str) -> None:
 
 
 def read_json(text: str | bytes) -> Any:
-    """Plain values of a JSON text. Raises `ValueError`, also for a key that comes twice (the second would silently replace the first) and deep nesting."""
+    """Plain values of a JSON text. Raises `ValueError`, also for a key that comes twice (the second would silently
+    replace the first) and deep nesting."""
     try:
         return json.loads(text, object_pairs_hook=_once)
     except RecursionError:
@@ -159,11 +186,16 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _locate(uri: str) -> tuple[pafs.FileSystem, str]:
     if holds_credentials(uri):
-        raise UserError("data: a URI holds credentials, which would be stored with the run; give them in the environment (e.g. AWS_ACCESS_KEY_ID)")
+        raise UserError(
+            "data: a URI holds credentials, which would be stored with the run; give them in the environment "
+            "(e.g. AWS_ACCESS_KEY_ID)"
+        )
     if uri.startswith("builtin:"):
         parts = uri.removeprefix("builtin:").split("/")
         if ".." in parts:
-            raise UserError(f"data {uri}: leads out of the package; give the path of a file of your own without builtin:")
+            raise UserError(
+                f"data {uri}: leads out of the package; give the path of a file of your own without builtin:"
+            )
         return pafs.LocalFileSystem(), str(builtin(*parts))
     try:
         if "://" in uri:
@@ -172,7 +204,9 @@ def _locate(uri: str) -> tuple[pafs.FileSystem, str]:
             filesystem, path = pafs.LocalFileSystem(), uri
         info = filesystem.get_file_info(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"data {uri}: cannot be reached ({one_line(error)}); give a path or URI that this machine can read") from None
+        raise UserError(
+            f"data {uri}: cannot be reached ({one_line(error)}); give a path or URI that this machine can read"
+        ) from None
     if info.type != pafs.FileType.File:
         raise UserError(f"data {uri}: no such file; give the path of a JSONL, CSV or Parquet file")
     return filesystem, path
@@ -197,12 +231,17 @@ def _lines(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[s
             try:
                 line = lines.readline(parquet.LARGEST_ROW + 1)
                 if len(line) > parquet.LARGEST_ROW:
-                    raise UserError(f"{uri}:{number}: a line of over {parquet.LARGEST_ROW >> 20} MiB; write one row a line, and shorten it")
+                    raise UserError(
+                        f"{uri}:{number}: a line of over {parquet.LARGEST_ROW >> 20} MiB; write one row a line, "
+                        "and shorten it"
+                    )
                 if not line:
                     return
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8"), number
             except UnicodeDecodeError as error:
-                raise UserError(f"{uri}:{number}: not UTF-8 (byte {error.start + 1} of the line); save the file as UTF-8") from None
+                raise UserError(
+                    f"{uri}:{number}: not UTF-8 (byte {error.start + 1} of the line); save the file as UTF-8"
+                ) from None
             except OSError as error:
                 raise _unreadable(uri, error) from None
 
@@ -231,7 +270,9 @@ def _csv(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row
     try:
         source = lines()
         first = next(source, "")
-        spaced = any(name[:1] == " " for name in next(csv.reader([first]), []))  # `text, label`: a space follows each comma
+        spaced = any(
+            name[:1] == " " for name in next(csv.reader([first]), [])
+        )  # `text, label`: a space follows each comma
         reader = csv.DictReader(itertools.chain([first], source), strict=True, skipinitialspace=spaced)
         reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
         _check_columns(reader.fieldnames, f"{uri}:1")
@@ -240,11 +281,16 @@ def _csv(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row
                 raise UserError(f"{uri}:{line}: the row has another number of columns than the head line; mend it")
             yield row, f"{uri}:{line}"
     except csv.Error as error:
-        remedy = f"quote fields that hold commas, quotes or line breaks; none may be longer than {csv.field_size_limit()} characters (in JSONL it may)"
+        remedy = (
+            f"quote fields that hold commas, quotes or line breaks; none may be longer than {csv.field_size_limit()} "
+            "characters (in JSONL it may)"
+        )
         raise UserError(f"{uri}:{line}: not CSV ({error}); {remedy}") from None
 
 
-def _parquet(wanted: Mapping[str, bool] | None, filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row, str]]:
+def _parquet(
+    wanted: Mapping[str, bool] | None, filesystem: pafs.FileSystem, path: str, uri: str
+) -> Iterator[tuple[Row, str]]:
     number = 0
 
     def columns(schema: pa.Schema) -> list[str]:
@@ -259,7 +305,10 @@ def _parquet(wanted: Mapping[str, bool] | None, filesystem: pafs.FileSystem, pat
     except UserError:
         raise
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise UserError(f"{uri}: row {number + 1}: not a Parquet file that can be read ({one_line(error)[:200]}); write the file anew") from None
+        raise UserError(
+            f"{uri}: row {number + 1}: not a Parquet file that can be read ({one_line(error)[:200]}); write the "
+            "file anew"
+        ) from None
 
 
 def _columns(schema: pa.Schema, wanted: Mapping[str, bool] | None, uri: str) -> list[str]:
@@ -269,7 +318,9 @@ def _columns(schema: pa.Schema, wanted: Mapping[str, bool] | None, uri: str) -> 
     for path, needed in (dict.fromkeys(schema.names, True) if wanted is None else wanted).items():
         words = path.split(".")
         prefixes = (".".join(words[:length]) for length in range(len(words), 0, -1))
-        prefix, name = next(((prefix, own) for prefix in prefixes if (own := spelt(prefix, schema.names)) is not None), ("", None))
+        prefix, name = next(
+            ((prefix, own) for prefix in prefixes if (own := spelt(prefix, schema.names)) is not None), ("", None)
+        )
         if name is None:
             continue
         kind, parts = schema.field(name).type, path[len(prefix) + 1 :].split(".") if path != prefix else []
@@ -279,7 +330,9 @@ def _columns(schema: pa.Schema, wanted: Mapping[str, bool] | None, uri: str) -> 
         if parquet.is_plain(kind):
             found.append(name)
         elif needed:
-            raise UserError(f"{uri}: column {name!r} is of type {kind}; text, numbers or booleans are needed, write it as text")
+            raise UserError(
+                f"{uri}: column {name!r} is of type {kind}; text, numbers or booleans are needed, write it as text"
+            )
     return sorted(set(found))
 
 
@@ -297,13 +350,20 @@ def _dataset_rows(source: Source) -> Iterator[tuple[Row, str]]:
         raise UserError(f"data set {source.dataset}: name its split in the task's sources, e.g. split: train")
     number = 0
     try:
-        for row in load_dataset(source.dataset, source.config, split=source.split, revision=source.revision, streaming=True):
+        for row in load_dataset(
+            source.dataset, source.config, split=source.split, revision=source.revision, streaming=True
+        ):
             number += 1
             yield row, f"{name}: row {number}"
-    except (OSError, ValueError, RuntimeError) as error:  # the hub, its cache, an unknown configuration or split, a loading script
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # the hub, its cache, an unknown configuration or split, a loading script
         reason = one_line(error)[:200]
         raise UserError(
-            f"{name}: cannot be fetched ({reason}); check id, config, split, HF_TOKEN and the network, or give files with data.train=FILE"
+            f"{name}: cannot be fetched ({reason}); check id, config, split, HF_TOKEN and the network, or give "
+            "files with data.train=FILE"
         ) from None
     if not number:
         raise UserError(f"{name}: no rows; check the split")

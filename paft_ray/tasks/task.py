@@ -72,11 +72,13 @@ class Task(BaseModel):
     columns: dict[str, str] = {}
     """Field name -> column, or dotted path (list items by number), where they differ."""
     labels: dict[str, str] = {}
-    """`choice`: value in the data -> label text; the label texts are the allowed answers. `"true"` is also the value true of JSON and Parquet."""
+    """`choice`: value in the data -> label text; the label texts are the allowed answers. `"true"` is also the value
+    true of JSON and Parquet."""
     pattern: str | None = None
     """`free`: regular expression whose first group is the final answer, in completion and reference alike."""
     options: dict[str, str] = {}
-    """`choice`: label text -> field that holds this option, where labels are letters; synthesized templates then show `A: {field}`."""
+    """`choice`: label text -> field that holds this option, where labels are letters; synthesized templates then show
+    `A: {field}`."""
     answer_format: str | None = None
     """`free`: the sentence that asks for what `pattern` reads; ends the question of every synthesized template."""
     max_answer_tokens: Annotated[int, Field(gt=0)] = 16
@@ -95,7 +97,9 @@ class Task(BaseModel):
         given = values.get("labels") if isinstance(values, dict) else None
         texts = [*given, *given.values()] if isinstance(given, dict) else given if isinstance(given, list) else []
         if wrong := [value for value in texts if isinstance(value, bool) or not isinstance(value, str | int)]:
-            raise ValueError(f"labels: text or whole numbers are needed, YAML reads {wrong[0]!r}; put the label in quotes")
+            raise ValueError(
+                f"labels: text or whole numbers are needed, YAML reads {wrong[0]!r}; put the label in quotes"
+            )
         if isinstance(values, dict) and isinstance(values.get("labels"), list):
             values = {**values, "labels": {str(label): str(label) for label in values["labels"]}}
         elif isinstance(values, dict) and isinstance(values.get("labels"), dict):
@@ -107,16 +111,27 @@ class Task(BaseModel):
         if not self.fields:
             raise ValueError("fields: at least one field is needed")
         if wrong := [name for name in self.fields if not (name.isascii() and name.isidentifier())]:
-            raise ValueError(f"fields: {wrong[0]!r} is no name that a template can hold as {{name}}; use letters, digits and _, not a digit first")
+            raise ValueError(
+                f"fields: {wrong[0]!r} is no name that a template can hold as {{name}}; use letters, digits and "
+                "_, not a digit first"
+            )
         if self.kind == "choice" and len(self.label_texts) < 2:
             raise ValueError("labels: a task of kind choice needs at least two")
         if wrong := [label for label in self.label_texts if label != label.strip() or not label]:
-            raise ValueError(f"labels: {wrong[0]!r} is empty or has spaces around it, so no answer can be it; take them away")
+            raise ValueError(
+                f"labels: {wrong[0]!r} is empty or has spaces around it, so no answer can be it; take them away"
+            )
         if self.kind == "free" and self.pattern is None:
             raise ValueError("pattern: a task of kind free needs a regular expression with one group")
         if unknown := sorted(set(self.columns) - set(self.fields)):
-            raise ValueError(f"columns: {', '.join(unknown)} are no fields of the task; allowed: {', '.join(self.fields)}")
-        if unknown := [f"{label}: {name}" for label, name in self.options.items() if label not in self.label_texts or name not in self.fields]:
+            raise ValueError(
+                f"columns: {', '.join(unknown)} are no fields of the task; allowed: {', '.join(self.fields)}"
+            )
+        if unknown := [
+            f"{label}: {name}"
+            for label, name in self.options.items()
+            if label not in self.label_texts or name not in self.fields
+        ]:
             raise ValueError(f"options: {', '.join(unknown)}: label text -> field name is needed")
         if self.pattern is not None:
             try:
@@ -133,7 +148,9 @@ class Task(BaseModel):
             for key, label in pairs:
                 other = first.setdefault(nfc(key), (key, label))
                 if other[1] != label:
-                    raise ValueError(f"labels: {other[0]!a} and {key!a} are the same text in two Unicode forms; keep one of them")
+                    raise ValueError(
+                        f"labels: {other[0]!a} and {key!a} are the same text in two Unicode forms; keep one of them"
+                    )
         return self
 
     @property
@@ -145,7 +162,11 @@ class Task(BaseModel):
         """The `Example` in a raw row; `where` (file and line) opens the `UserError` of a bad one."""
         fields = {name: text_of(at(row, self.columns.get(name, name), where), name, where) for name in self.fields}
         value = plain(at(row, self.answer, where))
-        answer = self._label(value, where) if self.kind == "choice" else self._reference(text_of(value, self.answer, where), where)
+        answer = (
+            self._label(value, where)
+            if self.kind == "choice"
+            else self._reference(text_of(value, self.answer, where), where)
+        )
         given = row.get("id")
         identity = text_of(given, "id", where) if given is not None else content_id(fields, answer)
         return Example(id=identity, fields=fields, answer=answer)
@@ -155,7 +176,8 @@ class Task(BaseModel):
         label = find_label(self.labels, text)
         if label is None:
             raise UserError(
-                f"{where}: unknown label {shown(text, self.labels)}; allowed: {listed(self.labels)}; mend the row or the labels of task {self.name}"
+                f"{where}: unknown label {shown(text, self.labels)}; allowed: {listed(self.labels)}; mend the "
+                f"row or the labels of task {self.name}"
             )
         return label
 
@@ -165,7 +187,10 @@ class Task(BaseModel):
             if self._last_match(answer) is None:
                 raise UserError(f"{where}: the reference answer does not match {pattern}; mend the row or the pattern")
         except TimeoutError:
-            raise UserError(f"{where}: {pattern} searches the reference answer for over {MATCH_S:g} s; write one without repeats of repeats") from None
+            raise UserError(
+                f"{where}: {pattern} searches the reference answer for over {MATCH_S:g} s; write one without "
+                "repeats of repeats"
+            ) from None
         return answer
 
     def _last_match(self, text: str) -> str | None:
@@ -174,7 +199,8 @@ class Task(BaseModel):
         return (matches[-1].group(1) or "").replace(",", "").rstrip(".").strip() if matches else None
 
     def final(self, text: str) -> str | None:
-        """The judged part of a completion or a reference: a label, or the last match of `pattern`; None if there is none, or none in time."""
+        """The judged part of a completion or a reference: a label, or the last match of `pattern`; None if there is
+        none, or none in time."""
         if self.kind == "choice":
             return next((label for label in self.label_texts if nfc(label) == nfc(text.strip())), None)
         try:
@@ -197,13 +223,18 @@ def load_task(name: str) -> Task:
     """The built-in task of this name, or the task in a YAML file. Raises `UserError`."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else builtin("tasks", "builtin") / f"{name}.yaml"
     if not path.is_file():
-        raise UserError(f"task {name}: no such task; built in: {', '.join(_built_in())}; or give the path of a task YAML file")
+        raise UserError(
+            f"task {name}: no such task; built in: {', '.join(_built_in())}; or give the path of a task YAML file"
+        )
     values = read_yaml_file(path, "task")
     _check_written(values, yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader), f"task {path}")  # noqa: S506 (reads scalars as text)
     try:
         return Task.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'task'}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'task'}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        )
         raise UserError(f"task {path}: {problems}") from None
 
 
@@ -217,7 +248,8 @@ def _built_in() -> list[str]:
 
 
 def _check_written(value: Any, written: Any, where: str, path: tuple[str, ...] = ()) -> None:
-    """Raises `UserError` for a name or a text that YAML reads as something else than what is written (`on`, `007`, `12:30`)."""
+    """Raises `UserError` for a name or a text that YAML reads as something else than what is written (`on`, `007`,
+    `12:30`)."""
     if isinstance(value, Mapping) and isinstance(written, Mapping):
         for (key, inner), (name, text) in zip(value.items(), written.items(), strict=False):
             _check_scalar(key, name, where, path)
@@ -233,4 +265,6 @@ def _check_scalar(value: Any, written: Any, where: str, path: tuple[str, ...]) -
     label = path[:1] == ("labels",)
     if isinstance(written, str) and not isinstance(value, str) and not (label and str(value) == written):
         thing = "the label" if label else "it"
-        raise UserError(f"{where}: {'.'.join(path) or 'task'}: {written!r} is written, YAML reads {value!r}; put {thing} in quotes")
+        raise UserError(
+            f"{where}: {'.'.join(path) or 'task'}: {written!r} is written, YAML reads {value!r}; put {thing} in quotes"
+        )

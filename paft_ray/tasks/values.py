@@ -23,10 +23,14 @@ def holds(row: Mapping[str, Any], path: str) -> bool:
 
 
 def at(row: Mapping[str, Any], path: str, where: str) -> Any:
-    """The value of a column; the column of this very name comes before the dotted path (list items by number). Raises `UserError` where there is none."""
+    """The value of a column; the column of this very name comes before the dotted path (list items by number). Raises
+    `UserError` where there is none."""
     found = next(_found(row, path.split(".")), None)
     if found is None:
-        raise UserError(f"{where}: no column {path!r}; the row has: {listed(row)}; mend the row, or set `answer` or `columns` in the task")
+        raise UserError(
+            f"{where}: no column {path!r}; the row has: {listed(row)}; mend the row, or set `answer` or "
+            "`columns` in the task"
+        )
     return found[0]
 
 
@@ -57,7 +61,8 @@ def plain(value: Any) -> Any:
 
 
 def text_of(value: Any, name: str, where: str) -> str:
-    """The text of a value, numbers as Python writes them. Raises `UserError` for any other type and for what is empty or missing."""
+    """The text of a value, numbers as Python writes them. Raises `UserError` for any other type and for what is empty
+    or missing."""
     value = plain(value)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise UserError(f"{where}: {name} must be text or a number, found {type(value).__name__}; mend the row")
@@ -72,8 +77,9 @@ def text_of(value: Any, name: str, where: str) -> str:
 def find_label(labels: Mapping[str, str], value: str | bool) -> str | None:
     """The label text of a value in the data, or None.
 
-    Spaces around the value and its Unicode form do not count; `true` is one value in every case, and so are 1 and 1.0: it depends on the kind of file how
-    these are written. Where such spellings have different labels, only the exact one counts.
+    Spaces around the value and its Unicode form do not count; `true` is one value in every case, and so are 1 and 1.0:
+    it depends on the kind of file how these are written. Where such spellings have different labels, only the exact one
+    counts.
     """
     if isinstance(value, str) and value in labels:
         return labels[value]
@@ -110,7 +116,9 @@ def shown(answer: str, labels: Iterable[str]) -> str:
     near = next((label for label in labels if _look_alike(answer, label)), None)
     if near is None:
         return text
-    in_ascii, of_label = (re.sub(" {2,}", lambda spaces: r"\x20" * len(spaces.group()), ascii(part)) for part in (answer, near))
+    in_ascii, of_label = (
+        re.sub(" {2,}", lambda spaces: r"\x20" * len(spaces.group()), ascii(part)) for part in (answer, near)
+    )
     return f"{text}, that is {in_ascii} where the label is {of_label}"
 
 

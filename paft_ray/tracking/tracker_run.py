@@ -1,6 +1,7 @@
 """One run of MLflow or W&B, found or made by an id that stays.
 
-The clients are imported where they are used, so that they may be absent, and read their keys from the environment of the process themselves.
+The clients are imported where they are used, so that they may be absent, and read their keys from the environment of
+the process themselves.
 """
 
 from __future__ import annotations
@@ -56,8 +57,11 @@ class TrackerRun:
     """Local folder for W&B's files; None: W&B's own choice."""
 
     @classmethod
-    def of(cls, config: TrackingConfig | None, store: Store, *, name: str, group: str, params: Mapping[str, Any]) -> TrackerRun | None:
-        """The tracker run that belongs to the folder `store`, None where no tracker is asked for. `params` may be nested."""
+    def of(
+        cls, config: TrackingConfig | None, store: Store, *, name: str, group: str, params: Mapping[str, Any]
+    ) -> TrackerRun | None:
+        """The tracker run that belongs to the folder `store`, None where no tracker is asked for. `params` may be
+        nested."""
         if config is None or (config.mlflow is None and config.wandb is None):
             return None
         folder = None if "://" in store.root or "WANDB_DIR" in os.environ else store.root
@@ -65,9 +69,11 @@ class TrackerRun:
 
 
 def tracker_id(store: Store) -> str:
-    """Made once and kept in tracking.json of the folder: it lives exactly as long as the checkpoints there that a restart goes on from.
+    """Made once and kept in tracking.json of the folder: it lives exactly as long as the checkpoints there that a
+    restart goes on from.
 
-    An id made from path and settings instead would meet that of another machine, and that of the training which --force replaces.
+    An id made from path and settings instead would meet that of another machine, and that of the training which --force
+    replaces.
     """
     if not store.exists(_ID):
         store.write_json(_ID, {"id": uuid.uuid4().hex})
@@ -94,15 +100,26 @@ class MlflowRun:
         experiment = open_experiment(self._client, shown.config.experiment)
         found = self._client.search_runs([experiment], filter_string=f"tags.`{_ID_TAG}` = '{shown.id}'", max_results=1)
         tags = {_ID_TAG: shown.id, "paft_ray.run": shown.group}
-        run = found[0] if found else self._client.create_run(experiment, tags=tags, run_name=f"{shown.group}/{shown.name}")
+        run = (
+            found[0]
+            if found
+            else self._client.create_run(experiment, tags=tags, run_name=f"{shown.group}/{shown.name}")
+        )
         self._run_id = run.info.run_id
         self._client.update_run(self._run_id, status="RUNNING")
         if shown.params and not run.data.params:
             from mlflow.entities import Param
 
-            self._client.log_batch(self._run_id, params=[Param(name, str(value)) for name, value in shown.params.items()])
-        self._last = max((point.step for point in self._client.get_metric_history(self._run_id, "train/loss")), default=0)
-        say(f"{shown.name}: MLflow {str(shown.config.mlflow).rstrip('/')}/#/experiments/{experiment}/runs/{self._run_id}")
+            self._client.log_batch(
+                self._run_id, params=[Param(name, str(value)) for name, value in shown.params.items()]
+            )
+        self._last = max(
+            (point.step for point in self._client.get_metric_history(self._run_id, "train/loss")), default=0
+        )
+        say(
+            f"{shown.name}: MLflow "
+            f"{str(shown.config.mlflow).rstrip('/')}/#/experiments/{experiment}/runs/{self._run_id}"
+        )
 
     def send(self, rows: Rows) -> None:
         new = [row for row in rows if row["step"] > self._last]
@@ -123,7 +140,9 @@ class MlflowRun:
         from mlflow.entities import Metric
 
         now_ms = int(time.time() * 1000)
-        self._client.log_batch(self._run_id, metrics=[Metric(name, value, now_ms, step) for name, value, step in points])
+        self._client.log_batch(
+            self._run_id, metrics=[Metric(name, value, now_ms, step) for name, value, step in points]
+        )
 
 
 class WandbRun:
@@ -167,14 +186,17 @@ def mlflow_client(config: TrackingConfig) -> Any:
 
 
 def any_credentials_file(url: str) -> bool:
-    """Whether the client would send the server a password from ~/.mlflow/credentials or a .netrc file. Raises `UserError` for a broken one."""
+    """Whether the client would send the server a password from ~/.mlflow/credentials or a .netrc file. Raises
+    `UserError` for a broken one."""
     from mlflow.utils.credentials import read_mlflow_creds
     from requests.utils import get_netrc_auth
 
     try:
         return any(read_mlflow_creds()) or get_netrc_auth(url) is not None
     except (configparser.Error, OSError, ValueError) as error:
-        raise UserError(f"tracking.mlflow: ~/.mlflow/credentials cannot be read ({type(error).__name__}); mend or remove it") from None
+        raise UserError(
+            f"tracking.mlflow: ~/.mlflow/credentials cannot be read ({type(error).__name__}); mend or remove it"
+        ) from None
 
 
 def open_experiment(client: Any, name: str) -> str:
@@ -192,7 +214,8 @@ def wandb_client() -> Any:
 
 
 def prepare_clients() -> None:
-    """Sets what the clients read when they are imported; of what the user has set only white space around a key is taken off.
+    """Sets what the clients read when they are imported; of what the user has set only white space around a key is
+    taken off.
 
     Raises `UserError` for a key that no header can carry.
     """

@@ -1,9 +1,11 @@
-"""MLflow and W&B beside TensorBoard and metrics.jsonl: one tracker run per training, and one for the figures of the report.
+"""MLflow and W&B beside TensorBoard and metrics.jsonl: one tracker run per training, and one for the figures of the
+report.
 
-A tracker mirrors metrics.jsonl: with every checkpoint it gets the steps that it does not hold yet. So a restart repeats no step there (steps behind
-the newest checkpoint were never sent), an outage leaves no gap, and a tracker that is switched on late gets the steps before, too. MLflow would
-keep both values of a step that comes twice, W&B drops the second one. Without a network (WANDB_MODE=offline) W&B writes a new folder at every
-restart under the same id, and `wandb sync` of a later one replaces the one before: each therefore holds all steps, and the newest is the one to sync.
+A tracker mirrors metrics.jsonl: with every checkpoint it gets the steps that it does not hold yet. So a restart repeats
+no step there (steps behind the newest checkpoint were never sent), an outage leaves no gap, and a tracker that is
+switched on late gets the steps before, too. MLflow would keep both values of a step that comes twice, W&B drops the
+second one. Without a network (WANDB_MODE=offline) W&B writes a new folder at every restart under the same id, and
+`wandb sync` of a later one replaces the one before: each therefore holds all steps, and the newest is the one to sync.
 """
 
 from __future__ import annotations
@@ -20,7 +22,17 @@ from paft_ray.config.addresses import refusal, resolved_refusal
 from paft_ray.console import say
 from paft_ray.errors import UserError, one_line
 from paft_ray.storage.store import Store
-from paft_ray.tracking.tracker_run import MLFLOW_KEYS, MlflowRun, Rows, TrackerRun, WandbRun, any_credentials_file, mlflow_client, open_experiment, wandb_client
+from paft_ray.tracking.tracker_run import (
+    MLFLOW_KEYS,
+    MlflowRun,
+    Rows,
+    TrackerRun,
+    WandbRun,
+    any_credentials_file,
+    mlflow_client,
+    open_experiment,
+    wandb_client,
+)
 
 
 class Tracker(Protocol):
@@ -39,7 +51,9 @@ class Tracker(Protocol):
 class Trackers:
     """The trackers that a run asks for. One that fails is told once and never stops what it looks at."""
 
-    def __init__(self, shown: TrackerRun | None, kinds: Mapping[str, Callable[[TrackerRun], Tracker]] | None = None) -> None:
+    def __init__(
+        self, shown: TrackerRun | None, kinds: Mapping[str, Callable[[TrackerRun], Tracker]] | None = None
+    ) -> None:
         """`kinds`: how a tracker is opened, by name; default: those that the configuration names."""
         self._shown = shown
         self._kinds = dict(kinds or _kinds(shown.config)) if shown else {}
@@ -47,7 +61,8 @@ class Trackers:
         self._told: set[str] = set()
 
     def send(self, rows: Rows) -> None:
-        """Hands over all rows so far; a tracker that failed before is opened anew, asked what it holds and gets what it missed."""
+        """Hands over all rows so far; a tracker that failed before is opened anew, asked what it holds and gets what it
+        missed."""
         self._each(lambda tracker: tracker.send(rows))
 
     def show(self, figures: Mapping[str, float], page: str) -> None:
@@ -70,34 +85,50 @@ class Trackers:
                 if name not in self._told:
                     self._told.add(name)
                     reason = one_line(error)[:200]
-                    say(f"{self._shown.name}: {name} does not take the figures ({reason}); they stay in the run and are sent again at the next chance")
+                    say(
+                        f"{self._shown.name}: {name} does not take the figures ({reason}); they stay in the run "
+                        "and are sent again at the next chance"
+                    )
 
 
 def _kinds(config: TrackingConfig) -> dict[str, Callable[[TrackerRun], Tracker]]:
-    wanted: dict[str, Callable[[TrackerRun], Tracker] | None] = {"MLflow": MlflowRun if config.mlflow else None, "W&B": WandbRun if config.wandb else None}
+    wanted: dict[str, Callable[[TrackerRun], Tracker] | None] = {
+        "MLflow": MlflowRun if config.mlflow else None,
+        "W&B": WandbRun if config.wandb else None,
+    }
     return {name: kind for name, kind in wanted.items() if kind}
 
 
 def publish_report(config: TrackingConfig, run: Store) -> None:
-    """Sends `eval/ARM/accuracy_mean`, `_std` and `_worst` of a finished report, and its page to MLflow, as tracker run `report`."""
+    """Sends `eval/ARM/accuracy_mean`, `_std` and `_worst` of a finished report, and its page to MLflow, as tracker run
+    `report`."""
     shown = TrackerRun.of(config, Store(run.uri("report")), name="report", group=run.name, params={})
     if shown is None:
         return
     arms = run.read_json("report/results.json")["arms"]
-    wanted = {f"eval/{arm}/accuracy_{name}": table[name] for arm, table in arms.items() for name in ("mean", "std", "worst")}
+    wanted = {
+        f"eval/{arm}/accuracy_{name}": table[name] for arm, table in arms.items() for name in ("mean", "std", "worst")
+    }
     trackers = Trackers(shown)
-    trackers.show({name: value for name, value in wanted.items() if value is not None}, run.read_bytes("report/report.html").decode())
+    trackers.show(
+        {name: value for name, value in wanted.items() if value is not None},
+        run.read_bytes("report/report.html").decode(),
+    )
     trackers.close()
 
 
 def check(config: TrackingConfig, insecure_hosts: Sequence[str] = ()) -> None:
-    """Raises `UserError` where a tracker that is asked for is not installed, does not let us in or is at an address that gets no key.
+    """Raises `UserError` where a tracker that is asked for is not installed, does not let us in or is at an address
+    that gets no key.
 
     Takes at most half a minute.
     """
     for name, given in (("mlflow", config.mlflow), ("wandb", config.wandb)):
         if given is not None and importlib.util.find_spec(name) is None:
-            raise UserError(f"tracking.{name}={given}: {name} is not installed; pip install 'paft-ray[tracking]', or set tracking.{name}=null")
+            raise UserError(
+                f"tracking.{name}={given}: {name} is not installed; pip install 'paft-ray[tracking]', or set "
+                f"tracking.{name}=null"
+            )
     if config.mlflow is not None:
         _check_address(config.mlflow, insecure_hosts)
         from mlflow.exceptions import MlflowException
@@ -105,8 +136,13 @@ def check(config: TrackingConfig, insecure_hosts: Sequence[str] = ()) -> None:
         try:
             open_experiment(mlflow_client(config), config.experiment)
         except MlflowException as error:
-            remedy = "check address, server and MLFLOW_TRACKING_TOKEN (or _USERNAME and _PASSWORD), or set tracking.mlflow=null"
-            raise UserError(f"tracking.mlflow={config.mlflow}: no MLflow server lets us in ({one_line(error)[:200]}); {remedy}") from None
+            remedy = (
+                "check address, server and MLFLOW_TRACKING_TOKEN (or _USERNAME and _PASSWORD), or set "
+                "tracking.mlflow=null"
+            )
+            raise UserError(
+                f"tracking.mlflow={config.mlflow}: no MLflow server lets us in ({one_line(error)[:200]}); {remedy}"
+            ) from None
     if config.wandb is not None and os.environ.get("WANDB_MODE", "online") == "online":
         wandb = wandb_client()
         try:
@@ -114,11 +150,15 @@ def check(config: TrackingConfig, insecure_hosts: Sequence[str] = ()) -> None:
         except wandb.Error as error:
             reason = one_line(error)[:200]
         if reason:
-            raise UserError(f"tracking.wandb={config.wandb}: W&B does not let us in ({reason}); set WANDB_API_KEY, WANDB_MODE=offline or tracking.wandb=null")
+            raise UserError(
+                f"tracking.wandb={config.wandb}: W&B does not let us in ({reason}); set WANDB_API_KEY, "
+                "WANDB_MODE=offline or tracking.wandb=null"
+            )
 
 
 def _check_address(url: str, insecure_hosts: Sequence[str]) -> None:
-    """Raises `UserError` before anything is sent: the host's name may stand for an address that gets nothing, or for one that gets no key unencrypted."""
+    """Raises `UserError` before anything is sent: the host's name may stand for an address that gets nothing, or for
+    one that gets no key unencrypted."""
     try:
         found = socket.getaddrinfo(urlsplit(url).hostname, None)
     except (OSError, ValueError):  # the client will say so; a proxy may know the name

@@ -36,8 +36,8 @@ _DEFAULTS = {"bias": "none", "init_lora_weights": True, "megatron_core": "megatr
 
 
 def check_adapter_config(text: bytes, where: str) -> None:
-    """Raises `UserError` for anything that PEFT does beyond plain LoRA: other kinds load a tokenizer, an adapter or a module of another place,
-    or replace layers."""
+    """Raises `UserError` for anything that PEFT does beyond plain LoRA: other kinds load a tokenizer, an adapter or a
+    module of another place, or replace layers."""
     try:
         said = json.loads(text)
         found = _Plain.model_validate(said)
@@ -46,9 +46,13 @@ def check_adapter_config(text: bytes, where: str) -> None:
         raise _refused(where, f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}") from None
     except (ValueError, RecursionError) as error:
         raise _refused(where, f"not JSON, {error}") from None
-    if other := sorted(name for name, value in (found.model_extra or {}).items() if value and _DEFAULTS.get(name) != value):
+    if other := sorted(
+        name for name, value in (found.model_extra or {}).items() if value and _DEFAULTS.get(name) != value
+    ):
         raise _refused(where, f"it sets {one_line(', '.join(other))[:200]}")
 
 
 def _refused(where: str, reason: str) -> UserError:
-    return UserError(f"{where}: not the plain LoRA adapter that stage train writes ({reason}); restore it, or train again")
+    return UserError(
+        f"{where}: not the plain LoRA adapter that stage train writes ({reason}); restore it, or train again"
+    )

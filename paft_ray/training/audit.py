@@ -1,4 +1,5 @@
-"""Replays the global order and the draw of a training and compares its audit log with them. Needs neither Ray nor torch."""
+"""Replays the global order and the draw of a training and compares its audit log with them. Needs neither Ray nor
+torch."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What a log says against the replay. A use is one example in one epoch, a row that only fills the last batch included."""
+    """What a log says against the replay. A use is one example in one epoch, a row that only fills the last batch
+    included."""
 
     rows: int
     steps: int
@@ -57,7 +59,8 @@ class Findings:
 
 
 def check(training: Training, log: Iterable[pa.Table]) -> Findings:
-    """Compares a log (tables with `audit_log.SCHEMA`, in any order) with the replay; holds 4 bytes per position, whatever the log's size."""
+    """Compares a log (tables with `audit_log.SCHEMA`, in any order) with the replay; holds 4 bytes per position,
+    whatever the log's size."""
     n, total = len(training.example_ids), training.num_steps * training.global_batch
     uses = np.zeros((-(-total // n), n), dtype=np.int32)
     rows, differing, steps, told = 0, 0, set[int](), list[str]()
@@ -86,7 +89,9 @@ def _lost(training: Training, uses: np.ndarray) -> int:
     total = training.num_steps * training.global_batch
     lost = 0
     for start in range(0, total, _CHUNK):
-        epochs, _, examples = locate(np.arange(start, min(start + _CHUNK, total)), len(training.example_ids), training.seed)
+        epochs, _, examples = locate(
+            np.arange(start, min(start + _CHUNK, total)), len(training.example_ids), training.seed
+        )
         lost += int((uses[epochs, examples] == 0).sum())
     return lost
 
@@ -107,7 +112,12 @@ def _replay(training: Training, positions: np.ndarray) -> tuple[np.ndarray, np.n
     """(epoch, template index, example index) of each position."""
     epochs, offsets, examples = locate(positions, len(training.example_ids), training.seed)
     drawn = [
-        training.draw.index(epoch=epoch, example_id=training.example_ids[example], index_in_epoch=offset, num_templates=len(training.templates))
+        training.draw.index(
+            epoch=epoch,
+            example_id=training.example_ids[example],
+            index_in_epoch=offset,
+            num_templates=len(training.templates),
+        )
         for epoch, offset, example in zip(epochs.tolist(), offsets.tolist(), examples.tolist(), strict=True)
     ]
     return epochs, np.array(drawn, dtype=np.int64), examples
@@ -120,10 +130,16 @@ def _indices(column: pa.ChunkedArray, values: Sequence[str]) -> np.ndarray:
 
 def _words(training: Training, table: pa.Table, index: int) -> str:
     row = table.slice(index, 1).to_pylist()[0]
-    found = f"step {row['step']}, position {row['position']}, epoch {row['epoch']}: {row['example_id']} under {row['template']}, weight {row['weight']:g}"
+    found = (
+        f"step {row['step']}, position {row['position']}, epoch {row['epoch']}: {row['example_id']} under "
+        f"{row['template']}, weight {row['weight']:g}"
+    )
     position = row["position"]
     if not 0 <= position < training.num_steps * training.global_batch:
         return f"{found}; there is no such position"
     epochs, drawn, examples = _replay(training, np.array([position]))
     due = f"{training.example_ids[int(examples[0])]} under {training.templates[int(drawn[0])]}"
-    return f"{found}; due was step {position // training.global_batch}, epoch {epochs[0]}: {due}, weight {int(position < training.num_positions)}"
+    return (
+        f"{found}; due was step {position // training.global_batch}, epoch {epochs[0]}: {due}, weight "
+        f"{int(position < training.num_positions)}"
+    )

@@ -1,7 +1,9 @@
-"""The audit log of a training: which pairs of example and template its optimizer steps really used, as the workers saw them.
+"""The audit log of a training: which pairs of example and template its optimizer steps really used, as the workers saw
+them.
 
-One Parquet file for the steps between two checkpoints, written by rank 0 before the later checkpoint, so every checkpoint finds the whole log of
-its past. What a restart repeats is dropped at its start, as with metrics.jsonl. Lies in `audit/<fingerprint>/` of a training's folder.
+One Parquet file for the steps between two checkpoints, written by rank 0 before the later checkpoint, so every
+checkpoint finds the whole log of its past. What a restart repeats is dropped at its start, as with metrics.jsonl. Lies
+in `audit/<fingerprint>/` of a training's folder.
 """
 
 from __future__ import annotations
@@ -49,14 +51,22 @@ class AuditLog:
 
     def add(self, step: int, rows: Sequence[Row]) -> None:
         """Takes this rank's rows of one optimizer step."""
-        self._rows.extend((step, row["position"], row["epoch"], row["example_id"], row["template"], row["weight"]) for row in rows)
+        self._rows.extend(
+            (step, row["position"], row["epoch"], row["example_id"], row["template"], row["weight"]) for row in rows
+        )
 
     def save(self, done: int) -> None:
         """Writes all ranks' rows since the last call; `done`: optimizer steps done. Collective."""
         gathered = self._gather(self._rows)
         if gathered is not None:
             rows = sorted(row for part in gathered for row in part)
-            table = pa.table([pa.array(column, type=field.type) for column, field in zip(zip(*rows, strict=True), SCHEMA, strict=True)], schema=SCHEMA)
+            table = pa.table(
+                [
+                    pa.array(column, type=field.type)
+                    for column, field in zip(zip(*rows, strict=True), SCHEMA, strict=True)
+                ],
+                schema=SCHEMA,
+            )
             self.store.write_table(f"steps-{self._first:08d}-{done:08d}.parquet", table)
         self._first, self._rows = done, []
 

@@ -10,7 +10,8 @@ from paft_ray.errors import StageError, UserError, one_line
 
 
 class BackgroundUpload:
-    """Runs uploads in a thread of its own, at most one at a time; what fails there is raised in the training, never lost.
+    """Runs uploads in a thread of its own, at most one at a time; what fails there is raised in the training, never
+    lost.
 
     A context: its end waits for the upload in flight, whether the training ends well or by an error.
     """
@@ -40,12 +41,17 @@ class BackgroundUpload:
         if isinstance(error, UserError):
             raise error
         if error is not None:
-            raise StageError(f"{self._what}: {one_line(error) or type(error).__name__}; mend the storage and start again: the run goes on") from error
+            raise StageError(
+                f"{self._what}: {one_line(error) or type(error).__name__}; mend the storage and start again: the "
+                "run goes on"
+            ) from error
 
     def __enter__(self) -> BackgroundUpload:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self._pool.shutdown(wait=True)
         try:
             self.wait()

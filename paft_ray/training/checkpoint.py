@@ -1,8 +1,9 @@
 """Canonical checkpoints: trainable fp32 weights and AdamW moments by parameter name, free of world size and ZeRO stage.
 
-Layout under a storage folder: `step-000050/state.safetensors`, `step-000050/manifest.json`. The manifest is written last and holds the file's
-SHA-256; it is removed first. So a checkpoint whose writing or removal was cut off has none, and one that was damaged later disagrees with it: both
-are passed over. No pickle. Rank 0 holds the whole state while saving: 12 bytes per trained parameter.
+Layout under a storage folder: `step-000050/state.safetensors`, `step-000050/manifest.json`. The manifest is written
+last and holds the file's SHA-256; it is removed first. So a checkpoint whose writing or removal was cut off has none,
+and one that was damaged later disagrees with it: both are passed over. No pickle. Rank 0 holds the whole state while
+saving: 12 bytes per trained parameter.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ _versions = lru_cache(versions)  # they do not change while a process lives
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingState:
-    """Everything that the next step depends on, besides data, configuration and seed (draws, order and dropout are functions of keys)."""
+    """Everything that the next step depends on, besides data, configuration and seed (draws, order and dropout are
+    functions of keys)."""
 
     step: int
     """Optimizer steps done."""
@@ -39,14 +41,20 @@ class TrainingState:
 
 
 def write(store: Store, state: TrainingState, meta: dict[str, Any], keep: int, spare: Iterable[int] = ()) -> None:
-    """Writes a checkpoint whole or not at all, then removes all before it but the newest `keep` whole ones, itself included, and those of steps `spare`."""
+    """Writes a checkpoint whole or not at all, then removes all before it but the newest `keep` whole ones, itself
+    included, and those of steps `spare`."""
     from safetensors.torch import save  # late: Ray Data's side reads `newest` without torch
 
     folder = _folder(state.step)
     data = save(state.tensors)
     _remove(store, state.step)
     store.write_bytes(f"{folder}/{_STATE}", data)
-    manifest = {**meta, "step": state.step, "sha256": {_STATE: hashlib.sha256(data).hexdigest()}, "versions": _versions()}
+    manifest = {
+        **meta,
+        "step": state.step,
+        "sha256": {_STATE: hashlib.sha256(data).hexdigest()},
+        "versions": _versions(),
+    }
     store.write_json(f"{folder}/{_MANIFEST}", manifest)
     kept = {*[step for step in steps(store) if step <= state.step][-keep:], *spare}
     for step in _folders(store):
@@ -60,7 +68,8 @@ def steps(store: Store) -> list[int]:
 
 
 def newest(store: Store, announce: Callable[[str], None] = say) -> int:
-    """Step of the newest checkpoint that is whole, 0 where there is none; each newer one that is not is announced with its fault.
+    """Step of the newest checkpoint that is whole, 0 where there is none; each newer one that is not is announced with
+    its fault.
 
     Raises `UserError` where the storage does not let itself be read: checkpoints that cannot be seen are not damaged.
     """
@@ -97,7 +106,9 @@ def fault(store: Store, step: int) -> str | None:
         return f"{_STATE} is missing"
     except OSError as error:
         raise _unreadable(store, error) from None
-    return None if digest == expected[_STATE] else f"{_STATE} does not agree with its checksum: it is cut short or damaged"
+    return (
+        None if digest == expected[_STATE] else f"{_STATE} does not agree with its checksum: it is cut short or damaged"
+    )
 
 
 def read(store: Store, step: int) -> TrainingState:
@@ -107,7 +118,10 @@ def read(store: Store, step: int) -> TrainingState:
     folder = _folder(step)
     data = store.read_bytes(f"{folder}/{_STATE}")
     if hashlib.sha256(data).hexdigest() != store.read_json(f"{folder}/{_MANIFEST}")["sha256"][_STATE]:
-        raise StageError(f"checkpoint {store.uri(folder)}: {_STATE} does not agree with its checksum; start again to go on from the one before")
+        raise StageError(
+            f"checkpoint {store.uri(folder)}: {_STATE} does not agree with its checksum; start again to go on "
+            "from the one before"
+        )
     return TrainingState(step=step, tensors=load(data))
 
 
@@ -134,7 +148,10 @@ def _remove(store: Store, step: int) -> None:
 
 
 def _unreadable(store: Store, error: OSError) -> UserError:
-    return UserError(f"storage {store.root}: cannot be read ({one_line(error.__cause__ or error)}); check the URI and the credentials in the environment")
+    return UserError(
+        f"storage {store.root}: cannot be read ({one_line(error.__cause__ or error)}); check the URI and the "
+        "credentials in the environment"
+    )
 
 
 def _folder(step: int) -> str:

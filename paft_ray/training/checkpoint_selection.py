@@ -1,7 +1,9 @@
-"""Which checkpoint is exported: accuracy on validation rows under training templates, and the choice by it. Pure; needs neither Ray nor torch.
+"""Which checkpoint is exported: accuracy on validation rows under training templates, and the choice by it. Pure; needs
+neither Ray nor torch.
 
-Only for tasks of kind choice. An answer counts as right where the whole right label, end token included, is the most likely one of all labels (sums of
-token log-probabilities). Evaluation answers greedily over the trie of labels instead, so the two can differ where labels have several tokens.
+Only for tasks of kind choice. An answer counts as right where the whole right label, end token included, is the most
+likely one of all labels (sums of token log-probabilities). Evaluation answers greedily over the trie of labels instead,
+so the two can differ where labels have several tokens.
 """
 
 from __future__ import annotations
@@ -43,14 +45,18 @@ class LabelRows:
 
 
 def label_rows(table: pa.Table | None, templates: PromptSet, encoder: Encoder, config: TrainConfig) -> LabelRows | None:
-    """The rows of every such validation of a training; None where the last weights are exported. `table`: columns id, fields, answer.
+    """The rows of every such validation of a training; None where the last weights are exported. `table`: columns id,
+    fields, answer.
 
     Raises `UserError` for a task without labels and for no row.
     """
     if config.export == "last":
         return None
     if encoder.task.kind != "choice":
-        raise UserError(f"train.export={config.export}: task {encoder.task.name} has no labels to measure accuracy with; set train.export=last")
+        raise UserError(
+            f"train.export={config.export}: task {encoder.task.name} has no labels to measure accuracy with; set "
+            "train.export=last"
+        )
     if table is None or not table.num_rows:
         raise UserError(f"train.export={config.export}: 0 validation rows; give at least one, or set train.export=last")
     examples = [Example(**row) for row in table.slice(0, config.num_validation).to_pylist()]
@@ -87,9 +93,14 @@ def accuracy_figures(scores: NDArray[np.float64], right: Sequence[int]) -> dict[
 def best_step(history: Iterable[Mapping[str, Any]], steps: Sequence[int], export: str) -> int | None:
     """The step of those with a checkpoint whose weights `train.export` asks for; None where none was measured yet.
 
-    Equal figures: the higher mean over templates, then the later step, so that where validation cannot tell, the choice is that of `last`.
+    Equal figures: the higher mean over templates, then the later step, so that where validation cannot tell, the choice
+    is that of `last`.
     """
     if export == "last":
         return max(steps)
     rows = {row["step"]: row for row in history if _METRICS["mean"] in row}
-    return max((step for step in steps if step in rows), key=lambda step: (rows[step][_METRICS[export]], rows[step][_METRICS["mean"]], step), default=None)
+    return max(
+        (step for step in steps if step in rows),
+        key=lambda step: (rows[step][_METRICS[export]], rows[step][_METRICS["mean"]], step),
+        default=None,
+    )

@@ -23,7 +23,8 @@ def answer_tokens(rows: Sequence[Row]) -> float:
 
 
 def micro_batches(rows: Sequence[Row], micro_batch: int) -> list[list[Row]]:
-    """Chunks of equal size, rows of like length together (less padding); ties keep the global order, so the chunks are reproducible."""
+    """Chunks of equal size, rows of like length together (less padding); ties keep the global order, so the chunks are
+    reproducible."""
     assert len(rows) % micro_batch == 0, f"{len(rows)} rows are not a multiple of {micro_batch}"
     ordered = sorted(rows, key=lambda row: (length(row), row["position"]))
     return [ordered[i : i + micro_batch] for i in range(0, len(ordered), micro_batch)]
@@ -69,7 +70,8 @@ def collate(rows: Sequence[Row]) -> Batch:
 
 
 def answer_losses(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Sum of token cross-entropies over answer and end tokens of each row; float32 [batch]. `logits`: [batch, longest answer + 1, vocabulary]."""
+    """Sum of token cross-entropies over answer and end tokens of each row; float32 [batch]. `logits`: [batch, longest
+    answer + 1, vocabulary]."""
     scores = logits[:, :-1].float().transpose(1, 2)
     return torch.nn.functional.cross_entropy(scores, batch.labels, ignore_index=IGNORE_INDEX, reduction="none").sum(1)
 

@@ -66,8 +66,8 @@ def make_encoder(task: Task, model: ModelConfig, model_path: str) -> Encoder:
 
 
 def data_cpus(config: TrainConfig) -> float:
-    """Logical CPUs of one Ray Data task: few, so that it finds room beside the workers on a small machine; none where the number of workers may
-    change, since Ray Train then takes as many workers as there are CPUs."""
+    """Logical CPUs of one Ray Data task: few, so that it finds room beside the workers on a small machine; none where
+    the number of workers may change, since Ray Train then takes as many workers as there are CPUs."""
     return _TASK_CPUS if config.min_workers is None else 0
 
 
@@ -83,23 +83,34 @@ class GlobalOrder:
     task_cpus: float = _TASK_CPUS
 
     def rank_dataset(self, rank: int, world_size: int, start_step: int) -> ray.data.Dataset:
-        """Rows of one rank from `start_step` to the end, prepared while they are read: memory does not grow with their number."""
+        """Rows of one rank from `start_step` to the end, prepared while they are read: memory does not grow with their
+        number."""
         share = self.global_batch // world_size
         num_rows = (self.num_steps - start_step) * share
         rows = indices(num_rows, num_blocks=max(1, -(-num_rows // _BLOCK_ROWS)), num_cpus=self.task_cpus)
-        prepare = partial(_prepare, source=self.source, share=share, first=start_step * self.global_batch + rank * share, global_batch=self.global_batch)
+        prepare = partial(
+            _prepare,
+            source=self.source,
+            share=share,
+            first=start_step * self.global_batch + rank * share,
+            global_batch=self.global_batch,
+        )
         compute = ray.data.TaskPoolStrategy(size=_CONCURRENT_TASKS)
-        prepared = rows.map_batches(prepare, batch_size=64, batch_format="numpy", compute=compute, num_cpus=self.task_cpus)
+        prepared = rows.map_batches(
+            prepare, batch_size=64, batch_format="numpy", compute=compute, num_cpus=self.task_cpus
+        )
         prepared.context.execution_options.preserve_order = True
-        prepared.context.execution_options.resource_limits = ExecutionResources.for_limits(object_store_memory=_AHEAD_BYTES)
+        prepared.context.execution_options.resource_limits = ExecutionResources.for_limits(
+            object_store_memory=_AHEAD_BYTES
+        )
         prepared.context.target_max_block_size = _BLOCK_BYTES
         prepared.context.enable_progress_bars = False
         return prepared
 
 
 class ResumableDataConfig(DataConfig):
-    """Gives rank r of w an iterator over its slice of every step of each training, by the training's name, from its newest checkpoint on; read anew when
-    a worker group first asks for it."""
+    """Gives rank r of w an iterator over its slice of every step of each training, by the training's name, from its
+    newest checkpoint on; read anew when a worker group first asks for it."""
 
     def __init__(self, orders: Mapping[str, GlobalOrder]) -> None:
         super().__init__()
@@ -108,10 +119,15 @@ class ResumableDataConfig(DataConfig):
     def __deepcopy__(self, memo: dict[int, Any]) -> ResumableDataConfig:
         return self  # immutable, and a copied ObjectRef would not be counted by Ray
 
-    def configure(self, datasets: Any, world_size: int, worker_handles: Any, worker_node_ids: Any, **kwargs: Any) -> list[dict[str, Any]]:
+    def configure(
+        self, datasets: Any, world_size: int, worker_handles: Any, worker_node_ids: Any, **kwargs: Any
+    ) -> list[dict[str, Any]]:
         """One `{name: iterator}` per rank for the names of `datasets`, rows of `rows.Row` in order of position."""
         starts = {name: checkpoint.newest(Store(self.orders[name].checkpoints)) for name in datasets}
-        return [{name: self.orders[name].rank_dataset(rank, world_size, start).iterator() for name, start in starts.items()} for rank in range(world_size)]
+        return [
+            {name: self.orders[name].rank_dataset(rank, world_size, start).iterator() for name, start in starts.items()}
+            for rank in range(world_size)
+        ]
 
 
 def _prepare(batch: dict[str, np.ndarray], *, source: RowSource, share: int, first: int, global_batch: int) -> pa.Table:

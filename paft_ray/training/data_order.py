@@ -1,7 +1,7 @@
 """The global training order: position -> (epoch, example), computed, never stored.
 
-Position p in [0, steps x batch): epoch = p // N, example = permutation(seed, epoch)[p mod N]; step s takes positions [sB, (s+1)B), so batches
-straddle epochs, are the same at any world size, and a resume starts at any step.
+Position p in [0, steps x batch): epoch = p // N, example = permutation(seed, epoch)[p mod N]; step s takes positions
+[sB, (s+1)B), so batches straddle epochs, are the same at any world size, and a resume starts at any step.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def plan(num_examples: int, *, epochs: float | None, steps: int | None, global_b
 
 
 def step_positions(step: int, rank: int, world_size: int, global_batch: int) -> np.ndarray:
-    """Positions of one rank in one step, shape [global_batch / world_size]: a contiguous slice of [step B, (step+1) B)."""
+    """Positions of one rank in one step, shape [global_batch / world_size]: a contiguous slice of [step B, (step+1)
+    B)."""
     share = global_batch // world_size
     start = step * global_batch + rank * share
     return np.arange(start, start + share, dtype=np.int64)
@@ -47,13 +48,15 @@ def locate(positions: np.ndarray, num_examples: int, seed: int) -> tuple[np.ndar
 def permute(indices: np.ndarray, n: int, seed: int, epoch: int) -> np.ndarray:
     """Where a keyed bijection of [0, n) sends each index: random access into an epoch's shuffle with constant memory.
 
-    A balanced Feistel network over the next power of four with cycle walking (Black and Rogaway, 2002); stable across versions and machines,
-    unlike library generators.
+    A balanced Feistel network over the next power of four with cycle walking (Black and Rogaway, 2002); stable across
+    versions and machines, unlike library generators.
     """
     half_bits = max(1, (max(n - 1, 1).bit_length() + 1) // 2)
     mask = np.uint64((1 << half_bits) - 1)
     shift = np.uint64(half_bits)
-    keys = np.frombuffer(hashlib.blake2b(f"order\0{seed}\0{epoch}".encode(), digest_size=8 * _ROUNDS).digest(), dtype="<u8")
+    keys = np.frombuffer(
+        hashlib.blake2b(f"order\0{seed}\0{epoch}".encode(), digest_size=8 * _ROUNDS).digest(), dtype="<u8"
+    )
     values = indices.astype(np.uint64)
     pending = np.arange(len(values))
     while len(pending):

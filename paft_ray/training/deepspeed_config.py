@@ -19,15 +19,18 @@ def accumulation(config: TrainConfig, world_size: int) -> int:
 def deepspeed_config(config: TrainConfig, world_size: int) -> dict[str, Any]:
     """The dict for `deepspeed.initialize`.
 
-    Weights that train are fp32 at every precision; lower precision comes from autocast in the forward pass, and gradients travel in fp32.
-    `torch_adam` avoids compiling an optimizer on the machine.
+    Weights that train are fp32 at every precision; lower precision comes from autocast in the forward pass, and
+    gradients travel in fp32. `torch_adam` avoids compiling an optimizer on the machine.
     """
     values: dict[str, Any] = {
         "train_batch_size": config.global_batch,
         "train_micro_batch_size_per_gpu": config.micro_batch,
         "gradient_accumulation_steps": accumulation(config, world_size),
         "gradient_clipping": config.max_grad_norm or 0.0,
-        "optimizer": {"type": "AdamW", "params": {"lr": config.learning_rate, "weight_decay": config.weight_decay, "torch_adam": True}},
+        "optimizer": {
+            "type": "AdamW",
+            "params": {"lr": config.learning_rate, "weight_decay": config.weight_decay, "torch_adam": True},
+        },
         "zero_optimization": _zero(config),
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
@@ -35,7 +38,11 @@ def deepspeed_config(config: TrainConfig, world_size: int) -> dict[str, Any]:
         "wall_clock_breakdown": False,
     }
     if config.precision != "fp32":
-        values["torch_autocast"] = {"enabled": True, "dtype": _AUTOCAST[config.precision], "lower_precision_safe_modules": []}
+        values["torch_autocast"] = {
+            "enabled": True,
+            "dtype": _AUTOCAST[config.precision],
+            "lower_precision_safe_modules": [],
+        }
     return values
 
 
@@ -51,7 +58,8 @@ def _zero(config: TrainConfig) -> dict[str, Any]:
 
 
 def learning_rate(step: int, num_steps: int, config: TrainConfig) -> float:
-    """Rate of step 0 <= step < num_steps: a linear rise over the warm-up, then `schedule`, which ends just above 0 (linear, cosine)."""
+    """Rate of step 0 <= step < num_steps: a linear rise over the warm-up, then `schedule`, which ends just above 0
+    (linear, cosine)."""
     warmup = math.ceil(config.warmup_fraction * num_steps)
     if step < warmup:
         return config.learning_rate * (step + 1) / (warmup + 1)

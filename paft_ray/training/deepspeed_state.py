@@ -23,7 +23,8 @@ def trainable(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
 
 def collect_weights(engine: Any, *, keep: bool) -> dict[str, torch.Tensor]:
-    """Whole fp32 weights of the trained parameters, by name, on the CPU. Collective: every rank calls it; ranks with keep=False get {}."""
+    """Whole fp32 weights of the trained parameters, by name, on the CPU. Collective: every rank calls it; ranks with
+    keep=False get {}."""
     weights = {}
     for name, parameter in trainable(engine.module).items():
         full = parameter.data if engine.zero_optimization_stage() == 0 else safe_get_full_fp32_param(parameter)

@@ -1,4 +1,5 @@
-"""Training rows of positions: draw a template, render, encode. Needs neither Ray nor torch, so any data loader can use it."""
+"""Training rows of positions: draw a template, render, encode. Needs neither Ray nor torch, so any data loader can use
+it."""
 
 from __future__ import annotations
 
@@ -47,12 +48,17 @@ class ExampleBuilder:
     """Positions from here on have weight 0."""
 
     def rows(self, positions: np.ndarray) -> dict[str, list[Any]]:
-        """Columns of `Row`, one entry per position. Raises `UserError` where a template alone is longer than the longest prompt."""
+        """Columns of `Row`, one entry per position. Raises `UserError` where a template alone is longer than the
+        longest prompt."""
         epochs, offsets, indices = locate(positions, self.table.num_rows, self.seed)
         columns: dict[str, list[Any]] = {name: [] for name in Row.__annotations__}
-        for position, epoch, offset, raw in zip(positions, epochs, offsets, self.table.take(pa.array(indices)).to_pylist(), strict=True):
+        for position, epoch, offset, raw in zip(
+            positions, epochs, offsets, self.table.take(pa.array(indices)).to_pylist(), strict=True
+        ):
             example = Example(id=raw["id"], fields=raw["fields"], answer=raw["answer"])
-            drawn = self.draw.index(epoch=int(epoch), example_id=example.id, index_in_epoch=int(offset), num_templates=len(self.templates))
+            drawn = self.draw.index(
+                epoch=int(epoch), example_id=example.id, index_in_epoch=int(offset), num_templates=len(self.templates)
+            )
             template = self.templates[drawn]
             encoded = self.encoder.encode(template, example)
             columns["position"].append(int(position))

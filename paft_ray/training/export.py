@@ -24,9 +24,11 @@ ADAPTER_FILE = "adapter_model.safetensors"
 
 
 def final_weights(engine: Any, job: Job, worker: Worker) -> tuple[int, dict[str, torch.Tensor]]:
-    """(optimizer step, its trained weights by name, whole fp32 on the CPU) that `train.export` asks for; ranks other than 0 get no weights.
+    """(optimizer step, its trained weights by name, whole fp32 on the CPU) that `train.export` asks for; ranks other
+    than 0 get no weights.
 
-    Collective: ZeRO holds the last weights in pieces. Raises `StageError` where the checkpoint of the best ones is damaged.
+    Collective: ZeRO holds the last weights in pieces. Raises `StageError` where the checkpoint of the best ones is
+    damaged.
     """
     if job.config.export == "last":
         return job.num_steps, collect_weights(engine, keep=worker.rank == 0)
@@ -35,30 +37,41 @@ def final_weights(engine: Any, job: Job, worker: Worker) -> tuple[int, dict[str,
     step = best_step(read_metrics(Store(job.out)), checkpoint.steps(job.store), job.config.export)
     assert step is not None, "the last step has a checkpoint that was measured"
     tensors = checkpoint.read(job.store, step).tensors
-    return step, {name.removeprefix("weight/"): tensor for name, tensor in tensors.items() if name.startswith("weight/")}
+    return step, {
+        name.removeprefix("weight/"): tensor for name, tensor in tensors.items() if name.startswith("weight/")
+    }
 
 
 def export_adapter(engine: Any, weights: dict[str, torch.Tensor], folder: Path, *, base_id: str | None = None) -> None:
-    """Writes `adapter_config.json` and `adapter_model.safetensors` in PEFT's format and checks them by reading them back.
+    """Writes `adapter_config.json` and `adapter_model.safetensors` in PEFT's format and checks them by reading them
+    back.
 
-    `weights`: of `final_weights`; the engine gives the configuration. `base_id`: what the adapter names as its base, in place of the folder that it was
-    loaded from. Raises `StageError` for an empty or zero adapter.
+    `weights`: of `final_weights`; the engine gives the configuration. `base_id`: what the adapter names as its base, in
+    place of the folder that it was loaded from. Raises `StageError` for an empty or zero adapter.
     """
     if base_id is not None:  # the adapter moves, the folder does not
         for adapter in engine.module.peft_config.values():
             adapter.base_model_name_or_path = base_id
     engine.module.save_pretrained(str(folder), state_dict=weights, safe_serialization=True, save_embedding_layers=False)
-    (folder / "README.md").unlink(missing_ok=True)  # PEFT's is an empty form that names a folder of this machine; stage report writes a real one
+    (folder / "README.md").unlink(
+        missing_ok=True
+    )  # PEFT's is an empty form that names a folder of this machine; stage report writes a real one
     check_adapter(folder, num_tensors=len(weights))
 
 
 def check_adapter(folder: Path, num_tensors: int) -> None:
-    """Raises `StageError` unless the adapter has this many tensors, none of them empty, zero or not finite, and a readable configuration."""
+    """Raises `StageError` unless the adapter has this many tensors, none of them empty, zero or not finite, and a
+    readable configuration."""
     PeftConfig.from_pretrained(str(folder))
     tensors = load_file(folder / ADAPTER_FILE)
-    bad = sorted(name for name, t in tensors.items() if t.numel() == 0 or not torch.isfinite(t).all() or not t.norm() > 0)
+    bad = sorted(
+        name for name, t in tensors.items() if t.numel() == 0 or not torch.isfinite(t).all() or not t.norm() > 0
+    )
     if len(tensors) != num_tensors or bad:
-        raise StageError(f"adapter {folder}: {len(tensors)} tensors where {num_tensors} were trained; empty, zero or not finite: {bad[:3]}")
+        raise StageError(
+            f"adapter {folder}: {len(tensors)} tensors where {num_tensors} were trained; empty, zero or not "
+            f"finite: {bad[:3]}"
+        )
 
 
 def export_weights(weights: dict[str, torch.Tensor], folder: Path, model_path: str, *, precision: str) -> None:
@@ -72,7 +85,8 @@ def export_weights(weights: dict[str, torch.Tensor], folder: Path, model_path: s
 
 
 def merge_adapter(model_path: str, adapter_dir: str, out_dir: str, *, precision: str = "bf16") -> None:
-    """Writes the base model with the adapter added into its weights (sum in fp32, stored in `precision`: bf16, fp16 or fp32) and the tokenizer, for vLLM.
+    """Writes the base model with the adapter added into its weights (sum in fp32, stored in `precision`: bf16, fp16 or
+    fp32) and the tokenizer, for vLLM.
 
     Raises `UserError` for an adapter that is not plain LoRA.
     """

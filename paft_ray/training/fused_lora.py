@@ -14,8 +14,8 @@ from paft_ray.config import TrainConfig
 class FusedLoraForward(LoraVariant):
     """x W + s (x A) B, where the last product adds to x W and s scales x A, which is as wide as the rank.
 
-    PEFT's own forward writes (x A) B out, scales it and adds it: three passes over an activation. Only for training: the adapter is merged as it was
-    saved, which is plain LoRA.
+    PEFT's own forward writes (x A) B out, scales it and adds it: three passes over an activation. Only for training:
+    the adapter is merged as it was saved, which is plain LoRA.
     """
 
     @staticmethod
@@ -26,7 +26,9 @@ class FusedLoraForward(LoraVariant):
     merge_unsafe = merge_safe  # type: ignore[assignment]
 
     @staticmethod
-    def forward(module: LoraLayer, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+    def forward(
+        module: LoraLayer, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **kwargs: Any
+    ) -> torch.Tensor:
         """`x` [..., in], `result` = x W [..., out] -> [..., out]."""
         down = module.lora_A[active_adapter](module.lora_dropout[active_adapter](x)) * module.scaling[active_adapter]
         up = module.lora_B[active_adapter].weight.T
@@ -34,7 +36,8 @@ class FusedLoraForward(LoraVariant):
 
 
 def add_adapter(model: Any, config: TrainConfig) -> Any:
-    """`model` with an adapter of `config.lora` on its layers, random by torch's generator. Below fp32 it runs under autocast only."""
+    """`model` with an adapter of `config.lora` on its layers, random by torch's generator. Below fp32 it runs under
+    autocast only."""
     assert config.lora is not None
     targets = config.lora.target_modules
     model = get_peft_model(

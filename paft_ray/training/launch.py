@@ -104,8 +104,9 @@ class Training:
 
 
 def fit(trainings: Sequence[Training], *, callbacks: Sequence[UserCallback] = ()) -> list[TrainResult]:
-    """Fine-tunes on Ray Train, one training after another in one group of workers (ZeRO-3: each in a group of its own, for DeepSpeed keeps hold of the
-    weights of an engine of that stage until its process ends): all on the resources that the first one's `config` names.
+    """Fine-tunes on Ray Train, one training after another in one group of workers (ZeRO-3: each in a group of its own,
+    for DeepSpeed keeps hold of the weights of an engine of that stage until its process ends): all on the resources
+    that the first one's `config` names.
 
     A call with the same settings goes on from the newest checkpoint of each. Ray must be initialised.
     `callbacks`: Ray Train's, called where the workers report a checkpoint or a validation.
@@ -116,17 +117,28 @@ def fit(trainings: Sequence[Training], *, callbacks: Sequence[UserCallback] = ()
     jobs, orders = {}, {}
     for training in trainings:
         config, templates = training.config, training.templates
-        check(config, num_examples=training.data.num_rows, num_templates=len(templates), cluster=ray.cluster_resources())
+        check(
+            config, num_examples=training.data.num_rows, num_templates=len(templates), cluster=ray.cluster_resources()
+        )
         encoder = make_encoder(training.task, training.model, training.model_path)
         for template in templates.templates:
             encoder.check(template)
         jobs[training.folder], orders[training.folder] = _job_and_order(training, encoder, tables[id(training.data)])
     apart = trainings[0].config.zero_stage == 3
     for folders in [[folder] for folder in jobs] if apart else [list(jobs)]:
-        _run_on_ray({folder: jobs[folder] for folder in folders}, {folder: orders[folder] for folder in folders}, trainings[0], callbacks)
+        _run_on_ray(
+            {folder: jobs[folder] for folder in folders},
+            {folder: orders[folder] for folder in folders},
+            trainings[0],
+            callbacks,
+        )
     found = {training.folder: training.out.read_json(RESULT) for training in trainings}
     return [
-        TrainResult(**found[training.folder], export=f"{training.folder}/{found[training.folder]['kind']}", history=read_metrics(training.out))
+        TrainResult(
+            **found[training.folder],
+            export=f"{training.folder}/{found[training.folder]['kind']}",
+            history=read_metrics(training.out),
+        )
         for training in trainings
     ]
 
@@ -134,11 +146,20 @@ def fit(trainings: Sequence[Training], *, callbacks: Sequence[UserCallback] = ()
 def _job_and_order(training: Training, encoder: Encoder, table: ray.ObjectRef) -> tuple[dict[str, Any], GlobalOrder]:
     """What the workers do (the fields of `loop.Job`), and their rows, which are made from `table`."""
     config, data, model, seed, out = training.config, training.data, training.model, training.seed, training.out
-    steps, positions = plan(data.num_rows, epochs=config.num_epochs, steps=config.num_steps, global_batch=config.global_batch)
+    steps, positions = plan(
+        data.num_rows, epochs=config.num_epochs, steps=config.num_steps, global_batch=config.global_batch
+    )
     shown = training.validation_templates or training.templates
     labels = label_rows(training.validation, shown, encoder, config)
     print_id = fingerprint(
-        task=training.task, data=data, templates=training.templates, config=config, model=model, model_path=training.model_path, seed=seed, labels=labels
+        task=training.task,
+        data=data,
+        templates=training.templates,
+        config=config,
+        model=model,
+        model_path=training.model_path,
+        seed=seed,
+        labels=labels,
     )
     source = RowSource(
         table=table,
@@ -149,7 +170,10 @@ def _job_and_order(training: Training, encoder: Encoder, table: ray.ObjectRef) -
         num_positions=positions,
     )
     store = out.uri(f"checkpoints/{print_id}")
-    settings = {"model": model.model_dump(mode="json"), "train": config.model_dump(mode="json", exclude={"arms", "seeds"})}
+    settings = {
+        "model": model.model_dump(mode="json"),
+        "train": config.model_dump(mode="json", exclude={"arms", "seeds"}),
+    }
     params = {**settings, "seed": seed, "num_templates": len(training.templates), "num_examples": data.num_rows}
     job = {
         "config": config,
@@ -164,11 +188,14 @@ def _job_and_order(training: Training, encoder: Encoder, table: ray.ObjectRef) -
         "validation": _validation_rows(training.validation, shown, encoder, config),
         "shown": TrackerRun.of(training.tracking, Store(store), name=out.name, group=training.run.name, params=params),
     }
-    return job, GlobalOrder(source=source, num_steps=steps, global_batch=config.global_batch, checkpoints=store, task_cpus=data_cpus(config))
+    return job, GlobalOrder(
+        source=source, num_steps=steps, global_batch=config.global_batch, checkpoints=store, task_cpus=data_cpus(config)
+    )
 
 
 def check(config: TrainConfig, *, num_examples: int, num_templates: int, cluster: Mapping[str, float]) -> None:
-    """Raises `UserError` for what cannot run: no data, no templates, more than the cluster holds. `cluster`: total resources."""
+    """Raises `UserError` for what cannot run: no data, no templates, more than the cluster holds. `cluster`: total
+    resources."""
     if num_examples < 1:
         raise UserError("training data: 0 examples; give at least one")
     if num_templates < 1:
@@ -177,11 +204,16 @@ def check(config: TrainConfig, *, num_examples: int, num_templates: int, cluster
     cpus, gpus = workers * config.cpus_per_worker, workers * config.gpus_per_worker
     if cpus + data_cpus(config) > cluster.get("CPU", 0):
         raise UserError(
-            f"train.{name}={workers} x cpus_per_worker={config.cpus_per_worker} leaves no CPU for Ray Data on a cluster of "
-            f"{cluster.get('CPU', 0):g} CPUs; take fewer workers, or start Ray with more logical CPUs (ray start --num-cpus)"
+            f"train.{name}={workers} x cpus_per_worker={config.cpus_per_worker} leaves no CPU for Ray Data on a "
+            "cluster of "
+            f"{cluster.get('CPU', 0):g} CPUs; take fewer workers, or start Ray with more logical CPUs (ray start "
+            "--num-cpus)"
         )
     if gpus > cluster.get("GPU", 0):
-        raise UserError(f"train needs {gpus} GPUs ({name} x gpus_per_worker), the cluster has {cluster.get('GPU', 0):g}; take fewer workers")
+        raise UserError(
+            f"train needs {gpus} GPUs ({name} x gpus_per_worker), the cluster has {cluster.get('GPU', 0):g}; "
+            "take fewer workers"
+        )
 
 
 def fingerprint(
@@ -209,25 +241,39 @@ def fingerprint(
         "seed": seed,
     }
     if labels:  # they decide which weights are exported
-        parts["labels"] = [[row["example_id"], row["template"], row["prompt_ids"], row["answer_ids"]] for row in labels.rows]
+        parts["labels"] = [
+            [row["example_id"], row["template"], row["prompt_ids"], row["answer_ids"]] for row in labels.rows
+        ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _validation_rows(table: pa.Table | None, templates: PromptSet, encoder: Encoder, config: TrainConfig) -> tuple[Row, ...]:
+def _validation_rows(
+    table: pa.Table | None, templates: PromptSet, encoder: Encoder, config: TrainConfig
+) -> tuple[Row, ...]:
     """Rows of the periodic validation under drawn templates, the same for every training."""
     if not config.validate_every or table is None or not table.num_rows:
         return ()
     wanted = min(config.num_validation, table.num_rows)
-    maker = ExampleBuilder(table=table, templates=templates.templates, encoder=encoder, draw=PerExample(seed=0), seed=0, num_positions=wanted)
+    maker = ExampleBuilder(
+        table=table,
+        templates=templates.templates,
+        encoder=encoder,
+        draw=PerExample(seed=0),
+        seed=0,
+        num_positions=wanted,
+    )
     return tuple(rows_of(maker.rows(np.arange(wanted, dtype=np.int64))))
 
 
-def _run_on_ray(jobs: dict[str, dict[str, Any]], orders: dict[str, GlobalOrder], first: Training, callbacks: Sequence[UserCallback]) -> None:
+def _run_on_ray(
+    jobs: dict[str, dict[str, Any]], orders: dict[str, GlobalOrder], first: Training, callbacks: Sequence[UserCallback]
+) -> None:
     """Trains all; the workers leave result.json in the folder of each."""
     for job in jobs.values():
         Store(job["out"]).delete(RESULT)
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else every progress line comes twice
-    # A group of fixed size waits for nodes that are being added; an elastic one only until Ray has noticed that a node is gone, then it takes fewer.
+    # A group of fixed size waits for nodes that are being added; an elastic one only until Ray has noticed that a node
+    # is gone, then it takes fewer.
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300" if first.config.min_workers is None else "60")
     with _own_ctrl_c():
         _trainer(jobs, orders, first.config, storage=first.out.uri("ray"), callbacks=callbacks).fit()
@@ -235,7 +281,12 @@ def _run_on_ray(jobs: dict[str, dict[str, Any]], orders: dict[str, GlobalOrder],
 
 
 def _trainer(
-    jobs: dict[str, dict[str, Any]], orders: dict[str, GlobalOrder], config: TrainConfig, *, storage: str, callbacks: Sequence[UserCallback]
+    jobs: dict[str, dict[str, Any]],
+    orders: dict[str, GlobalOrder],
+    config: TrainConfig,
+    *,
+    storage: str,
+    callbacks: Sequence[UserCallback],
 ) -> TorchTrainer:
     """The Ray Train run. Waiting threads spin briefly, then sleep: endless spinning beside other work on
     the same cores was measured 5 to 30 times slower, no spinning on idle cores 1.5 times."""
@@ -247,7 +298,9 @@ def _trainer(
         _work,
         train_loop_config=jobs,
         torch_config=TorchConfig(backend="nccl" if config.gpus_per_worker else "gloo"),
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=bool(config.gpus_per_worker), resources_per_worker=resources),
+        scaling_config=ScalingConfig(
+            num_workers=workers, use_gpu=bool(config.gpus_per_worker), resources_per_worker=resources
+        ),
         run_config=RunConfig(
             name=next(iter(jobs.values()))["fingerprint"],
             storage_path=storage,
@@ -262,7 +315,8 @@ def _trainer(
 
 @contextmanager
 def _own_ctrl_c() -> Iterator[None]:
-    """Ray Train leaves its own handler behind, which lets Ctrl-C pass once a training is over; after the block that of before is back."""
+    """Ray Train leaves its own handler behind, which lets Ctrl-C pass once a training is over; after the block that of
+    before is back."""
     before = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -305,7 +359,9 @@ def _train(name: str, job: loop.Job, worker: loop.Worker) -> None:
     from paft_ray.training import export, loop
 
     steps = step_rows(ray.train.get_dataset_shard(name), job.config.global_batch // worker.world_size)
-    engine = loop.train(job, steps, worker, report=ray.train.report, losing=lambda: ray.train.get_preemption_info() is not None)
+    engine = loop.train(
+        job, steps, worker, report=ray.train.report, losing=lambda: ray.train.get_preemption_info() is not None
+    )
     memory = torch.tensor(loop.peak_memory_gib(engine.device), device=engine.device)
     dist.all_reduce(memory, op=dist.ReduceOp.MAX)
     nodes = [""] * worker.world_size

@@ -1,7 +1,7 @@
 """One worker's training: steps of rows in, trained engine out. A plain function; Ray is not needed to call it.
 
-Loss of a step = sum of token cross-entropies over answer and end tokens / global count of those tokens. DeepSpeed divides by accumulation and
-averages over workers, so both are multiplied back.
+Loss of a step = sum of token cross-entropies over answer and end tokens / global count of those tokens. DeepSpeed
+divides by accumulation and averages over workers, so both are multiplied back.
 """
 
 from __future__ import annotations
@@ -92,11 +92,12 @@ def train(
 ) -> Any:
     """The DeepSpeed engine after the last step.
 
-    `steps` gives this rank's rows of one step after another, from the step at which to start; the state of that step is read from the newest
-    checkpoint. `report` gets the metrics of a step with a checkpoint or a validation, on every rank equally often; `observe` gets the rows of every step.
-    `losing` tells whether the group is about to lose a node; it is asked every few seconds, on every rank at the same steps, and while it says so
-    each of those steps ends with a checkpoint, which no accuracy is measured of.
-    Checkpoints are uploaded beside the training, the last one before it returns. Raises `StageError` where one could not be written.
+    `steps` gives this rank's rows of one step after another, from the step at which to start; the state of that step is
+    read from the newest checkpoint. `report` gets the metrics of a step with a checkpoint or a validation, on every
+    rank equally often; `observe` gets the rows of every step. `losing` tells whether the group is about to lose a node;
+    it is asked every few seconds, on every rank at the same steps, and while it says so each of those steps ends with a
+    checkpoint, which no accuracy is measured of. Checkpoints are uploaded beside the training, the last one before it
+    returns. Raises `StageError` where one could not be written.
     """
     with BackgroundUpload() as upload:
         return _train(job, steps, worker, upload, report, observe, losing)
@@ -117,8 +118,15 @@ def _train(
     progress = None
     if worker.rank == 0:
         checkpoint.discard_after(job.store, start)
-        progress = MetricsWriter(Store(job.out), name=job.name, start_step=start, num_steps=job.num_steps, trackers=Trackers(job.shown))
-    log = AuditLog(audit_store(Store(job.out), job.fingerprint), rank=worker.rank, start_step=start, gather=partial(_at_rank_0, worker))
+        progress = MetricsWriter(
+            Store(job.out), name=job.name, start_step=start, num_steps=job.num_steps, trackers=Trackers(job.shown)
+        )
+    log = AuditLog(
+        audit_store(Store(job.out), job.fingerprint),
+        rank=worker.rank,
+        start_step=start,
+        gather=partial(_at_rank_0, worker),
+    )
     following = steps if first is None else itertools.chain([first], steps)
     asked = time.monotonic()
     for step in range(start, job.num_steps):
@@ -160,7 +168,9 @@ def start_engine(job: Job, worker: Worker, start_step: int) -> Any:
     if saved:
         deepspeed_state.load_weights(model, saved)
     parameters = list(deepspeed_state.trainable(model).values())
-    engine, *_ = deepspeed.initialize(model=model, model_parameters=parameters, config=deepspeed_config(job.config, worker.world_size))
+    engine, *_ = deepspeed.initialize(
+        model=model, model_parameters=parameters, config=deepspeed_config(job.config, worker.world_size)
+    )
     if saved:
         _empty_step(engine, accumulation(job.config, worker.world_size), job.config.micro_batch)
         deepspeed_state.restore_optimizer(engine, saved)
@@ -170,7 +180,9 @@ def start_engine(job: Job, worker: Worker, start_step: int) -> Any:
 def _empty_step(engine: Any, passes: int, rows: int) -> None:
     """One optimizer step that changes no weight (rate 0, gradients 0), so that the optimizer state exists."""
     _set_rate(engine, 0.0)
-    row = Row(position=0, epoch=0, weight=0.0, prompt_ids=[0], answer_ids=[0], template="", cut_characters=0, example_id="")
+    row = Row(
+        position=0, epoch=0, weight=0.0, prompt_ids=[0], answer_ids=[0], template="", cut_characters=0, example_id=""
+    )
     batch = collate([row] * rows).to(engine.device)
     for _ in range(passes):
         engine.backward(forward(engine, batch).float().sum() * 0.0)
@@ -178,7 +190,8 @@ def _empty_step(engine: Any, passes: int, rows: int) -> None:
 
 
 def optimizer_step(engine: Any, job: Job, step: int, rows: list[Row], worker: Worker) -> dict[str, Any]:
-    """Runs one optimizer step; metrics of it, equal on every rank (`grad_norm` before clipping; None for ZeRO-0, which does not tell it)."""
+    """Runs one optimizer step; metrics of it, equal on every rank (`grad_norm` before clipping; None for ZeRO-0, which
+    does not tell it)."""
     begin = time.perf_counter()
     rate = learning_rate(step, job.num_steps, job.config)
     _set_rate(engine, rate)
@@ -210,7 +223,8 @@ def optimizer_step(engine: Any, job: Job, step: int, rows: list[Row], worker: Wo
 
 
 def free_memory() -> None:
-    """Gives back the memory of engines that were destroyed and that nothing refers to, so that a training does not add to the one before."""
+    """Gives back the memory of engines that were destroyed and that nothing refers to, so that a training does not add
+    to the one before."""
     gc.collect()
     if platform.libc_ver()[0] == "glibc":  # whose malloc keeps what was freed between what is not
         ctypes.CDLL(None).malloc_trim(0)
@@ -232,11 +246,20 @@ def _save(engine: Any, job: Job, step: int, progress: MetricsWriter | None, uplo
     current = deepspeed_state.collect(engine, step, keep=progress is not None)
     if progress is None or current is None:
         return
-    meta = {"seed": job.seed, "position": step * job.config.global_batch, "fingerprint": job.fingerprint, "num_steps": job.num_steps}
+    meta = {
+        "seed": job.seed,
+        "position": step * job.config.global_batch,
+        "fingerprint": job.fingerprint,
+        "num_steps": job.num_steps,
+    }
 
     def work() -> None:
         progress.save(step)
-        best = None if job.config.export == "last" else best_step(progress.until(step), [*checkpoint.steps(job.store), step], job.config.export)
+        best = (
+            None
+            if job.config.export == "last"
+            else best_step(progress.until(step), [*checkpoint.steps(job.store), step], job.config.export)
+        )
         checkpoint.write(job.store, current, meta, job.config.keep_checkpoints, spare=[] if best is None else [best])
         progress.publish(step)
 
@@ -261,7 +284,9 @@ def _check_positions(rows: list[Row] | None, step: int, worker: Worker, global_b
     """A lost, repeated or misplaced row is an error and not a silence."""
     expected = step_positions(step, worker.rank, worker.world_size, global_batch)
     found = [] if rows is None else [row["position"] for row in rows]
-    assert np.array_equal(found, expected), f"step {step}, rank {worker.rank}: positions {found[:3]}... where {expected[0]}... was due"
+    assert np.array_equal(found, expected), (
+        f"step {step}, rank {worker.rank}: positions {found[:3]}... where {expected[0]}... was due"
+    )
 
 
 def _set_rate(engine: Any, rate: float) -> None:

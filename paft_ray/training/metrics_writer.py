@@ -71,7 +71,10 @@ class MetricsWriter:
         speed = sum(r["tokens"] for r in recent) / seconds
         left = (self.num_steps - row["step"]) * seconds / len(recent)
         loss = sum(r["loss"] for r in recent) / len(recent)
-        return f"{self.name}: step {row['step']}/{self.num_steps}  loss {loss:.4f}  {speed:.0f} tokens/s  ETA {int(left) // 60}:{int(left) % 60:02d}"
+        return (
+            f"{self.name}: step {row['step']}/{self.num_steps}  loss {loss:.4f}  {speed:.0f} tokens/s  ETA "
+            f"{int(left) // 60}:{int(left) % 60:02d}"
+        )
 
 
 def _folder(out: Store) -> str:

@@ -15,17 +15,21 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def build_model(model_path: str, config: TrainConfig, *, seed: int, device: str) -> Any:
-    """A causal language model with fp32 trainable weights, frozen ones in the format that suits the device; the same on every rank for one seed.
+    """A causal language model with fp32 trainable weights, frozen ones in the format that suits the device; the same on
+    every rank for one seed.
 
-    On an accelerator frozen weights are bf16 or fp16, half the memory. On a CPU with bf16 only those of linear layers are, which autocast would convert in
-    every pass: all weights in bf16 were measured 1.6 times slower. Where the model allows it, rows run without padding (packing.py); where it does not,
-    a CPU with bf16 takes eager attention (in fp32 sdpa is 10 % faster).
+    On an accelerator frozen weights are bf16 or fp16, half the memory. On a CPU with bf16 only those of linear layers
+    are, which autocast would convert in every pass: all weights in bf16 were measured 1.6 times slower. Where the model
+    allows it, rows run without padding (packing.py); where it does not, a CPU with bf16 takes eager attention (in fp32
+    sdpa is 10 % faster).
     """
     on_cpu = device == "cpu"
     autocast_on_cpu = on_cpu and config.precision != "fp32"
     dtype = torch.float32 if on_cpu or config.lora is None else DTYPES[config.precision]
     attention = "eager" if autocast_on_cpu else "sdpa"
-    model = AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype, attn_implementation=attention, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(
+        model_path, dtype=dtype, attn_implementation=attention, trust_remote_code=False
+    )
     model.config.use_cache = False
     if packs(model):
         model.set_attn_implementation(PACKED)
@@ -35,7 +39,8 @@ def build_model(model_path: str, config: TrainConfig, *, seed: int, device: str)
         if autocast_on_cpu:
             _convert_frozen_linear(model, DTYPES[config.precision])
     if config.gradient_checkpointing:
-        # ZeRO-3 gathers weights in hooks, which only the re-entrant form repeats; that form needs an input with a gradient.
+        # ZeRO-3 gathers weights in hooks, which only the re-entrant form repeats; that form needs an input with a
+        # gradient.
         reentrant = config.zero_stage == 3
         if reentrant:
             model.enable_input_require_grads()
@@ -48,13 +53,15 @@ def build_model(model_path: str, config: TrainConfig, *, seed: int, device: str)
 
 
 def _convert_frozen_linear(model: Any, dtype: torch.dtype) -> None:
-    """Frozen weights of linear layers in `dtype`, as autocast would convert them in every pass; an embedding that shares one keeps its own."""
+    """Frozen weights of linear layers in `dtype`, as autocast would convert them in every pass; an embedding that
+    shares one keeps its own."""
     for layer in model.modules():
         if isinstance(layer, torch.nn.Linear) and not layer.weight.requires_grad:
             layer.weight = torch.nn.Parameter(layer.weight.to(dtype), requires_grad=False)
 
 
 def repeated_layers(model: Any) -> list[torch.nn.Module]:
-    """The decoder's layers: alike, so that one compilation serves all of them. Of an architecture that does not name them, the model as a whole."""
+    """The decoder's layers: alike, so that one compilation serves all of them. Of an architecture that does not name
+    them, the model as a whole."""
     names = model._no_split_modules or ()
     return [module for module in model.modules() if type(module).__name__ in names] or [model]

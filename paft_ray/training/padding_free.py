@@ -30,10 +30,13 @@ class Rows:
 
 
 def packed(batch: Batch) -> dict[str, Any]:
-    """Arguments of a model whose attention is `attend`. Its logits are [1, batch * logits_to_keep, vocabulary]: those of the last positions of each row,
-    of some other place where a row is shorter, for it carries no label."""
+    """Arguments of a model whose attention is `attend`. Its logits are [1, batch * logits_to_keep, vocabulary]: those
+    of the last positions of each row, of some other place where a row is shorter, for it carries no label."""
     real = batch.attention_mask.bool()
-    width, taken = real.shape[1], real.flatten().nonzero().flatten()  # the one look at the mask: on a GPU each waits for the device
+    width, taken = (
+        real.shape[1],
+        real.flatten().nonzero().flatten(),
+    )  # the one look at the mask: on a GPU each waits for the device
     positions = batch.position_ids.flatten()[taken]
     ends = torch.nn.functional.pad(real.sum(1).cumsum(0), (1, 0))
     places = real.flatten().cumsum(0).sub(1).clamp(min=0).view(real.shape)
@@ -55,11 +58,14 @@ def is_packed(model: Any) -> bool:
 
 
 def packs(model: Any) -> bool:
-    """Whether a model's attention can be exchanged for `attend`: plain causal attention in every layer, asked through transformers' interface."""
+    """Whether a model's attention can be exchanged for `attend`: plain causal attention in every layer, asked through
+    transformers' interface."""
     config = model.config.get_text_config()
     layers = getattr(config, "layer_types", None)
     plain = all(kind == "full_attention" for kind in layers) if layers else not getattr(config, "sliding_window", None)
-    supported = model._supports_attention_backend and model._supports_sdpa  # without the second, attention has terms of its own (sinks)
+    supported = (
+        model._supports_attention_backend and model._supports_sdpa
+    )  # without the second, attention has terms of its own (sinks)
     return bool(supported and plain and getattr(config, "attn_logit_softcapping", None) is None)
 
 
@@ -72,19 +78,31 @@ def attend(
     packed_rows: Rows,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention within the rows of a packed sequence; without `packed_rows` an error, for rows would see each other. Shapes as in transformers:
-    query [1, heads, tokens, head size], output [1, tokens, heads, head size].
+    """Causal attention within the rows of a packed sequence; without `packed_rows` an error, for rows would see each
+    other. Shapes as in transformers: query [1, heads, tokens, head size], output [1, tokens, heads, head size].
 
-    On a GPU in bf16 or fp16 the flash kernel takes the rows as they lie; elsewhere, and under attention's dropout, they are laid side by side, padded to
-    the longest. On a CPU in bf16 attention is written out, for torch's own has a slow backward pass there (EXPERIMENTS.md).
+    On a GPU in bf16 or fp16 the flash kernel takes the rows as they lie; elsewhere, and under attention's dropout, they
+    are laid side by side, padded to the longest. On a CPU in bf16 attention is written out, for torch's own has a slow
+    backward pass there (EXPERIMENTS.md).
     """
     if _has_kernel(query, value) and not kwargs.get("dropout"):
         dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else query.dtype
         as_they_lie = (states[0].transpose(0, 1).to(dtype) for states in (query, key, value))
         ends, longest = packed_rows.ends, packed_rows.spread.shape[1]
-        found = varlen_attn(*as_they_lie, ends, ends, longest, longest, scale=kwargs.get("scaling"), window_size=(-1, 0), enable_gqa=True)
+        found = varlen_attn(
+            *as_they_lie,
+            ends,
+            ends,
+            longest,
+            longest,
+            scale=kwargs.get("scaling"),
+            window_size=(-1, 0),
+            enable_gqa=True,
+        )
         return found[None], None
-    by_row = [_by_row(states, packed_rows.spread) for states in (query, key, value)]  # padding is on the right: no token sees it
+    by_row = [
+        _by_row(states, packed_rows.spread) for states in (query, key, value)
+    ]  # padding is on the right: no token sees it
     if query.device.type == "cpu" and torch.is_autocast_enabled("cpu") and not kwargs.get("dropout"):
         found = _written_out(by_row[0], by_row[1], by_row[2], kwargs.get("scaling") or query.shape[-1] ** -0.5)
     else:
@@ -106,7 +124,8 @@ def _by_row(states: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
 
 
 def _written_out(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float) -> torch.Tensor:
-    """Causal attention of states [rows, heads, longest, head size], query heads in groups over those of key and value -> [rows, longest, heads, head size]."""
+    """Causal attention of states [rows, heads, longest, head size], query heads in groups over those of key and value
+    -> [rows, longest, heads, head size]."""
     longest, groups = query.shape[2], key.shape[1]
     hidden = torch.ones(longest, longest, dtype=torch.bool, device=query.device).triu(1)
     together = (query * scaling).unflatten(1, (groups, -1)).flatten(2, 3)

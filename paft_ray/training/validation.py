@@ -1,4 +1,5 @@
-"""Measuring the engine on validation rows: loss, and accuracy over labels. Every function here is collective: all ranks call it."""
+"""Measuring the engine on validation rows: loss, and accuracy over labels. Every function here is collective: all ranks
+call it."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 def forward(engine: Any, batch: Batch) -> torch.Tensor:
     """Logits [batch, longest answer + 1, vocabulary]: only the positions that answers need.
 
-    Positions go in as indices: a slice leaves hidden states strided, and the output head then runs as one small product per row (a sixth of the step).
+    Positions go in as indices: a slice leaves hidden states strided, and the output head then runs as one small product
+    per row (a sixth of the step).
     """
     if is_packed(engine):
         logits = engine(**packed(batch), use_cache=False).logits
@@ -42,7 +44,11 @@ def validation_loss(engine: Any, rows: Sequence[Row], worker: Worker, micro_batc
     with _measuring(engine):
         for chunk in _share(rows, worker, micro_batch):
             batch = collate(chunk).to(engine.device)
-            sums += torch.tensor([answer_loss(forward(engine, batch), batch).item(), answer_tokens(chunk)], dtype=torch.float64, device=engine.device)
+            sums += torch.tensor(
+                [answer_loss(forward(engine, batch), batch).item(), answer_tokens(chunk)],
+                dtype=torch.float64,
+                device=engine.device,
+            )
     dist.all_reduce(sums)
     return float(sums[0] / sums[1])
 

@@ -1,5 +1,6 @@
-"""`python -m tests.chaos`: faults injected into every stage at random moments, against an uninterrupted run. Exit code 1 where anything was lost,
-repeated, changed, left over, or did not survive. `make chaos` runs it, `make chaos CHAOS=3` with three faults per stage.
+"""`python -m tests.chaos`: faults injected into every stage at random moments, against an uninterrupted run. Exit code
+1 where anything was lost, repeated, changed, left over, or did not survive. `make chaos` runs it, `make chaos CHAOS=3`
+with three faults per stage.
 
 On two cores three faults per stage, as CI runs them, take under half an hour, the whole plan two hours."""
 
@@ -29,11 +30,17 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos")
     parser.add_argument("--points", type=int, help="faults per stage (default: 30 for train, 10 for each other)")
     parser.add_argument("--stages", default=",".join(KINDS), help="comma-separated (default: all)")
-    parser.add_argument("--soak", action="store_true", help="four times as many, and the demo's generator writes templates")
+    parser.add_argument(
+        "--soak", action="store_true", help="four times as many, and the demo's generator writes templates"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the plan")
     given = parser.parse_args(arguments)
     kinds = {**KINDS, "synthesize": KINDS["score"]} if given.soak else KINDS
-    counts = {stage: given.points or _POINTS[stage] * (4 if given.soak else 1) for stage in KINDS if stage in given.stages.split(",")}
+    counts = {
+        stage: given.points or _POINTS[stage] * (4 if given.soak else 1)
+        for stage in KINDS
+        if stage in given.stages.split(",")
+    }
     shutil.rmtree(_OUT, ignore_errors=True)
     _OUT.mkdir(parents=True)
     plan = fault_plan(given.seed, counts, kinds)
@@ -61,7 +68,10 @@ def lab(several: bool, spans: dict[str, Span], settings: Sequence[str]) -> Itera
     """The harness on a cluster of one node, or of a small head and two more."""
     scratch = Path(tempfile.mkdtemp(prefix="paft-chaos-", dir="/tmp"))
     try:
-        with cluster.started(scratch, **({"head_cpus": 1, "num_members": 2} if several else {"head_cpus": 8})) as nodes, cluster.joined(nodes):
+        with (
+            cluster.started(scratch, **({"head_cpus": 1, "num_members": 2} if several else {"head_cpus": 8})) as nodes,
+            cluster.joined(nodes),
+        ):
             yield Lab(folder=_OUT, scratch=scratch, cluster=nodes, settings=settings, say=_say, spans=spans)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -47,7 +47,15 @@ class Ended:
 def start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
     """The command's process, in a session of its own."""
     with log.open("ab") as stream:
-        return subprocess.Popen(command, cwd=ROOT, env=dict(environment), stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True)
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,14 +72,24 @@ class Blow:
         if self.fault.among_steps:
             return (done := self.steps_done()) > 0 and done >= self.fault.moment
         if self.fault.stage in _SINCE_WORKER or self.fault.kind == "sigkill_worker":
-            return seen is not None and now >= seen + self.fault.moment * (self.reference.seconds - (self.reference.worker_s or 0.0))
+            return seen is not None and now >= seen + self.fault.moment * (
+                self.reference.seconds - (self.reference.worker_s or 0.0)
+            )
         return now >= self.fault.moment * self.reference.seconds
 
 
 def attempt(
-    command: Sequence[str], environment: Mapping[str, str], log: Path, *, stage: str, cluster: Sequence[int], limit_s: float, blow: Blow | None = None
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    log: Path,
+    *,
+    stage: str,
+    cluster: Sequence[int],
+    limit_s: float,
+    blow: Blow | None = None,
 ) -> Ended:
-    """Starts `command` in a session of its own. `cluster`: sessions of the nodes of the Ray that it joins, the head first; none: it starts its own."""
+    """Starts `command` in a session of its own. `cluster`: sessions of the nodes of the Ray that it joins, the head
+    first; none: it starts its own."""
     process = start(command, environment, log)
     sessions, begin = tuple(cluster) or (process.pid,), time.monotonic()
     seen: float | None = None
@@ -93,7 +111,8 @@ def attempt(
 def strike(fault: Fault, driver: int, sessions: Sequence[int]) -> bool:
     """Whether there was something to strike: where there are several, the fault's moment decides.
 
-    `sessions`: of the nodes, the head first; `node_loss` takes all processes of a node beside the head that holds a worker.
+    `sessions`: of the nodes, the head first; `node_loss` takes all processes of a node beside the head that holds a
+    worker.
     """
     if fault.kind.endswith("_driver"):
         found = [psutil.Process(driver)]

@@ -1,4 +1,5 @@
-"""A Ray cluster for many runs, one after another: one node or several on this machine, closed by a token, with ports and a folder of its own."""
+"""A Ray cluster for many runs, one after another: one node or several on this machine, closed by a token, with ports
+and a folder of its own."""
 
 from __future__ import annotations
 
@@ -50,7 +51,9 @@ class Cluster:
         self.members = [member for member in self.members if member not in gone]
         while len(self.members) < self.num_members:
             options = [f"--address={self.environment['RAY_ADDRESS']}", f"--num-cpus={_MEMBER_CPUS}", *_agent_ports()]
-            self.members.append(_ray_start(options, self.environment, self.scratch / f"member-{time.monotonic_ns()}.log"))
+            self.members.append(
+                _ray_start(options, self.environment, self.scratch / f"member-{time.monotonic_ns()}.log")
+            )
 
 
 @contextmanager
@@ -58,7 +61,13 @@ def started(scratch: Path, *, head_cpus: int, num_members: int = 0) -> Iterator[
     """A cluster with its files below `scratch`; none of its processes is left afterwards."""
     environment = _environment(scratch)
     port, dashboard, client = free_ports(3)
-    options = ["--head", f"--num-cpus={head_cpus}", f"--port={port}", f"--ray-client-server-port={client}", f"--temp-dir={scratch}/ray"]
+    options = [
+        "--head",
+        f"--num-cpus={head_cpus}",
+        f"--port={port}",
+        f"--ray-client-server-port={client}",
+        f"--temp-dir={scratch}/ray",
+    ]
     options += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", *_agent_ports()]
     head = _ray_start(options, environment, scratch / "head.log")
     joined = {**environment, "RAY_ADDRESS": f"127.0.0.1:{port}"}
@@ -80,7 +89,9 @@ def joined(cluster: Cluster) -> Iterator[None]:
     import ray  # reads the token's mode from the environment, once
 
     ray.init(address=cluster.environment["RAY_ADDRESS"], log_to_driver=False, logging_level="warning")
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # Ray's own would end this process, and not its nodes
+    signal.signal(
+        signal.SIGTERM, lambda number, frame: sys.exit(128 + number)
+    )  # Ray's own would end this process, and not its nodes
     try:
         yield
     finally:
@@ -102,7 +113,9 @@ def _environment(scratch: Path) -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{inherited['PATH']}",
         "PYTHONPATH": str(ROOT),
         "TMPDIR": str(scratch / "tmp"),
-        "TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor"),  # kept, as a user's machine keeps it: an engine compiles for half a minute
+        "TORCHINDUCTOR_CACHE_DIR": str(
+            scratch / "inductor"
+        ),  # kept, as a user's machine keeps it: an engine compiles for half a minute
         "RAY_TMPDIR": str(scratch / "own"),  # of a Ray that a client starts: it must not find this cluster there
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": _TOKEN,
@@ -114,7 +127,8 @@ def _environment(scratch: Path) -> dict[str, str]:
 def _ray_start(options: Sequence[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
     """The process that holds a node, once the node is up.
 
-    Ray gives a raylet 30 s to register, no setting changes that, and beside other work they were seen to be too few: then it is started once more.
+    Ray gives a raylet 30 s to register, no setting changes that, and beside other work they were seen to be too few:
+    then it is started once more.
     """
     for _ in range(_STARTS):
         process = _started(options, environment, log)

@@ -13,8 +13,9 @@ from typing import Any
 import pyarrow.parquet as pq
 
 _TOLERANCE = 1e-2
-"""Of log-probabilities in nats: vLLM's sums depend on which rows it answers together, and on the process. On a CPU with AMX
-one of four undisturbed evaluations in fp32 differed from the others in every row, by at most 0.0031, and in no answer."""
+"""Of log-probabilities in nats: vLLM's sums depend on which rows it answers together, and on the process. On a CPU with
+AMX one of four undisturbed evaluations in fp32 differed from the others in every row, by at most 0.0031, and in no
+answer."""
 _TABLES: dict[str, dict[str, tuple[str, ...]]] = {
     "prepare": {f"data/{name}.parquet": ("id",) for name in ("train", "validation", "test")},
     "synthesize": {"prompts/prompt_set.parquet": ("id",)},
@@ -24,7 +25,14 @@ _TABLES: dict[str, dict[str, tuple[str, ...]]] = {
 """Stage -> table -> columns that name a row."""
 _AUDIT = "audit/*/steps-*.parquet"
 """Files of a training's audit log, one row for each use of an example."""
-MANIFESTS = {"prepare": "data", "synthesize": "prompts", "score": "score", "train": "train", "evaluate": "evaluate", "report": "report"}
+MANIFESTS = {
+    "prepare": "data",
+    "synthesize": "prompts",
+    "score": "score",
+    "train": "train",
+    "evaluate": "evaluate",
+    "report": "report",
+}
 """Stage -> its folder."""
 
 
@@ -40,7 +48,9 @@ class Difference:
     """Artifacts whose content differs otherwise."""
 
     def __add__(self, other: Difference) -> Difference:
-        return Difference(lost=self.lost + other.lost, repeated=self.repeated + other.repeated, changed=self.changed + other.changed)
+        return Difference(
+            lost=self.lost + other.lost, repeated=self.repeated + other.repeated, changed=self.changed + other.changed
+        )
 
 
 def compare(stage: str, reference: Path, found: Path) -> Difference:
@@ -50,25 +60,36 @@ def compare(stage: str, reference: Path, found: Path) -> Difference:
     if stage == "train":
         return _trainings(reference, found)
     if stage == "report":
-        return _difference("report/results.json", *(dict(_leaves(json.loads((run / "report/results.json").read_text()))) for run in (reference, found)))
-    return sum((_tables(reference / name, found / name, name, keys) for name, keys in _TABLES[stage].items()), Difference())
+        return _difference(
+            "report/results.json",
+            *(dict(_leaves(json.loads((run / "report/results.json").read_text()))) for run in (reference, found)),
+        )
+    return sum(
+        (_tables(reference / name, found / name, name, keys) for name, keys in _TABLES[stage].items()), Difference()
+    )
 
 
 def _trainings(reference: Path, found: Path) -> Difference:
-    """Examples by position where the training keeps an audit log, steps of metrics.jsonl (each stands for a batch), and the bytes of the adapter."""
+    """Examples by position where the training keeps an audit log, steps of metrics.jsonl (each stands for a batch), and
+    the bytes of the adapter."""
     total = Difference()
     for model in json.loads((reference / "train/manifest.json").read_text())["models"]:
         folder = f"train/{model['arm']}-s{model['seed']}"
         total += _steps(reference / folder, found / folder, folder)
         ours = found / folder / "adapter/adapter_model.safetensors"
-        if not ours.exists() or ours.read_bytes() != (reference / folder / "adapter/adapter_model.safetensors").read_bytes():
+        if (
+            not ours.exists()
+            or ours.read_bytes() != (reference / folder / "adapter/adapter_model.safetensors").read_bytes()
+        ):
             total += Difference(changed=(f"{folder}/adapter",))
     return total
 
 
 def _steps(reference: Path, found: Path, name: str) -> Difference:
     """A step is known by its loss, to the bit; a use by position, example and template."""
-    rows = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (reference, found)]
+    rows = [
+        [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (reference, found)
+    ]
     losses = [{row["step"]: row["loss"] for row in run} for run in rows]
     other = [step for step, loss in losses[1].items() if step in losses[0] and loss != losses[0][step]]
     if any(reference.glob(_AUDIT)):
@@ -92,11 +113,15 @@ def _tables(reference: Path, found: Path, name: str, keys: tuple[str, ...]) -> D
     tables = [pq.read_table(path).to_pylist() if path.exists() else [] for path in (reference, found)]
     counts = [Counter(tuple(str(row[key]) for key in keys) for row in rows) for rows in tables]
     values = [{tuple(str(row[key]) for key in keys): row for row in rows} for rows in tables]
-    return Difference(lost=(counts[0] - counts[1]).total(), repeated=(counts[1] - counts[0]).total()) + _changed(name, *values)
+    return Difference(lost=(counts[0] - counts[1]).total(), repeated=(counts[1] - counts[0]).total()) + _changed(
+        name, *values
+    )
 
 
 def _difference(name: str, reference: Mapping[Any, Any], found: Mapping[Any, Any]) -> Difference:
-    return Difference(lost=len(reference.keys() - found.keys()), repeated=len(found.keys() - reference.keys())) + _changed(name, reference, found)
+    return Difference(
+        lost=len(reference.keys() - found.keys()), repeated=len(found.keys() - reference.keys())
+    ) + _changed(name, reference, found)
 
 
 def _changed(name: str, reference: Mapping[Any, Any], found: Mapping[Any, Any]) -> Difference:
@@ -114,7 +139,9 @@ def _alike(one: Any, other: Any) -> bool:
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """(path, value) of everything in nested JSON."""
-    parts: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    parts: Iterable[tuple[Any, Any]] = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
     if isinstance(value, dict | list):
         for key, part in parts:
             yield from _leaves(part, f"{path}/{key}")

@@ -23,7 +23,9 @@ _MOST_MISSES = 6
 
 def steps_done(run: Path) -> float:
     """Share of the steps that the newest checkpoint of the run's training has."""
-    found = (int(path.parent.name.removeprefix("step-")) for path in run.glob("train/*/checkpoints/*/step-*/manifest.json"))
+    found = (
+        int(path.parent.name.removeprefix("step-")) for path in run.glob("train/*/checkpoints/*/step-*/manifest.json")
+    )
     return max(found, default=0) / STEPS
 
 
@@ -75,14 +77,20 @@ class Lab:
                 continue
             ended = self._start(stage, self.folder / "reference", self.folder / "reference.log", cluster=self.cluster)
             if ended.code != 0:
-                raise RuntimeError(f"the uninterrupted {stage} ended with code {ended.code}: {self.folder / 'reference.log'}")
+                raise RuntimeError(
+                    f"the uninterrupted {stage} ended with code {ended.code}: {self.folder / 'reference.log'}"
+                )
             self.spans[stage] = ended.span
             left = leaks.after_end(ended.session, self.cluster)
             started = f", worker after {ended.span.worker_s:.0f} s" if ended.span.worker_s is not None else ""
-            self.say(f"uninterrupted {stage}: {ended.span.seconds:.0f} s{started}{', left: ' + ', '.join(left) if left else ''}")
+            self.say(
+                f"uninterrupted {stage}: {ended.span.seconds:.0f} "
+                f"s{started}{', left: ' + ', '.join(left) if left else ''}"
+            )
 
     def strike(self, fault: Fault) -> Point:
-        """Injects the fault into a fresh copy of what comes before its stage, starts again until the stage is finished, and compares."""
+        """Injects the fault into a fresh copy of what comes before its stage, starts again until the stage is finished,
+        and compares."""
         for miss in range(_MOST_MISSES):
             point = self._strike(replace(fault, moment=fault.moment * 0.6**miss))
             if point.injected:
@@ -118,19 +126,42 @@ class Lab:
             leaks=tuple(left),
         )
 
-    def _start(self, stage: str, storage: Path, log: Path, *, cluster: Cluster | None, fault: Fault | None = None) -> Ended:
+    def _start(
+        self, stage: str, storage: Path, log: Path, *, cluster: Cluster | None, fault: Fault | None = None
+    ) -> Ended:
         """`cluster` None: the command starts a Ray of its own."""
         command = self.command(stage, storage)
-        environment = self.cluster.environment if cluster else {k: v for k, v in self.cluster.environment.items() if k != "RAY_ADDRESS"}
+        environment = (
+            self.cluster.environment
+            if cluster
+            else {k: v for k, v in self.cluster.environment.items() if k != "RAY_ADDRESS"}
+        )
         span = self.spans.get(stage)
-        blow = Blow(fault=fault, reference=span, steps_done=lambda: steps_done(storage / NAME)) if fault and span else None
+        blow = (
+            Blow(fault=fault, reference=span, steps_done=lambda: steps_done(storage / NAME)) if fault and span else None
+        )
         limit_s = 120 + 4 * span.seconds if span else 600
-        return attempt(command, environment, log, stage=stage, cluster=cluster.sessions if cluster else (), limit_s=limit_s, blow=blow)
+        return attempt(
+            command,
+            environment,
+            log,
+            stage=stage,
+            cluster=cluster.sessions if cluster else (),
+            limit_s=limit_s,
+            blow=blow,
+        )
 
     def command(self, stage: str, storage: Path, *settings: str) -> list[str]:
         """`paft STAGE` on the tiny model, with further settings."""
         all_settings = (*SETTINGS, f"storage={storage}", f"model.id={self.folder / 'model'}", *self.settings, *settings)
-        return [sys.executable, "-m", "paft_ray", stage, "jobs/configs/demo.yaml", *(part for s in all_settings for part in ("--set", s))]
+        return [
+            sys.executable,
+            "-m",
+            "paft_ray",
+            stage,
+            "jobs/configs/demo.yaml",
+            *(part for s in all_settings for part in ("--set", s)),
+        ]
 
     def copy_inputs(self, stage: str, run: Path) -> None:
         """What the stages before it made."""

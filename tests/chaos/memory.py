@@ -1,4 +1,5 @@
-"""Memory over a long time: 1,000,000 rows streamed to one training worker, and 20 stages one after another in one Ray session.
+"""Memory over a long time: 1,000,000 rows streamed to one training worker, and 20 stages one after another in one Ray
+session.
 
 `python -m tests.chaos.memory rows|stages`, a Ray of its own each. Prints a table in MiB; exit code 1 where the last quarter needs more than the
 second one by over a tenth (and over 32 MiB: below that it is noise).
@@ -39,7 +40,8 @@ def main(what: str) -> int:
 
 
 def flat(mib: list[float]) -> bool:
-    """Whether the last quarter's largest is not above the second one's; the first is the start. Not the mean: how many tasks are seen at work varies."""
+    """Whether the last quarter's largest is not above the second one's; the first is the start. Not the mean: how many
+    tasks are seen at work varies."""
     quarter = max(1, len(mib) // 4)
     early, late = (max(part) for part in (mib[quarter : 2 * quarter], mib[-quarter:]))
     return late <= max(_GROWTH * early, early + _NOISE_MIB)
@@ -64,7 +66,9 @@ def rows() -> Iterator[tuple[str, dict[str, float]]]:
     order = GlobalOrder(source=source, num_steps=NUM_ROWS // _SHARE, global_batch=_SHARE, checkpoints="unused")
     expected = 0
     for batch in step_rows(order.rank_dataset(0, 1, 0).iterator(), _SHARE):
-        assert [row["position"] for row in batch] == list(range(expected, expected + _SHARE)), f"rows lost or repeated at {expected}"
+        assert [row["position"] for row in batch] == list(range(expected, expected + _SHARE)), (
+            f"rows lost or repeated at {expected}"
+        )
         expected += _SHARE
         if expected % (NUM_ROWS // _SAMPLES) < _SHARE:
             yield f"{expected:,}", memory("_prepare")
@@ -81,7 +85,9 @@ def stages() -> Iterator[tuple[str, dict[str, float]]]:
 
     with tempfile.TemporaryDirectory(prefix="paft-memory-") as folder:
         save_tiny_model(Path(folder) / "model")
-        config = load_config(str(ROOT / "jobs/configs/demo.yaml"), [*SETTINGS, f"storage={folder}/runs", f"model.id={folder}/model"])
+        config = load_config(
+            str(ROOT / "jobs/configs/demo.yaml"), [*SETTINGS, f"storage={folder}/runs", f"model.id={folder}/model"]
+        )
         run = Store.open(config.storage, config.name)
         with ray_session():
             for number, name in zip(range(1, NUM_STAGES + 1), itertools.cycle(STAGES)):
@@ -90,7 +96,8 @@ def stages() -> Iterator[tuple[str, dict[str, float]]]:
 
 
 def memory(worker: str) -> dict[str, float]:
-    """MiB: private memory of this process, of the largest and of all Ray processes whose title holds `worker`; used object store."""
+    """MiB: private memory of this process, of the largest and of all Ray processes whose title holds `worker`; used
+    object store."""
     import ray
 
     this = psutil.Process()
@@ -101,8 +108,15 @@ def memory(worker: str) -> dict[str, float]:
                 sizes.append(process.memory_full_info().uss / 2**20)
         except psutil.Error:
             continue
-    store = ray.cluster_resources().get("object_store_memory", 0) - ray.available_resources().get("object_store_memory", 0)
-    return {"driver": this.memory_full_info().uss / 2**20, "largest worker": max(sizes), "all workers": sum(sizes), "object store": store / 2**20}
+    store = ray.cluster_resources().get("object_store_memory", 0) - ray.available_resources().get(
+        "object_store_memory", 0
+    )
+    return {
+        "driver": this.memory_full_info().uss / 2**20,
+        "largest worker": max(sizes),
+        "all workers": sum(sizes),
+        "object store": store / 2**20,
+    }
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "evaluate": ("sigkill_worker", "sigkill_driver", "sigterm_driver"),
     "report": ("sigkill_driver", "sigterm_driver"),
 }
-"""Stage, in the order of a run -> kinds of faults. Synthesis has a worker only where a generator writes; `node_loss` strikes one node of several."""
+"""Stage, in the order of a run -> kinds of faults. Synthesis has a worker only where a generator writes; `node_loss`
+strikes one node of several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,8 @@ class Fault:
 
 
 def fault_plan(seed: int, counts: Mapping[str, int], kinds: Mapping[str, Sequence[str]] = KINDS) -> list[Fault]:
-    """`counts[stage]` faults per stage. Kinds take turns; the moments of each kind are spread over the whole span, at random within their part.
+    """`counts[stage]` faults per stage. Kinds take turns; the moments of each kind are spread over the whole span, at
+    random within their part.
 
     Two of three in `train` fall among its steps, which are a small part of its span.
     """
@@ -44,5 +46,13 @@ def fault_plan(seed: int, counts: Mapping[str, int], kinds: Mapping[str, Sequenc
             share = len(range(place, count, len(kinds[stage])))
             moments = random.permutation((np.arange(share) + random.random(share)) / max(1, share))
             for n, moment in enumerate(moments):
-                faults.append(Fault(number=len(faults) + 1, stage=stage, kind=kind, moment=float(moment), among_steps=stage == "train" and n % 3 != 2))
+                faults.append(
+                    Fault(
+                        number=len(faults) + 1,
+                        stage=stage,
+                        kind=kind,
+                        moment=float(moment),
+                        among_steps=stage == "train" and n % 3 != 2,
+                    )
+                )
     return faults

@@ -1,4 +1,5 @@
-"""Processes by the ids of their sessions: Ray's nodes and workers stay in the session of the command that started them."""
+"""Processes by the ids of their sessions: Ray's nodes and workers stay in the session of the command that started
+them."""
 
 from __future__ import annotations
 

@@ -19,7 +19,9 @@ _COLUMNS = ("stage", "kind", "injected", "survived", "rows_lost", "rows_repeated
 def summary(points: Sequence[Point]) -> list[dict[str, Any]]:
     """One entry per stage and kind; `seconds_lost` is the mean per fault."""
     found = []
-    for stage, kind in dict.fromkeys((p.fault.stage, p.fault.kind) for p in sorted(points, key=lambda p: p.fault.number)):
+    for stage, kind in dict.fromkeys(
+        (p.fault.stage, p.fault.kind) for p in sorted(points, key=lambda p: p.fault.number)
+    ):
         group = [p for p in points if p.injected and (p.fault.stage, p.fault.kind) == (stage, kind)]
         found.append(
             {
@@ -50,7 +52,10 @@ def write(points: Sequence[Point], folder: Path) -> None:
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The table as it stands in docs/reliability.md."""
-    head = "| stage | fault | injected | survived | rows lost | rows repeated | seconds lost per fault |\n|---|---|---|---|---|---|---|\n"
+    head = (
+        "| stage | fault | injected | survived | rows lost | rows repeated | seconds lost per fault "
+        "|\n|---|---|---|---|---|---|---|\n"
+    )
     return head + "".join("| " + " | ".join(str(row[c]) for c in _COLUMNS) + " |\n" for row in rows)
 
 
@@ -69,9 +74,13 @@ def line(p: Point) -> str:
     """One kill point in one line."""
     ends = ", ".join("at the limit" if code is None else str(code) for code in p.codes)
     verdict = "survived" if p.survived else "not injected" if not p.injected else "NOT SURVIVED"
-    other = [f"{p.difference.lost} rows lost" if p.difference.lost else "", f"{p.difference.repeated} repeated" if p.difference.repeated else ""]
+    other = [
+        f"{p.difference.lost} rows lost" if p.difference.lost else "",
+        f"{p.difference.repeated} repeated" if p.difference.repeated else "",
+    ]
     other += [*p.difference.changed, *(f"left: {leak}" for leak in p.leaks)]
     details = "; ".join(filter(None, other))
     return (
-        f"{p.fault.stage} {p.fault.kind} at {p.fault.moment:.0%}: {verdict}, exit codes {ends}, {p.seconds_lost:.0f} s lost{'; ' + details if details else ''}"
+        f"{p.fault.stage} {p.fault.kind} at {p.fault.moment:.0%}: {verdict}, exit codes {ends}, {p.seconds_lost:.0f} "
+        f"s lost{'; ' + details if details else ''}"
     )

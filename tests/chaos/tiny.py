@@ -1,4 +1,5 @@
-"""The model and the settings of a run that is over in seconds: every start costs more than the work, so that a kill may fall on any part of it.
+"""The model and the settings of a run that is over in seconds: every start costs more than the work, so that a kill may
+fall on any part of it.
 
 `python -m tests.chaos.tiny FOLDER` saves the model: random weights by seed, the demo model's tokenizer.
 """
@@ -38,7 +39,13 @@ def save_tiny_model(folder: Path) -> None:
     """Two layers of two heads; 32 dimensions a head is the least that vLLM's attention takes on a CPU."""
     from paft_ray.models.resolve import resolve_model
 
-    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 1024}
+    sizes = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 1024,
+    }
     make_tiny_model(resolve_model("demo", None), folder, **sizes)
 
 

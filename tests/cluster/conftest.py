@@ -41,9 +41,26 @@ class Hosts:
 
     def start(self, *command: str, folder: Path, **variables: str) -> "subprocess.Popen[str]":
         """A command of the client, started in `folder`."""
-        inside = ["nsenter", f"--target={self.pid}", "--mount", "--uts", "--net", "--pid", f"--wdns={folder}", "--", *command]
+        inside = [
+            "nsenter",
+            f"--target={self.pid}",
+            "--mount",
+            "--uts",
+            "--net",
+            "--pid",
+            f"--wdns={folder}",
+            "--",
+            *command,
+        ]
         environment = {**self.environment, **variables}
-        return subprocess.Popen(inside, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(
+            inside,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
     def run(self, *command: str, folder: Path, timeout_s: float = 1200, **variables: str) -> tuple[int, str]:
         """Exit code and output of a command of the client."""
@@ -98,7 +115,12 @@ def started(count: int, variables: Mapping[str, str]) -> Iterator[Hosts]:
             "LANG": "C.UTF-8",
             "TERM": "dumb",
         }
-        yield Hosts(folder=lab, ips=tuple(f"10.77.0.{10 + number}" for number in range(count)), pid=int(children[0]), environment=environment)
+        yield Hosts(
+            folder=lab,
+            ips=tuple(f"10.77.0.{10 + number}" for number in range(count)),
+            pid=int(children[0]),
+            environment=environment,
+        )
     finally:
         process.send_signal(signal.SIGKILL)  # and with it, by --kill-child, every process in its namespaces
         process.wait(timeout=30)
@@ -116,7 +138,12 @@ def hosts() -> Callable[[int, Mapping[str, str]], AbstractContextManager[Hosts]]
     """The context manager `started`; skips where this machine cannot hold several hosts."""
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
     missing = [name for name in NEEDED if shutil.which(name, path=path) is None] + ["root"] * (os.geteuid() != 0)
-    if not missing and subprocess.run([*NAMESPACES, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False).returncode:
+    if (
+        not missing
+        and subprocess.run(
+            [*NAMESPACES, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False
+        ).returncode
+    ):
         missing = ["namespaces that may be mounted in"]
     if missing:
         pytest.skip(f"several hosts on one machine need {', '.join(missing)}")

@@ -24,12 +24,24 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 FILE, DEMO = "cluster/on-premises.yaml", "jobs/configs/demo.yaml"
 URL = "http://127.0.0.1:8265"
-# In fp32 on every machine: bf16, the default of CPUs that have it, rounds differently in batches of other sizes (log-probabilities by up to 0.09).
+# In fp32 on every machine: bf16, the default of CPUs that have it, rounds differently in batches of other sizes
+# (log-probabilities by up to 0.09).
 FP32 = ("train.precision=fp32", "engine.precision=fp32")
-SETTINGS = ("name=job", *ONE_ARM, *FP32, "train.num_steps=4", "train.num_workers=2", "train.threads_per_worker=1", "engine.replicas=2")
+SETTINGS = (
+    "name=job",
+    *ONE_ARM,
+    *FP32,
+    "train.num_steps=4",
+    "train.num_workers=2",
+    "train.threads_per_worker=1",
+    "engine.replicas=2",
+)
 # Each worker and each replica takes a whole host; the third is left to Ray Data.
 SPREAD = ("storage=/mnt/shared/runs", "train.cpus_per_worker=2", "engine.num_cpus=2")
-HOST_SECRETS = {"HF_TOKEN": "hf_madeUpForThisTest0123456789abcdefg", "GENERATOR_KEY": "sk-made-up-for-this-test-0123456789"}
+HOST_SECRETS = {
+    "HF_TOKEN": "hf_madeUpForThisTest0123456789abcdefg",
+    "GENERATOR_KEY": "sk-made-up-for-this-test-0123456789",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +55,12 @@ class Cluster:
 
     def ray(self, *arguments: str, **variables: str) -> tuple[int, str]:
         """Exit code and output of a `ray` command of the client."""
-        code, output = self.lab.run("ray", *arguments, folder=self.checkout, **{"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", **variables})
+        code, output = self.lab.run(
+            "ray",
+            *arguments,
+            folder=self.checkout,
+            **{"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", **variables},
+        )
         return code, output.replace("\r", "")
 
     def paft(self, *arguments: str, **variables: str) -> tuple[int, str]:
@@ -51,8 +68,17 @@ class Cluster:
         return self.lab.run("python", "-m", "paft_ray", *arguments, folder=self.checkout, **variables)
 
     def on(self, host: int, command: str) -> tuple[int, str]:
-        """Exit code and output of a command that root types on a host, beside Ray: with neither its token nor its variables."""
-        ssh = ["ssh", "-q", "-o", "StrictHostKeyChecking=no", "-i", str(self.lab.folder / "key"), f"root@{self.lab.ips[host]}"]
+        """Exit code and output of a command that root types on a host, beside Ray: with neither its token nor its
+        variables."""
+        ssh = [
+            "ssh",
+            "-q",
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-i",
+            str(self.lab.folder / "key"),
+            f"root@{self.lab.ips[host]}",
+        ]
         return self.lab.run(*ssh, command, folder=self.checkout)
 
 
@@ -69,7 +95,8 @@ def copy_checkout(folder: Path) -> None:
 
 
 def fill_in(path: Path, ips: tuple[str, ...], key: Path, environment: str) -> None:
-    """The places marked with <-; and the installation, which takes the network and minutes, becomes a link to the environment of this test.
+    """The places marked with <-; and the installation, which takes the network and minutes, becomes a link to the
+    environment of this test.
 
     The package itself is the one that was shipped: PYTHONPATH on the hosts names ~/paft_ray.
     """
@@ -87,7 +114,17 @@ def fill_in(path: Path, ips: tuple[str, ...], key: Path, environment: str) -> No
 
 def ray_processes(pid: int) -> str:
     """Ray's processes in the namespaces below a process: one line each, empty where there are none."""
-    inside = ["nsenter", f"--target={pid}", "--mount", "--pid", "--", "pgrep", "-a", "-f", "raylet|gcs_server|ray::|dashboard/|monitor.py|log_monitor"]
+    inside = [
+        "nsenter",
+        f"--target={pid}",
+        "--mount",
+        "--pid",
+        "--",
+        "pgrep",
+        "-a",
+        "-f",
+        "raylet|gcs_server|ray::|dashboard/|monitor.py|log_monitor",
+    ]
     return subprocess.run(inside, capture_output=True, text=True, check=False).stdout
 
 
@@ -115,7 +152,11 @@ def cluster(hosts: Callable[..., Any], wait_until: Callable[..., None]) -> Itera
         code, output = started.ray("up", "-y", FILE)
         assert code == 0, output[-6000:]
         status = ["exec", FILE, "ray status"]
-        wait_until(lambda: re.search(r"/6(\.0)? CPU", started.ray(*status)[1]) is not None, 180, lambda: started.ray(*status)[1])
+        wait_until(
+            lambda: re.search(r"/6(\.0)? CPU", started.ray(*status)[1]) is not None,
+            180,
+            lambda: started.ray(*status)[1],
+        )
         tunnel = lab.start("ray", "dashboard", FILE, folder=checkout, RAY_AUTH_MODE="token")
         listed = ["job", "list", "--address", URL]
         wait_until(lambda: started.ray(*listed)[0] == 0, 120, lambda: started.ray(*listed)[1])
@@ -135,7 +176,14 @@ def cluster(hosts: Callable[..., Any], wait_until: Callable[..., None]) -> Itera
 def on_one_node(hosts: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Store:
     """The same run by `paft run` on this machine."""
     storage = tmp_path_factory.mktemp("one-node")
-    command = [sys.executable, "-m", "paft_ray", "run", DEMO, *options(f"storage={storage}", *SETTINGS, "engine.num_cpus=0.5")]
+    command = [
+        sys.executable,
+        "-m",
+        "paft_ray",
+        "run",
+        DEMO,
+        *options(f"storage={storage}", *SETTINGS, "engine.num_cpus=0.5"),
+    ]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
     assert ran.returncode == 0, (ran.stdout + ran.stderr)[-6000:]
     return Store(f"{storage}/job")
@@ -146,7 +194,19 @@ def metrics(run: Store) -> list[dict[str, Any]]:
 
 
 def test_a_submitted_run_uses_several_nodes_and_equals_that_of_one(on_one_node: Store, cluster: Cluster) -> None:
-    submit = ["job", "submit", "--no-wait", "--submission-id=tiny", "--working-dir=.", "--address", URL, "--", "python", "jobs/pipeline.py", DEMO]
+    submit = [
+        "job",
+        "submit",
+        "--no-wait",
+        "--submission-id=tiny",
+        "--working-dir=.",
+        "--address",
+        URL,
+        "--",
+        "python",
+        "jobs/pipeline.py",
+        DEMO,
+    ]
     code, output = cluster.ray(*submit, *options(*SETTINGS, *SPREAD))
     assert code == 0, output[-6000:]
     _, log = cluster.ray("job", "logs", "--follow", "tiny", "--address", URL)
@@ -160,16 +220,22 @@ def test_a_submitted_run_uses_several_nodes_and_equals_that_of_one(on_one_node: 
     assert set(trained["nodes"]) < set(cluster.lab.ips)
     assert len(run.read_json("evaluate/manifest.json")["nodes"]) >= 2
 
-    # Tolerance of the same run elsewhere, told in cluster/README.md: other threads and batches of the engine change the last digits.
+    # Tolerance of the same run elsewhere, told in cluster/README.md: other threads and batches of the engine change the
+    # last digits.
     assert len(set(on_one_node.read_json("train/manifest.json")["models"][0]["nodes"])) == 1
     for ours, theirs in zip(metrics(run), metrics(on_one_node), strict=True):
         assert ours["tokens"] == theirs["tokens"]
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-4)
-    adapters = [load_file(Path(each.path("train/paft-s0/adapter/adapter_model.safetensors"))) for each in (run, on_one_node)]
+    adapters = [
+        load_file(Path(each.path("train/paft-s0/adapter/adapter_model.safetensors"))) for each in (run, on_one_node)
+    ]
     assert adapters[0].keys() == adapters[1].keys()
     assert max(float(np.abs(adapters[0][name] - adapters[1][name]).max()) for name in adapters[0]) < 1e-4
     keys = ["arm", "template_id", "example_id"]
-    ours, theirs = (each.read_table("evaluate/outcomes.parquet").to_pandas().sort_values(keys, ignore_index=True) for each in (run, on_one_node))
+    ours, theirs = (
+        each.read_table("evaluate/outcomes.parquet").to_pandas().sort_values(keys, ignore_index=True)
+        for each in (run, on_one_node)
+    )
     assert ours[keys].equals(theirs[keys])
     assert (ours["logprob"] - theirs["logprob"]).abs().max() < 1e-3
     assert (ours["predicted"] != theirs["predicted"]).mean() <= 0.02
@@ -178,7 +244,14 @@ def test_a_submitted_run_uses_several_nodes_and_equals_that_of_one(on_one_node: 
 def test_doctor_says_that_a_run_would_start(cluster: Cluster) -> None:
     code, output = cluster.paft("doctor", DEMO, *options(*SETTINGS, *SPREAD), "--address", URL)
     assert code == 0, output
-    fine = ("nodes: all 3 answer", "versions: alike on 3 nodes", "authentication: token", "resources:", "storage: /mnt/shared/runs", "model: demo: readable")
+    fine = (
+        "nodes: all 3 answer",
+        "versions: alike on 3 nodes",
+        "authentication: token",
+        "resources:",
+        "storage: /mnt/shared/runs",
+        "model: demo: readable",
+    )
     for line in fine:
         assert f"ok   {line}" in output, output
 
@@ -188,7 +261,9 @@ def test_doctor_finds_what_is_wrong_on_one_node(cluster: Cluster) -> None:
     install = f"mkdir -p {other} && printf 'Metadata-Version: 2.1\\nName: peft\\nVersion: 0.0.1\\n' > {other}/METADATA"
     assert cluster.on(1, f"{install} && mount -o remount,bind,ro /mnt/shared")[0] == 0
     try:
-        code, output = cluster.paft("doctor", DEMO, *options(*SETTINGS, *SPREAD, "model.id=/mnt/none/model"), "--address", URL)
+        code, output = cluster.paft(
+            "doctor", DEMO, *options(*SETTINGS, *SPREAD, "model.id=/mnt/none/model"), "--address", URL
+        )
     finally:
         assert cluster.on(1, f"rm -r {other} && mount -o remount,bind,rw /mnt/shared")[0] == 0
     assert code == 1, output
@@ -200,20 +275,25 @@ def test_doctor_finds_what_is_wrong_on_one_node(cluster: Cluster) -> None:
 
 
 def test_doctor_finds_too_few_cpus(cluster: Cluster) -> None:
-    code, output = cluster.paft("doctor", DEMO, *options(*SETTINGS, *SPREAD, "train.cpus_per_worker=3"), "--address", URL)
+    code, output = cluster.paft(
+        "doctor", DEMO, *options(*SETTINGS, *SPREAD, "train.cpus_per_worker=3"), "--address", URL
+    )
     assert code == 1, output
     assert "FAIL resources: train.num_workers x cpus_per_worker" in output, output
 
 
 def test_doctor_without_the_token_says_so(cluster: Cluster) -> None:
-    code, output = cluster.paft("doctor", DEMO, *options(*SETTINGS, *SPREAD), "--address", URL, HOME=str(cluster.checkout))
+    code, output = cluster.paft(
+        "doctor", DEMO, *options(*SETTINGS, *SPREAD), "--address", URL, HOME=str(cluster.checkout)
+    )
     assert code == 2, output
     assert "paft: --address: the cluster asks for a token" in output
 
 
 @pytest.mark.parametrize("token", [None, "0" * 64])
 def test_nobody_comes_in_without_the_token(cluster: Cluster, token: str | None) -> None:
-    """Job API, dashboard, driver, node and Ray Client's port, with no token and with a wrong one; all of them let the right one in."""
+    """Job API, dashboard, driver, node and Ray Client's port, with no token and with a wrong one; all of them let the
+    right one in."""
     head = cluster.lab.ips[0]
     given = {"HOME": str(cluster.checkout), **({"RAY_AUTH_TOKEN": token} if token else {})}
     for mode in ("disabled", "token") if token is None else ("token",):
@@ -244,7 +324,12 @@ for path in ("api/jobs/", "api/cluster_status", "nodes?view=summary", "api/v0/ac
 
 
 def test_the_dashboard_listens_on_the_heads_loopback_only(cluster: Cluster) -> None:
-    code, output = cluster.lab.run("python", "-c", f"import socket; socket.create_connection(('{cluster.lab.ips[0]}', 8265), 5)", folder=cluster.checkout)
+    code, output = cluster.lab.run(
+        "python",
+        "-c",
+        f"import socket; socket.create_connection(('{cluster.lab.ips[0]}', 8265), 5)",
+        folder=cluster.checkout,
+    )
     assert code != 0
     assert "refused" in output
 

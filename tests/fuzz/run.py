@@ -1,10 +1,12 @@
-"""Fuzzes each target for a bounded time, guided by coverage (atheris, libFuzzer); exit code 1 where one fails. `make fuzz`.
+"""Fuzzes each target for a bounded time, guided by coverage (atheris, libFuzzer); exit code 1 where one fails. `make
+fuzz`.
 
     python -m tests.fuzz.run                          all, 60 s each
     python -m tests.fuzz.run template --seconds 600   one
 
-What is found interesting is gathered in runs/fuzz/TARGET; an input that fails lies there as crash-* and, once mended, belongs into tests/fuzz/corpus/TARGET,
-which tests/hostile/test_fuzz.py replays (without atheris, which has wheels for Linux on x86-64 only).
+What is found interesting is gathered in runs/fuzz/TARGET; an input that fails lies there as crash-* and, once mended,
+belongs into tests/fuzz/corpus/TARGET, which tests/hostile/test_fuzz.py replays (without atheris, which has wheels for
+Linux on x86-64 only).
 """
 
 from __future__ import annotations
@@ -45,7 +47,14 @@ def fuzz(name: str, seconds: int) -> None:
         target = importlib.import_module(f"tests.fuzz.{name}").target
     found, kept = Path("runs/fuzz") / name, CORPUS / name
     found.mkdir(parents=True, exist_ok=True)
-    limits = [f"-max_total_time={seconds}", "-max_len=4096", "-timeout=20", "-rss_limit_mb=4096", "-print_final_stats=1", f"-artifact_prefix={found}/"]
+    limits = [
+        f"-max_total_time={seconds}",
+        "-max_len=4096",
+        "-timeout=20",
+        "-rss_limit_mb=4096",
+        "-print_final_stats=1",
+        f"-artifact_prefix={found}/",
+    ]
     atheris.Setup([sys.argv[0], *limits, str(found), str(kept)], target)
     atheris.Fuzz()
 

@@ -1,4 +1,5 @@
-"""Any text parses into parts that write the same text again and render verbatim, or is refused with `TemplateError`; the gate has a verdict on all."""
+"""Any text parses into parts that write the same text again and render verbatim, or is refused with `TemplateError`;
+the gate has a verdict on all."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ def target(data: bytes) -> None:
     except TemplateError:
         assert verdict in ("unparsable", "too_long", "hidden_character")
         return
-    written = "".join(p.text.replace("{", "{{").replace("}", "}}") if isinstance(p, Literal) else f"{{{p.field}}}" for p in parts)
+    written = "".join(
+        p.text.replace("{", "{{").replace("}", "}}") if isinstance(p, Literal) else f"{{{p.field}}}" for p in parts
+    )
     assert PromptTemplate(text=written).parts == parts
     rendered = template.render(dict.fromkeys(template.fields, VALUE))
     assert rendered == "".join(p.text if isinstance(p, Literal) else VALUE for p in parts)

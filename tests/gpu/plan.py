@@ -113,7 +113,9 @@ def cases(device: Device) -> list[Case]:
     found.append(Case(name="peak", kind="peak", device=device, limit_s=limit_s))
     for name, values in (SPEED | (SPEED_GPU if gpu else {})).items():
         train = _on(device, {**_COMMON, **_STEPS[device], "learning_rate": 1e-3, **values})
-        found.append(Case(name=name, kind="speed", device=device, train=train, longest=_LONGEST[device], limit_s=limit_s))
+        found.append(
+            Case(name=name, kind="speed", device=device, train=train, longest=_LONGEST[device], limit_s=limit_s)
+        )
     return found
 
 

@@ -1,4 +1,5 @@
-"""Bad input ends in one clear line and exit code 2, before Ray starts, without a secret in it and with nothing left behind (tests/hostile/bad_inputs)."""
+"""Bad input ends in one clear line and exit code 2, before Ray starts, without a secret in it and with nothing left
+behind (tests/hostile/bad_inputs)."""
 
 import os
 import time
@@ -54,7 +55,9 @@ def test_the_table_has_hundreds_of_cases_each_once() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.given)
-def test_bad_input_is_one_clear_line_and_leaves_nothing(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_one_clear_line_and_leaves_nothing(
+    case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = case.write(tmp_path)
     before, here, start = content(tmp_path), sorted(os.listdir()), time.process_time()
     code, out, error = run_cli(capsys, arguments)
@@ -71,8 +74,16 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(case: Case, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("stage", "missing"), [("score", "data/manifest"), ("train", "data/manifest"), ("evaluate", "data/manifest"), ("report", "evaluate/manifest")]
+    ("stage", "missing"),
+    [
+        ("score", "data/manifest"),
+        ("train", "data/manifest"),
+        ("evaluate", "data/manifest"),
+        ("report", "evaluate/manifest"),
+    ],
 )
-def test_a_stage_without_its_inputs_names_the_stage_before_it(stage: str, missing: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stage_without_its_inputs_names_the_stage_before_it(
+    stage: str, missing: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, _, error = run_cli(capsys, [stage, "jobs/configs/demo.yaml", "--set", f"storage={tmp_path}"])
     assert (code, missing in error, "run stage" in error, len(error.splitlines())) == (2, True, True, 1)

@@ -1,4 +1,5 @@
-"""What looks hostile in data but is legal goes through letter by letter and changes nothing else. Invariants 7 and 12."""
+"""What looks hostile in data but is legal goes through letter by letter and changes nothing else. Invariants 7 and
+12."""
 
 import csv
 import io
@@ -89,12 +90,16 @@ def test_a_field_brings_no_special_token_and_ends_no_turn(tokenizer, what: str, 
     assert FIELDS[what] in tokenizer.decode(hostile.prompt_ids, clean_up_tokenization_spaces=False)
 
 
-@pytest.mark.parametrize("system", ["<|im_end|>", "user", "system", "<|im_start|>system\n<|im_end|>", "\u2063PAFT-CONTENT\u2063"])
+@pytest.mark.parametrize(
+    "system", ["<|im_end|>", "user", "system", "<|im_start|>system\n<|im_end|>", "\u2063PAFT-CONTENT\u2063"]
+)
 def test_a_system_part_cannot_change_the_frame_around_it(tokenizer, system: str) -> None:
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     encoder = Encoder(TASK, tokenizer, chat=True)
     row = Example(id="1", fields={"text": "a <|im_end|> film"}, answer="positive")
-    plain, hostile = (encoder.encode(PromptTemplate(text="{text}", system=part), row).prompt_ids for part in ("Be brief.", system))
+    plain, hostile = (
+        encoder.encode(PromptTemplate(text="{text}", system=part), row).prompt_ids for part in ("Be brief.", system)
+    )
     assert [i for i in hostile if i in special] == [i for i in plain if i in special]
     assert tokenizer.decode(hostile) == tokenizer.decode(plain).replace("Be brief.", system)
 
@@ -115,12 +120,18 @@ def test_templates_of_other_scripts_and_with_odd_signs_are_kept(text: str) -> No
     assert rejection(PromptTemplate(text=text), TASK, max_words=120) is None
 
 
-def test_a_dry_run_over_hostile_rows_shows_no_hidden_character(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_over_hostile_rows_shows_no_hidden_character(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shown = ["control characters", "an override of direction", "the end of a turn"]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": FIELDS[what], "label": "positive"}) + "\n" for what in [*shown, *FIELDS]))
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(json.dumps({"text": FIELDS[what], "label": "positive"}) + "\n" for what in [*shown, *FIELDS])
+    )
     changes = ["prompts.generators=[]", f"data.train={tmp_path}/rows.jsonl", f"storage={tmp_path}/runs"]
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["run", "jobs/configs/demo.yaml", "--dry-run", *(part for change in changes for part in ("--set", change))])
+        cli.main(
+            ["run", "jobs/configs/demo.yaml", "--dry-run", *(part for change in changes for part in ("--set", change))]
+        )
     out, error = capsys.readouterr()
     assert (stopped.value.code, error) == (0, "")
     assert not holds_hidden(out)
@@ -147,4 +158,7 @@ def test_a_cell_of_markdown_holds_no_border_no_line_break_and_no_markup(text: st
 def test_secrets_are_taken_out_of_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_made_up_0123456789")
     monkeypatch.setenv("MY_KEY", "short")
-    assert masked("401 for hf_made_up_0123456789 at s3://me:a/b@c@bucket/x, short") == "401 for [HF_TOKEN] at s3://***@bucket/x, short"
+    assert (
+        masked("401 for hf_made_up_0123456789 at s3://me:a/b@c@bucket/x, short")
+        == "401 for [HF_TOKEN] at s3://***@bucket/x, short"
+    )

@@ -1,4 +1,5 @@
-"""Keys and tokens of the environment are in no file that a command writes and in no line that it prints; the values are made up."""
+"""Keys and tokens of the environment are in no file that a command writes and in no line that it prints; the values are
+made up."""
 
 import json
 import random
@@ -44,7 +45,11 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def found_in(data: bytes) -> list[str]:
-    return [name for name, value in SECRETS.items() if value.encode() in data or json.dumps(value)[1:-1].replace("/", "\\/").encode() in data]
+    return [
+        name
+        for name, value in SECRETS.items()
+        if value.encode() in data or json.dumps(value)[1:-1].replace("/", "\\/").encode() in data
+    ]
 
 
 def paft(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -58,7 +63,10 @@ def outside(storage: Path | str) -> Config:
 
 
 def answers(requests: Sequence[Request], _: GeneratorConfig, __: EngineConfig, seed: int) -> list[Completion]:
-    return [Completion(text=f"Wording {seed} {number}: is it positive or negative? {{text}}", finished=True, tokens=9) for number, _ in enumerate(requests)]
+    return [
+        Completion(text=f"Wording {seed} {number}: is it positive or negative? {{text}}", finished=True, tokens=9)
+        for number, _ in enumerate(requests)
+    ]
 
 
 @pytest.mark.parametrize("stage", ["run", "sweep"])
@@ -75,7 +83,9 @@ def test_no_artifact_and_no_printed_line_holds_a_secret(tmp_path: Path, capsys: 
     synthesize.run(config, run, write=answers)
     write_report(hostile_run(tmp_path / "page"), config=page_config())
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert {"config.json", "manifest.json", "raw.jsonl", "prompt_set.parquet", "report.html", "results.json"} <= {path.name for path in files}
+    assert {"config.json", "manifest.json", "raw.jsonl", "prompt_set.parquet", "report.html", "results.json"} <= {
+        path.name for path in files
+    }
     assert {path.name: found_in(path.read_bytes()) for path in files if found_in(path.read_bytes())} == {}
     assert found_in("".join(capsys.readouterr()).encode()) == []
 
@@ -104,8 +114,18 @@ def test_what_a_submit_ships_and_says_of_itself_holds_no_secret(capsys: pytest.C
         "engine.engine_kwargs={x: VALUE}",
     ],
 )
-def test_a_secret_that_a_user_puts_in_the_wrong_place_is_not_repeated(name: str, setting: str, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, error = paft(capsys, "run", "jobs/configs/demo.yaml", "--set", "prompts.generators=[]", "--set", setting.replace("VALUE", SECRETS[name]))
+def test_a_secret_that_a_user_puts_in_the_wrong_place_is_not_repeated(
+    name: str, setting: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, error = paft(
+        capsys,
+        "run",
+        "jobs/configs/demo.yaml",
+        "--set",
+        "prompts.generators=[]",
+        "--set",
+        setting.replace("VALUE", SECRETS[name]),
+    )
     assert (code, len(error.splitlines()), found_in((out + error).encode())) == (2, 1, [])
 
 
@@ -115,7 +135,10 @@ def test_a_secret_of_the_environment_is_refused_whatever_its_variable_is_called(
     name: str, form: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(name, "hunter2\n")
-    generator = f"prompts.generators=[{{id: g, endpoint: {{base_url: 'https://h/v1', api_key_env: {name}, request: {{user: {form!r}}}}}}}]"
+    generator = (
+        f"prompts.generators=[{{id: g, endpoint: {{base_url: 'https://h/v1', api_key_env: {name}, request: {{user: "
+        f"{form!r}}}}}}}]"
+    )
     code, out, error = paft(capsys, "run", "jobs/configs/demo.yaml", "--dry-run", "--set", generator)
     assert (code, "hunter2" in out + error) == (2, False)
     assert f"config: prompts.generators.endpoint.request.user: holds the value of {name}" in error
@@ -124,9 +147,17 @@ def test_a_secret_of_the_environment_is_refused_whatever_its_variable_is_called(
 @pytest.mark.parametrize("name", ["OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY"])
 @pytest.mark.parametrize(
     "arguments",
-    [["VALUE"], ["run", "c.yaml", "--VALUE"], ["run", "c.yaml", "VALUE"], ["export", "r", "--out", "o", "--precision", "VALUE"], ["audit", "r", "VALUE"]],
+    [
+        ["VALUE"],
+        ["run", "c.yaml", "--VALUE"],
+        ["run", "c.yaml", "VALUE"],
+        ["export", "r", "--out", "o", "--precision", "VALUE"],
+        ["audit", "r", "VALUE"],
+    ],
 )
-def test_a_usage_error_is_one_line_and_does_not_repeat_a_secret(name: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_usage_error_is_one_line_and_does_not_repeat_a_secret(
+    name: str, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     code, out, error = paft(capsys, *[part.replace("VALUE", SECRETS[name]) for part in arguments])
     assert (code, out, len(error.splitlines()), found_in(error.encode())) == (2, "", 1, [])
     assert error.endswith("--help\n")
@@ -140,23 +171,37 @@ def test_help_is_printed_as_before(arguments: list[str], capsys: pytest.CaptureF
 
 
 def test_what_is_printed_holds_no_secret_whoever_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
-    echo(f"follow it with: ray job logs a --address http://me:{SECRETS['HF_TOKEN']}@head:8265 ({SECRETS['WANDB_API_KEY']})")
+    echo(
+        f"follow it with: ray job logs a --address http://me:{SECRETS['HF_TOKEN']}@head:8265 "
+        f"({SECRETS['WANDB_API_KEY']})"
+    )
     echo_json([SECRETS["HF_TOKEN"]])
     echo_table(["arm"], [(SECRETS["HF_TOKEN"],)], title=SECRETS["WANDB_API_KEY"])
     assert found_in("".join(capsys.readouterr()).encode()) == []
 
 
-def test_the_configuration_of_a_report_is_looked_through_as_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_configuration_of_a_report_is_looked_through_as_well(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for path in ("evaluate/manifest.json", "prompts/manifest.json"):
         Store.open(str(tmp_path), "demo").write_json(path, {})
     changes = [f"storage={tmp_path}", f"tracking.experiment={SECRETS['HF_TOKEN']}"]
-    code, _, error = paft(capsys, "report", "jobs/configs/demo.yaml", *(part for change in changes for part in ("--set", change)))
+    code, _, error = paft(
+        capsys, "report", "jobs/configs/demo.yaml", *(part for change in changes for part in ("--set", change))
+    )
     assert (code, found_in(error.encode())) == (2, [])
     assert "config: tracking.experiment: holds the value of HF_TOKEN" in error
 
 
 @pytest.mark.parametrize(
-    "wrong", ["seed=VALUE", "engine.precision=VALUE", "train.arms=[VALUE]", "engine.engine_kwargs={block_size: PADVALUE}", "engine.engine_kwargs={PADVALUE: 1}"]
+    "wrong",
+    [
+        "seed=VALUE",
+        "engine.precision=VALUE",
+        "train.arms=[VALUE]",
+        "engine.engine_kwargs={block_size: PADVALUE}",
+        "engine.engine_kwargs={PADVALUE: 1}",
+    ],
 )
 def test_the_value_of_a_variable_that_a_wrong_configuration_names_is_not_shown(
     wrong: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -182,7 +227,18 @@ def test_a_setting_of_an_ordinary_name_is_no_secret(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["hf_token", "Set-Cookie", "AWSAccessKeyId", "X-Amz-Credential", "key_password", "openai_key", "token", "auth", "SharedAccessKey"]
+    "name",
+    [
+        "hf_token",
+        "Set-Cookie",
+        "AWSAccessKeyId",
+        "X-Amz-Credential",
+        "key_password",
+        "openai_key",
+        "token",
+        "auth",
+        "SharedAccessKey",
+    ],
 )
 def test_a_setting_that_holds_a_key_is_one(name: str) -> None:
     assert names_secret(name)
@@ -223,7 +279,13 @@ def test_random_keys_are_told_by_their_letters(letters: str, length: int) -> Non
 def test_the_engine_options_of_the_shipped_configurations_and_common_ones_are_taken() -> None:
     for path in Path("jobs/configs").glob("*.yaml"):
         check_inputs(load_config(path), rows=False)
-    common = "{gpu_memory_utilization: 0.9, quantization: compressed-tensors, kv_cache_dtype: fp8_e4m3, enable_prefix_caching: true}"
-    request = f"{{eos_token: '</s>', max_tokens: 5, top_k: 3, user: {refused.RANDOM}, prompt_cache_key: lab, extra_headers: {{X-Trace: '{'0f' * 20}'}}}}"
+    common = (
+        "{gpu_memory_utilization: 0.9, quantization: compressed-tensors, kv_cache_dtype: fp8_e4m3, "
+        "enable_prefix_caching: true}"
+    )
+    request = (
+        f"{{eos_token: '</s>', max_tokens: 5, top_k: 3, user: {refused.RANDOM}, prompt_cache_key: lab, "
+        f"extra_headers: {{X-Trace: '{'0f' * 20}'}}}}"
+    )
     generator = f"prompts.generators=[{{id: g, endpoint: {{base_url: 'https://h/v1', request: {request}}}}}]"
     check_inputs(load_config("jobs/configs/demo.yaml", [f"engine.engine_kwargs={common}", generator]), rows=False)

@@ -53,7 +53,12 @@ def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One local Ray with four logical CPUs: workers and Ray Data tasks fit beside each other on two cores."""
     import ray
 
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, _temp_dir=f"/tmp/paft-{tmp_path_factory.getbasetemp().name}")
+    ray.init(
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        _temp_dir=f"/tmp/paft-{tmp_path_factory.getbasetemp().name}",
+    )
     yield
     ray.shutdown()
 

@@ -14,7 +14,14 @@ from paft_ray.inference.model_weights import ModelWeights
 from paft_ray.models.resolve import resolve_model
 from paft_ray.storage.store import Store
 
-SMALL = EngineConfig(precision="fp32", kv_cache_gib=0.5, batch_rows=4, max_failed_fraction=0.2, timeout_s=500, engine_kwargs={"max_num_seqs": 4})
+SMALL = EngineConfig(
+    precision="fp32",
+    kv_cache_gib=0.5,
+    batch_rows=4,
+    max_failed_fraction=0.2,
+    timeout_s=500,
+    engine_kwargs={"max_num_seqs": 4},
+)
 NUM_ROWS = 24
 
 
@@ -23,7 +30,11 @@ def requests(num_rows: int = NUM_ROWS) -> list[dict[str, object]]:
     common = {"max_tokens": 12, "min_tokens": 12, "detokenize": False}
     sampled = {**common, "temperature": 0.9, "top_p": 0.95}
     return [
-        {"key": str(n), "prompt_ids": [504 + n, 2644 + 3 * n, 282], "sampling": json.dumps({**sampled, "seed": n} if n % 2 else {**common, "temperature": 0.0})}
+        {
+            "key": str(n),
+            "prompt_ids": [504 + n, 2644 + 3 * n, 282],
+            "sampling": json.dumps({**sampled, "seed": n} if n % 2 else {**common, "temperature": 0.0}),
+        }
         for n in range(num_rows)
     ]
 

@@ -1,7 +1,7 @@
 """A real S3-compatible server for the tests: OpenStack Swift with its S3 interface, from PyPI, on the loopback.
 
-It checks AWS signatures, lists by prefix and takes multipart uploads. It gets a virtual environment of its own (set up once, some seconds), needs no
-root and no service. One replica on one device: four processes, ended with the block.
+It checks AWS signatures, lists by prefix and takes multipart uploads. It gets a virtual environment of its own (set up
+once, some seconds), needs no root and no service. One replica on one device: four processes, ended with the block.
 """
 
 import getpass
@@ -74,7 +74,12 @@ class Server:
     @property
     def environment(self) -> dict[str, str]:
         """Variables that pyarrow's S3 filesystem reads."""
-        return {"AWS_ACCESS_KEY_ID": USER, "AWS_SECRET_ACCESS_KEY": KEY, "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+        return {
+            "AWS_ACCESS_KEY_ID": USER,
+            "AWS_SECRET_ACCESS_KEY": KEY,
+            "AWS_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
 
 
 def install() -> Path | None:
@@ -84,7 +89,10 @@ def install() -> Path | None:
     if (home / ".ready").is_file():
         return home / "bin"
     shutil.rmtree(home, ignore_errors=True)
-    commands = ([sys.executable, "-m", "venv", str(home)], [str(home / "bin/python"), "-m", "pip", "install", "--quiet", *PACKAGES])
+    commands = (
+        [sys.executable, "-m", "venv", str(home)],
+        [str(home / "bin/python"), "-m", "pip", "install", "--quiet", *PACKAGES],
+    )
     if any(subprocess.run(command, check=False).returncode for command in commands):
         return None
     (home / ".ready").touch()
@@ -97,14 +105,19 @@ def serve(binaries: Path, folder: Path, ports: dict[str, int] | None = None) -> 
     ports = ports or {name: _free_port() for name in _PIPELINES}
     (folder / "devices/d1").mkdir(parents=True, exist_ok=True)
     (folder / "swift.conf").write_text("[swift-hash]\nswift_hash_path_suffix = tests\n")
-    subprocess.run([str(binaries / "python"), "-c", _RINGS, str(folder), *(f"{name}={port}" for name, port in ports.items())], check=True)
+    subprocess.run(
+        [str(binaries / "python"), "-c", _RINGS, str(folder), *(f"{name}={port}" for name, port in ports.items())],
+        check=True,
+    )
     processes = []
     try:
         for name in ("account", "container", "object", "proxy"):
             config = folder / f"{name}.conf"
             config.write_text(_config(name, ports[name], folder))
             log = (folder / f"{name}.log").open("w")
-            processes.append(subprocess.Popen([str(binaries / f"swift-{name}-server"), str(config), "-v"], stdout=log, stderr=log))
+            processes.append(
+                subprocess.Popen([str(binaries / f"swift-{name}-server"), str(config), "-v"], stdout=log, stderr=log)
+            )
         _wait(f"http://127.0.0.1:{ports['proxy']}/", processes, folder)
         yield Server(endpoint=f"http://127.0.0.1:{ports['proxy']}", ports=ports, processes=tuple(processes))
     finally:
@@ -119,7 +132,8 @@ def _config(name: str, port: int, folder: Path) -> str:
     return (
         f"[DEFAULT]\nbind_ip = 127.0.0.1\nbind_port = {port}\nworkers = 0\n{place}\n"
         f"[pipeline:main]\npipeline = {_PIPELINES[name]}\n"
-        f"[app:{name}-server]\nuse = egg:swift#{name}\n" + ("account_autocreate = true\n" + _FILTERS if name == "proxy" else "")
+        f"[app:{name}-server]\nuse = egg:swift#{name}\n"
+        + ("account_autocreate = true\n" + _FILTERS if name == "proxy" else "")
     )
 
 

@@ -1,4 +1,5 @@
-"""The process that an engine is forked from (paft_ray/inference/engine_preload.py), without an engine: what its children get, and when they end."""
+"""The process that an engine is forked from (paft_ray/inference/engine_preload.py), without an engine: what its
+children get, and when they end."""
 
 import json
 import os
@@ -38,7 +39,15 @@ def test_a_child_has_the_imports_and_the_variables_and_ends_with_the_server(tmp_
     (tmp_path / "actor.py").write_text(_ACTOR)
     environment = {**os.environ, **ENVIRONMENT}
     environment.pop("LD_PRELOAD", None)
-    done = subprocess.run([sys.executable, "actor.py", "out.json"], cwd=tmp_path, env=environment, check=True, stdout=subprocess.PIPE, text=True, timeout=180)
+    done = subprocess.run(
+        [sys.executable, "actor.py", "out.json"],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=180,
+    )
     assert done.stdout.splitlines()[-1] == "ended"
     found = json.loads((tmp_path / "out.json").read_text())
     assert found["later"] == "set by the actor"

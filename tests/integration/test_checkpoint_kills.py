@@ -1,4 +1,5 @@
-"""A process that SIGKILL ends while it writes checkpoints, thirty times: what is left is one that a resume can take, or nothing."""
+"""A process that SIGKILL ends while it writes checkpoints, thirty times: what is left is one that a resume can take, or
+nothing."""
 
 import json
 import subprocess

@@ -1,4 +1,5 @@
-"""How the loop saves: beside the training, metrics before the checkpoint and trackers after it. The real collecting and writing, a torch model, no Ray."""
+"""How the loop saves: beside the training, metrics before the checkpoint and trackers after it. The real collecting and
+writing, a torch model, no Ray."""
 
 import threading
 from pathlib import Path
@@ -62,7 +63,9 @@ class Setting:
         self.model(torch.ones(1, 3)).sum().backward()
         optimizer.step()
         self.engine = SimpleNamespace(module=self.model, optimizer=optimizer, zero_optimization_stage=lambda: 0)
-        self.job: Any = SimpleNamespace(config=TrainConfig(), store=self.store, seed=0, fingerprint="f", num_steps=9, name="paft-s0")
+        self.job: Any = SimpleNamespace(
+            config=TrainConfig(), store=self.store, seed=0, fingerprint="f", num_steps=9, name="paft-s0"
+        )
 
     def save(self, step: int, upload: BackgroundUpload) -> None:
         loop._save(self.engine, self.job, step, self.told, upload)  # type: ignore[arg-type]
@@ -72,7 +75,12 @@ def test_metrics_come_before_the_checkpoint_and_trackers_after_it(tmp_path: Path
     setting = Setting(tmp_path)
     with BackgroundUpload() as upload:
         setting.save(1, upload)
-    assert setting.notes == ["metrics until 1", "step-000001/state.safetensors", "step-000001/manifest.json", "trackers until 1"]
+    assert setting.notes == [
+        "metrics until 1",
+        "step-000001/state.safetensors",
+        "step-000001/manifest.json",
+        "trackers until 1",
+    ]
 
 
 def test_weights_that_change_while_a_checkpoint_is_uploaded_do_not_change_it(tmp_path: Path) -> None:
@@ -104,14 +112,18 @@ def test_a_save_waits_for_the_one_before(tmp_path: Path) -> None:
     assert checkpoint.steps(setting.store) == [1, 2]
 
 
-def test_a_checkpoint_that_cannot_be_written_ends_the_training_in_one_line_and_trackers_never_hear_of_it(tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_written_ends_the_training_in_one_line_and_trackers_never_hear_of_it(
+    tmp_path: Path,
+) -> None:
     setting = Setting(tmp_path)
     setting.store.error = "[Errno 28] No space left on device"
     upload = BackgroundUpload()
     setting.save(1, upload)
     with pytest.raises(StageError) as caught:
         upload.wait()
-    assert str(caught.value).startswith(f"paft-s0: checkpoint of step 1 was not written to {tmp_path}: [Errno 28] No space left on device; ")
+    assert str(caught.value).startswith(
+        f"paft-s0: checkpoint of step 1 was not written to {tmp_path}: [Errno 28] No space left on device; "
+    )
     assert setting.notes == ["metrics until 1"]
 
 

@@ -5,7 +5,9 @@ import pytest
 from paft_ray.console import console, say
 
 
-def test_lines_of_a_worker_come_out_at_the_driver_in_order(ray_session: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_of_a_worker_come_out_at_the_driver_in_order(
+    ray_session: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     import ray
 
     @ray.remote(num_cpus=0)
@@ -18,6 +20,8 @@ def test_lines_of_a_worker_come_out_at_the_driver_in_order(ray_session: None, ca
     assert capsys.readouterr().out.splitlines() == [f"line {number}" for number in range(5)]
 
 
-def test_without_a_console_a_line_is_printed_where_it_is_said(ray_session: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_console_a_line_is_printed_where_it_is_said(
+    ray_session: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     say("alone")
     assert capsys.readouterr().out == "alone\n"

@@ -1,4 +1,5 @@
-"""Storage that fails: one clear line, nothing half-written, and the same command goes on when it is mended. Issue 5, promise 5."""
+"""Storage that fails: one clear line, nothing half-written, and the same command goes on when it is mended. Issue 5,
+promise 5."""
 
 import json
 import os
@@ -19,7 +20,8 @@ from paft_ray.storage.store import Store, cached, weights_hash
 from tests.support.page_run import hostile_run
 
 BIG = 4_000_000  # bytes
-# Run as `paft report`, which needs no Ray: in a mount namespace of its own on a small disk, which fails once the command holds its lease, and is mended.
+# Run as `paft report`, which needs no Ray: in a mount namespace of its own on a small disk, which fails once the
+# command holds its lease, and is mended.
 DRIVER = """
 import json, subprocess, sys, time
 from pathlib import Path
@@ -72,7 +74,11 @@ while True:
 def on_a_failing_disk(fault: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """What `paft report` did on the failing disk, and on the mended one."""
     needed = ["unshare", "setpriv", "mount"]
-    if os.geteuid() != 0 or not all(map(shutil.which, needed)) or subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
+    if (
+        os.geteuid() != 0
+        or not all(map(shutil.which, needed))
+        or subprocess.run(["unshare", "--mount", "true"], check=False).returncode
+    ):
         pytest.skip("a disk that fails needs root and unshare")
     source = folder / "source"
     Path(hostile_run(source, sweep=False).root).rename(source / "made-up")
@@ -93,9 +99,13 @@ def on_a_failing_disk(fault: str, folder: Path) -> tuple[dict[str, Any], dict[st
         ("permission", "Permission denied); give this user the right to it"),
     ],
 )
-def test_a_disk_that_fails_stops_the_run_with_one_line_and_the_mended_one_goes_on(fault: str, reason: str, tmp_path: Path) -> None:
+def test_a_disk_that_fails_stops_the_run_with_one_line_and_the_mended_one_goes_on(
+    fault: str, reason: str, tmp_path: Path
+) -> None:
     failed, mended = on_a_failing_disk(fault, tmp_path)
-    assert failed["err"].startswith(f"paft: run made-up ({tmp_path}/disk/made-up), stage report: storage {tmp_path}/disk/made-up: ")
+    assert failed["err"].startswith(
+        f"paft: run made-up ({tmp_path}/disk/made-up), stage report: storage {tmp_path}/disk/made-up: "
+    )
     assert reason in failed["err"]
     assert failed["err"].endswith("; finished stages are kept: start the same command again to go on\n")
     assert failed["err"].count("\n") == 1
@@ -107,7 +117,10 @@ def test_a_file_that_may_not_grow_leaves_what_was_there(tmp_path: Path) -> None:
     run = Store.open(str(tmp_path), "a")
     run.write_bytes("x.bin", b"old")
     done = subprocess.run([sys.executable, "-c", LIMITED, run.root], check=True, capture_output=True, text=True)
-    assert done.stdout == f"storage {run.root}: x.bin cannot be written (File too large); raise the limit on the size of files\n"
+    assert (
+        done.stdout
+        == f"storage {run.root}: x.bin cannot be written (File too large); raise the limit on the size of files\n"
+    )
     assert run.read_bytes("x.bin") == b"old"
     assert sorted(path.name for path in Path(run.root).iterdir()) == ["run.json", "x.bin"]
 

@@ -11,7 +11,9 @@ from paft_ray.config import load_config
 DEMO = "jobs/configs/demo.yaml"
 
 
-def test_every_node_answers_for_itself_and_leaves_nothing_behind(ray_session: None, demo_model: str, tmp_path: Path) -> None:
+def test_every_node_answers_for_itself_and_leaves_nothing_behind(
+    ray_session: None, demo_model: str, tmp_path: Path
+) -> None:
     root = str(tmp_path / "runs")
     found = gather(root, [("demo", None)])
     (node,) = found.nodes
@@ -19,7 +21,11 @@ def test_every_node_answers_for_itself_and_leaves_nothing_behind(ray_session: No
     assert node.models == {"demo": HERE}
     assert found.total["CPU"] == 4
     assert list(Path(root).iterdir()) == []
-    assert [finding for finding in doctor.judge(found, load_config(DEMO), root) if finding.level == "FAIL" and finding.what != "disk"] == []
+    assert [
+        finding
+        for finding in doctor.judge(found, load_config(DEMO), root)
+        if finding.level == "FAIL" and finding.what != "disk"
+    ] == []
 
 
 def test_storage_that_cannot_be_written_and_a_missing_model_are_found(ray_session: None) -> None:

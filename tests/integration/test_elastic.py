@@ -1,5 +1,5 @@
-"""A node is lost in the middle of a training, with and without a notice: the group shrinks, grows again where one comes back, and no example is lost
-or used twice. Invariant 2."""
+"""A node is lost in the middle of a training, with and without a notice: the group shrinks, grows again where one comes
+back, and no example is lost or used twice. Invariant 2."""
 
 import ast
 import os
@@ -75,8 +75,19 @@ def give_notice(cluster: Cluster, of: subprocess.Popen[bytes], deadline_s: int) 
     found = subprocess.run([sys.executable, "-c", ids], env=environment, check=True, capture_output=True, text=True)
     (node,) = ast.literal_eval(found.stdout.splitlines()[-1])
     assert of.poll() is None
-    notice = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot", "--deadline-remaining-seconds", str(deadline_s)]
-    subprocess.run([str(BIN / "ray"), "drain-node", f"--address={cluster.address}", f"--node-id={node}", *notice], env=environment, check=True)
+    notice = [
+        "--reason",
+        "DRAIN_NODE_REASON_PREEMPTION",
+        "--reason-message",
+        "spot",
+        "--deadline-remaining-seconds",
+        str(deadline_s),
+    ]
+    subprocess.run(
+        [str(BIN / "ray"), "drain-node", f"--address={cluster.address}", f"--node-id={node}", *notice],
+        env=environment,
+        check=True,
+    )
 
 
 @pytest.fixture
@@ -93,7 +104,13 @@ def cluster() -> Iterator[Cluster]:
         **{f"RAY_health_check_{name}": value for name, value in health.items()},
     }
     made = Cluster(folder=folder, environment=environment, address=f"127.0.0.1:{port}")
-    made.start("--head", f"--port={port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--temp-dir={folder}/ray")
+    made.start(
+        "--head",
+        f"--port={port}",
+        "--dashboard-host=127.0.0.1",
+        f"--dashboard-port={dashboard}",
+        f"--temp-dir={folder}/ray",
+    )
     try:
         yield made
     finally:
@@ -104,7 +121,9 @@ def cluster() -> Iterator[Cluster]:
 
 
 @contextmanager
-def training(cluster: Cluster, model: str, storage: Path, *settings: str) -> Iterator[tuple[Store, subprocess.Popen[bytes]]]:
+def training(
+    cluster: Cluster, model: str, storage: Path, *settings: str
+) -> Iterator[tuple[Store, subprocess.Popen[bytes]]]:
     """The run and the driver of its training, which begins on whatever nodes there are."""
     settings = (*SETTINGS, f"model.id={model}", f"storage={storage}", *settings)
     config = load_config(DEMO, list(settings))
@@ -128,14 +147,20 @@ def check_nothing_lost(run: Store, steps: int) -> None:
 
 
 @pytest.mark.slow  # Ray Train looks for new nodes once a minute
-def test_a_training_goes_on_without_a_lost_node_and_takes_it_in_again(cluster: Cluster, tiny_model: str, tmp_path: Path) -> None:
+def test_a_training_goes_on_without_a_lost_node_and_takes_it_in_again(
+    cluster: Cluster, tiny_model: str, tmp_path: Path
+) -> None:
     second, folder = cluster.add(), tmp_path / "elastic/train/paft-s0"
     with training(cluster, tiny_model, tmp_path) as (run, driver):
         reached = wait_for_checkpoint(folder, 2 * EVERY)
         lose(second)
         alone = wait_for_checkpoint(folder, reached + 3 * EVERY)
         cluster.add()
-        wait_for(lambda: len(list((folder / "tensorboard").glob("*"))) == 3, "a third start, with the new node", timeout_s=240)
+        wait_for(
+            lambda: len(list((folder / "tensorboard").glob("*"))) == 3,
+            "a third start, with the new node",
+            timeout_s=240,
+        )
         assert driver.wait(timeout=300) == 0
     assert alone < STEPS
     assert len(run.read_json("train/manifest.json")["models"][0]["nodes"]) == 2, "it ended with both workers"
@@ -143,9 +168,14 @@ def test_a_training_goes_on_without_a_lost_node_and_takes_it_in_again(cluster: C
 
 
 @pytest.mark.slow
-def test_a_notice_that_a_node_will_go_is_answered_with_a_checkpoint(cluster: Cluster, tiny_model: str, tmp_path: Path) -> None:
+def test_a_notice_that_a_node_will_go_is_answered_with_a_checkpoint(
+    cluster: Cluster, tiny_model: str, tmp_path: Path
+) -> None:
     second, folder, steps, every = cluster.add(), tmp_path / "elastic/train/paft-s0", 3 * STEPS, 20 * EVERY
-    with training(cluster, tiny_model, tmp_path, f"train.num_steps={steps}", f"train.checkpoint_every={every}") as (run, driver):
+    with training(cluster, tiny_model, tmp_path, f"train.num_steps={steps}", f"train.checkpoint_every={every}") as (
+        run,
+        driver,
+    ):
         wait_for_checkpoint(folder, every)
         give_notice(cluster, of=second, deadline_s=20)
         wait_for(lambda: newest_checkpoint(folder) % every != 0, "a checkpoint beyond the regular ones", timeout_s=30)

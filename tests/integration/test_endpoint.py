@@ -1,4 +1,5 @@
-"""Generators behind an endpoint: vLLM's own server with the demo model, asked through Ray, with and without its grammar, and with a wrong key."""
+"""Generators behind an endpoint: vLLM's own server with the demo model, asked through Ray, with and without its
+grammar, and with a wrong key."""
 
 import os
 import re
@@ -29,31 +30,53 @@ def url(demo_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     """`http://127.0.0.1:PORT/v1` of a server that asks for KEY."""
     engine = EngineConfig(precision="fp32", kv_cache_gib=0.5)
     line = serve_command(demo_model, name="writer", engine=engine, max_model_len=1024)
-    with serving(line, tmp_path_factory.mktemp("vllm") / "server.log", VLLM_API_KEY=KEY, VLLM_ENABLE_V1_MULTIPROCESSING="0", VLLM_NO_USAGE_STATS="1") as found:
+    with serving(
+        line,
+        tmp_path_factory.mktemp("vllm") / "server.log",
+        VLLM_API_KEY=KEY,
+        VLLM_ENABLE_V1_MULTIPROCESSING="0",
+        VLLM_NO_USAGE_STATS="1",
+    ) as found:
         yield f"{found}/v1"
 
 
 def generator(url: str, **endpoint: object) -> GeneratorConfig:
     settings = {"api_key_env": "GENERATOR_KEY", **endpoint}
-    return GeneratorConfig(id="writer", temperature=0.8, max_tokens=80, endpoint=EndpointConfig.model_validate({"base_url": url, **settings}))
+    return GeneratorConfig(
+        id="writer",
+        temperature=0.8,
+        max_tokens=80,
+        endpoint=EndpointConfig.model_validate({"base_url": url, **settings}),
+    )
 
 
 def parts(folder: Path) -> AnswerCache:
     return AnswerCache.of(Store.open(str(folder), "run"), "prompts")
 
 
-def test_with_the_grammar_every_finished_answer_holds_the_placeholder_once(url: str, ray_session: None, tmp_path: Path) -> None:
+def test_with_the_grammar_every_finished_answer_holds_the_placeholder_once(
+    url: str, ray_session: None, tmp_path: Path
+) -> None:
     asked = [request(TASK, (), 1, seed=0, number=number) for number in range(6)]
     found = write_with_model(asked, generator(url, grammar=True), EngineConfig(), 1, parts(tmp_path))
     assert sum(written.finished for written in found) >= 4
     assert all(re.fullmatch(a.regex, written.text) for a, written in zip(asked, found, strict=True) if written.finished)
     assert all(0 < written.tokens <= 80 for written in found)
-    assert [w.text for w in write_with_model(asked, generator(url, grammar=True), EngineConfig(), 1, parts(tmp_path / "again"))] == [w.text for w in found]
+    assert [
+        w.text
+        for w in write_with_model(asked, generator(url, grammar=True), EngineConfig(), 1, parts(tmp_path / "again"))
+    ] == [w.text for w in found]
 
 
-def test_the_stage_says_what_it_got_within_the_token_limit_and_stores_no_key(url: str, ray_session: None, tmp_path: Path, capsys) -> None:
+def test_the_stage_says_what_it_got_within_the_token_limit_and_stores_no_key(
+    url: str, ray_session: None, tmp_path: Path, capsys
+) -> None:
     prompts = PromptsConfig(
-        seed_templates="builtin", held_out_templates="builtin", generators=(generator(url, max_total_tokens=1000),), num_candidates=3, max_attempts=2
+        seed_templates="builtin",
+        held_out_templates="builtin",
+        generators=(generator(url, max_total_tokens=1000),),
+        num_candidates=3,
+        max_attempts=2,
     )
     run = Store.open(str(tmp_path), "t")
     manifest = synthesize.run(Config(name="t", task="demo", prompts=prompts), run)
@@ -72,10 +95,16 @@ def test_a_wrong_key_is_one_line_and_in_no_log_of_ray(url: str, ray_session: Non
         write_with_model(asked, generator(url, api_key_env="WRONG_KEY"), EngineConfig(), 1, parts(tmp_path))
     assert "\n" not in str(caught.value)
     logs = Path(ray._private.worker._global_node.get_session_dir_path()) / "logs"
-    assert not any(WRONG.encode() in file.read_bytes() or KEY.encode() in file.read_bytes() for file in logs.rglob("*") if file.is_file())
+    assert not any(
+        WRONG.encode() in file.read_bytes() or KEY.encode() in file.read_bytes()
+        for file in logs.rglob("*")
+        if file.is_file()
+    )
 
 
 def test_a_model_that_is_not_served_costs_only_its_answers(url: str, ray_session: None, tmp_path: Path, capsys) -> None:
     asked = [request(TASK, (), 1, seed=0, number=number) for number in range(2)]
-    found = write_with_model(asked, generator(url).model_copy(update={"id": "another"}), EngineConfig(), 1, parts(tmp_path))
+    found = write_with_model(
+        asked, generator(url).model_copy(update={"id": "another"}), EngineConfig(), 1, parts(tmp_path)
+    )
     assert [(written.text, written.missing) for written in found] == [("", "failed")] * 2

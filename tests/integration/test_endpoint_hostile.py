@@ -1,4 +1,5 @@
-"""Endpoints that are hostile or broken, on the loopback: nothing of ours goes elsewhere, no answer holds the stage up, and each costs its candidate alone."""
+"""Endpoints that are hostile or broken, on the loopback: nothing of ours goes elsewhere, no answer holds the stage up,
+and each costs its candidate alone."""
 
 import asyncio
 import base64
@@ -28,7 +29,10 @@ DEMO = load_task("demo")
 
 
 def good(text: str = "good", usage: str = '{"completion_tokens": 10}') -> bytes:
-    return b'{"choices": [{"message": {"content": %s}, "finish_reason": "stop"}], "usage": %s}' % (json.dumps(text).encode(), usage.encode())
+    return b'{"choices": [{"message": {"content": %s}, "finish_reason": "stop"}], "usage": %s}' % (
+        json.dumps(text).encode(),
+        usage.encode(),
+    )
 
 
 def generator(url: str, **settings: Any) -> GeneratorConfig:
@@ -41,7 +45,12 @@ def asked(count: int) -> list[Request]:
 
 
 def answers(server: RawServer | str, count: int = 1, key: str = KEY, **settings: Any) -> list[Completion]:
-    return ask(asked(count), generator(server if isinstance(server, str) else server.url, **settings), 0, {"GENERATOR_KEY": key})
+    return ask(
+        asked(count),
+        generator(server if isinstance(server, str) else server.url, **settings),
+        0,
+        {"GENERATOR_KEY": key},
+    )
 
 
 def the_line(capsys: pytest.CaptureFixture[str]) -> str:
@@ -55,7 +64,9 @@ def the_line(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_the_headers_that_arrive_are_ours_and_no_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password netrc-secret\ndefault login me password netrc-secret\n")
+    (tmp_path / "netrc").write_text(
+        "machine 127.0.0.1 login me password netrc-secret\ndefault login me password netrc-secret\n"
+    )
     (tmp_path / "netrc").chmod(0o600)
     for name, value in {
         "NETRC": str(tmp_path / "netrc"),
@@ -70,7 +81,12 @@ def test_the_headers_that_arrive_are_ours_and_no_others(monkeypatch: pytest.Monk
     with serving(lambda number: iter([reply(good(), "Set-Cookie: track=me")])) as server:
         answers(server, 2)
         ask(asked(1), generator(server.url, api_key_env=None), 0, {"GENERATOR_KEY": KEY})
-    ours = {"host": f"127.0.0.1:{server.port}", "accept": "application/json", "content-type": "application/json", "user-agent": "paft-ray"}
+    ours = {
+        "host": f"127.0.0.1:{server.port}",
+        "accept": "application/json",
+        "content-type": "application/json",
+        "user-agent": "paft-ray",
+    }
     for number, body in enumerate(server.bodies):
         key = {"authorization": f"Bearer {KEY}"} if number < 2 else {}
         assert server.headers(number) == {**ours, **key, "content-length": str(len(body))}
@@ -79,21 +95,31 @@ def test_the_headers_that_arrive_are_ours_and_no_others(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("status", [301, 303, 304, 307, 308])
-@pytest.mark.parametrize("where", ["http://127.0.0.1:PORT/v1/chat/completions?token=s3cret#s3cret", "//me:s3cret@127.0.0.1:PORT/x", "http://[", ""])
-def test_a_redirect_is_a_failed_answer_and_nothing_goes_where_it_leads(status: int, where: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "where",
+    ["http://127.0.0.1:PORT/v1/chat/completions?token=s3cret#s3cret", "//me:s3cret@127.0.0.1:PORT/x", "http://[", ""],
+)
+def test_a_redirect_is_a_failed_answer_and_nothing_goes_where_it_leads(
+    status: int, where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with serving(lambda number: iter([reply(good())])) as other:
         target = where.replace("PORT", str(other.port))
         with serving(lambda number: iter([reply(b"", f"Location: {target}", status=f"{status} Moved")])) as server:
             assert [w.text for w in answers(server, max_retries=3)] == [""]
     assert (len(server.heads), len(other.heads)) == (1, 0)
     line = the_line(capsys)
-    assert f"the endpoint redirects to {'http://127.0.0.1' if '127' in where or not where else 'what is no URL'}" in line
+    assert (
+        f"the endpoint redirects to {'http://127.0.0.1' if '127' in where or not where else 'what is no URL'}" in line
+    )
     assert f"(HTTP {status})" in line
     assert "s3cret" not in line
 
 
 def test_a_proxy_is_used_as_the_environment_says_but_never_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    with serving(lambda number: iter([reply(good())])) as proxy, serving(lambda number: iter([reply(good())])) as server:
+    with (
+        serving(lambda number: iter([reply(good())])) as proxy,
+        serving(lambda number: iter([reply(good())])) as server,
+    ):
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
         assert [w.text for w in answers(server)] == ["good"]
@@ -112,9 +138,13 @@ UNUSABLE = [
 
 
 @pytest.mark.parametrize(("name", "value"), UNUSABLE)
-def test_settings_of_the_environment_that_cannot_be_used_are_one_line(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_of_the_environment_that_cannot_be_used_are_one_line(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match=rf"^generator writer-1 at models.invalid: .*{name}.* in the environment cannot be used") as refused:
+    with pytest.raises(
+        UserError, match=rf"^generator writer-1 at models.invalid: .*{name}.* in the environment cannot be used"
+    ) as refused:
         answers("https://models.invalid/v1")
     assert "\n" not in str(refused.value)
 
@@ -140,7 +170,9 @@ SLOW = {
 
 
 @pytest.mark.parametrize("slow", SLOW.values(), ids=SLOW.keys())
-def test_an_answer_that_drips_is_given_up_at_the_time_limit(slow: tuple[bytes, bytes], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_answer_that_drips_is_given_up_at_the_time_limit(
+    slow: tuple[bytes, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
     begin = time.monotonic()
     with serving(lambda number: dripping(*slow)) as server:
         found = answers(server, timeout_s=1)
@@ -179,18 +211,24 @@ def test_an_answer_of_too_many_bytes_is_read_no_further(pieces: Any, capsys: pyt
 @pytest.mark.parametrize("coding", ["gzip", "x-gzip", "deflate", "br", "zstd", "identity, gzip", "GZIP", "gzip, gzip"])
 def test_a_compressed_answer_is_refused_and_not_inflated(coding: str, capsys: pytest.CaptureFixture[str]) -> None:
     packed = zlib.compress(good()) if coding == "deflate" else gzip.compress(good())
-    with serving(lambda number: iter([reply(packed, f"Content-Encoding: {coding}") if number == 0 else reply(good())])) as server:
+    with serving(
+        lambda number: iter([reply(packed, f"Content-Encoding: {coding}") if number == 0 else reply(good())])
+    ) as server:
         found = answers(server, 2)
     assert [(w.text, w.tokens) for w in found] == [("", LONGEST), ("good", 10)]
     assert "a compressed answer came" in the_line(capsys)
 
 
-def test_bytes_that_would_inflate_a_thousandfold_are_not_read_whatever_the_status_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bytes_that_would_inflate_a_thousandfold_are_not_read_whatever_the_status_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     bomb = b"".join(packer.compress(bytes(2**24)) for _ in range(4)) + packer.flush()
     begin = time.process_time()
     for status in ("200 OK", "500 Internal Server Error", "400 Bad Request"):
-        with serving(lambda number, status=status: iter([reply(bomb, "Content-Encoding: gzip", status=status)])) as server:
+        with serving(
+            lambda number, status=status: iter([reply(bomb, "Content-Encoding: gzip", status=status)])
+        ) as server:
             assert [w.text for w in answers(server)] == [""]
         assert "a compressed answer came" in the_line(capsys)
     assert time.process_time() - begin < 2
@@ -234,7 +272,9 @@ BAD: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("body", BAD.values(), ids=BAD.keys())
-def test_what_is_no_chat_completion_costs_its_own_candidate_alone(body: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_chat_completion_costs_its_own_candidate_alone(
+    body: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
     begin = time.process_time()
     with serving(lambda number: iter([reply(body if number == 0 else good())])) as server:
         found = answers(server, 2)
@@ -244,16 +284,30 @@ def test_what_is_no_chat_completion_costs_its_own_candidate_alone(body: bytes, c
 
 
 @pytest.mark.parametrize("body", BAD.values(), ids=BAD.keys())
-def test_whatever_the_body_of_an_error_is_it_costs_its_own_candidate_alone(body: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+def test_whatever_the_body_of_an_error_is_it_costs_its_own_candidate_alone(
+    body: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
     begin = time.process_time()
-    with serving(lambda number: iter([reply(body, status="400 Bad Request") if number == 0 else reply(good())])) as server:
+    with serving(
+        lambda number: iter([reply(body, status="400 Bad Request") if number == 0 else reply(good())])
+    ) as server:
         assert [w.text for w in answers(server, 2)] == ["", "good"]
     assert "1 of 2 requests got no answer; the first: HTTP 400" in the_line(capsys)
     assert time.process_time() - begin < 3
 
 
-@pytest.mark.parametrize("body", ['{"error": {"message": "too long", "code": 7}}', '{"error": "too long"}', '{"message": "too long", "code": 7}', "too long"])
-def test_the_message_of_an_error_is_shown_without_what_is_around_it(body: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"error": {"message": "too long", "code": 7}}',
+        '{"error": "too long"}',
+        '{"message": "too long", "code": 7}',
+        "too long",
+    ],
+)
+def test_the_message_of_an_error_is_shown_without_what_is_around_it(
+    body: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with serving(lambda number: iter([reply(body.encode(), status="422 No")])) as server:
         answers(server)
     assert the_line(capsys).endswith("HTTP 422: too long\n")
@@ -279,10 +333,26 @@ def test_what_is_no_http_costs_its_own_candidate_alone(raw: bytes, capsys: pytes
     the_line(capsys)
 
 
-@pytest.mark.parametrize("after", ["100000", "1e400", "nan", "-5", "soon", "Fri, 31 Dec 9999 23:59:59 GMT", "Mon, 00 Xyz 99999999999 99:99:99 GMT", ""])
+@pytest.mark.parametrize(
+    "after",
+    [
+        "100000",
+        "1e400",
+        "nan",
+        "-5",
+        "soon",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "Mon, 00 Xyz 99999999999 99:99:99 GMT",
+        "",
+    ],
+)
 def test_a_wait_that_is_too_long_or_none_at_all_never_holds_the_stage_up(after: str) -> None:
     begin = time.monotonic()
-    with serving(lambda number: iter([reply(b"{}", f"Retry-After: {after}", status="429 Busy") if number == 0 else reply(good())])) as server:
+    with serving(
+        lambda number: iter(
+            [reply(b"{}", f"Retry-After: {after}", status="429 Busy") if number == 0 else reply(good())]
+        )
+    ) as server:
         answers(server, max_retries=1)
     assert time.monotonic() - begin < 20
 
@@ -290,7 +360,9 @@ def test_a_wait_that_is_too_long_or_none_at_all_never_holds_the_stage_up(after: 
 USAGES = ["-1000000", "0", '"5"', "true", "2.5", "1e30", "1" + "0" * 30, "null", "[]", "{}", "NaN", "-Infinity"]
 
 
-@pytest.mark.parametrize("usage", [f'{{"completion_tokens": {count}}}' for count in USAGES] + ["{}", "null", "[]", "5", '"x"'])
+@pytest.mark.parametrize(
+    "usage", [f'{{"completion_tokens": {count}}}' for count in USAGES] + ["{}", "null", "[]", "5", '"x"']
+)
 def test_no_count_of_an_endpoint_gets_round_the_token_limit(usage: str) -> None:
     with serving(lambda number: iter([reply(good(usage=usage))])) as server:
         found = answers(server, 10, max_total_tokens=2 * LONGEST)
@@ -299,7 +371,10 @@ def test_no_count_of_an_endpoint_gets_round_the_token_limit(usage: str) -> None:
     assert [w.missing for w in found[2:]] == ["token_cap"] * 8
 
 
-@pytest.mark.parametrize(("fields", "each"), [({"max_tokens": 80}, 80), ({"n": 3}, 150), ({"max_completion_tokens": 20}, 20), ({"max_tokens": None}, 50)])
+@pytest.mark.parametrize(
+    ("fields", "each"),
+    [({"max_tokens": 80}, 80), ({"n": 3}, 150), ({"max_completion_tokens": 20}, 20), ({"max_tokens": None}, 50)],
+)
 def test_what_a_request_can_cost_follows_from_what_it_asks(fields: dict[str, Any], each: int) -> None:
     with serving(lambda number: iter([reply(good(usage="null"))])) as server:
         found = answers(server, 10, max_total_tokens=4 * each + 1, request=fields)
@@ -331,7 +406,10 @@ BAD_KEYS = {
 
 @pytest.mark.parametrize("key", BAD_KEYS.values(), ids=BAD_KEYS.keys())
 def test_a_key_that_can_be_none_is_refused_before_anything_is_sent(key: str) -> None:
-    with serving(lambda number: iter([reply(good())])) as server, pytest.raises(UserError, match=r"GENERATOR_KEY: .* stands within the key") as refused:
+    with (
+        serving(lambda number: iter([reply(good())])) as server,
+        pytest.raises(UserError, match=r"GENERATOR_KEY: .* stands within the key") as refused,
+    ):
         answers(server, key=key)
     assert server.heads == []
     assert "\n" not in str(refused.value)
@@ -340,17 +418,29 @@ def test_a_key_that_can_be_none_is_refused_before_anything_is_sent(key: str) -> 
 
 @pytest.mark.parametrize("key", ["", "\n", " \t\r\n"])
 def test_a_key_of_white_space_is_no_key(key: str) -> None:
-    with serving(lambda number: iter([reply(good())])) as server, pytest.raises(UserError, match=r"GENERATOR_KEY is not in the environment .* or is empty"):
+    with (
+        serving(lambda number: iter([reply(good())])) as server,
+        pytest.raises(UserError, match=r"GENERATOR_KEY is not in the environment .* or is empty"),
+    ):
         answers(server, key=key)
     assert server.heads == []
 
 
 @pytest.mark.parametrize("key", ["", " \n", "sk-s\u00e9cret", "a b", "a\nb"])
-def test_a_run_on_this_machine_is_refused_before_it_starts_where_the_key_is_none(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_on_this_machine_is_refused_before_it_starts_where_the_key_is_none(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GENERATOR_KEY", key)
-    outside = "prompts.generators=[{id: writer-1, endpoint: {base_url: 'https://api.example.com/v1', api_key_env: GENERATOR_KEY}}]"
+    outside = (
+        "prompts.generators=[{id: writer-1, endpoint: {base_url: 'https://api.example.com/v1', api_key_env: "
+        "GENERATOR_KEY}}]"
+    )
     with pytest.raises(UserError, match="GENERATOR_KEY"):
-        check(load_config("jobs/configs/demo.yaml", [f"storage={tmp_path}", outside, "model.max_prompt_tokens=64"]), "synthesize", local=True)
+        check(
+            load_config("jobs/configs/demo.yaml", [f"storage={tmp_path}", outside, "model.max_prompt_tokens=64"]),
+            "synthesize",
+            local=True,
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -369,7 +459,9 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
 def test_a_key_that_comes_back_in_another_form_is_taken_out(form: str, capsys: pytest.CaptureFixture[str]) -> None:
     told = json.dumps({"error": {"message": "x" * 150 + form}}).encode()
-    with serving(lambda number: iter([reply(good(f"Your key: {form}."))] if number == 0 else [reply(told, status="400 Bad")])) as server:
+    with serving(
+        lambda number: iter([reply(good(f"Your key: {form}."))] if number == 0 else [reply(told, status="400 Bad")])
+    ) as server:
         found = answers(server, 2)
     assert found[0].text.startswith("Your key: ")
     assert "[key]" in found[0].text
@@ -384,19 +476,33 @@ def test_a_key_that_comes_back_in_another_form_is_taken_out(form: str, capsys: p
 # --- where it goes
 
 
-@pytest.mark.parametrize("url", ["http://169.254.169.254/v1", "http://2852039166/v1", "https://[::ffff:a9fe:a9fe]/v1", "http://metadata.google.internal/v1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://169.254.169.254/v1",
+        "http://2852039166/v1",
+        "https://[::ffff:a9fe:a9fe]/v1",
+        "http://metadata.google.internal/v1",
+    ],
+)
 def test_nothing_is_sent_to_the_address_of_a_metadata_service(url: str) -> None:
-    with pytest.raises(UserError, match=r"^generator writer-1 at .*: endpoint.base_url: .* is a link-local or metadata address"):
+    with pytest.raises(
+        UserError, match=r"^generator writer-1 at .*: endpoint.base_url: .* is a link-local or metadata address"
+    ):
         answers(url, api_key_env=None)
 
 
 def test_a_key_goes_to_no_other_machine_unencrypted() -> None:
-    with pytest.raises(UserError, match=r"the key would go to models\.invalid unencrypted, over plain http; write https://"):
+    with pytest.raises(
+        UserError, match=r"the key would go to models\.invalid unencrypted, over plain http; write https://"
+    ):
         answers("http://models.invalid/v1")
 
 
 @pytest.mark.parametrize("resolved", ["169.254.169.254", "fe80::1", "::ffff:169.254.1.1", "fd00:ec2::254"])
-def test_a_name_that_resolves_to_a_link_local_address_gets_nothing(resolved: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_resolves_to_a_link_local_address_gets_nothing(
+    resolved: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = socket.getaddrinfo
 
     def resolve(host: Any, *rest: Any, **more: Any) -> Any:
@@ -404,7 +510,9 @@ def test_a_name_that_resolves_to_a_link_local_address_gets_nothing(resolved: str
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     with pytest.raises(
-        UserError, match=r"^generator writer-1 at models.invalid: endpoint.base_url: models.invalid resolves to .*, a link-local or metadata address"
+        UserError,
+        match=r"^generator writer-1 at models.invalid: endpoint.base_url: models.invalid resolves to .*, a link-local "
+        r"or metadata address",
     ):
         answers("https://models.invalid/v1")
 
@@ -435,7 +543,9 @@ class Stream:
         ("http://[::1]:8000/v1", "::1", [], False),
     ],
 )
-def test_a_connection_is_looked_at_before_anything_is_sent_on_it(url: str, peer: str, allowed: list[str], refused: bool) -> None:
+def test_a_connection_is_looked_at_before_anything_is_sent_on_it(
+    url: str, peer: str, allowed: list[str], refused: bool
+) -> None:
     from paft_ray.generators.http_exchange import Exchange  # here, so that the other tests run on a state without it
 
     stream, exchange = Stream(peer), Exchange(generator(url), KEY, allowed)

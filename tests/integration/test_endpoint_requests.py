@@ -1,4 +1,5 @@
-"""Generators behind an endpoint, against a small server that speaks chat completions: retries, rate, token limit, and a key that never gets out."""
+"""Generators behind an endpoint, against a small server that speaks chat completions: retries, rate, token limit, and a
+key that never gets out."""
 
 import json
 import threading
@@ -11,7 +12,16 @@ import pytest
 
 from paft_ray.cli.dry_run import receives
 from paft_ray.cli.preflight import check
-from paft_ray.config import Config, EndpointConfig, GeneratorConfig, PromptsConfig, generator_key, load_config, parse_config, prompts_key
+from paft_ray.config import (
+    Config,
+    EndpointConfig,
+    GeneratorConfig,
+    PromptsConfig,
+    generator_key,
+    load_config,
+    parse_config,
+    prompts_key,
+)
 from paft_ray.errors import UserError
 from paft_ray.generators.openai import ask, ask_missing
 from paft_ray.generators.requests import Request, request
@@ -31,7 +41,13 @@ def completion(text: str, tokens: int | None = 10, finish: str = "stop") -> Repl
     message = {"role": "assistant", "content": text}
     usage = None if tokens is None else {"prompt_tokens": 5, "completion_tokens": tokens, "total_tokens": tokens + 5}
     choices = [{"index": 0, "finish_reason": finish, "message": message}]
-    return 200, {}, json.dumps({"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": choices, "usage": usage})
+    return (
+        200,
+        {},
+        json.dumps(
+            {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": choices, "usage": usage}
+        ),
+    )
 
 
 class Server:
@@ -61,7 +77,11 @@ class Server:
                     at_once -= 1
                 try:
                     self.send_response(status)
-                    for name, value in {"Content-Type": "application/json", "Content-Length": str(len(text.encode())), **headers}.items():
+                    for name, value in {
+                        "Content-Type": "application/json",
+                        "Content-Length": str(len(text.encode())),
+                        **headers,
+                    }.items():
                         self.send_header(name, value)
                     self.end_headers()
                     self.wfile.write(text.encode())
@@ -92,7 +112,9 @@ def serve() -> Iterator[Callable[..., Server]]:
 
 def generator(server: Server | None, *, url: str = "", **settings: Any) -> GeneratorConfig:
     endpoint = {"api_key_env": "GENERATOR_KEY", "max_retries": 2, "timeout_s": 5, **settings}
-    return GeneratorConfig(id="writer-1", max_tokens=50, endpoint=EndpointConfig(base_url=server.url if server else url, **endpoint))
+    return GeneratorConfig(
+        id="writer-1", max_tokens=50, endpoint=EndpointConfig(base_url=server.url if server else url, **endpoint)
+    )
 
 
 def asked(count: int) -> list[Request]:
@@ -105,7 +127,10 @@ def test_answers_come_in_the_order_asked_and_the_key_goes_into_the_header_alone(
     assert [w.text.splitlines()[:-1] for w in found] == [r.message.splitlines() for r in asked(5)]
     assert all(w.finished and w.tokens == 10 for w in found)
     assert {h["authorization"] for h in server.headers} == {f"Bearer {KEY}"}
-    assert all(b["path"] == "/v1/chat/completions" and b["model"] == "writer-1" and b["max_tokens"] == 50 and b["top_k"] == 3 for b in server.bodies)
+    assert all(
+        b["path"] == "/v1/chat/completions" and b["model"] == "writer-1" and b["max_tokens"] == 50 and b["top_k"] == 3
+        for b in server.bodies
+    )
     assert all("seed" not in body and "structured_outputs" not in body for body in server.bodies)
     assert KEY not in json.dumps(server.bodies)
 
@@ -134,7 +159,9 @@ def test_a_busy_endpoint_is_asked_again_when_it_says(serve) -> None:
 
 
 def test_retries_end_and_a_dead_endpoint_is_soon_left_alone(serve, capsys) -> None:
-    server = serve(lambda number, body: (500, {}, json.dumps({"error": {"message": f"overloaded, your header was {KEY}"}})))
+    server = serve(
+        lambda number, body: (500, {}, json.dumps({"error": {"message": f"overloaded, your header was {KEY}"}}))
+    )
     found = ask(asked(40), generator(server, max_retries=1, concurrency=2), 0, ENVIRONMENT)
     assert all(w.text == "" and w.missing == "failed" and w.tokens == 0 for w in found)
     assert len(server.bodies) <= 2 * 4
@@ -152,8 +179,13 @@ def test_nobody_at_the_address_costs_only_the_answers(capsys) -> None:
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_key_is_one_line_without_the_key(serve, status: int) -> None:
-    server = serve(lambda number, body: (status, {}, json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}"}})))
-    with pytest.raises(UserError, match=rf"^generator writer-1 at 127.0.0.1:\d+: the endpoint refuses the key in GENERATOR_KEY.*HTTP {status}") as caught:
+    server = serve(
+        lambda number, body: (status, {}, json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}"}}))
+    )
+    with pytest.raises(
+        UserError,
+        match=rf"^generator writer-1 at 127.0.0.1:\d+: the endpoint refuses the key in GENERATOR_KEY.*HTTP {status}",
+    ) as caught:
         ask(asked(20), generator(server, concurrency=1), 0, ENVIRONMENT)
     assert KEY not in f"{caught.value}{caught.getrepr(chain=True)}"
     assert len(server.bodies) == 1
@@ -167,7 +199,15 @@ def test_a_key_that_is_not_there_is_named(serve) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["{not json", '{"choices": []}', '"just text"', "[]", '{"choices": [{"message": null}]}', '{"choices": [{"message": {"content": 7}}]}']
+    "text",
+    [
+        "{not json",
+        '{"choices": []}',
+        '"just text"',
+        "[]",
+        '{"choices": [{"message": null}]}',
+        '{"choices": [{"message": {"content": 7}}]}',
+    ],
 )
 def test_what_is_no_chat_completion_is_a_failed_request(serve, capsys, text: str) -> None:
     server = serve(lambda number, body: (200, {}, text) if number == 0 else completion("good"))
@@ -266,7 +306,9 @@ def test_a_dead_endpoint_costs_only_its_own_candidates_and_the_run_says_so(serve
 def test_the_token_limit_holds_over_the_rounds_of_a_run(serve, tmp_path) -> None:
     server = serve(lambda number, body: completion("no placeholder", tokens=50))
     manifest = synthesize.run(
-        config(generator(server, max_total_tokens=220), num_candidates=1, max_attempts=4), Store.open(str(tmp_path), "t"), write=in_process
+        config(generator(server, max_total_tokens=220), num_candidates=1, max_attempts=4),
+        Store.open(str(tmp_path), "t"),
+        write=in_process,
     )
     assert manifest["generators"][0]["tokens"] == 200
     assert len(server.bodies) == 4
@@ -282,7 +324,9 @@ def test_endpoints_are_asked_at_the_same_time(serve, tmp_path) -> None:
         return completion(GOOD[number % len(GOOD)])
 
     manifest = synthesize.run(
-        config(*(generator(serve(reply), max_retries=0) for _ in range(2)), num_candidates=2, max_attempts=1), Store.open(str(tmp_path), "t"), write=in_process
+        config(*(generator(serve(reply), max_retries=0) for _ in range(2)), num_candidates=2, max_attempts=1),
+        Store.open(str(tmp_path), "t"),
+        write=in_process,
     )
     assert manifest["kept"] == 2
 
@@ -303,7 +347,9 @@ def test_rows_leave_only_where_the_configuration_says_so(serve, tmp_path) -> Non
     sent = json.dumps(server.bodies, ensure_ascii=False)
     assert not any(text in sent for text in train)
     server.bodies.clear()
-    synthesize.run(config(generator(server), num_candidates=1, max_attempts=1, share_examples=2), run, force=True, write=in_process)
+    synthesize.run(
+        config(generator(server), num_candidates=1, max_attempts=1, share_examples=2), run, force=True, write=in_process
+    )
     sent = json.dumps(server.bodies, ensure_ascii=False)
     assert [text in sent for text in train] == [True, True] + [False] * 7
 
@@ -313,8 +359,13 @@ def test_rows_leave_only_where_the_configuration_says_so(serve, tmp_path) -> Non
 
 def test_what_is_asked_decides_the_cache_and_how_it_is_asked_does_not() -> None:
     one = generator(None, url="https://api.example.com/v1")
-    assert generator_key(one) == generator_key(generator(None, url="https://api.example.com/v1", api_key_env="OTHER", max_retries=9, concurrency=1))
-    for other in ({"url": "https://b.example.com/v1"}, {"url": "https://api.example.com/v1", "request": {"top_p": 0.5}}):
+    assert generator_key(one) == generator_key(
+        generator(None, url="https://api.example.com/v1", api_key_env="OTHER", max_retries=9, concurrency=1)
+    )
+    for other in (
+        {"url": "https://b.example.com/v1"},
+        {"url": "https://api.example.com/v1", "request": {"top_p": 0.5}},
+    ):
         assert generator_key(one) != generator_key(generator(None, **other))
     assert "GENERATOR_KEY" not in json.dumps(prompts_key(PromptsConfig(generators=(one,))))
 
@@ -344,7 +395,8 @@ def test_a_key_in_the_configuration_is_refused_without_showing_it(endpoint: dict
 def test_the_plan_says_who_gets_what() -> None:
     one = generator(None, url="https://api.example.com/v1")
     assert receives(one, 0, 10) == (
-        "writer-1, OUTSIDE at https://api.example.com/v1 (key from GENERATOR_KEY): the task's description, names of fields and labels, "
+        "writer-1, OUTSIDE at https://api.example.com/v1 (key from GENERATOR_KEY): the task's description, names "
+        "of fields and labels, "
         "10 seed templates, no row of the data"
     )
     assert receives(one, 3, 10).endswith("3 training rows with their answers")
@@ -355,14 +407,17 @@ def test_a_run_on_this_machine_is_refused_before_it_starts_where_the_key_is_miss
     monkeypatch.delenv("GENERATOR_KEY", raising=False)
     changes = [
         f"storage={tmp_path}",
-        "prompts.generators=[{id: writer-1, endpoint: {base_url: 'https://api.example.com/v1', api_key_env: GENERATOR_KEY}}]",
+        "prompts.generators=[{id: writer-1, endpoint: {base_url: 'https://api.example.com/v1', api_key_env: "
+        "GENERATOR_KEY}}]",
         "model.max_prompt_tokens=64",
     ]
     with pytest.raises(UserError, match="the environment variable GENERATOR_KEY, which holds its key, is not set"):
         check(load_config("jobs/configs/demo.yaml", changes), "synthesize", local=True)
 
 
-def test_a_second_attempt_asks_only_what_has_no_answer_and_counts_what_was_spent(serve, monkeypatch, tmp_path, capsys) -> None:
+def test_a_second_attempt_asks_only_what_has_no_answer_and_counts_what_was_spent(
+    serve, monkeypatch, tmp_path, capsys
+) -> None:
     monkeypatch.setenv("GENERATOR_KEY", KEY)
     monkeypatch.setattr("paft_ray.inference.answer_cache.SAVE_EVERY_S", 0)
     place = AnswerCache.of(Store.open(str(tmp_path), "run"), "prompts")
@@ -371,10 +426,14 @@ def test_a_second_attempt_asks_only_what_has_no_answer_and_counts_what_was_spent
     assert [written.text for written in first] == ["0", "1", "2", "", "", ""]
     second = ask_missing(asked(6), generator(server, concurrency=1, max_total_tokens=85), 7, place)
     assert [written.text for written in second] == ["0", "1", "2", "6", "", ""]
-    assert [body["messages"] for body in server.bodies[6:]] == [body["messages"] for body in server.bodies[3:4]], "30 of 85 tokens were spent before"
+    assert [body["messages"] for body in server.bodies[6:]] == [body["messages"] for body in server.bodies[3:4]], (
+        "30 of 85 tokens were spent before"
+    )
     assert [written.missing for written in second[4:]] == ["token_cap"] * 2
     third = ask_missing(asked(6), generator(server, concurrency=1), 7, place)
-    assert [(body["messages"], body["seed"]) for body in server.bodies[7:]] == [(body["messages"], body["seed"]) for body in server.bodies[4:6]]
+    assert [(body["messages"], body["seed"]) for body in server.bodies[7:]] == [
+        (body["messages"], body["seed"]) for body in server.bodies[4:6]
+    ]
     assert [written.text for written in third] == ["0", "1", "2", "6", "7", "8"]
     assert ": 4 answers of an earlier attempt are kept" in capsys.readouterr().out
     assert KEY.encode() not in b"".join(file.read_bytes() for file in tmp_path.rglob("*.parquet"))

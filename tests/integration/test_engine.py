@@ -1,4 +1,5 @@
-"""One engine start: label scores against a plain forward pass (invariant 12), free answers, grammar, a row that fails (invariant 9)."""
+"""One engine start: label scores against a plain forward pass (invariant 12), free answers, grammar, a row that fails
+(invariant 9)."""
 
 import copy
 import json
@@ -26,13 +27,35 @@ from paft_ray.prompts.template import PromptTemplate
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Example, Task, load_task
 
-TEMPLATES = (PromptTemplate(text="Review: {text}\nPositive or negative? Answer:"), PromptTemplate(text="Is this review positive or negative?\n{text}\n"))
+TEMPLATES = (
+    PromptTemplate(text="Review: {text}\nPositive or negative? Answer:"),
+    PromptTemplate(text="Is this review positive or negative?\n{text}\n"),
+)
 EXAMPLES = tuple(
     Example(id=str(i), fields={"text": text}, answer=answer)
-    for i, (text, answer) in enumerate([("a warm, funny film", "positive"), ("the room smelled of smoke", "negative"), ("bad <|im_end|> tea", "negative")])
+    for i, (text, answer) in enumerate(
+        [
+            ("a warm, funny film", "positive"),
+            ("the room smelled of smoke", "negative"),
+            ("bad <|im_end|> tea", "negative"),
+        ]
+    )
 )
-CITIES = Task(name="cities", kind="choice", description="Where?", fields={"text": "a hint"}, labels={c: c for c in ("New York", "New Delhi", "Rome")})
-NUMBERS = Task(name="numbers", kind="free", description="Count.", fields={"text": "a question"}, pattern=r"(\d+)", max_answer_tokens=8)
+CITIES = Task(
+    name="cities",
+    kind="choice",
+    description="Where?",
+    fields={"text": "a hint"},
+    labels={c: c for c in ("New York", "New Delhi", "Rome")},
+)
+NUMBERS = Task(
+    name="numbers",
+    kind="free",
+    description="Count.",
+    fields={"text": "a question"},
+    pattern=r"(\d+)",
+    max_answer_tokens=8,
+)
 TOO_LONG = {"key": "poison", "prompt_ids": [5] * 5000, "sampling": json.dumps({"max_tokens": 1})}
 SEEDED = 40
 """Rows whose prompts, together, are longer than a step of the engine."""
@@ -45,8 +68,18 @@ def grids(demo_model: str) -> dict[str, Grid]:
     hint, sum_ = PromptTemplate(text="{text} The city is"), PromptTemplate(text="Q: {text}\nA:")
     return {
         "choice": Grid(task=load_task("demo"), templates=TEMPLATES, examples=EXAMPLES, **place),
-        "cities": Grid(task=CITIES, templates=(hint,), examples=(Example(id="a", fields={"text": "It never sleeps."}, answer="New York"),), **place),
-        "free": Grid(task=NUMBERS, templates=(sum_,), examples=(Example(id="b", fields={"text": "What is 1 + 1?"}, answer="2"),), **place),
+        "cities": Grid(
+            task=CITIES,
+            templates=(hint,),
+            examples=(Example(id="a", fields={"text": "It never sleeps."}, answer="New York"),),
+            **place,
+        ),
+        "free": Grid(
+            task=NUMBERS,
+            templates=(sum_,),
+            examples=(Example(id="b", fields={"text": "What is 1 + 1?"}, answer="2"),),
+            **place,
+        ),
     }
 
 
@@ -103,19 +136,38 @@ def engines_seen() -> Iterator[dict[int, str]]:
 
 @pytest.fixture(scope="module")
 def answers(
-    grids: dict[str, Grid], grammar_request, with_a_copy: str, changed_model: str, ray_session: None, tmp_path_factory: pytest.TempPathFactory
+    grids: dict[str, Grid],
+    grammar_request,
+    with_a_copy: str,
+    changed_model: str,
+    ray_session: None,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Kind -> engine rows, all from one start in fp32; `failed` holds the number of failed rows. Kind `changed` has the changed model's answers to the
-    requests of `choice`, asked between rows of the base model, and `again` the base model's after them."""
+    """Kind -> engine rows, all from one start in fp32; `failed` holds the number of failed rows. Kind `changed` has the
+    changed model's answers to the requests of `choice`, asked between rows of the base model, and `again` the base
+    model's after them."""
     import ray.data
 
     from paft_ray.inference.answer_cache import AnswerCache
     from paft_ray.inference.generate import generate
     from paft_ray.inference.model_weights import ModelWeights
 
-    base, changed = ModelWeights(key={}), ModelWeights(key={"changed": True}, materialize=partial(nullcontext, changed_model))
-    rows = [{**row, "key": f"{kind}|{row['key']}"} for kind, grid in grids.items() for row in grid.requests(range(grid.num_cells))]
-    sampling = {"max_tokens": 80, "temperature": 0.9, "seed": 1, "detokenize": False, "structured_outputs": {"regex": grammar_request.regex}}
+    base, changed = (
+        ModelWeights(key={}),
+        ModelWeights(key={"changed": True}, materialize=partial(nullcontext, changed_model)),
+    )
+    rows = [
+        {**row, "key": f"{kind}|{row['key']}"}
+        for kind, grid in grids.items()
+        for row in grid.requests(range(grid.num_cells))
+    ]
+    sampling = {
+        "max_tokens": 80,
+        "temperature": 0.9,
+        "seed": 1,
+        "detokenize": False,
+        "structured_outputs": {"regex": grammar_request.regex},
+    }
     ids = list(grids["free"].encoder.tokenizer(grammar_request.message)["input_ids"])
     rows += [{"key": "grammar|[]", "prompt_ids": ids, "sampling": json.dumps(sampling)}, TOO_LONG]
     parts = AnswerCache.of(Store.open(str(tmp_path_factory.mktemp("runs")), "engine"), "score")
@@ -124,13 +176,29 @@ def answers(
     asked[3:3] = [{**row, "key": f"changed|{row['key']}", "weights": changed.id} for row in choice]
     asked += [{**row, "key": f"again|{row['key']}", "weights": base.id} for row in choice]
     asked += [
-        {"weights": base.id, "key": f"seeded|[{i}]", "prompt_ids": [100 + i] * 150, "sampling": json.dumps({"max_tokens": 2, "temperature": 0.9, "seed": i})}
+        {
+            "weights": base.id,
+            "key": f"seeded|[{i}]",
+            "prompt_ids": [100 + i] * 150,
+            "sampling": json.dumps({"max_tokens": 2, "temperature": 0.9, "seed": i}),
+        }
         for i in range(SEEDED)
     ]
     with engines_seen() as engines:
-        done = generate(ray.data.from_items(asked), name="test", base=with_a_copy, models=[base, changed], parts=parts, engine=FP32, max_model_len=400)
+        done = generate(
+            ray.data.from_items(asked),
+            name="test",
+            base=with_a_copy,
+            models=[base, changed],
+            parts=parts,
+            engine=FP32,
+            max_model_len=400,
+        )
     assert done.engine_starts == 1
-    found: dict[str, list[dict[str, Any]]] = {"failed": [{"num": done.num_failed, "time_s": done.time_s}], "engines": [{"parents": list(engines.values())}]}
+    found: dict[str, list[dict[str, Any]]] = {
+        "failed": [{"num": done.num_failed, "time_s": done.time_s}],
+        "engines": [{"parents": list(engines.values())}],
+    }
     for row in done.answers.to_pylist():
         kind, key = row["key"].split("|")
         found.setdefault(kind, []).append({**row, "key": key})
@@ -159,20 +227,28 @@ def test_one_engine_answers_for_several_models_in_turns(grids, answers, changed_
     other = AutoModelForCausalLM.from_pretrained(changed_model, dtype=torch.float32)
     for index, outcome in enumerate(changed):
         encoded = grid.encoder.encode(*grid.cell(index))
-        scores = {label: _score(other, encoded.prompt_ids, ids)[0] for label, ids in grid.encoder.label_ids(encoded.after_newline).items()}
+        scores = {
+            label: _score(other, encoded.prompt_ids, ids)[0]
+            for label, ids in grid.encoder.label_ids(encoded.after_newline).items()
+        }
         norm = math.log(sum(math.exp(score) for score in scores.values()))
         assert outcome["logprob"] == pytest.approx(scores[outcome["answer"]] - norm, abs=2e-3)
     assert max(abs(one["logprob"] - two["logprob"]) for one, two in zip(first, changed, strict=True)) > 0.01
 
 
-def test_label_log_probabilities_are_those_of_a_plain_forward_pass_over_whole_labels(grids, answers, hugging_face) -> None:
+def test_label_log_probabilities_are_those_of_a_plain_forward_pass_over_whole_labels(
+    grids, answers, hugging_face
+) -> None:
     for kind in ("choice", "cities"):
         grid = grids[kind]
         outcomes = grid.judge([answers[kind]]).to_pylist()
         assert len(outcomes) == grid.num_cells
         for index, outcome in enumerate(outcomes):
             encoded = grid.encoder.encode(*grid.cell(index))
-            scores = {label: _score(hugging_face, encoded.prompt_ids, ids) for label, ids in grid.encoder.label_ids(encoded.after_newline).items()}
+            scores = {
+                label: _score(hugging_face, encoded.prompt_ids, ids)
+                for label, ids in grid.encoder.label_ids(encoded.after_newline).items()
+            }
             if kind == "choice":
                 norm = math.log(sum(math.exp(s[0]) for s in scores.values()))
                 assert outcome["logprob"] == pytest.approx(scores[outcome["answer"]][0] - norm, abs=2e-3)

@@ -1,4 +1,5 @@
-"""What fails in Ray's processes comes out as one line with its cause, the run, the stage and Ray's logs. Issue 5, promises 5 and 7."""
+"""What fails in Ray's processes comes out as one line with its cause, the run, the stage and Ray's logs. Issue 5,
+promises 5 and 7."""
 
 import resource
 from pathlib import Path
@@ -36,7 +37,11 @@ def test_a_full_disk_in_a_task_is_one_line(ray_session: None, tmp_path: Path) ->
     run = Store.open(str(tmp_path), "a")
     with pytest.raises(StageError) as caught, named(run, "train"):
         ray.get(ray.remote(num_cpus=0, max_calls=1)(_write).remote(run.root))
-    _check(caught.value, run.root, f"storage {run.root}: train/x.bin cannot be written (File too large); raise the limit on the size of files")
+    _check(
+        caught.value,
+        run.root,
+        f"storage {run.root}: train/x.bin cannot be written (File too large); raise the limit on the size of files",
+    )
 
 
 @pytest.mark.parametrize("foreseen", [True, False])
@@ -59,7 +64,11 @@ def test_a_worker_of_ray_train_that_fails_is_one_line(ray_session: None, tmp_pat
     )
     with pytest.raises(StageError) as caught, named(run, "train"):
         trainer.fit()
-    _check(caught.value, run.root, "train/x.bin cannot be written (File too large)" if foreseen else "ZeroDivisionError: in a worker; traceback: ")
+    _check(
+        caught.value,
+        run.root,
+        "train/x.bin cannot be written (File too large)" if foreseen else "ZeroDivisionError: in a worker; traceback: ",
+    )
     if not foreseen:
         (kept,) = Path(run.root, "logs").iterdir()
         assert "in work" in kept.read_text()

@@ -1,4 +1,5 @@
-"""Killed engines and drivers, poison rows and hangs on the real engine: no stored answer is asked again, and none is lost."""
+"""Killed engines and drivers, poison rows and hangs on the real engine: no stored answer is asked again, and none is
+lost."""
 
 import json
 import os
@@ -38,7 +39,10 @@ POISON: dict[str, dict[str, Any]] = {
     "negative id": {"prompt_ids": [5, -1]},
     "bad sampling": {"prompt_ids": [5], "sampling": json.dumps({"max_tokens": 0})},
     "unknown sampling": {"prompt_ids": [5], "sampling": json.dumps({"max_tokenz": 1})},
-    "bad grammar": {"prompt_ids": [5], "sampling": json.dumps({"max_tokens": 1, "structured_outputs": {"regex": "(["}})},
+    "bad grammar": {
+        "prompt_ids": [5],
+        "sampling": json.dumps({"max_tokens": 1, "structured_outputs": {"regex": "(["}}),
+    },
     "no text": {"prompt_ids": [], "error": "TypeError: no text"},
 }
 REASONS = {
@@ -64,7 +68,11 @@ def parts(folder: Path) -> AnswerCache:
 
 def asked(folder: Path) -> Counter[str]:
     """How often each key was answered and stored, over all attempts."""
-    return Counter(key for file in folder.rglob("part-*.parquet") for key in pq.read_table(file, columns=["key"])["key"].to_pylist())
+    return Counter(
+        key
+        for file in folder.rglob("part-*.parquet")
+        for key in pq.read_table(file, columns=["key"])["key"].to_pylist()
+    )
 
 
 def ask(rows: list[dict[str, Any]], place: AnswerCache, model: str, engine: EngineConfig):
@@ -75,16 +83,29 @@ def ask(rows: list[dict[str, Any]], place: AnswerCache, model: str, engine: Engi
 
     weights = ModelWeights(key={})
     rows = [{"error": "", "weights": weights.id, **row} for row in rows]
-    return generate(ray.data.from_items(rows), name="test", base=model, models=[weights], parts=place, engine=engine, max_model_len=64)
+    return generate(
+        ray.data.from_items(rows),
+        name="test",
+        base=model,
+        models=[weights],
+        parts=place,
+        engine=engine,
+        max_model_len=64,
+    )
 
 
 @contextmanager
 def killed(when: Callable[[], bool], *, core: bool = False) -> Iterator[list[int]]:
-    """SIGKILLs the worker that holds the next engine, or the engine's own process below it (`core`), once `when` says so."""
+    """SIGKILLs the worker that holds the next engine, or the engine's own process below it (`core`), once `when` says
+    so."""
     from ray._private.state import actors
 
     def engines() -> dict[str, int]:
-        return {key: actor["Pid"] for key, actor in actors().items() if "vLLMEngineStageUDF" in actor["ActorClassName"] and actor["State"] == "ALIVE"}
+        return {
+            key: actor["Pid"]
+            for key, actor in actors().items()
+            if "vLLMEngineStageUDF" in actor["ActorClassName"] and actor["State"] == "ALIVE"
+        }
 
     before, killed_ids, end = engines(), [], threading.Event()
 
@@ -94,7 +115,11 @@ def killed(when: Callable[[], bool], *, core: bool = False) -> Iterator[list[int
             if new and when():
                 pid = next(iter(new.values()))
                 if core:
-                    (pid,) = (child.pid for child in psutil.Process(pid).children(recursive=True) if "EngineCore" in " ".join(child.cmdline()))
+                    (pid,) = (
+                        child.pid
+                        for child in psutil.Process(pid).children(recursive=True)
+                        if "EngineCore" in " ".join(child.cmdline())
+                    )
                 os.kill(pid, signal.SIGKILL)
                 killed_ids.append(pid)
                 return
@@ -124,11 +149,17 @@ def uninterrupted(at_once: None, demo_model: str, tmp_path_factory: pytest.TempP
 
 
 @pytest.fixture(scope="module", params=["worker", "core"])
-def restarted(request: pytest.FixtureRequest, at_once: None, demo_model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path, str]:
-    """(what came, folder of the parts, what the console said) where the engine was killed once part of the rows had answers; poison is among them."""
+def restarted(
+    request: pytest.FixtureRequest, at_once: None, demo_model: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Any, Path, str]:
+    """(what came, folder of the parts, what the console said) where the engine was killed once part of the rows had
+    answers; poison is among them."""
     folder = tmp_path_factory.mktemp("restarted")
     said: list[str] = []
-    with pytest.MonkeyPatch.context() as patch, killed(lambda: sum(asked(folder).values()) >= 6, core=request.param == "core") as victims:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        killed(lambda: sum(asked(folder).values()) >= 6, core=request.param == "core") as victims,
+    ):
         patch.setattr("paft_ray.inference.generate.say", said.append)
         rows = [*requests()[:12], *poison(), *requests()[12:]]
         done = ask(rows, parts(folder), demo_model, SMALL.model_copy(update={"max_failed_fraction": 0.5}))
@@ -145,14 +176,21 @@ def test_an_engine_that_is_killed_starts_again_and_asks_only_what_is_missing(res
     assert "starts the engine again (1 of 2)" in said
 
 
-def test_answers_are_those_of_an_uninterrupted_run(restarted: tuple[Any, Path, str], uninterrupted: dict[str, list[int]]) -> None:
+def test_answers_are_those_of_an_uninterrupted_run(
+    restarted: tuple[Any, Path, str], uninterrupted: dict[str, list[int]]
+) -> None:
     assert {row["key"]: row["token_ids"] for row in restarted[0].answers.to_pylist()} == uninterrupted
 
 
 def test_a_poison_row_costs_one_row_and_says_why(restarted: tuple[Any, Path, str]) -> None:
     done, folder, said = restarted
     assert done.num_failed == len(POISON)
-    errors = {row["key"]: row["error"] for file in folder.rglob("part-*.parquet") for row in pq.read_table(file).to_pylist() if row["error"]}
+    errors = {
+        row["key"]: row["error"]
+        for file in folder.rglob("part-*.parquet")
+        for row in pq.read_table(file).to_pylist()
+        if row["error"]
+    }
     assert errors.keys() == POISON.keys()
     assert {key: text for key, text in errors.items() if REASONS[key] not in text} == {}
     assert len(done.failures) == 5
@@ -161,7 +199,9 @@ def test_a_poison_row_costs_one_row_and_says_why(restarted: tuple[Any, Path, str
 
 def test_where_all_is_answered_no_engine_starts(restarted: tuple[Any, Path, str], demo_model: str) -> None:
     first, folder, _ = restarted
-    again = ask([*requests(), *poison()], parts(folder), demo_model, SMALL.model_copy(update={"max_failed_fraction": 0.5}))
+    again = ask(
+        [*requests(), *poison()], parts(folder), demo_model, SMALL.model_copy(update={"max_failed_fraction": 0.5})
+    )
     assert (again.engine_starts, again.num_kept, again.num_failed) == (0, NUM_ROWS + len(POISON), len(POISON))
     assert again.answers.sort_by("key").equals(first.answers.combine_chunks().sort_by("key"))
 
@@ -170,7 +210,9 @@ def test_failed_rows_are_asked_again_where_more_failed_than_allowed() -> None:
     from paft_ray.inference.engine import ANSWERS
     from paft_ray.inference.generate import kept_rows
 
-    rows = pa.Table.from_pylist([{"key": str(n), "request": str(n), "error": "" if n else "boom"} for n in range(10)], schema=ANSWERS)
+    rows = pa.Table.from_pylist(
+        [{"key": str(n), "request": str(n), "error": "" if n else "boom"} for n in range(10)], schema=ANSWERS
+    )
     assert [kept_rows(rows, allowed).num_rows for allowed in (0.05, 0.1)] == [9, 10]
     assert kept_rows(rows.slice(0, 0), 0.0).num_rows == 0
 
@@ -182,26 +224,42 @@ def test_an_engine_that_dies_too_often_ends_the_stage(at_once: None, demo_model:
     assert victims
 
 
-def test_an_engine_that_refuses_its_settings_is_not_started_again(at_once: None, demo_model: str, tmp_path: Path) -> None:
+def test_an_engine_that_refuses_its_settings_is_not_started_again(
+    at_once: None, demo_model: str, tmp_path: Path
+) -> None:
     with pytest.raises(StageError, match=r"the engine failed: .*quantization"):
-        ask(requests(4), parts(tmp_path), demo_model, SMALL.model_copy(update={"engine_kwargs": {"quantization": "no such thing"}}))
+        ask(
+            requests(4),
+            parts(tmp_path),
+            demo_model,
+            SMALL.model_copy(update={"engine_kwargs": {"quantization": "no such thing"}}),
+        )
 
 
 def test_a_hang_ends_with_what_was_free_and_how_far_it_came(at_once: None, demo_model: str, tmp_path: Path) -> None:
     begin = time.monotonic()
-    with pytest.raises(StageError, match=r"no answer within engine.silence_s=4 s.*0 requests are answered; free: CPU 4.*an engine takes 64 CPUs.*logs"):
+    with pytest.raises(
+        StageError,
+        match=r"no answer within engine.silence_s=4 s.*0 requests are answered; free: CPU 4.*an engine takes 64 "
+        r"CPUs.*logs",
+    ):
         ask(requests(4), parts(tmp_path), demo_model, SMALL.model_copy(update={"silence_s": 4, "num_cpus": 64}))
     assert time.monotonic() - begin < 30
 
 
-def test_a_text_that_cannot_be_encoded_costs_its_cells_and_a_finished_measurement_no_engine(at_once: None, demo_model: str, tmp_path: Path) -> None:
+def test_a_text_that_cannot_be_encoded_costs_its_cells_and_a_finished_measurement_no_engine(
+    at_once: None, demo_model: str, tmp_path: Path
+) -> None:
     from paft_ray.inference.evaluator import EvalResult, measure
     from paft_ray.inference.generate import Generated
     from paft_ray.inference.model_weights import ModelWeights
 
     texts = ("a warm, funny film", "", "nul \0 and \ufffe", "half a character: \ud83d", "long " * 20_000)
     examples = [Example(id=str(i), fields={"text": text}, answer="positive") for i, text in enumerate(texts)]
-    templates = [PromptTemplate(text="Review: {text}\nPositive or negative? Answer:"), PromptTemplate(text="{text}\nIs this positive or negative?\n")]
+    templates = [
+        PromptTemplate(text="Review: {text}\nPositive or negative? Answer:"),
+        PromptTemplate(text="{text}\nIs this positive or negative?\n"),
+    ]
 
     def measured() -> tuple[EvalResult, Generated]:
         (result, same), spent = measure(
@@ -221,18 +279,26 @@ def test_a_text_that_cannot_be_encoded_costs_its_cells_and_a_finished_measuremen
 
     (first, started), (second, kept) = measured(), measured()
     assert first.num_failed == 2
-    assert {(failure["example_id"], failure["template_id"]) for failure in first.failures} == {("3", template.id) for template in templates}
+    assert {(failure["example_id"], failure["template_id"]) for failure in first.failures} == {
+        ("3", template.id) for template in templates
+    }
     assert all("surrogate" in failure["error"] or "TypeError" in failure["error"] for failure in first.failures)
     assert first.num_cut == 2
     assert (started.engine_starts, kept.engine_starts, started.num_kept, kept.num_kept) == (1, 0, 0, 12)
-    assert (second.outcomes, second.failures, second.tokens_per_answer) == (first.outcomes, first.failures, first.tokens_per_answer)
+    assert (second.outcomes, second.failures, second.tokens_per_answer) == (
+        first.outcomes,
+        first.failures,
+        first.tokens_per_answer,
+    )
 
 
 def test_weights_left_by_a_killed_evaluation_go_and_those_of_another_stay(ray_session: None, tmp_path: Path) -> None:
     run = Store.open(str(tmp_path), "run")
     run.write_json("train/paft-s0/weights/config.json", {})
     place, other = (Place(run=run, engine=SMALL, owner=owner, base="unused") for owner in ("a", "b"))
-    candidate = Candidate(arm="paft", seed=0, weights="train/paft-s0/weights", sha256=weights_hash(tmp_path / "run/train/paft-s0/weights"))
+    candidate = Candidate(
+        arm="paft", seed=0, weights="train/paft-s0/weights", sha256=weights_hash(tmp_path / "run/train/paft-s0/weights")
+    )
 
     def there() -> list[str]:
         return sorted(path.name for path in (tmp_path / "run").glob("merged-*"))

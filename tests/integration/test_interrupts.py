@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM at a real training: the run goes on from its checkpoint, nothing stays behind, and twice is at once. Issue 5, promise 7."""
+"""Ctrl-C and SIGTERM at a real training: the run goes on from its checkpoint, nothing stays behind, and twice is at
+once. Issue 5, promise 7."""
 
 import os
 import signal
@@ -14,14 +15,25 @@ import pytest
 
 from tests.support.small_run import ONE_ARM
 
-_CHANGES = (*ONE_ARM, "name=stopped", "train.num_steps=2000", "train.checkpoint_every=1", "train.global_batch=4", "train.micro_batch=2")
+_CHANGES = (
+    *ONE_ARM,
+    "name=stopped",
+    "train.num_steps=2000",
+    "train.checkpoint_every=1",
+    "train.global_batch=4",
+    "train.micro_batch=2",
+)
 # The tests themselves may run in the background, where Ctrl-C is ignored.
-_FOREGROUND = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from paft_ray.cli.main import main; main(sys.argv[1:])"
+_FOREGROUND = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from paft_ray.cli.main import "
+    "main; main(sys.argv[1:])"
+)
 _STARTED_S, _ENDED_S = 200, 60
 
 
 def stopped(storage: Path, signals: Sequence[int]) -> tuple[int, str, float]:
-    """(exit code, output, seconds from the last signal to the end) of `paft run`, which gets the signals half a second apart after its next checkpoint.
+    """(exit code, output, seconds from the last signal to the end) of `paft run`, which gets the signals half a second
+    apart after its next checkpoint.
 
     Fails where a process of it is still there a minute later.
     """
@@ -29,7 +41,10 @@ def stopped(storage: Path, signals: Sequence[int]) -> tuple[int, str, float]:
     changes = [part for change in (*_CHANGES, f"storage={storage}") for part in ("--set", change)]
     command = [sys.executable, "-c", _FOREGROUND, "run", "jobs/configs/demo.yaml", *changes]
     before = _newest(storage)
-    with log.open("w") as out, subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, "PAFT_TEST": mark}) as process:
+    with (
+        log.open("w") as out,
+        subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, "PAFT_TEST": mark}) as process,
+    ):
         _wait(lambda: _newest(storage) > before or process.poll() is not None, _STARTED_S)
         for number in signals:
             time.sleep(0.5)
@@ -44,7 +59,10 @@ def stopped(storage: Path, signals: Sequence[int]) -> tuple[int, str, float]:
 
 def _newest(storage: Path) -> int:
     """Step of the newest checkpoint, 0 without one."""
-    return max((int(path.parent.name.removeprefix("step-")) for path in storage.rglob("checkpoints/*/step-*/manifest.json")), default=0)
+    return max(
+        (int(path.parent.name.removeprefix("step-")) for path in storage.rglob("checkpoints/*/step-*/manifest.json")),
+        default=0,
+    )
 
 
 def _wait(done, timeout_s: float) -> None:
@@ -79,7 +97,10 @@ def test_a_training_that_is_interrupted_goes_on_and_leaves_nothing_behind(tmp_pa
         once = len(signals) == 1
         assert (tmp_path / "stopped/lease.json").exists() != once
         if once:
-            assert "paft: interrupted; start the same command again: finished stages of run stopped are kept" in said.splitlines()[-1]
+            assert (
+                "paft: interrupted; start the same command again: finished stages of run stopped are kept"
+                in said.splitlines()[-1]
+            )
         else:
             assert said.splitlines()[-1] == "paft: stopped at once"
             assert seconds < 5

@@ -35,7 +35,15 @@ class Head:
 
     def ray(self, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
         """A `ray` command as a client of this cluster."""
-        return subprocess.run([str(BIN / "ray"), *arguments], env=self.environment, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+        return subprocess.run(
+            [str(BIN / "ray"), *arguments],
+            env=self.environment,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -52,15 +60,35 @@ def head(demo_model: str) -> Iterator[Head]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_API_SERVER_ADDRESS": url,
     }
-    command = ["ray", "start", "--head", "--block", "--num-cpus=4", f"--port={port}", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
-    command += [f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_grpc}", f"--ray-client-server-port={client}"]
+    command = [
+        "ray",
+        "start",
+        "--head",
+        "--block",
+        "--num-cpus=4",
+        f"--port={port}",
+        "--dashboard-host=127.0.0.1",
+        f"--dashboard-port={dashboard}",
+    ]
+    command += [
+        f"--dashboard-agent-listen-port={agent}",
+        f"--dashboard-agent-grpc-port={agent_grpc}",
+        f"--ray-client-server-port={client}",
+    ]
     log = Path(folder) / "head.log"
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            [str(BIN / command[0]), *command[1:], f"--temp-dir={folder}/ray"], env=environment, stdout=stream, stderr=stream, start_new_session=True
+            [str(BIN / command[0]), *command[1:], f"--temp-dir={folder}/ray"],
+            env=environment,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
         )
     try:
-        for place in (f"{url}/api/jobs/", f"http://127.0.0.1:{agent}/api/local_raylet_healthz"):  # jobs start through the node's agent
+        for place in (
+            f"{url}/api/jobs/",
+            f"http://127.0.0.1:{agent}/api/local_raylet_healthz",
+        ):  # jobs start through the node's agent
             wait_for(place, environment["RAY_AUTH_TOKEN"], process, log)
         yield Head(environment=environment, url=url)
     finally:
@@ -92,7 +120,18 @@ def test_a_submitted_pipeline_needs_only_what_was_shipped(head: Head, tmp_path: 
     shipped = tmp_path / "shipped"
     shutil.copytree("jobs", shipped / "jobs", ignore=shutil.ignore_patterns("__pycache__"))
     settings = [part for setting in (*SETTINGS, f"storage={tmp_path}/runs") for part in ("--set", setting)]
-    job = ["job", "submit", "--no-wait", "--submission-id=tiny", "--working-dir=.", "--", "python", "jobs/pipeline.py", "jobs/configs/demo.yaml", *settings]
+    job = [
+        "job",
+        "submit",
+        "--no-wait",
+        "--submission-id=tiny",
+        "--working-dir=.",
+        "--",
+        "python",
+        "jobs/pipeline.py",
+        "jobs/configs/demo.yaml",
+        *settings,
+    ]
     submitted = head.ray(*job, folder=shipped)
     assert submitted.returncode == 0, submitted.stderr
     shutil.rmtree(shipped)
@@ -109,7 +148,9 @@ def test_a_submitted_pipeline_needs_only_what_was_shipped(head: Head, tmp_path: 
 
 def test_a_job_with_a_relative_storage_fails_and_says_why(head: Head, tmp_path: Path) -> None:
     shutil.copytree("jobs", tmp_path / "jobs", ignore=shutil.ignore_patterns("__pycache__"))
-    job = head.ray("job", "submit", "--working-dir=.", "--", "python", "jobs/prepare.py", "jobs/configs/demo.yaml", folder=tmp_path)
+    job = head.ray(
+        "job", "submit", "--working-dir=.", "--", "python", "jobs/prepare.py", "jobs/configs/demo.yaml", folder=tmp_path
+    )
     assert job.returncode == 1
     assert "paft: storage=runs: a job's own folder goes away with it" in job.stdout + job.stderr
 
@@ -124,7 +165,9 @@ def test_paft_submit_ships_the_package_and_returns_the_jobs_exit_code(head: Head
 
     def submit(setting: str) -> subprocess.CompletedProcess[str]:
         environment = {name: value for name, value in head.environment.items() if name != "RAY_API_SERVER_ADDRESS"}
-        return subprocess.run([*command, setting], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+        return subprocess.run(
+            [*command, setting], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
+        )
 
     done = submit("name=submitted")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -146,6 +189,8 @@ def test_paft_submit_without_the_token_is_refused_in_one_line(head: Head, tmp_pa
     environment |= {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "none"), "HOME": str(tmp_path)}
     config = str(Path("jobs/configs/demo.yaml").resolve())
     command = [str(BIN / "paft"), "submit", config, "--address", head.url, "--set", f"storage={tmp_path}/runs"]
-    refused = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    refused = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
     assert refused.returncode == 2
     assert refused.stderr.splitlines()[-1].startswith("paft: --address: the cluster asks for a token")

@@ -66,9 +66,14 @@ def test_a_second_command_is_refused_with_who_holds_the_run_before_ray_is_import
     with subprocess.Popen([sys.executable, "-c", HOLDS, run.root], stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == "held\n"
-        code = f"import sys; sys.modules['ray'] = None; from paft_ray.cli.main import main; main(['prepare', '{DEMO}', *sys.argv[1:]])"
+        code = (
+            f"import sys; sys.modules['ray'] = None; from paft_ray.cli.main import main; main(['prepare', '{DEMO}', "
+            "*sys.argv[1:]])"
+        )
         second = subprocess.run(
-            [sys.executable, "-c", code, "--set", f"storage={tmp_path}", "--set", "name=mine", "--address", "x:1"], capture_output=True, text=True
+            [sys.executable, "-c", code, "--set", f"storage={tmp_path}", "--set", "name=mine", "--address", "x:1"],
+            capture_output=True,
+            text=True,
         )
         first.kill()
     assert second.returncode == 2
@@ -96,12 +101,17 @@ def test_of_many_that_start_at_once_one_holds_it(tmp_path: Path) -> None:
         if dead:
             put(run, replace(Holder.here("train"), started=1.0))
         at = str(time.time() + 5)
-        racing = [subprocess.Popen([sys.executable, "-c", RACES, run.root, at], stdout=subprocess.PIPE, text=True) for _ in range(6)]
+        racing = [
+            subprocess.Popen([sys.executable, "-c", RACES, run.root, at], stdout=subprocess.PIPE, text=True)
+            for _ in range(6)
+        ]
         said = [process.communicate(timeout=60)[0] for process in racing]
         assert sorted(line == "held\n" for line in said) == [False] * 5 + [True], said
 
 
-def test_of_two_that_both_saw_a_dead_holder_the_last_writer_holds_it(run: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_that_both_saw_a_dead_holder_the_last_writer_holds_it(
+    run: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(run, replace(Holder.here("train"), started=1.0))
     both_have_looked, write = threading.Barrier(2), Lease._write
 
@@ -152,7 +162,11 @@ def test_a_holder_whose_clock_is_behind_is_seen_alive(run: Store) -> None:
     put(run, behind)
     renewed = json.dumps(asdict(replace(behind, renewed=behind.renewed + 1)))
     code = "import sys, time; from pathlib import Path; time.sleep(0.3); Path(sys.argv[1]).write_text(sys.argv[2])"
-    with subprocess.Popen([sys.executable, "-c", code, run.path(LEASE), renewed]), pytest.raises(UserError, match="node-7"), hold(run, "prepare"):
+    with (
+        subprocess.Popen([sys.executable, "-c", code, run.path(LEASE), renewed]),
+        pytest.raises(UserError, match="node-7"),
+        hold(run, "prepare"),
+    ):
         pass
 
 

@@ -1,4 +1,5 @@
-"""A run on S3-compatible object storage: artifacts, cache and resume, checkpoints, on a real server (OpenStack Swift). No engine."""
+"""A run on S3-compatible object storage: artifacts, cache and resume, checkpoints, on a real server (OpenStack Swift).
+No engine."""
 
 import os
 import subprocess
@@ -92,7 +93,11 @@ def test_folders_go_up_in_place_of_old_ones_and_come_down(storage: str, tmp_path
     run.write_bytes("train/stale.txt", b"old")
     run.upload_dir(up, "train")
     run.download_dir("train", tmp_path / "down")
-    found = {str(path.relative_to(tmp_path / "down")): path.stat().st_size for path in (tmp_path / "down").rglob("*") if path.is_file()}
+    found = {
+        str(path.relative_to(tmp_path / "down")): path.stat().st_size
+        for path in (tmp_path / "down").rglob("*")
+        if path.is_file()
+    }
     assert found == {"f.txt": 1, "inner/g.bin": BIG}
 
 
@@ -131,7 +136,9 @@ def test_the_newest_whole_checkpoint_is_found_and_old_ones_go(storage: str) -> N
     store = Store.open(storage, "checkpoints").below("train/sft-s0/checkpoints/abc")
     assert checkpoint.newest(store) == 0
     for step in (10, 20, 30):
-        state = TrainingState(step=step, tensors={"weight/a": torch.full((1000, 1000), float(step)), "exp_avg/a": torch.zeros(3)})
+        state = TrainingState(
+            step=step, tensors={"weight/a": torch.full((1000, 1000), float(step)), "exp_avg/a": torch.zeros(3)}
+        )
         checkpoint.write(store, state, {"note": "x"}, keep=2)
     assert checkpoint.steps(store) == [20, 30]
     assert float(checkpoint.read(store, 30).tensors["weight/a"][0, 0]) == 30
@@ -144,7 +151,9 @@ def test_the_newest_whole_checkpoint_is_found_and_old_ones_go(storage: str) -> N
 
 def test_rows_are_read_from_there(storage: str) -> None:
     rows = Store.open(storage, "rows")
-    rows.write_bytes("train.jsonl", "".join(f'{{"text": "row {i}", "label": "positive"}}\n' for i in range(40)).encode())
+    rows.write_bytes(
+        "train.jsonl", "".join(f'{{"text": "row {i}", "label": "positive"}}\n' for i in range(40)).encode()
+    )
     assert len(list(read_rows(rows.uri("train.jsonl")))) == 40
 
 
@@ -204,7 +213,9 @@ def test_ray_train_and_ray_tune_write_to_the_same_place(storage: str) -> None:
     assert tune.storage_filesystem.get_file_info(f"{tune.experiment_fs_path}/state.json").is_file
 
 
-def test_the_weights_of_an_engine_come_to_its_node_and_go(storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_weights_of_an_engine_come_to_its_node_and_go(
+    storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = Store.open(storage, "weights")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
@@ -213,13 +224,17 @@ def test_the_weights_of_an_engine_come_to_its_node_and_go(storage: str, tmp_path
     (tmp_path / "node").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "node"))
     place = Place(run=run, engine=EngineConfig(), owner="test", base="unused")
-    with place.weights(Candidate(arm="paft", seed=0, weights="train/paft-s0/weights", sha256=weights_hash(tmp_path / "model"))) as folder:
+    with place.weights(
+        Candidate(arm="paft", seed=0, weights="train/paft-s0/weights", sha256=weights_hash(tmp_path / "model"))
+    ) as folder:
         assert sorted(path.name for path in Path(folder).iterdir()) == ["config.json", "model.safetensors"]
         assert Path(folder).is_relative_to(tmp_path / "node")
     assert list((tmp_path / "node").iterdir()) == []
 
 
-def test_a_wrong_key_and_a_missing_bucket_are_one_line(storage: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_key_and_a_missing_bucket_are_one_line(
+    storage: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(UserError, match="cannot be written") as caught:
         Store.open(storage.replace("/team", "-nowhere/team"), "x")
     assert "\n" not in str(caught.value)

@@ -1,4 +1,5 @@
-"""The HTML page in a real Chromium, without a display: opens without a complaint, draws, sorts, fits a phone and a sheet, runs no outside text."""
+"""The HTML page in a real Chromium, without a display: opens without a complaint, draws, sorts, fits a phone and a
+sheet, runs no outside text."""
 
 import shutil
 from collections.abc import Iterator
@@ -99,7 +100,11 @@ def test_a_click_on_a_head_sorts_numbers_as_numbers_with_missing_ones_last(page:
     head = page.locator("#answers th", has_text="tokens per answer")
     place = 1 + page.locator("#answers thead th").all_text_contents().index("tokens per answer")
     assert _column(page, "answers", place) == ["–", "2.0", "10.0"]
-    for direction, expected in (("ascending", ["2.0", "10.0", "–"]), ("descending", ["10.0", "2.0", "–"]), ("ascending", ["2.0", "10.0", "–"])):
+    for direction, expected in (
+        ("ascending", ["2.0", "10.0", "–"]),
+        ("descending", ["10.0", "2.0", "–"]),
+        ("ascending", ["2.0", "10.0", "–"]),
+    ):
         head.get_by_role("button").click()
         assert head.get_attribute("aria-sort") == direction
         assert _column(page, "answers", place) == expected
@@ -163,9 +168,15 @@ def test_text_stands_out_from_its_ground(each: Page) -> None:
 
 
 def test_every_table_has_a_name_and_heads_with_a_scope(each: Page) -> None:
-    assert each.evaluate("[...document.querySelectorAll('table')].every((t) => document.getElementById(t.getAttribute('aria-labelledby')).textContent.trim())")
+    assert each.evaluate(
+        "[...document.querySelectorAll('table')].every((t) => "
+        "document.getElementById(t.getAttribute('aria-labelledby')).textContent.trim())"
+    )
     assert each.locator("th:not([scope])").count() == 0
-    assert each.evaluate("new Set([...document.querySelectorAll('[id]')].map((e) => e.id)).size === document.querySelectorAll('[id]').length")
+    assert each.evaluate(
+        "new Set([...document.querySelectorAll('[id]')].map((e) => e.id)).size === "
+        "document.querySelectorAll('[id]').length"
+    )
 
 
 def test_the_page_is_whole_without_its_script(browser: Browser, files: dict[str, Path]) -> None:

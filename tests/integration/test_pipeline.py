@@ -41,17 +41,23 @@ def test_results_hold_the_stable_figures(finished: tuple[Config, Store]) -> None
 
 def test_adapters_are_trained_and_differ_between_arms(finished: tuple[Config, Store]) -> None:
     _, run = finished
-    sft, paft = (load_file(Path(run.root) / f"train/{arm}-s0/adapter/adapter_model.safetensors") for arm in ("sft", "paft"))
+    sft, paft = (
+        load_file(Path(run.root) / f"train/{arm}-s0/adapter/adapter_model.safetensors") for arm in ("sft", "paft")
+    )
     learned = [name for name in sft if "lora_B" in name]
     assert learned
     assert all(abs(sft[name]).max() > 0 for name in learned)
     assert any(abs(sft[name] - paft[name]).max() > 1e-5 for name in learned)
 
 
-def test_the_merged_adapter_answers_in_vllm_as_the_adapter_does_in_peft(finished: tuple[Config, Store], demo_model: str) -> None:
+def test_the_merged_adapter_answers_in_vllm_as_the_adapter_does_in_peft(
+    finished: tuple[Config, Store], demo_model: str
+) -> None:
     """Invariant 11: labels agree, or the two labels are within 0.05 nats."""
     config, run = finished
-    encoder = Encoder(load_task(config.task), load_tokenizer(demo_model), max_prompt_tokens=config.model.max_prompt_tokens)
+    encoder = Encoder(
+        load_task(config.task), load_tokenizer(demo_model), max_prompt_tokens=config.model.max_prompt_tokens
+    )
     templates = {t.id: t for t in PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).templates}
     examples = {e.id: e for e in examples_of(run, "test")}
     base = AutoModelForCausalLM.from_pretrained(demo_model, dtype=torch.float32)
@@ -61,7 +67,9 @@ def test_the_merged_adapter_answers_in_vllm_as_the_adapter_does_in_peft(finished
         encoded = encoder.encode(templates[row["template_id"]], examples[row["example_id"]])
         labels = {label: ids[0] for label, ids in encoder.label_ids(encoded.after_newline).items()}
         with torch.no_grad():
-            scores = torch.log_softmax(model(torch.tensor([encoded.prompt_ids])).logits[0, -1, list(labels.values())], 0)
+            scores = torch.log_softmax(
+                model(torch.tensor([encoded.prompt_ids])).logits[0, -1, list(labels.values())], 0
+            )
         found = dict(zip(labels, scores.tolist(), strict=True))
         assert found[row["answer"]] == pytest.approx(row["logprob"], abs=0.05)
         assert row["predicted"] == max(found, key=found.__getitem__) or abs(scores[0] - scores[1]) < 0.05
@@ -72,7 +80,9 @@ def test_held_out_templates_are_not_among_those_trained_on(finished: tuple[Confi
     assert run.read_json("prompts/split.json")["largest_similarity"] < 0.7
 
 
-def test_a_finished_run_is_not_run_again_and_a_changed_key_is_named(finished: tuple[Config, Store], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_run_is_not_run_again_and_a_changed_key_is_named(
+    finished: tuple[Config, Store], capsys: pytest.CaptureFixture[str]
+) -> None:
     config, run = finished
     before = run.content_hash("evaluate/outcomes.parquet"), run.read_json("train/manifest.json")
     run_all(config, run)

@@ -1,4 +1,5 @@
-"""What users share holds no code: a finished run has no pickle in it, its checkpoints and adapters are safetensors and JSON."""
+"""What users share holds no code: a finished run has no pickle in it, its checkpoints and adapters are safetensors and
+JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Stage `data` on real Ray Data: rows are streamed and divided, and a bad row far down is a user error with its line."""
+"""Stage `data` on real Ray Data: rows are streamed and divided, and a bad row far down is a user error with its
+line."""
 
 from pathlib import Path
 
@@ -17,8 +18,14 @@ def write(path: Path, rows: int, ending: str = "") -> str:
     return str(path)
 
 
-def test_rows_of_several_blocks_arrive_once_and_repeats_across_splits_are_counted(ray_session: None, tmp_path: Path) -> None:
-    data = {"train": write(tmp_path / "a.jsonl", 9000), "validation": write(tmp_path / "b.jsonl", 150), "test": "builtin:tasks/data/demo/test.jsonl"}
+def test_rows_of_several_blocks_arrive_once_and_repeats_across_splits_are_counted(
+    ray_session: None, tmp_path: Path
+) -> None:
+    data = {
+        "train": write(tmp_path / "a.jsonl", 9000),
+        "validation": write(tmp_path / "b.jsonl", 150),
+        "test": "builtin:tasks/data/demo/test.jsonl",
+    }
     config = parse_config({"name": "a", "task": "demo", "storage": str(tmp_path), "data": data}, "test")
     run = Store.open(str(tmp_path), "a")
     manifest = prepare.run(config, run)
@@ -35,4 +42,7 @@ def test_a_bad_row_far_down_is_a_user_error_with_file_and_line(ray_session: None
     config = parse_config({"name": "b", "task": "demo", "storage": str(tmp_path), "data": {"train": path}}, "test")
     with pytest.raises(UserError) as caught:
         prepare.run(config, Store.open(str(tmp_path), "b"))
-    assert str(caught.value) == f"{path}:5001: unknown label 'neutral'; allowed: negative, positive; mend the row or the labels of task demo"
+    assert (
+        str(caught.value)
+        == f"{path}:5001: unknown label 'neutral'; allowed: negative, positive; mend the row or the labels of task demo"
+    )

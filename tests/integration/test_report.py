@@ -22,7 +22,18 @@ from paft_ray.tasks.task import Example, load_task
 HOSTILE = '<script>alert("t")</script><img src="https://example.org/x.png"> {text}'
 HOSTILE_FIELD = '</td></table><script src=https://example.org/a.js></script> & "quotes" | pipe\n# heading'
 LEVELS = {"base": (0.55, 0.09), "sft": (0.74, 0.09), "top_accuracy": (0.77, 0.07), "paft": (0.87, 0.02)}
-ONLY_OF_THE_WHOLE_GRID = ["std_noise_corrected", "quantiles", "low", "high", "worst", "worst_shrunken", "best", "share_above", "consistency", "sensitivity"]
+ONLY_OF_THE_WHOLE_GRID = [
+    "std_noise_corrected",
+    "quantiles",
+    "low",
+    "high",
+    "worst",
+    "worst_shrunken",
+    "best",
+    "share_above",
+    "consistency",
+    "sensitivity",
+]
 
 
 def config(**report: object) -> Config:
@@ -32,12 +43,21 @@ def config(**report: object) -> Config:
 def trained(settings: Config) -> dict[str, object]:
     """The key of a training with these settings, as stage train writes it."""
     model, task = input_key(settings.model), load_task(settings.task).model_dump(mode="json")
-    return {"train": weights_key(settings.train), "model": {**model, "identity": {}}, "task": task, "prompts": {}, "versions": {"ray": "0.0"}}
+    return {
+        "train": weights_key(settings.train),
+        "model": {**model, "identity": {}},
+        "task": task,
+        "prompts": {},
+        "versions": {"ray": "0.0"},
+    }
 
 
 def prompt_set(num_held_out: int) -> PromptSet:
     folder = builtin("tasks", "data", "demo")
-    held_out = [*read_templates(folder / "held_out_templates.jsonl")[: num_held_out - 1], PromptTemplate(text=HOSTILE, system="<b>system</b>")]
+    held_out = [
+        *read_templates(folder / "held_out_templates.jsonl")[: num_held_out - 1],
+        PromptTemplate(text=HOSTILE, system="<b>system</b>"),
+    ]
     seeds = read_templates(folder / "seed_templates.jsonl")
     return PromptSet.of(
         [Entry(template=t, provenance={"source": "seed"}) for t in seeds]
@@ -53,7 +73,9 @@ def examples(number: int) -> list[Example]:
     ]
 
 
-def outcomes(templates: PromptSet, rows: list[Example], arms: dict[str, tuple[float, float]], seeds: tuple[int, ...] = (0,)) -> pa.Table:
+def outcomes(
+    templates: PromptSet, rows: list[Example], arms: dict[str, tuple[float, float]], seeds: tuple[int, ...] = (0,)
+) -> pa.Table:
     """Made-up answers: each template has an accuracy near the arm's level; the hostile example is always wrong."""
     rng = np.random.default_rng(0)
     found = []
@@ -93,9 +115,15 @@ def made_up_run(
     run = Store(str(folder / "made-up"))
     templates, rows = prompt_set(num_held_out), examples(num_examples)
     run.write_table("prompts/prompt_set.parquet", templates.to_table())
-    run.write_table("data/test.parquet", pa.Table.from_pylist([{"id": e.id, "fields": dict(e.fields), "answer": e.answer} for e in rows]))
+    run.write_table(
+        "data/test.parquet",
+        pa.Table.from_pylist([{"id": e.id, "fields": dict(e.fields), "answer": e.answer} for e in rows]),
+    )
     run.write_table("evaluate/outcomes.parquet", outcomes(templates.split("held_out"), rows, levels or LEVELS, seeds))
-    run.write_json("evaluate/manifest.json", {"time_s": 310.4, "engine_starts": 4, "num_failed": 0, "key": {"versions": {"ray": "0.0"}}})
+    run.write_json(
+        "evaluate/manifest.json",
+        {"time_s": 310.4, "engine_starts": 4, "num_failed": 0, "key": {"versions": {"ray": "0.0"}}},
+    )
     if optional:
         _optional_artifacts(run, templates, seeds)
     return run
@@ -104,9 +132,14 @@ def made_up_run(
 def _optional_artifacts(run: Store, templates: PromptSet, seeds: tuple[int, ...]) -> None:
     run.write_json("data/manifest.json", {"time_s": 0.42, "counts": {"train": 800, "validation": 100, "test": 100}})
     rejected = {"unfilled slot": 9, "<i>near-copy</i>": 4, "missing {text}": 21}
-    run.write_json("prompts/manifest.json", {"time_s": 95.0, "engine_starts": 1, "asked": 16, "kept": 11, "rejected": rejected, "grammar_share": 0.12})
+    run.write_json(
+        "prompts/manifest.json",
+        {"time_s": 95.0, "engine_starts": 1, "asked": 16, "kept": 11, "rejected": rejected, "grammar_share": 0.12},
+    )
     train = templates.split("train").templates
-    run.write_table("score/scores.parquet", pa.Table.from_pylist([{"template_id": t.id, "accuracy": 0.6} for t in train]))
+    run.write_table(
+        "score/scores.parquet", pa.Table.from_pylist([{"template_id": t.id, "accuracy": 0.6} for t in train])
+    )
     run.write_json("score/manifest.json", {"time_s": 40.0, "engine_starts": 1, "best": train[0].id})
     rng = np.random.default_rng(1)
     models = []
@@ -122,9 +155,13 @@ def _optional_artifacts(run: Store, templates: PromptSet, seeds: tuple[int, ...]
             models.append({"arm": arm, "seed": seed, **found})
             lines = [json.dumps({"step": s, "loss": 0.2 + np.exp(-s / 20) + 0.1 * rng.random()}) for s in range(1, 76)]
             run.write_bytes(f"train/{arm}-s{seed}/metrics.jsonl", "\n".join(lines).encode())
-    run.write_json("train/manifest.json", {"time_s": 20.0, "peak_memory_gib": 3.25, "models": models, "key": trained(config())})
+    run.write_json(
+        "train/manifest.json", {"time_s": 20.0, "peak_memory_gib": 3.25, "models": models, "key": trained(config())}
+    )
     names = ["base-s-1", *(f"{arm}-s{seed}" for arm in ("sft", "top_accuracy", "paft") for seed in seeds)]
-    run.write_json("evaluate/speed.json", {name: {"tokens_per_answer": 2.0, "seconds_per_answer": 0.11} for name in names})
+    run.write_json(
+        "evaluate/speed.json", {name: {"tokens_per_answer": 2.0, "seconds_per_answer": 0.11} for name in names}
+    )
 
 
 def test_results_hold_the_documented_keys(tmp_path: Path) -> None:
@@ -133,16 +170,36 @@ def test_results_hold_the_documented_keys(tmp_path: Path) -> None:
     assert found == run.read_json("report/results.json")
     assert set(found) == {"arms", "differences", "timings_s", "engine_starts", "peak_memory_gib", "verdict"}
     assert list(found["arms"]) == ["base", "sft", "top_accuracy", "paft"]
-    figures = {"mean", "low", "high", "std", "std_noise_corrected", "quantiles", "worst", "worst_shrunken", "best", "share_above"}
+    figures = {
+        "mean",
+        "low",
+        "high",
+        "std",
+        "std_noise_corrected",
+        "quantiles",
+        "worst",
+        "worst_shrunken",
+        "best",
+        "share_above",
+    }
     answers = {"consistency", "sensitivity", "parse_failure_rate", "tokens_per_answer", "seconds_per_answer"}
-    assert all(set(arm) == figures | answers | {"num_templates", "num_examples", "num_seeds"} for arm in found["arms"].values())
+    assert all(
+        set(arm) == figures | answers | {"num_templates", "num_examples", "num_seeds"} for arm in found["arms"].values()
+    )
     paft = found["arms"]["paft"]
     assert list(paft["quantiles"]) == ["0.1", "0.25", "0.5", "0.75", "0.9"]
     assert paft["worst"] <= paft["worst_shrunken"] <= paft["quantiles"]["0.5"] <= paft["best"]
     assert paft["low"] < paft["mean"] < paft["high"]
     assert (paft["tokens_per_answer"], paft["seconds_per_answer"]) == (2.0, 0.11)
     assert next(iter(found["differences"])) == "paft-sft"
-    assert set(found["differences"]) == {"paft-sft", "paft-base", "paft-top_accuracy", "sft-base", "top_accuracy-base", "top_accuracy-sft"}
+    assert set(found["differences"]) == {
+        "paft-sft",
+        "paft-base",
+        "paft-top_accuracy",
+        "sft-base",
+        "top_accuracy-base",
+        "top_accuracy-sft",
+    }
     gap = found["differences"]["paft-sft"]
     assert gap["mean"] == pytest.approx(found["arms"]["paft"]["mean"] - found["arms"]["sft"]["mean"])
     assert set(gap) == {"mean", "low", "high", "p_value", "p_adjusted", "detectable", "decisive", "num_seeds"}
@@ -197,7 +254,14 @@ def test_too_few_templates_are_said_and_not_computed(tmp_path: Path) -> None:
     run = made_up_run(tmp_path / "eleven", num_held_out=11)
     found = write_report(run, config=config())
     paft = found["arms"]["paft"]
-    assert paft["std"] is paft["worst"] is paft["worst_shrunken"] is paft["sensitivity"] is paft["quantiles"]["0.5"] is None
+    assert (
+        paft["std"]
+        is paft["worst"]
+        is paft["worst_shrunken"]
+        is paft["sensitivity"]
+        is paft["quantiles"]["0.5"]
+        is None
+    )
     assert paft["low"] is not None, "intervals need eight templates only"
     assert found["differences"]["paft-sft"]["low"] is not None
     reason = "only 11 templates, at least 12 are needed"
@@ -208,10 +272,19 @@ def test_too_few_templates_are_said_and_not_computed(tmp_path: Path) -> None:
     few = made_up_run(tmp_path / "seven", num_held_out=7)
     found = write_report(few, config=config())
     gap = found["differences"]["paft-sft"]
-    assert (gap["low"], gap["p_value"], gap["p_adjusted"], gap["detectable"], gap["decisive"]) == (None, None, None, None, False)
+    assert (gap["low"], gap["p_value"], gap["p_adjusted"], gap["detectable"], gap["decisive"]) == (
+        None,
+        None,
+        None,
+        None,
+        False,
+    )
     assert found["arms"]["paft"]["low"] is None
     assert found["verdict"].endswith("no interval: only 7 templates, at least 8 are needed")
-    assert "Intervals are not given: only 7 templates, at least 8 are needed." in few.read_bytes("report/report.md").decode()
+    assert (
+        "Intervals are not given: only 7 templates, at least 8 are needed."
+        in few.read_bytes("report/report.md").decode()
+    )
 
 
 def test_several_seeds_may_be_called_better_and_one_arm_is_no_comparison(tmp_path: Path) -> None:
@@ -225,10 +298,15 @@ def test_several_seeds_may_be_called_better_and_one_arm_is_no_comparison(tmp_pat
 
 def test_another_evaluation_is_written_beside_the_run(tmp_path: Path) -> None:
     run = made_up_run(tmp_path)
-    templates = PromptSet.of(Entry(template=PromptTemplate(text=f"Own wording {n}: {{text}}"), split="held_out") for n in range(12))
+    templates = PromptSet.of(
+        Entry(template=PromptTemplate(text=f"Own wording {n}: {{text}}"), split="held_out") for n in range(12)
+    )
     rows = examples(20)
     own = Measured(
-        outcomes=outcomes(templates, rows, LEVELS), templates=templates, examples={e.id: e for e in rows}, manifest={"engine_starts": 4, "time_s": 9.0}
+        outcomes=outcomes(templates, rows, LEVELS),
+        templates=templates,
+        examples={e.id: e for e in rows},
+        manifest={"engine_starts": 4, "time_s": 9.0},
     )
     found = write_report(run, config=config(), measured=own, out=Store(str(tmp_path / "own")), folder="")
     assert json.loads((tmp_path / "own" / "results.json").read_text()) == found
@@ -264,7 +342,10 @@ def test_a_report_of_a_part_of_the_cells_gives_estimates_and_refuses_the_rest(tm
     cells = sample_cells(len(templates), len(examples), 0.2, 0)
     cells[:, 3] = False  # an example that was never asked belongs to the grid all the same
     rows = zip(table["template_id"].to_pylist(), table["example_id"].to_pylist(), strict=True)
-    run.write_table("evaluate/outcomes.parquet", table.filter(pa.array([bool(cells[templates.index(t), examples.index(e)]) for t, e in rows])))
+    run.write_table(
+        "evaluate/outcomes.parquet",
+        table.filter(pa.array([bool(cells[templates.index(t), examples.index(e)]) for t, e in rows])),
+    )
     run.write_json("evaluate/manifest.json", {**run.read_json("evaluate/manifest.json"), "budget": 0.2})
     found = write_report(run, config=config())
     for name, row in found["arms"].items():

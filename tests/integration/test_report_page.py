@@ -29,14 +29,25 @@ from paft_ray.tasks.task import Example
 from tests.support.page_run import ATTACKS, SWEEP, config, hostile_run
 
 
-def _measured(correct: list[list[bool]], answers: dict[tuple[int, int], str | None] | None = None) -> tuple[Measured, list[TemplateRow], ArmOutcomes]:
-    """One arm's seed with `correct` [templates][examples]; wrong answers are `no`, or as in `answers`. Template t has number t + 1."""
+def _measured(
+    correct: list[list[bool]], answers: dict[tuple[int, int], str | None] | None = None
+) -> tuple[Measured, list[TemplateRow], ArmOutcomes]:
+    """One arm's seed with `correct` [templates][examples]; wrong answers are `no`, or as in `answers`. Template t has
+    number t + 1."""
     templates = [PromptTemplate(text=f"{t} {{text}}") for t in range(len(correct))]
     rows = []
     for t, template in enumerate(templates):
         for e, right in enumerate(correct[t]):
             given_ = "yes" if right else (answers or {}).get((t, e), "no")
-            row = {"arm": "sft", "seed": 3, "template_id": template.id, "example_id": f"e{e}", "answer": "yes", "correct": right, "logprob": -1.0}
+            row = {
+                "arm": "sft",
+                "seed": 3,
+                "template_id": template.id,
+                "example_id": f"e{e}",
+                "answer": "yes",
+                "correct": right,
+                "logprob": -1.0,
+            }
             rows.append({**row, "predicted": given_, "parsed": given_ is not None})
     measured = Measured(
         outcomes=pa.Table.from_pylist(rows),
@@ -44,14 +55,28 @@ def _measured(correct: list[list[bool]], answers: dict[tuple[int, int], str | No
         examples={"e0": Example(id="e0", fields={"text": "the first"}, answer="yes")},
     )
     ids = tuple(f"e{e}" for e in range(len(correct[0])))
-    outcomes = ArmOutcomes(template_ids=tuple(t.id for t in templates), example_ids=ids, seeds=(3,), correct=np.array([correct], dtype=np.float64))
-    shown = [TemplateRow(number=t + 1, template=template, accuracy={"sft": float(np.mean(correct[t]))}) for t, template in enumerate(templates)]
+    outcomes = ArmOutcomes(
+        template_ids=tuple(t.id for t in templates),
+        example_ids=ids,
+        seeds=(3,),
+        correct=np.array([correct], dtype=np.float64),
+    )
+    shown = [
+        TemplateRow(number=t + 1, template=template, accuracy={"sft": float(np.mean(correct[t]))})
+        for t, template in enumerate(templates)
+    ]
     return measured, shown, outcomes
 
 
 def test_flips_of_a_small_table_by_hand() -> None:
-    # Example 0: right, right, wrong, not parsed; example 1 always right; example 2 always wrong; example 3: right under the last template alone.
-    table = [[True, True, False, False], [True, True, False, False], [False, True, False, False], [False, True, False, True]]
+    # Example 0: right, right, wrong, not parsed; example 1 always right; example 2 always wrong; example 3: right under
+    # the last template alone.
+    table = [
+        [True, True, False, False],
+        [True, True, False, False],
+        [False, True, False, False],
+        [False, True, False, True],
+    ]
     measured, rows, outcomes = _measured(table, {(3, 0): None})
     found = flips(measured, rows, "sft", outcomes)
     assert (found.num_examples, found.always_right, found.num_flipping, found.always_wrong) == (4, 1, 2, 1)
@@ -59,7 +84,9 @@ def test_flips_of_a_small_table_by_hand() -> None:
     first, second = found.examples
     assert first.fields == {"text": "the first"}
     assert (first.answer, first.right, first.wrong, first.num_wrong) == ("yes", (1, 2), (("no", (3,)), (None, (4,))), 2)
-    assert (second.fields, second.right, second.num_wrong) == ({"id": "e3"}, (4,), 3), "an example that is not at hand is shown by its id"
+    assert (second.fields, second.right, second.num_wrong) == ({"id": "e3"}, (4,), 3), (
+        "an example that is not at hand is shown by its id"
+    )
     assert [(pair.first, pair.second, pair.only_first, pair.only_second) for pair in found.pairs] == [
         (1, 4, 1, 1),
         (2, 4, 1, 1),
@@ -70,13 +97,22 @@ def test_flips_of_a_small_table_by_hand() -> None:
 
 
 @given(
-    st.integers(2, 5).flatmap(lambda t: st.integers(1, 6).flatmap(lambda e: st.lists(st.lists(st.booleans(), min_size=e, max_size=e), min_size=t, max_size=t)))
+    st.integers(2, 5).flatmap(
+        lambda t: st.integers(1, 6).flatmap(
+            lambda e: st.lists(st.lists(st.booleans(), min_size=e, max_size=e), min_size=t, max_size=t)
+        )
+    )
 )
 def test_flips_are_the_differing_pairs(correct: list[list[bool]]) -> None:
     measured, rows, outcomes = _measured(correct)
     found = flips(measured, rows, "sft", outcomes, num_pairs=100)
-    differing = {(a + 1, b + 1): sum(x != y for x, y in zip(correct[a], correct[b], strict=True)) for a, b in combinations(range(len(correct)), 2)}
-    assert {(pair.first, pair.second): pair.num_flips for pair in found.pairs} == {pair: number for pair, number in differing.items() if number}
+    differing = {
+        (a + 1, b + 1): sum(x != y for x, y in zip(correct[a], correct[b], strict=True))
+        for a, b in combinations(range(len(correct)), 2)
+    }
+    assert {(pair.first, pair.second): pair.num_flips for pair in found.pairs} == {
+        pair: number for pair, number in differing.items() if number
+    }
     assert found.pair_share == pytest.approx(sum(differing.values()) / (len(differing) * len(correct[0])))
 
 
@@ -103,7 +139,11 @@ def test_every_template_has_its_provenance() -> None:
     row = found["written {text}"]
     assert (row.source, row.generator, row.strategy) == ("generated", "org/writer", "few_shot")
     assert (row.axes, row.score, row.number, row.cluster) == ("tone: polite, order: question first", 0.5, None, 1)
-    assert (found["given {text}"].source, found["given {text}"].number, found["given {text}"].score) == ("user", 7, None)
+    assert (found["given {text}"].source, found["given {text}"].number, found["given {text}"].score) == (
+        "user",
+        7,
+        None,
+    )
     assert found["seed {text}"].generator is None
 
 
@@ -118,7 +158,10 @@ def test_curves_tokens_and_worker_time_come_from_the_trainings(tmp_path: Path) -
 
 
 def test_a_column_without_a_figure_is_left_out() -> None:
-    arms = {"base": {"mean": 0.5, "worst": None, "quantiles": {"0.5": None, "0.1": None}}, "sft": {"mean": 0.75, "low": 0.7, "high": 0.8}}
+    arms = {
+        "base": {"mean": 0.5, "worst": None, "quantiles": {"0.5": None, "0.1": None}},
+        "sft": {"mean": 0.75, "low": 0.7, "high": 0.8},
+    }
     table = metric_tables.accuracy_table(arms, confidence=0.9, threshold=0.8, where="12 templates")
     assert table.head == ("mean", "90 % interval")
     assert [cell.text for cell in table.rows["sft"]] == ["75.0", "70.0 to 80.0"]
@@ -128,7 +171,18 @@ def test_a_column_without_a_figure_is_left_out() -> None:
 
 
 def test_budgeted_figures_are_shown_with_their_budget() -> None:
-    arms = {"sft": {"mean": 0.7, "estimated": {"budget": 0.1, "mean": 0.71, "low": 0.66, "high": 0.75, "quantiles": {"0.9": 0.8, "0.1": 0.6, "0.5": 0.7}}}}
+    arms = {
+        "sft": {
+            "mean": 0.7,
+            "estimated": {
+                "budget": 0.1,
+                "mean": 0.71,
+                "low": 0.66,
+                "high": 0.75,
+                "quantiles": {"0.9": 0.8, "0.1": 0.6, "0.5": 0.7},
+            },
+        }
+    }
     table = metric_tables.estimated_table(arms)
     assert table is not None
     assert "10 % of all (template, example) cells" in table.caption
@@ -142,9 +196,28 @@ def test_budgeted_figures_are_shown_with_their_budget() -> None:
 
 
 def test_a_difference_says_what_was_decided() -> None:
-    gap = {"mean": 0.15, "low": 0.06, "high": 0.24, "p_value": 0.0001, "p_adjusted": 0.012, "detectable": 0.05, "decisive": True, "num_seeds": 3}
-    table = metric_tables.difference_table({"paft − sft": gap, "sft − base": {"mean": -0.01}}, confidence=0.95, num_bootstrap=100, seeds=True)
-    assert [cell.text for cell in table.rows["paft − sft"]] == ["+15.0", "+6.0 to +24.0", "< 0.001", "0.012", "5.0", "yes", "3"]
+    gap = {
+        "mean": 0.15,
+        "low": 0.06,
+        "high": 0.24,
+        "p_value": 0.0001,
+        "p_adjusted": 0.012,
+        "detectable": 0.05,
+        "decisive": True,
+        "num_seeds": 3,
+    }
+    table = metric_tables.difference_table(
+        {"paft − sft": gap, "sft − base": {"mean": -0.01}}, confidence=0.95, num_bootstrap=100, seeds=True
+    )
+    assert [cell.text for cell in table.rows["paft − sft"]] == [
+        "+15.0",
+        "+6.0 to +24.0",
+        "< 0.001",
+        "0.012",
+        "5.0",
+        "yes",
+        "3",
+    ]
     assert {cell.text for cell in table.rows["sft − base"][1:]} == {"–"}
     assert "corrected for 2 comparisons" in table.caption
 
@@ -158,7 +231,12 @@ def test_each_arm_has_a_colour_and_a_marker_of_its_own() -> None:
 def test_plots_of_many_templates_and_arms_are_drawn_the_same_each_time() -> None:
     rng = np.random.default_rng(0)
     arms = ["base", "sft", "top_accuracy", "paft", "mine", "yours"]
-    rows = [TemplateRow(number=n, template=PromptTemplate(text="{text}"), accuracy={arm: float(rng.random()) for arm in arms}) for n in range(1, 51)]
+    rows = [
+        TemplateRow(
+            number=n, template=PromptTemplate(text="{text}"), accuracy={arm: float(rng.random()) for arm in arms}
+        )
+        for n in range(1, 51)
+    ]
     values = {arm: {"mean": 0.5, "low": 0.4, "high": 0.6} for arm in arms[:-1]} | {"yours": {"mean": 0.7}}
     svg = template_plot(rows, arms)
     height = float(re.search(rb'height="([\d.]+)pt"', svg)[1])
@@ -184,14 +262,19 @@ def test_the_page_of_a_sweep_gives_recommendation_curve_and_trials() -> None:
     assert "All 6 trials" in page
     least = {key: SWEEP[key] for key in ("sizes", "curve")}
     assert "Recommended" not in render_sweep_page(title="made-up", config=config(), sweep=least)
-    unfitted = render_sweep_page(title="made-up", config=config(), sweep={**least, "fit": {"asymptote": None, "reason": "only 3 sizes"}})
+    unfitted = render_sweep_page(
+        title="made-up", config=config(), sweep={**least, "fit": {"asymptote": None, "reason": "only 3 sizes"}}
+    )
     assert "No saturation curve: only 3 sizes." in unfitted
 
 
 def test_the_policy_admits_the_pages_own_script_and_style_alone(tmp_path: Path) -> None:
     run = hostile_run(tmp_path)
     write_report(run, config=config())
-    for page in (run.read_bytes("report/report.html").decode(), render_sweep_page(title=run.name, config=config(), sweep=SWEEP)):
+    for page in (
+        run.read_bytes("report/report.html").decode(),
+        render_sweep_page(title=run.name, config=config(), sweep=SWEEP),
+    ):
         policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)[1]
         assert "unsafe" not in policy
         assert policy.startswith("default-src 'none'; ")
@@ -205,9 +288,12 @@ def test_the_policy_admits_the_pages_own_script_and_style_alone(tmp_path: Path) 
     markdown = run.read_bytes("report/report.md").decode()
     assert not holds_hidden(markdown)
     assert not re.search(r"<(script|img|svg|b)\b", markdown)
-    assert sorted(path.name for path in (Path(run.root) / "report").iterdir()) == ["report.html", "report.md", "results.json", "sweep.json"], (
-        "no table a spreadsheet opens"
-    )
+    assert sorted(path.name for path in (Path(run.root) / "report").iterdir()) == [
+        "report.html",
+        "report.md",
+        "results.json",
+        "sweep.json",
+    ], "no table a spreadsheet opens"
 
 
 def test_a_sweep_of_the_run_is_not_shown_with_another_evaluation(tmp_path: Path) -> None:

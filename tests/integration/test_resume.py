@@ -1,4 +1,5 @@
-"""A training that is killed and started again equals one that was left alone, and the audit finds every example once per epoch. Invariants 2, 4."""
+"""A training that is killed and started again equals one that was left alone, and the audit finds every example once
+per epoch. Invariants 2, 4."""
 
 import os
 import shutil
@@ -21,7 +22,13 @@ from paft_ray.stages import prepare, synthesize, train
 from paft_ray.stages.audit import audit
 from paft_ray.storage.store import Store
 from paft_ray.training.metrics_writer import read_metrics
-from tests.support.killing import kill_a_worker, newest_checkpoint, train_workers, wait_for_checkpoint, wait_for_no_workers
+from tests.support.killing import (
+    kill_a_worker,
+    newest_checkpoint,
+    train_workers,
+    wait_for_checkpoint,
+    wait_for_no_workers,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +66,8 @@ class Started:
         return train.run(config, self.run)
 
     def kill_the_driver(self, after_step: int, delay_s: float, *settings: str) -> int:
-        """Starts `paft train` in a process of its own and kills it `delay_s` after the checkpoint of a step; the newest checkpoint's step then."""
+        """Starts `paft train` in a process of its own and kills it `delay_s` after the checkpoint of a step; the newest
+        checkpoint's step then."""
         options = [part for setting in (*self.settings, *settings) for part in ("--set", setting)]
         address = ray.get_runtime_context().gcs_address
         command = [sys.executable, "-m", "paft_ray", "train", DEMO, "--address", address, *options]
@@ -121,7 +129,9 @@ def _agrees(started: Started) -> None:
     assert ended.value.code == 0
 
 
-def test_a_training_whose_workers_are_killed_equals_one_that_was_left_alone_bit_for_bit(whole: Started, prepared: Started) -> None:
+def test_a_training_whose_workers_are_killed_equals_one_that_was_left_alone_bit_for_bit(
+    whole: Started, prepared: Started
+) -> None:
     started, random = _copy(prepared, "workers"), Random(5)
     killed: list[int] = []
 
@@ -142,7 +152,9 @@ def test_a_training_whose_workers_are_killed_equals_one_that_was_left_alone_bit_
     _agrees(started)
 
 
-def test_a_training_whose_driver_is_killed_equals_one_that_was_left_alone_bit_for_bit(whole: Started, prepared: Started) -> None:
+def test_a_training_whose_driver_is_killed_equals_one_that_was_left_alone_bit_for_bit(
+    whole: Started, prepared: Started
+) -> None:
     started = _copy(prepared, "driver")
     reached = started.kill_the_driver(2 * EVERY, Random(7).uniform(0, 0.5))
     assert reached < STEPS
@@ -153,7 +165,8 @@ def test_a_training_whose_driver_is_killed_equals_one_that_was_left_alone_bit_fo
 
 
 def test_a_training_goes_on_with_fewer_workers_and_with_more(whole: Started, prepared: Started) -> None:
-    """Killed with two workers, then with one, ended with two; gradients are summed in another order, so losses agree to rounding."""
+    """Killed with two workers, then with one, ended with two; gradients are summed in another order, so losses agree to
+    rounding."""
     started = _copy(prepared, "resized")
     first = started.kill_the_driver(2 * EVERY, 0.1, "train.num_workers=2")
     second = started.kill_the_driver(first + 2 * EVERY, 0.1, "train.num_workers=1")

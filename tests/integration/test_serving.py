@@ -43,7 +43,8 @@ class Server:
         return answer.json()["choices"][0]
 
     def label(self, prompt_ids: Sequence[int], labels: dict[str, list[int]]) -> tuple[str, dict[int, float]]:
-        """The label that decoding token by token, each one among those that lead to a label, ends in; and the first tokens' log-probabilities."""
+        """The label that decoding token by token, each one among those that lead to a label, ends in; and the first
+        tokens' log-probabilities."""
         said: list[int] = []
         first: dict[int, float] = {}
         remaining = dict(labels)
@@ -58,7 +59,10 @@ class Server:
                 return_tokens_as_token_ids=True,
                 return_token_ids=True,
             )
-            first = first or {int(key.removeprefix("token_id:")): value for key, value in choice["logprobs"]["top_logprobs"][0].items()}
+            first = first or {
+                int(key.removeprefix("token_id:")): value
+                for key, value in choice["logprobs"]["top_logprobs"][0].items()
+            }
             said.append(choice["token_ids"][0])
             remaining = {label: ids for label, ids in remaining.items() if ids[: len(said)] == said}
         return next(iter(remaining)), first
@@ -69,7 +73,12 @@ def exported(finished: tuple[Config, Store], tmp_path_factory: pytest.TempPathFa
     """The exported folder of arm paft, and the line that `paft export` printed last."""
     target = tmp_path_factory.mktemp("export") / "paft"
     code = "from paft_ray.cli.main import main; main()"
-    done = subprocess.run([sys.executable, "-c", code, "export", finished[1].root, "--out", str(target)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "export", finished[1].root, "--out", str(target)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return target, done.stdout.splitlines()[-1]
 
 
@@ -80,22 +89,33 @@ def server(exported: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory)
         yield Server(exported[1], url)
 
 
-def test_the_exported_folder_holds_what_its_user_needs(finished: tuple[Config, Store], exported: tuple[Path, str]) -> None:
+def test_the_exported_folder_holds_what_its_user_needs(
+    finished: tuple[Config, Store], exported: tuple[Path, str]
+) -> None:
     from huggingface_hub import ModelCard
 
     folder, line = exported
     templates = PromptSet.of(Entry(template=template) for template in read_templates(folder / "templates.jsonl"))
     assert templates.content_hash == finished[1].read_json("train/manifest.json")["key"]["prompts"]["paft"]
-    accuracy = next(result for result in ModelCard.load(folder / "README.md").data.eval_results if result.metric_type == "accuracy")
-    assert accuracy.metric_value == pytest.approx(finished[1].read_json("report/results.json")["arms"]["paft"]["mean"], abs=1e-4)
+    accuracy = next(
+        result for result in ModelCard.load(folder / "README.md").data.eval_results if result.metric_type == "accuracy"
+    )
+    assert accuracy.metric_value == pytest.approx(
+        finished[1].read_json("report/results.json")["arms"]["paft"]["mean"], abs=1e-4
+    )
     assert "--dtype float32" in line
     assert finished[1].read_bytes("train/paft-s0/adapter/README.md") == finished[1].read_bytes("report/model_card.md")
 
 
-def test_served_answers_are_the_evaluated_ones(finished: tuple[Config, Store], exported: tuple[Path, str], server: Server) -> None:
-    """Labels agree, save where the two labels are within 0.05 nats; log-probabilities too, so an answer is not right by chance."""
+def test_served_answers_are_the_evaluated_ones(
+    finished: tuple[Config, Store], exported: tuple[Path, str], server: Server
+) -> None:
+    """Labels agree, save where the two labels are within 0.05 nats; log-probabilities too, so an answer is not right by
+    chance."""
     config, run = finished
-    encoder = Encoder(load_task(config.task), load_tokenizer(str(exported[0])), max_prompt_tokens=config.model.max_prompt_tokens)
+    encoder = Encoder(
+        load_task(config.task), load_tokenizer(str(exported[0])), max_prompt_tokens=config.model.max_prompt_tokens
+    )
     templates = {t.id: t for t in PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).templates}
     examples = {e.id: e for e in examples_of(run, "test")}
     rows = [row for row in run.read_table("evaluate/outcomes.parquet").to_pylist() if row["arm"] == "paft"]

@@ -20,7 +20,8 @@ def own_modules(folder: Path, *names: str) -> Path:
 
 
 def test_a_command_works_beside_ones_own_modules_with_a_long_tmpdir_and_no_home(tmp_path: Path) -> None:
-    """All at once, for a Ray takes its time: its daemons, its workers and their sockets, and the token that Ray keeps in the home."""
+    """All at once, for a Ray takes its time: its daemons, its workers and their sockets, and the token that Ray keeps
+    in the home."""
     here, long = own_modules(tmp_path / "here", *SHADOWS), tmp_path / ("long" * 40)
     long.mkdir()
     environment = {**os.environ, "HOME": "/nonexistent", "TMPDIR": str(long)}
@@ -37,9 +38,13 @@ def test_a_command_works_beside_ones_own_modules_with_a_long_tmpdir_and_no_home(
 
 def test_the_console_script_imports_nothing_from_the_working_folder(tmp_path: Path) -> None:
     """`python -m` cannot help it: Python itself imports types and others from there before a program begins."""
-    here = own_modules(tmp_path / "here", *SHADOWS, "types", "functools", "collections", "contextlib", "enum", "re", "os")
+    here = own_modules(
+        tmp_path / "here", *SHADOWS, "types", "functools", "collections", "contextlib", "enum", "re", "os"
+    )
     paft = Path(sys.executable).parent / "paft"
-    done = subprocess.run([paft, "run", DEMO, "--dry-run"], cwd=here, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [paft, "run", DEMO, "--dry-run"], cwd=here, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -50,6 +55,22 @@ def test_a_cluster_that_left_its_address_behind_is_not_joined(tmp_path: Path) ->
         left.write_text("127.0.0.1:1")
         environment = {**os.environ, "RAY_TMPDIR": folder}
         environment.pop("RAY_ADDRESS", None)
-        command = [sys.executable, "-m", "paft_ray", "prepare", "jobs/configs/demo.yaml", "--set", f"storage={tmp_path}"]
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False)
+        command = [
+            sys.executable,
+            "-m",
+            "paft_ray",
+            "prepare",
+            "jobs/configs/demo.yaml",
+            "--set",
+            f"storage={tmp_path}",
+        ]
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+            check=False,
+        )
         assert done.returncode == 0, done.stdout

@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM: once stops cleanly, twice at once, whatever handlers libraries have put in place. Issue 5, promise 7."""
+"""Ctrl-C and SIGTERM: once stops cleanly, twice at once, whatever handlers libraries have put in place. Issue 5,
+promise 7."""
 
 import signal
 import subprocess
@@ -20,17 +21,25 @@ with interruptible("start the same command again"):
         print("cleans up", flush=True)
         {cleaning}
 """
-FOREGROUND = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # the tests themselves may run in the background, where Ctrl-C is ignored
+# the tests themselves may run in the background, where Ctrl-C is ignored
+FOREGROUND = "signal.signal(signal.SIGINT, signal.default_int_handler)"
 # What Ray does with SIGTERM, and what Ray Train leaves behind after a training.
 RAYS = "signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(signum))"
 SWALLOWS = "signal.signal(signal.SIGINT, lambda *_: None)"
-WAITS_IN_C = "m = ctypes.create_string_buffer(256); libc = ctypes.CDLL(None); libc.pthread_mutex_lock(m); libc.pthread_mutex_lock(m)"
+WAITS_IN_C = (
+    "m = ctypes.create_string_buffer(256); libc = ctypes.CDLL(None); libc.pthread_mutex_lock(m); "
+    "libc.pthread_mutex_lock(m)"
+)
 
 
-def interrupted(*signals: int, handler: str = "pass", work: str = "time.sleep(60)", cleaning: str = "pass") -> tuple[int, str, str]:
+def interrupted(
+    *signals: int, handler: str = "pass", work: str = "time.sleep(60)", cleaning: str = "pass"
+) -> tuple[int, str, str]:
     """(exit code, stdout, stderr) of a command that gets the signals, half a second after one another."""
     code = WORKS.format(before=FOREGROUND, handler=handler, work=work, cleaning=cleaning)
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "works\n"
         for number in signals:
@@ -48,7 +57,10 @@ def interrupted(*signals: int, handler: str = "pass", work: str = "time.sleep(60
 def test_once_cleans_up_and_says_how_to_go_on(number: int, code: int, handler: str) -> None:
     found, out, err = interrupted(number, handler=handler)
     assert (found, out) == (code, "cleans up\n")
-    assert err.splitlines() == ["paft: stopping; Ctrl-C from here on stops at once", "paft: interrupted; start the same command again"]
+    assert err.splitlines() == [
+        "paft: stopping; Ctrl-C from here on stops at once",
+        "paft: interrupted; start the same command again",
+    ]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -71,6 +83,11 @@ def test_a_command_that_ends_by_itself_leaves_no_handler_behind() -> None:
 
 
 def test_a_background_job_of_a_shell_still_ignores_ctrl_c() -> None:
-    code = WORKS.format(before="signal.signal(signal.SIGINT, signal.SIG_IGN)", handler="pass", work="signal.raise_signal(signal.SIGINT)", cleaning="pass")
+    code = WORKS.format(
+        before="signal.signal(signal.SIGINT, signal.SIG_IGN)",
+        handler="pass",
+        work="signal.raise_signal(signal.SIGINT)",
+        cleaning="pass",
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
     assert (done.returncode, done.stdout) == (0, "works\ncleans up\n")

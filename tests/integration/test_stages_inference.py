@@ -49,4 +49,6 @@ def test_every_training_template_and_no_held_out_one_is_scored(finished: tuple[C
     assert all(row["mean_logprob"] < 0 and row["parse_failure_rate"] == 0 for row in scores)
     manifest = run.read_json("score/manifest.json")
     assert manifest["engine_starts"] == 1
-    assert max(row["accuracy"] for row in scores) == next(row["accuracy"] for row in scores if row["template_id"] == manifest["best"])
+    assert max(row["accuracy"] for row in scores) == next(
+        row["accuracy"] for row in scores if row["template_id"] == manifest["best"]
+    )

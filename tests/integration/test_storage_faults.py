@@ -1,4 +1,5 @@
-"""An object store that goes away, comes back, or is slow; two commands on one run there. A real server (OpenStack Swift), no Ray. Issue 5, promise 5."""
+"""An object store that goes away, comes back, or is slow; two commands on one run there. A real server (OpenStack
+Swift), no Ray. Issue 5, promise 5."""
 
 import signal
 import subprocess
@@ -64,11 +65,11 @@ class ServerHandle:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerHandle]:
     binaries = object_store.install()
     if binaries is None:
         pytest.skip("no S3-compatible server: swift cannot be installed from PyPI")
-    found = Store(binaries, tmp_path_factory.mktemp("swift"))
+    found = ServerHandle(binaries, tmp_path_factory.mktemp("swift"))
     assert found.server is not None
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**found.server.environment, "AWS_ENDPOINT_URL": found.server.endpoint}.items():
@@ -78,7 +79,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     found.stop()
 
 
-def test_a_store_that_goes_away_stops_the_stage_with_one_line_and_it_goes_on_when_it_is_back(store: Store) -> None:
+def test_a_store_that_goes_away_stops_the_stage_with_one_line_and_it_goes_on_when_it_is_back(
+    store: ServerHandle,
+) -> None:
     run = Store.open("s3://faults/runs", "away")
     run.write_bytes("data/b.bin", b"old")
     goes_away = True
@@ -94,10 +97,18 @@ def test_a_store_that_goes_away_stops_the_stage_with_one_line_and_it_goes_on_whe
         return cached(run, "data", {}, body)
 
     config = parse_config({"name": "away", "task": "demo"}, source="test")
-    with pytest.raises(StageError, match=r"^run away \(s3://faults/runs/away.*\), stage prepare: storage s3://.*: data/b\.bin cannot be written \(") as caught:
+    with pytest.raises(
+        StageError,
+        match=r"^run away \(s3://faults/runs/away.*\), stage prepare: storage s3://.*: data/b\.bin cannot be written "
+        r"\(",
+    ) as caught:
         run_stage("prepare", stage, config, run)
     assert "\n" not in str(caught.value)
-    for action in (lambda: run.read_bytes("data/a.bin"), lambda: run.exists("data/a.bin"), lambda: run.delete("data/a.bin")):
+    for action in (
+        lambda: run.read_bytes("data/a.bin"),
+        lambda: run.exists("data/a.bin"),
+        lambda: run.delete("data/a.bin"),
+    ):
         with pytest.raises(StorageError, match=r"data/a\.bin cannot be (read|deleted) \("):
             action()
     store.start()
@@ -109,7 +120,7 @@ def test_a_store_that_goes_away_stops_the_stage_with_one_line_and_it_goes_on_whe
     assert run.exists("data/manifest.json")
 
 
-def test_a_store_that_is_slow_is_waited_for(store: Store) -> None:
+def test_a_store_that_is_slow_is_waited_for(store: ServerHandle) -> None:
     run = Store.open("s3://faults/runs", "slow")
     store.stall(5)
     begin = time.monotonic()
@@ -118,7 +129,7 @@ def test_a_store_that_is_slow_is_waited_for(store: Store) -> None:
     assert len(run.read_bytes("data/a.bin")) == BIG
 
 
-def test_an_upload_that_is_cut_leaves_no_file_that_vouches_for_it(store: Store, tmp_path: Path) -> None:
+def test_an_upload_that_is_cut_leaves_no_file_that_vouches_for_it(store: ServerHandle, tmp_path: Path) -> None:
     run = Store.open("s3://faults/runs", "cut")
     for number in range(3):
         (tmp_path / f"{number}.bin").write_bytes(bytes(BIG))
@@ -136,10 +147,13 @@ def test_an_upload_that_is_cut_leaves_no_file_that_vouches_for_it(store: Store, 
     assert set(found.values()) <= {BIG}
 
 
-def test_of_commands_that_start_at_once_on_a_run_there_one_holds_it(store: Store) -> None:
+def test_of_commands_that_start_at_once_on_a_run_there_one_holds_it(store: ServerHandle) -> None:
     run = Store.open("s3://faults/runs", "race")
     at = str(time.time() + 8)
-    racing = [subprocess.Popen([sys.executable, "-c", RACES, run.root, at], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    racing = [
+        subprocess.Popen([sys.executable, "-c", RACES, run.root, at], stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
     said = [process.communicate(timeout=100)[0] for process in racing]
     assert sorted(line == "held\n" for line in said) == [False, False, True], said
     with hold(run, "prepare"), pytest.raises(UserError, match="in use by `paft prepare`"), hold(run, "train"):

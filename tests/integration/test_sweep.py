@@ -42,7 +42,11 @@ def own(*settings: str) -> Config:
 
 @pytest.mark.slow
 def test_a_sweep_of_two_sizes_writes_figures_and_a_curve_and_is_kept(
-    tmp_path: Path, ray_session: None, demo_model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    ray_session: None,
+    demo_model: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of a task of the user's own at relative paths: Tune starts every trial in a folder of the trial."""
     monkeypatch.chdir(write_own_task(tmp_path, demo_model))
@@ -69,14 +73,17 @@ def test_a_sweep_of_two_sizes_writes_figures_and_a_curve_and_is_kept(
 
     stage.run(own("sweep.sizes=[1,2,3]"), run)
     written = run.read_json("report/sweep.json")
-    assert written["trials"] == {"finished": 3, "failed": 0, "reused": 2, "stopped": 0}, "a size more trains that size alone"
+    assert written["trials"] == {"finished": 3, "failed": 0, "reused": 2, "stopped": 0}, (
+        "a size more trains that size alone"
+    )
     assert written["engine_starts"] == 2, "over the life of the sweep"
 
 
 @pytest.mark.slow
 def test_a_killed_sweep_repeats_no_finished_trial_and_ends_in_the_same_table(tmp_path: Path) -> None:
     whole, killed = (
-        [sys.executable, "jobs/stage.py", DEMO, *(f"--set={s}" for s in (*SETTINGS, f"storage={tmp_path / name}"))] for name in ("whole", "killed")
+        [sys.executable, "jobs/stage.py", DEMO, *(f"--set={s}" for s in (*SETTINGS, f"storage={tmp_path / name}"))]
+        for name in ("whole", "killed")
     )
     first = tmp_path / "killed" / "sweep" / "sweep" / "size1-subset0" / "manifest.json"
     process = subprocess.Popen(killed, start_new_session=True, stdout=subprocess.DEVNULL)
@@ -93,7 +100,9 @@ def test_a_killed_sweep_repeats_no_finished_trial_and_ends_in_the_same_table(tmp
     again = subprocess.run(killed, check=True, capture_output=True, text=True)
     assert first.stat().st_mtime_ns == made, "the finished trial was not trained again"
     subprocess.run(whole, check=True, stdout=subprocess.DEVNULL)
-    results = [json.loads((tmp_path / name / "sweep" / "report" / "sweep.json").read_text()) for name in ("whole", "killed")]
+    results = [
+        json.loads((tmp_path / name / "sweep" / "report" / "sweep.json").read_text()) for name in ("whole", "killed")
+    ]
     assert results[1]["trials"] == {"finished": 2, "failed": 0, "reused": 1, "stopped": 0}, again.stdout[-500:]
     for result in results:
         result.pop("trials")
@@ -118,14 +127,20 @@ def _fails_at_two(config: dict[str, Any], setup: Setup, listed: list[Trial]) -> 
     Store(setup.root).write_json(f"sweep/{trial.name}/manifest.json", {"begin": begin, "end": time.time()})
 
 
-def test_a_trial_that_fails_does_not_end_the_others(tmp_path: Path, ray_session: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_trial_that_fails_does_not_end_the_others(
+    tmp_path: Path, ray_session: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = small(tmp_path)
     run = Store.open(config.storage, config.name)
     prepare.run(config, run)
     synthesize.run(config, run)
     setup, trials = setup_of(config, run), [Trial(size=size, subset_seed=0) for size in (1, 2, 4)]
     found = ray_tune.train_trials(setup, run, trials, _fails_at_two)
-    assert (list(found.finished), found.failed, found.reused) == (["size1-subset0", "size4-subset0"], ("size2-subset0",), ())
+    assert (list(found.finished), found.failed, found.reused) == (
+        ["size1-subset0", "size4-subset0"],
+        ("size2-subset0",),
+        (),
+    )
     shown = capsys.readouterr()
     assert len([line for line in shown.out.splitlines() if "failed: RuntimeError: no room; traceback: " in line]) == 1
     assert "Traceback" not in shown.out + shown.err
@@ -148,7 +163,9 @@ def _reports_by_rate(config: dict[str, Any], setup: Setup, listed: list[Trial]) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("searcher", ["null", "{name: optuna}"])
-def test_asha_ends_worse_trials_early_and_the_same_trials_come_again(tmp_path: Path, ray_session: None, searcher: str) -> None:
+def test_asha_ends_worse_trials_early_and_the_same_trials_come_again(
+    tmp_path: Path, ray_session: None, searcher: str
+) -> None:
     settings = (
         "sweep.space.learning_rate={loguniform: [1.0e-4, 1.0e-1]}",
         "sweep.num_samples=8",
@@ -165,7 +182,10 @@ def test_asha_ends_worse_trials_early_and_the_same_trials_come_again(tmp_path: P
     assert len(found.finished) + len(found.stopped) == 8
     assert found.stopped, "some trial was worse than the better half"
     best = min(found.finished.values(), key=lambda trial: abs(trial.settings["learning_rate"] - 0.003))
-    assert all(abs(float(name.rsplit("learning_rate", 1)[1]) - 0.003) >= abs(best.settings["learning_rate"] - 0.003) for name in found.stopped)
+    assert all(
+        abs(float(name.rsplit("learning_rate", 1)[1]) - 0.003) >= abs(best.settings["learning_rate"] - 0.003)
+        for name in found.stopped
+    )
     again = ray_tune.train_trials(setup_of(config, run), run, trials, _reports_by_rate)
     assert set(again.reused) == set(found.finished), "seeded: a sweep that is started again meets the same trials"
 
@@ -183,12 +203,18 @@ def test_trials_with_settings_are_compared_on_validation_templates(tmp_path: Pat
     run = Store.open(config.storage, config.name)
     stage.run(config, run)
     written = run.read_json("report/sweep.json")
-    assert written["trials"] == {"finished": 1, "failed": 0, "reused": 0, "stopped": 1}, "the rate that hardly learns is ended early"
+    assert written["trials"] == {"finished": 1, "failed": 0, "reused": 0, "stopped": 1}, (
+        "the rate that hardly learns is ended early"
+    )
     assert [row["settings"] for row in written["sizes"]] == [{"learning_rate": 1e-3}]
-    steps = [json.loads(line) for line in run.read_bytes("sweep/size2-subset0-learning_rate0.001/metrics.jsonl").splitlines()]
+    steps = [
+        json.loads(line) for line in run.read_bytes("sweep/size2-subset0-learning_rate0.001/metrics.jsonl").splitlines()
+    ]
     assert all("validation_loss" in row for row in steps), "eight validations on the way"
     stopped = (
-        run.read_bytes("sweep/size2-subset0-learning_rate1e-06/metrics.jsonl") if run.exists("sweep/size2-subset0-learning_rate1e-06/metrics.jsonl") else b""
+        run.read_bytes("sweep/size2-subset0-learning_rate1e-06/metrics.jsonl")
+        if run.exists("sweep/size2-subset0-learning_rate1e-06/metrics.jsonl")
+        else b""
     )
     assert len(stopped.splitlines()) < 8
 

@@ -21,7 +21,12 @@ def outcomes(name: str, level: float, num_templates: int = 12, num_examples: int
     for template in range(num_templates):
         right = rng.permutation(num_examples) < round(level * num_examples)
         for example in range(num_examples):
-            answer = {"answer": "a", "predicted": "a" if right[example] else "b", "parsed": True, "correct": bool(right[example])}
+            answer = {
+                "answer": "a",
+                "predicted": "a" if right[example] else "b",
+                "parsed": True,
+                "correct": bool(right[example]),
+            }
             rows.append({"arm": name, "seed": 0, "template_id": f"t{template}", "example_id": f"e{example}", **answer})
     return pa.Table.from_pylist(rows)
 
@@ -36,7 +41,9 @@ def written(tmp_path: Path, trials: list[TrialOutcomes]) -> dict[str, object]:
 
 
 def test_a_sweep_gives_rows_a_curve_and_a_size(tmp_path: Path) -> None:
-    found = written(tmp_path, [trial(size, seed, level + 0.02 * seed) for size, level in LEVELS.items() for seed in (1, 0)])
+    found = written(
+        tmp_path, [trial(size, seed, level + 0.02 * seed) for size, level in LEVELS.items() for seed in (1, 0)]
+    )
     run = Store(str(tmp_path / "sweep"))
     assert run.read_json("report/sweep.json") == found
     assert [(row["size"], row["seed"]) for row in found["sizes"]] == [(n, s) for n in (1, 2, 4, 8) for s in (0, 1)]

@@ -39,12 +39,26 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a server that answers."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # the machine may be busy
     folder, port = tmp_path_factory.mktemp("mlflow"), free_port()
-    whole = [str(Path(sys.executable).with_name("uv")), "tool", "run", "--from", "mlflow>=3.1", "mlflow"]  # an environment of its own, kept by uv
+    whole = [
+        str(Path(sys.executable).with_name("uv")),
+        "tool",
+        "run",
+        "--from",
+        "mlflow>=3.1",
+        "mlflow",
+    ]  # an environment of its own, kept by uv
     command = [*whole, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    stores = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts")]
+    stores = [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/mlflow.db",
+        "--artifacts-destination",
+        str(folder / "artifacts"),
+    ]
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen(command + stores, stdout=log, stderr=log, env=environment, cwd=folder, start_new_session=True)
+        process = subprocess.Popen(
+            command + stores, stdout=log, stderr=log, env=environment, cwd=folder, start_new_session=True
+        )
     address = f"http://127.0.0.1:{port}"
     try:
         for _ in range(600):
@@ -75,7 +89,10 @@ def forwarded(port: int, address: str) -> Iterator[None]:
     def accept() -> None:
         with suppress(OSError):
             while True:
-                near, far = listener.accept()[0], socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))
+                near, far = (
+                    listener.accept()[0],
+                    socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2]))),
+                )
                 for pair in ((near, far), (far, near)):
                     threading.Thread(target=pump, args=pair, daemon=True).start()
 
@@ -87,12 +104,25 @@ def forwarded(port: int, address: str) -> Iterator[None]:
 
 def progress(out: Store, config: TrackingConfig, start_step: int) -> MetricsWriter:
     """As rank 0 makes it at a start or restart of the worker group."""
-    shown = TrackerRun.of(config, Store(out.uri("checkpoints/f")), name="paft-s0", group="demo", params={"train": {"lora": {"rank": 8}}, "seed": 0})
+    shown = TrackerRun.of(
+        config,
+        Store(out.uri("checkpoints/f")),
+        name="paft-s0",
+        group="demo",
+        params={"train": {"lora": {"rank": 8}}, "seed": 0},
+    )
     return MetricsWriter(out, name="paft-s0", start_step=start_step, num_steps=NUM_STEPS, trackers=Trackers(shown))
 
 
 def row(step: int, attempt: int) -> dict[str, Any]:
-    return {"step": step, "loss": step + attempt / 10, "grad_norm": None, "tokens": 80, "tokens_per_s": 40.0, "time_s": 2.0}
+    return {
+        "step": step,
+        "loss": step + attempt / 10,
+        "grad_norm": None,
+        "tokens": 80,
+        "tokens_per_s": 40.0,
+        "time_s": 2.0,
+    }
 
 
 def checkpoint(shown: MetricsWriter) -> None:
@@ -112,8 +142,14 @@ def runs(client: MlflowClient, experiment: str) -> list[Any]:
     return list(client.search_runs([found.experiment_id]))
 
 
-def test_a_restart_goes_on_in_the_same_mlflow_run_with_each_step_of_the_lineage_once(server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out, config, client = Store(str(tmp_path)), TrackingConfig(mlflow=server, experiment="restart"), MlflowClient(server)
+def test_a_restart_goes_on_in_the_same_mlflow_run_with_each_step_of_the_lineage_once(
+    server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, config, client = (
+        Store(str(tmp_path)),
+        TrackingConfig(mlflow=server, experiment="restart"),
+        MlflowClient(server),
+    )
     check(config)
     first = progress(out, config, 0)
     for step in range(1, 4):
@@ -128,8 +164,14 @@ def test_a_restart_goes_on_in_the_same_mlflow_run_with_each_step_of_the_lineage_
     checkpoint(second)
     second.close()
     (run,) = runs(client, "restart")
-    assert points(client, run.info.run_id) == [(step, step + (0.1 if step < 4 else 0.2)) for step in range(1, NUM_STEPS + 1)]
-    assert (run.info.status, run.data.params, run.data.metrics["train/tokens_per_s"]) == ("FINISHED", {"train.lora.rank": "8", "seed": "0"}, 40.0)
+    assert points(client, run.info.run_id) == [
+        (step, step + (0.1 if step < 4 else 0.2)) for step in range(1, NUM_STEPS + 1)
+    ]
+    assert (run.info.status, run.data.params, run.data.metrics["train/tokens_per_s"]) == (
+        "FINISHED",
+        {"train.lora.rank": "8", "seed": "0"},
+        40.0,
+    )
     assert f"/runs/{run.info.run_id}" in capsys.readouterr().out
 
     progress(out, config, NUM_STEPS).close()  # a resumed command that finds all steps done
@@ -148,7 +190,9 @@ def test_a_forced_training_is_a_new_mlflow_run(server: str, tmp_path: Path) -> N
     assert [points(client, run.info.run_id) for run in runs(client, "force")] == [[(1, 1.1)], [(1, 1.1)]]
 
 
-def test_a_server_that_is_away_is_told_once_and_gets_what_it_missed(server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_is_away_is_told_once_and_gets_what_it_missed(
+    server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, port = Store(str(tmp_path / "run")), free_port()
     config = TrackingConfig(mlflow=f"http://127.0.0.1:{port}", experiment="away")
     begin = time.perf_counter()
@@ -169,11 +213,17 @@ def test_a_server_that_is_away_is_told_once_and_gets_what_it_missed(server: str,
     client = MlflowClient(server)
     (run,) = runs(client, "away")
     assert (run.info.status, points(client, run.info.run_id)) == ("FINISHED", [(1, 1.1), (2, 2.1), (3, 3.1)])
-    assert [line["step"] for line in map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())] == [1, 2, 3]
+    assert [
+        line["step"] for line in map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    ] == [1, 2, 3]
 
 
 def test_the_figures_of_a_report_and_its_page_reach_mlflow_once(server: str, tmp_path: Path) -> None:
-    run, config, client = Store(str(tmp_path / "demo")), TrackingConfig(mlflow=server, experiment="report"), MlflowClient(server)
+    run, config, client = (
+        Store(str(tmp_path / "demo")),
+        TrackingConfig(mlflow=server, experiment="report"),
+        MlflowClient(server),
+    )
     run.write_json("report/results.json", {"arms": {"paft": {"mean": 0.8, "std": None, "worst": 0.6, "best": 0.9}}})
     run.write_bytes("report/report.html", b"<p>page</p>")
     publish_report(config, run)
@@ -195,7 +245,8 @@ def wandb_history(folder: Path, num_steps: int) -> list[tuple[int, float]]:
 
 
 def _wandb_history(folder: Path) -> list[tuple[int, float]]:
-    """(step, train/loss) of an offline folder: its file is a LevelDB log (blocks of 32 KiB, chunks with 7 bytes of header) of protobuf records."""
+    """(step, train/loss) of an offline folder: its file is a LevelDB log (blocks of 32 KiB, chunks with 7 bytes of
+    header) of protobuf records."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     (file,) = folder.glob("*.wandb")
@@ -207,14 +258,19 @@ def _wandb_history(folder: Path) -> list[tuple[int, float]]:
         record += data[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):  # whole, or last part
-            items = {"".join([item.key, *item.nested_key]): json.loads(item.value_json) for item in Record.FromString(record).history.item}
+            items = {
+                "".join([item.key, *item.nested_key]): json.loads(item.value_json)
+                for item in Record.FromString(record).history.item
+            }
             if "train/loss" in items:
                 found.append((items["_step"], items["train/loss"]))
             record = b""
     return found
 
 
-def test_wandb_without_a_network_keeps_its_id_and_the_newest_folder_holds_all_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_without_a_network_keeps_its_id_and_the_newest_folder_holds_all_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     out, config = Store(str(tmp_path)), TrackingConfig(wandb="demo")
     check(config)
@@ -239,7 +295,19 @@ def test_wandb_without_a_network_keeps_its_id_and_the_newest_folder_holds_all_st
 
 
 def test_wandb_without_a_key_is_refused_before_the_start(tmp_path: Path) -> None:
-    code = "from paft_ray.config import TrackingConfig; from paft_ray.tracking.trackers import check; check(TrackingConfig(wandb='demo'))"
+    code = (
+        "from paft_ray.config import TrackingConfig; from paft_ray.tracking.trackers import check; "
+        "check(TrackingConfig(wandb='demo'))"
+    )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
-    result = subprocess.run([sys.executable, "-c", code], env={**environment, "HOME": str(tmp_path)}, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert "tracking.wandb=demo: W&B does not let us in (no key); set WANDB_API_KEY, WANDB_MODE=offline" in result.stderr
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**environment, "HOME": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (
+        "tracking.wandb=demo: W&B does not let us in (no key); set WANDB_API_KEY, WANDB_MODE=offline" in result.stderr
+    )

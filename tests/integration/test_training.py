@@ -1,4 +1,5 @@
-"""The loop in real gloo process groups on a tiny random Llama: plain SFT, resume, ZeRO stages, sharding, export. No Ray."""
+"""The loop in real gloo process groups on a tiny random Llama: plain SFT, resume, ZeRO stages, sharding, export. No
+Ray."""
 
 import json
 import shutil
@@ -50,7 +51,8 @@ class Trained:
 
     @property
     def norms(self) -> list[float]:
-        """Of the gradient before clipping: AdamW hides a gradient that is too large or small by a factor, its norm does not."""
+        """Of the gradient before clipping: AdamW hides a gradient that is too large or small by a factor, its norm does
+        not."""
         return self.probes[0]["norms"]
 
     @property
@@ -78,9 +80,16 @@ def group(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Callable
     task = load_task("demo")
     examples = list(read_examples(task, task.sources["train"]))[:NUM_EXAMPLES]
     pq.write_table(examples_to_table(examples, task.fields), base / "table.parquet")
-    seeds = PromptSet.of(Entry(template=t) for t in read_templates(builtin("tasks", "data", "demo", "seed_templates.jsonl")))
+    seeds = PromptSet.of(
+        Entry(template=t) for t in read_templates(builtin("tasks", "data", "demo", "seed_templates.jsonl"))
+    )
     pq.write_table(seeds.to_table(), base / "prompts.parquet")
-    common = {"config": CONFIG, "model_path": tiny_model, "table": str(base / "table.parquet"), "prompts": str(base / "prompts.parquet")}
+    common = {
+        "config": CONFIG,
+        "model_path": tiny_model,
+        "table": str(base / "table.parquet"),
+        "prompts": str(base / "prompts.parquet"),
+    }
 
     def run(world_size: int, jobs: dict[str, dict[str, Any]]) -> dict[str, Trained]:
         folder = base / "-".join([str(world_size), *jobs])[:80]
@@ -91,14 +100,22 @@ def group(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Callable
             probe.bind(("127.0.0.1", 0))
             port = str(probe.getsockname()[1])
         worker = Path(__file__).with_name("training_worker.py")
-        processes = [subprocess.Popen([sys.executable, str(worker), str(folder / "spec.json"), str(r), str(world_size), port]) for r in range(world_size)]
+        processes = [
+            subprocess.Popen([sys.executable, str(worker), str(folder / "spec.json"), str(r), str(world_size), port])
+            for r in range(world_size)
+        ]
         try:
             assert [p.wait(timeout=300) for p in processes] == [0] * world_size
         finally:
             for process in processes:
                 process.kill()
         outs = {name: Path(job["out"]) for name, job in zip(jobs, values, strict=True) if "stop_at" not in job}
-        return {name: Trained(out=out, probes=[json.loads((out / f"probe-{r}.json").read_text()) for r in range(world_size)]) for name, out in outs.items()}
+        return {
+            name: Trained(
+                out=out, probes=[json.loads((out / f"probe-{r}.json").read_text()) for r in range(world_size)]
+            )
+            for name, out in outs.items()
+        }
 
     return run
 
@@ -130,7 +147,9 @@ def alone(group: Callable[..., dict[str, Trained]], tmp_path_factory: pytest.Tem
 
 
 @pytest.fixture(scope="module")
-def pair(group: Callable[..., dict[str, Trained]], alone: dict[str, Trained], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
+def pair(
+    group: Callable[..., dict[str, Trained]], alone: dict[str, Trained], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Trained]:
     """Jobs of two processes; `moved` goes on from a checkpoint that one process wrote."""
     base = tmp_path_factory.mktemp("pair")
     broken = str(base / "broken")
@@ -147,13 +166,22 @@ def pair(group: Callable[..., dict[str, Trained]], alone: dict[str, Trained], tm
             "resumed": {"out": broken, "config": {**DROPOUT, "zero_stage": 3}},
             "dropout": {"config": {**DROPOUT, "zero_stage": 3}},
             "moved": {"out": str(base / "moved")},
-            **{f"full{stage}": {"out": str(base / f"full{stage}"), "num_steps": 4, "config": {**FULL, "zero_stage": stage}} for stage in (2, 3)},
+            **{
+                f"full{stage}": {
+                    "out": str(base / f"full{stage}"),
+                    "num_steps": 4,
+                    "config": {**FULL, "zero_stage": stage},
+                }
+                for stage in (2, 3)
+            },
             "best": {"config": {**BEST, "zero_stage": 3}},
         },
     )
 
 
-def test_a_prompt_set_of_size_one_is_plain_supervised_fine_tuning_step_for_step(alone: dict[str, Trained], tiny_model: str) -> None:
+def test_a_prompt_set_of_size_one_is_plain_supervised_fine_tuning_step_for_step(
+    alone: dict[str, Trained], tiny_model: str
+) -> None:
     losses, norms, weights = _plain_fine_tuning(tiny_model)
     assert alone["plain"].norms == pytest.approx(norms, rel=1e-4)
     assert alone["plain"].losses == pytest.approx(losses, rel=1e-5)
@@ -163,13 +191,16 @@ def test_a_prompt_set_of_size_one_is_plain_supervised_fine_tuning_step_for_step(
 
 
 def _plain_fine_tuning(path: str) -> tuple[list[float], list[float], dict[str, torch.Tensor]]:
-    """An independent loop in PyTorch and PEFT: right-padded, whole logits, one pass per step, AdamW and a schedule written out."""
+    """An independent loop in PyTorch and PEFT: right-padded, whole logits, one pass per step, AdamW and a schedule
+    written out."""
     from peft import LoraConfig as PeftLora
     from peft import get_peft_model
 
     task, tokenizer = load_task("demo"), AutoTokenizer.from_pretrained(path)
     examples = list(read_examples(task, task.sources["train"]))[:NUM_EXAMPLES]
-    seeds = PromptSet.of(Entry(template=t) for t in read_templates(builtin("tasks", "data", "demo", "seed_templates.jsonl")))
+    seeds = PromptSet.of(
+        Entry(template=t) for t in read_templates(builtin("tasks", "data", "demo", "seed_templates.jsonl"))
+    )
     template = seeds.take(1, seed=0).templates[0]
     encoder = Encoder(task, tokenizer)
     encoded = [encoder.encode(template, example) for example in examples]
@@ -178,7 +209,9 @@ def _plain_fine_tuning(path: str) -> tuple[list[float], list[float], dict[str, t
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     torch.manual_seed(1)
     lora = LoraConfig()
-    model = get_peft_model(model, PeftLora(r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM"))
+    model = get_peft_model(
+        model, PeftLora(r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+    )
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.AdamW(trained.values(), lr=1.0, weight_decay=CONFIG["weight_decay"])
     losses, norms = [], []
@@ -190,7 +223,11 @@ def _plain_fine_tuning(path: str) -> tuple[list[float], list[float], dict[str, t
             n, m = len(e.prompt_ids), len(e.prompt_ids) + len(e.answer_ids)
             ids[i, :m] = torch.tensor(e.prompt_ids + e.answer_ids)
             labels[i, n:m] = ids[i, n:m]
-        loss = model(input_ids=ids, attention_mask=(torch.arange(width) < (labels != -100).long().cumsum(1).argmax(1)[:, None] + 1).long(), labels=labels).loss
+        loss = model(
+            input_ids=ids,
+            attention_mask=(torch.arange(width) < (labels != -100).long().cumsum(1).argmax(1)[:, None] + 1).long(),
+            labels=labels,
+        ).loss
         optimizer.zero_grad()
         loss.backward()
         norms.append(torch.nn.utils.clip_grad_norm_(trained.values(), CONFIG["max_grad_norm"]).item())
@@ -202,7 +239,9 @@ def _plain_fine_tuning(path: str) -> tuple[list[float], list[float], dict[str, t
 
 
 @pytest.mark.parametrize("other", ["zero0", "zero1", "zero2", "zero3", "zero3micro2"])
-def test_zero_stages_micro_batches_and_workers_agree(alone: dict[str, Trained], pair: dict[str, Trained], other: str) -> None:
+def test_zero_stages_micro_batches_and_workers_agree(
+    alone: dict[str, Trained], pair: dict[str, Trained], other: str
+) -> None:
     _same_training(alone["whole"], pair[other])
 
 
@@ -254,7 +293,9 @@ def test_without_zero_each_worker_holds_all_of_the_optimizer_state(pair: dict[st
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(world: str, request: pytest.FixtureRequest) -> None:
     trained = request.getfixturevalue(world)
     whole, resumed = trained["dropout"], trained["resumed"]
-    assert min(position for position, *_ in resumed.pairs) == 3 * BATCH, "it did not resume from the checkpoint at step 3"
+    assert min(position for position, *_ in resumed.pairs) == 3 * BATCH, (
+        "it did not resume from the checkpoint at step 3"
+    )
     assert resumed.losses == whole.losses
     assert all(torch.equal(weight, whole.weights[name]) for name, weight in resumed.weights.items())
 
@@ -265,7 +306,9 @@ def test_a_run_moved_to_another_world_size_goes_on_alike(alone: dict[str, Traine
 
 
 @pytest.mark.parametrize("stage", [2, 3])
-def test_full_fine_tuning_moved_to_another_world_size_goes_on_alike(alone: dict[str, Trained], pair: dict[str, Trained], stage: int) -> None:
+def test_full_fine_tuning_moved_to_another_world_size_goes_on_alike(
+    alone: dict[str, Trained], pair: dict[str, Trained], stage: int
+) -> None:
     moved = pair[f"full{stage}"]
     assert moved.pairs == alone["full"].pairs[3 * BATCH :]
     assert moved.losses == pytest.approx(alone["full"].losses, rel=2e-5)
@@ -281,7 +324,9 @@ def test_every_example_is_used_once_per_epoch_and_only_the_last_batch_is_padded(
     assert [position for position, _, _, weight in pairs if not weight] == list(range(3 * NUM_EXAMPLES, 8 * BATCH))
 
 
-def test_an_adapter_trained_with_zero_3_loads_in_peft_and_holds_the_trained_weights(pair: dict[str, Trained], tiny_model: str, tmp_path: Path) -> None:
+def test_an_adapter_trained_with_zero_3_loads_in_peft_and_holds_the_trained_weights(
+    pair: dict[str, Trained], tiny_model: str, tmp_path: Path
+) -> None:
     from peft import PeftModel
 
     trained = pair["zero3"]
@@ -313,7 +358,9 @@ def test_the_checkpoint_with_the_best_worst_template_is_exported_and_kept(alone:
     best = alone["best"]
     rows = best.measured
     assert [row["step"] for row in rows] == [2, 4, 6]
-    step = max(rows, key=lambda row: (row["validation_accuracy_worst"], row["validation_accuracy"], row["step"]))["step"]
+    step = max(rows, key=lambda row: (row["validation_accuracy_worst"], row["validation_accuracy"], row["step"]))[
+        "step"
+    ]
     assert best.probes[0]["exported_step"] == step
     assert len({row["validation_accuracy_worst"] for row in rows}) > 1, "nothing to choose between"
     kept = sorted(p.name for p in (best.out / "checkpoints" / "f").glob("step-*"))
@@ -329,7 +376,9 @@ def test_a_resumed_training_measures_and_exports_the_same(alone: dict[str, Train
     whole, resumed = alone["best"], alone["best resumed"]
     assert min(position for position, *_ in resumed.pairs) == 4 * BATCH
     names = ("step", "validation_accuracy", "validation_accuracy_worst", "validation_accuracy_q0.1", "loss")
-    assert [[row[name] for name in names] for row in resumed.measured] == [[row[name] for name in names] for row in whole.measured]
+    assert [[row[name] for name in names] for row in resumed.measured] == [
+        [row[name] for name in names] for row in whole.measured
+    ]
     assert resumed.probes[0]["exported_step"] == whole.probes[0]["exported_step"]
     assert all(torch.equal(weight, whole.weights[name]) for name, weight in resumed.weights.items())
 
@@ -343,10 +392,14 @@ def test_the_accuracy_is_that_of_whole_labels_scored_one_by_one(alone: dict[str,
     from peft import PeftModel
 
     best = alone["best"]
-    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32), str(best.out / "export"))
+    model = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32), str(best.out / "export")
+    )
     task = load_task("demo")
     encoder = Encoder(task, AutoTokenizer.from_pretrained(tiny_model))
-    seeds = PromptSet.of(Entry(template=t) for t in read_templates(builtin("tasks", "data", "demo", "seed_templates.jsonl")))
+    seeds = PromptSet.of(
+        Entry(template=t) for t in read_templates(builtin("tasks", "data", "demo", "seed_templates.jsonl"))
+    )
     examples = list(read_examples(task, task.sources["train"]))[: BEST["num_validation"]]
     found = []
     for template in seeds.take(4, seed=0).take(3, seed=0).templates:

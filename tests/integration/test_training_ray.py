@@ -31,7 +31,9 @@ def table() -> pa.Table:
 
 @pytest.fixture(scope="module")
 def prompts() -> PromptSet:
-    return PromptSet.of(Entry(template=t) for t in read_templates(builtin("tasks", "data", "demo", "seed_templates.jsonl")))
+    return PromptSet.of(
+        Entry(template=t) for t in read_templates(builtin("tasks", "data", "demo", "seed_templates.jsonl"))
+    )
 
 
 def _order(table: pa.Table, prompts: PromptSet, model: str, num_positions: int) -> GlobalOrder:
@@ -47,7 +49,9 @@ def _rows(order: GlobalOrder, world_size: int, start_step: int = 0) -> list[dict
     return [row for rank in ranks for row in rank]
 
 
-def test_ray_data_gives_every_example_once_per_epoch_in_the_global_order(ray_session: None, table: pa.Table, prompts: PromptSet, tiny_model: str) -> None:
+def test_ray_data_gives_every_example_once_per_epoch_in_the_global_order(
+    ray_session: None, table: pa.Table, prompts: PromptSet, tiny_model: str
+) -> None:
     positions = 3 * NUM_EXAMPLES
     order = _order(table, prompts, tiny_model, positions)
     rows = _rows(order, 1)
@@ -58,30 +62,49 @@ def test_ray_data_gives_every_example_once_per_epoch_in_the_global_order(ray_ses
     assert [row["weight"] for row in rows] == [1.0] * positions + [0.0] * (len(rows) - positions)
 
 
-def test_two_ranks_and_a_later_start_see_the_same_pairs(ray_session: None, table: pa.Table, prompts: PromptSet, tiny_model: str) -> None:
+def test_two_ranks_and_a_later_start_see_the_same_pairs(
+    ray_session: None, table: pa.Table, prompts: PromptSet, tiny_model: str
+) -> None:
     order = _order(table, prompts, tiny_model, 2 * NUM_EXAMPLES)
     whole = {row["position"]: (row["example_id"], row["template"], list(row["prompt_ids"])) for row in _rows(order, 1)}
-    late = {row["position"]: (row["example_id"], row["template"], list(row["prompt_ids"])) for row in _rows(order, 2, start_step=5)}
+    late = {
+        row["position"]: (row["example_id"], row["template"], list(row["prompt_ids"]))
+        for row in _rows(order, 2, start_step=5)
+    }
     assert sorted(late) == sorted(whole)[5 * BATCH :]
     assert all(whole[position] == pair for position, pair in late.items())
 
 
-def test_training_goes_on_after_a_worker_is_killed(ray_session: None, table: pa.Table, prompts: PromptSet, tiny_model: str, tmp_path: Path) -> None:
+def test_training_goes_on_after_a_worker_is_killed(
+    ray_session: None, table: pa.Table, prompts: PromptSet, tiny_model: str, tmp_path: Path
+) -> None:
     run = Store.open(str(tmp_path), "r")
     config = TrainConfig(
         num_epochs=None, num_steps=STEPS, global_batch=BATCH, micro_batch=4, num_workers=2, threads_per_worker=1, checkpoint_every=10,
         learning_rate=3e-3, precision="fp32", max_failures=2, validate_every=STEPS, num_validation=10,
     )  # fmt: skip
     killed: list[int] = []
-    killer = threading.Thread(target=_kill_a_worker_after_the_first_checkpoint, args=(tmp_path / "r/train/paft-s0", killed))
+    killer = threading.Thread(
+        target=_kill_a_worker_after_the_first_checkpoint, args=(tmp_path / "r/train/paft-s0", killed)
+    )
     killer.start()
-    arguments = {"task": TASK, "data": table, "templates": prompts, "config": config, "model": ModelConfig(), "model_path": tiny_model, "seed": 0}
+    arguments = {
+        "task": TASK,
+        "data": table,
+        "templates": prompts,
+        "config": config,
+        "model": ModelConfig(),
+        "model_path": tiny_model,
+        "seed": 0,
+    }
     (result,) = fit([Training(**arguments, run=run, folder="train/paft-s0", validation=table)])
     killer.join()
     assert killed, "training was over before a worker could be killed"
     attempts = sorted(p.name for p in (tmp_path / "r/train/paft-s0/tensorboard").iterdir())
     assert len(attempts) >= 2, f"no restart from a checkpoint: {attempts}"
-    assert [row["step"] for row in result.history] == list(range(1, STEPS + 1)), "steps of the lineage are missing or repeated"
+    assert [row["step"] for row in result.history] == list(range(1, STEPS + 1)), (
+        "steps of the lineage are missing or repeated"
+    )
     assert "validation_loss" in result.history[-1]
     assert result.final_loss < result.history[0]["loss"]
     adapter = load_file(tmp_path / "r" / result.export / "adapter_model.safetensors")

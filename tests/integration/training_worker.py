@@ -1,7 +1,8 @@
-"""One gloo process of a test's worker group: `python training_worker.py SPEC.json RANK WORLD PORT` runs the jobs of the spec one after another.
+"""One gloo process of a test's worker group: `python training_worker.py SPEC.json RANK WORLD PORT` runs the jobs of the
+spec one after another.
 
-For every job it leaves OUT/probe-RANK.json (losses, gradient norms, pairs met, optimizer elements held), OUT/left-RANK.json (whether its engine outlives
-it) and, on rank 0, OUT/final.safetensors and OUT/export/.
+For every job it leaves OUT/probe-RANK.json (losses, gradient norms, pairs met, optimizer elements held),
+OUT/left-RANK.json (whether its engine outlives it) and, on rank 0, OUT/final.safetensors and OUT/export/.
 """
 
 import itertools
@@ -17,7 +18,14 @@ import pyarrow.parquet as pq
 
 SPEC, RANK, WORLD, PORT = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 sys.modules["mlflow"] = None  # type: ignore[assignment]  # as training workers start
-os.environ.update(DS_ACCELERATOR="cpu", RANK=str(RANK), LOCAL_RANK=str(RANK), WORLD_SIZE=str(WORLD), MASTER_ADDR="127.0.0.1", MASTER_PORT=PORT)
+os.environ.update(
+    DS_ACCELERATOR="cpu",
+    RANK=str(RANK),
+    LOCAL_RANK=str(RANK),
+    WORLD_SIZE=str(WORLD),
+    MASTER_ADDR="127.0.0.1",
+    MASTER_PORT=PORT,
+)
 
 import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
@@ -78,7 +86,9 @@ def run(values: dict[str, Any], common: dict[str, Any]) -> "weakref.ref[Any] | N
             job,
             steps(),
             loop.Worker(rank=RANK, world_size=WORLD),
-            observe=lambda step, rows: pairs.extend((r["position"], r["example_id"], r["template"], r["weight"]) for r in rows),
+            observe=lambda step, rows: pairs.extend(
+                (r["position"], r["example_id"], r["template"], r["weight"]) for r in rows
+            ),
         )
     except Stopped:
         return None
@@ -90,7 +100,10 @@ def run(values: dict[str, Any], common: dict[str, Any]) -> "weakref.ref[Any] | N
         "exported_step": step,
         "metrics": metrics,
         "held": held_elements(engine),
-        "trained": sum(p.ds_numel if hasattr(p, "ds_numel") else p.numel() for p in deepspeed_state.trainable(engine.module).values()),
+        "trained": sum(
+            p.ds_numel if hasattr(p, "ds_numel") else p.numel()
+            for p in deepspeed_state.trainable(engine.module).values()
+        ),
     }
     Path(f"{job.out}/probe-{RANK}.json").write_text(json.dumps(probe))
     engine.destroy()

@@ -1,7 +1,8 @@
 """Switches each invariant off by a small patch and requires that its test turns red.
 
-Every `NN_what.patch` here belongs to invariant NN; its first line names the test: `# test: tests/unit/test_x.py::test_y`. The tests must be green
-without a patch. Exit code 1 where a mutant survives, a patch no longer applies or a test is red without one.
+Every `NN_what.patch` here belongs to invariant NN; its first line names the test: `# test:
+tests/unit/test_x.py::test_y`. The tests must be green without a patch. Exit code 1 where a mutant survives, a patch no
+longer applies or a test is red without one.
 
     python tests/mutants/run.py            all
     python tests/mutants/run.py 02 split   those whose file name contains one of the words

@@ -1,7 +1,8 @@
-"""Kills a process while it writes checkpoints, again and again: `python -m tests.support.checkpoint_kills FOLDER KILLS SEED`. No Ray.
+"""Kills a process while it writes checkpoints, again and again: `python -m tests.support.checkpoint_kills FOLDER KILLS
+SEED`. No Ray.
 
-Every child goes on from the newest whole checkpoint and is ended by SIGKILL at a random moment. Prints one JSON object: kills, how many of them
-left a folder without a manifest, and what was wrong.
+Every child goes on from the newest whole checkpoint and is ended by SIGKILL at a random moment. Prints one JSON object:
+kills, how many of them left a folder without a manifest, and what was wrong.
 """
 
 import itertools
@@ -29,7 +30,8 @@ def state(step: int) -> checkpoint.TrainingState:
 
 
 def write_on(store: Store, told: int) -> None:
-    """Goes on from the newest checkpoint for ever; tells the step that it starts from, then each one once its `write` has returned."""
+    """Goes on from the newest checkpoint for ever; tells the step that it starts from, then each one once its `write`
+    has returned."""
     start = checkpoint.newest(store, lambda line: None)
     os.write(told, start.to_bytes(8, "little"))
     checkpoint.discard_after(store, start)

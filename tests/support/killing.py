@@ -12,7 +12,8 @@ import psutil
 
 
 def make_tiny_model(tokenizer_from: str, folder: Path, **sizes: int) -> str:
-    """A random Llama of two small layers, under the tokenizer of another model; a step of it takes a tenth of a second. `sizes`: other than its own."""
+    """A random Llama of two small layers, under the tokenizer of another model; a step of it takes a tenth of a second.
+    `sizes`: other than its own."""
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -38,7 +39,10 @@ def wait_for(happened: Callable[[], bool], what: str, timeout_s: float) -> None:
 
 def newest_checkpoint(training: Path) -> int:
     """Step of the newest checkpoint in the folder of one arm and seed; 0 where there is none."""
-    return max((int(path.parent.name.removeprefix("step-")) for path in training.glob("checkpoints/*/step-*/manifest.json")), default=0)
+    return max(
+        (int(path.parent.name.removeprefix("step-")) for path in training.glob("checkpoints/*/step-*/manifest.json")),
+        default=0,
+    )
 
 
 def wait_for_checkpoint(training: Path, step: int) -> int:
@@ -55,7 +59,9 @@ def train_workers() -> list[int]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         try:
-            if any("RayTrainWorker" in part for part in process.info["cmdline"] or ()) and any(session in part for part in process.parent().cmdline()):
+            if any("RayTrainWorker" in part for part in process.info["cmdline"] or ()) and any(
+                session in part for part in process.parent().cmdline()
+            ):
                 found.append(process.pid)
         except (psutil.NoSuchProcess, AttributeError):  # it, or its parent, ended meanwhile
             continue

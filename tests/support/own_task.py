@@ -1,4 +1,5 @@
-"""A task of the user's own with rows, templates and a run file that name each other by relative paths, for tests that start commands in its folder."""
+"""A task of the user's own with rows, templates and a run file that name each other by relative paths, for tests that
+start commands in its folder."""
 
 from __future__ import annotations
 
@@ -53,7 +54,13 @@ def write_own_task(parent: Path, model: str) -> Path:
     (folder / "my task.yaml").write_text(_TASK)
     (folder / "run.yaml").write_text(_RUN)
     (folder / "model").symlink_to(model)
-    rows = [{"ticket": f"Login fails with error {n}." if n % 2 else f"Invoice {n} is wrong.", "team": "technical" if n % 2 else "billing"} for n in range(40)]
+    rows = [
+        {
+            "ticket": f"Login fails with error {n}." if n % 2 else f"Invoice {n} is wrong.",
+            "team": "technical" if n % 2 else "billing",
+        }
+        for n in range(40)
+    ]
     _write_lines(folder / "tickets.jsonl", rows)
     _write_lines(folder / "wordings.jsonl", ({"text": text} for text in _SEEDS))
     _write_lines(folder / "held out.jsonl", ({"text": text} for text in _HELD_OUT))

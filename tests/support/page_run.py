@@ -1,4 +1,5 @@
-"""A made-up run whose every outside text is hostile, for the tests of the page. The numbers are drawn here and stand for no measurement."""
+"""A made-up run whose every outside text is hostile, for the tests of the page. The numbers are drawn here and stand
+for no measurement."""
 
 from __future__ import annotations
 
@@ -23,8 +24,22 @@ ATTACKS = (
 ATTACK = " ".join(ATTACKS)
 NUM_TEMPLATES, NUM_EXAMPLES = 13, 12
 SWEEP: dict[str, Any] = {
-    "sizes": [{"size": n, "seed": s, "mean": 0.6 + 0.05 * n - 0.01 * s, "std": 0.1, "worst": 0.4} for n in (1, 2, 4) for s in (0, 1)],
-    "curve": [{"size": n, "mean": 0.6 + 0.05 * n, "low": 0.55 + 0.05 * n, "high": 0.65 + 0.05 * n, "std": 0.1 / n, "worst": 0.4} for n in (1, 2, 4)],
+    "sizes": [
+        {"size": n, "seed": s, "mean": 0.6 + 0.05 * n - 0.01 * s, "std": 0.1, "worst": 0.4}
+        for n in (1, 2, 4)
+        for s in (0, 1)
+    ],
+    "curve": [
+        {
+            "size": n,
+            "mean": 0.6 + 0.05 * n,
+            "low": 0.55 + 0.05 * n,
+            "high": 0.65 + 0.05 * n,
+            "std": 0.1 / n,
+            "worst": 0.4,
+        }
+        for n in (1, 2, 4)
+    ],
     "recommended_size": 4,
     "reason": f"The largest is the best. {ATTACK}",
     "fit": {"asymptote": 0.85, "gain": 0.3, "exponent": 0.7, "reason": None},
@@ -39,16 +54,27 @@ def config() -> Config:
 
 
 def hostile_run(folder: Path, *, sweep: bool = True) -> Store:
-    """A finished run of three arms and two seeds; its name, templates, examples, answers, sources and reasons are all hostile."""
+    """A finished run of three arms and two seeds; its name, templates, examples, answers, sources and reasons are all
+    hostile."""
     run = Store(str(folder / 'run <b> "&'))
     templates = _templates()
     run.write_table("prompts/prompt_set.parquet", templates.to_table())
-    run.write_json("prompts/manifest.json", {"time_s": 95.0, "engine_starts": 1, "asked": 2, "kept": 1, "rejected": {ATTACK: 3}, "grammar_share": 0.1})
-    examples = [{"id": f"e{n}", "fields": {"text": f"example {n} {ATTACK}"}, "answer": ATTACK if n % 2 else "plain"} for n in range(NUM_EXAMPLES)]
+    run.write_json(
+        "prompts/manifest.json",
+        {"time_s": 95.0, "engine_starts": 1, "asked": 2, "kept": 1, "rejected": {ATTACK: 3}, "grammar_share": 0.1},
+    )
+    examples = [
+        {"id": f"e{n}", "fields": {"text": f"example {n} {ATTACK}"}, "answer": ATTACK if n % 2 else "plain"}
+        for n in range(NUM_EXAMPLES)
+    ]
     run.write_table("data/test.parquet", pa.Table.from_pylist(examples))
     run.write_table("evaluate/outcomes.parquet", _outcomes(templates, examples))
-    run.write_json("evaluate/manifest.json", {"time_s": 4000.0, "engine_starts": 5, "key": {"versions": {ATTACK: ATTACK}}})
-    run.write_json("evaluate/speed.json", {"sft-s0": {"tokens_per_answer": 2.0}, "paft-s0": {"tokens_per_answer": 10.0}})
+    run.write_json(
+        "evaluate/manifest.json", {"time_s": 4000.0, "engine_starts": 5, "key": {"versions": {ATTACK: ATTACK}}}
+    )
+    run.write_json(
+        "evaluate/speed.json", {"sft-s0": {"tokens_per_answer": 2.0}, "paft-s0": {"tokens_per_answer": 10.0}}
+    )
     scores = [{"template_id": t.id, "accuracy": 0.1 * n} for n, t in enumerate(templates.split("train").templates)]
     run.write_table("score/scores.parquet", pa.Table.from_pylist(scores))
     _training(run)
@@ -59,9 +85,20 @@ def hostile_run(folder: Path, *, sweep: bool = True) -> Store:
 
 def _templates() -> PromptSet:
     generated = {"source": f"model {ATTACK}", "strategy": "few_shot", "axes": {"tone": ATTACK}, "attempt": 1}
-    entries = [Entry(template=PromptTemplate(text=f"training {n}: {{text}}"), cluster=n, provenance=generated if n else {"source": "seed"}) for n in range(4)]
+    entries = [
+        Entry(
+            template=PromptTemplate(text=f"training {n}: {{text}}"),
+            cluster=n,
+            provenance=generated if n else {"source": "seed"},
+        )
+        for n in range(4)
+    ]
     entries += [
-        Entry(template=PromptTemplate(text=f"{n} {ATTACK} {{text}}", system=ATTACK), split="held_out", provenance={"source": ATTACK})
+        Entry(
+            template=PromptTemplate(text=f"{n} {ATTACK} {{text}}", system=ATTACK),
+            split="held_out",
+            provenance={"source": ATTACK},
+        )
         for n in range(NUM_TEMPLATES)
     ]
     return PromptSet.of(entries)
@@ -76,8 +113,17 @@ def _outcomes(templates: PromptSet, examples: list[dict[str, Any]]) -> pa.Table:
                 correct = bool(rng.random() < level + 0.02 * (number - 6))
                 parsed = correct or bool(rng.random() < 0.7)
                 given = example["answer"] if correct else f"wrong {ATTACK}"
-                row = {"arm": arm, "seed": seed, "template_id": template.id, "example_id": example["id"], "answer": example["answer"], "correct": correct}
-                rows.append({**row, "parsed": parsed, "predicted": given if parsed else None, "logprob": float(-rng.random())})
+                row = {
+                    "arm": arm,
+                    "seed": seed,
+                    "template_id": template.id,
+                    "example_id": example["id"],
+                    "answer": example["answer"],
+                    "correct": correct,
+                }
+                rows.append(
+                    {**row, "parsed": parsed, "predicted": given if parsed else None, "logprob": float(-rng.random())}
+                )
     return pa.Table.from_pylist(rows)
 
 
@@ -85,7 +131,15 @@ def _training(run: Store) -> None:
     models = []
     for arm, seed in (("sft", 0), ("sft", 1), ("paft", 0), ("paft", 1)):
         models.append(
-            {"arm": arm, "seed": seed, "num_templates": 4, "num_steps": 40, "tokens_per_s": 900.0, "train_time_s": 90.0 * (seed + 1), "final_loss": 0.2}
+            {
+                "arm": arm,
+                "seed": seed,
+                "num_templates": 4,
+                "num_steps": 40,
+                "tokens_per_s": 900.0,
+                "train_time_s": 90.0 * (seed + 1),
+                "final_loss": 0.2,
+            }
         )
         lines: list[dict[str, float]] = [{"step": step, "loss": 9 / step, "tokens": 300} for step in range(1, 41)]
         for line in lines[9::10]:

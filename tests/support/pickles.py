@@ -9,14 +9,21 @@ _SUFFIXES = {".bin", ".ckpt", ".dill", ".joblib", ".mar", ".npy", ".npz", ".pick
 
 
 def pickles(folder: Path) -> list[str]:
-    """Files that are or may hold a pickle, by name or content (a pickle of any protocol, or a zip, which `torch.save` writes); paths below the folder."""
+    """Files that are or may hold a pickle, by name or content (a pickle of any protocol, or a zip, which `torch.save`
+    writes); paths below the folder."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return [str(path.relative_to(folder)) for path in files if path.suffix in _SUFFIXES or (not _is_plain(path) and _holds_one(path))]
+    return [
+        str(path.relative_to(folder))
+        for path in files
+        if path.suffix in _SUFFIXES or (not _is_plain(path) and _holds_one(path))
+    ]
 
 
 def not_plain(folder: Path) -> list[str]:
     """Files that are neither safetensors nor JSON, by name and content; paths below the folder."""
-    return [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file() and not _is_plain(path)]
+    return [
+        str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file() and not _is_plain(path)
+    ]
 
 
 def _holds_one(path: Path) -> bool:

@@ -66,5 +66,11 @@ def serving(answer: Answer) -> Iterator[RawServer]:
 
 def reply(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
     """A whole answer of HTTP/1.1."""
-    lines = [f"HTTP/1.1 {status}", "Content-Type: application/json", f"Content-Length: {len(body)}", "Connection: close", *headers]
+    lines = [
+        f"HTTP/1.1 {status}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+        *headers,
+    ]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

@@ -24,7 +24,9 @@ def serving(line: str, log: Path, **environment: str) -> Iterator[str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with log.open("wb") as sink:
         command = ["/bin/sh", "-c", f"exec {line} --port {port}"]
-        process = subprocess.Popen(command, stdout=sink, stderr=sink, env={**os.environ, "PATH": path, "DO_NOT_TRACK": "1", **environment})
+        process = subprocess.Popen(
+            command, stdout=sink, stderr=sink, env={**os.environ, "PATH": path, "DO_NOT_TRACK": "1", **environment}
+        )
     try:
         _wait(url, process, log)
         yield url

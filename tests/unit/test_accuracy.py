@@ -12,7 +12,10 @@ from paft_ray.inference.grid import NO_FREE, Free, Grid, requests_per_cell
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import Example, Task
 
-EXAMPLES = tuple(Example(id=f"e{i}", fields={"text": t}, answer=a) for i, (t, a) in enumerate([("x", "yes"), ("y", "no"), ("z", "yes")]))
+EXAMPLES = tuple(
+    Example(id=f"e{i}", fields={"text": t}, answer=a)
+    for i, (t, a) in enumerate([("x", "yes"), ("y", "no"), ("z", "yes")])
+)
 TEMPLATES = (PromptTemplate(text="Q {text} A"), PromptTemplate(text="{text}?\n"))
 
 
@@ -33,18 +36,37 @@ class Letters:
 
 def grid(monkeypatch: pytest.MonkeyPatch, labels: list[str] | None, free: Free = NO_FREE) -> Grid:
     monkeypatch.setattr("paft_ray.inference.grid.load_tokenizer", lambda path: Letters())
-    rest: dict[str, Any] = {"kind": "choice", "labels": labels} if labels else {"kind": "free", "pattern": r"(\d+)", "max_answer_tokens": 5}
+    rest: dict[str, Any] = (
+        {"kind": "choice", "labels": labels}
+        if labels
+        else {"kind": "free", "pattern": r"(\d+)", "max_answer_tokens": 5}
+    )
     task = Task(name="t", description="d", fields={"text": "a text"}, **rest)
-    return Grid(task=task, templates=TEMPLATES, examples=EXAMPLES, model=ModelConfig(max_prompt_tokens=64), model_path="", free=free)
+    return Grid(
+        task=task,
+        templates=TEMPLATES,
+        examples=EXAMPLES,
+        model=ModelConfig(max_prompt_tokens=64),
+        model_path="",
+        free=free,
+    )
 
 
 def answer(request: dict[str, Any], liked: str) -> dict[str, Any]:
     """An engine that likes the characters of one word."""
     ids = json.loads(request["sampling"])["logprob_token_ids"]
-    return {"key": request["key"], "token_ids": [1], "top_ids": ids, "top_logprobs": [-0.1 if chr(i) in liked else -3.0 for i in ids], "latency_s": 0.1}
+    return {
+        "key": request["key"],
+        "token_ids": [1],
+        "top_ids": ids,
+        "top_logprobs": [-0.1 if chr(i) in liked else -3.0 for i in ids],
+        "latency_s": 0.1,
+    }
 
 
-def test_cells_are_ordered_by_template_so_that_neighbours_share_their_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cells_are_ordered_by_template_so_that_neighbours_share_their_beginning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     cells = [grid(monkeypatch, ["yes", "no"]).cell(c) for c in range(6)]
     assert [(TEMPLATES.index(t), e.id) for t, e in cells] == [(t, f"e{i}") for t in range(2) for i in range(3)]
 
@@ -53,7 +75,11 @@ def test_labels_that_part_at_the_first_token_cost_one_request_of_one_token(monke
     requests = grid(monkeypatch, ["yes", "no"]).requests([3])
     assert len(requests) == 1
     sampling = json.loads(requests[0]["sampling"])
-    assert (sampling["max_tokens"], sampling["temperature"], sampling["logprob_token_ids"]) == (1, 0.0, [ord("n"), ord("y")])
+    assert (sampling["max_tokens"], sampling["temperature"], sampling["logprob_token_ids"]) == (
+        1,
+        0.0,
+        [ord("n"), ord("y")],
+    )
 
 
 def test_judging_does_not_depend_on_the_order_of_the_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,10 +116,14 @@ def test_freely_answered_cells_come_after_the_grid_and_are_spread_over_it(monkey
 
 
 @pytest.mark.parametrize("num_labels", [128, 129, 150, 256, 257])
-def test_labels_with_more_first_tokens_than_an_engine_reports_are_scored_in_parts(monkeypatch: pytest.MonkeyPatch, num_labels: int) -> None:
+def test_labels_with_more_first_tokens_than_an_engine_reports_are_scored_in_parts(
+    monkeypatch: pytest.MonkeyPatch, num_labels: int
+) -> None:
     labels = [chr(1000 + i) + "x" for i in range(num_labels)]
     asked = grid(monkeypatch, labels)
-    object.__setattr__(asked, "examples", (replace(EXAMPLES[0], answer=labels[0]), replace(EXAMPLES[1], answer=labels[-1])))
+    object.__setattr__(
+        asked, "examples", (replace(EXAMPLES[0], answer=labels[0]), replace(EXAMPLES[1], answer=labels[-1]))
+    )
     asked.check()
     requests = asked.requests(range(asked.num_cells))
     sizes = [len(json.loads(request["sampling"])["logprob_token_ids"]) for request in requests]
@@ -117,7 +147,13 @@ def logprob(token: int) -> float:
 def scored(request: dict[str, Any]) -> dict[str, Any]:
     """An engine that reports the token it sampled besides those that were asked for."""
     ids = [*json.loads(request["sampling"])["logprob_token_ids"], 1050]
-    return {"key": request["key"], "token_ids": [1050], "top_ids": ids, "top_logprobs": [logprob(i) for i in ids], "latency_s": 0.1}
+    return {
+        "key": request["key"],
+        "token_ids": [1050],
+        "top_ids": ids,
+        "top_logprobs": [logprob(i) for i in ids],
+        "latency_s": 0.1,
+    }
 
 
 def test_a_cell_needs_a_request_for_each_place_where_labels_part(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +168,9 @@ def test_two_labels_of_the_same_tokens_are_refused_by_name(monkeypatch: pytest.M
         grid(monkeypatch, ["ж", "ы"]).check()
 
 
-def test_only_the_cells_of_a_budget_are_asked_and_free_answers_are_spread_over_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_cells_of_a_budget_are_asked_and_free_answers_are_spread_over_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked = replace(grid(monkeypatch, ["yes", "no"], Free(num_rows=5, max_tokens=4)), cells=(1, 3, 5))
     assert (asked.num_rows, asked.num_free) == (6, 3)
     indices = [asked.index(row) for row in range(asked.num_rows)]
@@ -141,6 +179,10 @@ def test_only_the_cells_of_a_budget_are_asked_and_free_answers_are_spread_over_t
     assert [json.loads(request["key"])[0] for request in requests] == indices
     assert [asked.cell(i) for i in indices[3:]] == [asked.cell(i) for i in indices[:3]]
     outcomes = asked.judge([[answer(r, "yes") for r in requests[:3]]]).to_pylist()
-    assert [(o["template_id"], o["example_id"]) for o in outcomes] == [(t.id, e.id) for t, e in map(asked.cell, (1, 3, 5))]
+    assert [(o["template_id"], o["example_id"]) for o in outcomes] == [
+        (t.id, e.id) for t, e in map(asked.cell, (1, 3, 5))
+    ]
     failed = asked.judge([[answer(r, "yes") for r in requests[1:3]]])
-    assert (asked.num_failed(failed), failed["example_id"].to_pylist()) == (1, ["e0", "e2"]), "cells that were not asked did not fail"
+    assert (asked.num_failed(failed), failed["example_id"].to_pylist()) == (1, ["e0", "e2"]), (
+        "cells that were not asked did not fail"
+    )

@@ -34,7 +34,9 @@ def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:
 def test_a_changed_key_is_refused_with_the_differing_entry_named(tmp_path: Path) -> None:
     run, body = Store.open(str(tmp_path), "a"), Body()
     cached(run, "data", {"data": {"num_train": 4}, "seed": 1}, body, announce=silent)
-    with pytest.raises(UserError, match=r"stage data of run a .* \(data\.num_train: 4 -> 5\); use another name or --force"):
+    with pytest.raises(
+        UserError, match=r"stage data of run a .* \(data\.num_train: 4 -> 5\); use another name or --force"
+    ):
         cached(run, "data", {"data": {"num_train": 5}, "seed": 1}, body, announce=silent)
     assert body.calls == 1
 

@@ -19,7 +19,9 @@ from paft_ray.training.data_order import locate, plan, step_positions
 from paft_ray.training.example_builder import Row
 
 
-def training(*, n: int = 10, epochs: float = 2.5, batch: int = 4, templates: int = 5, seed: int = 3, draw: str = "per_example") -> Training:
+def training(
+    *, n: int = 10, epochs: float = 2.5, batch: int = 4, templates: int = 5, seed: int = 3, draw: str = "per_example"
+) -> Training:
     steps, positions = plan(n, epochs=epochs, steps=None, global_batch=batch)
     return Training(
         example_ids=[f"e{i}" for i in range(n)], templates=[f"t{i}" for i in range(templates)], draw=make_draw(draw, seed=seed, k=3), seed=seed,
@@ -33,7 +35,9 @@ def used(of: Training) -> list[dict[str, object]]:
     epochs, offsets, examples = locate(np.arange(of.num_steps * of.global_batch), len(of.example_ids), of.seed)
     for position, (epoch, offset, index) in enumerate(zip(epochs, offsets, examples, strict=True)):
         example = of.example_ids[index]
-        drawn = of.draw.index(epoch=int(epoch), example_id=example, index_in_epoch=int(offset), num_templates=len(of.templates))
+        drawn = of.draw.index(
+            epoch=int(epoch), example_id=example, index_in_epoch=int(offset), num_templates=len(of.templates)
+        )
         rows.append(
             {
                 "step": position // of.global_batch,
@@ -82,8 +86,15 @@ def test_a_repeated_row_is_found(of: Training, data: st.DataObject) -> None:
 @given(of=trainings, data=st.data())
 def test_two_rows_that_changed_places_are_found(of: Training, data: st.DataObject) -> None:
     rows = used(of)
-    one, other = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=2, max_size=2, unique=True)) if len(rows) > 1 else (0, 0)
-    rows[one], rows[other] = {**rows[one], "position": rows[other]["position"]}, {**rows[other], "position": rows[one]["position"]}
+    one, other = (
+        data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=2, max_size=2, unique=True))
+        if len(rows) > 1
+        else (0, 0)
+    )
+    rows[one], rows[other] = (
+        {**rows[one], "position": rows[other]["position"]},
+        {**rows[other], "position": rows[one]["position"]},
+    )
     assert found(of, rows).differing == (2 if one != other else 0)
 
 
@@ -137,7 +148,12 @@ def _write(store: Store, of: Training, steps: range, world_size: int, saves: Seq
     rows = [Row(**{name: row[name] for name in SCHEMA.names if name != "step"}) for row in made]  # type: ignore[typeddict-item]
     parts: list[object] = []
     logs = [
-        AuditLog(store, rank=rank, start_step=steps.start, gather=lambda value, rank=rank: parts if rank == 0 else parts.append(value))
+        AuditLog(
+            store,
+            rank=rank,
+            start_step=steps.start,
+            gather=lambda value, rank=rank: parts if rank == 0 else parts.append(value),
+        )
         for rank in range(world_size)
     ]
     for step in steps:

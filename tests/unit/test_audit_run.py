@@ -1,4 +1,5 @@
-"""`paft audit RUN` on made-up runs: what it says of a good log, of a bad one, of none, and of inputs that have changed."""
+"""`paft audit RUN` on made-up runs: what it says of a good log, of a bad one, of none, and of inputs that have
+changed."""
 
 from pathlib import Path
 from typing import Any
@@ -17,21 +18,31 @@ from paft_ray.training.audit_log import SCHEMA, audit_store
 from tests.unit.test_audit import training, used
 
 PROMPTS = PromptSet.of(
-    Entry(template=PromptTemplate(text=f"{{text}} {word}?"), cluster=number) for number, word in enumerate(["good", "bad", "so", "or", "not"])
+    Entry(template=PromptTemplate(text=f"{{text}} {word}?"), cluster=number)
+    for number, word in enumerate(["good", "bad", "so", "or", "not"])
 )
 SETTINGS = {"num_epochs": 2.5, "global_batch": 4, "micro_batch": 2, "seeds": [3], "arms": ["paft"]}
 
 
-def made(folder: Path, *, sweep: dict[str, Any] | None = None, settings: dict[str, Any] | None = None) -> tuple[Store, Training]:
-    """A run with one finished training (a trial of its sweep, where `sweep` is given) and what that training had to use."""
+def made(
+    folder: Path, *, sweep: dict[str, Any] | None = None, settings: dict[str, Any] | None = None
+) -> tuple[Store, Training]:
+    """A run with one finished training (a trial of its sweep, where `sweep` is given) and what that training had to
+    use."""
     run = Store(str(folder))
-    config = parse_config({"name": folder.name, "task": "demo", "score": {"enabled": False}, "train": SETTINGS, "sweep": sweep or {}}, source="test")
+    config = parse_config(
+        {"name": folder.name, "task": "demo", "score": {"enabled": False}, "train": SETTINGS, "sweep": sweep or {}},
+        source="test",
+    )
     of = training(n=10, epochs=2.5, batch=4, templates=5, seed=3)
     run.write_json("config.json", config.model_dump(mode="json"))
     run.write_table("data/train.parquet", pa.table({"id": list(of.example_ids)}))
     run.write_table("prompts/prompt_set.parquet", PROMPTS.to_table())
     data, place = run.content_hash("data/train.parquet"), "train/paft-s3"
-    manifest: dict[str, Any] = {"arm": "paft", "key": {"train": weights_key(config.train), "seed": 3, "data": data, "prompts": PROMPTS.content_hash}}
+    manifest: dict[str, Any] = {
+        "arm": "paft",
+        "key": {"train": weights_key(config.train), "seed": 3, "data": data, "prompts": PROMPTS.content_hash},
+    }
     templates = PROMPTS
     if sweep is not None:
         place, templates = "sweep/size3-subset1", PROMPTS.take(3, 1)
@@ -45,7 +56,9 @@ def made(folder: Path, *, sweep: dict[str, Any] | None = None, settings: dict[st
 
 def log(run: Store, of: Training, place: str = "train/paft-s3", *, without: int | None = None) -> None:
     rows = [row for row in used(of) if row["position"] != without]
-    audit_store(run.below(place), "f").write_table("steps-00000000-00000007.parquet", pa.Table.from_pylist(rows, schema=SCHEMA))
+    audit_store(run.below(place), "f").write_table(
+        "steps-00000000-00000007.parquet", pa.Table.from_pylist(rows, schema=SCHEMA)
+    )
 
 
 def ends(capsys: pytest.CaptureFixture[str], run: Store) -> tuple[int, str, str]:
@@ -60,7 +73,9 @@ def test_a_good_log_is_a_row_of_zeros_and_exit_code_0(tmp_path: Path, capsys: py
     log(run, of)
     code, out, err = ends(capsys, run)
     assert (code, err) == (0, "")
-    cells = [cell.strip() for cell in next(line for line in out.splitlines() if "paft-s3" in line).strip("│").split("│")]
+    cells = [
+        cell.strip() for cell in next(line for line in out.splitlines() if "paft-s3" in line).strip("│").split("│")
+    ]
     assert cells == ["train/paft-s3", "7", "28", "2.5", "0", "0", "0"]
 
 
@@ -110,7 +125,9 @@ def _old_manifest(run: Store) -> None:
         (_old_manifest, "does not say what was trained"),
     ],
 )
-def test_what_cannot_be_audited_is_one_line_and_exit_code_2(change: Any, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_audited_is_one_line_and_exit_code_2(
+    change: Any, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run, of = made(tmp_path / "r")
     log(run, of)
     change(run)

@@ -11,7 +11,15 @@ from paft_ray.training.example_builder import Row
 
 def _row(position: int, prompt: int, answer: list[int], weight: float = 1.0) -> Row:
     ids = [100 + position] * prompt
-    return Row(position=position, epoch=0, weight=weight, prompt_ids=ids, answer_ids=answer, template="t", example_id=str(position))
+    return Row(
+        position=position,
+        epoch=0,
+        weight=weight,
+        prompt_ids=ids,
+        answer_ids=answer,
+        template="t",
+        example_id=str(position),
+    )
 
 
 def test_exactly_the_answer_and_its_end_token_carry_loss() -> None:

@@ -46,7 +46,9 @@ def encoder(task: Task) -> Encoder:
 
 @pytest.fixture(scope="module")
 def prompts() -> PromptSet:
-    return PromptSet.of(Entry(template=t) for t in read_templates(builtin("tasks", "data", "demo", "seed_templates.jsonl")))
+    return PromptSet.of(
+        Entry(template=t) for t in read_templates(builtin("tasks", "data", "demo", "seed_templates.jsonl"))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,9 @@ def table(task: Task) -> pa.Table:
     return examples_to_table(list(read_examples(task, task.sources["train"]))[:5], task.fields)
 
 
-def test_every_label_stands_behind_every_prompt_in_one_order(task: Task, table: pa.Table, prompts: PromptSet, encoder: Encoder) -> None:
+def test_every_label_stands_behind_every_prompt_in_one_order(
+    task: Task, table: pa.Table, prompts: PromptSet, encoder: Encoder
+) -> None:
     found = label_rows(table, prompts, encoder, BEST)
     assert found is not None
     assert found.shape == (2, 3, len(task.label_texts))
@@ -71,17 +75,23 @@ def test_a_set_with_fewer_templates_is_measured_whole(table: pa.Table, prompts: 
     assert found.num_templates == 1
 
 
-def test_nothing_is_measured_where_the_last_weights_are_exported(table: pa.Table, prompts: PromptSet, encoder: Encoder) -> None:
+def test_nothing_is_measured_where_the_last_weights_are_exported(
+    table: pa.Table, prompts: PromptSet, encoder: Encoder
+) -> None:
     assert label_rows(table, prompts, encoder, TrainConfig()) is None
 
 
 @pytest.mark.parametrize("rows", [None, 0])
 def test_no_validation_row_is_refused(table: pa.Table, prompts: PromptSet, encoder: Encoder, rows: int | None) -> None:
-    with pytest.raises(UserError, match=r"train.export=worst: 0 validation rows; give at least one, or set train.export=last"):
+    with pytest.raises(
+        UserError, match=r"train.export=worst: 0 validation rows; give at least one, or set train.export=last"
+    ):
         label_rows(None if rows is None else table.slice(0, rows), prompts, encoder, BEST)
 
 
-def test_a_task_without_labels_is_refused(table: pa.Table, prompts: PromptSet, encoder: Encoder, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_without_labels_is_refused(
+    table: pa.Table, prompts: PromptSet, encoder: Encoder, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(encoder, "task", task.model_copy(update={"kind": "free"}))
     with pytest.raises(UserError, match=r"train.export=worst: task demo has no labels .*; set train.export=last"):
         label_rows(table, prompts, encoder, BEST)
@@ -100,7 +110,12 @@ def test_figures_are_over_templates() -> None:
 
 
 def _row(step: int, worst: float, mean: float = 0.5) -> dict[str, Any]:
-    return {"step": step, "validation_accuracy": mean, "validation_accuracy_worst": worst, "validation_accuracy_q0.1": 1 - worst}
+    return {
+        "step": step,
+        "validation_accuracy": mean,
+        "validation_accuracy_worst": worst,
+        "validation_accuracy_q0.1": 1 - worst,
+    }
 
 
 def test_the_best_is_chosen_among_checkpoints_that_are_there() -> None:
@@ -120,9 +135,13 @@ def test_equal_figures_go_to_the_higher_mean_and_then_to_the_later_step() -> Non
 
 @settings(max_examples=200, deadline=None)
 @given(
-    figures=st.lists(st.sampled_from([0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=12), keep=st.integers(1, 3), killed=st.lists(st.integers(0, 11), max_size=4)
+    figures=st.lists(st.sampled_from([0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=12),
+    keep=st.integers(1, 3),
+    killed=st.lists(st.integers(0, 11), max_size=4),
 )
-def test_the_best_of_a_whole_training_is_still_there_at_its_end_and_kills_do_not_change_it(figures: list[float], keep: int, killed: list[int]) -> None:
+def test_the_best_of_a_whole_training_is_still_there_at_its_end_and_kills_do_not_change_it(
+    figures: list[float], keep: int, killed: list[int]
+) -> None:
     def training(kills: list[int]) -> int:
         history: list[dict[str, Any]] = []
         kept: list[int] = []

@@ -35,7 +35,9 @@ def seen_part(grid: NDArray[np.float64], groups: NDArray[np.int64], budget: floa
     budget=st.floats(0.001, 1),
     seed=st.integers(0, 2**31 - 1),
 )
-def test_cells_are_spread_evenly_over_templates_examples_and_answers(num_templates: int, groups: list[int], budget: float, seed: int) -> None:
+def test_cells_are_spread_evenly_over_templates_examples_and_answers(
+    num_templates: int, groups: list[int], budget: float, seed: int
+) -> None:
     codes = np.unique(groups, return_inverse=True)[1]
     cells = sample_cells(num_templates, len(groups), budget, seed, codes)
     assert cells.sum() == num_cells(num_templates, len(groups), budget)
@@ -73,7 +75,9 @@ def test_a_whole_grid_is_its_own_estimate() -> None:
     accuracy = grid.mean(axis=1)
     assert found.mean.low == found.mean.high == pytest.approx(found.mean.value) == pytest.approx(grid.mean())
     assert [t.value for t in found.by_template] == pytest.approx(accuracy.tolist())
-    assert [q.value for q in found.quantiles.values()] == pytest.approx(np.quantile(accuracy, list(found.quantiles)).tolist())
+    assert [q.value for q in found.quantiles.values()] == pytest.approx(
+        np.quantile(accuracy, list(found.quantiles)).tolist()
+    )
     assert found.std is not None
     assert found.std.value == pytest.approx(accuracy.std(ddof=1))
     assert found.budget == 1
@@ -128,7 +132,10 @@ def test_evaluation_is_another_name_of_the_section_in_file_and_overrides(tmp_pat
     path = tmp_path / "c.yaml"
     path.write_text("name: a\ntask: demo\nevaluation: {budget: 0.5, speed_rows: 3}\n")
     assert load_config(path, ["evaluation.budget=0.1"]).evaluate == load_config(path, ["evaluate.budget=0.1"]).evaluate
-    assert load_config(path, ["evaluation.budget=0.1"]).evaluate.model_dump() == {**load_config(path).evaluate.model_dump(), "budget": 0.1}
+    assert load_config(path, ["evaluation.budget=0.1"]).evaluate.model_dump() == {
+        **load_config(path).evaluate.model_dump(),
+        "budget": 0.1,
+    }
     assert load_config(path).evaluate.speed_rows == 3
     with pytest.raises(UserError, match=r"evaluate\.budget: .*greater than 0"):
         load_config(path, ["evaluation.budget=0"])

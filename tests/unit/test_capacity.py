@@ -31,7 +31,9 @@ DEMO = PAGE.DEMO.shapes()
 
 
 def train(**values: object) -> TrainConfig:
-    return TrainConfig.model_validate({"num_workers": 4, "global_batch": 64, "gpus_per_worker": 1, "precision": "bf16", **values})
+    return TrainConfig.model_validate(
+        {"num_workers": 4, "global_batch": 64, "gpus_per_worker": 1, "precision": "bf16", **values}
+    )
 
 
 def test_the_page_is_that_of_the_calculator() -> None:
@@ -39,7 +41,11 @@ def test_the_page_is_that_of_the_calculator() -> None:
 
 
 def test_shapes_from_public_figures_add_up_to_the_published_sizes() -> None:
-    assert [capacity.num_weights(model.shapes()) for model in (PAGE.DEMO, *PAGE.MODELS)] == [134_515_008, 8_030_261_248, 70_553_706_496]
+    assert [capacity.num_weights(model.shapes()) for model in (PAGE.DEMO, *PAGE.MODELS)] == [
+        134_515_008,
+        8_030_261_248,
+        70_553_706_496,
+    ]
 
 
 @pytest.mark.parametrize("arm", ["sft", "top_accuracy", "paft"])
@@ -53,7 +59,9 @@ def test_storage_of_the_demos_training_is_that_of_its_files() -> None:
     config = TrainConfig.model_validate(PAGE.DEMO_TRAIN)
     found = capacity.training_storage_bytes(config, DEMO, num_steps=50)
     assert found / 1e6 == pytest.approx(sum(PAGE.MEASURED_MB.values()), rel=0.01)
-    assert capacity.training_storage_bytes(config, DEMO, num_steps=None) / found == pytest.approx(7 / 4)  # two checkpoints instead of one
+    assert capacity.training_storage_bytes(config, DEMO, num_steps=None) / found == pytest.approx(
+        7 / 4
+    )  # two checkpoints instead of one
 
 
 @pytest.mark.slow
@@ -67,11 +75,22 @@ def test_activations_are_those_that_autograd_saves(checkpointing: bool, tmp_path
     from paft_ray.training.model import build_model
     from paft_ray.training.validation import forward
 
-    small = LlamaConfig(vocab_size=64, hidden_size=256, intermediate_size=896, num_hidden_layers=2, num_attention_heads=8, num_key_value_heads=2)
+    small = LlamaConfig(
+        vocab_size=64,
+        hidden_size=256,
+        intermediate_size=896,
+        num_hidden_layers=2,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+    )
     LlamaForCausalLM(small).save_pretrained(tmp_path)
-    config = TrainConfig.model_validate({"precision": "fp32", "gradient_checkpointing": checkpointing, "lora": {"rank": 1}})
+    config = TrainConfig.model_validate(
+        {"precision": "fp32", "gradient_checkpointing": checkpointing, "lora": {"rank": 1}}
+    )
     model = build_model(str(tmp_path), config, seed=0, device="cpu")
-    model.set_attn_implementation("sdpa")  # on a CPU packed rows are copied once more; a GPU's kernel takes them as they lie
+    model.set_attn_implementation(
+        "sdpa"
+    )  # on a CPU packed rows are copied once more; a GPU's kernel takes them as they lie
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept, sizes = [], {}
 
@@ -84,7 +103,16 @@ def test_activations_are_those_that_autograd_saves(checkpointing: bool, tmp_path
 
     batch, seq = 2, 256
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        row = Row(position=0, epoch=0, weight=1.0, prompt_ids=[1] * (seq - 1), answer_ids=[1], template="", cut_characters=0, example_id="")
+        row = Row(
+            position=0,
+            epoch=0,
+            weight=1.0,
+            prompt_ids=[1] * (seq - 1),
+            answer_ids=[1],
+            template="",
+            cut_characters=0,
+            example_id="",
+        )
         forward(model, collate([row] * batch))
     expected, _ = capacity.activation_elements(shapes(str(tmp_path)), checkpointing=checkpointing)
     assert sum(sizes.values()) / batch / seq == pytest.approx(expected, rel=ELEMENT_TOLERANCE)
@@ -92,11 +120,16 @@ def test_activations_are_those_that_autograd_saves(checkpointing: bool, tmp_path
 
 @pytest.mark.parametrize("lora", [{"rank": 8}, None])
 def test_each_zero_stage_holds_less_of_the_optimizer(lora: dict[str, int] | None) -> None:
-    memory = [capacity.worker_memory(train(zero_stage=stage, lora=lora), PAGE.MODELS[0].shapes(), tokens_per_row=512) for stage in (0, 1, 2, 3)]
+    memory = [
+        capacity.worker_memory(train(zero_stage=stage, lora=lora), PAGE.MODELS[0].shapes(), tokens_per_row=512)
+        for stage in (0, 1, 2, 3)
+    ]
     states = [m.optimizer for m in memory]
     bucket = capacity.BUCKET_ELEMENTS * 4 / capacity.GIB
     trained = capacity.trained_weights(train(lora=lora), PAGE.MODELS[0].shapes()) / capacity.GIB
-    assert [states[0], *(s - bucket for s in states[1:])] == pytest.approx([trained * bytes_ for bytes_ in (12, 4 + 3, 1 + 3, 1 + 2)])
+    assert [states[0], *(s - bucket for s in states[1:])] == pytest.approx(
+        [trained * bytes_ for bytes_ in (12, 4 + 3, 1 + 3, 1 + 2)]
+    )
     assert memory[3].weights < memory[2].weights == memory[1].weights == memory[0].weights
 
 
@@ -107,10 +140,20 @@ def test_a_cpu_worker_holds_the_weights_that_the_built_model_has(precision: str,
 
     from paft_ray.training.model import build_model
 
-    small = LlamaConfig(vocab_size=512, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, tie_word_embeddings=tied)
+    small = LlamaConfig(
+        vocab_size=512,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        tie_word_embeddings=tied,
+    )
     LlamaForCausalLM(small).save_pretrained(tmp_path)
     config = TrainConfig.model_validate({"precision": precision})
-    held = sum(weight.numel() * weight.element_size() for weight in build_model(str(tmp_path), config, seed=0, device="cpu").parameters())
+    held = sum(
+        weight.numel() * weight.element_size()
+        for weight in build_model(str(tmp_path), config, seed=0, device="cpu").parameters()
+    )
     assert capacity.worker_memory(config, shapes(str(tmp_path)), tokens_per_row=50).weights * capacity.GIB == held
 
 

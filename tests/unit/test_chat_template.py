@@ -1,4 +1,5 @@
-"""Chat templates are outside code: rendered in a child with limits, on the same day every day, as transformers renders them."""
+"""Chat templates are outside code: rendered in a child with limits, on the same day every day, as transformers renders
+them."""
 
 from datetime import datetime
 from typing import Any
@@ -34,18 +35,32 @@ def written(chat_template: str, **variables: Any) -> str:
     [
         CHATML,
         "{{ bos_token }}{% generation %}\n  {{ messages[0].content | tojson(indent=2) }}{% endgeneration %}!",
-        "{%- for m in messages %}\n    {%- if m.role == 'system' %}{% continue %}{% endif %}\n{{ m['content'] | trim }}\n{% endfor %}",
-        "{% if tools is none and documents is none %}{{ date_string }}{% endif %}{{ missing }}{{ add_generation_prompt }}",
-        "{% macro turn(m) %}{{ m.role }}: {{ m.content }}{% endmacro %}{% set ns = namespace(n=0) %}{{ turn(messages[0]) }}{{ ns.n }}",
+        "{%- for m in messages %}\n    {%- if m.role == 'system' %}{% continue %}{% endif %}\n{{ m['content'] | "
+        "trim }}\n{% endfor %}",
+        "{% if tools is none and documents is none %}{{ date_string }}{% endif %}{{ missing }}{{ "
+        "add_generation_prompt }}",
+        "{% macro turn(m) %}{{ m.role }}: {{ m.content }}{% endmacro %}{% set ns = namespace(n=0) %}{{ "
+        "turn(messages[0]) }}{{ ns.n }}",
     ],
 )
 def test_the_child_writes_what_transformers_writes(template: str) -> None:
     names = {**WordTokenizer().special_tokens_map, "date_string": "26 Jul 2024"}
-    rendered, _ = chat_template_utils.render_jinja_template([USER], chat_template=template, add_generation_prompt=True, **names)
+    rendered, _ = chat_template_utils.render_jinja_template(
+        [USER], chat_template=template, add_generation_prompt=True, **names
+    )
     assert written(template) == rendered[0]
 
 
-@pytest.mark.parametrize("clock", ["strftime_now('%d %B %Y')", "strftime_now('%Y-%m-%d %H:%M:%S.%f')", "date_string", "range(10**5) | random", "lipsum()"])
+@pytest.mark.parametrize(
+    "clock",
+    [
+        "strftime_now('%d %B %Y')",
+        "strftime_now('%Y-%m-%d %H:%M:%S.%f')",
+        "date_string",
+        "range(10**5) | random",
+        "lipsum()",
+    ],
+)
 def test_a_prompt_is_the_same_on_two_days(clock: str, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = []
     for day in (28, 29):
@@ -131,10 +146,15 @@ def test_a_prompt_without_an_open_block_passes(prompt: str) -> None:
 
 
 def test_an_open_block_is_refused_with_the_setting_that_closes_it() -> None:
-    with pytest.raises(UserError, match=r"\(<think>\) .* set model\.chat_template_kwargs=\{enable_thinking: false\}, or model\.chat=false"):
+    with pytest.raises(
+        UserError,
+        match=r"\(<think>\) .* set model\.chat_template_kwargs=\{enable_thinking: false\}, or model\.chat=false",
+    ):
         encoder(SWITCH).check(TEMPLATE)
     encoder(SWITCH, enable_thinking=False).check(TEMPLATE)
-    with pytest.raises(UserError, match=r"no variable of the template \(model\.chat_template_kwargs\) closes it; set model\.chat=false"):
+    with pytest.raises(
+        UserError, match=r"no variable of the template \(model\.chat_template_kwargs\) closes it; set model\.chat=false"
+    ):
         encoder(TURNS + "<|start|>assistant\n<think>\n").check(TEMPLATE)
     with pytest.raises(UserError, match="leaves it open"):
         encoder(SWITCH, enable_thinking=True).check(TEMPLATE)
@@ -146,8 +166,10 @@ def test_an_open_block_is_refused_with_the_setting_that_closes_it() -> None:
     "bomb",
     [
         "{{ 'a' * 10**10 }}",
-        "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}{% endfor %}{% endfor %}",
-        "{% set ns = namespace(t='ab') %}{% for i in range(60) %}{% set ns.t = ns.t.replace('a', 'aa') ~ ns.t %}{% endfor %}{{ ns.t }}",
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}{% endfor "
+        "%}{% endfor %}",
+        "{% set ns = namespace(t='ab') %}{% for i in range(60) %}{% set ns.t = ns.t.replace('a', 'aa') ~ ns.t "
+        "%}{% endfor %}{{ ns.t }}",
         "{% for i in range(99999) %}{{ '%099999d' % i }}{% endfor %}",
         "{{ 10 ** (10 ** 10) }}",
         "{{ 'x' * 2000000 }}",

@@ -15,7 +15,9 @@ from paft_ray.training import checkpoint
 
 
 def _state(step: int) -> checkpoint.TrainingState:
-    return checkpoint.TrainingState(step=step, tensors={"weight/a": torch.full((2, 3), float(step)), "exp_avg/a": torch.zeros(2, 3)})
+    return checkpoint.TrainingState(
+        step=step, tensors={"weight/a": torch.full((2, 3), float(step)), "exp_avg/a": torch.zeros(2, 3)}
+    )
 
 
 def _store(folder: Path, *steps: int, keep: int = 5) -> Store:
@@ -75,7 +77,9 @@ def test_a_damaged_checkpoint_is_passed_over_by_name_and_the_one_before_taken(tm
     act(tmp_path / "step-000010")
     assert checkpoint.newest(store, said.append) == 5
     assert len(said) == 1
-    assert re.fullmatch(rf"checkpoint {re.escape(str(tmp_path))}/step-000010 is passed over: .*{re.escape(reason)}.*", said[0])
+    assert re.fullmatch(
+        rf"checkpoint {re.escape(str(tmp_path))}/step-000010 is passed over: .*{re.escape(reason)}.*", said[0]
+    )
     assert torch.equal(checkpoint.read(store, 5).tensors["weight/a"], _state(5).tensors["weight/a"])
 
 

@@ -20,7 +20,8 @@ class Killed(BaseException):
 
 
 class CutRun(Store):
-    """Storage whose writer is killed inside operation number `cut`; writes show up whole or under another name, removals of folders file by file."""
+    """Storage whose writer is killed inside operation number `cut`; writes show up whole or under another name,
+    removals of folders file by file."""
 
     def __init__(self, root: str, cut: int | None = None, left: float = 0.0, *, last_first: bool = False) -> None:
         super().__init__(root)
@@ -48,11 +49,14 @@ class CutRun(Store):
 
 
 def _state(step: int) -> checkpoint.TrainingState:
-    return checkpoint.TrainingState(step=step, tensors={"weight/a": torch.full((3,), float(step)), "exp_avg/a": torch.full((2,), -float(step))})
+    return checkpoint.TrainingState(
+        step=step, tensors={"weight/a": torch.full((3,), float(step)), "exp_avg/a": torch.full((2,), -float(step))}
+    )
 
 
 def _train(store: Store, until: int, every: int, keep: int) -> int:
-    """As a worker does it: goes on from the newest whole checkpoint. The last step written whole, as far as the writer knows."""
+    """As a worker does it: goes on from the newest whole checkpoint. The last step written whole, as far as the writer
+    knows."""
     done = checkpoint.newest(store, lambda line: None)
     try:
         checkpoint.discard_after(store, done)
@@ -99,7 +103,9 @@ def test_every_storage_operation_may_be_the_last(tmp_path: Path, left: float, la
     every=st.integers(1, 3),
     keep=st.integers(1, 3),
 )
-def test_kill_after_kill_loses_no_written_checkpoint_and_folders_stay_bounded(kills: list[tuple[int, float, bool]], every: int, keep: int) -> None:
+def test_kill_after_kill_loses_no_written_checkpoint_and_folders_stay_bounded(
+    kills: list[tuple[int, float, bool]], every: int, keep: int
+) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder, before = Path(name), 0
         for killed, (cut, left, last_first) in enumerate(kills, start=1):
@@ -107,5 +113,7 @@ def test_kill_after_kill_loses_no_written_checkpoint_and_folders_stay_bounded(ki
             assert done >= before
             _check_resumable(folder, done, every)
             before = checkpoint.newest(Store(name), lambda line: None)
-            assert len(list(folder.iterdir())) <= keep + 1 + killed, "a kill leaves one folder at most, until the next whole write"
+            assert len(list(folder.iterdir())) <= keep + 1 + killed, (
+                "a kill leaves one folder at most, until the next whole write"
+            )
         _check_bounded(folder, 14, keep)

@@ -31,7 +31,10 @@ def run_cli(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
 
 
 def test_help_imports_none_of_the_large_libraries() -> None:
-    code = "import sys; import paft_ray.cli.main; print([m for m in ('ray', 'torch', 'transformers', 'pyarrow', 'pandas') if m in sys.modules])"
+    code = (
+        "import sys; import paft_ray.cli.main; print([m for m in ('ray', 'torch', 'transformers', 'pyarrow', "
+        "'pandas') if m in sys.modules])"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 
@@ -46,7 +49,9 @@ def test_help_takes_under_a_second() -> None:
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in Path("jobs").glob("*.py")))
-def test_a_job_script_takes_the_options_of_its_command(script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_job_script_takes_the_options_of_its_command(
+    script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys, "argv", [f"jobs/{script}", "nowhere.yaml", "--force"])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(f"jobs/{script}", run_name="__main__")
@@ -54,8 +59,12 @@ def test_a_job_script_takes_the_options_of_its_command(script: str, monkeypatch:
     assert capsys.readouterr().err.startswith("paft: config nowhere.yaml: cannot be read")
 
 
-def test_a_plan_shows_configuration_loss_mask_and_estimates_without_ray(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    code, out, _ = run_cli(capsys, "run", DEMO, "--dry-run", "--set", "train.num_steps=7", "--set", f"storage={tmp_path}/runs")
+def test_a_plan_shows_configuration_loss_mask_and_estimates_without_ray(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, out, _ = run_cli(
+        capsys, "run", DEMO, "--dry-run", "--set", "train.num_steps=7", "--set", f"storage={tmp_path}/runs"
+    )
     assert code == 0
     assert "num_steps: 7" in out
     assert "Answer: |  positive<|im_end|>" in out
@@ -65,7 +74,9 @@ def test_a_plan_shows_configuration_loss_mask_and_estimates_without_ray(capsys: 
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_budget_shrinks_the_planned_prompts_and_a_sweep_refuses_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_budget_shrinks_the_planned_prompts_and_a_sweep_refuses_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     settings = ("--set", "evaluation.budget=0.1", "--set", f"storage={tmp_path}/runs")
     code, out, _ = run_cli(capsys, "run", DEMO, "--dry-run", *settings)
     assert code == 0
@@ -78,10 +89,15 @@ def test_a_budget_shrinks_the_planned_prompts_and_a_sweep_refuses_it(capsys: pyt
 def test_the_best_checkpoint_needs_a_task_with_labels_and_no_sweep(tmp_path: Path) -> None:
     config = load_config(DEMO, ["train.export=q0.1", f"storage={tmp_path}/runs"])
     assert preflight.check_inputs(config, rows=False).kind == "choice"
-    with pytest.raises(UserError, match=r"train\.export=q0\.1: a sweep compares trials at their last step; leave it out"):
+    with pytest.raises(
+        UserError, match=r"train\.export=q0\.1: a sweep compares trials at their last step; leave it out"
+    ):
         preflight.check(config, "sweep", local=True)
     free = load_config(DEMO, ["train.export=worst", "task=gsm8k"])
-    with pytest.raises(UserError, match=r"train\.export=worst: task gsm8k has no labels to measure accuracy with; set train\.export=last"):
+    with pytest.raises(
+        UserError,
+        match=r"train\.export=worst: task gsm8k has no labels to measure accuracy with; set train\.export=last",
+    ):
         preflight.check_inputs(free, rows=False)
 
 
@@ -97,19 +113,30 @@ def test_adapter_size_is_counted_from_the_heads_of_the_weight_files(tmp_path: Pa
     from safetensors.numpy import save_file
 
     layer = {"self_attn.q_proj": (6, 4), "self_attn.v_proj": (2, 4), "mlp.up_proj": (8, 4)}
-    tensors = {f"model.layers.{i}.{name}.weight": np.zeros(shape, np.float32) for i in range(2) for name, shape in layer.items()}
+    tensors = {
+        f"model.layers.{i}.{name}.weight": np.zeros(shape, np.float32)
+        for i in range(2)
+        for name, shape in layer.items()
+    }
     save_file({**tensors, "model.embed_tokens.weight": np.zeros((50, 4), np.float32)}, tmp_path / "model.safetensors")
     found = shapes(str(tmp_path))
     assert trained_weights(TrainConfig(lora=None), found) == 2 * (24 + 8 + 32) + 200
     assert trained_weights(TrainConfig.model_validate({"lora": {"rank": 8}}), found) == 8 * 2 * (10 + 6 + 12)
-    assert trained_weights(TrainConfig.model_validate({"lora": {"rank": 8, "target_modules": ["q_proj"]}}), found) == 8 * 2 * 10
+    assert (
+        trained_weights(TrainConfig.model_validate({"lora": {"rank": 8, "target_modules": ["q_proj"]}}), found)
+        == 8 * 2 * 10
+    )
 
 
-def test_import_prints_the_counts_and_writes_the_kept_templates(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_import_prints_the_counts_and_writes_the_kept_templates(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     texts = ["Good or bad?\\n{text}", "Good or bad?\n{text}", "[describe the task] {text}", "no field"]
     (tmp_path / "own.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     out_file = tmp_path / "new" / "own.parquet"
-    code, out, _ = run_cli(capsys, "prompts", "import", str(tmp_path / "own.jsonl"), "--task", "demo", "--out", str(out_file), "--json")
+    code, out, _ = run_cli(
+        capsys, "prompts", "import", str(tmp_path / "own.jsonl"), "--task", "demo", "--out", str(out_file), "--json"
+    )
     assert code == 0
     counts = json.loads(out)
     assert (counts["read"], counts["kept"], counts["repaired"]) == (4, 1, {"literal_newline": 1})
@@ -118,8 +145,20 @@ def test_import_prints_the_counts_and_writes_the_kept_templates(capsys: pytest.C
 
 
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="../shared is absent")
-def test_a_published_set_is_repaired_and_its_duplicates_are_rejected(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    code, out, _ = run_cli(capsys, "prompts", "import", str(PUBLISHED), "--task", "winogrande", "--out", str(tmp_path / "w.parquet"), "--json")
+def test_a_published_set_is_repaired_and_its_duplicates_are_rejected(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, out, _ = run_cli(
+        capsys,
+        "prompts",
+        "import",
+        str(PUBLISHED),
+        "--task",
+        "winogrande",
+        "--out",
+        str(tmp_path / "w.parquet"),
+        "--json",
+    )
     counts = json.loads(out)
     assert code == 0
     assert counts["read"] == counts["kept"] + sum(counts["rejected"].values())
@@ -129,13 +168,17 @@ def test_a_published_set_is_repaired_and_its_duplicates_are_rejected(capsys: pyt
 
 def test_import_refuses_a_place_that_cannot_be_written(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "own.jsonl").write_text('{"text": "Good or bad? {text}"}\n')
-    code, _, err = run_cli(capsys, "prompts", "import", str(tmp_path / "own.jsonl"), "--task", "demo", "--out", "/proc/none/a.parquet")
+    code, _, err = run_cli(
+        capsys, "prompts", "import", str(tmp_path / "own.jsonl"), "--task", "demo", "--out", "/proc/none/a.parquet"
+    )
     assert (code, len(err.splitlines())) == (2, 1)
     assert "cannot be written" in err
 
 
 def test_a_run_without_training_is_refused_by_evaluate(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    code, _, err = run_cli(capsys, "evaluate", str(tmp_path), "--templates", "a.jsonl", "--test", "b.jsonl", "--out", str(tmp_path / "out"))
+    code, _, err = run_cli(
+        capsys, "evaluate", str(tmp_path), "--templates", "a.jsonl", "--test", "b.jsonl", "--out", str(tmp_path / "out")
+    )
     assert (code, len(err.splitlines())) == (2, 1)
     assert "whose stage train is finished" in err
 
@@ -146,7 +189,9 @@ def test_evaluate_with_a_run_names_the_options_it_needs(capsys: pytest.CaptureFi
     assert "needs --templates FILE, --test FILE and --out DIR" in err
 
 
-def test_a_failed_stage_exits_with_1_and_names_run_and_stage(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_stage_exits_with_1_and_names_run_and_stage(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from paft_ray.cli import main as module
 
     def fails(config: object, run: object, *, force: bool) -> dict[str, object]:
@@ -158,10 +203,15 @@ def test_a_failed_stage_exits_with_1_and_names_run_and_stage(capsys: pytest.Capt
     monkeypatch.setattr(module, "run_stage", command)
     code, _, err = run_cli(capsys, "score", DEMO)
     assert code == 1
-    assert err == f"paft: run mine ({tmp_path}/mine), stage score: 3 of 10 rows failed; finished stages are kept: start the same command again to go on\n"
+    assert (
+        err == f"paft: run mine ({tmp_path}/mine), stage score: 3 of 10 rows failed; finished stages are kept: start "
+        "the same command again to go on\n"
+    )
 
 
-def test_an_interrupted_run_says_how_to_go_on(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from paft_ray.cli import session
 
     def interrupted(address: str | None) -> None:
@@ -183,7 +233,10 @@ def test_a_job_refuses_a_relative_storage(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("train.num_workers=4", "train.num_workers x cpus_per_worker asks for 4 CPUs, allowed are 3 (one is left for Ray Data)"),
+        (
+            "train.num_workers=4",
+            "train.num_workers x cpus_per_worker asks for 4 CPUs, allowed are 3 (one is left for Ray Data)",
+        ),
         ("train.gpus_per_worker=1", "asks for 2 GPUs, allowed are 0"),
         ("engine.replicas=4", "engine.replicas x tensor_parallel x num_cpus asks for 4 CPUs"),
         ("engine.num_gpus=1", "engine.replicas x tensor_parallel x num_gpus asks for 1 GPUs"),

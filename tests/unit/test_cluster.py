@@ -1,4 +1,5 @@
-"""Launch files for machines, containers and SLURM, as far as a machine without a cluster can check them: valid, closed by default, one version, room enough."""
+"""Launch files for machines, containers and SLURM, as far as a machine without a cluster can check them: valid, closed
+by default, one version, room enough."""
 
 import os
 import re
@@ -50,19 +51,25 @@ def test_machines_are_closed_by_default(name: str) -> None:
     assert (len(head), len(worker)) == (1, 1)
     assert all("RAY_AUTH_MODE=token" in command for command in head + worker)
     assert "--dashboard-host=127.0.0.1" in head[0]
-    assert ("~/.ray/auth_token", "~/.ray/auth_token") in config["file_mounts"].items(), "by reference, from the user's own file"
+    assert ("~/.ray/auth_token", "~/.ray/auth_token") in config["file_mounts"].items(), (
+        "by reference, from the user's own file"
+    )
     assert "chmod 600 ~/.ray/auth_token" in config["setup_commands"]
 
 
 @pytest.mark.parametrize("name", MACHINES)
 def test_every_machine_gets_this_package_at_one_version(name: str) -> None:
     config = machines(name)
-    assert not {"head_node", "worker_nodes", "docker", "worker_setup_commands"} & set(config), "head and workers are set up alike"
+    assert not {"head_node", "worker_nodes", "docker", "worker_setup_commands"} & set(config), (
+        "head and workers are set up alike"
+    )
     installs = [command for command in config["setup_commands"] if "scripts/setup.sh" in command]
     assert len(installs) == 1
     assert installs[0].startswith("cd ~/paft_ray && ")
     mounts = {remote: local for remote, local in config["file_mounts"].items() if remote.startswith("~/paft_ray/")}
-    assert set(mounts.values()) == {"pyproject.toml", "README.md", "LICENSE", "scripts", "paft_ray"}, "what the package is built from, and no more"
+    assert set(mounts.values()) == {"pyproject.toml", "README.md", "LICENSE", "scripts", "paft_ray"}, (
+        "what the package is built from, and no more"
+    )
     assert all(remote == f"~/paft_ray/{local}" and Path(local).exists() for remote, local in mounts.items())
 
 
@@ -78,7 +85,11 @@ def test_no_comment_ends_a_shell_command_early(name: str) -> None:
 def test_workers_in_a_cloud_are_spot_machines_that_scale_and_go_away(name: str) -> None:
     config = machines(name)
     head, gpu = (config["available_node_types"][kind] for kind in ("head", "gpu"))
-    market = ("InstanceMarketOptions", "MarketType", "spot") if name == "aws" else ("scheduling", "provisioningModel", "SPOT")
+    market = (
+        ("InstanceMarketOptions", "MarketType", "spot")
+        if name == "aws"
+        else ("scheduling", "provisioningModel", "SPOT")
+    )
     assert gpu["node_config"][market[0]][market[1]] == market[2]
     assert market[0] not in head["node_config"], "the head holds the cluster's state"
     assert 0 < gpu["min_workers"] < gpu["max_workers"] <= config["max_workers"]
@@ -98,13 +109,19 @@ def nodes(name: str) -> list[dict[str, float]]:
     """Logical resources of every node that stands when a job starts."""
     if name == "slurm":
         text = Path("cluster/slurm.sh").read_text()
-        count, cpus, gpus = (int(re.search(rf"#SBATCH --{key}=(\d+)", text)[1]) for key in ("nodes", "cpus-per-task", "gpus-per-node"))  # type: ignore[index]
+        count, cpus, gpus = (
+            int(re.search(rf"#SBATCH --{key}=(\d+)", text)[1]) for key in ("nodes", "cpus-per-task", "gpus-per-node")
+        )  # type: ignore[index]
         return [{"CPU": cpus, "GPU": gpus}] * count
     if name == "kubernetes":
         spec = yaml.safe_load(Path("cluster/kubernetes/raycluster.yaml").read_text())["spec"]
         groups = [(1, spec["headGroupSpec"]), *((group["replicas"], group) for group in spec["workerGroupSpecs"])]
         limits = [(count, group["template"]["spec"]["containers"][0]["resources"]["limits"]) for count, group in groups]
-        return [{"CPU": float(limit["cpu"]), "GPU": float(limit.get("nvidia.com/gpu", 0))} for count, limit in limits for _ in range(count)]
+        return [
+            {"CPU": float(limit["cpu"]), "GPU": float(limit.get("nvidia.com/gpu", 0))}
+            for count, limit in limits
+            for _ in range(count)
+        ]
     types = machines(name)["available_node_types"]
     return [types["head"]["resources"], *[types["gpu"]["resources"]] * types["gpu"]["min_workers"]]
 
@@ -117,7 +134,11 @@ def test_a_configuration_fits_the_clusters_that_it_names(name: str, target: str)
     config, found = load_config(path), nodes(target)
     for stage in ("run", "sweep"):
         check_resources(config, stage, {kind: sum(node.get(kind, 0) for node in found) for kind in ("CPU", "GPU")})
-    workers = [node for node in found if node.get("GPU", 0) >= config.train.gpus_per_worker and node["CPU"] >= config.train.cpus_per_worker]
+    workers = [
+        node
+        for node in found
+        if node.get("GPU", 0) >= config.train.gpus_per_worker and node["CPU"] >= config.train.cpus_per_worker
+    ]
     assert len(workers) >= config.train.num_workers, "a worker needs its CPUs and its GPU on one node"
 
 
@@ -127,9 +148,19 @@ def test_no_launch_file_holds_a_secret(path: Path) -> None:
 
 
 def test_the_search_for_secrets_finds_them() -> None:
-    for line in ("HF_TOKEN=hf_abc", "value: hf_" + "a" * 34, "RAY_AUTH_TOKEN: '" + "0f" * 32, "export AWS_SECRET_ACCESS_KEY=x", "-----BEGIN RSA"):
+    for line in (
+        "HF_TOKEN=hf_abc",
+        "value: hf_" + "a" * 34,
+        "RAY_AUTH_TOKEN: '" + "0f" * 32,
+        "export AWS_SECRET_ACCESS_KEY=x",
+        "-----BEGIN RSA",
+    ):
         assert SECRET.search(line), line
-    for line in ("HF_TOKEN of an account", "~/.ray/auth_token: ~/.ray/auth_token", "{name: HF_TOKEN, valueFrom: {secretKeyRef: {name: huggingface}}}"):
+    for line in (
+        "HF_TOKEN of an account",
+        "~/.ray/auth_token: ~/.ray/auth_token",
+        "{name: HF_TOKEN, valueFrom: {secretKeyRef: {name: huggingface}}}",
+    ):
         assert not SECRET.search(line), line
 
 
@@ -149,7 +180,11 @@ def test_the_readme_has_four_commands_and_the_cost_of_every_target() -> None:
 
 def dockerfile() -> list[list[str]]:
     """Instructions with their arguments, comments and line breaks taken out."""
-    text = re.sub(r"\\\n", " ", "\n".join(line for line in Path("cluster/Dockerfile").read_text().splitlines() if not line.startswith("#")))
+    text = re.sub(
+        r"\\\n",
+        " ",
+        "\n".join(line for line in Path("cluster/Dockerfile").read_text().splitlines() if not line.startswith("#")),
+    )
     return [line.split() for line in text.splitlines() if line.strip()]
 
 
@@ -190,23 +225,39 @@ def test_the_image_gets_what_is_copied_and_nothing_else() -> None:
 
 
 def test_the_slurm_script_starts_ray_on_every_node_and_paft_once(tmp_path: Path) -> None:
-    stubs = {"scontrol": "printf 'node7\\nnode8\\n'", "getent": 'echo "10.1.0.7 STREAM $2"', "srun": 'env > environment; printf "%s\\n" "$@" > arguments'}
+    stubs = {
+        "scontrol": "printf 'node7\\nnode8\\n'",
+        "getent": 'echo "10.1.0.7 STREAM $2"',
+        "srun": 'env > environment; printf "%s\\n" "$@" > arguments',
+    }
     for name, body in stubs.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(stat.S_IRWXU)
-    slurm = {"SLURM_JOB_NODELIST": "node[7-8]", "SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "8", "SLURM_GPUS_ON_NODE": "1"}
+    slurm = {
+        "SLURM_JOB_NODELIST": "node[7-8]",
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_CPUS_PER_TASK": "8",
+        "SLURM_GPUS_ON_NODE": "1",
+    }
     script = ["bash", str(Path("cluster/slurm.sh").resolve()), "run", "my.yaml", "--set", "name=a b"]
     subprocess.run(script, env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **slurm}, cwd=tmp_path, check=True)
     arguments = (tmp_path / "arguments").read_text().splitlines()
     end = arguments.index("--")
     assert arguments[end + 1 :] == ["paft", "run", "my.yaml", "--set", "name=a b", "--address", "10.1.0.7:6379"]
     started = " ".join(arguments[arguments.index("ray") : end])
-    assert started == "ray symmetric-run --address 10.1.0.7:6379 --min-nodes 2 --num-cpus 8 --num-gpus 1 --dashboard-host=127.0.0.1"
+    assert (
+        started == "ray symmetric-run --address 10.1.0.7:6379 --min-nodes 2 --num-cpus 8 --num-gpus 1 "
+        "--dashboard-host=127.0.0.1"
+    )
     assert "RAY_AUTH_MODE=token" in (tmp_path / "environment").read_text().splitlines()
 
 
-@pytest.mark.parametrize(("engine", "expected"), [({}, ["head", "gpu"]), ({"num_gpus": 1}, ["gpu"]), ({"num_cpus": 64}, [])])
-def test_weights_are_made_on_the_living_nodes_that_can_hold_an_engine(engine: dict[str, float], expected: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("engine", "expected"), [({}, ["head", "gpu"]), ({"num_gpus": 1}, ["gpu"]), ({"num_cpus": 64}, [])]
+)
+def test_weights_are_made_on_the_living_nodes_that_can_hold_an_engine(
+    engine: dict[str, float], expected: list[str]
+) -> None:
     nodes = [
         {"NodeID": "head", "Alive": True, "Resources": {"CPU": 4.0}},
         {"NodeID": "gpu", "Alive": True, "Resources": {"CPU": 16.0, "GPU": 1.0}},

@@ -29,10 +29,15 @@ def evaluated(
 ) -> Store:
     """A run whose arms base and paft were measured on templates and examples with these numbers."""
     run = Store(str(folder))
-    config = parse_config({"name": "made-up", "task": "demo", "report": {"num_bootstrap": 200}, **settings}, source="test")
+    config = parse_config(
+        {"name": "made-up", "task": "demo", "report": {"num_bootstrap": 200}, **settings}, source="test"
+    )
     run.write_json("config.json", config.model_dump(mode="json"))
     wordings = {t: PromptTemplate(text=f"Wording {t}: {{text}}") for t in templates}
-    run.write_table("prompts/prompt_set.parquet", PromptSet.of(Entry(template=w, split="held_out") for w in wordings.values()).to_table())
+    run.write_table(
+        "prompts/prompt_set.parquet",
+        PromptSet.of(Entry(template=w, split="held_out") for w in wordings.values()).to_table(),
+    )
     rows = [{"id": f"e{e}", "fields": {"text": f"review {e}{text}"}, "answer": "positive"} for e in examples]
     run.write_table("data/test.parquet", pa.Table.from_pylist(rows))
     outcomes = [
@@ -67,10 +72,28 @@ def test_runs_on_the_same_cells_are_paired(tmp_path: Path, capsys: pytest.Captur
     found = json.loads(out)
     assert code == 0
     assert set(found) == {"runs", "differences", "settings"}
-    figures = {"mean": 0.6, "std": 0.0, "worst": 0.6, "best": 0.6, "num_templates": 12, "num_examples": 10, "num_seeds": 1}
+    figures = {
+        "mean": 0.6,
+        "std": 0.0,
+        "worst": 0.6,
+        "best": 0.6,
+        "num_templates": 12,
+        "num_examples": 10,
+        "num_seeds": 1,
+    }
     assert found["runs"]["new"]["arms"]["paft"] == pytest.approx(figures)
     base, paft = found["differences"]
-    assert base == {"first": "old", "second": "new", "arm": "base", "mean": 0, "low": 0, "high": 0, "num_templates": 12, "num_examples": 10, "paired": True}
+    assert base == {
+        "first": "old",
+        "second": "new",
+        "arm": "base",
+        "mean": 0,
+        "low": 0,
+        "high": 0,
+        "num_templates": 12,
+        "num_examples": 10,
+        "paired": True,
+    }
     assert paft["mean"] == pytest.approx(-0.1)
     assert paft["low"] <= -0.1 <= paft["high"] <= 0, "only one of ten examples differs, so no draw is above zero"
     assert found["settings"] == [{"first": "old", "second": "new", "differing": ["train.k: 4 -> 2"]}]
@@ -84,11 +107,15 @@ def test_only_common_templates_and_examples_count(tmp_path: Path, capsys: pytest
     second = evaluated(tmp_path / "b", half, templates=range(2, 14), examples=range(8))
     _, out, _ = compared(capsys, first.root, second.root, "--json")
     for row in json.loads(out)["differences"]:
-        assert (row["num_templates"], row["num_examples"], row["paired"], row["mean"]) == (10, 8, True, 0), "they differ in cells of one run alone"
+        assert (row["num_templates"], row["num_examples"], row["paired"], row["mean"]) == (10, 8, True, 0), (
+            "they differ in cells of one run alone"
+        )
 
 
 @pytest.mark.parametrize("change", [{"templates": range(5, 17)}, {"text": " in other words"}])
-def test_runs_that_share_too_little_are_not_paired_and_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict) -> None:
+def test_runs_that_share_too_little_are_not_paired_and_say_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict
+) -> None:
     """Seven common templates, or the same example ids for other rows."""
     first, second = evaluated(tmp_path / "a", half), evaluated(tmp_path / "b", better, **change)
     _, out, _ = compared(capsys, first.root, second.root, "--json")
@@ -97,13 +124,23 @@ def test_runs_that_share_too_little_are_not_paired_and_say_so(tmp_path: Path, ca
     assert row["mean"] == pytest.approx(-0.1)
     assert row["num_templates"] == (7 if "templates" in change else 0)
     _, out, _ = compared(capsys, first.root, second.root)
-    assert f"paft: not paired ({row['num_templates']} common templates, at least 8 are needed); the difference is that of the two means" in out
+    assert (
+        f"paft: not paired ({row['num_templates']} common templates, at least 8 are needed); the difference is "
+        "that of the two means" in out
+    )
 
 
-def test_seeds_are_paired_by_number_and_said_where_none_is_common(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    runs = [evaluated(tmp_path / name, half, seeds=seeds).root for name, seeds in (("a", (0, 1)), ("b", (1, 2)), ("c", (3, 4)))]
+def test_seeds_are_paired_by_number_and_said_where_none_is_common(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [
+        evaluated(tmp_path / name, half, seeds=seeds).root
+        for name, seeds in (("a", (0, 1)), ("b", (1, 2)), ("c", (3, 4)))
+    ]
     _, out, _ = compared(capsys, *runs, "--json")
-    paired = {(row["first"], row["second"]): row["paired"] for row in json.loads(out)["differences"] if row["arm"] == "paft"}
+    paired = {
+        (row["first"], row["second"]): row["paired"] for row in json.loads(out)["differences"] if row["arm"] == "paft"
+    }
     assert paired == {("a", "b"): True, ("a", "c"): False, ("b", "c"): False}
     _, out, _ = compared(capsys, runs[0], runs[2])
     assert "paft: not paired (no common training seed)" in out

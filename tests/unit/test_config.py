@@ -7,7 +7,16 @@ import pytest
 from pydantic import BaseModel
 
 from paft_ray.cli.dry_run import plan
-from paft_ray.config import Config, EngineConfig, LoraConfig, ModelConfig, TrainConfig, input_key, load_config, parse_config
+from paft_ray.config import (
+    Config,
+    EngineConfig,
+    LoraConfig,
+    ModelConfig,
+    TrainConfig,
+    input_key,
+    load_config,
+    parse_config,
+)
 from paft_ray.errors import UserError
 from paft_ray.tasks.task import load_task
 
@@ -30,7 +39,12 @@ def test_overrides_are_yaml_values_below_their_section(tmp_path: Path) -> None:
         "data.train=my.csv",
         "engine.engine_kwargs.max_num_seqs=8",
     )
-    assert (config.train.num_steps, config.train.seeds, config.train.lora, config.data.train) == (9, (1, 2), None, "my.csv")
+    assert (config.train.num_steps, config.train.seeds, config.train.lora, config.data.train) == (
+        9,
+        (1, 2),
+        None,
+        "my.csv",
+    )
     assert config.engine.engine_kwargs == {"max_num_seqs": 8}
 
 
@@ -53,7 +67,9 @@ def test_a_wrong_override_says_what_is_allowed(tmp_path: Path, override: str, me
 
 
 def test_a_key_of_a_generator_in_a_list_is_checked_too() -> None:
-    with pytest.raises(UserError, match=r"prompts\.generators\.0\.temprature; did you mean prompts\.generators\.0\.temperature"):
+    with pytest.raises(
+        UserError, match=r"prompts\.generators\.0\.temprature; did you mean prompts\.generators\.0\.temperature"
+    ):
         parse_config({**GOOD, "prompts": {"generators": [{"temprature": 1}]}}, "x")
 
 
@@ -76,17 +92,33 @@ def test_a_configuration_survives_its_own_dump() -> None:
 def sections(model: type[BaseModel]) -> list[type[BaseModel]]:
     """The model and all models in its fields."""
     kinds = [kind for field in model.model_fields.values() for kind in (field.annotation, *get_args(field.annotation))]
-    return [model, *(found for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel) for found in sections(kind))]
+    return [
+        model,
+        *(
+            found
+            for kind in kinds
+            if isinstance(kind, type) and issubclass(kind, BaseModel)
+            for found in sections(kind)
+        ),
+    ]
 
 
 def test_every_field_of_a_section_is_documented() -> None:
     found = sections(Config)[1:]
     assert LoraConfig in found
-    assert [f"{model.__name__}.{name}" for model in found for name, field in model.model_fields.items() if not field.description] == []
+    assert [
+        f"{model.__name__}.{name}"
+        for model in found
+        for name, field in model.model_fields.items()
+        if not field.description
+    ] == []
 
 
 CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"
-PAPER_SCALE = [*(f"llama3-8b-{task}" for task in ("hellaswag", "piqa", "winogrande", "race", "gsm8k")), "qwen2.5-7b-hellaswag"]
+PAPER_SCALE = [
+    *(f"llama3-8b-{task}" for task in ("hellaswag", "piqa", "winogrande", "race", "gsm8k")),
+    "qwen2.5-7b-hellaswag",
+]
 
 
 def test_every_shipped_configuration_is_known_here() -> None:
@@ -102,11 +134,16 @@ def test_shipped_configurations_are_valid_and_plan(name: str) -> None:
 
 @pytest.mark.parametrize("name", PAPER_SCALE)
 def test_paper_scale_configurations_have_the_papers_hyper_parameters(name: str) -> None:
-    """arXiv 2502.12859 and its released configuration: 400 candidates split 8:1, K = 4, 3 epochs, LoRA rank 8 on q and v, 1e-4 cosine with warm-up 0.1."""
+    """arXiv 2502.12859 and its released configuration: 400 candidates split 8:1, K = 4, 3 epochs, LoRA rank 8 on q and
+    v, 1e-4 cosine with warm-up 0.1."""
     config = load_config(CONFIGS / f"{name}.yaml")
     train, lora = config.train, config.train.lora
     assert name.endswith(f"-{config.task}")
-    assert (config.model.max_prompt_tokens, config.prompts.num_candidates, config.prompts.min_held_out) == (1024, 400, 44)
+    assert (config.model.max_prompt_tokens, config.prompts.num_candidates, config.prompts.min_held_out) == (
+        1024,
+        400,
+        44,
+    )
     assert config.prompts.held_out_fraction == pytest.approx(1 / 9)
     assert (train.draw, train.k, train.num_epochs, train.global_batch) == ("every_k", 4, 3, 8)
     assert (train.learning_rate, train.schedule, train.warmup_fraction) == (1e-4, "cosine", 0.1)
@@ -114,7 +151,9 @@ def test_paper_scale_configurations_have_the_papers_hyper_parameters(name: str) 
     assert (lora.rank, lora.target_modules) == (8, ("q_proj", "v_proj"))
 
 
-def test_precision_follows_the_device_and_what_is_written_down_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precision_follows_the_device_and_what_is_written_down_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cpu = tmp_path / "cpuinfo"
     monkeypatch.setattr("paft_ray.config.base._CPUINFO", cpu)
     cpu.write_text("flags : fma avx2\n")
@@ -186,7 +225,8 @@ def test_a_number_sign_that_is_no_comment_is_kept(tmp_path: Path) -> None:
     config = load(
         tmp_path,
         "name: a\ntask: demo\n",
-        "sweep={space: {learning_rate: {loguniform: [1.0e-4, 1.0e-2]}}, searcher: {name: optuna, options: {a: 'x #1', b: x#1}}}",
+        "sweep={space: {learning_rate: {loguniform: [1.0e-4, 1.0e-2]}}, searcher: {name: optuna, options: {a: 'x "
+        "#1', b: x#1}}}",
     )
     assert config.sweep.searcher is not None
     assert config.sweep.searcher.options == {"a": "x #1", "b": "x#1"}
@@ -198,13 +238,20 @@ def test_a_home_is_expanded_wherever_a_file_is_named(tmp_path: Path, monkeypatch
         "name: t\nkind: choice\ndescription: d\nfields: {text: the text}\nlabels: [bad, good]\n"
         "sources: {train: {path: ~/rows.jsonl}}\nseed_templates: ~/seed.jsonl\nheld_out_templates: ~/held.jsonl\n"
     )
-    text = "name: a\ntask: ~/t.yaml\nprompts: {seed_templates: ~/a.jsonl, held_out_templates: builtin}\ndata: {validation: ~/b.csv}\n"
+    text = (
+        "name: a\ntask: ~/t.yaml\nprompts: {seed_templates: ~/a.jsonl, held_out_templates: builtin}\ndata: "
+        "{validation: ~/b.csv}\n"
+    )
     load(tmp_path, text)
     config = load_config("~/c.yaml", ["data.test=~/d.parquet"])
     task = load_task(config.task)
     assert config.prompts.seed_templates == f"{tmp_path}/a.jsonl"
     assert config.prompts.held_out_templates == "builtin"
-    assert (config.data.train, config.data.validation, config.data.test) == (None, f"{tmp_path}/b.csv", f"{tmp_path}/d.parquet")
+    assert (config.data.train, config.data.validation, config.data.test) == (
+        None,
+        f"{tmp_path}/b.csv",
+        f"{tmp_path}/d.parquet",
+    )
     assert task.sources["train"].path == f"{tmp_path}/rows.jsonl"
     assert (task.seed_templates, task.held_out_templates) == (f"{tmp_path}/seed.jsonl", f"{tmp_path}/held.jsonl")
 
@@ -229,12 +276,17 @@ def test_of_many_unknown_keys_the_first_are_told() -> None:
     assert str(error.value).count("unknown key") == 20
 
 
-@pytest.mark.parametrize("override", ["data.num_train=010", "data.num_train=0100", "train.num_steps=1:30", "train.learning_rate=1:30.5", "seed=-012"])
+@pytest.mark.parametrize(
+    "override",
+    ["data.num_train=010", "data.num_train=0100", "train.num_steps=1:30", "train.learning_rate=1:30.5", "seed=-012"],
+)
 def test_a_number_that_yaml_reads_in_another_base_is_refused(tmp_path: Path, override: str) -> None:
     with pytest.raises(UserError, match=rf"--set {override}: YAML reads .* write a plain decimal number"):
         load(tmp_path, "name: a\ntask: demo\n", override)
 
 
-@pytest.mark.parametrize(("override", "seed"), [("seed=007", 7), ("seed=10", 10), ("seed=1_000", 1000), ("seed=0x10", 16), ("seed=0", 0)])
+@pytest.mark.parametrize(
+    ("override", "seed"), [("seed=007", 7), ("seed=10", 10), ("seed=1_000", 1000), ("seed=0x10", 16), ("seed=0", 0)]
+)
 def test_a_number_that_yaml_reads_as_it_is_meant_passes(tmp_path: Path, override: str, seed: int) -> None:
     assert load(tmp_path, "name: a\ntask: demo\n", override).seed == seed

@@ -11,7 +11,11 @@ def test_batch_sizes_multiply_to_the_global_batch(world_size: int, micro_batch: 
     config = TrainConfig(global_batch=16, micro_batch=micro_batch, num_workers=world_size)
     assert accumulation(config, world_size) == expected
     values = deepspeed_config(config, world_size)
-    assert values["train_micro_batch_size_per_gpu"] * values["gradient_accumulation_steps"] * world_size == values["train_batch_size"] == 16
+    assert (
+        values["train_micro_batch_size_per_gpu"] * values["gradient_accumulation_steps"] * world_size
+        == values["train_batch_size"]
+        == 16
+    )
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])

@@ -37,7 +37,10 @@ def prose(path: Path) -> str:
 def anchors(path: Path) -> set[str]:
     """Fragments that GitHub makes from the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", prose(path), flags=re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", re.sub(r"\[(.*?)\]\(.*?\)", r"\1", heading).lower()).replace(" ", "-") for heading in headings}
+    return {
+        re.sub(r"[^\w\- ]", "", re.sub(r"\[(.*?)\]\(.*?\)", r"\1", heading).lower()).replace(" ", "-")
+        for heading in headings
+    }
 
 
 def commands(path: Path) -> Iterator[list[str]]:
@@ -55,7 +58,9 @@ def test_the_configuration_reference_is_that_of_the_models() -> None:
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert Path("docs/configuration.md").read_text(encoding="utf-8") == module.reference(), "run python scripts/configuration_reference.py"
+    assert Path("docs/configuration.md").read_text(encoding="utf-8") == module.reference(), (
+        "run python scripts/configuration_reference.py"
+    )
 
 
 def test_the_readme_is_short_and_its_fifth_line_tells_what_ran_on_a_gpu() -> None:
@@ -72,20 +77,27 @@ def test_every_page_is_in_the_readme() -> None:
 
 @pytest.mark.parametrize("path", WRITTEN, ids=str)
 def test_lines_are_at_most_120_characters(path: Path) -> None:
-    text = re.sub(r"<!-- hardware:begin -->.*<!-- hardware:end -->", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)  # written by a script
+    text = re.sub(
+        r"<!-- hardware:begin -->.*<!-- hardware:end -->", "", path.read_text(encoding="utf-8"), flags=re.DOTALL
+    )  # written by a script
     assert [line for line in text.splitlines() if len(line) > 120] == []
 
 
 @pytest.mark.parametrize("path", LINKED, ids=str)
 def test_relative_links_lead_somewhere(path: Path) -> None:
     dead = []
-    inline, defined = re.findall(r"\]\(([^)\s]+)\)", prose(path)), re.findall(r"^\[\w+\]: (\S+)", prose(path), flags=re.MULTILINE)
+    inline, defined = (
+        re.findall(r"\]\(([^)\s]+)\)", prose(path)),
+        re.findall(r"^\[\w+\]: (\S+)", prose(path), flags=re.MULTILINE),
+    )
     for link in (link for link in [*inline, *defined] if not link.startswith("https:")):
         file, _, fragment = link.partition("#")
         target = path.parent / file if file else path
         if not target.exists() or (fragment and fragment not in anchors(target)):
             dead.append(link)
-    named, given = (set(re.findall(pattern, prose(path), flags=re.MULTILINE)) for pattern in (r"\]\[(\w+)\]", r"^\[(\w+)\]: "))
+    named, given = (
+        set(re.findall(pattern, prose(path), flags=re.MULTILINE)) for pattern in (r"\]\[(\w+)\]", r"^\[(\w+)\]: ")
+    )
     assert dead == []
     assert named == given
 
@@ -112,7 +124,9 @@ def test_make_targets_exist(path: Path) -> None:
     assert named <= targets
 
 
-def test_the_example_of_ones_own_task_is_a_task_and_a_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_of_ones_own_task_is_a_task_and_a_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     text = README.read_text(encoding="utf-8")
     files = dict(re.findall(r"`(my/\w+\.yaml)`[^`]*(?:`[^`]+`[^`]*)?:\n\n```yaml\n(.*?)```", text, flags=re.DOTALL))
@@ -133,7 +147,9 @@ def test_the_example_of_ones_own_task_is_a_task_and_a_configuration(tmp_path: Pa
 def test_the_training_loop_snippet_masks_all_but_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [code] = blocks(Path("docs/method.md"), "python")
     monkeypatch.chdir(tmp_path)
-    Path("templates.jsonl").write_text('{"text": "Review: {text}\\nSentiment:"}\n{"text": "How does this sound? {text}"}\n', encoding="utf-8")
+    Path("templates.jsonl").write_text(
+        '{"text": "Review: {text}\\nSentiment:"}\n{"text": "How does this sound? {text}"}\n', encoding="utf-8"
+    )
     names: dict[str, Any] = {"MODEL": resolve_model("demo", None)}
     exec(code, names)  # noqa: S102
     data = SimpleNamespace(examples=[Example(id="a", fields={"text": "fine"}, answer="positive")], epoch=0)

@@ -14,15 +14,24 @@ from paft_ray.config import load_config
 
 DEMO = "jobs/configs/demo.yaml"
 VERSIONS = dict.fromkeys(("python", "paft_ray", "ray", "torch", "transformers", "peft", "deepspeed", "vllm"), "1.0")
-GOOD = NodeFacts(node="10.0.0.1 (aaaaaa)", versions=VERSIONS, free_gib={"/tmp": 50.0, "/shared": 500.0}, models={"demo": HERE})
+GOOD = NodeFacts(
+    node="10.0.0.1 (aaaaaa)", versions=VERSIONS, free_gib={"/tmp": 50.0, "/shared": 500.0}, models={"demo": HERE}
+)
 OTHER = replace(GOOD, node="10.0.0.2 (bbbbbb)")
 
 
 def judged(
-    *nodes: NodeFacts, total: Mapping[str, float] | None = None, free: Mapping[str, float] | None = None, change: str = "seed=0"
+    *nodes: NodeFacts,
+    total: Mapping[str, float] | None = None,
+    free: Mapping[str, float] | None = None,
+    change: str = "seed=0",
 ) -> list[doctor.Finding]:
     total = {"CPU": 8.0} if total is None else total
-    return doctor.judge(Facts(nodes=nodes, total=total, free=total if free is None else free), load_config(DEMO, [change]), "/shared/runs")
+    return doctor.judge(
+        Facts(nodes=nodes, total=total, free=total if free is None else free),
+        load_config(DEMO, [change]),
+        "/shared/runs",
+    )
 
 
 def bad(findings: list[doctor.Finding]) -> list[str]:
@@ -34,23 +43,39 @@ def bad(findings: list[doctor.Finding]) -> list[str]:
 def test_a_good_cluster_has_nothing_to_mend() -> None:
     findings = judged(GOOD, OTHER)
     assert bad(findings) == []
-    assert [finding.what for finding in findings] == ["nodes", "versions", "authentication", "resources", "disk", "disk", "storage", "model"]
+    assert [finding.what for finding in findings] == [
+        "nodes",
+        "versions",
+        "authentication",
+        "resources",
+        "disk",
+        "disk",
+        "storage",
+        "model",
+    ]
 
 
 def test_a_node_with_another_version_is_named_with_it() -> None:
     (line,) = bad(judged(GOOD, replace(OTHER, versions={**VERSIONS, "torch": "0.9"})))
-    assert line.startswith("FAIL versions: torch 0.9 on 10.0.0.2 (bbbbbb), 1.0 on 10.0.0.1 (aaaaaa); set all nodes up alike")
+    assert line.startswith(
+        "FAIL versions: torch 0.9 on 10.0.0.2 (bbbbbb), 1.0 on 10.0.0.1 (aaaaaa); set all nodes up alike"
+    )
 
 
 def test_a_library_that_is_missing_everywhere_or_somewhere_is_found() -> None:
     without = {name: text for name, text in VERSIONS.items() if name != "vllm"}
     assert "vllm missing on all nodes" in bad(judged(replace(GOOD, versions=without)))[0]
-    assert "vllm 1.0 on 10.0.0.1 (aaaaaa), missing on 10.0.0.2 (bbbbbb)" in bad(judged(GOOD, replace(OTHER, versions=without)))[0]
+    assert (
+        "vllm 1.0 on 10.0.0.1 (aaaaaa), missing on 10.0.0.2 (bbbbbb)"
+        in bad(judged(GOOD, replace(OTHER, versions=without)))[0]
+    )
 
 
 def test_storage_that_one_node_cannot_write_is_found() -> None:
     (line,) = bad(judged(GOOD, replace(OTHER, unwritable="Permission denied")))
-    assert line.startswith("FAIL storage: /shared/runs cannot be written on 10.0.0.2 (bbbbbb) (Permission denied); mount it there")
+    assert line.startswith(
+        "FAIL storage: /shared/runs cannot be written on 10.0.0.2 (bbbbbb) (Permission denied); mount it there"
+    )
 
 
 def test_storage_that_is_a_folder_of_each_node_is_found() -> None:
@@ -61,7 +86,9 @@ def test_storage_that_is_a_folder_of_each_node_is_found() -> None:
 
 @pytest.mark.parametrize("mode", ["token", None])
 def test_a_missing_token_is_found_by_the_client(mode: str | None) -> None:
-    finding = doctor.joining("--address: Token authentication is enabled but no authentication token was found", has_token=False, mode=mode)
+    finding = doctor.joining(
+        "--address: Token authentication is enabled but no authentication token was found", has_token=False, mode=mode
+    )
     assert (finding.level, finding.what) == ("FAIL", "authentication")
     assert finding.found.startswith("this machine has no token")
     assert "auth_token" in finding.remedy
@@ -69,11 +96,17 @@ def test_a_missing_token_is_found_by_the_client(mode: str | None) -> None:
 
 def test_a_wrong_token_and_an_absent_cluster_are_told_apart() -> None:
     assert "was not accepted" in doctor.joining("Unauthenticated: InvalidAuthToken", has_token=True, mode="token").found
-    garbage = "--address x: no Ray cluster could be joined (x); give HOST:PORT or auto, and RAY_AUTH_MODE=token if it asks"
-    assert doctor.joining(garbage, has_token=True, mode=None).what == "cluster", "the remedy names the token, not the reason"
+    garbage = (
+        "--address x: no Ray cluster could be joined (x); give HOST:PORT or auto, and RAY_AUTH_MODE=token if it asks"
+    )
+    assert doctor.joining(garbage, has_token=True, mode=None).what == "cluster", (
+        "the remedy names the token, not the reason"
+    )
     absent = doctor.joining("no Ray cluster could be joined", has_token=True, mode="token")
     assert absent.what == "cluster"
-    assert "set RAY_AUTH_MODE=token" in doctor.joining("no Ray cluster could be joined", has_token=True, mode=None).remedy
+    assert (
+        "set RAY_AUTH_MODE=token" in doctor.joining("no Ray cluster could be joined", has_token=True, mode=None).remedy
+    )
 
 
 def test_an_open_cluster_is_warned_of_and_does_not_stop_a_run() -> None:
@@ -108,7 +141,14 @@ def test_held_cpus_are_told_from_absent_ones() -> None:
 def test_a_busy_gpu_is_found_whether_ray_or_another_process_holds_it(held: float, busy: int) -> None:
     gpus = {"CPU": 8.0, "GPU": 2.0}
     assert bad(judged(GOOD, total=gpus, change="train.gpus_per_worker=1")) == []
-    (line,) = bad(judged(replace(GOOD, busy_gpus=busy), total=gpus, free={"CPU": 8.0, "GPU": 2.0 - held}, change="train.gpus_per_worker=1"))
+    (line,) = bad(
+        judged(
+            replace(GOOD, busy_gpus=busy),
+            total=gpus,
+            free={"CPU": 8.0, "GPU": 2.0 - held},
+            change="train.gpus_per_worker=1",
+        )
+    )
     assert "0 of 2 GPUs free" in line
     assert line.startswith("FAIL resources")
 
@@ -120,7 +160,9 @@ def test_little_disk_space_is_found(free: float, level: str) -> None:
 
 
 def test_a_silent_node_is_found_and_the_rest_is_judged() -> None:
-    lines = bad(judged(GOOD, NodeFacts(node="10.0.0.3 (cccccc)", error="ModuleNotFoundError: No module named 'paft_ray'")))
+    lines = bad(
+        judged(GOOD, NodeFacts(node="10.0.0.3 (cccccc)", error="ModuleNotFoundError: No module named 'paft_ray'"))
+    )
     assert len(lines) == 1
     assert lines[0].startswith("FAIL nodes: 10.0.0.3 (cccccc): ModuleNotFoundError")
 
@@ -131,8 +173,12 @@ def test_without_a_configuration_only_the_cluster_is_judged() -> None:
     assert {finding.what for finding in findings} == {"nodes", "versions", "authentication", "resources", "disk"}
 
 
-@pytest.mark.parametrize(("node", "code"), [(GOOD, 0), (replace(GOOD, token=False), 0), (replace(GOOD, unwritable="no"), 1)])
-def test_the_exit_code_says_whether_a_run_would_start(node: NodeFacts, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("node", "code"), [(GOOD, 0), (replace(GOOD, token=False), 0), (replace(GOOD, unwritable="no"), 1)]
+)
+def test_the_exit_code_says_whether_a_run_would_start(
+    node: NodeFacts, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(doctor, "examine", lambda config, address: judged(node))
     with pytest.raises(SystemExit) as stopped:
         main(["doctor", DEMO, "--json"])
@@ -190,4 +236,6 @@ def test_through_the_job_api_a_job_looks(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(SystemExit) as stopped:
         main(["doctor", DEMO, "--set", "seed=3", "--address", "http://127.0.0.1:8265"])
     assert stopped.value.code == 1
-    assert asked == [((DEMO, "doctor", ["seed=3"]), {"force": False, "follow": True, "address": "http://127.0.0.1:8265"})]
+    assert asked == [
+        ((DEMO, "doctor", ["seed=3"]), {"force": False, "follow": True, "address": "http://127.0.0.1:8265"})
+    ]

@@ -11,25 +11,38 @@ from paft_ray.prompts.sampling import EveryK, PerExample, keyed_order
 
 
 def test_draws_are_the_same_on_every_machine_and_in_every_version() -> None:
-    assert [PerExample(seed=0).index(epoch=e, example_id="row-1", index_in_epoch=0, num_templates=100) for e in range(6)] == [73, 32, 81, 39, 80, 5]
-    assert [EveryK(seed=0, k=4).index(epoch=0, example_id="", index_in_epoch=i, num_templates=100) for i in range(0, 24, 4)] == [29, 8, 57, 47, 46, 19]
+    assert [
+        PerExample(seed=0).index(epoch=e, example_id="row-1", index_in_epoch=0, num_templates=100) for e in range(6)
+    ] == [73, 32, 81, 39, 80, 5]
+    assert [
+        EveryK(seed=0, k=4).index(epoch=0, example_id="", index_in_epoch=i, num_templates=100) for i in range(0, 24, 4)
+    ] == [29, 8, 57, 47, 46, 19]
     assert keyed_order(["a", "b", "c", "d", "e"], 0, "subset").tolist() == [1, 0, 2, 4, 3]
 
 
 def test_draws_are_uniform_over_examples_and_windows_too() -> None:
-    one = Counter(PerExample(seed=1).index(epoch=0, example_id=str(i), index_in_epoch=0, num_templates=16) for i in range(8000))
-    two = Counter(EveryK(seed=1, k=4).index(epoch=0, example_id="", index_in_epoch=4 * i, num_templates=16) for i in range(8000))
+    one = Counter(
+        PerExample(seed=1).index(epoch=0, example_id=str(i), index_in_epoch=0, num_templates=16) for i in range(8000)
+    )
+    two = Counter(
+        EveryK(seed=1, k=4).index(epoch=0, example_id="", index_in_epoch=4 * i, num_templates=16) for i in range(8000)
+    )
     assert min(chisquare([c[i] for i in range(16)]).pvalue for c in (one, two)) > 1e-3
 
 
 def test_draws_of_two_epochs_are_independent() -> None:
     draw = PerExample(seed=2)
-    pairs = Counter(tuple(draw.index(epoch=e, example_id=str(i), index_in_epoch=0, num_templates=4) for e in (0, 1)) for i in range(8000))
+    pairs = Counter(
+        tuple(draw.index(epoch=e, example_id=str(i), index_in_epoch=0, num_templates=4) for e in (0, 1))
+        for i in range(8000)
+    )
     assert chisquare([pairs[a, b] for a in range(4) for b in range(4)]).pvalue > 1e-3
 
 
 @given(st.integers(0, 10**6), st.integers(0, 100), st.integers(1, 64), st.integers(0, 10**6), st.integers(1, 1000))
-def test_a_draw_of_every_k_depends_on_seed_epoch_and_window_alone(seed: int, epoch: int, k: int, place: int, n: int) -> None:
+def test_a_draw_of_every_k_depends_on_seed_epoch_and_window_alone(
+    seed: int, epoch: int, k: int, place: int, n: int
+) -> None:
     draw = EveryK(seed=seed, k=k)
     first = draw.index(epoch=epoch, example_id="a", index_in_epoch=place // k * k, num_templates=n)
     assert first == draw.index(epoch=epoch, example_id="b", index_in_epoch=place, num_templates=n)

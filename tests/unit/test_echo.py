@@ -1,4 +1,5 @@
-"""All output goes through one place: nothing in it rules the terminal, is taken as markup, or fails on the terminal's encoding."""
+"""All output goes through one place: nothing in it rules the terminal, is taken as markup, or fails on the terminal's
+encoding."""
 
 import ast
 import io
@@ -22,7 +23,18 @@ from paft_ray.storage.run_lock import Holder, Lease
 from paft_ray.storage.store import Store
 from tests.unit.test_audit_run import log, made
 
-ESCAPES = ["\x1b[2J\x1b[H", "\x1b]0;title\x07", "\u202egnp.exe", "a\rb", "\x9b31m", "\u2028", "\x08\x08", "\u200bx", "\x85", "\U000e0041"]
+ESCAPES = [
+    "\x1b[2J\x1b[H",
+    "\x1b]0;title\x07",
+    "\u202egnp.exe",
+    "a\rb",
+    "\x9b31m",
+    "\u2028",
+    "\x08\x08",
+    "\u200bx",
+    "\x85",
+    "\U000e0041",
+]
 MARKUP = ["[/x]", "[red]x", "[link=file:///etc/passwd]x[/link]", "[", "[/]", "\\[bold]"]
 
 
@@ -34,7 +46,11 @@ def outputs(tree: ast.AST) -> list[str]:
             found.append(f"{node.lineno}: {node.id}")
         if isinstance(node, ast.Attribute) and node.attr in ("echo", "secho", "Console", "__stdout__", "__stderr__"):
             found.append(f"{node.lineno}: {ast.unparse(node)}")
-        if isinstance(node, ast.Attribute) and node.attr in ("write", "writelines", "buffer") and "sys.std" in ast.unparse(node):
+        if (
+            isinstance(node, ast.Attribute)
+            and node.attr in ("write", "writelines", "buffer")
+            and "sys.std" in ast.unparse(node)
+        ):
             found.append(f"{node.lineno}: {ast.unparse(node)}")
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("rich", "click", "typer")):
             found.append(f"{node.lineno}: from {node.module}")
@@ -47,8 +63,17 @@ _OTHERS = ("echo.py", "chat_child.py")  # the latter answers its parent process 
 def test_nothing_but_echo_writes_to_the_terminal() -> None:
     files = sorted(Path("paft_ray").rglob("*.py"))
     assert len(files) > 100
-    assert {str(path): ways for path in files if (ways := outputs(ast.parse(path.read_text()))) and path.name not in _OTHERS} == {}
-    for way in ("print(1)", "f(announce=print)", "typer.echo(1)", "c = rich.console.Console()", "sys.stdout.write('a')", "from rich import print"):
+    assert {
+        str(path): ways for path in files if (ways := outputs(ast.parse(path.read_text()))) and path.name not in _OTHERS
+    } == {}
+    for way in (
+        "print(1)",
+        "f(announce=print)",
+        "typer.echo(1)",
+        "c = rich.console.Console()",
+        "sys.stdout.write('a')",
+        "from rich import print",
+    ):
         assert outputs(ast.parse(way)), way
 
 
@@ -104,13 +129,25 @@ def test_a_curly_quote_does_not_end_the_thread_of_the_console(monkeypatch: pytes
     done = threading.Event()
     threading.Timer(0.5, done.set).start()
     console._print_lines(types.SimpleNamespace(take=types.SimpleNamespace(remote=lambda: None)), done)
-    assert raw.getvalue().decode("latin-1").split("\n") == ["before", "a template\\u2019s text", "\\ud83d half", "after", ""]
+    assert raw.getvalue().decode("latin-1").split("\n") == [
+        "before",
+        "a template\\u2019s text",
+        "\\ud83d half",
+        "after",
+        "",
+    ]
 
 
 def test_a_full_disk_behind_the_output_is_one_line_and_a_code(tmp_path: Path) -> None:
     for arguments in (["run", "jobs/configs/demo.yaml", "--dry-run", "--set", f"storage={tmp_path}/runs"], ["--help"]):
         with Path("/dev/full").open("w") as full:
-            done = subprocess.run([sys.executable, "-m", "paft_ray", *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+            done = subprocess.run(
+                [sys.executable, "-m", "paft_ray", *arguments],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert "free some space there" in done.stderr
 
@@ -140,9 +177,21 @@ def test_a_verdict_is_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         assert "\x1b" not in out
 
 
-def test_the_holder_of_a_lease_is_shown_not_obeyed(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_holder_of_a_lease_is_shown_not_obeyed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("paft_ray.storage.run_lock.RENEW_S", 0.0)
-    holder = Holder(id="a", host="\x1b]0;x\x07", pid=1, started=0.0, namespace=None, user="\x1b[2J", command="run", since=0.0, renewed=0.0)
+    holder = Holder(
+        id="a",
+        host="\x1b]0;x\x07",
+        pid=1,
+        started=0.0,
+        namespace=None,
+        user="\x1b[2J",
+        command="run",
+        since=0.0,
+        renewed=0.0,
+    )
     Lease(Store(str(tmp_path)), "run")._run_out(holder)
     out, _ = capsys.readouterr()
     assert "looking 0 s" in out

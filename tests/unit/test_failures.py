@@ -21,7 +21,12 @@ class Carrier(Exception):
 @pytest.mark.parametrize("kind", [StorageError, StageError])
 def test_the_cause_is_found_wherever_ray_carries_it(kind: type[Exception], tmp_path: Path) -> None:
     cause = kind("the cause")
-    for error in (cause, Carrier(cause=cause), Carrier(worker_failures={0: Carrier(_base_exc=cause)}), Carrier(controller_failure=Carrier(cause=cause))):
+    for error in (
+        cause,
+        Carrier(cause=cause),
+        Carrier(worker_failures={0: Carrier(_base_exc=cause)}),
+        Carrier(controller_failure=Carrier(cause=cause)),
+    ):
         assert causes(error)[-1] is cause
         with pytest.raises(StageError) as caught, named(Store(str(tmp_path)), "train"):
             raise error

@@ -45,7 +45,9 @@ def of_kind(kind: str, path: Path) -> None:
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("kind", ["pipe", "link to a pipe", "device", "folder", "socket"])
 @pytest.mark.parametrize("name", READERS)
-def test_what_is_no_regular_file_is_refused_at_once(name: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_regular_file_is_refused_at_once(
+    name: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)  # a socket's path is short
     of_kind(kind, Path(name))
     with pytest.raises(UserError, match=r"not a regular file|no such file|no such task|cannot be read|is a directory"):

@@ -30,7 +30,9 @@ def caches() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("home", ["/nonexistent", "/dev/null", "{tmp}/file"])
-def test_without_a_home_caches_lie_in_a_folder_of_ones_own(home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_home_caches_lie_in_a_folder_of_ones_own(
+    home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HOME", home.format(tmp=tmp_path))
     own = tmp_path / f"paft-{os.getuid()}"
@@ -51,13 +53,17 @@ def test_models_in_a_home_that_is_read_only_are_still_read(tmp_path: Path, monke
     monkeypatch.setenv("HOME", str(tmp_path))
     hub = tmp_path / ".cache" / "huggingface"
     (hub / "hub").mkdir(parents=True)
-    monkeypatch.setattr(os, "access", lambda path, _: not Path(path).is_relative_to(tmp_path))  # root may write everywhere
+    monkeypatch.setattr(
+        os, "access", lambda path, _: not Path(path).is_relative_to(tmp_path)
+    )  # root may write everywhere
     found = caches()
     assert found["HF_HOME"] == str(hub)
     assert found["PAFT_CACHE"] == str(own_folder(str(tmp_path)) / ".cache/paft_ray")
 
 
-def test_a_cache_at_a_relative_path_is_the_same_folder_in_every_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_at_a_relative_path_is_the_same_folder_in_every_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PAFT_CACHE", "caches/paft")
@@ -68,13 +74,19 @@ def test_a_cache_at_a_relative_path_is_the_same_folder_in_every_process(tmp_path
 def test_a_user_without_a_home_gets_one_line_at_most(tmp_path: Path) -> None:
     """A container's user may have neither HOME nor an entry in /etc/passwd."""
     child = (
-        "import os, pwd; del os.environ['HOME']; pwd.getpwuid = lambda _: {}[0]; from paft_ray.cli.env_defaults import *; prepare_environment(); has_token()"
+        "import os, pwd; del os.environ['HOME']; pwd.getpwuid = lambda _: {}[0]; from paft_ray.cli.env_defaults "
+        "import *; prepare_environment(); has_token()"
     )
     subprocess.run([sys.executable, "-c", child], check=True, env={**os.environ, "TMPDIR": str(tmp_path)})
 
 
-@pytest.mark.parametrize(("variable", "length", "moved"), [("TMPDIR", 20, False), ("TMPDIR", 60, True), ("RAY_TMPDIR", 150, True), ("TMPDIR", 150, True)])
-def test_ray_gets_a_short_folder_where_paths_of_sockets_would_be_too_long(variable: str, length: int, moved: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("variable", "length", "moved"),
+    [("TMPDIR", 20, False), ("TMPDIR", 60, True), ("RAY_TMPDIR", 150, True), ("TMPDIR", 150, True)],
+)
+def test_ray_gets_a_short_folder_where_paths_of_sockets_would_be_too_long(
+    variable: str, length: int, moved: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "access", lambda *_: True)
     monkeypatch.setenv(variable, "/" + "x" * (length - 1))
     found = ray_folder()

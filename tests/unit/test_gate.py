@@ -98,7 +98,14 @@ def test_words_are_counted_without_the_fields() -> None:
 
 
 def test_a_system_part_is_inspected_and_repaired_too() -> None:
-    result = gate([PromptTemplate(text="Good? {text}", system="Be [describe a role]"), PromptTemplate(text="Good? {text}", system="a\\nB ")], TASK, max_words=9)
+    result = gate(
+        [
+            PromptTemplate(text="Good? {text}", system="Be [describe a role]"),
+            PromptTemplate(text="Good? {text}", system="a\\nB "),
+        ],
+        TASK,
+        max_words=9,
+    )
     assert result.verdicts == ["unfilled_slot", None]
     assert result.kept[0].system == "a\nB"
 
@@ -107,7 +114,12 @@ def test_verdicts_follow_the_order_read_and_duplicates_count_after_the_repair() 
     result = gate(["Good?\\n{text}", " Good?\n{text} ", "Good? {body}", "Good? {text}"], TASK, max_words=9)
     assert result.verdicts == [None, "duplicate", "missing_field", None]
     assert [t.text for t in result.kept] == ["Good?\n{text}", "Good? {text}"]
-    assert result.summary() == {"read": 4, "kept": 2, "repaired": {"literal_newline": 1}, "rejected": {"duplicate": 1, "missing_field": 1}}
+    assert result.summary() == {
+        "read": 4,
+        "kept": 2,
+        "repaired": {"literal_newline": 1},
+        "rejected": {"duplicate": 1, "missing_field": 1},
+    }
 
 
 @given(st.lists(st.text(alphabet="ab {}[]<>\\n.:text", max_size=40), max_size=12))
@@ -143,7 +155,9 @@ def test_three_kinds_of_files_are_imported(tmp_path: Path, name: str, content: s
         ("a.jsonl", "{}", r"a\.jsonl:1: an object with the text `text`"),
     ],
 )
-def test_files_that_hold_no_templates_are_refused(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
+def test_files_that_hold_no_templates_are_refused(
+    tmp_path: Path, name: str, content: str | bytes, message: str
+) -> None:
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError, match=message):
         import_templates(str(tmp_path / name), TASK, 120)
@@ -158,7 +172,9 @@ def test_files_that_hold_no_templates_are_refused(tmp_path: Path, name: str, con
         ("winogrande", 286, {"duplicate": 24}),
     ],
 )
-def test_the_published_sets_come_through_the_gate_as_counted_by_hand(name: str, kept: int, rejected: dict[str, int]) -> None:
+def test_the_published_sets_come_through_the_gate_as_counted_by_hand(
+    name: str, kept: int, rejected: dict[str, int]
+) -> None:
     path = PUBLISHED / f"{name}.jsonl"
     if not path.exists():
         pytest.skip("../shared is absent")

@@ -1,4 +1,5 @@
-"""The gate on usual wordings: templates that ask for an answer are kept, those that state one are refused; a backslash stays where it is wording."""
+"""The gate on usual wordings: templates that ask for an answer are kept, those that state one are refused; a backslash
+stays where it is wording."""
 
 import json
 from pathlib import Path
@@ -14,14 +15,24 @@ from paft_ray.tasks.task import Task, load_task
 
 
 def choice(*labels: str, fields: tuple[str, ...] = ("text",)) -> Task:
-    return Task(name="t", kind="choice", description="d", fields={f: f for f in fields}, labels={label: label for label in labels})
+    return Task(
+        name="t",
+        kind="choice",
+        description="d",
+        fields={f: f for f in fields},
+        labels={label: label for label in labels},
+    )
 
 
 SPAM, HAM, TF, TF2 = choice("spam", "not spam"), choice("spam", "ham"), choice("true", "false"), choice("True", "False")
 YN, PN, TOPIC = choice("yes", "no"), choice("negative", "positive"), choice("world", "sports", "business", "science")
 AB = choice("A", "B", fields=("goal", "sol1", "sol2"))
 ENT = choice("entailment", "neutral", "contradiction", fields=("premise", "hypothesis"))
-OTH, EMO, MATH = choice("question", "complaint", "other"), choice("joy", "anger", "sadness", "other"), choice("correct", "incorrect")
+OTH, EMO, MATH = (
+    choice("question", "complaint", "other"),
+    choice("joy", "anger", "sadness", "other"),
+    choice("correct", "incorrect"),
+)
 ASKING = [
     (SPAM, "{text} Decide whether the message above is spam."),
     (SPAM, "Tell me if this is spam. {text}"),
@@ -190,7 +201,12 @@ KEPT = [
 ]
 PLAIN = [f"Wording {word}: {{text}} Good or bad?" for word in ("one", "two", "three")]
 REAL = ["Review: {text}\nGood or bad?", "{text}\n\nWhat is it?"]
-ESCAPED = [r"Review: {text}\nGood or bad?", r"{text}\n\nWhat is it?", r"Text:\n{text}\nLabel:\n", r"Is it good?\n {text}"]
+ESCAPED = [
+    r"Review: {text}\nGood or bad?",
+    r"{text}\n\nWhat is it?",
+    r"Text:\n{text}\nLabel:\n",
+    r"Is it good?\n {text}",
+]
 
 
 def written(path: Path, texts: list[str]) -> str:
@@ -230,7 +246,11 @@ def test_a_file_that_writes_its_line_breaks_as_backslash_n_is_repaired(tmp_path:
 def test_in_such_a_file_doubtful_line_breaks_are_repaired_and_commands_kept() -> None:
     doubtful = [r"{text}\n// Look closely.\nGood or bad?", r"{text} Good\n, or bad?", r"Let $x \neq 0$.\n{text}"]
     result = gate([*ESCAPED, *doubtful], load_task("demo"), max_words=120)
-    assert [t.text for t in result.kept[4:]] == ["{text}\n// Look closely.\nGood or bad?", "{text} Good\n, or bad?", "Let $x \\neq 0$.\n{text}"]
+    assert [t.text for t in result.kept[4:]] == [
+        "{text}\n// Look closely.\nGood or bad?",
+        "{text} Good\n, or bad?",
+        "Let $x \\neq 0$.\n{text}",
+    ]
     assert not holds_escapes([PromptTemplate(text=text) for text in [*doubtful, *REAL]])
 
 
@@ -243,5 +263,7 @@ def test_a_model_s_answer_is_repaired_where_it_leaves_no_doubt(text: str) -> Non
 def test_a_seed_file_that_states_an_answer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="template 2 is refused: leaks_answer"):
         gated_templates(
-            written(tmp_path / "a.jsonl", ["Good? {text}", "{text} The answer is positive."]), load_config("jobs/configs/demo.yaml"), load_task("demo")
+            written(tmp_path / "a.jsonl", ["Good? {text}", "{text} The answer is positive."]),
+            load_config("jobs/configs/demo.yaml"),
+            load_task("demo"),
         )

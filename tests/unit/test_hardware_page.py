@@ -64,7 +64,10 @@ def test_rows_that_failed_or_were_not_run_are_named_and_never_counted_as_passed(
     rows.append({**row("e: speed", "not run", None, "time ended"), "tolerance": None})
     page = PAGE.page(TEXT, [result(rows=rows)])
     assert "| 1 | 1 | 2 |" in page
-    assert "- fail: b: loss, 0.7 ratio where at most 0.5 passes\n- not run: c: loss (time ended)\n- not run: e: speed (time" in page
+    assert (
+        "- fail: b: loss, 0.7 ratio where at most 0.5 passes\n- not run: c: loss (time ended)\n- not run: e: "
+        "speed (time" in page
+    )
 
 
 def test_a_result_of_a_cpu_says_so() -> None:

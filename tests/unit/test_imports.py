@@ -22,6 +22,9 @@ def test_what_is_imported_already_stays() -> None:
 
 
 def test_checking_a_configuration_imports_no_library_of_figures() -> None:
-    code = "import sys, paft_ray.cli.preflight; print([m for m in ('scipy', 'sklearn', 'pandas', 'matplotlib', 'torch') if m in sys.modules])"
+    code = (
+        "import sys, paft_ray.cli.preflight; print([m for m in ('scipy', 'sklearn', 'pandas', 'matplotlib', 'torch') "
+        "if m in sys.modules])"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert found.stdout == "[]\n"

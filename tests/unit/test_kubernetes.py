@@ -1,4 +1,5 @@
-"""Kubernetes files: KubeRay's own schemas where they are at hand, and always what keeps a cluster closed, whole and able to start twice."""
+"""Kubernetes files: KubeRay's own schemas where they are at hand, and always what keeps a cluster closed, whole and
+able to start twice."""
 
 import json
 import re
@@ -67,7 +68,9 @@ def test_a_file_has_the_structure_that_kuberay_asks_for(name: str) -> None:
     found, spec = resource(name), cluster(name)
     assert set(found) == {"apiVersion", "kind", "metadata", "spec"}
     assert (found["apiVersion"], found["kind"]) == ("ray.io/v1", "RayJob" if name in JOBS else "RayCluster")
-    assert re.fullmatch(r"[a-z]([a-z0-9-]{0,45}[a-z0-9])?", found["metadata"]["name"]), "KubeRay: a DNS label of 47 characters at most"
+    assert re.fullmatch(r"[a-z]([a-z0-9-]{0,45}[a-z0-9])?", found["metadata"]["name"]), (
+        "KubeRay: a DNS label of 47 characters at most"
+    )
     assert set(spec) == {"rayVersion", "authOptions", "headGroupSpec", "workerGroupSpecs"}
     assert set(spec["headGroupSpec"]) == {"serviceType", "rayStartParams", "template"}
     for group in spec["workerGroupSpecs"]:
@@ -96,7 +99,10 @@ def test_no_pod_runs_as_root_or_talks_to_the_api_server(name: str) -> None:
         assert pod["securityContext"]["runAsUser"] == 1000, "the user of cluster/Dockerfile"
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         for container in pod["containers"]:
-            assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+            }
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -104,7 +110,9 @@ def test_secrets_come_by_reference(name: str) -> None:
     for pod in pods(name):
         variables = {variable["name"]: variable for variable in pod["containers"][0]["env"]}
         assert set(variables["HF_TOKEN"]["valueFrom"]) == {"secretKeyRef"}
-        assert [each for each in variables if re.search("TOKEN|KEY|SECRET|PASSWORD", each) and "value" in variables[each]] == []
+        assert [
+            each for each in variables if re.search("TOKEN|KEY|SECRET|PASSWORD", each) and "value" in variables[each]
+        ] == []
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -121,7 +129,9 @@ def test_volumes_are_claimed_mounted_and_hold_runs_and_models(name: str) -> None
     assert all(claim["accessModes"] == ["ReadWriteMany"] for claim in claims.values()), "pods on several nodes write"
     for pod in pods(name):
         (container,) = pod["containers"]
-        volumes = {volume["name"]: volume.get("persistentVolumeClaim", {}).get("claimName") for volume in pod["volumes"]}
+        volumes = {
+            volume["name"]: volume.get("persistentVolumeClaim", {}).get("claimName") for volume in pod["volumes"]
+        }
         mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
         assert set(volumes) == set(mounts)
         assert {claim for claim in volumes.values() if claim} == set(claims)
@@ -144,7 +154,9 @@ def test_a_job_can_be_started_twice(name: str) -> None:
     assert (program, command) == ("paft", "run" if name == "pipeline" else "sweep")
     config = load_config(path.removeprefix("/home/ray/paft_ray/"))
     assert config.storage == "/mnt/shared/runs", "the run outlives the pods, and its folder is its identity"
-    assert resource(name)["metadata"]["name"].startswith(f"paft-{config.name}"), "the API server refuses a second job of the run at the same time"
+    assert resource(name)["metadata"]["name"].startswith(f"paft-{config.name}"), (
+        "the API server refuses a second job of the run at the same time"
+    )
     assert "jobId" not in spec, "each try has its own: one that failed would be followed for ever"
     assert "--force" not in spec["entrypoint"]
     assert spec["backoffLimit"] > 0

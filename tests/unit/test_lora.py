@@ -16,14 +16,23 @@ from paft_ray.config import TrainConfig
 from paft_ray.training.export import export_adapter
 from paft_ray.training.fused_lora import FusedLoraForward, add_adapter
 
-SIZES = {"vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+SIZES = {
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
 IDS = torch.randint(5, 60, (3, 11), generator=torch.Generator().manual_seed(1))
 
 
 def adapted(precision: str, **settings: Any) -> Any:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SIZES))
-    model = add_adapter(model, TrainConfig.model_validate({"precision": precision, "lora": {"rank": 4, "alpha": 10}, **settings}))
+    model = add_adapter(
+        model, TrainConfig.model_validate({"precision": precision, "lora": {"rank": 4, "alpha": 10}, **settings})
+    )
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.2)
@@ -48,7 +57,10 @@ def answers(model: Any, precision: str) -> list[torch.Tensor]:
 
 def test_outputs_and_gradients_are_those_of_peft() -> None:
     model = adapted("fp32")
-    assert sum(isinstance(v, FusedLoraForward) for m in model.modules() for v in getattr(m, "lora_variant", {}).values()) == 14
+    assert (
+        sum(isinstance(v, FusedLoraForward) for m in model.modules() for v in getattr(m, "lora_variant", {}).values())
+        == 14
+    )
     for found, wanted in zip(answers(model, "fp32"), answers(as_peft_does(model), "fp32"), strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
 
@@ -57,7 +69,12 @@ def test_under_autocast_it_is_as_near_to_fp32_as_peft_is() -> None:
     model, exact = adapted("bf16"), answers(as_peft_does(adapted("fp32")), "fp32")
     errors = []
     for one in (model, as_peft_does(model)):
-        errors.append(sum(float((found - wanted).norm() / wanted.norm()) for found, wanted in zip(answers(one, "bf16"), exact, strict=True)))
+        errors.append(
+            sum(
+                float((found - wanted).norm() / wanted.norm())
+                for found, wanted in zip(answers(one, "bf16"), exact, strict=True)
+            )
+        )
     assert errors[0] <= 1.05 * errors[1]
     assert errors[1] < 0.05 * len(exact)
 

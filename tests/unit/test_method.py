@@ -25,7 +25,20 @@ def test_field_values_are_inserted_verbatim(value: str, other: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["{0.__class__}", "{text.__init__}", "{text!r}", "{text:>10}", "{}", "{ text }", "{text", "text}", "{{text}", "{%x%}", "{te-xt}"]
+    "text",
+    [
+        "{0.__class__}",
+        "{text.__init__}",
+        "{text!r}",
+        "{text:>10}",
+        "{}",
+        "{ text }",
+        "{text",
+        "text}",
+        "{{text}",
+        "{%x%}",
+        "{te-xt}",
+    ],
 )
 def test_anything_but_a_name_in_single_braces_is_refused(text: str) -> None:
     with pytest.raises(TemplateError, match="stray"):
@@ -33,15 +46,28 @@ def test_anything_but_a_name_in_single_braces_is_refused(text: str) -> None:
 
 
 def test_values_that_look_like_templates_change_nothing_else() -> None:
-    assert PromptTemplate(text="{a}{b}").render({"a": "{b}{{0.__class__}}", "b": "{{ 7*7 }}"}) == "{b}{{0.__class__}}{{ 7*7 }}"
+    assert (
+        PromptTemplate(text="{a}{b}").render({"a": "{b}{{0.__class__}}", "b": "{{ 7*7 }}"})
+        == "{b}{{0.__class__}}{{ 7*7 }}"
+    )
 
 
-@given(seed=st.integers(0, 2**32), epoch=st.integers(0, 10**6), identity=st.text(max_size=30), place=st.integers(0, 10**9), n=st.integers(1, 10**5))
-def test_per_example_draw_depends_on_seed_epoch_and_id_alone(seed: int, epoch: int, identity: str, place: int, n: int) -> None:
+@given(
+    seed=st.integers(0, 2**32),
+    epoch=st.integers(0, 10**6),
+    identity=st.text(max_size=30),
+    place=st.integers(0, 10**9),
+    n=st.integers(1, 10**5),
+)
+def test_per_example_draw_depends_on_seed_epoch_and_id_alone(
+    seed: int, epoch: int, identity: str, place: int, n: int
+) -> None:
     draw = PerExample(seed=seed)
     first = draw.index(epoch=epoch, example_id=identity, index_in_epoch=place, num_templates=n)
     assert 0 <= first < n
-    assert first == PerExample(seed=seed).index(epoch=epoch, example_id=identity, index_in_epoch=place + 17, num_templates=n)
+    assert first == PerExample(seed=seed).index(
+        epoch=epoch, example_id=identity, index_in_epoch=place + 17, num_templates=n
+    )
 
 
 def test_draws_of_one_example_are_uniform_over_epochs() -> None:
@@ -53,7 +79,8 @@ def test_draws_of_one_example_are_uniform_over_epochs() -> None:
 def test_an_example_meets_different_templates_in_different_epochs() -> None:
     draw = PerExample(seed=0)
     changed = sum(
-        draw.index(epoch=0, example_id=str(i), index_in_epoch=i, num_templates=10) != draw.index(epoch=1, example_id=str(i), index_in_epoch=i, num_templates=10)
+        draw.index(epoch=0, example_id=str(i), index_in_epoch=i, num_templates=10)
+        != draw.index(epoch=1, example_id=str(i), index_in_epoch=i, num_templates=10)
         for i in range(500)
     )
     assert changed > 400
@@ -74,7 +101,9 @@ def test_an_epoch_holds_every_example_exactly_once(n: int, seed: int, epoch: int
 @given(n=st.integers(1, 200), steps=st.integers(1, 12), world=st.sampled_from([1, 2, 4, 8]), seed=st.integers(0, 99))
 def test_global_batches_are_the_same_at_any_world_size(n: int, steps: int, world: int, seed: int) -> None:
     whole = [locate(step_positions(s, 0, 1, 8), n, seed)[2] for s in range(steps)]
-    parts = [np.concatenate([locate(step_positions(s, r, world, 8), n, seed)[2] for r in range(world)]) for s in range(steps)]
+    parts = [
+        np.concatenate([locate(step_positions(s, r, world, 8), n, seed)[2] for r in range(world)]) for s in range(steps)
+    ]
     assert all(np.array_equal(a, b) for a, b in zip(whole, parts, strict=True))
     counts = Counter(int(i) for batch in whole for i in batch)
     assert max(counts.values()) - min(counts.get(i, 0) for i in range(n)) <= 1

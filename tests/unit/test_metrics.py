@@ -65,14 +65,16 @@ def test_below_twelve_templates_spread_is_refused_and_the_mean_stays() -> None:
 
 
 def test_consistency_is_the_share_of_agreeing_pairs() -> None:
-    # example 0: predictions a a b -> 1 of 3 pairs; example 1: a a a -> 3 of 3; example 2: two unparsed agree with nothing -> 0 of 3
+    # example 0: predictions a a b -> 1 of 3 pairs; example 1: a a a -> 3 of 3; example 2: two unparsed agree with
+    # nothing -> 0 of 3
     predicted = np.array([[0, 0, -1], [0, 0, -1], [1, 0, 0]])
     assert metrics.consistency(arm(np.ones((3, 3)), predicted)) == pytest.approx((1 / 3 + 1 + 0) / 3)
     assert metrics.parse_failure_rate(arm(np.ones((3, 3)), predicted)) == pytest.approx(2 / 9)
 
 
 def test_sensitivity_is_the_prompt_sensi_score_of_prosa() -> None:
-    # example 0: right under 1 of 3 wordings -> 2 of 3 pairs differ; example 1: under all -> 0; example 2: a failed row leaves one pair, which differs
+    # example 0: right under 1 of 3 wordings -> 2 of 3 pairs differ; example 1: under all -> 0; example 2: a failed row
+    # leaves one pair, which differs
     correct = np.array([[1, 1, 1], [0, 1, 0], [0, 1, np.nan]])
     assert metrics.sensitivity(arm(correct)) == pytest.approx((2 / 3 + 0 + 1) / 3)
     seeds = arm(np.stack([np.ones((3, 3)), correct]))
@@ -81,7 +83,9 @@ def test_sensitivity_is_the_prompt_sensi_score_of_prosa() -> None:
 
 
 @given(st.integers(0, 2**31), st.integers(2, 8), st.integers(1, 6))
-def test_sensitivity_equals_a_plain_loop_and_with_two_labels_the_lack_of_consistency(seed: int, templates: int, examples: int) -> None:
+def test_sensitivity_equals_a_plain_loop_and_with_two_labels_the_lack_of_consistency(
+    seed: int, templates: int, examples: int
+) -> None:
     predicted = np.random.default_rng(seed).integers(0, 2, (templates, examples))
     one = arm(predicted == 1, predicted)
     gaps = [abs(int(a) - int(b)) for answers in predicted.T for a, b in combinations(answers, 2)]
@@ -98,7 +102,8 @@ def test_quantiles_over_templates_of_a_hand_computed_case() -> None:
 
 
 def test_the_worst_template_is_shrunk_by_the_share_of_noise() -> None:
-    # accuracies 1, 0.5, 0.5, 0.5: variance 1 / 16; squares: 3.75 in all, 0.75 of templates, 0.25 of examples, so 2.75 of residuals with 9 degrees of freedom
+    # accuracies 1, 0.5, 0.5, 0.5: variance 1 / 16; squares: 3.75 in all, 0.75 of templates, 0.25 of examples, so 2.75
+    # of residuals with 9 degrees of freedom
     correct = np.array([[1, 1, 1, 1], [1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 1, 0]])
     kept = 1 - (4 - 3) / (4 - 1) * (2.75 / 9 / 4) / (1 / 16)
     assert metrics.worst_shrunken(arm(correct)) == pytest.approx(0.625 + kept * (0.5 - 0.625))
@@ -134,14 +139,23 @@ def test_a_failed_row_is_left_out_of_every_figure() -> None:
     correct, predicted = np.ones((12, 4)), np.zeros((12, 4), dtype=int)
     correct[0, 0], predicted[0, 0] = np.nan, -2
     found = metrics.figures(arm(correct, predicted), threshold=0.8)
-    assert (found.mean, found.worst, found.worst_shrunken, found.consistency, found.sensitivity, found.parse_failure_rate) == (1.0, 1.0, 1.0, 1.0, 0.0, 0.0)
+    assert (
+        found.mean,
+        found.worst,
+        found.worst_shrunken,
+        found.consistency,
+        found.sensitivity,
+        found.parse_failure_rate,
+    ) == (1.0, 1.0, 1.0, 1.0, 0.0, 0.0)
     correct[0, :] = np.nan
     with pytest.raises(ValueError, match="no outcomes for template t000"):
         metrics.figures(arm(correct), threshold=0.8)
 
 
 @given(st.integers(0, 2**31), st.integers(12, 20), st.integers(2, 12), st.integers(1, 3))
-def test_figures_do_not_depend_on_the_order_of_templates_and_examples(seed: int, templates: int, examples: int, seeds: int) -> None:
+def test_figures_do_not_depend_on_the_order_of_templates_and_examples(
+    seed: int, templates: int, examples: int, seeds: int
+) -> None:
     rng = np.random.default_rng(seed)
     predicted = rng.integers(-1, 3, (seeds, templates, examples))
     correct = (predicted == 0).astype(float)
@@ -151,7 +165,18 @@ def test_figures_do_not_depend_on_the_order_of_templates_and_examples(seed: int,
     assert found.std is not None
     assert found.std_noise_corrected is not None
     assert found.worst is not None
-    for name in ("mean", "std", "std_noise_corrected", "worst", "worst_shrunken", "best", "share_above", "consistency", "sensitivity", "quantiles"):
+    for name in (
+        "mean",
+        "std",
+        "std_noise_corrected",
+        "worst",
+        "worst_shrunken",
+        "best",
+        "share_above",
+        "consistency",
+        "sensitivity",
+        "quantiles",
+    ):
         assert getattr(found, name) == pytest.approx(getattr(moved, name), abs=1e-7), name
     assert found.worst_shrunken is not None
     assert found.worst - 1e-9 <= found.worst_shrunken <= found.mean + 1e-9
@@ -161,9 +186,33 @@ def test_figures_do_not_depend_on_the_order_of_templates_and_examples(seed: int,
 
 def test_a_table_becomes_arms_with_shared_ids_and_missing_rows() -> None:
     rows = [
-        {"arm": "base", "seed": -1, "template_id": "t", "example_id": "b", "predicted": None, "parsed": False, "correct": False},
-        {"arm": "sft", "seed": 0, "template_id": "t", "example_id": "a", "predicted": "yes", "parsed": True, "correct": True},
-        {"arm": "sft", "seed": 0, "template_id": "t", "example_id": "b", "predicted": "no", "parsed": True, "correct": False},
+        {
+            "arm": "base",
+            "seed": -1,
+            "template_id": "t",
+            "example_id": "b",
+            "predicted": None,
+            "parsed": False,
+            "correct": False,
+        },
+        {
+            "arm": "sft",
+            "seed": 0,
+            "template_id": "t",
+            "example_id": "a",
+            "predicted": "yes",
+            "parsed": True,
+            "correct": True,
+        },
+        {
+            "arm": "sft",
+            "seed": 0,
+            "template_id": "t",
+            "example_id": "b",
+            "predicted": "no",
+            "parsed": True,
+            "correct": False,
+        },
     ]
     arms = metrics.arms_from_table(pa.Table.from_pylist(rows))
     assert arms["base"].example_ids == arms["sft"].example_ids == ("a", "b")

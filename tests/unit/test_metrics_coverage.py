@@ -1,4 +1,5 @@
-"""How often the interval of a paired difference holds the truth, by number of templates: `pytest -s` prints the table of EXPERIMENTS.md."""
+"""How often the interval of a paired difference holds the truth, by number of templates: `pytest -s` prints the table
+of EXPERIMENTS.md."""
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ TEMPLATES = (4, 6, 8, 12, 20)
 
 
 def as_in_the_demo(rng: np.random.Generator, templates: int) -> np.ndarray:
-    """Differences of right answers (-1, 0, 1) over 50 examples, with the variances of paft - sft in the demo: std 0.11 over templates, 0.15 over examples."""
+    """Differences of right answers (-1, 0, 1) over 50 examples, with the variances of paft - sft in the demo: std 0.11
+    over templates, 0.15 over examples."""
     gain = TRUTH + rng.normal(0, 0.11, (templates, 1)) + rng.normal(0, 0.15, (1, 50))
     differ = np.maximum(abs(gain), 0.2)
     draw = rng.random(gain.shape)
@@ -18,7 +20,8 @@ def as_in_the_demo(rng: np.random.Generator, templates: int) -> np.ndarray:
 
 
 def endless_test_set(rng: np.random.Generator, templates: int) -> np.ndarray:
-    """Differences without any noise of examples: the case in which only the number of templates limits what is known."""
+    """Differences without any noise of examples: the case in which only the number of templates limits what is
+    known."""
     return np.repeat(TRUTH + rng.normal(0, 0.11, (templates, 1)), 2, axis=1)
 
 
@@ -39,5 +42,7 @@ def test_the_interval_holds_the_truth_at_least_nine_times_in_ten_from_eight_temp
         print(f"{n:9}  {100 * demo:9.1f} %  {100 * endless:14.1f} %")
     given = [n for n in TEMPLATES if n >= metrics.MIN_TEMPLATES_INTERVAL]
     assert all(found[n][0] >= 0.90 for n in given)
-    assert all(found[n][1] >= 0.86 for n in given), "template noise alone: the percentile interval is known to be a little short"
+    assert all(found[n][1] >= 0.86 for n in given), (
+        "template noise alone: the percentile interval is known to be a little short"
+    )
     assert found[4][1] < 0.84, "the ground for refusing intervals of few templates"

@@ -11,7 +11,15 @@ from paft_ray.metrics import Difference, intervals
 from tests.support.made_outcomes import arm
 
 
-def gap(mean: float, low: float | None, high: float | None, *, p: float | None = 0.001, num_seeds: int = 1, detectable: float | None = 0.1) -> Difference:
+def gap(
+    mean: float,
+    low: float | None,
+    high: float | None,
+    *,
+    p: float | None = 0.001,
+    num_seeds: int = 1,
+    detectable: float | None = 0.1,
+) -> Difference:
     return Difference(
         first="paft",
         second="sft",
@@ -29,8 +37,12 @@ def gap(mean: float, low: float | None, high: float | None, *, p: float | None =
 
 def test_bootstrap_over_one_axis_agrees_with_scipy() -> None:
     values = np.random.default_rng(1).normal(size=40)
-    ours = metrics.bootstrap_interval(values[None, None, :], rng=np.random.default_rng(2), num_bootstrap=20_000, confidence=0.9)
-    theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, confidence_level=0.9, method="percentile", rng=np.random.default_rng(3))
+    ours = metrics.bootstrap_interval(
+        values[None, None, :], rng=np.random.default_rng(2), num_bootstrap=20_000, confidence=0.9
+    )
+    theirs = stats.bootstrap(
+        (values,), np.mean, n_resamples=20_000, confidence_level=0.9, method="percentile", rng=np.random.default_rng(3)
+    )
     assert ours == pytest.approx(tuple(theirs.confidence_interval), abs=0.01)
 
 
@@ -52,7 +64,10 @@ def test_the_interval_is_paired_and_seeded() -> None:
         "equal arms differ nowhere once templates and examples are paired"
     )
     other = arm(np.random.default_rng(7).random((12, 50)) < 0.7)
-    again = [metrics.difference(other, arm(sft), rng=np.random.default_rng(1), num_bootstrap=200, confidence=0.95) for _ in range(2)]
+    again = [
+        metrics.difference(other, arm(sft), rng=np.random.default_rng(1), num_bootstrap=200, confidence=0.95)
+        for _ in range(2)
+    ]
     assert again[0] == again[1]
 
 
@@ -63,9 +78,13 @@ def test_seeds_are_a_third_level_and_pair_by_number() -> None:
     found = metrics.difference(paft, sft, rng=np.random.default_rng(0), num_bootstrap=500, confidence=0.95)
     assert (found.mean, found.low, found.high, found.num_seeds) == (pytest.approx(2 / 3), 0.0, 1.0, 3)
     base = arm(low, seeds=(-1,))
-    assert metrics.difference(paft, base, rng=np.random.default_rng(0), num_bootstrap=50, confidence=0.95).num_seeds == 3
+    assert (
+        metrics.difference(paft, base, rng=np.random.default_rng(0), num_bootstrap=50, confidence=0.95).num_seeds == 3
+    )
     with pytest.raises(ValueError, match="no seed in common"):
-        metrics.difference(paft, arm(sft.correct, seeds=(7, 8, 9)), rng=np.random.default_rng(0), num_bootstrap=50, confidence=0.95)
+        metrics.difference(
+            paft, arm(sft.correct, seeds=(7, 8, 9)), rng=np.random.default_rng(0), num_bootstrap=50, confidence=0.95
+        )
 
 
 def test_intervals_are_given_from_eight_templates_on() -> None:
@@ -76,7 +95,14 @@ def test_intervals_are_given_from_eight_templates_on() -> None:
     assert metrics.mean_interval(arm(paft), rng=rng, num_bootstrap=100, confidence=0.95) is not None
     few = metrics.difference(arm(paft[:7]), arm(sft[:7]), rng=rng, num_bootstrap=500, confidence=0.95)
     assert few.mean > 0
-    assert (few.low, few.high, few.p_value, few.p_adjusted, few.detectable, few.decisive) == (None, None, None, None, None, False)
+    assert (few.low, few.high, few.p_value, few.p_adjusted, few.detectable, few.decisive) == (
+        None,
+        None,
+        None,
+        None,
+        None,
+        False,
+    )
     assert metrics.verdict(few).endswith("on this seed; no interval: only 7 templates, at least 8 are needed")
     assert metrics.mean_interval(arm(paft[:7]), rng=rng, num_bootstrap=100, confidence=0.95) is None
 
@@ -84,14 +110,22 @@ def test_intervals_are_given_from_eight_templates_on() -> None:
 def test_the_interval_of_a_mean_resamples_templates_examples_and_seeds() -> None:
     one = arm(np.random.default_rng(11).random((2, 9, 30)) < 0.7)
     found = metrics.mean_interval(one, rng=np.random.default_rng(0), num_bootstrap=400, confidence=0.9)
-    assert found == metrics.bootstrap_interval(one.correct, rng=np.random.default_rng(0), num_bootstrap=400, confidence=0.9)
+    assert found == metrics.bootstrap_interval(
+        one.correct, rng=np.random.default_rng(0), num_bootstrap=400, confidence=0.9
+    )
 
 
 def test_the_p_value_agrees_with_a_t_test_where_only_templates_vary() -> None:
     shift = stats.norm.ppf(np.arange(1, 60) / 60)  # 59 templates, the same gain on every example
     for mean in (0.1, 0.2, 0.3):
         values = np.repeat((mean + shift)[:, None], 2, axis=1)
-        found = metrics.difference(arm(values), arm(np.zeros_like(values)), rng=np.random.default_rng(12), num_bootstrap=20_000, confidence=0.95)
+        found = metrics.difference(
+            arm(values),
+            arm(np.zeros_like(values)),
+            rng=np.random.default_rng(12),
+            num_bootstrap=20_000,
+            confidence=0.95,
+        )
         assert found.p_value == pytest.approx(stats.ttest_1samp(mean + shift, 0).pvalue, abs=0.02)
         assert found.detectable == pytest.approx((1.959964 + 0.841621) * shift.std() / np.sqrt(59), rel=0.03)
 
@@ -142,7 +176,13 @@ def test_holm_lies_between_the_raw_p_values_and_bonferroni_and_keeps_their_order
 
 
 def test_correction_counts_all_differences_that_have_a_p_value() -> None:
-    found = metrics.corrected({"a": gap(0.1, 0.02, 0.2, p=0.03), "b": gap(0.1, 0.05, 0.2, p=0.01), "c": gap(0.1, None, None, p=None, detectable=None)})
+    found = metrics.corrected(
+        {
+            "a": gap(0.1, 0.02, 0.2, p=0.03),
+            "b": gap(0.1, 0.05, 0.2, p=0.01),
+            "c": gap(0.1, None, None, p=None, detectable=None),
+        }
+    )
     assert {name: one.p_adjusted for name, one in found.items()} == {"a": 0.03, "b": 0.02, "c": None}
     assert [one.decisive for one in found.values()] == [True, True, False]
     three = metrics.corrected({name: gap(0.1, 0.02, 0.2, p=0.03) for name in "abc"})
@@ -159,23 +199,40 @@ SAME = "both are right in the same places"
     ("found", "sentence"),
     [
         (gap(0.12, 0.05, 0.2), f"paft is 12.0 points above sft {INTERVAL} 5.0 to 20.0), on this seed"),
-        (gap(0.12, -0.01, 0.2, p=0.08), f"not decisive: paft is 12.0 points above sft {INTERVAL} -1.0 to 20.0), on this seed; {SHOWN}"),
-        (gap(0.12, 0.05, 0.2, num_seeds=3), f"paft is better than sft: 12.0 points above it {INTERVAL} 5.0 to 20.0), over 3 seeds"),
-        (gap(-0.12, -0.2, -0.05, num_seeds=3), f"paft is 12.0 points below sft {INTERVAL} -20.0 to -5.0), over 3 seeds"),
+        (
+            gap(0.12, -0.01, 0.2, p=0.08),
+            f"not decisive: paft is 12.0 points above sft {INTERVAL} -1.0 to 20.0), on this seed; {SHOWN}",
+        ),
+        (
+            gap(0.12, 0.05, 0.2, num_seeds=3),
+            f"paft is better than sft: 12.0 points above it {INTERVAL} 5.0 to 20.0), over 3 seeds",
+        ),
+        (
+            gap(-0.12, -0.2, -0.05, num_seeds=3),
+            f"paft is 12.0 points below sft {INTERVAL} -20.0 to -5.0), over 3 seeds",
+        ),
         (
             gap(0.12, 0.01, 0.2, p=0.09, num_seeds=3),
-            f"not decisive after correction for several comparisons: paft is 12.0 points above sft {INTERVAL} 1.0 to 20.0), over 3 seeds; {SHOWN}",
+            f"not decisive after correction for several comparisons: paft is 12.0 points above sft {INTERVAL} "
+            f"1.0 to 20.0), over 3 seeds; {SHOWN}",
         ),
-        (gap(0.0, 0.0, 0.0, p=1.0, detectable=0.0), f"not decisive: paft is 0.0 points above sft {INTERVAL} 0.0 to 0.0), on this seed; {SAME}"),
-        (gap(0.0, 0.0, 0.0, p=1.0, detectable=1e-17), f"not decisive: paft is 0.0 points above sft {INTERVAL} 0.0 to 0.0), on this seed; {SAME}"),
+        (
+            gap(0.0, 0.0, 0.0, p=1.0, detectable=0.0),
+            f"not decisive: paft is 0.0 points above sft {INTERVAL} 0.0 to 0.0), on this seed; {SAME}",
+        ),
+        (
+            gap(0.0, 0.0, 0.0, p=1.0, detectable=1e-17),
+            f"not decisive: paft is 0.0 points above sft {INTERVAL} 0.0 to 0.0), on this seed; {SAME}",
+        ),
         (
             replace(gap(0.12, 0.01, 0.2, p=0.03, num_seeds=3), p_adjusted=0.09),
-            f"not decisive after correction for several comparisons: paft is 12.0 points above sft {INTERVAL} 1.0 to 20.0), over 3 seeds; "
-            + SHOWN.replace("in 10,", "in 10 before correction,"),
+            f"not decisive after correction for several comparisons: paft is 12.0 points above sft {INTERVAL} "
+            "1.0 to 20.0), over 3 seeds; " + SHOWN.replace("in 10,", "in 10 before correction,"),
         ),
         (
             gap(0.12, None, None, p=None, detectable=None),
-            "paft is 12.0 points above sft on held-out templates, on this seed; no interval: only 7 templates, at least 8 are needed",
+            "paft is 12.0 points above sft on held-out templates, on this seed; no interval: only 7 templates, "
+            "at least 8 are needed",
         ),
     ],
 )

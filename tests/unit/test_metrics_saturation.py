@@ -43,7 +43,11 @@ def test_a_curve_that_says_nothing_is_not_usable(trials: dict[int, list[float]],
     assert (found.asymptote, found.gain, found.exponent, found.residual_std) == (None, None, None, None)
 
 
-@given(st.dictionaries(st.sampled_from((1, 2, 3, 4, 8, 16, 24)), st.lists(st.floats(0, 1), min_size=1, max_size=3), max_size=7))
+@given(
+    st.dictionaries(
+        st.sampled_from((1, 2, 3, 4, 8, 16, 24)), st.lists(st.floats(0, 1), min_size=1, max_size=3), max_size=7
+    )
+)
 def test_any_accuracies_give_a_fit_or_a_reason(trials: dict[int, list[float]]) -> None:
     found = fit_saturation(trials)
     if found.usable:
@@ -55,19 +59,31 @@ def test_any_accuracies_give_a_fit_or_a_reason(trials: dict[int, list[float]]) -
 def test_the_smallest_size_within_a_point_of_the_best_is_recommended() -> None:
     size, reason = recommended_size({1: [0.60, 0.70], 2: [0.75, 0.77], 4: [0.84, 0.842], 8: [0.85, 0.85], 16: [0.85]})
     assert size == 4
-    assert reason == "4 templates reached 84.1 %, within 1.0 points (the tolerance) of the best mean, 85.0 % at 8 templates."
+    assert (
+        reason
+        == "4 templates reached 84.1 %, within 1.0 points (the tolerance) of the best mean, 85.0 % at 8 templates."
+    )
 
 
 def test_one_standard_error_of_the_best_mean_is_allowed_where_it_is_larger() -> None:
     # trials of the best size: 0.82, 0.90 -> std 0.0566, standard error 0.04
     size, reason = recommended_size({1: [0.70, 0.90], 2: [0.83, 0.83], 4: [0.82, 0.90]})
     assert size == 2, "one template is 6 points below, and its own noise is no excuse"
-    assert "within 4.0 points (one standard error of that mean over its trials) of the best mean, 86.0 % at 4 templates" in reason
+    assert (
+        "within 4.0 points (one standard error of that mean over its trials) of the best mean, 86.0 % at 4 templates"
+        in reason
+    )
 
 
 def test_the_best_size_itself_and_a_single_size_can_be_recommended() -> None:
     size, reason = recommended_size({1: [0.7], 2: [0.8], 4: [0.9]})
-    assert (size, reason) == (4, "4 templates reached the best mean, 90.0 %, and every smaller size is more than 1.0 points below it.")
-    assert recommended_size({1: [0.7]}) == (1, "1 template reached the best mean, 70.0 %, with the fewest templates measured.")
+    assert (size, reason) == (
+        4,
+        "4 templates reached the best mean, 90.0 %, and every smaller size is more than 1.0 points below it.",
+    )
+    assert recommended_size({1: [0.7]}) == (
+        1,
+        "1 template reached the best mean, 70.0 %, with the fewest templates measured.",
+    )
     with pytest.raises(ValueError, match="at least one trial"):
         recommended_size({})

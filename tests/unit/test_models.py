@@ -32,7 +32,9 @@ def test_what_is_neither_folder_nor_hub_id_is_refused(name: str) -> None:
         resolve.resolve_model(name, None)
 
 
-def test_a_hub_id_that_cannot_be_fetched_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_id_that_cannot_be_fetched_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=r"model owner/nothing \(revision abc\): cannot be fetched") as error:

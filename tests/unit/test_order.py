@@ -12,13 +12,17 @@ from paft_ray.training.data_order import locate, num_steps, permute, step_positi
 
 
 @given(n=st.integers(1, 120), epochs=st.integers(1, 4), batch=st.sampled_from([2, 4, 8]), seed=st.integers(0, 99))
-def test_every_example_is_used_exactly_once_per_epoch_across_batches_that_straddle_epochs(n: int, epochs: int, batch: int, seed: int) -> None:
+def test_every_example_is_used_exactly_once_per_epoch_across_batches_that_straddle_epochs(
+    n: int, epochs: int, batch: int, seed: int
+) -> None:
     steps = num_steps(n, epochs, batch)
     positions = np.concatenate([step_positions(s, r, 2, batch) for s in range(steps) for r in range(2)])
     assert np.array_equal(np.sort(positions), np.arange(steps * batch))
     assert 0 <= steps * batch - n * epochs < batch
     found, offsets, examples = locate(positions[positions < n * epochs], n, seed)
-    assert Counter(zip(found.tolist(), examples.tolist(), strict=True)) == {(e, i): 1 for e in range(epochs) for i in range(n)}
+    assert Counter(zip(found.tolist(), examples.tolist(), strict=True)) == {
+        (e, i): 1 for e in range(epochs) for i in range(n)
+    }
     assert offsets.max() == n - 1
 
 

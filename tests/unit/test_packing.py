@@ -1,4 +1,5 @@
-"""Rows without padding give the logits and gradients of rows run one by one; models whose attention is no plain causal one are left alone."""
+"""Rows without padding give the logits and gradients of rows run one by one; models whose attention is no plain causal
+one are left alone."""
 
 from __future__ import annotations
 
@@ -14,7 +15,14 @@ from paft_ray.training.example_builder import Row
 from paft_ray.training.padding_free import PACKED, packs
 from paft_ray.training.validation import forward
 
-SIZES = {"vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64}
+SIZES = {
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+}
 GROUPED = {**SIZES, "num_key_value_heads": 2}
 PLAIN = {
     "llama": GROUPED,
@@ -25,19 +33,33 @@ PLAIN = {
     "phi": SIZES,
     "olmo2": GROUPED,
     "gpt2": {"vocab_size": 60, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
-    "opt": {"vocab_size": 60, "hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 48, "num_hidden_layers": 2, "num_attention_heads": 4},
+    "opt": {
+        "vocab_size": 60,
+        "hidden_size": 32,
+        "word_embed_proj_dim": 32,
+        "ffn_dim": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    },
 }
 OTHER = {
     "mistral": {**GROUPED, "sliding_window": 8},  # a window
     "gemma2": {**GROUPED, "head_dim": 8},  # a window in every other layer, and a cap on attention's logits
     "gemma3_text": {**GROUPED, "head_dim": 8},
-    "falcon": {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4},  # attention of its own
+    "falcon": {
+        "vocab_size": 60,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    },  # attention of its own
 }
 
 
 def build(kind: str, sizes: dict[str, Any]) -> Any:
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes, attention_dropout=0.0), attn_implementation="sdpa").eval()
+    return AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(kind, **sizes, attention_dropout=0.0), attn_implementation="sdpa"
+    ).eval()
 
 
 def rows() -> list[Row]:
@@ -83,12 +105,18 @@ def test_packed_rows_answer_and_learn_as_rows_do_one_by_one(kind: str) -> None:
 @pytest.mark.parametrize(
     ("device", "kernel"),
     [
-        pytest.param("cuda", "varlen_attn", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: the flash kernel runs on one only")),
+        pytest.param(
+            "cuda",
+            "varlen_attn",
+            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: the flash kernel runs on one only"),
+        ),
         ("cpu", "_written_out"),
     ],
 )
 @pytest.mark.parametrize("kind", PLAIN)
-def test_under_autocast_the_devices_own_attention_gives_the_same_within_bf16(kind: str, device: str, kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_under_autocast_the_devices_own_attention_gives_the_same_within_bf16(
+    kind: str, device: str, kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, batch = build(kind, PLAIN[kind]).to(device), collate(rows()).to(torch.device(device))
     labelled, calls, own = batch.labels != IGNORE_INDEX, [], getattr(padding_free, kernel)
     logits = forward(model, batch)
@@ -107,12 +135,18 @@ def test_under_autocast_the_devices_own_attention_gives_the_same_within_bf16(kin
 @pytest.mark.parametrize("heads", [(4, 4), (6, 2), (3, 1)])
 def test_attention_written_out_is_causal_attention(heads: tuple[int, int]) -> None:
     random = torch.Generator().manual_seed(2)
-    query, key, value = (torch.randn(3, n, 7, 8, generator=random, requires_grad=True) for n in (heads[0], heads[1], heads[1]))
+    query, key, value = (
+        torch.randn(3, n, 7, 8, generator=random, requires_grad=True) for n in (heads[0], heads[1], heads[1])
+    )
     found = padding_free._written_out(query, key, value, 0.3)
-    wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=0.3, enable_gqa=True).transpose(1, 2)
+    wanted = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, is_causal=True, scale=0.3, enable_gqa=True
+    ).transpose(1, 2)
     torch.testing.assert_close(found, wanted)
     weights = torch.randn(found.shape, generator=random)
-    for one, other in zip(*(torch.autograd.grad((o * weights).sum(), (query, key, value)) for o in (found, wanted)), strict=True):
+    for one, other in zip(
+        *(torch.autograd.grad((o * weights).sum(), (query, key, value)) for o in (found, wanted)), strict=True
+    ):
         torch.testing.assert_close(one, other)
 
 

@@ -21,7 +21,9 @@ from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import holds_examples, read_examples
 from paft_ray.tasks.task import Source, Task
 
-TASK = Task(name="t", kind="choice", description="d", fields={"text": "the text"}, labels={"good": "good", "bad": "bad"})
+TASK = Task(
+    name="t", kind="choice", description="d", fields={"text": "the text"}, labels={"good": "good", "bad": "bad"}
+)
 NAME = {b"ARROW:extension:name": b"ray.data.arrow_pickled_object", b"ARROW:extension:metadata": b""}
 
 
@@ -78,7 +80,13 @@ def test_an_extension_column_is_refused_in_rows_and_templates(how: str, tmp_path
 
 @pytest.mark.parametrize("how", KINDS)
 @pytest.mark.parametrize(
-    ("name", "matches"), [("scores", parquet.holds(SCORES)), ("prompts", SCHEMA.equals), ("rows", holds_examples), ("any", parquet.holds_plain)]
+    ("name", "matches"),
+    [
+        ("scores", parquet.holds(SCORES)),
+        ("prompts", SCHEMA.equals),
+        ("rows", holds_examples),
+        ("any", parquet.holds_plain),
+    ],
 )
 def test_an_extension_column_is_refused_in_a_table_of_a_run(how: str, name: str, matches: Any, tmp_path: Path) -> None:
     marker, run = tmp_path / "marker", Store(str(tmp_path / "run"))
@@ -92,14 +100,24 @@ def test_an_extension_column_is_refused_in_a_table_of_a_run(how: str, name: str,
 def test_a_wanted_column_of_an_extension_type_is_refused(tmp_path: Path) -> None:
     marker, path = tmp_path / "marker", tmp_path / "f.parquet"
     field = pa.field("text", pa.large_binary(), metadata=NAME)
-    pq.write_table(pa.Table.from_arrays([pickles(marker, 2), pa.array(["good", "bad"])], schema=pa.schema([field, pa.field("label", pa.string())])), path)
+    pq.write_table(
+        pa.Table.from_arrays(
+            [pickles(marker, 2), pa.array(["good", "bad"])], schema=pa.schema([field, pa.field("label", pa.string())])
+        ),
+        path,
+    )
     with pytest.raises(UserError, match="extension type"):
         list(read_examples(TASK, Source(path=str(path))))
     assert not marker.exists()
 
 
 def test_an_extension_type_that_nobody_registered_is_refused_before_somebody_does(tmp_path: Path) -> None:
-    path, field = tmp_path / "f.parquet", pa.field("x", pa.binary(), metadata={b"ARROW:extension:name": b"somebody.elses", b"ARROW:extension:metadata": b""})
+    path, field = (
+        tmp_path / "f.parquet",
+        pa.field(
+            "x", pa.binary(), metadata={b"ARROW:extension:name": b"somebody.elses", b"ARROW:extension:metadata": b""}
+        ),
+    )
     pq.write_table(pa.Table.from_arrays([pa.array([b"x"])], schema=pa.schema([field])), path)
     with pytest.raises(UserError, match=r"somebody\.elses"):
         list(read_examples(TASK, Source(path=str(path))))
@@ -123,7 +141,9 @@ def test_columns_that_the_task_does_not_name_are_not_read(tmp_path: Path) -> Non
         "label": pa.array(["good", "bad"]),
         "far": pa.array([3_000_000, 1], pa.date32()),
         "zone": pa.array([1, 2], pa.timestamp("us", tz="Mars/Olympus")),
-        "latin": pa.Array.from_buffers(pa.string(), 2, [None, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0"), pa.py_buffer(b"\xe9\xe8")]),
+        "latin": pa.Array.from_buffers(
+            pa.string(), 2, [None, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0"), pa.py_buffer(b"\xe9\xe8")]
+        ),
     }
     pq.write_table(pa.table(columns), path)
     assert [example.fields["text"] for example in read_examples(TASK, Source(path=str(path)))] == ["a film", "another"]
@@ -141,7 +161,9 @@ def test_of_a_nested_column_only_the_named_part_is_read(tmp_path: Path) -> None:
 def test_a_wanted_column_of_another_kind_is_named(tmp_path: Path) -> None:
     path = tmp_path / "f.parquet"
     pq.write_table(pa.table({"text": pa.array([3_000_000], pa.date32()), "label": ["good"]}), path)
-    with pytest.raises(UserError, match=r"column 'text' is of type date32\[day\]; text, numbers or booleans are needed"):
+    with pytest.raises(
+        UserError, match=r"column 'text' is of type date32\[day\]; text, numbers or booleans are needed"
+    ):
         list(read_examples(TASK, Source(path=str(path))))
 
 
@@ -158,10 +180,20 @@ def big(tmp_path: Path, how: str) -> Path:
     n = 1 if how == "one" else 200
     tables = {
         "one": {"text": [long], "label": ["good"]},
-        "repeated": {"text": pa.array([long]).dictionary_encode().take(pa.array([0] * n)).cast(pa.dictionary(pa.int32(), pa.string())), "label": ["good"] * n},
+        "repeated": {
+            "text": pa.array([long])
+            .dictionary_encode()
+            .take(pa.array([0] * n))
+            .cast(pa.dictionary(pa.int32(), pa.string())),
+            "label": ["good"] * n,
+        },
         "list": {
             "text": pa.ListArray.from_arrays(
-                pa.array(range(n + 1), pa.int32()), pa.array([long]).dictionary_encode().take(pa.array([0] * n)).cast(pa.dictionary(pa.int32(), pa.string()))
+                pa.array(range(n + 1), pa.int32()),
+                pa.array([long])
+                .dictionary_encode()
+                .take(pa.array([0] * n))
+                .cast(pa.dictionary(pa.int32(), pa.string())),
             ),
             "label": ["good"] * n,
         },
@@ -170,8 +202,12 @@ def big(tmp_path: Path, how: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("how", "says"), [("one", "unpack to 65 MiB"), ("repeated", "unpack to over"), ("list", "unpack to over")])
-def test_a_small_file_that_unpacks_to_much_is_refused_in_bounded_memory(how: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("how", "says"), [("one", "unpack to 65 MiB"), ("repeated", "unpack to over"), ("list", "unpack to over")]
+)
+def test_a_small_file_that_unpacks_to_much_is_refused_in_bounded_memory(
+    how: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(parquet, "_BOMB_BYTES", 2**27)
     path = big(tmp_path, how)
     task = TASK if how != "list" else TASK.model_copy(update={"columns": {"text": "text.0"}})
@@ -214,7 +250,11 @@ def test_a_table_of_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
     run = Store(str(tmp_path))
     kind = pa.struct([("a", pa.string()), ("b", pa.list_(pa.string()))])
     table = pa.table(
-        {"id": ["x", None, "y"], "fields": pa.array([{"a": "1", "b": ["u", None]}, None, {"a": None, "b": []}], kind), "n": pa.array([1, None, 3], pa.int32())}
+        {
+            "id": ["x", None, "y"],
+            "fields": pa.array([{"a": "1", "b": ["u", None]}, None, {"a": None, "b": []}], kind),
+            "n": pa.array([1, None, 3], pa.int32()),
+        }
     )
     run.write_table("t.parquet", table)
     assert run.read_table("t.parquet") == table
@@ -224,16 +264,27 @@ def test_a_table_of_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_no_other_module_reads_parquet() -> None:
-    """By the syntax tree: every use of pyarrow's Parquet readers, of a Parquet reader of pandas, Ray or datasets, stands in parquet.py."""
+    """By the syntax tree: every use of pyarrow's Parquet readers, of a Parquet reader of pandas, Ray or datasets,
+    stands in parquet.py."""
     readers = {"read_parquet", "dataset", "read_feather", "read_table", "open_file", "open_stream"}
     found = []
     for file in sorted(Path("paft_ray").rglob("*.py")):
         if file == Path("paft_ray/storage/parquet.py"):
             continue
         tree = ast.parse(file.read_text(encoding="utf-8"))
-        names = {alias.asname or alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names if "parquet" in alias.name}
+        names = {
+            alias.asname or alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import)
+            for alias in node.names
+            if "parquet" in alias.name
+        }
         for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and "parquet" in (node.module or "") and not (node.module or "").startswith("paft_ray"):
+            if (
+                isinstance(node, ast.ImportFrom)
+                and "parquet" in (node.module or "")
+                and not (node.module or "").startswith("paft_ray")
+            ):
                 found.append(f"{file}:{node.lineno}: from {node.module}")
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 if node.value.id in names and node.attr != "write_table":
@@ -278,6 +329,8 @@ def test_a_view_that_only_the_stored_schema_names_is_refused(tmp_path: Path) -> 
 def test_a_list_of_so_many_equal_values_that_they_fill_the_memory_is_refused(tmp_path: Path) -> None:
     n = 70_000_000
     path = tmp_path / "t.parquet"
-    pq.write_table(pa.table({"text": pa.ListArray.from_arrays(pa.array([0, n], pa.int32()), pa.nulls(n)), "label": ["good"]}), path)
+    pq.write_table(
+        pa.table({"text": pa.ListArray.from_arrays(pa.array([0, n], pa.int32()), pa.nulls(n)), "label": ["good"]}), path
+    )
     with pytest.raises(UserError, match="unpack to 66 MiB; write the file anew"):
         list(read_examples(TASK, Source(path=str(path))))

@@ -15,7 +15,9 @@ SCHEMA = pa.schema([("request", pa.string()), ("token_ids", pa.list_(pa.int32())
 
 
 def rows(numbers: list[int], error: str = "") -> pa.Table:
-    return pa.Table.from_pylist([{"request": identity(str(n), [n], "{}"), "token_ids": [n], "error": error} for n in numbers], schema=SCHEMA)
+    return pa.Table.from_pylist(
+        [{"request": identity(str(n), [n], "{}"), "token_ids": [n], "error": error} for n in numbers], schema=SCHEMA
+    )
 
 
 def parts(folder: Path) -> AnswerCache:
@@ -23,7 +25,9 @@ def parts(folder: Path) -> AnswerCache:
 
 
 @given(st.lists(st.lists(st.integers(0, 19), unique=True, min_size=1), max_size=6), st.data())
-def test_any_parts_and_a_resume_are_the_whole_with_no_row_twice(tmp_path_factory: pytest.TempPathFactory, stored: list[list[int]], data: st.DataObject) -> None:
+def test_any_parts_and_a_resume_are_the_whole_with_no_row_twice(
+    tmp_path_factory: pytest.TempPathFactory, stored: list[list[int]], data: st.DataObject
+) -> None:
     place = parts(tmp_path_factory.mktemp("run"))
     for numbers in stored:
         place.add(rows(numbers))
@@ -40,10 +44,14 @@ def test_any_parts_and_a_resume_are_the_whole_with_no_row_twice(tmp_path_factory
         place.add(rows(asked))
     whole = place.read(SCHEMA)
     assert sorted(row["token_ids"][0] for row in whole.to_pylist()) == list(range(20))
-    assert sorted(answered["token_ids"].combine_chunks().flatten().to_pylist() + asked) == list(range(20)), "no row was asked that was there"
+    assert sorted(answered["token_ids"].combine_chunks().flatten().to_pylist() + asked) == list(range(20)), (
+        "no row was asked that was there"
+    )
 
 
-def test_torn_foreign_and_half_written_files_are_passed_over_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_torn_foreign_and_half_written_files_are_passed_over_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     place = parts(tmp_path)
     place.add(rows([1, 2]))
     place.add(rows([3]))
@@ -69,7 +77,21 @@ def test_parts_of_another_model_or_request_are_not_taken(tmp_path: Path) -> None
     place = parts(tmp_path)
     place.add(rows([1]))
     assert AnswerCache.of(place.run, "score").keyed({"model": "b"}).read(SCHEMA).num_rows == 0
-    assert len({identity(*request) for request in [("1", [1], "{}"), ("1", [2], "{}"), ("2", [1], "{}"), ("1", [1], '{"seed": 1}'), ("1", "1", "{}")]}) == 5
+    assert (
+        len(
+            {
+                identity(*request)
+                for request in [
+                    ("1", [1], "{}"),
+                    ("1", [2], "{}"),
+                    ("2", [1], "{}"),
+                    ("1", [1], '{"seed": 1}'),
+                    ("1", "1", "{}"),
+                ]
+            }
+        )
+        == 5
+    )
 
 
 def test_two_attempts_never_write_over_each_other(tmp_path: Path) -> None:

@@ -46,11 +46,23 @@ def looping(name: str = "t") -> Task:
 def test_a_pattern_finds_what_re_finds(pattern: str) -> None:
     check_pattern(pattern)
     for text in TEXTS:
-        assert [match.groups() for match in finditer(pattern, text)] == [match.groups() for match in re.finditer(pattern, text)]
+        assert [match.groups() for match in finditer(pattern, text)] == [
+            match.groups() for match in re.finditer(pattern, text)
+        ]
 
 
 @pytest.mark.parametrize(
-    "pattern", ["(?:" * 5000 + "(a)" + ")" * 5000, "(a{1000000000})", "(?:(?:(a{100}){100}){100})", "(" + "a?" * 9000 + ")", "(", "a", "(a)(b)", "[" * 5000]
+    "pattern",
+    [
+        "(?:" * 5000 + "(a)" + ")" * 5000,
+        "(a{1000000000})",
+        "(?:(?:(a{100}){100}){100})",
+        "(" + "a?" * 9000 + ")",
+        "(",
+        "a",
+        "(a)(b)",
+        "[" * 5000,
+    ],
 )
 def test_a_pattern_that_cannot_be_taken_is_refused_at_once(pattern: str) -> None:
     start = time.process_time()
@@ -72,7 +84,9 @@ def test_a_completion_that_takes_too_long_is_not_parsed_and_a_reference_is_refus
     task, text = looping(), "a" * 60 + "b"
     assert task.judge(text, "aa") == (False, False)
     assert task.judge("aa", "aa") == (True, True)
-    with pytest.raises(UserError, match=r"rows.jsonl:3: pattern '.*' of task t searches the reference answer for over 1 s"):
+    with pytest.raises(
+        UserError, match=r"rows.jsonl:3: pattern '.*' of task t searches the reference answer for over 1 s"
+    ):
         task.example({"text": "x", "label": text}, "rows.jsonl:3")
 
 
@@ -90,4 +104,7 @@ def test_the_grid_judges_a_completion_that_takes_too_long_as_not_parsed(monkeypa
     object.__setattr__(asked, "task", looping())
     object.__setattr__(asked, "examples", (asked.examples[0].__class__(id="n", fields={"text": "1"}, answer="aa"),))
     rows = [{"key": f"[{i}, 0]", "token_ids": [ord(c) for c in text]} for i, text in enumerate(["a" * 60 + "b", "aa"])]
-    assert [(o["parsed"], o["correct"], o["predicted"]) for o in asked.judge([rows]).to_pylist()] == [(False, False, None), (True, True, "aa")]
+    assert [(o["parsed"], o["correct"], o["predicted"]) for o in asked.judge([rows]).to_pylist()] == [
+        (False, False, None),
+        (True, True, "aa"),
+    ]

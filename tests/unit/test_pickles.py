@@ -29,7 +29,10 @@ BAD = {
     "optimizer.json": _torch(zipped=True),
     "optimizer.safetensors": _torch(zipped=False),
     "state.json": _zip(),
-    **{f"protocol-{p}.json": pickle.dumps({"a": [1, 2.5, None]}, protocol=p) for p in range(pickle.HIGHEST_PROTOCOL + 1)},
+    **{
+        f"protocol-{p}.json": pickle.dumps({"a": [1, 2.5, None]}, protocol=p)
+        for p in range(pickle.HIGHEST_PROTOCOL + 1)
+    },
     "adapter_model.bin": b"",
     "mp_rank_00_model_states.pt": b"{}",
     "scheduler.pkl": b"{}",

@@ -1,4 +1,5 @@
-"""The plan counts what an evaluation really asks: more than one request a cell where labels share their first tokens or are very many."""
+"""The plan counts what an evaluation really asks: more than one request a cell where labels share their first tokens or
+are very many."""
 
 import json
 from pathlib import Path
@@ -14,15 +15,23 @@ from paft_ray.models.resolve import load_tokenizer, resolve_model
 from paft_ray.prompts.encode import Encoder
 from paft_ray.tasks.task import load_task
 
-INTENTS = [f"{verb} {noun}" for verb in ("open", "close", "pay", "move", "lose", "find") for noun in ["card", "account", "loan", "transfer"]]
+INTENTS = [
+    f"{verb} {noun}"
+    for verb in ("open", "close", "pay", "move", "lose", "find")
+    for noun in ["card", "account", "loan", "transfer"]
+]
 
 
 def own(folder: Path, labels: list[str]) -> Config:
     """A run of a task with these labels: 12 held-out templates, 40 rows for testing, 3 models."""
     task = {"name": "t", "kind": "choice", "description": "d", "fields": {"text": "the text"}, "labels": labels}
     (folder / "t.yaml").write_text(yaml.safe_dump(task))
-    (folder / "rows.jsonl").write_text("".join(json.dumps({"text": f"text {n}", "label": labels[n % len(labels)]}) + "\n" for n in range(200)))
-    (folder / "w.jsonl").write_text("".join(json.dumps({"text": f"Which one, in wording {n}? {{text}}"}) + "\n" for n in range(24)))
+    (folder / "rows.jsonl").write_text(
+        "".join(json.dumps({"text": f"text {n}", "label": labels[n % len(labels)]}) + "\n" for n in range(200))
+    )
+    (folder / "w.jsonl").write_text(
+        "".join(json.dumps({"text": f"Which one, in wording {n}? {{text}}"}) + "\n" for n in range(24))
+    )
     settings = {
         "name": "a",
         "task": str(folder / "t.yaml"),
@@ -39,7 +48,13 @@ def asked(config: Config) -> str:
 
 
 @pytest.mark.parametrize(
-    "labels", [["negative", "positive"], INTENTS, [f"intent {n}" for n in range(150)], [f"{word}{n}" for n in range(10) for word in "abcdefghijklmno"]]
+    "labels",
+    [
+        ["negative", "positive"],
+        INTENTS,
+        [f"intent {n}" for n in range(150)],
+        [f"{word}{n}" for n in range(10) for word in "abcdefghijklmno"],
+    ],
 )
 def test_the_plan_counts_the_requests_of_a_cell(tmp_path: Path, labels: list[str]) -> None:
     config = own(tmp_path, labels)

@@ -10,18 +10,32 @@ from paft_ray.tracking.trackers import Trackers
 from paft_ray.training.metrics_writer import MetricsWriter, read_metrics
 
 
-def test_the_events_of_a_killed_attempt_are_gone_and_its_repeated_steps_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_events_of_a_killed_attempt_are_gone_and_its_repeated_steps_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     out = Store(str(tmp_path / "run"))
     for start, attempt in ((0, 1), (2, 2)):
         progress = MetricsWriter(out, name="paft-s0", start_step=start, num_steps=4, trackers=Trackers(None))
         for step in range(start + 1, 4 + 1):
-            progress.add({"step": step, "loss": float(attempt), "grad_norm": None, "tokens": 1, "tokens_per_s": 1.0, "time_s": 1.0})
+            progress.add(
+                {
+                    "step": step,
+                    "loss": float(attempt),
+                    "grad_norm": None,
+                    "tokens": 1,
+                    "tokens_per_s": 1.0,
+                    "time_s": 1.0,
+                }
+            )
             if attempt == 1 and step == 3:
                 break  # killed: never closed, its step 3 has no checkpoint
             progress.save(step)
     assert [(row["step"], row["loss"]) for row in read_metrics(out)] == [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)]
     progress.close()
     assert not list((tmp_path / "tmp").iterdir())
-    assert sorted(path.name for path in Path(out.path("tensorboard")).iterdir()) == ["from-step-000000", "from-step-000002"]
+    assert sorted(path.name for path in Path(out.path("tensorboard")).iterdir()) == [
+        "from-step-000000",
+        "from-step-000002",
+    ]

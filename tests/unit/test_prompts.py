@@ -52,7 +52,12 @@ def test_the_gate_repairs_literal_line_breaks_and_counts_everything() -> None:
     texts = ["Read this:\\n{text}\\nLabel:", "Read this:\n{text}\nLabel:", "no field here"]
     result = gate([PromptTemplate(text=t) for t in texts], TASK, max_words=120)
     assert result.kept == [PromptTemplate(text="Read this:\n{text}\nLabel:")]
-    assert result.summary() == {"read": 3, "kept": 1, "repaired": {"literal_newline": 1}, "rejected": {"duplicate": 1, "missing_field": 1}}
+    assert result.summary() == {
+        "read": 3,
+        "kept": 1,
+        "repaired": {"literal_newline": 1},
+        "rejected": {"duplicate": 1, "missing_field": 1},
+    }
 
 
 def test_shipped_templates_pass_the_gate_and_do_not_leak() -> None:
@@ -78,9 +83,16 @@ def test_near_copies_share_a_cluster_through_others() -> None:
 
 @given(seed=st.integers(0, 50), copies=st.lists(st.integers(0, 19), max_size=12))
 def test_no_near_copy_crosses_the_split(seed: int, copies: list[int]) -> None:
-    words = [f"w{chr(97 + i)}x alpha{chr(97 + i)} beta{chr(97 + i)} gamma{chr(97 + i)} delta{chr(97 + i)} {{text}}" for i in range(20)]
-    entries = [entry(w) for w in words] + [entry(words[i].upper().replace("{TEXT}", "{text}") + "!" * (j + 1)) for j, i in enumerate(copies[:5])]
-    prompts = split_by_cluster(entries, fraction=1 / 9, min_held_out=4, threshold=0.7, seed=seed, keep_in_train=entries[0].template.id)
+    words = [
+        f"w{chr(97 + i)}x alpha{chr(97 + i)} beta{chr(97 + i)} gamma{chr(97 + i)} delta{chr(97 + i)} {{text}}"
+        for i in range(20)
+    ]
+    entries = [entry(w) for w in words] + [
+        entry(words[i].upper().replace("{TEXT}", "{text}") + "!" * (j + 1)) for j, i in enumerate(copies[:5])
+    ]
+    prompts = split_by_cluster(
+        entries, fraction=1 / 9, min_held_out=4, threshold=0.7, seed=seed, keep_in_train=entries[0].template.id
+    )
     train, held_out = prompts.split("train"), prompts.split("held_out")
     assert len(held_out) >= 4
     assert entries[0].template.id in {t.id for t in train.templates}
@@ -96,7 +108,14 @@ def test_one_cluster_over_the_limit_stops_with_a_message() -> None:
 
 def test_too_few_templates_say_what_is_missing() -> None:
     with pytest.raises(UserError, match="12 held out and at least one"):
-        split_by_cluster([Entry(template=t) for t in SEEDS], fraction=1 / 9, min_held_out=12, threshold=0.7, seed=0, keep_in_train=SEEDS[0].id)
+        split_by_cluster(
+            [Entry(template=t) for t in SEEDS],
+            fraction=1 / 9,
+            min_held_out=12,
+            threshold=0.7,
+            seed=0,
+            keep_in_train=SEEDS[0].id,
+        )
 
 
 def test_requests_are_half_few_shot_and_fixed_by_seed_and_number() -> None:

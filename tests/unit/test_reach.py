@@ -80,7 +80,9 @@ def test_doctor_tells_it_as_a_finding() -> None:
     assert str(finding).count("ray status") == 1
 
 
-@pytest.mark.parametrize("answer", [b"", HTTP2_SETTINGS, b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.6\r\n"])
+@pytest.mark.parametrize(
+    "answer", [b"", HTTP2_SETTINGS, b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.6\r\n"]
+)
 def test_another_server_is_no_cluster(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_ANSWER_S", 0.5)
     with listening(answer) as address, pytest.raises(UserError, match="what listens there is no Ray cluster"):
@@ -114,7 +116,10 @@ def test_what_knows_rays_calls_is_left_to_ray(monkeypatch: pytest.MonkeyPatch) -
     with serving(module._HEAD, module._CLIENT_SERVER) as address:
         reach(address)
         reach(f"ray://{address}")
-    with serving("/some.other/Service") as address, pytest.raises(UserError, match="what listens there is no Ray cluster"):
+    with (
+        serving("/some.other/Service") as address,
+        pytest.raises(UserError, match="what listens there is no Ray cluster"),
+    ):
         reach(address)
     monkeypatch.setenv("RAY_USE_TLS", "1")
     with listening(b"") as address:
@@ -123,7 +128,9 @@ def test_what_knows_rays_calls_is_left_to_ray(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_address_of_the_last_cluster_is_tried_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)  # other clusters of this machine, which Ray would take
+    monkeypatch.setattr(
+        "ray._private.services.find_gcs_addresses", set
+    )  # other clusters of this machine, which Ray would take
     folder = tmp_path / "ray"
     folder.mkdir()
     (folder / "ray_current_cluster").write_text(address := gone())
@@ -137,12 +144,18 @@ def test_the_job_api_is_no_address_of_a_cluster(address: str) -> None:
         reach(address)
 
 
-@pytest.mark.parametrize(("variable", "scheme"), [("RAY_ADDRESS", ""), ("RAY_API_SERVER_ADDRESS", "http://"), ("RAY_ADDRESS", "ray://")])
-def test_submit_tells_in_seconds_that_nothing_answers(variable: str, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("variable", "scheme"), [("RAY_ADDRESS", ""), ("RAY_API_SERVER_ADDRESS", "http://"), ("RAY_ADDRESS", "ray://")]
+)
+def test_submit_tells_in_seconds_that_nothing_answers(
+    variable: str, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(variable, address := scheme + gone())
-    with pytest.raises(UserError, match=rf"--address {address}: no (Ray cluster|job API) answers \(\[Errno 111\] Connection refused\)"):
+    with pytest.raises(
+        UserError, match=rf"--address {address}: no (Ray cluster|job API) answers \(\[Errno 111\] Connection refused\)"
+    ):
         submit("jobs/configs/demo.yaml", "run", ["storage=/tmp/none"], force=False, follow=False, address=None)
 
 

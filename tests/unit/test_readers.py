@@ -21,7 +21,9 @@ def write(path: Path) -> str:
     if path.suffix == ".jsonl":
         path.write_text("\n".join(json.dumps(row) for row in ROWS))
     elif path.suffix == ".csv":
-        path.write_text("text,label\n" + "".join(f'"{row["text"]}",{row["label"]}\n' for row in ROWS), encoding="utf-8-sig")
+        path.write_text(
+            "text,label\n" + "".join(f'"{row["text"]}",{row["label"]}\n' for row in ROWS), encoding="utf-8-sig"
+        )
     else:
         pq.write_table(pa.Table.from_pylist(ROWS), path)
     return str(path)
@@ -56,11 +58,26 @@ def test_rows_are_read_one_at_a_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "row", "fields", "answer"),
     [
-        ("hellaswag", {"ctx": "c", "endings": ["e", "f", "g", "h"], "label": "2"}, {"ctx": "c", "A": "e", "B": "f", "C": "g", "D": "h"}, "C"),
-        ("hellaswag", {"ctx": "c", "A": "e", "B": "f", "C": "g", "D": "h", "answer": "C"}, {"ctx": "c", "A": "e", "B": "f", "C": "g", "D": "h"}, "C"),
+        (
+            "hellaswag",
+            {"ctx": "c", "endings": ["e", "f", "g", "h"], "label": "2"},
+            {"ctx": "c", "A": "e", "B": "f", "C": "g", "D": "h"},
+            "C",
+        ),
+        (
+            "hellaswag",
+            {"ctx": "c", "A": "e", "B": "f", "C": "g", "D": "h", "answer": "C"},
+            {"ctx": "c", "A": "e", "B": "f", "C": "g", "D": "h"},
+            "C",
+        ),
         ("piqa", {"goal": "g", "sol1": "s", "sol2": "t", "label": 1}, {"goal": "g", "sol1": "s", "sol2": "t"}, "B"),
         ("piqa", {"goal": "g", "sol1": "s", "sol2": "t", "answer": "B"}, {"goal": "g", "sol1": "s", "sol2": "t"}, "B"),
-        ("winogrande", {"sentence": "x", "option1": "a", "option2": "b", "answer": "2"}, {"prompt": "x", "only_option1": "a", "only_option2": "b"}, "B"),
+        (
+            "winogrande",
+            {"sentence": "x", "option1": "a", "option2": "b", "answer": "2"},
+            {"prompt": "x", "only_option1": "a", "only_option2": "b"},
+            "B",
+        ),
         (
             "winogrande",
             {"prompt": "x _", "only_option1": "a", "only_option2": "b", "answer": "A"},
@@ -74,7 +91,9 @@ def test_rows_are_read_one_at_a_time(tmp_path: Path) -> None:
         ("gsm8k", {"question": "q", "answer": "a\n#### 7"}, {"question": "q"}, "a\n#### 7"),
     ],
 )
-def test_rows_may_use_the_published_columns_or_the_tasks_own_names(tmp_path: Path, task: str, row: dict, fields: dict | None, answer: str) -> None:
+def test_rows_may_use_the_published_columns_or_the_tasks_own_names(
+    tmp_path: Path, task: str, row: dict, fields: dict | None, answer: str
+) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps(row))
     (found,) = read_examples(load_task(task), Source(path=str(path)))
@@ -83,7 +102,10 @@ def test_rows_may_use_the_published_columns_or_the_tasks_own_names(tmp_path: Pat
 
 def test_given_ids_are_kept_and_content_ids_do_not_depend_on_the_order_of_columns(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_text('{"id": 7, "text": "a", "label": "positive"}\n{"text": "b", "label": "positive"}\n{"label": "positive", "text": "b"}\n')
+    path.write_text(
+        '{"id": 7, "text": "a", "label": "positive"}\n{"text": "b", "label": "positive"}\n{"label": "positive", '
+        '"text": "b"}\n'
+    )
     first, second, third = (e.id for e in read_examples(TASK, Source(path=str(path))))
     assert first == "7"
     assert second.removesuffix("-1") == third.removesuffix("-2")
@@ -92,7 +114,10 @@ def test_given_ids_are_kept_and_content_ids_do_not_depend_on_the_order_of_column
 def test_a_repeated_id_names_both_lines(tmp_path: Path) -> None:
     row = '{"id": "x", "text": "a", "label": "positive"}\n'
     path = tmp_path / "a.jsonl"
-    assert refusal(path, row + "\n" + row) == f"{path}:3: id 'x' stands already at {path}:1; ids must be unique (or leave them out)"
+    assert (
+        refusal(path, row + "\n" + row)
+        == f"{path}:3: id 'x' stands already at {path}:1; ids must be unique (or leave them out)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -113,15 +138,22 @@ def test_a_repeated_id_names_both_lines(tmp_path: Path) -> None:
         ("a.json.gz", b"x", "unknown kind of file; allowed: .jsonl, .csv, .parquet"),
     ],
 )
-def test_bad_rows_are_refused_with_file_line_and_remedy(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
+def test_bad_rows_are_refused_with_file_line_and_remedy(
+    tmp_path: Path, name: str, content: str | bytes, message: str
+) -> None:
     assert message in refusal(tmp_path / name, content)
 
 
 def test_a_reference_answer_without_its_number_is_refused(tmp_path: Path) -> None:
-    assert "a.jsonl:1: the reference answer does not match pattern" in refusal(tmp_path / "a.jsonl", '{"question": "q", "answer": "seven"}', "gsm8k")
+    assert "a.jsonl:1: the reference answer does not match pattern" in refusal(
+        tmp_path / "a.jsonl", '{"question": "q", "answer": "seven"}', "gsm8k"
+    )
 
 
-@pytest.mark.parametrize("uri", ["nowhere.jsonl", "/tmp", "s4://bucket/a.jsonl", "builtin:tasks/data/demo/none.jsonl", "file:///nowhere/a.jsonl"])
+@pytest.mark.parametrize(
+    "uri",
+    ["nowhere.jsonl", "/tmp", "s4://bucket/a.jsonl", "builtin:tasks/data/demo/none.jsonl", "file:///nowhere/a.jsonl"],
+)
 def test_what_cannot_be_reached_is_one_line(uri: str) -> None:
     with pytest.raises(UserError) as caught:
         list(read_rows(uri))
@@ -138,7 +170,9 @@ def test_a_changed_file_has_another_content_hash(tmp_path: Path) -> None:
 
 
 def table(name: str, n: int) -> pa.Table:
-    return examples_to_table([Example(id=f"{name}{i}", fields={"text": str(i)}, answer="positive") for i in range(n)], TASK.fields)
+    return examples_to_table(
+        [Example(id=f"{name}{i}", fields={"text": str(i)}, answer="positive") for i in range(n)], TASK.fields
+    )
 
 
 def test_the_choice_of_rows_follows_the_seed_and_not_the_order_of_the_file() -> None:
@@ -153,10 +187,19 @@ def test_the_choice_of_rows_follows_the_seed_and_not_the_order_of_the_file() -> 
 
 def test_more_rows_than_there_are_cannot_be_asked_for() -> None:
     with pytest.raises(UserError, match=r"data\.num_train=60: only 50 rows are there"):
-        divide({"train": table("r", 50), "validation": table("v", 5), "test": table("t", 5)}, DataConfig(num_train=60), seed=0)
+        divide(
+            {"train": table("r", 50), "validation": table("v", 5), "test": table("t", 5)},
+            DataConfig(num_train=60),
+            seed=0,
+        )
     with pytest.raises(UserError, match="50 training rows are too few to keep back 60 for test"):
         divide({"train": table("r", 50)}, DataConfig(num_test=60), seed=0)
-    assert divide({"train": table("r", 9), "validation": table("v", 5), "test": table("t", 5)}, DataConfig(), seed=0)["validation"].num_rows == 5
+    assert (
+        divide({"train": table("r", 9), "validation": table("v", 5), "test": table("t", 5)}, DataConfig(), seed=0)[
+            "validation"
+        ].num_rows
+        == 5
+    )
 
 
 def test_a_file_of_the_config_takes_the_place_of_the_tasks_own_source() -> None:

@@ -1,4 +1,5 @@
-"""Names that only a changed outcomes.parquet can hold, in the report and its pictures; and licences that a card could not say."""
+"""Names that only a changed outcomes.parquet can hold, in the report and its pictures; and licences that a card could
+not say."""
 
 import base64
 import re
@@ -67,7 +68,13 @@ LICENCES = [
 def test_a_licence_of_any_text_stands_in_the_card(licence: str, tmp_path: Path) -> None:
     run = trained_run(tmp_path)
     measure(run)
-    given = Origins(base_id=f"o/{licence}", base_licence=licence, data_licence=licence, datasets=(licence,), generators={licence: licence})
+    given = Origins(
+        base_id=f"o/{licence}",
+        base_licence=licence,
+        data_licence=licence,
+        datasets=(licence,),
+        generators={licence: licence},
+    )
     model = trained_models(run)[0]
     settings = parse_config({"name": "run", "task": "demo"}, "test")
     card = render_card(model, settings, given, Measured.of(run), engine=settings.engine, adapter=False)

@@ -1,4 +1,5 @@
-"""A run of someone else's: numbers in it are bounded before they size anything, paths stay inside, and results go only where nothing else lies."""
+"""A run of someone else's: numbers in it are bounded before they size anything, paths stay inside, and results go only
+where nothing else lies."""
 
 import json
 import os
@@ -61,7 +62,9 @@ BAD_NUMBERS: list[tuple[str, Any]] = [
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("name", "value"), BAD_NUMBERS)
-def test_a_number_that_a_manifest_makes_up_sizes_nothing(name: str, value: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_number_that_a_manifest_makes_up_sizes_nothing(
+    name: str, value: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run, of = made(tmp_path / "r")
     log(run, of)
     manifest = run.read_json("train/paft-s3/manifest.json")
@@ -90,7 +93,15 @@ def test_an_audit_without_its_rows_or_templates_says_which(tmp_path: Path, capsy
 def test_outcomes_of_few_rows_do_not_ask_for_their_cube() -> None:
     n = 2_000
     ids = [str(i) for i in range(n)]
-    columns = {"arm": ["paft"] * n, "seed": np.arange(n), "template_id": ids, "example_id": ids, "predicted": ids, "parsed": [True] * n, "correct": [1] * n}
+    columns = {
+        "arm": ["paft"] * n,
+        "seed": np.arange(n),
+        "template_id": ids,
+        "example_id": ids,
+        "predicted": ids,
+        "parsed": [True] * n,
+        "correct": [1] * n,
+    }
     with pytest.raises(UserError, match="2000 x 2000 x 2000 seeds, templates and examples, at most"):
         arms_from_table(pa.table(columns))
 
@@ -128,7 +139,9 @@ def test_what_the_manifest_of_an_evaluation_says_of_the_engine_is_held_to_the_sa
 def test_a_good_manifest_of_an_evaluation_decides_the_engine(tmp_path: Path) -> None:
     run = trained_run(tmp_path)
     measure(run)
-    run.write_json("evaluate/manifest.json", {"key": {"engine": {"precision": "fp16", "engine_kwargs": {"max_num_seqs": 8}}}})
+    run.write_json(
+        "evaluate/manifest.json", {"key": {"engine": {"precision": "fp16", "engine_kwargs": {"max_num_seqs": 8}}}}
+    )
     engine = evaluated_engine(parse_config(run.read_json("config.json"), "test"), Measured.of(run))
     assert (engine.precision, engine.engine_kwargs) == ("fp16", {"max_num_seqs": 8})
 
@@ -151,7 +164,9 @@ def pipe(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [link_out, link_a_folder, link_itself, pipe])
-def test_nothing_from_outside_the_run_is_exported(change: Callable[[Path], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_from_outside_the_run_is_exported(
+    change: Callable[[Path], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = trained_run(tmp_path)
     change(Path(run.path("train/paft-s0/weights")))
     code, _, err = paft(capsys, "export", run.root, "--out", tmp_path / "out")
@@ -163,7 +178,15 @@ def test_nothing_from_outside_the_run_is_exported(change: Callable[[Path], None]
 
 def test_what_is_no_part_of_a_model_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = trained_run(tmp_path)
-    for name in ("modeling_evil.py", "pytorch_model.bin", "training_args.bin", "model.pt", "install.sh", "config.json", "chat_template.jinja"):
+    for name in (
+        "modeling_evil.py",
+        "pytorch_model.bin",
+        "training_args.bin",
+        "model.pt",
+        "install.sh",
+        "config.json",
+        "chat_template.jinja",
+    ):
         run.write_bytes(f"train/paft-s0/weights/{name}", b"{}")
     assert paft(capsys, "export", run.root, "--out", tmp_path / "out")[0] == 0
     exported = {path.name for path in (tmp_path / "out").iterdir()}
@@ -184,9 +207,13 @@ def test_the_configuration_that_peft_writes_is_plain(tmp_path: Path) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    model = LlamaForCausalLM(LlamaConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, vocab_size=16))
+    model = LlamaForCausalLM(
+        LlamaConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, vocab_size=16)
+    )
     for targets in ("all-linear", ["q_proj", "v_proj"]):
-        adapted = get_peft_model(model, LoraConfig(r=2, lora_alpha=4, lora_dropout=0.1, target_modules=targets, task_type="CAUSAL_LM"))
+        adapted = get_peft_model(
+            model, LoraConfig(r=2, lora_alpha=4, lora_dropout=0.1, target_modules=targets, task_type="CAUSAL_LM")
+        )
         adapted.save_pretrained(str(tmp_path), state_dict={"a": torch.zeros(1)})
         check_adapter_config((tmp_path / "adapter_config.json").read_bytes(), "it")
         model = adapted.unload()
@@ -233,7 +260,10 @@ def test_a_full_disk_is_told_of_the_folder_of_the_export_not_of_the_run(tmp_path
     for error in (full, StorageError("storage RUN: train/paft-s0/adapter cannot be read")):
         if error is not full:
             error.__cause__ = full
-        with pytest.raises(UserError, match=r"--out mine: cannot be written \(No space left on device\)"), export._into(tmp_path / "mine", "mine"):
+        with (
+            pytest.raises(UserError, match=r"--out mine: cannot be written \(No space left on device\)"),
+            export._into(tmp_path / "mine", "mine"),
+        ):
             raise error
     with pytest.raises(StorageError, match="cannot be read"), export._into(tmp_path / "mine", "mine"):
         raise StorageError("storage RUN: train/paft-s0/adapter cannot be read") from OSError(5, "Input/output error")
@@ -268,7 +298,9 @@ def test_a_manifest_that_is_no_object_is_one_line(tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.parametrize("file", ["config.json", "origin.json", "train/manifest.json", "evaluate/manifest.json"])
-def test_a_file_that_only_claims_its_size_is_not_read_whole(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_only_claims_its_size_is_not_read_whole(
+    file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = trained_run(tmp_path)
     measure(run)
     with Path(run.path(file)).open("wb") as stream:

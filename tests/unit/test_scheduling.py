@@ -18,7 +18,10 @@ def test_what_a_helper_starts_is_a_helper_until_it_computes() -> None:
     try:
         as_helper()
         assert os.sched_getscheduler(0) == os.SCHED_BATCH
-        child = "import os; from paft_ray.cpu_priority import as_computing; print(os.sched_getscheduler(0)); as_computing(); print(os.sched_getscheduler(0))"
+        child = (
+            "import os; from paft_ray.cpu_priority import as_computing; print(os.sched_getscheduler(0)); "
+            "as_computing(); print(os.sched_getscheduler(0))"
+        )
         shown = subprocess.run([sys.executable, "-c", child], check=True, capture_output=True, text=True).stdout.split()
         assert shown == [str(os.SCHED_BATCH), str(os.SCHED_OTHER)]
     finally:
@@ -61,14 +64,18 @@ def quota(tmp_path: Path, own: str, files: dict[str, str]) -> int:
         ("", {"cpu.max": "100000 100000\n"}, 64),
     ],
 )  # fmt: skip
-def test_a_quota_of_a_container_bounds_the_cores(own: str, files: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quota_of_a_container_bounds_the_cores(
+    own: str, files: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
     assert quota(tmp_path, own, files) == cores
 
 
 def test_the_cores_of_a_pinned_process_are_those_it_is_pinned_to(tmp_path: Path) -> None:
     child = "from paft_ray.cpu_priority import usable_cpus; print(usable_cpus())"
-    pinned = subprocess.run(["taskset", "-c", "0", sys.executable, "-c", child], check=True, capture_output=True, text=True)
+    pinned = subprocess.run(
+        ["taskset", "-c", "0", sys.executable, "-c", child], check=True, capture_output=True, text=True
+    )
     assert pinned.stdout.strip() == "1"
     assert quota(tmp_path, "0::/\n", {"cpu.max": "max 100000"}) == len(os.sched_getaffinity(0))
 

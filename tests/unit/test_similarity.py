@@ -34,7 +34,9 @@ def test_letters_of_any_script_count() -> None:
 
 
 def test_short_texts_are_compared_as_a_whole() -> None:
-    assert clusters([template("Read {text}"), template("read: {text}"), template("Say {text}"), template("?"), template("!")], 0.7) == [0, 0, 1, 2, 2]
+    assert clusters(
+        [template("Read {text}"), template("read: {text}"), template("Say {text}"), template("?"), template("!")], 0.7
+    ) == [0, 0, 1, 2, 2]
 
 
 @given(WORDS, WORDS)
@@ -64,7 +66,9 @@ def test_clusters_are_the_connected_parts_of_the_graph_of_near_pairs(texts: list
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.7, 0.9])
-def test_minhash_proposals_lead_to_the_same_clusters_as_all_pairs(monkeypatch: pytest.MonkeyPatch, threshold: float) -> None:
+def test_minhash_proposals_lead_to_the_same_clusters_as_all_pairs(
+    monkeypatch: pytest.MonkeyPatch, threshold: float
+) -> None:
     templates = near_copies(120)
     exact = clusters(templates, threshold)
     assert len(set(exact)) == 60

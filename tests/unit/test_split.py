@@ -16,11 +16,21 @@ def entry(text: str) -> Entry:
 def wording(number: int, copy: str = "") -> Entry:
     """Wordings of different numbers share no trigram; copies of one number are near-duplicates."""
     name = "abcdefghijklmnopqrstuvwxyz"[number % 26] + "abcdefghijklmnopqrstuvwxyz"[number // 26]
-    return entry(" ".join(f"{word}{name}" for word in ["please", "read", "this", "review", "and", "say", "what", "you", "feel"]) + f" {{text}}{copy}")
+    return entry(
+        " ".join(f"{word}{name}" for word in ["please", "read", "this", "review", "and", "say", "what", "you", "feel"])
+        + f" {{text}}{copy}"
+    )
 
 
 def split(entries: list[Entry], *, seed: int = 0, min_held_out: int = 4) -> PromptSet:
-    return split_by_cluster(entries, fraction=1 / 9, min_held_out=min_held_out, threshold=0.7, seed=seed, keep_in_train=entries[0].template.id)
+    return split_by_cluster(
+        entries,
+        fraction=1 / 9,
+        min_held_out=min_held_out,
+        threshold=0.7,
+        seed=seed,
+        keep_in_train=entries[0].template.id,
+    )
 
 
 def test_the_split_is_eight_to_one_and_fixed_by_its_seed() -> None:
@@ -69,7 +79,12 @@ def test_near_candidates_of_given_held_out_templates_are_found() -> None:
 def test_the_proof_names_the_closest_pair_the_normalisation_and_the_threshold() -> None:
     a, b = entry("please say whether you like this {text}"), entry("please say whether they hate that {text}")
     found = leakage_report(with_held_out([a], [b], threshold=0.7), 0.7)
-    assert found == {"largest_similarity": round(1 / 9, 4), "pair": [a.template.id, b.template.id], "threshold": 0.7, "normalisation": NORMALISATION}
+    assert found == {
+        "largest_similarity": round(1 / 9, 4),
+        "pair": [a.template.id, b.template.id],
+        "threshold": 0.7,
+        "normalisation": NORMALISATION,
+    }
 
 
 def test_a_leak_is_an_error_and_not_a_silence() -> None:
@@ -86,5 +101,7 @@ def test_one_cluster_over_thirty_percent_is_refused_in_both_ways_of_splitting() 
 
 
 def test_too_few_templates_say_how_many_are_missing() -> None:
-    with pytest.raises(UserError, match="8 distinct templates, but 12 held out and at least one to train on are needed: 5 missing"):
+    with pytest.raises(
+        UserError, match="8 distinct templates, but 12 held out and at least one to train on are needed: 5 missing"
+    ):
         split([wording(i) for i in range(8)], min_held_out=12)

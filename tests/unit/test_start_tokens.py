@@ -1,4 +1,5 @@
-"""Prompts hold the start token that the model was trained with, never an end token, whatever the tokenizer adds; chat prompts never a second one."""
+"""Prompts hold the start token that the model was trained with, never an end token, whatever the tokenizer adds; chat
+prompts never a second one."""
 
 import json
 import os
@@ -26,16 +27,22 @@ TEXT = ["Review", ":", "a", "fine", "film", "Answer", ":"]
 
 def adds(front: str, behind: str, *special: str) -> processors.TemplateProcessing:
     single = [*front.split(), "$A", *behind.split()]
-    return processors.TemplateProcessing(single=single, pair=[*single, "$B"], special_tokens=[(t, WORDS.index(t)) for t in special])
+    return processors.TemplateProcessing(
+        single=single, pair=[*single, "$B"], special_tokens=[(t, WORDS.index(t)) for t in special]
+    )
 
 
-def saved(folder: Path, processor: object, *, model_type: str = "llama", bos: str = "<s>", eos: str = "</s>", **config: object) -> str:
+def saved(
+    folder: Path, processor: object, *, model_type: str = "llama", bos: str = "<s>", eos: str = "</s>", **config: object
+) -> str:
     """A folder with a tokenizer of words and a configuration, no weights."""
     made = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token=WORDS[0]))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     if processor is not None:
         made.post_processor = processor
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, bos_token=bos, eos_token=eos, unk_token=WORDS[0], chat_template=CHAT)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=made, bos_token=bos, eos_token=eos, unk_token=WORDS[0], chat_template=CHAT
+    )
     tokenizer.save_pretrained(folder)
     (folder / "config.json").write_text(f'{{"model_type": "{model_type}"}}')
     if config:
@@ -57,7 +64,11 @@ KINDS = {
     "two ends": (adds("<s>", "</s> </s>", "<s>", "</s>"), {}, ["<s>"]),
     "an end in front": (adds("</s>", "", "</s>"), {}, []),
     "a start that is the end": (adds("<s>", "<s>", "<s>"), {"eos": "<s>"}, ["<s>"]),
-    "after other steps": (processors.Sequence([processors.ByteLevel(), adds("<s>", "</s>", "<s>", "</s>")]), {}, ["<s>"]),
+    "after other steps": (
+        processors.Sequence([processors.ByteLevel(), adds("<s>", "</s>", "<s>", "</s>")]),
+        {},
+        ["<s>"],
+    ),
     "end, by the setting of many fine-tuned models": (adds("", ""), {"add_eos_token": True}, []),
     "both, by settings": (adds("", ""), {"add_bos_token": True, "add_eos_token": True}, ["<s>"]),
     "neither, of a Gemma": (adds("", ""), {"model_type": "gemma3_text"}, ["<s>"]),
@@ -68,27 +79,36 @@ KINDS = {
 
 
 @pytest.mark.parametrize(("processor", "settings", "start"), KINDS.values(), ids=KINDS)
-def test_a_prompt_begins_with_the_start_token_of_training_and_holds_no_end_token(processor, settings, start: list[str], tmp_path: Path) -> None:
+def test_a_prompt_begins_with_the_start_token_of_training_and_holds_no_end_token(
+    processor, settings, start: list[str], tmp_path: Path
+) -> None:
     tokenizer = load_tokenizer(saved(tmp_path, processor, **settings))
     encoder = Encoder(TASK, tokenizer)
     row = encoder.encode(TEMPLATE, ROW)
     end = str(tokenizer.eos_token)
     assert words(tokenizer, row.prompt_ids) == [*start, *TEXT]
     assert words(tokenizer, row.answer_ids) == ["positive", end]
-    assert [words(tokenizer, ids) for ids in encoder.label_ids(False).values()] == [["negative", end], ["positive", end]]
+    assert [words(tokenizer, ids) for ids in encoder.label_ids(False).values()] == [
+        ["negative", end],
+        ["positive", end],
+    ]
     assert encoder.label_ids(row.after_newline)["positive"] == row.answer_ids
     assert PromptTokens(tokenizer).plain("a fine film") == tokenizer("a fine film")["input_ids"], "what a server reads"
 
 
 @pytest.mark.parametrize(("processor", "settings", "start"), KINDS.values(), ids=KINDS)
-def test_a_chat_prompt_holds_what_the_template_writes_and_nothing_else(processor, settings, start: list[str], tmp_path: Path) -> None:
+def test_a_chat_prompt_holds_what_the_template_writes_and_nothing_else(
+    processor, settings, start: list[str], tmp_path: Path
+) -> None:
     tokenizer = load_tokenizer(saved(tmp_path, processor, **settings))
     ids = Encoder(TASK, tokenizer, chat=True).encode(TEMPLATE, ROW).prompt_ids
     assert words(tokenizer, ids) == ["<s>", "user", ":", *TEXT, "Answer", ":"]
 
 
 @pytest.mark.parametrize(("processor", "settings", "start"), KINDS.values(), ids=KINDS)
-def test_a_saved_tokenizer_still_adds_the_start_token_alone(processor, settings, start: list[str], tmp_path: Path) -> None:
+def test_a_saved_tokenizer_still_adds_the_start_token_alone(
+    processor, settings, start: list[str], tmp_path: Path
+) -> None:
     (tmp_path / "base").mkdir()
     load_tokenizer(saved(tmp_path / "base", processor, **settings)).save_pretrained(tmp_path / "out")
     (tmp_path / "out" / "config.json").write_text('{"model_type": "llama"}')
@@ -98,7 +118,9 @@ def test_a_saved_tokenizer_still_adds_the_start_token_alone(processor, settings,
 
 def pieces() -> Tokenizer:
     """Letters with a mark for the space before, as SentencePiece models of the Llama family have them."""
-    vocab = {token: i for i, token in enumerate(["<unk>", "<s>", "</s>", "▁", *"abcdefghijklmnopqrstuvwxyzRA:\n", "▁a"])}
+    vocab = {
+        token: i for i, token in enumerate(["<unk>", "<s>", "</s>", "▁", *"abcdefghijklmnopqrstuvwxyzRA:\n", "▁a"])
+    }
     made = Tokenizer(BPE(vocab, [("▁", "a")], unk_token=WORDS[0]))
     made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     made.decoder = decoders.Replace("▁", " ")
@@ -106,12 +128,21 @@ def pieces() -> Tokenizer:
 
 
 @pytest.mark.parametrize(("start", "end"), [(True, True), (True, False), (False, True), (False, False)])
-def test_a_llama_tokenizer_saved_with_its_settings_is_read_as_it_was_trained(start: bool, end: bool, tmp_path: Path) -> None:
+def test_a_llama_tokenizer_saved_with_its_settings_is_read_as_it_was_trained(
+    start: bool, end: bool, tmp_path: Path
+) -> None:
     made = pieces()
     special = [("<s>", 1), ("</s>", 2)]
-    made.post_processor = processors.TemplateProcessing(single=[*["<s>"] * start, "$A", *["</s>"] * end], pair=["$A", "$B"], special_tokens=special)
+    made.post_processor = processors.TemplateProcessing(
+        single=[*["<s>"] * start, "$A", *["</s>"] * end], pair=["$A", "$B"], special_tokens=special
+    )
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=made, bos_token=WORDS[1], eos_token=WORDS[2], unk_token=WORDS[0], add_eos_token=end, add_bos_token=start
+        tokenizer_object=made,
+        bos_token=WORDS[1],
+        eos_token=WORDS[2],
+        unk_token=WORDS[0],
+        add_eos_token=end,
+        add_bos_token=start,
     )
     tokenizer.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')

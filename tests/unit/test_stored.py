@@ -29,7 +29,9 @@ def stored(folder: Path) -> tuple[Store, Config]:
     return run, config
 
 
-def test_paths_are_stored_as_given_and_found_again_elsewhere(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_stored_as_given_and_found_again_elsewhere(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, config = stored(own)
     assert json.loads(run.read_bytes("config.json"))["task"] == config.task == "my task.yaml"
     monkeypatch.chdir(tmp_path)
@@ -38,22 +40,30 @@ def test_paths_are_stored_as_given_and_found_again_elsewhere(own: Path, tmp_path
     assert found.model_copy(update={"task": config.task, "model": config.model}) == config
 
 
-def test_a_folder_that_was_moved_with_its_runs_is_still_good(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_was_moved_with_its_runs_is_still_good(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stored(own)
     moved = own.rename(tmp_path / "moved")
     monkeypatch.chdir(moved)
     assert stored_config(Store("runs/own")).task == "my task.yaml"
 
 
-def test_a_task_that_is_gone_is_told_with_the_places(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_is_gone_is_told_with_the_places(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, _ = stored(own)
     (own / "my task.yaml").unlink()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=rf"its task my task\.yaml is not there any more \(looked in {own} or {tmp_path}\); put it back"):
+    with pytest.raises(
+        UserError, match=rf"its task my task\.yaml is not there any more \(looked in {own} or {tmp_path}\); put it back"
+    ):
         stored_config(run)
 
 
-@pytest.mark.parametrize("origin", ["[]", '{"folder": 1}', '{"folder": "not/absolute"}', '{"folder": "/a\\u0000b"}', "{}"])
+@pytest.mark.parametrize(
+    "origin", ["[]", '{"folder": 1}', '{"folder": "not/absolute"}', '{"folder": "/a\\u0000b"}', "{}"]
+)
 def test_an_origin_that_says_nothing_is_the_working_folder(own: Path, origin: str) -> None:
     run, _ = stored(own)
     run.write_bytes("origin.json", origin.encode())

@@ -1,4 +1,5 @@
-"""`paft submit` against a job API that is passed in: what is shipped, which attempt it is, and whose exit code comes back."""
+"""`paft submit` against a job API that is passed in: what is shipped, which attempt it is, and whose exit code comes
+back."""
 
 import os
 import shutil
@@ -47,7 +48,9 @@ class Cluster:
     def list_jobs(self) -> list[Any]:
         return [SimpleNamespace(submission_id=None, status=JobStatus.RUNNING, metadata=None), *self.jobs.values()]
 
-    def submit_job(self, *, entrypoint: str, submission_id: str, runtime_env: dict[str, Any], metadata: dict[str, str]) -> str:
+    def submit_job(
+        self, *, entrypoint: str, submission_id: str, runtime_env: dict[str, Any], metadata: dict[str, str]
+    ) -> str:
         if self.refuses:
             raise RuntimeError(self.refuses)
         folder = Path(runtime_env["working_dir"])
@@ -86,10 +89,14 @@ def load_config_text(text: str, folder: Path) -> Config:
 def test_the_submission_id_follows_name_storage_and_stage_and_nothing_else() -> None:
     first = asked().base
     assert first == asked("train.num_steps=3").base == asked("storage=/shared/runs/").base
-    assert len({first, asked("name=other").base, asked("storage=s3://bucket/runs").base, asked(stage="sweep").base}) == 4
+    assert (
+        len({first, asked("name=other").base, asked("storage=s3://bucket/runs").base, asked(stage="sweep").base}) == 4
+    )
 
 
-def test_a_job_ships_the_package_and_the_configuration_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_ships_the_package_and_the_configuration_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("runs/demo/run.json", "data/rows.jsonl", ".env", ".ray/auth_token"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("secret")
@@ -97,7 +104,11 @@ def test_a_job_ships_the_package_and_the_configuration_and_nothing_else(tmp_path
     monkeypatch.chdir(tmp_path)
     cluster = Cluster()
     job = submit.start(cluster, asked("name=with-a-password", "name=demo", path="demo.yaml"))
-    package = {f"paft_ray/{file.relative_to(Path(submit.__file__).parents[1])}" for file in Path(submit.__file__).parents[1].rglob("*") if file.is_file()}
+    package = {
+        f"paft_ray/{file.relative_to(Path(submit.__file__).parents[1])}"
+        for file in Path(submit.__file__).parents[1].rglob("*")
+        if file.is_file()
+    }
     assert cluster.shipped == {name for name in package if "__pycache__" not in name} | {"demo.yaml"}
     assert cluster.jobs[job].entrypoint == "python -m paft_ray run demo.yaml"
     assert "password" not in cluster.jobs[job].entrypoint + cluster.contents["demo.yaml"]
@@ -113,10 +124,20 @@ def test_what_is_shipped_runs_without_the_checkout(tmp_path: Path) -> None:
         _, _, *arguments = asked().entrypoint.split()
         environment = {**os.environ, "PYTHONPATH": str(folder)}
         done = subprocess.run(
-            [sys.executable, "-m", "paft_ray", *arguments[1:], "--dry-run"], cwd=folder, env=environment, capture_output=True, text=True, check=False
+            [sys.executable, "-m", "paft_ray", *arguments[1:], "--dry-run"],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         where = subprocess.run(
-            [sys.executable, "-c", "import paft_ray; print(paft_ray.__file__)"], cwd=folder, env=environment, capture_output=True, text=True, check=True
+            [sys.executable, "-c", "import paft_ray; print(paft_ray.__file__)"],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
         )
     assert done.returncode == 0, done.stderr
     assert where.stdout.startswith(str(folder))
@@ -129,20 +150,32 @@ def test_task_and_templates_at_relative_paths_are_shipped_with_the_configuration
     (tmp_path / "task.yaml").write_text(TASK.replace("ROWS", "/shared/rows.jsonl"))
     texts = [f'{{"text": "Wording number {"x" * n}: {{text}} Team?"}}\n' for n in range(14)]
     (tmp_path / "mine/seeds.jsonl").write_text("".join(texts))
-    (tmp_path / "run.yaml").write_text("name: mine\ntask: task.yaml\ndata: {num_test: 5}\nprompts: {seed_templates: builtin}\n")
+    (tmp_path / "run.yaml").write_text(
+        "name: mine\ntask: task.yaml\ndata: {num_test: 5}\nprompts: {seed_templates: builtin}\n"
+    )
     monkeypatch.chdir(tmp_path)
     cluster = Cluster()
     submit.start(cluster, asked(path="run.yaml"))
-    assert {"run.yaml", "task.yaml", "mine/seeds.jsonl"} == {name for name in cluster.shipped if not name.startswith("paft_ray/")}
+    assert {"run.yaml", "task.yaml", "mine/seeds.jsonl"} == {
+        name for name in cluster.shipped if not name.startswith("paft_ray/")
+    }
     out = capsys.readouterr().out
     assert "the rows are not on this machine" in out
     assert "MiB: paft_ray" in out
 
 
 @pytest.mark.parametrize("path", sorted(Path("jobs/configs").glob("*.yaml")), ids=lambda path: path.stem)
-def test_a_resolved_configuration_is_the_same_and_leaves_unset_what_depends_on_the_machine(path: Path, tmp_path: Path) -> None:
+def test_a_resolved_configuration_is_the_same_and_leaves_unset_what_depends_on_the_machine(
+    path: Path, tmp_path: Path
+) -> None:
     request = "{a: [x, x], text: 'no', when: '2026-01-31', float: '1e-5', deep: {b: [{c: null}]}}"
-    config = load_config(path, ["train.learning_rate=1e-5", f"prompts.generators=[{{id: g, endpoint: {{base_url: 'https://h/v1', request: {request}}}}}]"])
+    config = load_config(
+        path,
+        [
+            "train.learning_rate=1e-5",
+            f"prompts.generators=[{{id: g, endpoint: {{base_url: 'https://h/v1', request: {request}}}}}]",
+        ],
+    )
     text = resolved(config)
     again = load_config_text(text, tmp_path)
     assert again == config
@@ -155,7 +188,8 @@ OWN = {
     "my/task.yaml": TASK.replace("ROWS", "my/rows.jsonl").replace("mine/", "my/"),
     "my/seeds.jsonl": "".join(f'{{"text": "Wording number {"x" * n}: {{text}} Team?"}}\n' for n in range(14)),
     "my/rows.jsonl": "".join(f'{{"text": "ticket {n}", "label": "billing"}}\n' for n in range(9)),
-    "my/run.yaml": "# a note for myself\nname: mine\ntask: my/task.yaml\ndata: {num_test: 5}\nprompts: {seed_templates: builtin}\n",
+    "my/run.yaml": "# a note for myself\nname: mine\ntask: my/task.yaml\ndata: {num_test: 5}\nprompts: {seed_templates: "
+    "builtin}\n",
     "my/other.yaml": "name: other # with a note\ntask: demo\n",
     "my/OTHER.YML": "name: other # with a note\ntask: demo\n",
     "my/run.yaml~": "name: other # with a note\ntask: demo\n",
@@ -171,7 +205,9 @@ def write(folder: Path, files: dict[str, str]) -> None:
         (folder / name).write_text(content)
 
 
-def test_the_folder_my_is_shipped_with_its_rows_and_a_run_file_without_its_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_my_is_shipped_with_its_rows_and_a_run_file_without_its_notes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path, {**OWN, "rows.jsonl": "x", "notes.txt": "x"})
     monkeypatch.chdir(tmp_path)
     cluster = Cluster()
@@ -200,7 +236,11 @@ KEY = "-----BEGIN OPENSSH " + "PRIVATE KEY-----"
         ("my/netrc", "x", "my/netrc: netrc looks like a secret by its name"),
         ("my/sk-proj-made0up0123456789.txt", "x", "holds what looks like a key or token"),
         ("my/made-up/value+9/a.txt", "x", "holds the value of CLUSTER_PASSWD"),
-        ("my/utf16.txt", "\0".join("sk-proj-made0up0123456789\n"), "my/utf16.txt: holds what looks like a key or token"),
+        (
+            "my/utf16.txt",
+            "\0".join("sk-proj-made0up0123456789\n"),
+            "my/utf16.txt: holds what looks like a key or token",
+        ),
         ("my/utf16.txt", "\0".join("made-up/value+9\n"), "my/utf16.txt: holds the value of CLUSTER_PASSWD"),
         ("my/a\nb.txt", "x", "a character of this name does not show or is no UTF-8"),
         ("my/\udcff.txt", "x", "a character of this name does not show or is no UTF-8"),
@@ -215,7 +255,9 @@ KEY = "-----BEGIN OPENSSH " + "PRIVATE KEY-----"
         ("my/large.bin", "x" * 9 * 2**20, "(my/large.bin, "),
     ],
 )
-def test_what_must_not_be_shipped_is_refused_by_name(name: str, content: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_must_not_be_shipped_is_refused_by_name(
+    name: str, content: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path, {**OWN, "run.yaml": "x"})
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CLUSTER_PASSWD", "made-up/value+9")
@@ -233,7 +275,9 @@ def test_what_must_not_be_shipped_is_refused_by_name(name: str, content: str, me
 
 
 @pytest.mark.parametrize("method", ["read_bytes", "walk"])
-def test_what_cannot_be_read_is_refused_and_not_left_out(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_read_is_refused_and_not_left_out(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path, {**OWN, "my/locked/a.txt": "x"})
     monkeypatch.chdir(tmp_path)
     refused = PermissionError(13, "Permission denied", "my/locked")
@@ -312,7 +356,18 @@ CASES_OF_SECRETS = [
 
 def test_plain_ray_job_submit_ships_the_package_jobs_and_my_and_nothing_else(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
-    wanted = dict.fromkeys(("paft_ray/cli/main.py", "jobs/run.py", "jobs/configs/a.yaml", "pyproject.toml", "my/t.yaml", "my/b/rows.csv", "my/my/x"), "x")
+    wanted = dict.fromkeys(
+        (
+            "paft_ray/cli/main.py",
+            "jobs/run.py",
+            "jobs/configs/a.yaml",
+            "pyproject.toml",
+            "my/t.yaml",
+            "my/b/rows.csv",
+            "my/my/x",
+        ),
+        "x",
+    )
     left = [
         ".env",
         ".netrc",
@@ -376,7 +431,10 @@ def test_a_configuration_from_elsewhere_is_shipped_too(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ("storage=runs", "storage=runs: a job's own folder goes away with it"),
-        ("data.train=rows.jsonl", "data.train=rows.jsonl: rows are not shipped with a job; give an absolute path or URI"),
+        (
+            "data.train=rows.jsonl",
+            "data.train=rows.jsonl: rows are not shipped with a job; give an absolute path or URI",
+        ),
         ("model.id=./model", "model ./model: a folder is not shipped with a job"),
         ("model.id=jobs", "model jobs: a folder is not shipped with a job"),
         ("prompts.seed_templates=../outside.jsonl", "../outside.jsonl: outside the folder that you start in"),
@@ -442,9 +500,17 @@ def test_a_refusal_of_the_cluster_is_one_line() -> None:
 
 @pytest.mark.parametrize(
     ("status", "code", "expected"),
-    [(JobStatus.SUCCEEDED, 0, 0), (JobStatus.FAILED, 1, 1), (JobStatus.FAILED, 2, 2), (JobStatus.FAILED, None, 1), (JobStatus.STOPPED, None, 1)],
+    [
+        (JobStatus.SUCCEEDED, 0, 0),
+        (JobStatus.FAILED, 1, 1),
+        (JobStatus.FAILED, 2, 2),
+        (JobStatus.FAILED, None, 1),
+        (JobStatus.STOPPED, None, 1),
+    ],
 )
-def test_the_exit_code_is_that_of_the_job(status: JobStatus, code: int | None, expected: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_exit_code_is_that_of_the_job(
+    status: JobStatus, code: int | None, expected: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     cluster = Cluster()
     cluster.put("job-1", status, driver_exit_code=code)
     assert submit.watch(cluster, "job-1") == expected
@@ -460,7 +526,9 @@ def test_a_lost_connection_says_that_the_job_goes_on() -> None:
         submit.watch(Lost(), "job-1")
 
 
-def test_ctrl_c_detaches_and_says_how_to_come_back_and_how_to_stop(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_detaches_and_says_how_to_come_back_and_how_to_stop(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     cluster = Cluster(interrupts=True)
     monkeypatch.setattr(submit, "_client", lambda: cluster)
     monkeypatch.setattr(submit, "reach_job_api", lambda address: None)
@@ -469,12 +537,17 @@ def test_ctrl_c_detaches_and_says_how_to_come_back_and_how_to_stop(monkeypatch: 
     job = f"{asked().base}-1"
     err = capsys.readouterr().err
     assert code == 130
-    assert f"job {job} goes on; follow it again with the same command, stop it with: ray job stop {job} --address http://127.0.0.1:8265" in err
+    assert (
+        f"job {job} goes on; follow it again with the same command, stop it with: ray job stop {job} --address "
+        "http://127.0.0.1:8265" in err
+    )
     assert not cluster.jobs[job].status.is_terminal()
     assert os.environ["RAY_API_SERVER_ADDRESS"] == "http://127.0.0.1:8265"
 
 
-def test_without_follow_the_job_is_left_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_follow_the_job_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(submit, "_client", Cluster)
     assert submit.submit(str(DEMO), "sweep", [SHARED], force=False, follow=False, address=None) == 0
     out = capsys.readouterr().out
@@ -483,7 +556,12 @@ def test_without_follow_the_job_is_left_alone(monkeypatch: pytest.MonkeyPatch, c
 
 
 @pytest.mark.parametrize(
-    ("given", "mode"), [({"RAY_AUTH_TOKEN": "t"}, "token"), ({}, None), ({"RAY_AUTH_TOKEN": "t", "RAY_AUTH_MODE": "disabled"}, "disabled")]
+    ("given", "mode"),
+    [
+        ({"RAY_AUTH_TOKEN": "t"}, "token"),
+        ({}, None),
+        ({"RAY_AUTH_TOKEN": "t", "RAY_AUTH_MODE": "disabled"}, "disabled"),
+    ],
 )
 def test_a_token_is_sent_where_there_is_one_unless_the_user_decided(
     given: dict[str, str], mode: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,4 +1,5 @@
-"""Requests to generators: both strategies, drawn axes, a grammar that forces placeholders and leaves the wording; what the stage keeps."""
+"""Requests to generators: both strategies, drawn axes, a grammar that forces placeholders and leaves the wording; what
+the stage keeps."""
 
 import re
 from collections import Counter
@@ -42,7 +43,9 @@ def test_the_grammar_holds_every_placeholder_once(task, order: str) -> None:
     letters = {name: f"{label}: " for label, name in task.options.items()}
     body = " and ".join(f"{letters.get(name, '')}{{{name}}}" for name in task.fields)
     labels = " positive or negative" if task is DEMO else ""
-    question = f"Please tell me what you make of the following,{labels}:" + (f" {task.answer_format}" if task.answer_format else "")
+    question = f"Please tell me what you make of the following,{labels}:" + (
+        f" {task.answer_format}" if task.answer_format else ""
+    )
     text = f"{question}\n{body}" if order == "question first" else f"{body}\n{question}"
     assert re.fullmatch(pattern, text)
     assert not re.fullmatch(pattern, text.replace("{", "", 1).replace("}", "", 1))
@@ -56,8 +59,18 @@ def test_the_forced_share_counts_placeholders_and_labels() -> None:
 
 
 def config(**prompts: object) -> Config:
-    settings = {"seed_templates": "builtin", "held_out_templates": "builtin", "generators": (GeneratorConfig(),), **prompts}
-    return Config(name="t", task="demo", prompts=PromptsConfig(**settings), train=TrainConfig(arms=("sft", "paft"), num_epochs=1, num_steps=None))
+    settings = {
+        "seed_templates": "builtin",
+        "held_out_templates": "builtin",
+        "generators": (GeneratorConfig(),),
+        **prompts,
+    }
+    return Config(
+        name="t",
+        task="demo",
+        prompts=PromptsConfig(**settings),
+        train=TrainConfig(arms=("sft", "paft"), num_epochs=1, num_steps=None),
+    )
 
 
 def writer(texts: Sequence[str]):
@@ -65,7 +78,10 @@ def writer(texts: Sequence[str]):
     given = iter(texts)
 
     def write(requests: Sequence[Request], generator: GeneratorConfig, engine: object, seed: int) -> list[Completion]:
-        return [Completion(text=text, finished=bool(text)) for _, text in zip(requests, (next(given, texts[-1]) for _ in requests), strict=True)]
+        return [
+            Completion(text=text, finished=bool(text))
+            for _, text in zip(requests, (next(given, texts[-1]) for _ in requests), strict=True)
+        ]
 
     return write
 
@@ -78,7 +94,16 @@ GOOD = [
 
 
 def test_answers_are_gated_deduplicated_and_counted_by_reason(tmp_path, capsys) -> None:
-    texts = [GOOD[0], "no placeholder here", GOOD[0].replace("Judge", "Guess"), "", GOOD[1], "{text} {other} positive", GOOD[2], GOOD[2]]
+    texts = [
+        GOOD[0],
+        "no placeholder here",
+        GOOD[0].replace("Judge", "Guess"),
+        "",
+        GOOD[1],
+        "{text} {other} positive",
+        GOOD[2],
+        GOOD[2],
+    ]
     write = writer(texts)
     run = Store.open(str(tmp_path), "t")
     manifest = synthesize.run(config(num_candidates=4, max_attempts=1), run, write=write)

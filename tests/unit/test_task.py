@@ -53,9 +53,17 @@ def test_a_task_that_cannot_work_is_refused_with_its_entry(tmp_path: Path, text:
 
 @pytest.mark.parametrize(
     ("completion", "parsed", "correct"),
-    [(" positive\n", True, True), ("negative", True, False), ("Positive", False, False), ("positive.", False, False), ("", False, False)],
+    [
+        (" positive\n", True, True),
+        ("negative", True, False),
+        ("Positive", False, False),
+        ("positive.", False, False),
+        ("", False, False),
+    ],
 )
-def test_a_choice_is_parsed_exactly_and_what_is_not_a_label_is_wrong(completion: str, parsed: bool, correct: bool) -> None:
+def test_a_choice_is_parsed_exactly_and_what_is_not_a_label_is_wrong(
+    completion: str, parsed: bool, correct: bool
+) -> None:
     assert load_task("demo").judge(completion, "positive") == (parsed, correct)
 
 

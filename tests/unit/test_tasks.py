@@ -35,8 +35,16 @@ def test_every_built_in_task_loads() -> None:
         ("a.jsonl", b'{"text": "x", "label": "great"}\n', r"unknown label 'great'; allowed: negative, positive"),
         ("a.jsonl", b'{"text": "  ", "label": "positive"}\n', "text is empty"),
         ("a.jsonl", b'{"text": {"a": 1}, "label": "positive"}\n', "text must be text or a number, found dict"),
-        ("a.jsonl", b'{"text": "x", "label": "positive"}\n{"text": "\xff", "label": "positive"}\n', r"a\.jsonl:2: not UTF-8"),
-        ("a.jsonl", b'{"id": 1, "text": "x", "label": "positive"}\n{"id": 1, "text": "y", "label": "positive"}\n', r"a\.jsonl:2: id '1' stands already at"),
+        (
+            "a.jsonl",
+            b'{"text": "x", "label": "positive"}\n{"text": "\xff", "label": "positive"}\n',
+            r"a\.jsonl:2: not UTF-8",
+        ),
+        (
+            "a.jsonl",
+            b'{"id": 1, "text": "x", "label": "positive"}\n{"id": 1, "text": "y", "label": "positive"}\n',
+            r"a\.jsonl:2: id '1' stands already at",
+        ),
         ("a.csv", b"text,label\nx\n", r"a\.csv:2: the row has another number of columns"),
         ("a.parquet", b"no parquet", "not a Parquet file"),
         ("a.txt", b"x", "unknown kind of file"),
@@ -69,12 +77,19 @@ def test_examples_survive_their_table() -> None:
 
 def test_splits_kept_back_from_training_are_disjoint() -> None:
     rows = list(read_examples(TASK, Source(path="builtin:tasks/data/demo/train.jsonl")))
-    parts = divide({"train": examples_to_table(rows, TASK.fields)}, DataConfig(num_train=200, num_validation=50, num_test=60), seed=1)
+    parts = divide(
+        {"train": examples_to_table(rows, TASK.fields)},
+        DataConfig(num_train=200, num_validation=50, num_test=60),
+        seed=1,
+    )
     ids = [set(parts[name]["id"].to_pylist()) for name in ("train", "validation", "test")]
     assert [len(i) for i in ids] == [200, 50, 60]
     assert len(ids[0] | ids[1] | ids[2]) == 310
 
 
-@pytest.mark.parametrize(("text", "parsed", "correct"), [("so it is #### 1,234", True, True), ("#### 12", True, False), ("twelve", False, False)])
+@pytest.mark.parametrize(
+    ("text", "parsed", "correct"),
+    [("so it is #### 1,234", True, True), ("#### 12", True, False), ("twelve", False, False)],
+)
 def test_free_answers_are_parsed_and_what_cannot_be_parsed_is_wrong(text: str, parsed: bool, correct: bool) -> None:
     assert load_task("gsm8k").judge(text, "work\n#### 1234") == (parsed, correct)

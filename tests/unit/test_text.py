@@ -1,4 +1,5 @@
-"""Secrets in texts that are stored or shown: every form of a value is taken out, and ordinary words stay. All values are made up."""
+"""Secrets in texts that are stored or shown: every form of a value is taken out, and ordinary words stay. All values
+are made up."""
 
 import base64
 import html
@@ -47,7 +48,10 @@ FORMS = {
     "broken over lines": f"{VALUE[:9]}\n{VALUE[9:]}",
     "broken over lines with an indent": f"{VALUE[:9]} \r\n    {VALUE[9:15]}\n\t{VALUE[15:]}",
     "base64 broken over lines": "\n".join(textwrap.wrap(base64.b64encode(VALUE.encode()).decode(), 12)),
-    **{f"base64 behind {user!r}": base64.b64encode(f"{user}:{VALUE}".encode()).decode() for user in ("", "a", "me", "you")},
+    **{
+        f"base64 behind {user!r}": base64.b64encode(f"{user}:{VALUE}".encode()).decode()
+        for user in ("", "a", "me", "you")
+    },
 }
 
 
@@ -150,11 +154,29 @@ def test_a_variable_of_an_ordinary_name_is_none(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["1", "true", "main", "token", "None", "100000", "default", "Bearer", "example", "positive", "EMPTY", "/usr/bin", "~/", "./tests"]
+    "value",
+    [
+        "1",
+        "true",
+        "main",
+        "token",
+        "None",
+        "100000",
+        "default",
+        "Bearer",
+        "example",
+        "positive",
+        "EMPTY",
+        "/usr/bin",
+        "~/",
+        "./tests",
+    ],
 )
 def test_an_ordinary_word_or_path_is_no_secret_whatever_holds_it(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_API_KEY", value)
-    text = f"{value} and x{value}x in a text about positive tokens of 100000 examples, /usr/bin/python and the main token"
+    text = (
+        f"{value} and x{value}x in a text about positive tokens of 100000 examples, /usr/bin/python and the main token"
+    )
     assert masked(text) == text
 
 
@@ -164,19 +186,31 @@ def test_a_short_secret_is_looked_for_as_a_whole_word(monkeypatch: pytest.Monkey
 
 
 def test_what_is_secret_within_a_value_is_taken_out_alone_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AZURE_CONNECTION_STRING", "DefaultEndpointsProtocol=https;AccountName=lab;AccountKey=bWFkZS11cA==;EndpointSuffix=core")
-    monkeypatch.setenv("GOOGLE_CREDENTIALS", json.dumps({"type": "service_account", "private_key_id": "f00ba4-made-up", "client_email": "a@b"}))
+    monkeypatch.setenv(
+        "AZURE_CONNECTION_STRING",
+        "DefaultEndpointsProtocol=https;AccountName=lab;AccountKey=bWFkZS11cA==;EndpointSuffix=core",
+    )
+    monkeypatch.setenv(
+        "GOOGLE_CREDENTIALS",
+        json.dumps({"type": "service_account", "private_key_id": "f00ba4-made-up", "client_email": "a@b"}),
+    )
     monkeypatch.setenv("LAB_SETTINGS", '{"region": "north", "api_key": "made-up-9"}')
     monkeypatch.setenv("DATABASE_URL", "postgres://me:hunter2x@db/lab")
     assert masked("made-up-9 in north") == "[LAB_SETTINGS] in north"
     text = "refused bWFkZS11cA== and f00ba4-made-up and hunter2x for service_account of lab at core over https"
-    assert masked(text) == "refused [AZURE_CONNECTION_STRING] and [GOOGLE_CREDENTIALS] and [DATABASE_URL] for service_account of lab at core over https"
+    assert (
+        masked(text)
+        == "refused [AZURE_CONNECTION_STRING] and [GOOGLE_CREDENTIALS] and [DATABASE_URL] for service_account of "
+        "lab at core over https"
+    )
 
 
 def test_a_private_key_of_several_lines_is_taken_out_whole_and_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = ["made-up-line-1-0123456789", "made-up-line-2-0123456789"]
     monkeypatch.setenv("SSH_KEY", "\n".join(["-----BEGIN", *lines, ""]))
-    assert "made-up" not in masked("\n".join(lines)) + one_line(" ".join(["-----BEGIN", *lines])) + masked(f"  {lines[1]}")
+    assert "made-up" not in masked("\n".join(lines)) + one_line(" ".join(["-----BEGIN", *lines])) + masked(
+        f"  {lines[1]}"
+    )
 
 
 PEM = ["-----BEGIN OPENSSH " + "PRIVATE KEY-----", "bWFkZSB1cA", "-----END OPENSSH " + "PRIVATE KEY-----"]
@@ -202,9 +236,18 @@ PEM = ["-----BEGIN OPENSSH " + "PRIVATE KEY-----", "bWFkZSB1cA", "-----END OPENS
         ),
         ("C:/Users/me@work/x, file:/a/b@c", "C:/Users/me@work/x, file:/a/b@c"),
         ("key AKIAIOSFODNN7MADEUPX refused", "key *** refused"),
-        ("ASIAPACIFICREGION2025, ASIAPACIFIC2025Q4, AKIACHARITY2025FUND", "ASIAPACIFICREGION2025, ASIAPACIFIC2025Q4, AKIACHARITY2025FUND"),
-        ("a basic classification of bearer shares; /x?max_tokens=3&page=2", "a basic classification of bearer shares; /x?max_tokens=3&page=2"),
-        ("git 9abbbb6d0a1b2c3e4f5a6b7c8d9e0f1a2b3c4d5e, sk-learn, task-0123456789", "git 9abbbb6d0a1b2c3e4f5a6b7c8d9e0f1a2b3c4d5e, sk-learn, task-0123456789"),
+        (
+            "ASIAPACIFICREGION2025, ASIAPACIFIC2025Q4, AKIACHARITY2025FUND",
+            "ASIAPACIFICREGION2025, ASIAPACIFIC2025Q4, AKIACHARITY2025FUND",
+        ),
+        (
+            "a basic classification of bearer shares; /x?max_tokens=3&page=2",
+            "a basic classification of bearer shares; /x?max_tokens=3&page=2",
+        ),
+        (
+            "git 9abbbb6d0a1b2c3e4f5a6b7c8d9e0f1a2b3c4d5e, sk-learn, task-0123456789",
+            "git 9abbbb6d0a1b2c3e4f5a6b7c8d9e0f1a2b3c4d5e, sk-learn, task-0123456789",
+        ),
     ],
 )
 def test_keys_that_can_be_told_by_their_form_are_taken_out(text: str, shown: str) -> None:
@@ -215,7 +258,9 @@ def test_the_variable_that_a_configuration_names_is_a_secret_whatever_its_name(m
     monkeypatch.setenv("LAB_SERVER", "made-up-0123")
     assert masked("made-up-0123") == "made-up-0123"
     endpoint = {"base_url": "https://h/v1", "api_key_env": "LAB_SERVER"}
-    parse_config({"name": "a", "task": "demo", "prompts": {"generators": [{"id": "g", "endpoint": endpoint}]}}, source="x")
+    parse_config(
+        {"name": "a", "task": "demo", "prompts": {"generators": [{"id": "g", "endpoint": endpoint}]}}, source="x"
+    )
     assert masked("made-up-0123") == "[LAB_SERVER]"
     count_as_secret("OTHER")
     assert masked("made-up-0123") == "[LAB_SERVER]"

@@ -29,7 +29,9 @@ from paft_ray.tracking.trackers import Trackers, check
         ({"mlfow": "http://hunter2"}, "did you mean tracking.mlflow"),
     ],
 )
-def test_a_wrong_tracker_is_refused_without_showing_what_may_be_a_password(tracking: dict[str, str], message: str) -> None:
+def test_a_wrong_tracker_is_refused_without_showing_what_may_be_a_password(
+    tracking: dict[str, str], message: str
+) -> None:
     with pytest.raises(UserError, match=message) as refused:
         parse_config({"name": "a", "task": "demo", "tracking": tracking}, "x")
     assert "hunter2" not in str(refused.value)
@@ -38,7 +40,10 @@ def test_a_wrong_tracker_is_refused_without_showing_what_may_be_a_password(track
 
 def test_a_tracker_that_is_not_installed_is_refused_with_the_way_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    for name, tracking in (("mlflow", TrackingConfig(mlflow="http://host")), ("wandb", TrackingConfig(wandb="project"))):
+    for name, tracking in (
+        ("mlflow", TrackingConfig(mlflow="http://host")),
+        ("wandb", TrackingConfig(wandb="project")),
+    ):
         with pytest.raises(UserError, match=rf"tracking.{name}=.*pip install 'paft-ray\[tracking\]'"):
             check(tracking)
 
@@ -84,7 +89,9 @@ class Flaky:
         self.held.append(0)
 
 
-def test_a_tracker_that_fails_is_told_once_and_stops_neither_the_training_nor_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_tracker_that_fails_is_told_once_and_stops_neither_the_training_nor_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shown = TrackerRun.of(TrackingConfig(wandb="p"), Store(str(tmp_path)), name="paft-s0", group="demo", params={})
     good: list[int] = []
     bad: list[int] = []
@@ -95,10 +102,16 @@ def test_a_tracker_that_fails_is_told_once_and_stops_neither_the_training_nor_th
         trackers.send(rows[:last])
     trackers.close()
     assert (good, bad) == ([1, 2, 3, 0], [1, 2, 3, 0])
-    assert capsys.readouterr().out == "paft-s0: bad does not take the figures (the cable); they stay in the run and are sent again at the next chance\n"
+    assert (
+        capsys.readouterr().out
+        == "paft-s0: bad does not take the figures (the cable); they stay in the run and are sent again at the next "
+        "chance\n"
+    )
 
 
-def test_a_secret_of_the_environment_is_in_nothing_that_is_handed_to_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_of_the_environment_is_in_nothing_that_is_handed_to_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "hunter2")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "hunter2")
     config = TrackingConfig(wandb="p", mlflow="http://host")

@@ -18,7 +18,14 @@ from paft_ray.training.validation import forward
 def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A small model whose output head is its embedding."""
     path = str(tmp_path_factory.mktemp("model"))
-    sizes = {"vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
+    sizes = {
+        "vocab_size": 60,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
     torch.manual_seed(0)
     LlamaForCausalLM(LlamaConfig(**sizes, attention_bias=True, tie_word_embeddings=True)).save_pretrained(path)
     return path
@@ -41,12 +48,16 @@ def test_on_a_cpu_with_bf16_frozen_linear_layers_are_bf16_and_nothing_else(folde
     half = {name for name, dtype in formats.items() if dtype == torch.bfloat16}
     assert half == {name for name in formats if "base_layer.weight" in name or "lm_head" in name}
     assert set(formats.values()) == {torch.bfloat16, torch.float32}
-    assert {w.dtype for settings in ({"precision": "fp32"}, {"precision": "bf16", "lora": None}) for w in built(folder, **settings).parameters()} == {
-        torch.float32
-    }
+    assert {
+        w.dtype
+        for settings in ({"precision": "fp32"}, {"precision": "bf16", "lora": None})
+        for w in built(folder, **settings).parameters()
+    } == {torch.float32}
 
 
-def test_they_give_the_logits_and_gradients_of_autocasts_own_conversion_to_the_bit(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_they_give_the_logits_and_gradients_of_autocasts_own_conversion_to_the_bit(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = built(folder, precision="bf16")
     monkeypatch.setattr(training_model, "_convert_frozen_linear", lambda *_: None)
     found, wanted = (_step(model) for model in (made, built(folder, precision="bf16")))
@@ -56,7 +67,19 @@ def test_they_give_the_logits_and_gradients_of_autocasts_own_conversion_to_the_b
 
 def _step(model: Any) -> dict[str, torch.Tensor]:
     """Logits, and gradients of what trains, for two rows under autocast."""
-    rows = [Row(position=i, epoch=0, weight=1.0, prompt_ids=[5, 9, 7 + i][i:], answer_ids=[8], template="", cut_characters=0, example_id="") for i in (0, 1)]
+    rows = [
+        Row(
+            position=i,
+            epoch=0,
+            weight=1.0,
+            prompt_ids=[5, 9, 7 + i][i:],
+            answer_ids=[8],
+            template="",
+            cut_characters=0,
+            example_id="",
+        )
+        for i in (0, 1)
+    ]
     torch.manual_seed(1)
     for name, weight in model.named_parameters():
         if "lora_B" in name:

@@ -41,14 +41,28 @@ def test_sizes_beyond_the_set_are_refused() -> None:
 def test_listed_settings_are_all_tried_and_k_only_where_it_means_something() -> None:
     space = {"draw": ["per_example", "every_k"], "k": [2, 4], "lora_rank": [4]}
     names = [trial.name for trial in listed_trials(sweep(sizes=[1], space=space), 10, "per_example")]
-    assert names == ["size1-subset0-drawper_example-lora_rank4", "size1-subset0-drawevery_k-k2-lora_rank4", "size1-subset0-drawevery_k-k4-lora_rank4"]
+    assert names == [
+        "size1-subset0-drawper_example-lora_rank4",
+        "size1-subset0-drawevery_k-k2-lora_rank4",
+        "size1-subset0-drawevery_k-k4-lora_rank4",
+    ]
 
 
 def test_a_trial_trains_with_its_own_settings_and_all_others_of_the_section() -> None:
     base = TrainConfig(num_epochs=None, num_steps=50, weight_decay=0.1)
-    trial = Trial(size=1, subset_seed=0, settings={"learning_rate": 0.01, "num_epochs": 2.0, "lora_rank": 4, "draw": "every_k", "k": 3})
+    trial = Trial(
+        size=1,
+        subset_seed=0,
+        settings={"learning_rate": 0.01, "num_epochs": 2.0, "lora_rank": 4, "draw": "every_k", "k": 3},
+    )
     found = trial.train(base)
-    assert (found.learning_rate, found.num_epochs, found.num_steps, found.draw, found.k) == (0.01, 2.0, None, "every_k", 3)
+    assert (found.learning_rate, found.num_epochs, found.num_steps, found.draw, found.k) == (
+        0.01,
+        2.0,
+        None,
+        "every_k",
+        3,
+    )
     assert found.lora is not None
     assert (found.lora.rank, found.lora.alpha) == (4, 8), "alpha / rank as before"
     assert found.weight_decay == 0.1
@@ -81,7 +95,9 @@ def test_the_number_of_trials_follows_from_lists_draws_and_searcher() -> None:
         ({"scheduler": {"name": "pbt"}}, {}, "sweep.scheduler.name"),
     ],
 )
-def test_sweeps_that_cannot_be_meant_are_refused(values: dict[str, object], train: dict[str, object], message: str) -> None:
+def test_sweeps_that_cannot_be_meant_are_refused(
+    values: dict[str, object], train: dict[str, object], message: str
+) -> None:
     with pytest.raises(UserError, match=message):
         config(train, **values)
 

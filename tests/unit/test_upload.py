@@ -67,14 +67,17 @@ def test_an_upload_that_failed_is_raised_in_one_clear_line_and_once(where: str) 
     with pytest.raises(StageError) as caught:
         _fail_and_meet(upload, where)
     assert str(caught.value) == (
-        "checkpoint of step 3 was not written to s3://b: [Errno 28] No space left on device; mend the storage and start again: the run goes on"
+        "checkpoint of step 3 was not written to s3://b: [Errno 28] No space left on device; mend the storage "
+        "and start again: the run goes on"
     )
     upload.wait()
 
 
 def _fail_and_meet(upload: BackgroundUpload, where: str) -> None:
     with upload:
-        upload.start("checkpoint of step 3 was not written to s3://b", lambda: _fail(OSError(28, "No space\nleft on device")))
+        upload.start(
+            "checkpoint of step 3 was not written to s3://b", lambda: _fail(OSError(28, "No space\nleft on device"))
+        )
         if where == "check":
             while True:
                 upload.check()
@@ -92,7 +95,9 @@ def test_a_user_error_stays_what_it_is() -> None:
 def test_an_error_of_the_training_waits_for_the_upload_and_is_not_replaced_by_one_of_the_upload() -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         _break_beside_a_failing_upload()
-    assert caught.value.__notes__ == ["checkpoint of step 3 was not written: gone; mend the storage and start again: the run goes on"]
+    assert caught.value.__notes__ == [
+        "checkpoint of step 3 was not written: gone; mend the storage and start again: the run goes on"
+    ]
 
 
 def _break_beside_a_failing_upload() -> None:

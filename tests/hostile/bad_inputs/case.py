@@ -12,7 +12,10 @@ import pyarrow.parquet as pq
 Content = str | bytes
 GOOD_ROW = '{"text": "a fine film", "label": "positive"}\n'
 GOOD_CONFIG = "name: a\ntask: demo\n"
-GOOD_TASK = "name: t\nkind: choice\ndescription: d\nfields: {text: the text}\nlabels: [bad, good]\nsources: {train: {path: '{dir}/rows.jsonl'}}\n"
+GOOD_TASK = (
+    "name: t\nkind: choice\ndescription: d\nfields: {text: the text}\nlabels: [bad, good]\nsources: {train: {path: "
+    "'{dir}/rows.jsonl'}}\n"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +41,23 @@ class Case:
             if arrow:
                 path.symlink_to(target)
             else:
-                path.write_bytes(content if isinstance(content, bytes) else content.replace("{dir}", str(folder)).encode())
+                path.write_bytes(
+                    content if isinstance(content, bytes) else content.replace("{dir}", str(folder)).encode()
+                )
         return [argument.replace("{dir}", str(folder)) for argument in self.arguments]
 
 
-def setting(given: str, says: str, *overrides: str, files: Mapping[str, Content] | None = None, dry: bool = False) -> Case:
+def setting(
+    given: str, says: str, *overrides: str, files: Mapping[str, Content] | None = None, dry: bool = False
+) -> Case:
     """The demo configuration with one or more settings changed."""
     changes = ["prompts.generators=[]", "storage={dir}/runs", *overrides]
-    arguments = ["run", "jobs/configs/demo.yaml", *(part for change in changes for part in ("--set", change)), *(["--dry-run"] if dry else [])]
+    arguments = [
+        "run",
+        "jobs/configs/demo.yaml",
+        *(part for change in changes for part in ("--set", change)),
+        *(["--dry-run"] if dry else []),
+    ]
     return Case(given=given, arguments=tuple(arguments), says=says, files=files or {})
 
 

@@ -22,7 +22,10 @@ def _with_pickles(columns: dict[str, list[Any]], name: str, *, nested: bool = Fa
     """A Parquet file with one more column, of an extension type whose values are pickles."""
     plain = pa.table(columns)
     named = {b"ARROW:extension:name": name.encode(), b"ARROW:extension:metadata": b""}
-    field, values = pa.field("notes", pa.large_binary(), metadata=named), pa.array([pickle.dumps(_Runs())] * plain.num_rows, pa.large_binary())
+    field, values = (
+        pa.field("notes", pa.large_binary(), metadata=named),
+        pa.array([pickle.dumps(_Runs())] * plain.num_rows, pa.large_binary()),
+    )
     if nested:
         values = pa.StructArray.from_arrays([values], fields=[field])
         field = pa.field("notes", values.type)
@@ -37,13 +40,42 @@ def _repeated(column: str) -> bytes:
 
 PICKLED = "ray.data.arrow_pickled_object"
 CASES: list[Case] = [
-    rows("a column of pickles in Parquet", f"column 'notes' is of the extension type {PICKLED}", _with_pickles(_ROWS, PICKLED), "rows.parquet"),
-    rows("pickles in a struct in Parquet", "extension type", _with_pickles(_ROWS, PICKLED, nested=True), "rows.parquet"),
-    rows("an extension type that nobody registered", "extension type somebody.elses", _with_pickles(_ROWS, "somebody.elses"), "rows.parquet"),
-    rows("a tensor without its shape in Parquet", "its schema cannot be read", _with_pickles(_ROWS, "ray.data.arrow_tensor"), "rows.parquet"),
-    rows("a row of many MiB in Parquet", "a row may hold 4 MiB", parquet(pa.table({"text": ["x" * 2**23], "label": ["positive"]})), "rows.parquet"),
-    rows("a line of many MiB", "rows.jsonl:2: a line of over 4 MiB", '{"text": "a", "label": "positive"}\n' + "[" * 2**23),
-    templates("a column of pickles beside templates", f"extension type {PICKLED}", _with_pickles(_TEMPLATES, PICKLED), "templates.parquet"),
+    rows(
+        "a column of pickles in Parquet",
+        f"column 'notes' is of the extension type {PICKLED}",
+        _with_pickles(_ROWS, PICKLED),
+        "rows.parquet",
+    ),
+    rows(
+        "pickles in a struct in Parquet", "extension type", _with_pickles(_ROWS, PICKLED, nested=True), "rows.parquet"
+    ),
+    rows(
+        "an extension type that nobody registered",
+        "extension type somebody.elses",
+        _with_pickles(_ROWS, "somebody.elses"),
+        "rows.parquet",
+    ),
+    rows(
+        "a tensor without its shape in Parquet",
+        "its schema cannot be read",
+        _with_pickles(_ROWS, "ray.data.arrow_tensor"),
+        "rows.parquet",
+    ),
+    rows(
+        "a row of many MiB in Parquet",
+        "a row may hold 4 MiB",
+        parquet(pa.table({"text": ["x" * 2**23], "label": ["positive"]})),
+        "rows.parquet",
+    ),
+    rows(
+        "a line of many MiB", "rows.jsonl:2: a line of over 4 MiB", '{"text": "a", "label": "positive"}\n' + "[" * 2**23
+    ),
+    templates(
+        "a column of pickles beside templates",
+        f"extension type {PICKLED}",
+        _with_pickles(_TEMPLATES, PICKLED),
+        "templates.parquet",
+    ),
     templates("templates that unpack to gigabytes", "unpack to over", _repeated("text"), "templates.parquet"),
     templates("templates of many MiB", "larger than 33554432 bytes", '{"text": "Good? {text}"}\n' + " " * 2**25),
     imported("a list of templates of many MiB", "larger than 33554432 bytes", " " * (2**25 + 1), "t.json"),

@@ -17,12 +17,17 @@ KEY = {
 
 
 def command(given: str, says: str, *arguments: str, **files: object) -> Case:
-    named = {name.replace("__", "/").replace("_json", ".json").replace("_parquet", ".parquet"): content for name, content in files.items()}
+    named = {
+        name.replace("__", "/").replace("_json", ".json").replace("_parquet", ".parquet"): content
+        for name, content in files.items()
+    }
     return Case(given=given, arguments=arguments, says=says, files=named)  # type: ignore[arg-type]
 
 
 def trained(adapter: str) -> str:
-    return json.dumps({"key": KEY, "models": [{"arm": "paft", "seed": 0, "adapter": adapter, "num_templates": 1, "num_steps": 1}]})
+    return json.dumps(
+        {"key": KEY, "models": [{"arm": "paft", "seed": 0, "adapter": adapter, "num_templates": 1, "num_steps": 1}]}
+    )
 
 
 MODELS = [
@@ -30,8 +35,18 @@ MODELS = [
     setting("a folder that is no model", "holds no config.json", "model.id={dir}"),
     setting("no such folder of a generator", "no such folder", "prompts.generators=[{id: ./nowhere}]"),
     setting("a model that climbs", "no such folder", "model.id=../../../nowhere"),
-    setting("a model of pickles", "holds no *.safetensors", "model.id={dir}/m", files={"m/config.json": "{}", "m/pytorch_model.bin": b"\x80\x04"}),
-    setting("weights that are no safetensors", "no safetensors file", "model.id={dir}/m", files={"m/config.json": "{}", "m/model.safetensors": b"\xff" * 64}),
+    setting(
+        "a model of pickles",
+        "holds no *.safetensors",
+        "model.id={dir}/m",
+        files={"m/config.json": "{}", "m/pytorch_model.bin": b"\x80\x04"},
+    ),
+    setting(
+        "weights that are no safetensors",
+        "no safetensors file",
+        "model.id={dir}/m",
+        files={"m/config.json": "{}", "m/model.safetensors": b"\xff" * 64},
+    ),
 ]
 STORAGE = [
     setting("storage that cannot be written", "cannot be written", "storage=/proc/none"),
@@ -45,13 +60,20 @@ STORAGE = [
 MADE_UP_SECRET = "s3cr3t-made-up-0123456789"  # noqa: S105 (of nobody)
 SECRETS = [
     setting(
-        "a token for the engine", "engine.engine_kwargs.hf_token: secrets come from the environment", f"engine.engine_kwargs={{hf_token: {MADE_UP_SECRET}}}"
+        "a token for the engine",
+        "engine.engine_kwargs.hf_token: secrets come from the environment",
+        f"engine.engine_kwargs={{hf_token: {MADE_UP_SECRET}}}",
     ),
-    setting("a key deep in the engine's options", "secrets come from the environment only", f"engine.engine_kwargs={{a: [{{api_key: {MADE_UP_SECRET}}}]}}"),
+    setting(
+        "a key deep in the engine's options",
+        "secrets come from the environment only",
+        f"engine.engine_kwargs={{a: [{{api_key: {MADE_UP_SECRET}}}]}}",
+    ),
     setting(
         "a header with a key for an endpoint",
         "endpoint.request.Authorization: secrets come from the environment only",
-        f"prompts.generators=[{{id: g, endpoint: {{base_url: 'http://h/v1', request: {{extra_headers: {{Authorization: {MADE_UP_SECRET}}}}}}}}}]",
+        f"prompts.generators=[{{id: g, endpoint: {{base_url: 'http://h/v1', request: {{extra_headers: "
+        f"{{Authorization: {MADE_UP_SECRET}}}}}}}}}]",
     ),
     setting(
         "a key in place of its variable's name",
@@ -63,27 +85,74 @@ SECRETS = [
         "without user, password",
         f"prompts.generators=[{{id: g, endpoint: {{base_url: 'http://me:{MADE_UP_SECRET}@h/v1'}}}}]",
     ),
-    setting("a password in a tracker's address", "the address holds credentials", f"tracking.mlflow=http://me:{MADE_UP_SECRET}@host"),
+    setting(
+        "a password in a tracker's address",
+        "the address holds credentials",
+        f"tracking.mlflow=http://me:{MADE_UP_SECRET}@host",
+    ),
     setting("a key in the storage's URI", "the URI holds credentials", f"storage=s3://me:{MADE_UP_SECRET}@bucket"),
-    setting("a key with a slash in the storage's URI", "storage s3://***@bucket", f"storage=s3://me:ab/{MADE_UP_SECRET}@bucket"),
-    setting("a key in the options of the storage's URI", "the URI holds credentials", f"storage=s3://bucket?secret_key={MADE_UP_SECRET}"),
-    setting("a user in an option of the storage's URI", "the URI holds credentials", f"storage=s3://bucket?endpoint_override=me:{MADE_UP_SECRET}@host"),
-    setting("a key in the rows' URI", "data.train: the URI holds credentials", f"data.train=s3://me:{MADE_UP_SECRET}@bucket/rows.jsonl"),
+    setting(
+        "a key with a slash in the storage's URI",
+        "storage s3://***@bucket",
+        f"storage=s3://me:ab/{MADE_UP_SECRET}@bucket",
+    ),
+    setting(
+        "a key in the options of the storage's URI",
+        "the URI holds credentials",
+        f"storage=s3://bucket?secret_key={MADE_UP_SECRET}",
+    ),
+    setting(
+        "a user in an option of the storage's URI",
+        "the URI holds credentials",
+        f"storage=s3://bucket?endpoint_override=me:{MADE_UP_SECRET}@host",
+    ),
+    setting(
+        "a key in the rows' URI",
+        "data.train: the URI holds credentials",
+        f"data.train=s3://me:{MADE_UP_SECRET}@bucket/rows.jsonl",
+    ),
     setting(
         "a key in the URI of a task's rows",
         "sources.train of task t: the URI holds",
         "task={dir}/t.yaml",
         files={"t.yaml": GOOD_TASK.replace("{dir}/", f"s3://me:{MADE_UP_SECRET}@b/")},
     ),
-    setting("a key in a URI of an unknown kind", "***@bucket", f"prompts.seed_templates=s3://me:{MADE_UP_SECRET}@bucket/t.jsonl"),
-    setting("a key in an override that is no YAML", "is not a YAML value", f"engine.engine_kwargs=s3://me:{MADE_UP_SECRET}@b: ["),
-    setting("a key where a number is needed", "seed: Input should be a valid integer", f"seed=s3://me:{MADE_UP_SECRET}@bucket"),
-    command("a key in the URI of a run", "the URI holds credentials", "prompts", "show", f"s3://me:{MADE_UP_SECRET}@bucket/run"),
-    command("a key in the URIs of runs", "the URI holds credentials", "compare", f"s3://me:{MADE_UP_SECRET}@bucket/run", "b"),
+    setting(
+        "a key in a URI of an unknown kind",
+        "***@bucket",
+        f"prompts.seed_templates=s3://me:{MADE_UP_SECRET}@bucket/t.jsonl",
+    ),
+    setting(
+        "a key in an override that is no YAML",
+        "is not a YAML value",
+        f"engine.engine_kwargs=s3://me:{MADE_UP_SECRET}@b: [",
+    ),
+    setting(
+        "a key where a number is needed",
+        "seed: Input should be a valid integer",
+        f"seed=s3://me:{MADE_UP_SECRET}@bucket",
+    ),
+    command(
+        "a key in the URI of a run",
+        "the URI holds credentials",
+        "prompts",
+        "show",
+        f"s3://me:{MADE_UP_SECRET}@bucket/run",
+    ),
+    command(
+        "a key in the URIs of runs", "the URI holds credentials", "compare", f"s3://me:{MADE_UP_SECRET}@bucket/run", "b"
+    ),
 ]
 RUNS = [
     command(
-        "a stage before the one it needs", "run stage prepare first", "evaluate", "jobs/configs/demo.yaml", "--set", "storage={dir}/runs", "--set", "name=a"
+        "a stage before the one it needs",
+        "run stage prepare first",
+        "evaluate",
+        "jobs/configs/demo.yaml",
+        "--set",
+        "storage={dir}/runs",
+        "--set",
+        "name=a",
     ),
     command(
         "settings for a finished run",
@@ -100,20 +169,57 @@ RUNS = [
         "seed=1",
     ),
     command("no run", "no prompt set there", "prompts", "show", "{dir}/none"),
-    command("a prompt set that is no Parquet", "not Parquet", "prompts", "show", "{dir}", prompts__prompt_set_parquet=b"PAR1"),
     command(
-        "a prompt set of other columns", "not those of this version", "prompts", "show", "{dir}", prompts__prompt_set_parquet=parquet(pa.table({"a": [1]}))
+        "a prompt set that is no Parquet",
+        "not Parquet",
+        "prompts",
+        "show",
+        "{dir}",
+        prompts__prompt_set_parquet=b"PAR1",
+    ),
+    command(
+        "a prompt set of other columns",
+        "not those of this version",
+        "prompts",
+        "show",
+        "{dir}",
+        prompts__prompt_set_parquet=parquet(pa.table({"a": [1]})),
     ),
     command("one run to compare", "at least two runs are needed", "compare", "{dir}"),
     command("a run twice to compare", "comes twice", "compare", "{dir}", "{dir}/"),
     command("a run without its configuration", "config.json is missing", "compare", "{dir}/a", "{dir}/b"),
-    command("a configuration in a run that is no JSON", "not JSON", "compare", "{dir}/a", "{dir}/b", a__config_json="{"),
-    command("a configuration in a run that is a list", "config", "compare", "{dir}/a", "{dir}/b", a__config_json="[]"),
-    command("a configuration in a run nested too deep", "not JSON", "compare", "{dir}/a", "{dir}/b", a__config_json="[" * 100_000),
-    command("a run that was never trained", "train/manifest.json is missing", "export", "{dir}", "--out", "{dir}/o"),
-    command("a manifest that is a list", "does not say what was trained", "export", "{dir}", "--out", "{dir}/o", train__manifest_json="[]"),
     command(
-        "an arm that was not trained", "was not trained in this run", "export", "{dir}", "--arm", "sft", "--out", "{dir}/o", train__manifest_json=trained("x")
+        "a configuration in a run that is no JSON", "not JSON", "compare", "{dir}/a", "{dir}/b", a__config_json="{"
+    ),
+    command("a configuration in a run that is a list", "config", "compare", "{dir}/a", "{dir}/b", a__config_json="[]"),
+    command(
+        "a configuration in a run nested too deep",
+        "not JSON",
+        "compare",
+        "{dir}/a",
+        "{dir}/b",
+        a__config_json="[" * 100_000,
+    ),
+    command("a run that was never trained", "train/manifest.json is missing", "export", "{dir}", "--out", "{dir}/o"),
+    command(
+        "a manifest that is a list",
+        "does not say what was trained",
+        "export",
+        "{dir}",
+        "--out",
+        "{dir}/o",
+        train__manifest_json="[]",
+    ),
+    command(
+        "an arm that was not trained",
+        "was not trained in this run",
+        "export",
+        "{dir}",
+        "--arm",
+        "sft",
+        "--out",
+        "{dir}/o",
+        train__manifest_json=trained("x"),
     ),
     command(
         "an adapter that climbs out of the run",
@@ -139,7 +245,14 @@ RUNS = [
         train__manifest_json="3",
         config_json=RUN_CONFIG,
     ),
-    command("an unknown stage to submit", "--stage all: unknown; allowed: run", "submit", "jobs/configs/demo.yaml", "--stage", "all"),
+    command(
+        "an unknown stage to submit",
+        "--stage all: unknown; allowed: run",
+        "submit",
+        "jobs/configs/demo.yaml",
+        "--stage",
+        "all",
+    ),
     Case(
         given="a run's storage below the working folder for a job",
         arguments=("submit", "{dir}/c.yaml"),

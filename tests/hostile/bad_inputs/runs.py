@@ -1,4 +1,5 @@
-"""Runs of someone else's: their config.json and manifests are outside input to `evaluate RUN`, `export`, `compare`, `report` and `audit`."""
+"""Runs of someone else's: their config.json and manifests are outside input to `evaluate RUN`, `export`, `compare`,
+`report` and `audit`."""
 
 import json
 
@@ -26,23 +27,61 @@ def run_config(**engine: object) -> str:
 
 ARGUMENTS = [
     *(
-        setting(f"engine argument {name}", f"'{name}': {NOT_TUNING}", f"engine.engine_kwargs={json.dumps({name: value})}", dry=True)
+        setting(
+            f"engine argument {name}",
+            f"'{name}': {NOT_TUNING}",
+            f"engine.engine_kwargs={json.dumps({name: value})}",
+            dry=True,
+        )
         for name, value in EVIL.items()
     ),
-    setting("an engine argument that is ours", "is decided by engine.precision", "engine.engine_kwargs={dtype: float16}", dry=True),
-    setting("a tokenizer as an engine argument", "is decided by model.id", "engine.engine_kwargs={tokenizer: owner/other}", dry=True),
-    setting("an engine argument of another type", "Input should be a valid integer", "engine.engine_kwargs={max_num_seqs: yes}", dry=True),
-    setting("a class as executor", "Input should be 'uni', 'mp' or 'ray'", "engine.engine_kwargs={distributed_executor_backend: a.B}", dry=True),
+    setting(
+        "an engine argument that is ours",
+        "is decided by engine.precision",
+        "engine.engine_kwargs={dtype: float16}",
+        dry=True,
+    ),
+    setting(
+        "a tokenizer as an engine argument",
+        "is decided by model.id",
+        "engine.engine_kwargs={tokenizer: owner/other}",
+        dry=True,
+    ),
+    setting(
+        "an engine argument of another type",
+        "Input should be a valid integer",
+        "engine.engine_kwargs={max_num_seqs: yes}",
+        dry=True,
+    ),
+    setting(
+        "a class as executor",
+        "Input should be 'uni', 'mp' or 'ray'",
+        "engine.engine_kwargs={distributed_executor_backend: a.B}",
+        dry=True,
+    ),
 ]
 EVALUATE = ("evaluate", "{dir}", "--templates", "t", "--test", "t", "--out", "{dir}/o")
 EXPORT = ("export", "{dir}", "--out", "{dir}/o")
 CONFIGS = [
     *(
-        command(f"a run with engine argument {name}, {to[0]}", NOT_TUNING, *to, config_json=run_config(**{name: EVIL[name]}), train__manifest_json=trained("x"))
+        command(
+            f"a run with engine argument {name}, {to[0]}",
+            NOT_TUNING,
+            *to,
+            config_json=run_config(**{name: EVIL[name]}),
+            train__manifest_json=trained("x"),
+        )
         for to in (EVALUATE, EXPORT)
         for name in ("worker_cls", "trust_remote_code", "hf_overrides")
     ),
-    command("a run with a plugin to compare", NOT_TUNING, "compare", "{dir}/a", "{dir}/b", a__config_json=run_config(io_processor_plugin="evil")),
+    command(
+        "a run with a plugin to compare",
+        NOT_TUNING,
+        "compare",
+        "{dir}/a",
+        "{dir}/b",
+        a__config_json=run_config(io_processor_plugin="evil"),
+    ),
 ]
 PLAIN = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"]}
 
@@ -60,7 +99,12 @@ def both(given: str, says: str, **files: str) -> list[Case]:
 
 
 def adapter(given: str, says: str, **changed: object) -> list[Case]:
-    return both(given, says, train__x__adapter_config_json=json.dumps(PLAIN | changed), train__manifest_json=manifest(adapter="train/x"))
+    return both(
+        given,
+        says,
+        train__x__adapter_config_json=json.dumps(PLAIN | changed),
+        train__manifest_json=manifest(adapter="train/x"),
+    )
 
 
 UNSAID, NOT_PLAIN = "does not say what was trained", "not the plain LoRA adapter that stage train writes"
@@ -74,19 +118,43 @@ MANIFESTS = [
     *both("an adapter that is a list", UNSAID, train__manifest_json=manifest(adapter=["x"])),
     *both("no model in a manifest", UNSAID, train__manifest_json=json.dumps({"key": KEY, "models": []})),
     *both("a manifest whose key is a text", UNSAID, train__manifest_json=manifest(key="k")),
-    *both("prompt tokens that are text", UNSAID, train__manifest_json=manifest(key=KEY | {"model": KEY["model"] | {"max_prompt_tokens": "9 --x"}})),
-    *both("answer tokens beyond all numbers", UNSAID, train__manifest_json=manifest(key=KEY | {"task": KEY["task"] | {"max_answer_tokens": 10**12}})),
+    *both(
+        "prompt tokens that are text",
+        UNSAID,
+        train__manifest_json=manifest(key=KEY | {"model": KEY["model"] | {"max_prompt_tokens": "9 --x"}}),
+    ),
+    *both(
+        "answer tokens beyond all numbers",
+        UNSAID,
+        train__manifest_json=manifest(key=KEY | {"task": KEY["task"] | {"max_answer_tokens": 10**12}}),
+    ),
     *both("a training without steps", UNSAID, train__manifest_json=manifest(num_steps=-1)),
-    *adapter("an adapter of another kind", NOT_PLAIN, peft_type="PROMPT_TUNING", tokenizer_kwargs={"trust_remote_code": True}),
+    *adapter(
+        "an adapter of another kind", NOT_PLAIN, peft_type="PROMPT_TUNING", tokenizer_kwargs={"trust_remote_code": True}
+    ),
     *adapter("an adapter of adapters elsewhere", NOT_PLAIN, peft_type="XLORA", adapters={"a": "owner/other"}),
-    *adapter("an adapter that names a module", "it sets megatron_config, megatron_core", megatron_config={"a": 1}, megatron_core="evil"),
-    *adapter("an adapter with a class", "it sets auto_mapping", auto_mapping={"base_model_class": "C", "parent_library": "evil"}),
+    *adapter(
+        "an adapter that names a module",
+        "it sets megatron_config, megatron_core",
+        megatron_config={"a": 1},
+        megatron_core="evil",
+    ),
+    *adapter(
+        "an adapter with a class",
+        "it sets auto_mapping",
+        auto_mapping={"base_model_class": "C", "parent_library": "evil"},
+    ),
     *adapter("an adapter that repeats layers", "it sets layer_replication", layer_replication=[[0, 10**9]]),
     *adapter("an adapter of endless rank", "r: Input should be less than", r=10**12),
     *adapter("an adapter on a pattern of layers", NOT_PLAIN, target_modules="((a+)+)+$"),
     *adapter("an adapter that starts from the base", "it sets init_lora_weights", init_lora_weights="pissa"),
     *both("an adapter without its configuration", "adapter_config.json is missing"),
-    *both("an adapter whose configuration is none", "not JSON", train__x__adapter_config_json="{", train__manifest_json=manifest(adapter="train/x")),
+    *both(
+        "an adapter whose configuration is none",
+        "not JSON",
+        train__x__adapter_config_json="{",
+        train__manifest_json=manifest(adapter="train/x"),
+    ),
 ]
 NAMES = [
     setting(f"storage with a coded {what}", "a character that does not show", f"storage=file://{{dir}}/a%{code}b")
