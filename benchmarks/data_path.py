@@ -91,9 +91,13 @@ def measure(num_rows: int) -> dict[str, Any]:
     )  # made elsewhere, so that the reader's memory is the data path's alone
     table_mib = ray.get(table).nbytes / 2**20
     source = RowSource(
-        table=table, encoder=ray.put(make_encoder(TASK, ModelConfig(), resolve_model("demo", None))), templates=TEMPLATES,
-        draw=PerExample(seed=0), seed=0, num_positions=num_rows,
-    )  # fmt: skip
+        table=table,
+        encoder=ray.put(make_encoder(TASK, ModelConfig(), resolve_model("demo", None))),
+        templates=TEMPLATES,
+        draw=PerExample(seed=0),
+        seed=0,
+        num_positions=num_rows,
+    )
     order = GlobalOrder(source=source, num_steps=num_rows // BATCH, global_batch=BATCH, checkpoints="unused")
     peak, done = {"reader_mib": 0.0, "task_mib": 0.0, "store_mib": 0.0}, threading.Event()
     watcher = threading.Thread(target=_watch, args=(peak, done))

@@ -77,9 +77,14 @@ def prepare(folder: Path, task: str) -> Work:
     given = map(json.loads, (SHARED / task / "train.jsonl").read_text().splitlines())
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given if row["label"] in labels))
     definition = {
-        "name": task, "kind": "choice", "description": f"Give the {WORDS[task]['ask']}.", "fields": {field: f"the {WORDS[task]['what']}"}, "answer": "label",
-        "labels": {label: label for label in labels}, "sources": {"train": {"path": str(folder / "train.jsonl")}},
-    }  # fmt: skip
+        "name": task,
+        "kind": "choice",
+        "description": f"Give the {WORDS[task]['ask']}.",
+        "fields": {field: f"the {WORDS[task]['what']}"},
+        "answer": "label",
+        "labels": {label: label for label in labels},
+        "sources": {"train": {"path": str(folder / "train.jsonl")}},
+    }
     (folder / "task.yaml").write_text(json.dumps(definition))
     texts = [
         wording.replace("{rows}", "{" + field + "}")
@@ -92,10 +97,22 @@ def prepare(folder: Path, task: str) -> Work:
         "".join(json.dumps({"text": f"{{{field}}} {mark}"}) + "\n" for mark in ("It was:", "Label:", "So it is"))
     )
     settings = (
-        f"storage={folder}", "name=run", f"task={folder}/task.yaml", f"data.train={folder}/train.jsonl", "data.num_train=200", f"data.num_test={EXAMPLES}",
-        f"prompts.seed_templates={folder}/seeds.jsonl", f"prompts.held_out_templates={folder}/held_out.jsonl", "prompts.generators=[]",
-        "score.enabled=false", "train.arms=[paft]", "train.seeds=[0,1,2]", "train.num_steps=6", "evaluate.speed_rows=0", "model.max_prompt_tokens=192",
-    )  # fmt: skip
+        f"storage={folder}",
+        "name=run",
+        f"task={folder}/task.yaml",
+        f"data.train={folder}/train.jsonl",
+        "data.num_train=200",
+        f"data.num_test={EXAMPLES}",
+        f"prompts.seed_templates={folder}/seeds.jsonl",
+        f"prompts.held_out_templates={folder}/held_out.jsonl",
+        "prompts.generators=[]",
+        "score.enabled=false",
+        "train.arms=[paft]",
+        "train.seeds=[0,1,2]",
+        "train.num_steps=6",
+        "evaluate.speed_rows=0",
+        "model.max_prompt_tokens=192",
+    )
     for stage in ("prepare", "synthesize", "train"):
         paft(stage, settings)
     config = load_config(CONFIG, list(settings))
@@ -114,10 +131,16 @@ def prepare(folder: Path, task: str) -> Work:
         file = folder / f"tasks/{name(number)}.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
         peer = {
-            "task": name(number), "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(file)}},
-            "test_split": "test", "output_type": "multiple_choice", "doc_to_text": "{{prompt}}", "doc_to_choice": labels, "doc_to_target": "label",
+            "task": name(number),
+            "dataset_path": "json",
+            "dataset_kwargs": {"data_files": {"test": str(file)}},
+            "test_split": "test",
+            "output_type": "multiple_choice",
+            "doc_to_text": "{{prompt}}",
+            "doc_to_choice": labels,
+            "doc_to_target": "label",
             "metric_list": [{"metric": "acc"}],
-        }  # fmt: skip
+        }
         file.with_suffix(".yaml").write_text(json.dumps(peer))
     assert len(held_out) == len(WORDINGS), "a wording was refused"
     return Work(folder=folder, settings=settings, models=models, templates=tuple(t.id for t in held_out))
@@ -143,9 +166,14 @@ def peer(
     names, out = ",".join(map(name, templates)), work.folder / "out.json"
     settings = json.dumps(engine_settings(EngineConfig(), LONGEST))
     environment = {
-        **os.environ, **CPU_ENVIRONMENT, "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": str(usable_cpus()), "HF_DATASETS_CACHE": str(work.folder / "cache"),
-    }  # fmt: skip
+        **os.environ,
+        **CPU_ENVIRONMENT,
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": str(usable_cpus()),
+        "HF_DATASETS_CACHE": str(work.folder / "cache"),
+    }
     found: dict[tuple[str, str], float] = {}
     begin = time.perf_counter()
     for model, folder in models.items():

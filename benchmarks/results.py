@@ -48,9 +48,16 @@ def paired(
     """Compares what was measured in turns: `ours[i]` beside `peer[i]`."""
     ratios = [o / p if more_is_better else p / o for o, p in zip(ours, peer, strict=True)]
     return Result(
-        name=name, ours=statistics.median(ours), peer=statistics.median(peer), peer_name=peer_name, unit=unit, pairs=len(ratios),
-        ratio=statistics.median(ratios), low=min(ratios), high=max(ratios),
-    )  # fmt: skip
+        name=name,
+        ours=statistics.median(ours),
+        peer=statistics.median(peer),
+        peer_name=peer_name,
+        unit=unit,
+        pairs=len(ratios),
+        ratio=statistics.median(ratios),
+        low=min(ratios),
+        high=max(ratios),
+    )
 
 
 def record(results: Sequence[Result]) -> None:

@@ -220,10 +220,16 @@ def _outcomes(arms: list[str], num_templates: int, num_examples: int, ids: list[
     for arm in arms:
         correct = rng.random(cells) < 0.7
         columns = {
-            "arm": [arm] * cells, "seed": [0] * cells, "template_id": np.repeat(ids, num_examples),
-            "example_id": [str(n) for n in range(num_examples)] * num_templates, "answer": ["positive"] * cells, "correct": correct, "parsed": [True] * cells,
-            "predicted": np.where(correct, "positive", "negative"), "logprob": -rng.random(cells),
-        }  # fmt: skip
+            "arm": [arm] * cells,
+            "seed": [0] * cells,
+            "template_id": np.repeat(ids, num_examples),
+            "example_id": [str(n) for n in range(num_examples)] * num_templates,
+            "answer": ["positive"] * cells,
+            "correct": correct,
+            "parsed": [True] * cells,
+            "predicted": np.where(correct, "positive", "negative"),
+            "logprob": -rng.random(cells),
+        }
         tables.append(pa.table(columns))
     return pa.concat_tables(tables)
 

@@ -37,6 +37,10 @@ def row_maker(settings: Iterable[str]) -> ExampleBuilder:
         resolve_model(config.model.id, config.model.revision),
     )
     return ExampleBuilder(
-        table=run.read_table("data/train.parquet"), templates=arm_prompts(config, run, "paft").templates, encoder=make_encoder(task, config.model, path),
-        draw=make_draw(config.train.draw, seed=0, k=config.train.k), seed=0, num_positions=10**9,
-    )  # fmt: skip
+        table=run.read_table("data/train.parquet"),
+        templates=arm_prompts(config, run, "paft").templates,
+        encoder=make_encoder(task, config.model, path),
+        draw=make_draw(config.train.draw, seed=0, k=config.train.k),
+        seed=0,
+        num_positions=10**9,
+    )

@@ -108,10 +108,18 @@ class Work:
 def prepare(folder: Path, num_steps: int, further: Sequence[str] = ()) -> Work:
     """Stages `prepare` and `synthesize` of a small run, and the rows that its training will use."""
     settings = (
-        f"storage={folder}", "name=run", "prompts.generators=[]", "score.enabled=false", "train.arms=[paft]", f"train.num_steps={num_steps}",
-        "train.global_batch=16", "train.micro_batch=8", "train.num_workers=1", f"train.checkpoint_every={num_steps}",
+        f"storage={folder}",
+        "name=run",
+        "prompts.generators=[]",
+        "score.enabled=false",
+        "train.arms=[paft]",
+        f"train.num_steps={num_steps}",
+        "train.global_batch=16",
+        "train.micro_batch=8",
+        "train.num_workers=1",
+        f"train.checkpoint_every={num_steps}",
         *further,
-    )  # fmt: skip
+    )
     config = load_config(CONFIG, list(settings))
     if bool(config.train.gpus_per_worker) != torch.cuda.is_available():
         raise SystemExit(

@@ -15,7 +15,7 @@ from paft_ray.credentials import KNOWN, is_plain, names_secret, variable_is_secr
 
 _BROKEN = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ue000-\uf8ff\U000f0000-\U0010ffff"
 """Control characters but tab and line feed, line and paragraph separators, half characters, private use."""
-_IGNORABLE = r"\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb"
+_IGNORABLE = r"\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb"  # noqa: E501
 """What Unicode calls default ignorable: zero-width characters, bidirectional marks and overrides, fillers."""
 _TAGS = r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 _JOINERS, _VARIANTS = r"\u200c\u200d", r"\ufe00-\ufe0f"

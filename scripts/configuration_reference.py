@@ -41,7 +41,13 @@ def reference() -> str:
     }
     parts += ["## top level", "", *_table(config.Config, set(sections))]
     for name, model in {**sections, **NESTED}.items():
-        parts += [f"## `{name}`", "", (model.__doc__ or "").strip().splitlines()[0], "", *_table(model, set())]
+        parts += [
+            f"## `{name}`",
+            "",
+            " ".join((model.__doc__ or "").split("\n\n")[0].split()),
+            "",
+            *_table(model, set()),
+        ]
     return "\n".join(parts)
 
 

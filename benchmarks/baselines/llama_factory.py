@@ -49,14 +49,33 @@ def main(path: Path, model_path: str, out: Path, settings: str) -> None:
         model_path = with_fp32_weights(model_path, out.with_suffix(f".model{os.environ.get('RANK', '')}"))
     measured = Steps()
     fixed = {
-        "stage": "sft", "do_train": True, "model_name_or_path": model_path, "template": "default", "tokenized_path": folder,
-        "dataset": "rows", "finetuning_type": "lora", "lora_rank": train["lora"]["rank"], "lora_alpha": train["lora"]["alpha"], "lora_target": "all",
-        "output_dir": str(out.with_suffix(".factory")), "overwrite_output_dir": True, "per_device_train_batch_size": batch,
-        "gradient_accumulation_steps": train["global_batch"] // (batch * together * processes), "num_train_epochs": 1, "learning_rate": train["learning_rate"],
-        "max_grad_norm": 1.0, "disable_gradient_checkpointing": True, "bf16": train["precision"] == "bf16", "use_cpu": not torch.cuda.is_available(),
-        "logging_strategy": "no", "save_strategy": "no", "report_to": "none", "disable_tqdm": True, "disable_shuffling": True,
+        "stage": "sft",
+        "do_train": True,
+        "model_name_or_path": model_path,
+        "template": "default",
+        "tokenized_path": folder,
+        "dataset": "rows",
+        "finetuning_type": "lora",
+        "lora_rank": train["lora"]["rank"],
+        "lora_alpha": train["lora"]["alpha"],
+        "lora_target": "all",
+        "output_dir": str(out.with_suffix(".factory")),
+        "overwrite_output_dir": True,
+        "per_device_train_batch_size": batch,
+        "gradient_accumulation_steps": train["global_batch"] // (batch * together * processes),
+        "num_train_epochs": 1,
+        "learning_rate": train["learning_rate"],
+        "max_grad_norm": 1.0,
+        "disable_gradient_checkpointing": True,
+        "bf16": train["precision"] == "bf16",
+        "use_cpu": not torch.cuda.is_available(),
+        "logging_strategy": "no",
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "disable_shuffling": True,
         "include_num_input_tokens_seen": "no" if together > 1 else "non_padding",
-    }  # fmt: skip
+    }
     run_exp({**fixed, **given}, [measured])
     measured.write(out)
 

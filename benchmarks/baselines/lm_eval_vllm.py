@@ -21,9 +21,13 @@ from lm_eval.tasks import TaskManager  # noqa: E402
 def main(model: str, folder: str, tasks: str, settings: str, out: Path) -> None:
     names = tasks.split(",")
     found = simple_evaluate(
-        model="vllm", model_args={"pretrained": model, **json.loads(settings)}, tasks=names, batch_size="auto", bootstrap_iters=0,
+        model="vllm",
+        model_args={"pretrained": model, **json.loads(settings)},
+        tasks=names,
+        batch_size="auto",
+        bootstrap_iters=0,
         task_manager=TaskManager(include_path=folder, include_defaults=False),
-    )  # fmt: skip
+    )
     out.write_text(json.dumps({name: found["results"][name]["acc,none"] for name in names}))
 
 

@@ -34,21 +34,38 @@ def main(rows: Path, model_path: str, out: Path, settings: str) -> None:
     batch = given.get("per_device_train_batch_size", train["micro_batch"])
     together = batch * int(os.environ.get("WORLD_SIZE", "1"))
     fixed = {
-        "output_dir": str(out.with_suffix(".trl")), "per_device_train_batch_size": batch, "gradient_accumulation_steps": train["global_batch"] // together,
-        "num_train_epochs": 1, "learning_rate": train["learning_rate"], "max_grad_norm": 1.0, "completion_only_loss": True, "gradient_checkpointing": False,
-        "bf16": train["precision"] == "bf16", "use_cpu": not torch.cuda.is_available(), "logging_strategy": "no", "save_strategy": "no",
-        "report_to": "none", "disable_tqdm": True, "max_length": None, "train_sampling_strategy": "sequential", "ddp_find_unused_parameters": False,
+        "output_dir": str(out.with_suffix(".trl")),
+        "per_device_train_batch_size": batch,
+        "gradient_accumulation_steps": train["global_batch"] // together,
+        "num_train_epochs": 1,
+        "learning_rate": train["learning_rate"],
+        "max_grad_norm": 1.0,
+        "completion_only_loss": True,
+        "gradient_checkpointing": False,
+        "bf16": train["precision"] == "bf16",
+        "use_cpu": not torch.cuda.is_available(),
+        "logging_strategy": "no",
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "max_length": None,
+        "train_sampling_strategy": "sequential",
+        "ddp_find_unused_parameters": False,
         "include_num_input_tokens_seen": "all" if given.keys() & {"packing", "padding_free"} else "non_padding",
-    }  # fmt: skip
+    }
     config = SFTConfig(**{**fixed, **given})
     lora = LoraConfig(
         r=train["lora"]["rank"], lora_alpha=train["lora"]["alpha"], target_modules="all-linear", task_type="CAUSAL_LM"
     )
     measured = Steps()
     trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(model_path, dtype=weights), args=config, train_dataset=Dataset.from_list(examples), peft_config=lora,
-        processing_class=AutoTokenizer.from_pretrained(model_path), callbacks=[measured],
-    )  # fmt: skip
+        model=AutoModelForCausalLM.from_pretrained(model_path, dtype=weights),
+        args=config,
+        train_dataset=Dataset.from_list(examples),
+        peft_config=lora,
+        processing_class=AutoTokenizer.from_pretrained(model_path),
+        callbacks=[measured],
+    )
     trainer.train()
     measured.write(out)
 

@@ -198,8 +198,8 @@ def _memory(config: Config, weights: Shapes, tokens_per_row: float) -> dict[str,
         f"{capacity.trained_weights(train, weights) / 1e6:.1f} M",
         "engine": f"{capacity.engine_gib(engine, weights) + (0 if engine.num_gpus else engine.kv_cache_gib):.1f} GiB"
         + (" and the key-value cache" if engine.num_gpus else ", key-value cache included"),
-        "training_worker": f"{worker.device:.1f} GiB {place}: weights {worker.weights:.1f}, optimizer {worker.optimizer:.1f}, "
-        f"activations {worker.activations:.1f} at {tokens_per_row:.0f} tokens a row",
+        "training_worker": f"{worker.device:.1f} GiB {place}: weights {worker.weights:.1f}, "
+        f"optimizer {worker.optimizer:.1f}, activations {worker.activations:.1f} at {tokens_per_row:.0f} tokens a row",
         "training_worker_cpu": f"{worker.loading:.1f} GiB while each worker loads the model; checkpoint of rank 0 "
         f"{worker.checkpoint:.2f}, "
         f"offloaded {worker.offloaded:.1f}",

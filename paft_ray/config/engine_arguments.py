@@ -47,7 +47,16 @@ TUNING: dict[str, Any] = {
     "enable_prefix_caching": bool,
     "prefix_caching_hash_algo": Literal["sha256", "sha256_cbor", "xxhash", "xxhash_cbor"],
     "kv_cache_dtype": Literal[
-        "auto", "float16", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2", "fp8_inc", "fp8_per_token_head", "int8_per_token_head", "nvfp4"
+        "auto",
+        "float16",
+        "bfloat16",
+        "fp8",
+        "fp8_e4m3",
+        "fp8_e5m2",
+        "fp8_inc",
+        "fp8_per_token_head",
+        "int8_per_token_head",
+        "nvfp4",
     ],
     "kv_sharing_fast_prefill": bool,
     "disable_hybrid_kv_cache_manager": bool,
@@ -66,10 +75,32 @@ TUNING: dict[str, Any] = {
     "enable_dbo": bool,
     # quantization
     "quantization": Literal[
-        "awq", "auto_awq", "awq_marlin", "gptq", "auto_gptq", "gptq_marlin", "fp8", "fp8_per_tensor", "fp8_per_block",
-        "fp8_per_channel", "int8_per_channel_weight_only", "experts_int8", "moe_wna16", "compressed-tensors", "modelopt",
-        "modelopt_fp4", "modelopt_mxfp8", "modelopt_mixed", "mxfp4", "gpt_oss_mxfp4", "mxfp8", "nvfp4_per_token", "quark",
-        "inc", "humming", "online",
+        "awq",
+        "auto_awq",
+        "awq_marlin",
+        "gptq",
+        "auto_gptq",
+        "gptq_marlin",
+        "fp8",
+        "fp8_per_tensor",
+        "fp8_per_block",
+        "fp8_per_channel",
+        "int8_per_channel_weight_only",
+        "experts_int8",
+        "moe_wna16",
+        "compressed-tensors",
+        "modelopt",
+        "modelopt_fp4",
+        "modelopt_mxfp8",
+        "modelopt_mixed",
+        "mxfp4",
+        "gpt_oss_mxfp4",
+        "mxfp8",
+        "nvfp4_per_token",
+        "quark",
+        "inc",
+        "humming",
+        "online",
     ],
     # compilation and kernels
     "enforce_eager": bool,
@@ -80,9 +111,17 @@ TUNING: dict[str, Any] = {
     "disable_sliding_window": bool,
     "enable_flashinfer_autotune": bool,
     "attention_backend": Literal[
-        "FLASH_ATTN", "FLASHINFER", "TRITON_ATTN", "FLEX_ATTENTION", "FLASHMLA", "FLASHINFER_MLA", "TRITON_MLA", "CUTLASS_MLA", "CPU_ATTN"
+        "FLASH_ATTN",
+        "FLASHINFER",
+        "TRITON_ATTN",
+        "FLEX_ATTENTION",
+        "FLASHMLA",
+        "FLASHINFER_MLA",
+        "TRITON_MLA",
+        "CUTLASS_MLA",
+        "CPU_ATTN",
     ],
-}  # fmt: skip
+}
 """Argument -> type of its value."""
 
 OWNED = {

@@ -151,10 +151,26 @@ class TrainConfig(Section):
 
 
 _RESOURCES = {
-    "arms", "seeds", "micro_batch", "gradient_checkpointing", "compile", "zero_stage", "offload", "num_workers", "min_workers", "cpus_per_worker",
-    "gpus_per_worker", "threads_per_worker", "checkpoint_every", "keep_checkpoints", "export", "validate_every", "num_validation", "num_validation_templates",
+    "arms",
+    "seeds",
+    "micro_batch",
+    "gradient_checkpointing",
+    "compile",
+    "zero_stage",
+    "offload",
+    "num_workers",
+    "min_workers",
+    "cpus_per_worker",
+    "gpus_per_worker",
+    "threads_per_worker",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "export",
+    "validate_every",
+    "num_validation",
+    "num_validation_templates",
     "max_failures",
-}  # fmt: skip
+}
 _CHOICE = {"export", "checkpoint_every", "num_validation", "num_validation_templates"}
 
 

@@ -156,7 +156,8 @@ def consistency(arm: ArmOutcomes) -> float | None:
 
 
 def sensitivity(arm: ArmOutcomes) -> float | None:
-    """PromptSensiScore (PSS): mean over template pairs of |correct_i - correct_j|, averaged over examples and seeds. None where there is no pair.
+    """PromptSensiScore (PSS): mean over template pairs of |correct_i - correct_j|, averaged over examples and
+    seeds. None where there is no pair.
 
     Zhuo et al. 2024, ProSA (arXiv 2410.12405). 0: no wording changes whether an example is solved; at most about 0.5,
     where half the wordings solve it. Of n outcomes with k right, k (n - k) pairs differ. Failed rows are left out.

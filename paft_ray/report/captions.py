@@ -54,9 +54,8 @@ def templates(
         uri=plots.data_uri(plots.template_plot(rows, names)),
         text=f"Accuracy of each arm on each of {len(rows)} {'held-out' if held_out else 'given'} templates. "
         f"{'; '.join(parts)}.",
-        caption=f"One row per template, ordered by the accuracy of {'sft' if 'sft' in names else names[0]}; dashed lines "
-        "are means. "
-        "Numbers are those of the matrix below.",
+        caption=f"One row per template, ordered by the accuracy of {'sft' if 'sft' in names else names[0]}; dashed "
+        "lines are means. Numbers are those of the matrix below.",
     )
 
 

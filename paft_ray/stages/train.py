@@ -50,11 +50,15 @@ def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
         missing = {folder: arm_seed for folder, arm_seed in arms.items() if folder not in models}
         validates = config.train.validate_every or config.train.export != "last"
         shared = {
-            "task": load_task(config.task), "config": config.train, "model": config.model, "model_path": path, "run": run,
+            "task": load_task(config.task),
+            "config": config.train,
+            "model": config.model,
+            "model_path": path,
+            "run": run,
             "data": run.read_table("data/train.parquet", holds_examples),
             "validation": run.read_table("data/validation.parquet", holds_examples) if validates else None,
             "tracking": config.tracking,
-        }  # fmt: skip
+        }
         results = (
             fit(
                 [

@@ -1,8 +1,8 @@
 """Memory over a long time: 1,000,000 rows streamed to one training worker, and 20 stages one after another in one Ray
 session.
 
-`python -m tests.chaos.memory rows|stages`, a Ray of its own each. Prints a table in MiB; exit code 1 where the last quarter needs more than the
-second one by over a tenth (and over 32 MiB: below that it is noise).
+`python -m tests.chaos.memory rows|stages`, a Ray of its own each. Prints a table in MiB; exit code 1 where the
+last quarter needs more than the second one by over a tenth (and over 32 MiB: below that it is noise).
 """
 
 from __future__ import annotations
@@ -60,9 +60,13 @@ def rows() -> Iterator[tuple[str, dict[str, float]]]:
 
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     source = RowSource(
-        table=ray.remote(table_of).remote(_TABLE_ROWS), encoder=ray.put(make_encoder(TASK, ModelConfig(), resolve_model("demo", None))),
-        templates=TEMPLATES, draw=PerExample(seed=0), seed=0, num_positions=NUM_ROWS,
-    )  # fmt: skip
+        table=ray.remote(table_of).remote(_TABLE_ROWS),
+        encoder=ray.put(make_encoder(TASK, ModelConfig(), resolve_model("demo", None))),
+        templates=TEMPLATES,
+        draw=PerExample(seed=0),
+        seed=0,
+        num_positions=NUM_ROWS,
+    )
     order = GlobalOrder(source=source, num_steps=NUM_ROWS // _SHARE, global_batch=_SHARE, checkpoints="unused")
     expected = 0
     for batch in step_rows(order.rank_dataset(0, 1, 0).iterator(), _SHARE):

@@ -215,10 +215,34 @@ def test_the_value_of_a_variable_that_a_wrong_configuration_names_is_not_shown(
 
 
 ALLOWED = [
-    "eos_token", "bos_token", "pad_token_id", "max_tokens", "top_k", "key", "keys", "sort_key", "prompt_cache_key", "num_key_value_heads", "pass_config",
-    "compass", "passage", "author", "tokenizer", "max_num_batched_tokens", "stop_token_ids", "image_token", "secretary", "signature_version", "design",
-    "post_pass", "num_passes", "skip_special_tokens", "logprobs", "passthrough", "cookiecutter",
-]  # fmt: skip
+    "eos_token",
+    "bos_token",
+    "pad_token_id",
+    "max_tokens",
+    "top_k",
+    "key",
+    "keys",
+    "sort_key",
+    "prompt_cache_key",
+    "num_key_value_heads",
+    "pass_config",
+    "compass",
+    "passage",
+    "author",
+    "tokenizer",
+    "max_num_batched_tokens",
+    "stop_token_ids",
+    "image_token",
+    "secretary",
+    "signature_version",
+    "design",
+    "post_pass",
+    "num_passes",
+    "skip_special_tokens",
+    "logprobs",
+    "passthrough",
+    "cookiecutter",
+]
 
 
 @pytest.mark.parametrize("name", ALLOWED)
@@ -245,14 +269,34 @@ def test_a_setting_that_holds_a_key_is_one(name: str) -> None:
 
 
 ORDINARY = [
-    "0123456789abcdef", "9abbbb6d0a1b2c3e4f5a6b7c8d9e0f1a2b3c4d5e", "0f" * 32, "3f2504e0-4f89-11d3-9a0c-0305e82c3301", "20260131T120000Z",
-    "hugging-quants/Meta-Llama-3.1-8B-Instruct-GPTQ-INT4", "DeepSeek-R1-0528-Qwen3-8B-GPTQ-w4a16-g128-int8kv", "RedHatAI/Qwen2.5-7B-Instruct-quantized.w4a16",
-    "antidisestablishmentarianism", "Donaudampfschifffahrtsgesellschaft", "expandable_segments:True", "/mnt/shared/runs/2026-01-31/hellaswag-seed-0",
-    "s3://bucket/AWSLogs/123456789012/elasticloadbalancing/us-east-1/2026/01/31/part-00000", "sk-learn-baseline-2026", "hf_transformers_baseline",
-    "hf_model_v20250101120000", "xai-explainability-bench0123456789", "pplx-eval-20250101-seed12345678901", "org/hf_llama3finetuned",
-    "desk-lamp-0123456789ab", "session_2026-11-29_10-31-33_123456_789", "http://ray-head.default.svc.cluster.local:8000/v1", "fp8_e4m3fn", "",
-    "https://api.cloudflare.com/client/v4/accounts/0123456789abcdef0123456789abcdef/ai/v1", "deepseekr1distillqwen7b", "gs://stack-data-1x2y3z4w5v6u7/runs",
-]  # fmt: skip
+    "0123456789abcdef",
+    "9abbbb6d0a1b2c3e4f5a6b7c8d9e0f1a2b3c4d5e",
+    "0f" * 32,
+    "3f2504e0-4f89-11d3-9a0c-0305e82c3301",
+    "20260131T120000Z",
+    "hugging-quants/Meta-Llama-3.1-8B-Instruct-GPTQ-INT4",
+    "DeepSeek-R1-0528-Qwen3-8B-GPTQ-w4a16-g128-int8kv",
+    "RedHatAI/Qwen2.5-7B-Instruct-quantized.w4a16",
+    "antidisestablishmentarianism",
+    "Donaudampfschifffahrtsgesellschaft",
+    "expandable_segments:True",
+    "/mnt/shared/runs/2026-01-31/hellaswag-seed-0",
+    "s3://bucket/AWSLogs/123456789012/elasticloadbalancing/us-east-1/2026/01/31/part-00000",
+    "sk-learn-baseline-2026",
+    "hf_transformers_baseline",
+    "hf_model_v20250101120000",
+    "xai-explainability-bench0123456789",
+    "pplx-eval-20250101-seed12345678901",
+    "org/hf_llama3finetuned",
+    "desk-lamp-0123456789ab",
+    "session_2026-11-29_10-31-33_123456_789",
+    "http://ray-head.default.svc.cluster.local:8000/v1",
+    "fp8_e4m3fn",
+    "",
+    "https://api.cloudflare.com/client/v4/accounts/0123456789abcdef0123456789abcdef/ai/v1",
+    "deepseekr1distillqwen7b",
+    "gs://stack-data-1x2y3z4w5v6u7/runs",
+]
 
 
 @pytest.mark.parametrize("text", ORDINARY)

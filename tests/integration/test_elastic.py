@@ -30,9 +30,18 @@ from tests.support.small_run import ONE_ARM
 BIN = Path(sys.executable).parent
 DEMO, STEPS, EVERY, BATCH = "jobs/configs/demo.yaml", 600, 10, 16
 SETTINGS = (
-    *ONE_ARM, "name=elastic", f"train.num_steps={STEPS}", f"train.global_batch={BATCH}", f"train.checkpoint_every={EVERY}", "train.num_workers=2",
-    "train.min_workers=1", "train.threads_per_worker=1", "train.precision=fp32", f"train.validate_every={STEPS}", "train.num_validation=4",
-)  # fmt: skip
+    *ONE_ARM,
+    "name=elastic",
+    f"train.num_steps={STEPS}",
+    f"train.global_batch={BATCH}",
+    f"train.checkpoint_every={EVERY}",
+    "train.num_workers=2",
+    "train.min_workers=1",
+    "train.threads_per_worker=1",
+    "train.precision=fp32",
+    f"train.validate_every={STEPS}",
+    "train.num_validation=4",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

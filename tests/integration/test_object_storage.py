@@ -177,10 +177,25 @@ with ray_session():
 def test_a_whole_run_lies_there_keeps_what_is_finished_and_resumes(storage: str, tmp_path: Path) -> None:
     save_tiny_model(tmp_path / "tiny")
     changes = [
-        f"storage={storage}", "name=trained", f"model.id={tmp_path / 'tiny'}", "prompts.generators=[]", "score.enabled=false", "data.num_train=16",
-        "data.num_validation=4", "data.num_test=4", "train.arms=[sft]", "train.num_epochs=null", "train.num_steps=2", "train.global_batch=4",
-        "train.micro_batch=2", "train.checkpoint_every=1", "engine.kv_cache_gib=0.25", "evaluate.speed_rows=0", "sweep.sizes=[2]", "sweep.subset_seeds=[0]",
-    ]  # fmt: skip
+        f"storage={storage}",
+        "name=trained",
+        f"model.id={tmp_path / 'tiny'}",
+        "prompts.generators=[]",
+        "score.enabled=false",
+        "data.num_train=16",
+        "data.num_validation=4",
+        "data.num_test=4",
+        "train.arms=[sft]",
+        "train.num_epochs=null",
+        "train.num_steps=2",
+        "train.global_batch=4",
+        "train.micro_batch=2",
+        "train.checkpoint_every=1",
+        "engine.kv_cache_gib=0.25",
+        "evaluate.speed_rows=0",
+        "sweep.sizes=[2]",
+        "sweep.subset_seeds=[0]",
+    ]
     command = [sys.executable, "-c", STAGES, *changes]
     environment = {**os.environ, "RAY_AUTH_MODE": "token"}  # as the command line sets it before Ray is imported
     run = Store(storage).below("trained")

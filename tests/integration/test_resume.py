@@ -36,11 +36,24 @@ DEMO = "jobs/configs/demo.yaml"
 NUM_EXAMPLES, BATCH, EPOCHS, EVERY = 40, 8, 9.3, 5
 STEPS = 47
 SETTINGS = (
-    f"data.num_train={NUM_EXAMPLES}", "data.num_validation=8", "data.num_test=4", "prompts.generators=[]", "score.enabled=false",
-    "train.arms=[paft]", "train.num_steps=null", f"train.num_epochs={EPOCHS}", f"train.global_batch={BATCH}", "train.micro_batch=4", "train.precision=fp32",
-    "train.threads_per_worker=1", "train.num_workers=1", f"train.checkpoint_every={EVERY}", f"train.validate_every={STEPS}", "train.num_validation=8",
+    f"data.num_train={NUM_EXAMPLES}",
+    "data.num_validation=8",
+    "data.num_test=4",
+    "prompts.generators=[]",
+    "score.enabled=false",
+    "train.arms=[paft]",
+    "train.num_steps=null",
+    f"train.num_epochs={EPOCHS}",
+    f"train.global_batch={BATCH}",
+    "train.micro_batch=4",
+    "train.precision=fp32",
+    "train.threads_per_worker=1",
+    "train.num_workers=1",
+    f"train.checkpoint_every={EVERY}",
+    f"train.validate_every={STEPS}",
+    "train.num_validation=8",
     "train.learning_rate=3e-3",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, kw_only=True)

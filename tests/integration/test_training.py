@@ -28,13 +28,27 @@ from tests.support.pickles import not_plain, pickles
 
 NUM_EXAMPLES, BATCH, STEPS = 20, 8, 6
 CONFIG: dict[str, Any] = {
-    "global_batch": BATCH, "micro_batch": 4, "precision": "fp32", "learning_rate": 5e-3, "num_epochs": None, "num_steps": STEPS, "zero_stage": 2,
-    "checkpoint_every": 3, "warmup_fraction": 0.2, "weight_decay": 0.1, "max_grad_norm": 0.5,
-}  # fmt: skip
+    "global_batch": BATCH,
+    "micro_batch": 4,
+    "precision": "fp32",
+    "learning_rate": 5e-3,
+    "num_epochs": None,
+    "num_steps": STEPS,
+    "zero_stage": 2,
+    "checkpoint_every": 3,
+    "warmup_fraction": 0.2,
+    "weight_decay": 0.1,
+    "max_grad_norm": 0.5,
+}
 FULL = {"lora": None, "learning_rate": 1e-3}
 BEST = {
-    "export": "worst", "checkpoint_every": 2, "keep_checkpoints": 1, "num_validation": 9, "num_validation_templates": 3, "learning_rate": 2e-2,
-}  # fmt: skip
+    "export": "worst",
+    "checkpoint_every": 2,
+    "keep_checkpoints": 1,
+    "num_validation": 9,
+    "num_validation_templates": 3,
+    "learning_rate": 2e-2,
+}
 DROPOUT = {"lora": {"rank": 8, "alpha": 16, "dropout": 0.1}}
 
 

@@ -80,9 +80,19 @@ def test_training_goes_on_after_a_worker_is_killed(
 ) -> None:
     run = Store.open(str(tmp_path), "r")
     config = TrainConfig(
-        num_epochs=None, num_steps=STEPS, global_batch=BATCH, micro_batch=4, num_workers=2, threads_per_worker=1, checkpoint_every=10,
-        learning_rate=3e-3, precision="fp32", max_failures=2, validate_every=STEPS, num_validation=10,
-    )  # fmt: skip
+        num_epochs=None,
+        num_steps=STEPS,
+        global_batch=BATCH,
+        micro_batch=4,
+        num_workers=2,
+        threads_per_worker=1,
+        checkpoint_every=10,
+        learning_rate=3e-3,
+        precision="fp32",
+        max_failures=2,
+        validate_every=STEPS,
+        num_validation=10,
+    )
     killed: list[int] = []
     killer = threading.Thread(
         target=_kill_a_worker_after_the_first_checkpoint, args=(tmp_path / "r/train/paft-s0", killed)

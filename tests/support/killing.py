@@ -20,9 +20,14 @@ def make_tiny_model(tokenizer_from: str, folder: Path, **sizes: int) -> str:
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_from)
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), num_hidden_layers=2, initializer_range=0.2, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2,
+        vocab_size=len(tokenizer),
+        num_hidden_layers=2,
+        initializer_range=0.2,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
         **{"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, **sizes},
-    )  # fmt: skip
+    )
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)

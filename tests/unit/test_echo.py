@@ -21,7 +21,7 @@ from paft_ray.errors import UserError
 from paft_ray.sanitize import holds_hidden
 from paft_ray.storage.run_lock import Holder, Lease
 from paft_ray.storage.store import Store
-from tests.unit.test_audit_run import log, made
+from tests.unit.stages.test_audit import log, made
 
 ESCAPES = [
     "\x1b[2J\x1b[H",

@@ -32,8 +32,8 @@ INDEX = json.dumps({"weight_map": {"model.embed_tokens.weight": "model-00001-of-
 def words(*others: str) -> str:
     """tokenizer.json of a few words; `others` are special tokens added behind them."""
     made = Tokenizer(
-        WordLevel({"<unk>": 0, "</s>": 1, ":": 2, "a": 3, "positive": 4, "negative": 5}, unk_token="<unk>")
-    )  # noqa: S106
+        WordLevel({"<unk>": 0, "</s>": 1, ":": 2, "a": 3, "positive": 4, "negative": 5}, unk_token="<unk>")  # noqa: S106
+    )
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     made.add_special_tokens([AddedToken(token, special=True) for token in others])
     return str(made.to_str())
@@ -173,16 +173,24 @@ QUANTIZED = [
 ]
 IDS = [
     *folder(
-        "an end token beyond the embedding", "'<end>' has id 6, but the model's embedding has 6 rows",
-        tokenizer__json=words("<end>"), tokenizer_config__json={**TOKENIZER, "eos_token": "<end>"}, model__safetensors=weights(6),
+        "an end token beyond the embedding",
+        "'<end>' has id 6, but the model's embedding has 6 rows",
+        tokenizer__json=words("<end>"),
+        tokenizer_config__json={**TOKENIZER, "eos_token": "<end>"},
+        model__safetensors=weights(6),
     ),
-    *folder("words beyond the embedding", "has id 5, but the model's embedding has 4 "
-                                          "rows", model__safetensors=weights(4)),
     *folder(
-        "a token of the chat template beyond the embedding", "'<turn>' has id 6, but", "model.chat=true",
-        tokenizer__json=words("<turn>"), chat_template__jinja="<turn>" + TURNS, model__safetensors=weights(6),
+        "words beyond the embedding", "has id 5, but the model's embedding has 4 rows", model__safetensors=weights(4)
     ),
-]  # fmt: skip
+    *folder(
+        "a token of the chat template beyond the embedding",
+        "'<turn>' has id 6, but",
+        "model.chat=true",
+        tokenizer__json=words("<turn>"),
+        chat_template__jinja="<turn>" + TURNS,
+        model__safetensors=weights(6),
+    ),
+]
 TEMPLATES = [
     *chat("a chat template that divides by zero", "refuses user (ZeroDivisionError", "{{ 1 / 0 }}" + TURNS),
     *chat("a chat template that adds words to numbers", "refuses user (TypeError", "{{ 1 + 'a' }}" + TURNS),

@@ -24,9 +24,14 @@ def training(
 ) -> Training:
     steps, positions = plan(n, epochs=epochs, steps=None, global_batch=batch)
     return Training(
-        example_ids=[f"e{i}" for i in range(n)], templates=[f"t{i}" for i in range(templates)], draw=make_draw(draw, seed=seed, k=3), seed=seed,
-        global_batch=batch, num_steps=steps, num_positions=positions,
-    )  # fmt: skip
+        example_ids=[f"e{i}" for i in range(n)],
+        templates=[f"t{i}" for i in range(templates)],
+        draw=make_draw(draw, seed=seed, k=3),
+        seed=seed,
+        global_batch=batch,
+        num_steps=steps,
+        num_positions=positions,
+    )
 
 
 def used(of: Training) -> list[dict[str, object]]:
@@ -56,9 +61,14 @@ def found(of: Training, rows: Sequence[dict[str, object]]) -> Findings:
 
 
 trainings = st.builds(
-    training, n=st.integers(2, 30), epochs=st.floats(0.5, 4), batch=st.sampled_from([1, 2, 4, 8]), templates=st.integers(2, 9), seed=st.integers(0, 99),
+    training,
+    n=st.integers(2, 30),
+    epochs=st.floats(0.5, 4),
+    batch=st.sampled_from([1, 2, 4, 8]),
+    templates=st.integers(2, 9),
+    seed=st.integers(0, 99),
     draw=st.sampled_from(["per_example", "every_k"]),
-)  # fmt: skip
+)
 
 
 @given(of=trainings, data=st.data())
@@ -123,7 +133,7 @@ def test_another_template_than_the_drawn_one_is_found_and_told(of: Training, dat
 @pytest.mark.parametrize(
     ("change", "lost"),
     [
-        ({"step": 9}, 0), ({"position": 99}, 0), ({"position": -1}, 0), ({"epoch": 1}, 1), ({"epoch": 99}, 1), ({"example_id": "stranger"}, 1),
+        ({"step": 9}, 0), ({"position": 99}, 0), ({"position": -1}, 0), ({"epoch": 1}, 1), ({"epoch": 99}, 1), ({"example_id": "stranger"}, 1),  # noqa: E501
         ({"template": "stranger"}, 0), ({"weight": 0.0}, 0),
     ],
 )  # fmt: skip

@@ -10,8 +10,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from paft_ray.errors import UserError
+from paft_ray.models import resolve
 from paft_ray.models.files import embedding_rows, loaded_files, quantization, shapes, weight_files
-from paft_ray.models.resolve import resolve
 
 WEIGHTS = {
     "model.embed_tokens.weight": np.zeros((50, 4), np.float32),

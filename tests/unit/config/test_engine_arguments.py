@@ -71,9 +71,18 @@ WRONG_VALUES: list[tuple[str, Any]] = [
     ("kv_cache_dtype", "fp8; rm -rf /"),
 ]
 GOOD: dict[str, Any] = {
-    "gpu_memory_utilization": 0.9, "max_num_seqs": 8, "max_num_batched_tokens": 8192, "block_size": 16, "enforce_eager": True, "cpu_offload_gb": 4,
-    "quantization": "fp8", "kv_cache_dtype": "fp8", "enable_prefix_caching": False, "enable_expert_parallel": True, "pipeline_parallel_size": 2,
-}  # fmt: skip
+    "gpu_memory_utilization": 0.9,
+    "max_num_seqs": 8,
+    "max_num_batched_tokens": 8192,
+    "block_size": 16,
+    "enforce_eager": True,
+    "cpu_offload_gb": 4,
+    "quantization": "fp8",
+    "kv_cache_dtype": "fp8",
+    "enable_prefix_caching": False,
+    "enable_expert_parallel": True,
+    "pipeline_parallel_size": 2,
+}
 
 
 def config_with(arguments: dict[str, Any]) -> EngineConfig:
@@ -118,9 +127,9 @@ def test_a_value_that_got_past_the_checks_changes_nothing_that_is_fixed() -> Non
                 "load_format": "pt",
                 "dtype": "float16",
                 "max_model_len": 1,
-                "host": "0.0.0.0",
+                "host": "0.0.0.0",  # noqa: S104
             }
-        }  # noqa: S104
+        }
     )
     settings = engine_settings(engine, 99)
     assert (settings["trust_remote_code"], settings["load_format"], settings["dtype"], settings["max_model_len"]) == (

@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from paft_ray.errors import UserError
-from paft_ray.models.resolve import resolve
+from paft_ray.models import resolve
 
 
 def test_a_local_folder_is_taken_as_it_is(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ OWN = {
     "my/task.yaml": TASK.replace("ROWS", "my/rows.jsonl").replace("mine/", "my/"),
     "my/seeds.jsonl": "".join(f'{{"text": "Wording number {"x" * n}: {{text}} Team?"}}\n' for n in range(14)),
     "my/rows.jsonl": "".join(f'{{"text": "ticket {n}", "label": "billing"}}\n' for n in range(9)),
-    "my/run.yaml": "# a note for myself\nname: mine\ntask: my/task.yaml\ndata: {num_test: 5}\nprompts: {seed_templates: "
+    "my/run.yaml": "# a note for myself\nname: mine\ntask: my/task.yaml\ndata: {num_test: 5}\nprompts: {seed_templates: "  # noqa: E501
     "builtin}\n",
     "my/other.yaml": "name: other # with a note\ntask: demo\n",
     "my/OTHER.YML": "name: other # with a note\ntask: demo\n",

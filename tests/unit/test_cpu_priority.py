@@ -56,7 +56,7 @@ def quota(tmp_path: Path, own: str, files: dict[str, str]) -> int:
         ("0::/\n", {"cpu.max": "20000 100000\n"}, 1),
         ("0::/slice/job/step\n", {"slice/cpu.max": "400000 100000\n", "slice/job/step/cpu.max": "max 100000\n"}, 4),
         ("0::/seen/from/the/host\n", {"cpu.max": "300000 100000\n"}, 3),
-        ("4:memory:/x\n3:cpu,cpuacct:/a\n0::/\n", {"cpu,cpuacct/a/cpu.cfs_quota_us": "200000", "cpu,cpuacct/a/cpu.cfs_period_us": "100000"}, 2),
+        ("4:memory:/x\n3:cpu,cpuacct:/a\n0::/\n", {"cpu,cpuacct/a/cpu.cfs_quota_us": "200000", "cpu,cpuacct/a/cpu.cfs_period_us": "100000"}, 2),  # noqa: E501
         ("1:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 64),
         ("1:cpu:/job\n", {"cpu/job/cpu.cfs_quota_us": "500000\n", "cpu/job/cpu.cfs_period_us": "100000\n"}, 5),
         ("2:cpuset:/\n1:cpuacct:/\n", {"cpuset/cpu.cfs_quota_us": "100000", "cpuset/cpu.cfs_period_us": "100000"}, 64),

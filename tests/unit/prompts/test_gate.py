@@ -14,7 +14,7 @@ from paft_ray.tasks.task import load_task
 
 TASK = load_task("demo")
 PIQA = "{goal} {sol1} {sol2} "
-PUBLISHED = Path(__file__).resolve().parents[3] / "shared" / "data" / "prompts"
+PUBLISHED = Path(__file__).resolve().parents[4] / "shared" / "data" / "prompts"
 
 
 def verdict(text: str, task: str = "demo", max_words: int = 120) -> str | None:

@@ -14,7 +14,7 @@ import yaml
 from paft_ray.config import load_config
 
 FOLDER = Path("cluster/kubernetes")
-SCHEMAS = Path(__file__).parents[3] / "shared" / "data" / "kuberay"
+SCHEMAS = Path(__file__).parents[4] / "shared" / "data" / "kuberay"
 JOBS = ("pipeline", "sweep")
 FILES = ("raycluster", *JOBS)
 POD_KEYS = {"automountServiceAccountToken", "securityContext", "volumes", "containers"}

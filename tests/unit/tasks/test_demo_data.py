@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from itertools import combinations
 from pathlib import Path
 
-DEMO = Path(__file__).resolve().parents[2] / "paft_ray" / "tasks" / "data" / "demo"
+DEMO = Path(__file__).resolve().parents[3] / "paft_ray" / "tasks" / "data" / "demo"
 SPLITS = {"train": 400, "validation": 100, "test": 150}
 LABELS = ("negative", "positive")
 

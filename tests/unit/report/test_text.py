@@ -17,7 +17,7 @@ from paft_ray.report.render import write_report
 from paft_ray.report.trained_models import trained_models
 from paft_ray.sanitize import holds_hidden
 from tests.support.page_run import config, hostile_run
-from tests.unit.test_export import measure, trained_run
+from tests.unit.cli.test_export import measure, trained_run
 
 ARMS = ["pa\x1b[31m_ft", "\u202ea_b", "<script>x</script>_`c` | $\\bad$ -->", "# heading\n\n<img src=x>", "\x00_\x85"]
 

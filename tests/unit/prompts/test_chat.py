@@ -13,7 +13,7 @@ from paft_ray.prompts.chat import open_thinking, render
 from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import Example, load_task
-from tests.unit.test_encode import CHATML, WordTokenizer
+from tests.unit.prompts.test_encode import CHATML, WordTokenizer
 
 TASK = load_task("demo")
 USER = [{"role": "user", "content": "hello"}]

@@ -11,7 +11,7 @@ from paft_ray.prompts.gate import rejection
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.pattern import LONGEST_TEXT, PatternError, check_pattern, finditer
 from paft_ray.tasks.task import Task, load_task
-from tests.unit.test_accuracy import grid
+from tests.unit.inference.test_evaluator import grid
 
 GSM8K = str(load_task("gsm8k").pattern)
 TEXTS = [

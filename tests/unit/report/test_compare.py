@@ -41,11 +41,23 @@ def evaluated(
     rows = [{"id": f"e{e}", "fields": {"text": f"review {e}{text}"}, "answer": "positive"} for e in examples]
     run.write_table("data/test.parquet", pa.Table.from_pylist(rows))
     outcomes = [
-        {"arm": arm, "seed": seed, "template_id": wordings[t].id, "example_id": f"e{e}", "answer": "positive", "predicted": "positive" if found else "negative",
-         "parsed": True, "correct": found, "logprob": -0.5}
-        for arm in ("base", "paft") for seed in ((-1,) if arm == "base" else seeds) for t in templates for e in examples
+        {
+            "arm": arm,
+            "seed": seed,
+            "template_id": wordings[t].id,
+            "example_id": f"e{e}",
+            "answer": "positive",
+            "predicted": "positive" if found else "negative",
+            "parsed": True,
+            "correct": found,
+            "logprob": -0.5,
+        }
+        for arm in ("base", "paft")
+        for seed in ((-1,) if arm == "base" else seeds)
+        for t in templates
+        for e in examples
         for found in [right(arm, seed, t, e)]
-    ]  # fmt: skip
+    ]
     run.write_table("evaluate/outcomes.parquet", pa.Table.from_pylist(outcomes))
     return run
 

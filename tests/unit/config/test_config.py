@@ -114,7 +114,7 @@ def test_every_field_of_a_section_is_documented() -> None:
     ] == []
 
 
-CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"
+CONFIGS = Path(__file__).parents[3] / "jobs" / "configs"
 PAPER_SCALE = [
     *(f"llama3-8b-{task}" for task in ("hellaswag", "piqa", "winogrande", "race", "gsm8k")),
     "qwen2.5-7b-hellaswag",

@@ -15,7 +15,7 @@ from paft_ray.stages.audit import audit
 from paft_ray.storage.store import Store
 from paft_ray.training.audit import Training
 from paft_ray.training.audit_log import SCHEMA, audit_store
-from tests.unit.test_audit import training, used
+from tests.unit.training.test_audit import training, used
 
 PROMPTS = PromptSet.of(
     Entry(template=PromptTemplate(text=f"{{text}} {word}?"), cluster=number)

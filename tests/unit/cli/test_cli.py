@@ -20,7 +20,7 @@ from paft_ray.stages.registry import run_stage
 from paft_ray.storage.store import Store
 
 DEMO = "jobs/configs/demo.yaml"
-PUBLISHED = Path(__file__).parents[3] / "shared/data/prompts/winogrande.jsonl"
+PUBLISHED = Path(__file__).parents[4] / "shared/data/prompts/winogrande.jsonl"
 
 
 def run_cli(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

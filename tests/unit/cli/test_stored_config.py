@@ -12,7 +12,7 @@ from paft_ray.errors import UserError
 from paft_ray.models.resolve import model_identity
 from paft_ray.storage.store import Store
 from tests.support.own_task import write_own_task
-from tests.unit.test_export import base_model, trained_run
+from tests.unit.cli.test_export import base_model, trained_run
 
 
 @pytest.fixture

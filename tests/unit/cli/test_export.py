@@ -85,11 +85,21 @@ def measure(run: Store) -> None:
     """12 held-out templates x 10 examples: paft answers 9 - seed of 10, and 2 fewer on one template."""
     held_out = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("held_out").templates
     rows = [
-        {"arm": arm, "seed": seed, "template_id": template.id, "example_id": str(e), "answer": "positive", "predicted": "positive", "parsed": True,
-         "correct": e < right - 2 * (t == 0), "logprob": -0.1}
+        {
+            "arm": arm,
+            "seed": seed,
+            "template_id": template.id,
+            "example_id": str(e),
+            "answer": "positive",
+            "predicted": "positive",
+            "parsed": True,
+            "correct": e < right - 2 * (t == 0),
+            "logprob": -0.1,
+        }
         for arm, seed, right in (("base", -1, 5), ("sft", 0, 6), ("sft", 1, 6), ("paft", 0, 9), ("paft", 1, 8))
-        for t, template in enumerate(held_out) for e in range(10)
-    ]  # fmt: skip
+        for t, template in enumerate(held_out)
+        for e in range(10)
+    ]
     run.write_table("evaluate/outcomes.parquet", pa.Table.from_pylist(rows))
     run.write_json("evaluate/manifest.json", {"key": {"engine": {"precision": "bf16", "engine_kwargs": {}}}})
 

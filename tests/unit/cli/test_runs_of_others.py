@@ -25,8 +25,8 @@ from paft_ray.report.inputs import Measured
 from paft_ray.report.model_card import evaluated_engine
 from paft_ray.storage.store import Store
 from paft_ray.training.adapter_config import check_adapter_config
-from tests.unit.test_audit_run import log, made
-from tests.unit.test_export import measure, trained_run
+from tests.unit.cli.test_export import measure, trained_run
+from tests.unit.stages.test_audit import log, made
 
 
 def paft(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
