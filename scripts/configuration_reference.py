@@ -41,14 +41,13 @@ def reference() -> str:
     }
     parts += ["## top level", "", *_table(config.Config, set(sections))]
     for name, model in {**sections, **NESTED}.items():
-        parts += [
-            f"## `{name}`",
-            "",
-            " ".join((model.__doc__ or "").split("\n\n")[0].split()),
-            "",
-            *_table(model, set()),
-        ]
+        parts += [f"## `{name}`", "", _first_paragraph(model), "", *_table(model, set())]
     return "\n".join(parts)
+
+
+def _first_paragraph(model: type[BaseModel]) -> str:
+    """The docstring's first paragraph, in one line."""
+    return " ".join((model.__doc__ or "").split("\n\n")[0].split())
 
 
 def _table(model: type[BaseModel], left_out: set[str]) -> list[str]:
@@ -72,9 +71,9 @@ def _allowed(field: FieldInfo) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    if field.default_factory is not None:
+    if field.default_factory not in (None, dict):
         return "by device"
-    value = field.default
+    value = {} if field.default_factory is dict else field.default
     if isinstance(value, BaseModel):
         return "see below"
     if isinstance(value, float) and value != round(value, 6):

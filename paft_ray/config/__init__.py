@@ -5,21 +5,20 @@ fast.
 """
 
 from paft_ray.config.base import Fraction, Place, Positive, Precision, Section, Seed, builtin, fast_precision
-from paft_ray.config.engine import EngineConfig, EvaluateConfig, engine_key
-from paft_ray.config.inputs import DataConfig, ModelConfig, input_key
+from paft_ray.config.data import DataConfig
+from paft_ray.config.endpoint import EndpointConfig
+from paft_ray.config.engine import EngineConfig, engine_key
+from paft_ray.config.evaluate import EvaluateConfig
+from paft_ray.config.generator import GeneratorConfig, generator_key
 from paft_ray.config.load import load_config, parse_config, read_yaml_file
-from paft_ray.config.prompts import (
-    EndpointConfig,
-    GeneratorConfig,
-    PromptsConfig,
-    ScoreConfig,
-    generator_key,
-    prompts_key,
-)
-from paft_ray.config.report import ReportConfig, TrackingConfig
+from paft_ray.config.model import ModelConfig, input_key
+from paft_ray.config.prompts import PromptsConfig, prompts_key
+from paft_ray.config.report import ReportConfig
 from paft_ray.config.run import Config
+from paft_ray.config.score import ScoreConfig
 from paft_ray.config.sweep import RangeConfig, SchedulerConfig, SearcherConfig, SpaceConfig, SweepConfig
-from paft_ray.config.training import LoraConfig, TrainConfig, TrainedArm, weights_key
+from paft_ray.config.tracking import TrackingConfig
+from paft_ray.config.train import LoraConfig, TrainConfig, TrainedArm, weights_key
 
 __all__ = [
     "Config",

@@ -1,4 +1,4 @@
-"""Sections `engine` and `evaluate`."""
+"""Section `engine`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class EngineConfig(Section):
     max_restarts: Annotated[int, Field(ge=0)] = 2
     """Starts after the first one of engines that died, per inference stage; only rows without an answer are asked
     again."""
-    engine_kwargs: Options = {}
+    engine_kwargs: Options = Field(default_factory=dict)
     """Further vLLM engine arguments, of those that tune memory, batching, caching, parallelism or quantization
     (listed in `paft_ray/config/engine_arguments.py`)."""
 
@@ -51,16 +51,3 @@ class EngineConfig(Section):
 def engine_key(engine: EngineConfig) -> dict[str, Any]:
     """The settings that decide answers."""
     return engine.model_dump(mode="json", include={"precision", "engine_kwargs"})
-
-
-class EvaluateConfig(Section):
-    """Stage `evaluate` (the section may also be called `evaluation`): every arm answers the test rows under every
-    held-out template."""
-
-    budget: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """Share of the (template, test row) cells that are answered, the same ones for every arm and seed; below 1 the
-    report estimates the whole grid."""
-    speed_rows: Annotated[int, Field(ge=0)] = 32
-    """Rows per arm answered by free generation to measure answer length and time; 0: none."""
-    max_answer_tokens: Positive = 32
-    """Longest freely generated answer in tokens (tasks of kind `free` state their own)."""

@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from paft_ray.config.prompts import VARIABLE
+from paft_ray.config.endpoint import VARIABLE
 from paft_ray.config.run import Config
 from paft_ray.errors import UserError
 from paft_ray.sanitize import count_as_secret, holds_hidden, masked

@@ -8,12 +8,16 @@ from pydantic import Field, model_validator
 
 from paft_ray.config.addresses import Host, refusal
 from paft_ray.config.base import Place, Section, Seed
-from paft_ray.config.engine import EngineConfig, EvaluateConfig
-from paft_ray.config.inputs import DataConfig, ModelConfig
-from paft_ray.config.prompts import PromptsConfig, ScoreConfig
-from paft_ray.config.report import ReportConfig, TrackingConfig
+from paft_ray.config.data import DataConfig
+from paft_ray.config.engine import EngineConfig
+from paft_ray.config.evaluate import EvaluateConfig
+from paft_ray.config.model import ModelConfig
+from paft_ray.config.prompts import PromptsConfig
+from paft_ray.config.report import ReportConfig
+from paft_ray.config.score import ScoreConfig
 from paft_ray.config.sweep import SweepConfig
-from paft_ray.config.training import TrainConfig
+from paft_ray.config.tracking import TrackingConfig
+from paft_ray.config.train import TrainConfig
 
 
 class Config(Section):

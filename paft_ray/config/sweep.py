@@ -45,7 +45,7 @@ class SearcherConfig(Section):
 
     name: Literal["optuna", "hyperopt", "ax"]
     """Package of the algorithm (`pip install optuna`)."""
-    options: Options = {}
+    options: Options = Field(default_factory=dict)
     """Arguments of Tune's class, as they are."""
 
 
@@ -54,7 +54,7 @@ class SchedulerConfig(Section):
 
     name: Literal["asha", "median_stopping_rule"]
     """Which one; those that pause trials or change them on the way are left out."""
-    options: Options = {}
+    options: Options = Field(default_factory=dict)
     """Arguments of Tune's class, as they are; times are optimizer steps (asha: `grace_period`, `reduction_factor`)."""
 
 

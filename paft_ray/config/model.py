@@ -1,12 +1,12 @@
-"""Sections `model` and `data`."""
+"""Section `model`."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from paft_ray.config.base import Place, Positive, Section
+from paft_ray.config.base import Positive, Section
 
 _OWN_VARIABLES = {
     *("messages", "conversation", "tools", "documents", "tokenize", "add_generation_prompt", "continue_final_message"),
@@ -23,7 +23,7 @@ class ModelConfig(Section):
     """Commit or tag of a Hugging Face id; pin it for a run that others should repeat."""
     chat: bool = False
     """Wrap every prompt in the model's chat template; otherwise the prompt is plain text."""
-    chat_template_kwargs: dict[str, bool | int | float | str] = {}
+    chat_template_kwargs: dict[str, bool | int | float | str] = Field(default_factory=dict)
     """Variables for the chat template, e.g. `{enable_thinking: false}` for a model that else thinks before it
     answers."""
     max_prompt_tokens: Positive = 512
@@ -49,20 +49,3 @@ def input_key(model: ModelConfig) -> dict[str, Any]:
     """The settings that decide prompts; without a chat template there are no variables for it, as in runs from before
     there were any."""
     return model.model_dump(mode="json", exclude=set() if model.chat else {"chat_template_kwargs"})
-
-
-class DataConfig(Section):
-    """Which rows are used. Sources come from the task; a path given here takes the place of the task's own."""
-
-    train: Place | None = None
-    """File (JSONL, CSV or Parquet, any pyarrow URI) instead of the task's training source."""
-    validation: Place | None = None
-    """Likewise for validation; where neither names one, rows are kept back from training."""
-    test: Place | None = None
-    """Likewise for test; where neither names one, rows are kept back from training."""
-    num_train: Positive | None = None
-    """Training rows, drawn by seed; default: all."""
-    num_validation: Positive = 100
-    """Validation rows, drawn by seed; scoring and periodic validation use them."""
-    num_test: Positive | None = None
-    """Test rows, drawn by seed; default: all."""

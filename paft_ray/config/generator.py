@@ -1,0 +1,59 @@
+"""Section `prompts.generators[]`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, model_validator
+
+from paft_ray.config.base import Positive, Section
+from paft_ray.config.endpoint import EndpointConfig
+
+
+class GeneratorConfig(Section):
+    """One language model that writes candidate templates: vLLM in the cluster, or an endpoint."""
+
+    id: str = "demo"
+    """Hugging Face id, local folder or `demo`; with `endpoint` the model's name there."""
+    revision: str | None = None
+    """Commit or tag of a Hugging Face id."""
+    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 1.0
+    """Sampling temperature."""
+    max_tokens: Positive = 96
+    """Longest answer in tokens."""
+    endpoint: EndpointConfig | None = None
+    """Asks the model there instead of starting an engine."""
+
+    @model_validator(mode="after")
+    def _combinations(self) -> GeneratorConfig:
+        if self.endpoint is not None and self.revision is not None:
+            raise ValueError("revision goes with models that run in the cluster; an endpoint names versions in `id`")
+        return self
+
+    @property
+    def label(self) -> str:
+        """Its name in a prompt set: the id, for an endpoint with the host."""
+        return self.id if self.endpoint is None else f"{self.id} at {urlsplit(self.endpoint.base_url).netloc}"
+
+    @property
+    def longest_answer(self) -> int:
+        """Tokens that one request can cost at most."""
+        asked = self.endpoint.request if self.endpoint else {}
+        each = asked.get("max_completion_tokens") or asked.get("max_tokens") or self.max_tokens
+        answers = asked.get("n") or 1
+        assert isinstance(each, int) and isinstance(answers, int)  # noqa: PT018 (of the configuration)
+        return each * answers
+
+
+_ASKING = {"api_key_env", "concurrency", "requests_per_minute", "max_retries", "timeout_s"}
+
+
+def generator_key(generator: GeneratorConfig) -> dict[str, Any]:
+    """The settings that decide what a generator writes; how an endpoint is asked is left out."""
+    key = generator.model_dump(mode="json", exclude={"endpoint"})
+    return (
+        key
+        if generator.endpoint is None
+        else {**key, "endpoint": generator.endpoint.model_dump(mode="json", exclude=_ASKING)}
+    )
