@@ -110,7 +110,7 @@ def prepare(folder: Path, task: str) -> Work:
         "train.arms=[paft]",
         "train.seeds=[0,1,2]",
         "train.num_steps=6",
-        "evaluate.speed_rows=0",
+        "evaluate.latency_sample_rows=0",
         "model.max_prompt_tokens=192",
     )
     for stage in ("prepare", "synthesize", "train"):

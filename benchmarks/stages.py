@@ -40,7 +40,7 @@ def row_maker(settings: Iterable[str]) -> ExampleBuilder:
         table=run.read_table("data/train.parquet"),
         templates=arm_prompts(config, run, "paft").templates,
         encoder=make_encoder(task, config.model, path),
-        draw=make_draw(config.train.draw, seed=0, k=config.train.k),
+        draw=make_draw(config.train.sampling, seed=0),
         seed=0,
         num_positions=10**9,
     )

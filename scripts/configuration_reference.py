@@ -15,6 +15,7 @@ TARGET = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 NESTED = {
     "prompts.generators[]": config.GeneratorConfig,
     "prompts.generators[].endpoint": config.EndpointConfig,
+    "train.sampling": (config.PerExampleConfig, config.EveryKConfig),
     "train.lora": config.LoraConfig,
     "sweep.space": config.SpaceConfig,
     "sweep.space.learning_rate": config.RangeConfig,
@@ -41,8 +42,20 @@ def reference() -> str:
     }
     parts += ["## top level", "", *_table(config.Config, set(sections))]
     for name, model in {**sections, **NESTED}.items():
-        parts += [f"## `{name}`", "", _first_paragraph(model), "", *_table(model, set())]
+        parts += [f"## `{name}`", "", *(_union(model) if isinstance(model, tuple) else _section(model))]
     return "\n".join(parts)
+
+
+def _section(model: type[BaseModel]) -> list[str]:
+    return [_first_paragraph(model), "", *_table(model, set())]
+
+
+def _union(models: tuple[type[BaseModel], ...]) -> list[str]:
+    """One table of a section whose `type` chooses what it holds."""
+    types = [(model.model_fields["type"].default, _first_paragraph(model)) for model in models]
+    meaning = " ".join(f"`{name}`: {text}" for name, text in types)
+    others = [line for model in models for line in _table(model, {"type"})[2:-1]]
+    return ["| key | default | meaning |", "|---|---|---|", f'| `type` | `"{types[0][0]}"` | {meaning} |', *others, ""]
 
 
 def _first_paragraph(model: type[BaseModel]) -> str:

@@ -59,7 +59,7 @@ def plan(config: Config, stage: str = "run") -> str:
     num_train = config.data.num_train or counts.get("train")
     estimates = {
         "generators": [
-            receives(generator, config.prompts.share_examples, len(templates))
+            receives(generator, config.prompts.num_shared_examples, len(templates))
             for generator in config.prompts.generators
         ],
         **_resources(config),
@@ -112,7 +112,7 @@ def _resources(config: Config) -> dict[str, Any]:
 
 def _synthesis_starts(config: Config) -> int:
     """Engine starts of stage synthesize at most: one per round of each generator in the cluster."""
-    return len(config.prompts.local_generators) * config.prompts.max_attempts
+    return len(config.prompts.local_generators) * config.prompts.max_rounds
 
 
 def receives(generator: GeneratorConfig, num_rows: int, num_templates: int) -> str:
@@ -144,7 +144,7 @@ def _training(config: Config, num_train: int | None, encoded: Sequence[Encoded])
 def _sweep(config: Config, task: Task) -> dict[str, Any]:
     """Trials of a sweep, which one engine evaluates."""
     most = most_templates(config, task)
-    listed = listed_trials(config.sweep, most, config.train.draw)
+    listed = listed_trials(config.sweep, most)
     trials = num_trials(config.sweep, len(listed))
     return {
         "trainings": trials,

@@ -111,7 +111,7 @@ def _check_keys(config: Config) -> None:
 def _check_sizes(config: Config, task: Task) -> None:
     """Raises `UserError` for sweep sizes that the prompt set cannot reach even if every candidate is kept, and for a
     searcher that is not installed."""
-    listed_trials(config.sweep, most_templates(config, task), config.train.draw)
+    listed_trials(config.sweep, most_templates(config, task))
     searcher = config.sweep.searcher
     if searcher is not None and importlib.util.find_spec(searcher.name) is None:
         raise UserError(
@@ -123,7 +123,7 @@ def _check_sizes(config: Config, task: Task) -> None:
 def most_templates(config: Config, task: Task) -> int:
     """Templates that the trials of a sweep can train on if every candidate is kept."""
     seeds, _ = synthesize.user_templates(config, task)
-    aside = config.sweep.validation_templates if config.sweep.compares else 0
+    aside = config.sweep.num_validation_templates if config.sweep.compares else 0
     return len(seeds) + (config.prompts.num_candidates if config.prompts.generators else 0) - aside
 
 
@@ -143,9 +143,9 @@ def check_inputs(config: Config, *, rows: bool = True) -> Task:
     if rows:
         prepare.check(config)
     synthesize.user_templates(config, task)
-    if config.model.cut_field is not None and config.model.cut_field not in task.fields:
+    if config.model.truncate_field is not None and config.model.truncate_field not in task.fields:
         raise UserError(
-            f"model.cut_field={config.model.cut_field}: not a field of task {task.name}; allowed: "
+            f"model.truncate_field={config.model.truncate_field}: not a field of task {task.name}; allowed: "
             f"{', '.join(task.fields)}"
         )
     return task

@@ -15,6 +15,7 @@ from paft_ray.config.model import ModelConfig, input_key
 from paft_ray.config.prompts import PromptsConfig, prompts_key
 from paft_ray.config.report import ReportConfig
 from paft_ray.config.run import Config
+from paft_ray.config.sampling import EveryKConfig, PerExampleConfig, SamplingConfig
 from paft_ray.config.score import ScoreConfig
 from paft_ray.config.sweep import RangeConfig, SchedulerConfig, SearcherConfig, SpaceConfig, SweepConfig
 from paft_ray.config.tracking import TrackingConfig
@@ -26,16 +27,19 @@ __all__ = [
     "EndpointConfig",
     "EngineConfig",
     "EvaluateConfig",
+    "EveryKConfig",
     "Fraction",
     "GeneratorConfig",
     "LoraConfig",
     "ModelConfig",
+    "PerExampleConfig",
     "Place",
     "Positive",
     "Precision",
     "PromptsConfig",
     "RangeConfig",
     "ReportConfig",
+    "SamplingConfig",
     "SchedulerConfig",
     "ScoreConfig",
     "SearcherConfig",

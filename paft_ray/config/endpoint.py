@@ -17,7 +17,7 @@ _COUNTS = ("max_tokens", "max_completion_tokens", "n")
 
 class EndpointConfig(Section):
     """An OpenAI-compatible endpoint that serves a generator. It gets the task's description and seed templates; rows
-    only with `prompts.share_examples`."""
+    only with `prompts.num_shared_examples`."""
 
     base_url: str
     """Where it is, e.g. `https://api.example.com/v1`, without user, password or query. Redirects are not followed. With

@@ -32,7 +32,7 @@ class EngineConfig(Section):
     """A larger share of failed rows fails the stage."""
     timeout_s: Positive = 3600
     """Longest time of one inference stage in seconds, for each model that it answers for."""
-    silence_s: Positive = 900
+    stall_timeout_s: Positive = 900
     """Longest time without any answer in seconds, the start of the engine included."""
     max_restarts: Annotated[int, Field(ge=0)] = 2
     """Starts after the first one of engines that died, per inference stage; only rows without an answer are asked

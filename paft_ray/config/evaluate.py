@@ -16,7 +16,7 @@ class EvaluateConfig(Section):
     budget: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Share of the (template, test row) cells that are answered, the same ones for every arm and seed; below 1 the
     report estimates the whole grid."""
-    speed_rows: Annotated[int, Field(ge=0)] = 32
+    latency_sample_rows: Annotated[int, Field(ge=0)] = 32
     """Rows per arm answered by free generation to measure answer length and time; 0: none."""
     max_answer_tokens: Positive = 32
     """Longest freely generated answer in tokens (tasks of kind `free` state their own)."""

@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from paft_ray.config.endpoint import VARIABLE
+from paft_ray.config.renamed import RENAMED, renamed_keys
 from paft_ray.config.run import Config
 from paft_ray.errors import UserError
 from paft_ray.sanitize import count_as_secret, holds_hidden, masked
@@ -137,6 +138,8 @@ def parse_config(values: dict[str, Any], source: str) -> Config:
     """A validated `Config` from plain values; `source` names them in error messages."""
     for variable in _named_variables(values):  # before anything of the configuration is shown
         count_as_secret(variable)
+    if old := renamed_keys(values):
+        raise UserError(f"config {source}: " + "; ".join(old))
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -161,6 +164,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise UserError(f"--set {override}: write section.key=value, e.g. --set train.num_steps=10")
     first, *rest = key.split(".")
     *parents, last = [_SPELLINGS.get(first, first), *rest]
+    if new := RENAMED.get(".".join([*parents, last])):
+        raise UserError(f"--set {override}: was renamed; write {new}")
     node: Any = values
     for parent in parents:
         node = node.setdefault(parent, {}) if isinstance(node, dict) else None
@@ -227,25 +232,39 @@ def _holds_comment(text: str) -> bool:
 def _explain(error: Any) -> str:
     """One clause for a pydantic error: where, what was given, what is allowed."""
     path = [str(part) for part in error["loc"]]
-    where = ".".join(path) or "top level"
+    shown = [part for number, part in enumerate(path) if part not in map(_tag, _models_at(path[:number]))]
+    where = ".".join(shown) or "top level"
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(path[-1], _keys_at(path[:-1]), n=1, cutoff=0.5)
         hint = (
-            f"did you mean {'.'.join([*path[:-1], near[0]])}?" if near else f"allowed: {', '.join(_keys_at(path[:-1]))}"
+            f"did you mean {'.'.join([*shown[:-1], near[0]])}?"
+            if near
+            else f"allowed: {', '.join(_keys_at(path[:-1]))}"
         )
         return f"unknown key {where}; {hint}"
     if error["type"] == "missing":
         return f"{where} is required"
+    if error["type"] == "union_tag_not_found":
+        return f"{where}.type is required; allowed: {', '.join(filter(None, map(_tag, _models_at(path))))}"
     message = error["msg"].removeprefix("Value error, ")
     given = error.get("input")
-    shown = "" if isinstance(given, dict | BaseModel) else f" (given {given!r})"
-    return f"{message if message.startswith(where) else f'{where}: {message}'}{shown}"
+    value = "" if isinstance(given, dict | BaseModel) else f" (given {given!r})"
+    return f"{message if message.startswith(where) else f'{where}: {message}'}{value}"
 
 
 def _keys_at(path: Sequence[str]) -> list[str]:
     """Valid keys of the section at `path`."""
-    found = _models_in(_annotation_at(path))
-    return sorted(found[0].model_fields) if found else []
+    return sorted({key for model in _models_at(path) for key in model.model_fields})
+
+
+def _models_at(path: Sequence[str]) -> list[type[BaseModel]]:
+    """The section at `path`; several where its `type` chooses one."""
+    return _models_in(_annotation_at(path))
+
+
+def _tag(model: type[BaseModel]) -> str | None:
+    """The `type` that chooses this section among several; None for a section that has none."""
+    return model.model_fields["type"].default if "type" in model.model_fields else None
 
 
 def _annotation_at(path: Sequence[str]) -> Any:
@@ -253,9 +272,9 @@ def _annotation_at(path: Sequence[str]) -> Any:
     kind: Any = Config
     for part in path:
         if not part.isdigit():
-            sections = _models_in(kind)
-            field = sections[0].model_fields.get(part) if sections else None
-            kind = None if field is None else field.annotation
+            models = _models_in(kind)
+            fields = [model.model_fields[part].annotation for model in models if part in model.model_fields]
+            kind = next(iter([*(model for model in models if _tag(model) == part), *fields]), None)
     return kind
 
 

@@ -27,8 +27,8 @@ class ModelConfig(Section):
     """Variables for the chat template, e.g. `{enable_thinking: false}` for a model that else thinks before it
     answers."""
     max_prompt_tokens: Positive = 512
-    """Longest prompt in tokens; `cut_field` is shortened to fit, templates and answers never are."""
-    cut_field: str | None = None
+    """Longest prompt in tokens; `truncate_field` is shortened to fit, templates and answers never are."""
+    truncate_field: str | None = None
     """Field shortened when a prompt is too long; default: the longest field of the example."""
 
     @model_validator(mode="after")

@@ -23,11 +23,11 @@ class PromptsConfig(Section):
     """Models that write candidates; none: only the user's templates are used."""
     num_candidates: Positive = 40
     """Target number of accepted synthesized templates, shared between the generators."""
-    max_attempts: Positive = 4
+    max_rounds: Positive = 4
     """Rounds of generation at most; each asks for what is still missing. The run says what it got."""
-    few_shot: Positive = 3
+    num_few_shot: Positive = 3
     """Example templates shown in a few-shot request; half of the requests are zero-shot (paper, section 3.1)."""
-    share_examples: Annotated[int, Field(ge=0)] = 0
+    num_shared_examples: Annotated[int, Field(ge=0)] = 0
     """Training rows, with their answers, shown in every request to a generator, endpoints outside the cluster included;
     0: no row is shown."""
     max_words: Positive = 120
@@ -48,6 +48,6 @@ class PromptsConfig(Section):
 def prompts_key(prompts: PromptsConfig) -> dict[str, Any]:
     """The settings that decide the prompt set."""
     key = prompts.model_dump(
-        mode="json", exclude={"generators"} | (set() if prompts.share_examples else {"share_examples"})
+        mode="json", exclude={"generators"} | (set() if prompts.num_shared_examples else {"num_shared_examples"})
     )
     return {**key, "generators": [generator_key(generator) for generator in prompts.generators]}

@@ -59,11 +59,6 @@ class Config(Section):
         if "top_accuracy" in self.train.arms and not self.score.enabled:
             raise ValueError("arm top_accuracy needs score.enabled=true (or leave it out of train.arms)")
         space = self.sweep.space
-        if space.k and "every_k" not in (space.draw or (self.train.draw,)):
-            raise ValueError(
-                "sweep.space.k has no effect without draw every_k; add it to sweep.space.draw, or set "
-                "train.draw=every_k"
-            )
         if space.lora_rank and self.train.lora is None:
             raise ValueError("sweep.space.lora_rank needs train.lora, which is null")
         return self

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from paft_ray.config.base import Options, Positive, Section, Seed, each_once
+from paft_ray.config.sampling import SamplingConfig
 
 
 class RangeConfig(Section):
@@ -32,10 +33,8 @@ class SpaceConfig(Section):
     """Instead of `train.learning_rate`."""
     num_epochs: tuple[Annotated[float, Field(gt=0)], ...] | None = None
     """Instead of `train.num_epochs` (and `train.num_steps`); the trials then differ in optimizer steps."""
-    draw: tuple[Literal["per_example", "every_k"], ...] | None = None
-    """Instead of `train.draw`."""
-    k: tuple[Positive, ...] | None = None
-    """Instead of `train.k`; with draw `every_k`."""
+    sampling: tuple[SamplingConfig, ...] | None = None
+    """Instead of `train.sampling`."""
     lora_rank: tuple[Positive, ...] | None = None
     """Instead of `train.lora.rank`; alpha keeps its ratio to the rank."""
 
@@ -74,7 +73,7 @@ class SweepConfig(Section):
     """null: every size, subset and listed value."""
     scheduler: SchedulerConfig | None = None
     """null: every trial trains to its end."""
-    validation_templates: Positive = 4
+    num_validation_templates: Positive = 4
     """Training templates, in whole clusters, that no trial trains on where trials are compared by validation loss (a
     space, searcher or scheduler)."""
     max_concurrent: Positive | None = None

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from paft_ray.config.base import Fraction, Positive, Precision, Section, Seed, each_once, fast_precision
+from paft_ray.config.sampling import PerExampleConfig, SamplingConfig
 
 TrainedArm = Literal["sft", "top_accuracy", "paft"]
 
@@ -33,11 +34,8 @@ class TrainConfig(Section):
     """Arms to train; `base` needs no training and is always evaluated."""
     seeds: tuple[Seed, ...] = (0,)
     """One training per arm and seed: weights, order of examples and draws all follow the seed."""
-    draw: Literal["per_example", "every_k"] = "per_example"
-    """`per_example` draws a template for each example and epoch; `every_k` one for K examples in a row (paper,
-    Algorithm 1)."""
-    k: Positive = 4
-    """K of `every_k`."""
+    sampling: SamplingConfig = PerExampleConfig()
+    """Which template an example is trained under."""
     num_epochs: Annotated[float, Field(gt=0)] | None = 3
     """Passes over the training rows; exactly one of `num_epochs` and `num_steps` is set."""
     num_steps: Positive | None = None

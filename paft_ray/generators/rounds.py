@@ -84,13 +84,16 @@ def ask_generators(
         Writer(generator=generator, target=_share(settings.num_candidates, parts, number))
         for number, generator in enumerate(settings.generators)
     ]
-    for number in range(1, settings.max_attempts + 1):
+    for number in range(1, settings.max_rounds + 1):
         asking = [writer for writer in writers if writer.asked_again]
         asked = []
         for writer in asking:
             first, missing = len(writer.raw), writer.target - len(writer.accepted)
             asked.append(
-                [request(task, seeds, settings.few_shot, config.seed, first + i, examples) for i in range(2 * missing)]
+                [
+                    request(task, seeds, settings.num_few_shot, config.seed, first + i, examples)
+                    for i in range(2 * missing)
+                ]
             )
         for writer, requests, answers in zip(
             asking, asked, _answers(asking, asked, config, config.seed + number, write), strict=True

@@ -71,8 +71,8 @@ def generate(
     One engine, which starts with the model folder `base`, answers for all `models`, whose rows best come one model
     after another. `name` opens the console lines of its progress. Of a killed attempt at most the batches under way in
     the engine and the answers of the last `SAVE_EVERY_S` seconds are asked again. Raises `StageError` where the engine
-    cannot start, dies more often than `engine.max_restarts`, answers nothing for `engine.silence_s` or is not done in
-    `engine.timeout_s` per model, and where more rows fail than allowed (quoting the first error).
+    cannot start, dies more often than `engine.max_restarts`, answers nothing for `engine.stall_timeout_s` or is not
+    done in `engine.timeout_s` per model, and where more rows fail than allowed (quoting the first error).
     """
     key = {"engine": engine_key(engine), "max_model_len": max_model_len, "seed": seed}
     asking = _Asking(name, parts.keyed(key), engine, models)
@@ -125,11 +125,11 @@ class _Asking:
         looking = _any_row.options(scheduling_strategy=_here()).remote(missing)
         try:
             with _ended_if_left(looking):
-                return missing if ray.get(looking, timeout=self.engine.silence_s) else None
+                return missing if ray.get(looking, timeout=self.engine.stall_timeout_s) else None
         except GetTimeoutError:
             raise StageError(
-                f"requests were not prepared within engine.silence_s={self.engine.silence_s} s; {self._state()}; "
-                f"{self._hint()}"
+                f"requests were not prepared within engine.stall_timeout_s={self.engine.stall_timeout_s} s; "
+                f"{self._state()}; {self._hint()}"
             ) from None
         except RayError as error:
             raise StageError(
@@ -188,11 +188,11 @@ class _Asking:
 
     def _check(self, now: float, last: float) -> None:
         """Raises `StageError` where a limit is reached."""
-        longest, silence, number = self.engine.timeout_s, self.engine.silence_s, len(self.models)
+        longest, silence, number = self.engine.timeout_s, self.engine.stall_timeout_s, len(self.models)
         each = f" for each of {number} models" if number > 1 else ""
         limits = (
             ("no end", f"timeout_s={longest} s{each}", longest * number, self.begin_s),
-            ("no answer", f"silence_s={silence} s", silence, last),
+            ("no answer", f"stall_timeout_s={silence} s", silence, last),
         )
         for what, setting, limit, since in limits:
             if now - since > limit:

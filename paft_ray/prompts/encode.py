@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _CHARACTERS_PER_TOKEN = 8
-_SETTINGS = {"chat", "chat_template_kwargs", "max_prompt_tokens", "cut_field"}
+_SETTINGS = {"chat", "chat_template_kwargs", "max_prompt_tokens", "truncate_field"}
 """Keys of section `model` that the token boundary follows."""
 
 
@@ -42,7 +42,7 @@ class Encoded:
     after_newline: bool
     """The prompt ends with a line break, so the answer has no space before it."""
     cut_characters: int
-    """Characters taken off `cut_field` to keep to the longest prompt."""
+    """Characters taken off `truncate_field` to keep to the longest prompt."""
 
 
 class Encoder:
@@ -56,26 +56,27 @@ class Encoder:
         chat: bool = False,
         chat_template_kwargs: Mapping[str, Scalar] | None = None,
         max_prompt_tokens: int = 512,
-        cut_field: str | None = None,
+        truncate_field: str | None = None,
     ) -> None:
         """Raises `UserError` where the tokenizer lacks an end token, a chat template (chat input), or the task lacks
-        `cut_field`."""
+        `truncate_field`."""
         if tokenizer.eos_token_id is None:
             raise UserError("the tokenizer has no end token (eos_token); choose a model that has one")
         if chat and not tokenizer.chat_template:
             raise UserError(
                 "model.chat=true, but the tokenizer has no chat template; set model.chat=false or choose a chat model"
             )
-        if cut_field is not None and cut_field not in task.fields:
+        if truncate_field is not None and truncate_field not in task.fields:
             raise UserError(
-                f"model.cut_field={cut_field}: not a field of task {task.name}; allowed: {', '.join(task.fields)}"
+                f"model.truncate_field={truncate_field}: not a field of task {task.name}; allowed: "
+                f"{', '.join(task.fields)}"
             )
         self.task = task
         self.tokenizer = tokenizer
         self.chat = chat
         self.chat_template_kwargs = chat_template_kwargs or {}
         self.max_prompt_tokens = max_prompt_tokens
-        self.cut_field = cut_field
+        self.truncate_field = truncate_field
         self._answer = lru_cache(maxsize=4096)(self._encode_answer)
         self._tokens = PromptTokens(tokenizer)
         self._frames: dict[bool, list[str]] = {}
@@ -94,13 +95,13 @@ class Encoder:
     def encode(self, template: PromptTemplate, example: Example) -> Encoded:
         """Ids of the prompt and of the answer with its end token.
 
-        A prompt over the limit loses the end of `cut_field` (default: the longest field), then of the other fields,
-        longest first. Raises `UserError` as `check`.
+        A prompt over the limit loses the end of `truncate_field` (default: the longest field), then of the other
+        fields, longest first. Raises `UserError` as `check`.
         """
         fields = dict(example.fields)
         ids, after_newline = self._prompt(template, fields)
         cut = 0
-        for name in sorted(fields, key=lambda field: (field != self.cut_field, -len(fields[field]))):
+        for name in sorted(fields, key=lambda field: (field != self.truncate_field, -len(fields[field]))):
             if len(ids) <= self.max_prompt_tokens:
                 break
             whole = fields[name]

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from paft_ray.config import SamplingConfig
+
 
 @dataclass(frozen=True, kw_only=True)
 class PerExample:
@@ -38,9 +40,9 @@ class EveryK:
 Draw = PerExample | EveryK
 
 
-def make_draw(kind: str, *, seed: int, k: int) -> Draw:
-    """The draw that the settings `train.draw` and `train.k` stand for."""
-    return EveryK(seed=seed, k=k) if kind == "every_k" else PerExample(seed=seed)
+def make_draw(sampling: SamplingConfig, *, seed: int) -> Draw:
+    """The draw that section `train.sampling` stands for."""
+    return EveryK(seed=seed, k=sampling.k) if sampling.type == "every_k" else PerExample(seed=seed)
 
 
 def _uniform(key: str, n: int) -> int:

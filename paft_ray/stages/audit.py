@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from paft_ray.config import Config, Positive, Seed, parse_config
+from paft_ray.config import Config, Positive, SamplingConfig, Seed, parse_config
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.prompts.sampling import make_draw
@@ -35,8 +35,7 @@ class _Settings(BaseModel):
     num_epochs: Annotated[float, Field(gt=0, le=1e6)] | None
     num_steps: Positive | None
     global_batch: Positive
-    draw: Literal["per_example", "every_k"]
-    k: Positive
+    sampling: SamplingConfig
     seed: Seed
 
 
@@ -124,7 +123,7 @@ def _training(run: Store, config: Config, folder: str, log: Store) -> Training:
     return Training(
         example_ids=examples,
         templates=[template.id for template in inputs.prompts.templates],
-        draw=make_draw(settings.draw, seed=settings.seed, k=settings.k),
+        draw=make_draw(settings.sampling, seed=settings.seed),
         seed=settings.seed,
         global_batch=settings.global_batch,
         num_steps=steps,
@@ -146,7 +145,7 @@ def _of_arm(run: Store, config: Config, manifest: dict[str, Any]) -> _Inputs:
     key = manifest["key"]
     prompts = arm_prompts(config, run, manifest["arm"])
     return _Inputs(
-        settings=_Settings(**{**key["train"], "seed": key["seed"]}),
+        settings=_Settings.model_validate({**key["train"], "seed": key["seed"]}, strict=True),
         data=key["data"],
         prompts=prompts,
         prompts_hash=key["prompts"],
@@ -158,8 +157,9 @@ def _of_trial(run: Store, config: Config, manifest: dict[str, Any]) -> _Inputs:
     shared, own = key["inputs"], key["settings"]
     pool, _ = pool_and_validation(config, PromptSet.from_table(run.read_table(_PROMPTS)))
     return _Inputs(
-        settings=_Settings(
-            **{**shared["train"], **own, **({"num_steps": None} if "num_epochs" in own else {}), "seed": shared["seed"]}
+        settings=_Settings.model_validate(
+            {**shared["train"], **own, **({"num_steps": None} if "num_epochs" in own else {}), "seed": shared["seed"]},
+            strict=True,
         ),
         data=shared["data"]["train"],
         prompts=pool.take(manifest["num_templates"], manifest["subset_seed"]),

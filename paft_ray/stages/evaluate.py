@@ -132,7 +132,7 @@ def evaluate_models(
             ],
             parts=parts,
             engine=config.engine,
-            speed=Free(num_rows=config.evaluate.speed_rows, max_tokens=config.evaluate.max_answer_tokens),
+            speed=Free(num_rows=config.evaluate.latency_sample_rows, max_tokens=config.evaluate.max_answer_tokens),
             cells=asked_cells(config, len(templates), examples),
         )
     finally:

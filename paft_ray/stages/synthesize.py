@@ -38,10 +38,10 @@ def run(config: Config, run: Store, *, force: bool = False, write: Write | None 
         "generators": [_identity(generator) for generator in config.prompts.generators],
         "engine": engine_key(config.engine),
     }
-    if config.prompts.share_examples:
+    if config.prompts.num_shared_examples:
         if not run.exists("data/train.parquet"):
             raise UserError(
-                f"run {run.name}: prompts.share_examples shows training rows, and there are none yet; run stage "
+                f"run {run.name}: prompts.num_shared_examples shows training rows, and there are none yet; run stage "
                 "prepare first"
             )
         key["data"] = run.content_hash("data/train.parquet")
@@ -141,8 +141,8 @@ def _build(
         entries = [e for e in entries if e.template.id not in leaks]
         rejected["near_held_out"] += len(leaks)
     examples = (
-        examples_from_table(run.read_table("data/train.parquet", holds_examples).slice(0, settings.share_examples))
-        if settings.share_examples
+        examples_from_table(run.read_table("data/train.parquet", holds_examples).slice(0, settings.num_shared_examples))
+        if settings.num_shared_examples
         else []
     )
     writers = ask_generators(config, task, seeds, [*entries, *fixed], examples, write)

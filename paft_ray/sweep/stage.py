@@ -44,7 +44,7 @@ def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
     prepare.run(config, run, force=force)
     synthesize.run(config, run, force=force)
     shared = setup(config, run)
-    trials = listed_trials(config.sweep, len(shared.pool), config.train.draw)
+    trials = listed_trials(config.sweep, len(shared.pool))
     key = {
         **shared.inputs,
         "sweep": config.sweep.model_dump(mode="json", exclude={"max_concurrent"}),
@@ -160,7 +160,7 @@ def _measure(setup: Setup, run: Store, trained: dict[str, Manifest]) -> dict[str
     from paft_ray.inference.answer_cache import AnswerCache
 
     config = setup.config
-    quick = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"speed_rows": 0})})
+    quick = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"latency_sample_rows": 0})})
     held_out = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("held_out")
     models = [
         Candidate(

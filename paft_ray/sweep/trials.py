@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from paft_ray.config import Config, RangeConfig, SweepConfig, TrainConfig
+from paft_ray.config import Config, RangeConfig, Section, SweepConfig, TrainConfig
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.prompts.sampling import keyed_order
@@ -34,7 +34,7 @@ class Trial:
             [
                 f"size{self.size}",
                 f"subset{self.subset_seed}",
-                *(f"{key}{value}" for key, value in self.settings.items()),
+                *(f"{key}{_shown(value)}" for key, value in self.settings.items()),
             ]
         )
 
@@ -60,6 +60,13 @@ class Trial:
         return TrainConfig(**values)
 
 
+def _shown(value: Any) -> str:
+    """A setting in the name of a trial, a section of several keys such as `every_k-k4`."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    return "-".join([value["type"], *(f"{key}{inner}" for key, inner in value.items() if key != "type")])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Setup:
     """What all trials of a sweep share; sent to each. Tune puts a trial into a folder of its own, so all is here that a
@@ -79,9 +86,8 @@ class Setup:
     """Key of everything that decides a trial besides its own settings."""
 
 
-def listed_trials(sweep: SweepConfig, available: int, draw: str) -> list[Trial]:
-    """Every size, subset and listed setting once, small sets first. `available`: templates that can be trained on;
-    `draw`: that of section `train`.
+def listed_trials(sweep: SweepConfig, available: int) -> list[Trial]:
+    """Every size, subset and listed setting once, small sets first. `available`: templates that can be trained on.
 
     The whole set is one trial whatever the subset seeds: its subsets are the same. Raises `UserError` for a size above
     `available`.
@@ -95,9 +101,10 @@ def listed_trials(sweep: SweepConfig, available: int, draw: str) -> list[Trial]:
     lists = {name: values for name, values in sweep.space if isinstance(values, tuple)}
     trials: dict[str, Trial] = {}
     for size, values in itertools.product(sizes, itertools.product(*lists.values())):
-        settings = dict(zip(lists, values, strict=True))
-        if settings.get("draw", draw) != "every_k":
-            settings.pop("k", None)  # without a meaning there
+        settings = {
+            key: value.model_dump() if isinstance(value, Section) else value
+            for key, value in zip(lists, values, strict=True)
+        }
         for seed in sweep.subset_seeds[:1] if size == available else sweep.subset_seeds:
             trial = Trial(size=size, subset_seed=seed, settings=settings)
             trials[trial.name] = trial
@@ -119,7 +126,7 @@ def pool_and_validation(config: Config, prompts: PromptSet) -> tuple[PromptSet, 
     Raises as `validation_split`."""
     pool = prompts.split("train")
     return (
-        validation_split(pool, config.sweep.validation_templates, config.seed)
+        validation_split(pool, config.sweep.num_validation_templates, config.seed)
         if config.sweep.compares
         else (pool, PromptSet(()))
     )
@@ -140,7 +147,7 @@ def validation_split(train: PromptSet, wanted: int, seed: int) -> tuple[PromptSe
     kept = PromptSet(tuple(entry for entry in train.entries if entry.cluster not in aside))
     if not len(kept):
         raise UserError(
-            f"sweep.validation_templates={wanted}: no training template is left of {len(train)}; lower it or add "
+            f"sweep.num_validation_templates={wanted}: no training template is left of {len(train)}; lower it or add "
             "templates"
         )
     return kept, PromptSet(tuple(entry for entry in train.entries if entry.cluster in aside))

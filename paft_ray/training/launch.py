@@ -165,7 +165,7 @@ def _job_and_order(training: Training, encoder: Encoder, table: ray.ObjectRef) -
         table=table,
         encoder=ray.put(encoder),
         templates=training.templates.templates,
-        draw=make_draw(config.draw, seed=seed, k=config.k),
+        draw=make_draw(config.sampling, seed=seed),
         seed=seed,
         num_positions=positions,
     )

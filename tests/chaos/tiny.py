@@ -31,7 +31,7 @@ SETTINGS = (
     "engine.precision=fp32",
     "engine.kv_cache_gib=0.25",
     "engine.timeout_s=240",
-    "evaluate.speed_rows=0",
+    "evaluate.latency_sample_rows=0",
 )
 
 

@@ -24,7 +24,7 @@ _SMALL = (
     "train.global_batch=8",
     "train.micro_batch=4",
     "train.checkpoint_every=2",
-    "evaluate.speed_rows=2",
+    "evaluate.latency_sample_rows=2",
     "engine.timeout_s=300",
     "engine.precision=fp32",
 )

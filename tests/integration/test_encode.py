@@ -34,7 +34,7 @@ def test_a_plain_prompt_ends_without_space_and_the_answer_begins_with_one(tokeni
 
 def test_an_encoder_that_travelled_gives_the_same_ids(tokenizer) -> None:
     encoder, template = (
-        Encoder(TASK, tokenizer, chat=True, max_prompt_tokens=48, cut_field="text"),
+        Encoder(TASK, tokenizer, chat=True, max_prompt_tokens=48, truncate_field="text"),
         PromptTemplate(text="Review: {text}\nAnswer:"),
     )
     travelled = pickle.loads(pickle.dumps(encoder))  # noqa: S301  # our own

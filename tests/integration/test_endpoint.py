@@ -76,7 +76,7 @@ def test_the_stage_says_what_it_got_within_the_token_limit_and_stores_no_key(
         held_out_templates="builtin",
         generators=(generator(url, max_total_tokens=1000),),
         num_candidates=3,
-        max_attempts=2,
+        max_rounds=2,
     )
     run = Store.open(str(tmp_path), "t")
     manifest = synthesize.run(Config(name="t", task="demo", prompts=prompts), run)

@@ -306,7 +306,7 @@ def test_a_dead_endpoint_costs_only_its_own_candidates_and_the_run_says_so(serve
 def test_the_token_limit_holds_over_the_rounds_of_a_run(serve, tmp_path) -> None:
     server = serve(lambda number, body: completion("no placeholder", tokens=50))
     manifest = synthesize.run(
-        config(generator(server, max_total_tokens=220), num_candidates=1, max_attempts=4),
+        config(generator(server, max_total_tokens=220), num_candidates=1, max_rounds=4),
         Store.open(str(tmp_path), "t"),
         write=in_process,
     )
@@ -324,7 +324,7 @@ def test_endpoints_are_asked_at_the_same_time(serve, tmp_path) -> None:
         return completion(GOOD[number % len(GOOD)])
 
     manifest = synthesize.run(
-        config(*(generator(serve(reply), max_retries=0) for _ in range(2)), num_candidates=2, max_attempts=1),
+        config(*(generator(serve(reply), max_retries=0) for _ in range(2)), num_candidates=2, max_rounds=1),
         Store.open(str(tmp_path), "t"),
         write=in_process,
     )
@@ -338,17 +338,20 @@ def test_rows_leave_only_where_the_configuration_says_so(serve, tmp_path) -> Non
     assert "x" * 301 not in message
     server = serve(lambda number, body: completion(GOOD[number % len(GOOD)]))
     run = Store.open(str(tmp_path), "t")
-    with pytest.raises(UserError, match=r"prompts\.share_examples shows training rows"):
-        synthesize.run(config(generator(server), share_examples=2), run, write=in_process)
+    with pytest.raises(UserError, match=r"prompts\.num_shared_examples shows training rows"):
+        synthesize.run(config(generator(server), num_shared_examples=2), run, write=in_process)
     train = [f"customer {i} wrote this" for i in range(9)]
     examples = [Example(id=str(i), fields={"text": text}, answer="positive") for i, text in enumerate(train)]
     run.write_table("data/train.parquet", examples_to_table(examples, DEMO.fields))
-    synthesize.run(config(generator(server), num_candidates=1, max_attempts=1), run, write=in_process)
+    synthesize.run(config(generator(server), num_candidates=1, max_rounds=1), run, write=in_process)
     sent = json.dumps(server.bodies, ensure_ascii=False)
     assert not any(text in sent for text in train)
     server.bodies.clear()
     synthesize.run(
-        config(generator(server), num_candidates=1, max_attempts=1, share_examples=2), run, force=True, write=in_process
+        config(generator(server), num_candidates=1, max_rounds=1, num_shared_examples=2),
+        run,
+        force=True,
+        write=in_process,
     )
     sent = json.dumps(server.bodies, ensure_ascii=False)
     assert [text in sent for text in train] == [True, True] + [False] * 7
@@ -373,7 +376,7 @@ def test_what_is_asked_decides_the_cache_and_how_it_is_asked_does_not() -> None:
 def test_the_key_of_a_run_without_endpoints_is_as_it_was() -> None:
     key = prompts_key(PromptsConfig(generators=(GeneratorConfig(),)))
     assert key["generators"] == [{"id": "demo", "revision": None, "temperature": 1.0, "max_tokens": 96}]
-    assert "share_examples" not in key
+    assert "num_shared_examples" not in key
 
 
 @pytest.mark.parametrize(

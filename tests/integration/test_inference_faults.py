@@ -240,10 +240,10 @@ def test_a_hang_ends_with_what_was_free_and_how_far_it_came(at_once: None, demo_
     begin = time.monotonic()
     with pytest.raises(
         StageError,
-        match=r"no answer within engine.silence_s=4 s.*0 requests are answered; free: CPU 4.*an engine takes 64 "
+        match=r"no answer within engine.stall_timeout_s=4 s.*0 requests are answered; free: CPU 4.*an engine takes 64 "
         r"CPUs.*logs",
     ):
-        ask(requests(4), parts(tmp_path), demo_model, SMALL.model_copy(update={"silence_s": 4, "num_cpus": 64}))
+        ask(requests(4), parts(tmp_path), demo_model, SMALL.model_copy(update={"stall_timeout_s": 4, "num_cpus": 64}))
     assert time.monotonic() - begin < 30
 
 

@@ -192,7 +192,7 @@ def test_a_whole_run_lies_there_keeps_what_is_finished_and_resumes(storage: str,
         "train.micro_batch=2",
         "train.checkpoint_every=1",
         "engine.kv_cache_gib=0.25",
-        "evaluate.speed_rows=0",
+        "evaluate.latency_sample_rows=0",
         "sweep.sizes=[2]",
         "sweep.subset_seeds=[0]",
     ]

@@ -15,7 +15,7 @@ SMALL = (
     "data.num_validation=10",
     "data.num_test=6",
     "prompts.num_candidates=2",
-    "prompts.max_attempts=1",
+    "prompts.max_rounds=1",
     "score.num_examples=5",
 )
 

@@ -8,6 +8,6 @@ SMALL = (
     "train.num_steps=2",
     "train.global_batch=8",
     "train.micro_batch=4",
-    "evaluate.speed_rows=0",
+    "evaluate.latency_sample_rows=0",
 )
 ONE_ARM = (*SMALL, "score.enabled=false", "train.arms=[paft]")

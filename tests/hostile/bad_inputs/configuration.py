@@ -102,7 +102,7 @@ YAML = [
 SETTINGS = [
     setting("an unknown key", "did you mean train.num_steps", "train.num_step=3"),
     setting("an unknown section", "did you mean train", "trian.x=3"),
-    setting("an unknown key far from any", "unknown key prompts.zzz; allowed: few_shot", "prompts.zzz=4"),
+    setting("an unknown key far from any", "unknown key prompts.zzz; allowed: generators", "prompts.zzz=4"),
     setting(
         "an unknown key in a list",
         "did you mean prompts.generators.0.temperature",
@@ -159,7 +159,7 @@ SETTINGS = [
         "model.max_prompt_tokens=5",
     ),
     setting("prompts longer than the model reads", "the model reads 8192 tokens", "model.max_prompt_tokens=99999"),
-    setting("an unknown field to cut", "not a field of task demo", "model.cut_field=body"),
+    setting("an unknown field to cut", "not a field of task demo", "model.truncate_field=body"),
     setting(
         "too many CPUs", "asks for 512 CPUs", "train.num_workers=512", "train.micro_batch=1", "train.global_batch=512"
     ),

@@ -53,8 +53,9 @@ BAD_NUMBERS: list[tuple[str, Any]] = [
     ("global_batch", 10**15),
     ("global_batch", 4.5),
     ("global_batch", "4"),
-    ("k", 0),
-    ("draw", "evil"),
+    ("sampling", {"type": "every_k", "k": 0}),
+    ("sampling", {"type": "every_k", "k": "3"}),
+    ("sampling", {"type": "evil"}),
     ("seed", -1),
     ("seed", "3"),
 ]

@@ -10,6 +10,7 @@ from paft_ray.cli.dry_run import plan
 from paft_ray.config import (
     Config,
     EngineConfig,
+    EveryKConfig,
     LoraConfig,
     ModelConfig,
     TrainConfig,
@@ -52,13 +53,16 @@ def test_overrides_are_yaml_values_below_their_section(tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("train.lora.rnak=4", "unknown key train.lora.rnak; did you mean train.lora.rank"),
-        ("prompts.zzz=4", "unknown key prompts.zzz; allowed: few_shot"),
+        ("prompts.zzz=4", "unknown key prompts.zzz; allowed: generators"),
         ("train.lora.rank=0", r"train.lora.rank: .*greater than 0 \(given 0\)"),
         ("train.precision=int8", "train.precision: .*'bf16', 'fp16' or 'fp32'"),
         ("train.arms=[paft, best]", "train.arms.1"),
         ("name.x=1", "name has no keys below it|name.* no keys below"),
         ("=3", "write section.key=value"),
         ("train.num_steps=[", "is not a YAML value"),
+        ("train.sampling.k=2", "train.sampling.type is required; allowed: per_example, every_k"),
+        ("train.sampling={type: all}", "train.sampling: .*'per_example', 'every_k'"),
+        ("train.sampling={type: every_k, K: 2}", "unknown key train.sampling.K; allowed: k, type"),
     ],
 )
 def test_a_wrong_override_says_what_is_allowed(tmp_path: Path, override: str, message: str) -> None:
@@ -145,7 +149,7 @@ def test_paper_scale_configurations_have_the_papers_hyper_parameters(name: str) 
         44,
     )
     assert config.prompts.held_out_fraction == pytest.approx(1 / 9)
-    assert (train.draw, train.k, train.num_epochs, train.global_batch) == ("every_k", 4, 3, 8)
+    assert (train.sampling, train.num_epochs, train.global_batch) == (EveryKConfig(k=4), 3, 8)
     assert (train.learning_rate, train.schedule, train.warmup_fraction) == (1e-4, "cosine", 0.1)
     assert lora is not None
     assert (lora.rank, lora.target_modules) == (8, ("q_proj", "v_proj"))
@@ -172,7 +176,7 @@ def test_a_generator_behind_an_endpoint_is_no_model_that_the_cluster_reads_and_s
     found = parse_config(config, source="test")
     assert found.models == (("demo", None), ("demo", None))
     for stage in ("run", "sweep"):
-        assert f"synthesize_at_most: {found.prompts.max_attempts}\n" in plan(found, stage)
+        assert f"synthesize_at_most: {found.prompts.max_rounds}\n" in plan(found, stage)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +261,7 @@ def test_a_home_is_expanded_wherever_a_file_is_named(tmp_path: Path, monkeypatch
 
 
 def test_what_is_finished_without_a_chat_template_stays_finished() -> None:
-    settings = {"id": "demo", "revision": None, "chat": False, "max_prompt_tokens": 512, "cut_field": None}
+    settings = {"id": "demo", "revision": None, "chat": False, "max_prompt_tokens": 512, "truncate_field": None}
     assert input_key(ModelConfig()) == settings
     assert input_key(ModelConfig(chat=True)) == {**settings, "chat": True, "chat_template_kwargs": {}}
 

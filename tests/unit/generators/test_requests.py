@@ -106,7 +106,7 @@ def test_answers_are_gated_deduplicated_and_counted_by_reason(tmp_path, capsys) 
     ]
     write = writer(texts)
     run = Store.open(str(tmp_path), "t")
-    manifest = synthesize.run(config(num_candidates=4, max_attempts=1), run, write=write)
+    manifest = synthesize.run(config(num_candidates=4, max_rounds=1), run, write=write)
     assert (manifest["asked"], manifest["kept"], manifest["engine_starts"]) == (4, 3, 1)
     assert manifest["rejected"] == {"missing_field": 1, "near_duplicate": 2, "failed": 1, "unknown_field": 1}
     assert run.read_bytes("prompts/raw.jsonl").count(b"\n") == 8
@@ -120,7 +120,7 @@ def test_answers_are_gated_deduplicated_and_counted_by_reason(tmp_path, capsys) 
 def test_a_near_copy_of_a_held_out_template_is_never_kept(tmp_path) -> None:
     _, held_out = synthesize.user_templates(config(), DEMO)
     write = writer([held_out[0].text + " !"])
-    manifest = synthesize.run(config(num_candidates=1, max_attempts=2), Store.open(str(tmp_path), "t"), write=write)
+    manifest = synthesize.run(config(num_candidates=1, max_rounds=2), Store.open(str(tmp_path), "t"), write=write)
     assert manifest["kept"] == 0
     assert set(manifest["rejected"]) == {"near_duplicate"}
     assert manifest["engine_starts"] == 2
@@ -128,7 +128,7 @@ def test_a_near_copy_of_a_held_out_template_is_never_kept(tmp_path) -> None:
 
 def test_a_generator_that_gives_enough_is_started_once(tmp_path) -> None:
     write = writer(GOOD)
-    manifest = synthesize.run(config(num_candidates=2, max_attempts=4), Store.open(str(tmp_path), "t"), write=write)
+    manifest = synthesize.run(config(num_candidates=2, max_rounds=4), Store.open(str(tmp_path), "t"), write=write)
     assert (manifest["kept"], manifest["engine_starts"], manifest["rejected"]) == (2, 1, {"surplus": 2})
 
 

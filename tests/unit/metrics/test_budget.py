@@ -130,16 +130,16 @@ def test_intervals_cover_and_errors_are_below_those_of_random_cells() -> None:
 
 def test_evaluation_is_another_name_of_the_section_in_file_and_overrides(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
-    path.write_text("name: a\ntask: demo\nevaluation: {budget: 0.5, speed_rows: 3}\n")
+    path.write_text("name: a\ntask: demo\nevaluation: {budget: 0.5, latency_sample_rows: 3}\n")
     assert load_config(path, ["evaluation.budget=0.1"]).evaluate == load_config(path, ["evaluate.budget=0.1"]).evaluate
     assert load_config(path, ["evaluation.budget=0.1"]).evaluate.model_dump() == {
         **load_config(path).evaluate.model_dump(),
         "budget": 0.1,
     }
-    assert load_config(path).evaluate.speed_rows == 3
+    assert load_config(path).evaluate.latency_sample_rows == 3
     with pytest.raises(UserError, match=r"evaluate\.budget: .*greater than 0"):
         load_config(path, ["evaluation.budget=0"])
-    path.write_text("name: a\ntask: demo\nevaluation: {budget: 0.5}\nevaluate: {speed_rows: 3}\n")
+    path.write_text("name: a\ntask: demo\nevaluation: {budget: 0.5}\nevaluate: {latency_sample_rows: 3}\n")
     with pytest.raises(UserError, match="evaluation and evaluate are the same section"):
         load_config(path)
 

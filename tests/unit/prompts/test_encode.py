@@ -140,7 +140,7 @@ def test_only_the_named_field_is_cut() -> None:
     row = Example(id="1", fields={"goal": "g " * 30, "sol1": "one two three", "sol2": "four five"}, answer="A")
     tokenizer = WordTokenizer()
     template = PromptTemplate(text="{goal} A {sol1} B {sol2}")
-    made = Encoder(task, tokenizer, max_prompt_tokens=36, cut_field="sol1").encode(template, row)  # type: ignore[arg-type]
+    made = Encoder(task, tokenizer, max_prompt_tokens=36, truncate_field="sol1").encode(template, row)  # type: ignore[arg-type]
     assert tokenizer.read(made.prompt_ids).count(" g") == 29
     assert " three" not in tokenizer.read(made.prompt_ids)
     assert tokenizer.read(made.prompt_ids)[-2:] == [" four", " five"]
@@ -163,8 +163,8 @@ def test_what_a_tokenizer_lacks_is_said() -> None:
     tokenizer = WordTokenizer(chat_template=None)
     with pytest.raises(UserError, match="no chat template"):
         encoded(tokenizer, chat=True)
-    with pytest.raises(UserError, match="cut_field=body: not a field of task demo; allowed: text"):
-        encoded(tokenizer, cut_field="body")
+    with pytest.raises(UserError, match="truncate_field=body: not a field of task demo; allowed: text"):
+        encoded(tokenizer, truncate_field="body")
     tokenizer.eos_token_id = None
     with pytest.raises(UserError, match="no end token"):
         encoded(tokenizer)

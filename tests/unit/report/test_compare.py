@@ -79,7 +79,10 @@ def better(arm: str, seed: int, template: int, example: int) -> bool:
 
 
 def test_runs_on_the_same_cells_are_paired(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first, second = evaluated(tmp_path / "old", half), evaluated(tmp_path / "new", better, train={"k": 2})
+    first, second = (
+        evaluated(tmp_path / "old", half),
+        evaluated(tmp_path / "new", better, train={"warmup_fraction": 0.2}),
+    )
     code, out, _ = compared(capsys, first.root, f"file://{second.root}", "--json")
     found = json.loads(out)
     assert code == 0
@@ -108,7 +111,7 @@ def test_runs_on_the_same_cells_are_paired(tmp_path: Path, capsys: pytest.Captur
     }
     assert paft["mean"] == pytest.approx(-0.1)
     assert paft["low"] <= -0.1 <= paft["high"] <= 0, "only one of ten examples differs, so no draw is above zero"
-    assert found["settings"] == [{"first": "old", "second": "new", "differing": ["train.k: 4 -> 2"]}]
+    assert found["settings"] == [{"first": "old", "second": "new", "differing": ["train.warmup_fraction: 0.1 -> 0.2"]}]
 
 
 def test_only_common_templates_and_examples_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paft_ray.config import Config, SweepConfig, TrainConfig, builtin, parse_config
+from paft_ray.config import Config, EveryKConfig, SweepConfig, TrainConfig, builtin, parse_config
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.sweep.trials import Trial, listed_trials, num_trials, ranges, validation_split
@@ -24,27 +24,28 @@ def config(train: dict[str, object] | None = None, **values: object) -> Config:
 
 
 def test_every_size_and_subset_is_one_trial_and_the_whole_set_only_one() -> None:
-    trials = listed_trials(sweep(sizes=[1, 4, "all"], subset_seeds=[0, 1]), 10, "per_example")
+    trials = listed_trials(sweep(sizes=[1, 4, "all"], subset_seeds=[0, 1]), 10)
     assert [(trial.size, trial.subset_seed) for trial in trials] == [(1, 0), (1, 1), (4, 0), (4, 1), (10, 0)]
     assert [trial.name for trial in trials][-1] == "size10-subset0"
 
 
 def test_a_size_that_is_the_whole_set_comes_once_beside_all() -> None:
-    assert [trial.size for trial in listed_trials(sweep(sizes=[2, 4, "all"]), 4, "per_example")] == [2, 4]
+    assert [trial.size for trial in listed_trials(sweep(sizes=[2, 4, "all"]), 4)] == [2, 4]
 
 
 def test_sizes_beyond_the_set_are_refused() -> None:
     with pytest.raises(UserError, match=r"sweep.sizes: \[20\] asked for, 10 templates can be trained on"):
-        listed_trials(sweep(sizes=[1, 20]), 10, "per_example")
+        listed_trials(sweep(sizes=[1, 20]), 10)
 
 
-def test_listed_settings_are_all_tried_and_k_only_where_it_means_something() -> None:
-    space = {"draw": ["per_example", "every_k"], "k": [2, 4], "lora_rank": [4]}
-    names = [trial.name for trial in listed_trials(sweep(sizes=[1], space=space), 10, "per_example")]
+def test_listed_settings_are_all_tried_and_a_name_shows_them() -> None:
+    every_k = [{"type": "every_k", "k": k} for k in (2, 4)]
+    space = {"sampling": [{"type": "per_example"}, *every_k], "lora_rank": [4]}
+    names = [trial.name for trial in listed_trials(sweep(sizes=[1], space=space), 10)]
     assert names == [
-        "size1-subset0-drawper_example-lora_rank4",
-        "size1-subset0-drawevery_k-k2-lora_rank4",
-        "size1-subset0-drawevery_k-k4-lora_rank4",
+        "size1-subset0-samplingper_example-lora_rank4",
+        "size1-subset0-samplingevery_k-k2-lora_rank4",
+        "size1-subset0-samplingevery_k-k4-lora_rank4",
     ]
 
 
@@ -53,15 +54,14 @@ def test_a_trial_trains_with_its_own_settings_and_all_others_of_the_section() ->
     trial = Trial(
         size=1,
         subset_seed=0,
-        settings={"learning_rate": 0.01, "num_epochs": 2.0, "lora_rank": 4, "draw": "every_k", "k": 3},
+        settings={"learning_rate": 0.01, "num_epochs": 2.0, "lora_rank": 4, "sampling": {"type": "every_k", "k": 3}},
     )
     found = trial.train(base)
-    assert (found.learning_rate, found.num_epochs, found.num_steps, found.draw, found.k) == (
+    assert (found.learning_rate, found.num_epochs, found.num_steps, found.sampling) == (
         0.01,
         2.0,
         None,
-        "every_k",
-        3,
+        EveryKConfig(k=3),
     )
     assert found.lora is not None
     assert (found.lora.rank, found.lora.alpha) == (4, 8), "alpha / rank as before"
@@ -89,7 +89,13 @@ def test_the_number_of_trials_follows_from_lists_draws_and_searcher() -> None:
         ({"num_samples": 2}, {}, "sweep.num_samples above 1 needs a range"),
         ({"searcher": {"name": "optuna"}}, {}, "sweep.searcher needs a range"),
         ({"space": {"learning_rate": {"uniform": [2, 1]}}}, {}, "the smaller first"),
-        ({"space": {"k": [2]}}, {}, "sweep.space.k has no effect"),
+        (
+            {"space": {"sampling": [{"k": 2}]}},
+            {},
+            "sweep.space.sampling.0.type is required; allowed: per_example, every_k",
+        ),
+        ({"space": {"sampling": [{"type": "per_example", "k": 2}]}}, {}, "unknown key sweep.space.sampling.0.k"),
+        ({"space": {"sampling": [{"type": "every_k", "k": 0}]}}, {}, "sweep.space.sampling.0.k: .*greater than 0"),
         ({"space": {"lora_rank": [2]}}, {"lora": None}, "sweep.space.lora_rank needs train.lora"),
         ({"space": {"learning_rate": [1e-3, 1e-3]}}, {}, "sweep.space.learning_rate: at least one is needed"),
         ({"scheduler": {"name": "pbt"}}, {}, "sweep.scheduler.name"),

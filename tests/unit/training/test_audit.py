@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paft_ray.errors import UserError
-from paft_ray.prompts.sampling import make_draw
+from paft_ray.prompts.sampling import EveryK, PerExample
 from paft_ray.storage.store import Store
 from paft_ray.training.audit import Findings, Training, check
 from paft_ray.training.audit_log import SCHEMA, AuditLog, read_log
 from paft_ray.training.data_order import locate, plan, step_positions
 from paft_ray.training.example_builder import Row
+
+DRAWS = {"per_example": lambda seed: PerExample(seed=seed), "every_k": lambda seed: EveryK(seed=seed, k=3)}
 
 
 def training(
@@ -26,7 +28,7 @@ def training(
     return Training(
         example_ids=[f"e{i}" for i in range(n)],
         templates=[f"t{i}" for i in range(templates)],
-        draw=make_draw(draw, seed=seed, k=3),
+        draw=DRAWS[draw](seed),
         seed=seed,
         global_batch=batch,
         num_steps=steps,
