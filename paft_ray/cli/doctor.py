@@ -15,6 +15,7 @@ from paft_ray.cli.submit import submit
 from paft_ray.config import Config, load_config
 from paft_ray.echo import echo, echo_json
 from paft_ray.errors import UserError
+from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.store import Store
 
 _NEEDED = ("python", "paft_ray", "ray", "torch", "transformers", "peft", "deepspeed", "vllm")
@@ -51,7 +52,7 @@ def doctor(path: str | None, overrides: Sequence[str], *, address: str | None, a
         return submit(path, "doctor", overrides, force=False, follow=True, address=address)
     config = None if path is None else load_config(path, overrides)
     if config is not None:
-        check_inputs(config)
+        check_inputs(ResolvedRun.of(config))
     found = examine(config, address)
     if as_json:
         echo_json([asdict(finding) for finding in found])

@@ -23,6 +23,7 @@ from paft_ray.prompts.template import PromptTemplate
 from paft_ray.sanitize import visible
 from paft_ray.stages import prepare
 from paft_ray.stages.prepare import sources
+from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.synthesize import user_templates
 from paft_ray.sweep.trials import listed_trials, num_trials
 from paft_ray.tasks.readers import read_examples
@@ -37,7 +38,9 @@ def plan(config: Config, stage: str = "run") -> str:
 
     Raises `UserError` for bad input; reaches neither a hub nor a cluster.
     """
-    task = check_inputs(config)
+    resolved = ResolvedRun.of(config)
+    check_inputs(resolved)
+    task = resolved.task
     templates, held_out = user_templates(config, task)
     found = sources(task, config.data)
     rows = list(islice(read_examples(task, found["train"]), _SAMPLE_ROWS)) if found["train"].path is not None else []

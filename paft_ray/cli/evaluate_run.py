@@ -9,17 +9,17 @@ from paft_ray.cli.preflight import check_resources, local_resources
 from paft_ray.cli.session import ray_session
 from paft_ray.cli.signals import interruptible
 from paft_ray.cli.stored_config import trained_config
-from paft_ray.config import Config
 from paft_ray.echo import echo
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.report.trained_models import MANIFEST, TrainedModel, check_weights, trained_models
+from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.stage_errors import named
 from paft_ray.stages.synthesize import gated_templates
 from paft_ray.storage.run_lock import hold
 from paft_ray.storage.store import PARTIAL, Store
 from paft_ray.tasks.readers import read_examples
-from paft_ray.tasks.task import Source, Task, load_task
+from paft_ray.tasks.task import Source, Task
 
 _OWN_FOLDERS = ("", "data", "prompts", "score", "train", "evaluate", "report", "sweep", "logs")
 _MARK = "evaluated_run.json"
@@ -34,7 +34,8 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
     trained = trained_models(run)
     config = trained_config(run, trained[0].key)
     check_weights(run, trained)
-    task = _trained_task(config, trained[0])
+    resolved = ResolvedRun.of(config, run).with_models()
+    task = _trained_task(resolved, trained[0])
     given = gated_templates(templates, config, task)
     examples = list(read_examples(task, Source(path=test)))
     prompts = PromptSet.of(Entry(template=t, split="held_out", provenance={"source": "user"}) for t in given)
@@ -54,7 +55,7 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
             models = candidates(run.read_json(MANIFEST)["models"])
             begin = time.perf_counter()
             outcomes, speed, manifest = evaluate_models(
-                config, run, models, prompts.templates, examples, AnswerCache.of(target, "")
+                resolved, models, prompts.templates, examples, AnswerCache.of(target, "")
             )
             manifest = {**manifest, "time_s": round(time.perf_counter() - begin, 3)}
         target.write_table("outcomes.parquet", outcomes)
@@ -66,14 +67,14 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
     echo(f"evaluate: {target.uri('report.html')}")
 
 
-def _trained_task(config: Config, model: TrainedModel) -> Task:
+def _trained_task(resolved: ResolvedRun, model: TrainedModel) -> Task:
     """The task of the configuration. Raises `UserError` where it is not the one that was trained on."""
-    task = load_task(config.task)
-    if task.model_dump(mode="json") != model.key["task"]:
+    if resolved.task_key != model.key["task"]:
         raise UserError(
-            f"task {config.task}: not the one that the run was trained on; restore its YAML file, or train again"
+            f"task {resolved.config.task}: not the one that the run was trained on; restore its YAML file, or "
+            "train again"
         )
-    return task
+    return resolved.task
 
 
 def _check_target(out: str, run: Store) -> None:

@@ -26,6 +26,7 @@ from paft_ray.stages.report import origins
 from paft_ray.stages.train import arm_prompts
 from paft_ray.storage.store import Store, differences
 from paft_ray.storage.temp_dirs import owned_prefix, remove_left
+from paft_ray.tasks.task import load_task
 
 _OF_A_MODEL = (".safetensors", ".json", ".jinja", ".txt", ".model")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -49,7 +50,7 @@ def export_run(folder: str, arm: str, seed: int, out: str, precision: Precision 
     engine = evaluated_engine(config, measured)
     if precision:
         engine = engine.model_copy(update={"precision": precision})
-    card = render_card(model, config, origins(config), measured, engine=engine, adapter=False)
+    card = render_card(model, config, origins(config, load_task(config.task)), measured, engine=engine, adapter=False)
     with interruptible("start the same command again"), _into(target, out) as scratch:
         written = _weights(run, model, base, scratch, engine.precision)
         (written / "README.md").write_text(card, encoding="utf-8")

@@ -16,13 +16,13 @@ import typer
 
 from paft_ray.cli.env_defaults import prepare_environment
 from paft_ray.compat.lazy_imports import uncollected
-from paft_ray.config import Config, Precision, load_config
+from paft_ray.config import Precision, load_config
 from paft_ray.echo import echo
 from paft_ray.errors import StageError, StorageError, UserError, one_line
 
 if TYPE_CHECKING:
+    from paft_ray.stages.resolved_run import ResolvedRun
     from paft_ray.storage.run_lock import Lease
-    from paft_ray.storage.store import Store
 
 app = typer.Typer(
     add_completion=False,
@@ -71,8 +71,9 @@ def run_stage(
         from paft_ray.cli.signals import interruptible
         from paft_ray.storage.run_lock import hold
 
-        run = check(config, name, local=not (address or os.environ.get("RAY_ADDRESS")))
+        resolved = check(config, name, local=not (address or os.environ.get("RAY_ADDRESS")))
 
+    run = resolved.store
     again = "the same command without --force" if force else "the same command again"
     remedy = f"start {again}: finished stages of run {run.name} are kept, training goes on from its newest checkpoint"
     with (
@@ -82,7 +83,7 @@ def run_stage(
     ):
         if total is not None:
             check_resources(config, name, total)
-        _stages(name, config, run, lease, force=force)
+        _stages(name, resolved, lease, force=force)
     shown = {"sweep": "report/sweep.md", "run": "report/report.html", "report": "report/report.html"}
     if name in ("run", "report"):
         from paft_ray.cli.summary import print_summary
@@ -91,7 +92,7 @@ def run_stage(
     echo(f"{name}: {run.uri(shown[name]) if name in shown else run.root}")
 
 
-def _stages(name: str, config: Config, run: Store, lease: Lease, *, force: bool) -> None:
+def _stages(name: str, resolved: ResolvedRun, lease: Lease, *, force: bool) -> None:
     """Ray Tune is imported for the sweep alone. config.json is that of the last command that was not refused."""
     with uncollected():
         from paft_ray.cli.stored_config import store_config
@@ -101,20 +102,20 @@ def _stages(name: str, config: Config, run: Store, lease: Lease, *, force: bool)
     refused = False
     try:
         if name == "run":
-            registry.run_all(config, run, force=force)
+            registry.run_all(resolved, force=force)
         elif name == "sweep":
             from paft_ray.sweep import stage
 
-            registry.run_stage(name, stage.run, config, run, force=force)
+            registry.run_stage(name, stage.run, resolved, force=force)
         else:
-            registry.run_stage(name, registry.STAGES[name], config, run, force=force)
+            registry.run_stage(name, registry.STAGES[name], resolved, force=force)
     except UserError:
         refused = True
         raise
     finally:
         if not (refused or lease.lost):
-            with named(run, name):
-                store_config(run, config)
+            with named(resolved.store, name):
+                store_config(resolved.store, resolved.config)
 
 
 def _command(name: str, text: str) -> None:

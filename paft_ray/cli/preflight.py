@@ -14,11 +14,11 @@ from paft_ray.config.keys import read_key
 from paft_ray.cpu_priority import usable_cpus
 from paft_ray.errors import UserError
 from paft_ray.models.files import shapes
-from paft_ray.models.resolve import resolve_model
 from paft_ray.stages import prepare, synthesize
+from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.store import Store
 from paft_ray.sweep.trials import listed_trials
-from paft_ray.tasks.task import Task, load_task
+from paft_ray.tasks.task import Task
 from paft_ray.tracking.trackers import check as check_trackers
 
 _ENGINE = ("run", "synthesize", "score", "evaluate", "sweep")
@@ -37,19 +37,21 @@ _NEEDED = {
 _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the process that a submitted job starts
 
 
-def check(config: Config, stage: str, *, local: bool) -> Store:
-    """The run's directory, after task, files, templates, storage, models and (on one machine) resources are found good.
+def check(config: Config, stage: str, *, local: bool) -> ResolvedRun:
+    """The resolved run, after task, files, templates, storage, models and (on one machine) resources are found good.
     Raises `UserError`."""
+    resolved = ResolvedRun.of(config)
     if stage == "report":
-        check_no_secrets(config, load_task(config.task))
-        return _prepared(Store(config.storage).below(config.name), stage, config)
-    task = check_inputs(config)
+        check_no_secrets(config, resolved.task)
+        _check_prepared(resolved, stage)
+        return resolved
+    check_inputs(resolved)
     if local:
         check_resources(config, stage, local_resources())
     elif _JOB_VARIABLE in os.environ:
         check_job_storage(config.storage)
     if stage == "sweep":
-        _check_sizes(config, task)
+        _check_sizes(resolved)
         if config.evaluate.budget < 1:
             raise UserError(
                 f"evaluate.budget={config.evaluate.budget:g}: a sweep answers all cells; leave it out, or set it to 1"
@@ -59,15 +61,17 @@ def check(config: Config, stage: str, *, local: bool) -> Store:
                 f"train.export={config.train.export}: a sweep compares trials at their last step; leave it out, "
                 "or set it to last"
             )
-    run = _prepared(Store(config.storage).below(config.name), stage, config)
+    _check_prepared(resolved, stage)
     if stage != "prepare":
-        if local and stage in ("run", "synthesize", "sweep") and not run.exists("prompts/manifest.json"):
+        asks = local and stage in ("run", "synthesize", "sweep")
+        if asks and not resolved.store.exists("prompts/manifest.json"):
             _check_keys(config)
-        path, *generators = [resolve_model(*model) for model in config.models]
-        for each in generators:
-            shapes(each)
-        check_model(config, task, path, stage)
-    return Store.open(config.storage, config.name)  # makes it, so it comes last: what is refused leaves nothing behind
+        resolved = resolved.with_models()
+        for generator in resolved.models[1:]:
+            shapes(generator.path)
+        check_model(config, resolved.task, resolved.model.path, stage)
+    Store.open(config.storage, config.name)  # makes it, so it comes last: what is refused leaves nothing behind
+    return resolved
 
 
 def check_job_storage(storage: str) -> None:
@@ -79,9 +83,9 @@ def check_job_storage(storage: str) -> None:
         )
 
 
-def _prepared(run: Store, stage: str, config: Config) -> Store:
-    """The run, which holds what the stage reads, with trackers that answer. Raises `UserError` naming what is
-    missing."""
+def _check_prepared(resolved: ResolvedRun, stage: str) -> None:
+    """Raises `UserError` where the run lacks what the stage reads, naming it, or a tracker does not answer."""
+    config, run = resolved.config, resolved.store
     needed = dict(_NEEDED.get(stage, {}))
     if stage == "train" and config.score.enabled and ("top_accuracy" in config.train.arms or config.score.select_top):
         needed["score/manifest.json"] = "score"
@@ -93,7 +97,6 @@ def _prepared(run: Store, stage: str, config: Config) -> Store:
             )
     if stage in _TRACKED:
         check_trackers(config.tracking, config.insecure_hosts)
-    return run
 
 
 def _check_keys(config: Config) -> None:
@@ -108,10 +111,11 @@ def _check_keys(config: Config) -> None:
             )
 
 
-def _check_sizes(config: Config, task: Task) -> None:
+def _check_sizes(resolved: ResolvedRun) -> None:
     """Raises `UserError` for sweep sizes that the prompt set cannot reach even if every candidate is kept, and for a
     searcher that is not installed."""
-    listed_trials(config.sweep, most_templates(config, task))
+    config = resolved.config
+    listed_trials(config.sweep, most_templates(config, resolved.task))
     searcher = config.sweep.searcher
     if searcher is not None and importlib.util.find_spec(searcher.name) is None:
         raise UserError(
@@ -127,13 +131,13 @@ def most_templates(config: Config, task: Task) -> int:
     return len(seeds) + (config.prompts.num_candidates if config.prompts.generators else 0) - aside
 
 
-def check_inputs(config: Config, *, rows: bool = True) -> Task:
-    """The task, after sources, templates and settings that name parts of it are found good; reaches neither a hub nor a
-    cluster. Raises `UserError`.
+def check_inputs(resolved: ResolvedRun, *, rows: bool = True) -> None:
+    """Raises `UserError` for sources, templates and settings that do not go with the task; reaches neither a hub nor a
+    cluster.
 
     `rows`: look into the row files; not where only the cluster reads them.
     """
-    task = load_task(config.task)
+    config, task = resolved.config, resolved.task
     check_no_secrets(config, task)
     if config.train.export != "last" and task.kind != "choice":
         raise UserError(
@@ -141,14 +145,13 @@ def check_inputs(config: Config, *, rows: bool = True) -> Task:
             "train.export=last"
         )
     if rows:
-        prepare.check(config)
+        prepare.check(config.data, task)
     synthesize.user_templates(config, task)
     if config.model.truncate_field is not None and config.model.truncate_field not in task.fields:
         raise UserError(
             f"model.truncate_field={config.model.truncate_field}: not a field of task {task.name}; allowed: "
             f"{', '.join(task.fields)}"
         )
-    return task
 
 
 def check_resources(config: Config, stage: str, total: Mapping[str, float]) -> None:

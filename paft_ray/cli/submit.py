@@ -26,8 +26,9 @@ from paft_ray.config import Config, load_config
 from paft_ray.echo import echo
 from paft_ray.errors import StageError, UserError, one_line
 from paft_ray.stages.prepare import sources
+from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.store import differences
-from paft_ray.tasks.task import Task, load_task
+from paft_ray.tasks.task import Task
 
 STAGES = ("run", "prepare", "synthesize", "score", "train", "evaluate", "report", "sweep", "doctor")
 _METADATA = "paft"
@@ -106,13 +107,14 @@ def request(path: str, stage: str, overrides: Sequence[str], *, force: bool) -> 
         raise UserError(f"--stage {stage}: unknown; allowed: {', '.join(STAGES)}")
     config = load_config(path, overrides)
     check_job_storage(config.storage)
-    task = load_task(config.task)
+    resolved_run = ResolvedRun.of(config)
+    task = resolved_run.task
     files = named_files(config, task)
     _check_models(config)
     if _rows_are_here(config, task):
-        check_inputs(config)
+        check_inputs(resolved_run)
     else:
-        check_inputs(config, rows=False)
+        check_inputs(resolved_run, rows=False)
         echo("submit: the rows are not on this machine; the job checks them before anything starts")
     return Request(stage=stage, config=config, config_path=path, force=force, files=files)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from paft_ray.config import Config, EngineConfig, GeneratorConfig
 from paft_ray.generators.requests import Completion, Request, grammar_share, request
+from paft_ray.models.local import ModelFiles
 from paft_ray.prompts.gate import rejection, repair
 from paft_ray.prompts.prompt_set import Entry
 from paft_ray.prompts.split import near
@@ -28,15 +29,16 @@ def write_with_model(
     engine: EngineConfig,
     seed: int,
     parts: AnswerCache,
+    model_of: Callable[[GeneratorConfig], ModelFiles],
     insecure_hosts: Sequence[str] = (),
 ) -> list[Completion]:
     """The real generators: an endpoint, or vLLM through Ray Data, imported only where it is used. `parts` keeps answers
-    of a round that does not end."""
+    of a round that does not end; `model_of` gives the files of a generator that is no endpoint."""
     from paft_ray.generators import openai, vllm
 
     if generator.endpoint is not None:
         return openai.write_templates(requests, generator, seed, parts, insecure_hosts)
-    return vllm.write_templates(requests, generator, engine, seed, parts)
+    return vllm.write_templates(requests, generator, engine, seed, parts, model_of(generator))
 
 
 @dataclass(kw_only=True)

@@ -13,17 +13,22 @@ from paft_ray.generators.requests import Completion, Request
 from paft_ray.inference.answer_cache import AnswerCache
 from paft_ray.inference.generate import generate
 from paft_ray.inference.model_weights import ModelWeights
-from paft_ray.models.resolve import load_tokenizer, model_identity, resolve_model
+from paft_ray.models.local import ModelFiles
+from paft_ray.models.resolve import load_tokenizer
 from paft_ray.prompts.tokens import PromptTokens
 
 
 def write_templates(
-    requests: Sequence[Request], generator: GeneratorConfig, engine: EngineConfig, seed: int, parts: AnswerCache
+    requests: Sequence[Request],
+    generator: GeneratorConfig,
+    engine: EngineConfig,
+    seed: int,
+    parts: AnswerCache,
+    model: ModelFiles,
 ) -> list[Completion]:
     """One answer per request; an empty one where the row failed. One engine start, none where `parts` holds all
     answers."""
-    path = resolve_model(generator.id, generator.revision)
-    tokenizer, model = load_tokenizer(path), ModelWeights(key=model_identity(generator.id, generator.revision, path))
+    tokenizer, weights = load_tokenizer(model.path), ModelWeights(key=model.identity)
     tokens, rows = PromptTokens(tokenizer), []
     for number, asked in enumerate(requests):
         text = f"{asked.message}\n\nText:"
@@ -36,13 +41,13 @@ def write_templates(
             "detokenize": False,
             "structured_outputs": {"regex": asked.regex},
         }
-        rows.append({"weights": model.id, "key": str(number), "prompt_ids": ids, "sampling": json.dumps(sampling)})
+        rows.append({"weights": weights.id, "key": str(number), "prompt_ids": ids, "sampling": json.dumps(sampling)})
     longest = max(len(row["prompt_ids"]) for row in rows) + generator.max_tokens
     answered = generate(
         ray.data.from_items(rows),
         name=f"synthesize ({generator.id})",
-        base=path,
-        models=[model],
+        base=model.path,
+        models=[weights],
         parts=parts,
         engine=engine,
         max_model_len=longest,

@@ -17,13 +17,13 @@ from paft_ray.config import Config, EngineConfig, engine_key
 from paft_ray.console import say
 from paft_ray.errors import StageError
 from paft_ray.metrics.cell_sampling import answer_strata, sample_cells
-from paft_ray.models.resolve import model_key, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages.prepare import examples_of
+from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.store import Manifest, Store, cached, weights_hash
 from paft_ray.storage.temp_dirs import owned_prefix, remove_left
-from paft_ray.tasks.task import Example, load_task
+from paft_ray.tasks.task import Example
 
 if TYPE_CHECKING:
     from paft_ray.inference.answer_cache import AnswerCache
@@ -49,14 +49,14 @@ class Candidate:
         return self.adapter or self.weights
 
 
-def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
+def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     """Writes evaluate/outcomes.parquet and evaluate/speed.json."""
-    path = resolve_model(config.model.id, config.model.revision)
+    config, run = resolved.config, resolved.store
     models = run.read_json("train/manifest.json")["models"]
     key = {
         "evaluate": config.evaluate.model_dump(mode="json"),
-        "model": model_key(config.model, path),
-        "task": load_task(config.task).model_dump(mode="json"),
+        "model": resolved.model_key,
+        "task": resolved.task_key,
         "engine": engine_key(config.engine),
         "data": run.content_hash("data/test.parquet"),
         "prompts": run.content_hash("prompts/prompt_set.parquet"),
@@ -69,8 +69,7 @@ def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
 
         held_out = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("held_out")
         outcomes, speed, manifest = evaluate_models(
-            config,
-            run,
+            resolved,
             candidates(models),
             held_out.templates,
             examples_of(run, "test"),
@@ -93,8 +92,7 @@ def candidates(models: Sequence[dict[str, Any]]) -> list[Candidate]:
 
 
 def evaluate_models(
-    config: Config,
-    run: Store,
+    resolved: ResolvedRun,
     models: Sequence[Candidate],
     templates: Sequence[PromptTemplate],
     examples: Sequence[Example],
@@ -111,21 +109,20 @@ def evaluate_models(
     from paft_ray.inference.grid import Free
     from paft_ray.inference.model_weights import ModelWeights
 
-    base = resolve_model(config.model.id, config.model.revision)
-    identity = model_key(config.model, base)
-    place = Place(run=run, engine=config.engine, owner=parts.run.uri(parts.folder), base=base)
+    config, base = resolved.config, resolved.model.path
+    place = Place(run=resolved.store, engine=config.engine, owner=parts.run.uri(parts.folder), base=base)
     place.clear()
     try:
         results, spent = measure(
             name="evaluate",
-            task=load_task(config.task),
+            task=resolved.task,
             templates=templates,
             examples=examples,
             model=config.model,
             base=base,
             models=[
                 ModelWeights(
-                    key={"base": identity, "sha256": model.sha256},
+                    key={"base": resolved.model_key, "sha256": model.sha256},
                     materialize=partial(place.weights, model) if model.trained else None,
                 )
                 for model in models

@@ -9,9 +9,10 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from paft_ray.config import Config, DataConfig
+from paft_ray.config import DataConfig
 from paft_ray.errors import UserError
 from paft_ray.prompts.sampling import keyed_order
+from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.store import Manifest, Store, cached
 from paft_ray.tasks.readers import (
     check_source,
@@ -21,32 +22,33 @@ from paft_ray.tasks.readers import (
     holds_examples,
     read_examples,
 )
-from paft_ray.tasks.task import Example, Source, Task, content_id, load_task
+from paft_ray.tasks.task import Example, Source, Task, content_id
 
 SplitName = Literal["train", "validation", "test"]
 _ROWS_PER_BLOCK, _CHARACTERS_PER_BLOCK = 4096, 2**24
 
 
-def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
+def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     """Writes data/{train,validation,test}.parquet."""
-    task = load_task(config.task)
+    config, task = resolved.config, resolved.task
     key = {
-        "task": task.model_dump(mode="json"),
+        "task": resolved.task_key,
         "data": config.data.model_dump(mode="json"),
         "seed": config.seed,
         "sources": {name: content_hash(source) for name, source in sources(task, config.data).items()},
     }
-    return cached(run, "data", key, lambda: _prepare(config, task, run), force=force)
+    return cached(
+        resolved.store, "data", key, lambda: _prepare(config.data, config.seed, task, resolved.store), force=force
+    )
 
 
-def check(config: Config) -> None:
+def check(data: DataConfig, task: Task) -> None:
     """Raises `UserError` for a split without rows or a file that is not there or holds no row, before anything starts.
     Data sets on a hub are not reached."""
-    task = load_task(config.task)
-    found = sources(task, config.data)
+    found = sources(task, data)
     for source in found.values():
         check_source(task, source)
-    for name, count in (("validation", config.data.num_validation), ("test", config.data.num_test)):
+    for name, count in (("validation", data.num_validation), ("test", data.num_test)):
         if name not in found and count is None:
             raise UserError(
                 f"data: no source for {name}; set data.{name}=FILE, or data.num_{name}=N to keep back N of the "
@@ -124,9 +126,9 @@ def check_counts(
     return taken
 
 
-def _prepare(config: Config, task: Task, run: Store) -> Manifest:
-    check(config)
-    splits = divide(_read_all(task, sources(task, config.data)), config.data, config.seed)
+def _prepare(data: DataConfig, seed: int, task: Task, run: Store) -> Manifest:
+    check(data, task)
+    splits = divide(_read_all(task, sources(task, data)), data, seed)
     for name, table in splits.items():
         run.write_table(f"data/{name}.parquet", table)
     trained = _contents(splits["train"])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from paft_ray.config import Config
 from paft_ray.console import say
 from paft_ray.stages import evaluate, prepare, report, score, synthesize, train
+from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.stage_errors import named
-from paft_ray.storage.store import Manifest, Store
+from paft_ray.storage.store import Manifest
 
 Stage = Callable[..., Manifest]
 
@@ -22,15 +22,15 @@ STAGES: dict[str, Stage] = {
 }
 
 
-def run_all(config: Config, run: Store, *, force: bool = False) -> None:
+def run_all(resolved: ResolvedRun, *, force: bool = False) -> None:
     """Every stage, in one Ray session; finished ones are kept."""
-    names = [name for name in STAGES if name != "score" or config.score.enabled]
+    names = [name for name in STAGES if name != "score" or resolved.config.score.enabled]
     for number, name in enumerate(names, start=1):
         say(f"{number}/{len(names)} {name}")
-        run_stage(name, STAGES[name], config, run, force=force)
+        run_stage(name, STAGES[name], resolved, force=force)
 
 
-def run_stage(name: str, stage: Stage, config: Config, run: Store, *, force: bool = False) -> Manifest:
+def run_stage(name: str, stage: Stage, resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     """The manifest of one stage; what goes wrong in it names stage and run."""
-    with named(run, name):
-        return stage(config, run, force=force)
+    with named(resolved.store, name):
+        return stage(resolved, force=force)

@@ -10,23 +10,25 @@ from paft_ray.errors import UserError
 from paft_ray.models.resolve import hub_id, model_licence
 from paft_ray.report.model_card import Origins, write_cards
 from paft_ray.report.render import write_report
-from paft_ray.storage.store import Manifest, Store, cached, differences
-from paft_ray.tasks.task import load_task
+from paft_ray.stages.resolved_run import ResolvedRun
+from paft_ray.storage.store import Manifest, cached, differences
+from paft_ray.tasks.task import Task
 from paft_ray.tracking.trackers import publish_report
 
 STAGE = "report"
 _INPUTS = ("evaluate/outcomes.parquet", "prompts/prompt_set.parquet")
 
 
-def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
+def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     """The manifest: `verdict`. Raises `UserError` where the run has not been evaluated."""
+    config, run = resolved.config, resolved.store
     for path in _INPUTS:
         if not run.exists(path):
             raise UserError(
                 f"run {run.name}: {path} is missing, there is nothing to report; run the stages before it first "
                 "(`paft run` does all)"
             )
-    _check_trained(config, run)
+    _check_trained(resolved)
     key = {
         "report": config.report.model_dump(mode="json"),
         "seed": config.seed,
@@ -36,7 +38,7 @@ def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
     def body() -> Manifest:
         verdict = write_report(run, config=config)["verdict"]
         if run.exists("train/manifest.json"):
-            write_cards(run, config, origins(config))
+            write_cards(run, config, origins(config, resolved.task))
         return {"verdict": verdict}
 
     manifest = cached(run, STAGE, key, body, force=force)
@@ -44,8 +46,9 @@ def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
     return manifest
 
 
-def _check_trained(config: Config, run: Store) -> None:
+def _check_trained(resolved: ResolvedRun) -> None:
     """The page shows the configuration, so it must be the one of the arms. Raises `UserError` naming what differs."""
+    config, run = resolved.config, resolved.store
     if not run.exists("train/manifest.json"):
         return
     key = run.read_json("train/manifest.json")["key"]
@@ -53,7 +56,7 @@ def _check_trained(config: Config, run: Store) -> None:
     wanted = {
         "train": weights_key(config.train),
         "model": input_key(config.model),
-        "task": load_task(config.task).model_dump(mode="json"),
+        "task": resolved.task_key,
     }
     if differing := differences(
         {"train": key["train"], "model": model, "task": key["task"]}, json.loads(json.dumps(wanted))
@@ -64,10 +67,10 @@ def _check_trained(config: Config, run: Store) -> None:
         )
 
 
-def origins(config: Config) -> Origins:
+def origins(config: Config, task: Task) -> Origins:
     """Where base model, data and generators come from. A licence is known where this machine holds what states it;
     files of the user's own have none."""
-    task, data = load_task(config.task), config.data
+    data = config.data
     own_data = data.train or data.validation or data.test
     sources = {} if own_data else task.sources
     return Origins(

@@ -9,45 +9,44 @@ from typing import Any
 
 import pyarrow as pa
 
-from paft_ray.config import Config, engine_key
-from paft_ray.models.resolve import model_key, resolve_model
+from paft_ray.config import engine_key
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.prepare import examples_of
+from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.schemas import SCORES
-from paft_ray.storage.store import Manifest, Store, cached
-from paft_ray.tasks.task import load_task
+from paft_ray.storage.store import Manifest, cached
 
 
-def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
+def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     """Writes score/scores.parquet; the manifest names the best template (the best of n noisy scores is biased up)."""
-    path = resolve_model(config.model.id, config.model.revision)
+    config, run = resolved.config, resolved.store
     key = {
         "score": config.score.model_dump(mode="json", exclude={"select_top"}),
-        "model": model_key(config.model, path),
-        "task": load_task(config.task).model_dump(mode="json"),
+        "model": resolved.model_key,
+        "task": resolved.task_key,
         "engine": engine_key(config.engine),
         "data": run.content_hash("data/validation.parquet"),
         "prompts": run.content_hash("prompts/prompt_set.parquet"),
     }
-    return cached(run, "score", key, lambda: _score(config, run, path), force=force)
+    return cached(run, "score", key, lambda: _score(resolved), force=force)
 
 
-def _score(config: Config, run: Store, path: str) -> Manifest:
+def _score(resolved: ResolvedRun) -> Manifest:
     from paft_ray.inference.answer_cache import AnswerCache
     from paft_ray.inference.evaluator import measure
     from paft_ray.inference.model_weights import ModelWeights
 
+    config, run = resolved.config, resolved.store
     prompts = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("train")
     examples = examples_of(run, "validation")[: config.score.num_examples]
-    task = load_task(config.task)
     (result,), spent = measure(
         name="score",
-        task=task,
+        task=resolved.task,
         templates=prompts.templates,
         examples=examples,
         model=config.model,
-        base=path,
-        models=[ModelWeights(key=model_key(config.model, path))],
+        base=resolved.model.path,
+        models=[ModelWeights(key=resolved.model_key)],
         parts=AnswerCache.of(run, "score"),
         engine=config.engine,
     )

@@ -11,31 +11,31 @@ from paft_ray.config import Config, GeneratorConfig, builtin, engine_key, genera
 from paft_ray.console import say
 from paft_ray.errors import UserError
 from paft_ray.generators.rounds import Write, Writer, ask_generators, write_with_model
-from paft_ray.models.resolve import model_identity, resolve_model
 from paft_ray.prompts.gate import holds_escapes, rejection, repair
 from paft_ray.prompts.prompt_set import Entry, check_templates, read_templates
 from paft_ray.prompts.split import leakage_report, near, split_by_cluster, with_held_out
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.sanitize import masked
+from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.store import Manifest, Store, cached
 from paft_ray.tasks.readers import examples_from_table, holds_examples
-from paft_ray.tasks.task import Task, load_task
+from paft_ray.tasks.task import Task
 
 
-def run(config: Config, run: Store, *, force: bool = False, write: Write | None = None) -> Manifest:
+def run(resolved: ResolvedRun, *, force: bool = False, write: Write | None = None) -> Manifest:
     """Writes prompts/prompt_set.parquet, prompts/raw.jsonl (what generators answered) and prompts/split.json (the
     proof).
 
     `write`: what asks a generator; None: the real ones.
     """
-    task = load_task(config.task)
+    config, task, run = resolved.config, resolved.task, resolved.store
     seeds, held_out = user_templates(config, task)
     key = {
         "prompts": prompts_key(config.prompts),
         "seed": config.seed,
-        "task": task.model_dump(mode="json"),
+        "task": resolved.task_key,
         "templates": {"seed": [t.id for t in seeds], "held_out": [t.id for t in held_out]},
-        "generators": [_identity(generator) for generator in config.prompts.generators],
+        "generators": [_identity(resolved, generator) for generator in config.prompts.generators],
         "engine": engine_key(config.engine),
     }
     if config.prompts.num_shared_examples:
@@ -49,21 +49,26 @@ def run(config: Config, run: Store, *, force: bool = False, write: Write | None 
         run,
         "prompts",
         key,
-        lambda: _build(config, task, seeds, held_out, run, write or _writing(run, config)),
+        lambda: _build(config, task, seeds, held_out, run, write or _writing(resolved)),
         force=force,
     )
 
 
-def _writing(run: Store, config: Config) -> Write:
+def _writing(resolved: ResolvedRun) -> Write:
     from paft_ray.inference.answer_cache import AnswerCache
 
-    return partial(write_with_model, parts=AnswerCache.of(run, "prompts"), insecure_hosts=config.insecure_hosts)
+    return partial(
+        write_with_model,
+        parts=AnswerCache.of(resolved.store, "prompts"),
+        model_of=resolved.generator_model,
+        insecure_hosts=resolved.config.insecure_hosts,
+    )
 
 
-def _identity(generator: GeneratorConfig) -> dict[str, Any]:
+def _identity(resolved: ResolvedRun, generator: GeneratorConfig) -> dict[str, Any]:
     if generator.endpoint is not None:
         return generator_key(generator)
-    return model_identity(generator.id, generator.revision, resolve_model(generator.id, generator.revision))
+    return dict(resolved.generator_model(generator).identity)
 
 
 def user_templates(config: Config, task: Task) -> tuple[list[PromptTemplate], list[PromptTemplate]]:

@@ -9,27 +9,26 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from paft_ray.config import Config, TrainedArm, weights_key
-from paft_ray.models.resolve import model_key, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
+from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.score import best_first
 from paft_ray.storage.parquet import holds
 from paft_ray.storage.schemas import SCORES
 from paft_ray.storage.store import Manifest, Store, cached
 from paft_ray.tasks.readers import holds_examples
-from paft_ray.tasks.task import load_task
 
 if TYPE_CHECKING:
     from paft_ray.training.launch import TrainResult
 
 
-def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
+def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     """Writes train/<arm>-s<seed>/ with adapter, metrics and checkpoints; a killed stage goes on with the arm at
     hand."""
-    path = resolve_model(config.model.id, config.model.revision)
+    config, run = resolved.config, resolved.store
     key = {
         "train": weights_key(config.train),
-        "task": load_task(config.task).model_dump(mode="json"),
-        "model": model_key(config.model, path),
+        "task": resolved.task_key,
+        "model": resolved.model_key,
         "data": run.content_hash("data/train.parquet"),
     }
     if config.train.export != "last":
@@ -50,10 +49,10 @@ def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
         missing = {folder: arm_seed for folder, arm_seed in arms.items() if folder not in models}
         validates = config.train.validate_every or config.train.export != "last"
         shared = {
-            "task": load_task(config.task),
+            "task": resolved.task,
             "config": config.train,
             "model": config.model,
-            "model_path": path,
+            "model_path": resolved.model.path,
             "run": run,
             "data": run.read_table("data/train.parquet", holds_examples),
             "validation": run.read_table("data/validation.parquet", holds_examples) if validates else None,

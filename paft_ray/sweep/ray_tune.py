@@ -44,12 +44,11 @@ class Trained:
     """Finished before this call."""
 
 
-def train_trials(
-    setup: Setup, run: Store, listed: Sequence[Trial], trial: Callable[..., None] | None = None
-) -> Trained:
+def train_trials(setup: Setup, listed: Sequence[Trial], trial: Callable[..., None] | None = None) -> Trained:
     """Trains every trial; one that fails is told and does not end the others. Raises `StageError` where none finished.
     `trial`: the Tune function."""
-    config, sweep = setup.config, setup.config.sweep
+    config, run = setup.resolved.config, setup.resolved.store
+    sweep = config.sweep
     before = set(finished_below(run, "sweep"))
     nodes = len([node for node in ray.nodes() if node["Alive"]])
     limit = sweep.max_concurrent or concurrency(config.train, ray.cluster_resources(), nodes)
@@ -196,13 +195,13 @@ class _Forward(TuneReportCallback):
 def _trial(config: dict[str, Any], setup: Setup, listed: Sequence[Trial]) -> None:
     """A Tune function that fits one Ray Train run and tells its validation losses and, at its end, its final losses."""
     trial = chosen(listed, config)
-    run = Store(setup.root)
-    scheduled = setup.config.sweep.scheduler is not None
+    run = setup.resolved.store
+    scheduled = setup.resolved.config.sweep.scheduler is not None
     if scheduled:
         _repeat_reports(run, trial)
     templates = setup.pool.take(trial.size, trial.subset_seed)
     key = {"inputs": setup.inputs, "settings": dict(trial.settings), "prompts": templates.content_hash}
-    result = cached(run, trial.folder, key, lambda: _fit(setup, run, trial, templates, scheduled), announce=say)
+    result = cached(run, trial.folder, key, lambda: _fit(setup, trial, templates, scheduled), announce=say)
     tune.report(
         {name: value for name, value in result.items() if name in (METRIC, "final_loss", "tokens_per_s")}
         | {TIME: result["num_steps"]}
@@ -219,32 +218,33 @@ def _repeat_reports(run: Store, trial: Trial) -> None:
             tune.report({TIME: row[TIME], METRIC: row[METRIC]})
 
 
-def _fit(setup: Setup, run: Store, trial: Trial, templates: PromptSet, scheduled: bool) -> Manifest:
+def _fit(setup: Setup, trial: Trial, templates: PromptSet, scheduled: bool) -> Manifest:
     """The manifest of a trained trial; where trials are compared they are validated at the end and, for a scheduler, on
     the way."""
     from paft_ray.training.data_order import plan
     from paft_ray.training.launch import Training, fit
 
+    config, run = setup.resolved.config, setup.resolved.store
     data = run.read_table("data/train.parquet", holds_examples)
-    settings = trial.train(setup.config.train)
+    settings = trial.train(config.train)
     steps, _ = plan(
         data.num_rows, epochs=settings.num_epochs, steps=settings.num_steps, global_batch=settings.global_batch
     )
-    if setup.config.sweep.compares and not settings.validate_every:
+    if config.sweep.compares and not settings.validate_every:
         settings = settings.model_copy(update={"validate_every": max(1, steps // _VALIDATIONS)})
     training = Training(
-        task=setup.task,
+        task=setup.resolved.task,
         data=data,
         templates=templates,
         config=settings,
-        model=setup.config.model,
-        model_path=setup.model_path,
-        seed=setup.config.train.seeds[0],
+        model=config.model,
+        model_path=setup.resolved.model.path,
+        seed=config.train.seeds[0],
         run=run,
         folder=trial.folder,
         validation=run.read_table("data/validation.parquet", holds_examples) if len(setup.validation) else None,
         validation_templates=setup.validation,
-        tracking=setup.config.tracking,
+        tracking=config.tracking,
     )
     (result,) = fit([training], callbacks=[_Forward(steps)] if scheduled else [])
     validated = [row[METRIC] for row in result.history if METRIC in row]

@@ -8,42 +8,42 @@ what is missing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from paft_ray.config import Config, engine_key, weights_key
+from paft_ray.config import engine_key, weights_key
 from paft_ray.console import say
 from paft_ray.echo import echo, echo_table
 from paft_ray.errors import UserError
-from paft_ray.models.resolve import model_key, resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.report.format import percent
 from paft_ray.report.sweep import TrialOutcomes, write_sweep
 from paft_ray.stages import prepare, synthesize
 from paft_ray.stages.evaluate import Candidate, evaluate_models
 from paft_ray.stages.prepare import examples_of
+from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.parquet import holds
 from paft_ray.storage.schemas import EVALUATED
 from paft_ray.storage.store import Manifest, Store, cached, differences
 from paft_ray.sweep.ray_tune import train_trials
 from paft_ray.sweep.trials import Setup, Trial, listed_trials, num_trials, pool_and_validation
-from paft_ray.tasks.task import load_task
 
 _INPUTS = "sweep/inputs.json"
 
 
-def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
+def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     """Trains one model per size, subset seed and setting, evaluates all in one stage, writes report/sweep.json,
     sweep.md and the curve.
 
     The manifest: the content of sweep.json and `failed`, the names of trials that failed (started again, only those are
     tried). Raises `StageError` where all did, `UserError` where inputs have changed since the sweep was begun.
     """
-    prepare.run(config, run, force=force)
-    synthesize.run(config, run, force=force)
-    shared = setup(config, run)
+    prepare.run(resolved, force=force)
+    synthesize.run(resolved, force=force)
+    config, run, shared = resolved.config, resolved.store, setup(resolved)
     trials = listed_trials(config.sweep, len(shared.pool))
     key = {
         **shared.inputs,
@@ -51,27 +51,25 @@ def run(config: Config, run: Store, *, force: bool = False) -> Manifest:
         "report": config.report.model_dump(mode="json"),
     }
     _check_begun(run, shared.inputs, key, force)
-    return cached(run, "sweep", key, lambda: _sweep(shared, run, trials), force=force)
+    return cached(run, "sweep", key, lambda: _sweep(shared, trials), force=force)
 
 
-def setup(config: Config, run: Store) -> Setup:
+def setup(resolved: ResolvedRun) -> Setup:
     """What the trials share, from the run's rows and templates."""
+    config, run = resolved.config, resolved.store
     pool, validation = pool_and_validation(config, PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")))
-    task, path = load_task(config.task), resolve_model(config.model.id, config.model.revision)
     inputs = {
         "train": weights_key(config.train),
         "evaluate": config.evaluate.model_dump(mode="json"),
-        "task": task.model_dump(mode="json"),
+        "task": resolved.task_key,
         "engine": engine_key(config.engine),
         "seed": config.train.seeds[0],
-        "model": model_key(config.model, path),
+        "model": resolved.model_key,
         "data": {name: run.content_hash(f"data/{name}.parquet") for name in ("train", "validation", "test")},
         "prompts": run.content_hash("prompts/prompt_set.parquet"),
         "validation_templates": validation.content_hash,
     }
-    return Setup(
-        config=config, task=task, root=run.root, model_path=path, pool=pool, validation=validation, inputs=inputs
-    )
+    return Setup(resolved=resolved, pool=pool, validation=validation, inputs=inputs)
 
 
 def _check_begun(run: Store, inputs: dict[str, Any], key: dict[str, Any], force: bool) -> None:
@@ -94,11 +92,12 @@ def _check_begun(run: Store, inputs: dict[str, Any], key: dict[str, Any], force:
     run.write_json(_INPUTS, inputs)
 
 
-def _sweep(setup: Setup, run: Store, listed: Sequence[Trial]) -> Manifest:
-    planned = num_trials(setup.config.sweep, len(listed))
+def _sweep(setup: Setup, listed: Sequence[Trial]) -> Manifest:
+    config, run = setup.resolved.config, setup.resolved.store
+    planned = num_trials(config.sweep, len(listed))
     say(f"sweep: {planned} trials at most, then an engine evaluates them")
-    trained = train_trials(setup, run, listed)
-    evaluated, starts = _evaluate(setup, run, trained.finished)
+    trained = train_trials(setup, listed)
+    evaluated, starts = _evaluate(setup, trained.finished)
     run.write_table("sweep/outcomes.parquet", pa.concat_tables(trial.outcomes for trial in evaluated))
     counts = {
         "finished": len(trained.finished),
@@ -106,7 +105,7 @@ def _sweep(setup: Setup, run: Store, listed: Sequence[Trial]) -> Manifest:
         "reused": len(trained.reused),
         "stopped": len(trained.stopped),
     }
-    written = write_sweep(run, evaluated, config=setup.config, starts=(starts, 1), counts=counts)
+    written = write_sweep(run, evaluated, config=config, starts=(starts, 1), counts=counts)
     run.delete("report/manifest.json")  # the run's page shows the sweep, too: the next `paft report` writes it anew
     _show(written)
     if trained.failed:
@@ -117,16 +116,17 @@ def _sweep(setup: Setup, run: Store, listed: Sequence[Trial]) -> Manifest:
     return {**written, "failed": list(trained.failed)}
 
 
-def _evaluate(setup: Setup, run: Store, finished: dict[str, Trial]) -> tuple[list[TrialOutcomes], int]:
+def _evaluate(setup: Setup, finished: dict[str, Trial]) -> tuple[list[TrialOutcomes], int]:
     """(outcomes of every finished trial, engine starts); a trial that was evaluated before is not again, the others
     share one engine."""
+    run = setup.resolved.store
     trained = {name: run.read_json(f"{trial.folder}/manifest.json") for name, trial in finished.items()}
     missing = {
         name: trained[name]
         for name, trial in finished.items()
         if not run.exists(f"{trial.folder}/evaluate/manifest.json")
     }
-    measured = _measure(setup, run, missing) if missing else {}
+    measured = _measure(setup, missing) if missing else {}
     found, starts = [], 0
     for name, trial in finished.items():
 
@@ -154,12 +154,12 @@ def _evaluate(setup: Setup, run: Store, finished: dict[str, Trial]) -> tuple[lis
     return found, starts
 
 
-def _measure(setup: Setup, run: Store, trained: dict[str, Manifest]) -> dict[str, tuple[pa.Table, Manifest]]:
+def _measure(setup: Setup, trained: dict[str, Manifest]) -> dict[str, tuple[pa.Table, Manifest]]:
     """(Outcomes, counts) of trials by their manifests. Counts are those of all of them, but the engine's starts are the
     first one's alone."""
     from paft_ray.inference.answer_cache import AnswerCache
 
-    config = setup.config
+    config, run = setup.resolved.config, setup.resolved.store
     quick = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"latency_sample_rows": 0})})
     held_out = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("held_out")
     models = [
@@ -172,7 +172,11 @@ def _measure(setup: Setup, run: Store, trained: dict[str, Manifest]) -> dict[str
         for name, each in trained.items()
     ]
     outcomes, _, info = evaluate_models(
-        quick, run, models, held_out.templates, examples_of(run, "test"), AnswerCache.of(run, "sweep")
+        replace(setup.resolved, config=quick),
+        models,
+        held_out.templates,
+        examples_of(run, "test"),
+        AnswerCache.of(run, "sweep"),
     )
     first = next(iter(trained))
     return {

@@ -11,7 +11,7 @@ from paft_ray.config import Config, RangeConfig, Section, SweepConfig, TrainConf
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.prompts.sampling import keyed_order
-from paft_ray.tasks.task import Task
+from paft_ray.stages.resolved_run import ResolvedRun
 
 _DIGITS = 6  # of a drawn setting, so that its name says it exactly
 
@@ -72,12 +72,7 @@ class Setup:
     """What all trials of a sweep share; sent to each. Tune puts a trial into a folder of its own, so all is here that a
     path given by the user leads to."""
 
-    config: Config
-    task: Task
-    root: str
-    """The run's folder or URI."""
-    model_path: str
-    """Absolute."""
+    resolved: ResolvedRun
     pool: PromptSet
     """Templates that trials train on."""
     validation: PromptSet

@@ -85,6 +85,7 @@ def stages() -> Iterator[tuple[str, dict[str, float]]]:
     from paft_ray.cli.session import ray_session
     from paft_ray.config import load_config
     from paft_ray.stages.registry import STAGES, run_stage
+    from paft_ray.stages.resolved_run import ResolvedRun
     from paft_ray.storage.store import Store
 
     with tempfile.TemporaryDirectory(prefix="paft-memory-") as folder:
@@ -92,10 +93,10 @@ def stages() -> Iterator[tuple[str, dict[str, float]]]:
         config = load_config(
             str(ROOT / "jobs/configs/demo.yaml"), [*SETTINGS, f"storage={folder}/runs", f"model.id={folder}/model"]
         )
-        run = Store.open(config.storage, config.name)
+        resolved = ResolvedRun.of(config, Store.open(config.storage, config.name)).with_models()
         with ray_session():
             for number, name in zip(range(1, NUM_STAGES + 1), itertools.cycle(STAGES)):
-                run_stage(name, STAGES[name], config, run, force=True)
+                run_stage(name, STAGES[name], resolved, force=True)
                 yield f"{number} {name}", memory("ray::")
 
 

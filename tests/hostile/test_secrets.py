@@ -18,10 +18,12 @@ from paft_ray.echo import echo, echo_json, echo_table
 from paft_ray.generators.requests import Completion, Request
 from paft_ray.report.render import write_report
 from paft_ray.stages import synthesize
+from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.store import Store
 from tests.hostile.bad_inputs import secrets as refused
 from tests.support.page_run import config as page_config
 from tests.support.page_run import hostile_run
+from tests.support.resolved import resolved
 
 NAMES = (
     "HF_TOKEN",
@@ -80,7 +82,7 @@ def test_no_artifact_and_no_printed_line_holds_a_secret(tmp_path: Path, capsys: 
     config = outside(tmp_path)
     run = Store.open(config.storage, config.name)
     run.write_json("config.json", config.model_dump(mode="json"))
-    synthesize.run(config, run, write=answers)
+    synthesize.run(resolved(config, run), write=answers)
     write_report(hostile_run(tmp_path / "page"), config=page_config())
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {"config.json", "manifest.json", "raw.jsonl", "prompt_set.parquet", "report.html", "results.json"} <= {
@@ -322,7 +324,7 @@ def test_random_keys_are_told_by_their_letters(letters: str, length: int) -> Non
 
 def test_the_engine_options_of_the_shipped_configurations_and_common_ones_are_taken() -> None:
     for path in Path("jobs/configs").glob("*.yaml"):
-        check_inputs(load_config(path), rows=False)
+        check_inputs(ResolvedRun.of(load_config(path)), rows=False)
     common = (
         "{gpu_memory_utilization: 0.9, quantization: compressed-tensors, kv_cache_dtype: fp8_e4m3, "
         "enable_prefix_caching: true}"
@@ -332,4 +334,6 @@ def test_the_engine_options_of_the_shipped_configurations_and_common_ones_are_ta
         f"extra_headers: {{X-Trace: '{'0f' * 20}'}}}}"
     )
     generator = f"prompts.generators=[{{id: g, endpoint: {{base_url: 'https://h/v1', request: {request}}}}}]"
-    check_inputs(load_config("jobs/configs/demo.yaml", [f"engine.engine_kwargs={common}", generator]), rows=False)
+    check_inputs(
+        ResolvedRun.of(load_config("jobs/configs/demo.yaml", [f"engine.engine_kwargs={common}", generator])), rows=False
+    )

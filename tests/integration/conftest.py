@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.resolved import resolved
+
 if TYPE_CHECKING:
     from paft_ray.config import Config
     from paft_ray.storage.store import Store
@@ -72,6 +74,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> tup
 
     config = load_config("jobs/configs/demo.yaml", [*_SMALL, f"storage={tmp_path_factory.mktemp('runs')}"])
     run = Store.open(config.storage, config.name)
-    run_all(config, run)
+    run_all(resolved(config, run))
     run.write_json("config.json", config.model_dump(mode="json"))
     return config, run

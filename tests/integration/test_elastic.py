@@ -25,6 +25,7 @@ from paft_ray.storage.store import Store
 from paft_ray.training.metrics_writer import read_metrics
 from tests.support.killing import newest_checkpoint, wait_for, wait_for_checkpoint
 from tests.support.ports import free_ports
+from tests.support.resolved import resolved
 from tests.support.small_run import ONE_ARM
 
 BIN = Path(sys.executable).parent
@@ -137,8 +138,8 @@ def training(
     settings = (*SETTINGS, f"model.id={model}", f"storage={storage}", *settings)
     config = load_config(DEMO, list(settings))
     run = Store.open(config.storage, config.name)
-    prepare.run(config, run)
-    synthesize.run(config, run)
+    prepare.run(resolved(config, run))
+    synthesize.run(resolved(config, run))
     ray.shutdown()  # Ray Data has started one for the rows
     options = [part for setting in settings for part in ("--set", setting)]
     command = [sys.executable, "-m", "paft_ray", "train", DEMO, "--address", cluster.address, *options]

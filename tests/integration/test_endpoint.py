@@ -14,9 +14,11 @@ from paft_ray.generators.requests import request
 from paft_ray.generators.rounds import write_with_model
 from paft_ray.inference.answer_cache import AnswerCache
 from paft_ray.inference.vllm_args import serve_command
+from paft_ray.models.local import ModelFiles
 from paft_ray.stages import synthesize
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import load_task
+from tests.support.resolved import resolved
 from tests.support.vllm_server import serving
 
 pytestmark = pytest.mark.slow  # an engine start of its own
@@ -58,14 +60,20 @@ def test_with_the_grammar_every_finished_answer_holds_the_placeholder_once(
     url: str, ray_session: None, tmp_path: Path
 ) -> None:
     asked = [request(TASK, (), 1, seed=0, number=number) for number in range(6)]
-    found = write_with_model(asked, generator(url, grammar=True), EngineConfig(), 1, parts(tmp_path))
+    found = write_with_model(asked, generator(url, grammar=True), EngineConfig(), 1, parts(tmp_path), no_model)
     assert sum(written.finished for written in found) >= 4
     assert all(re.fullmatch(a.regex, written.text) for a, written in zip(asked, found, strict=True) if written.finished)
     assert all(0 < written.tokens <= 80 for written in found)
     assert [
         w.text
-        for w in write_with_model(asked, generator(url, grammar=True), EngineConfig(), 1, parts(tmp_path / "again"))
+        for w in write_with_model(
+            asked, generator(url, grammar=True), EngineConfig(), 1, parts(tmp_path / "again"), no_model
+        )
     ] == [w.text for w in found]
+
+
+def no_model(generator: GeneratorConfig) -> ModelFiles:
+    raise AssertionError(f"{generator.label} is an endpoint")
 
 
 def test_the_stage_says_what_it_got_within_the_token_limit_and_stores_no_key(
@@ -79,7 +87,7 @@ def test_the_stage_says_what_it_got_within_the_token_limit_and_stores_no_key(
         max_rounds=2,
     )
     run = Store.open(str(tmp_path), "t")
-    manifest = synthesize.run(Config(name="t", task="demo", prompts=prompts), run)
+    manifest = synthesize.run(resolved(Config(name="t", task="demo", prompts=prompts), run))
     assert manifest["kept"] + sum(manifest["rejected"].values()) == run.read_bytes("prompts/raw.jsonl").count(b"\n")
     assert 0 < manifest["generators"][0]["tokens"] <= 1000
     assert manifest["engine_starts"] == 0
@@ -92,7 +100,7 @@ def test_a_wrong_key_is_one_line_and_in_no_log_of_ray(url: str, ray_session: Non
 
     asked = [request(TASK, (), 1, seed=0, number=0)]
     with pytest.raises(UserError, match=r"refuses the key in WRONG_KEY.*HTTP 401") as caught:
-        write_with_model(asked, generator(url, api_key_env="WRONG_KEY"), EngineConfig(), 1, parts(tmp_path))
+        write_with_model(asked, generator(url, api_key_env="WRONG_KEY"), EngineConfig(), 1, parts(tmp_path), no_model)
     assert "\n" not in str(caught.value)
     logs = Path(ray._private.worker._global_node.get_session_dir_path()) / "logs"
     assert not any(
@@ -105,6 +113,6 @@ def test_a_wrong_key_is_one_line_and_in_no_log_of_ray(url: str, ray_session: Non
 def test_a_model_that_is_not_served_costs_only_its_answers(url: str, ray_session: None, tmp_path: Path, capsys) -> None:
     asked = [request(TASK, (), 1, seed=0, number=number) for number in range(2)]
     found = write_with_model(
-        asked, generator(url).model_copy(update={"id": "another"}), EngineConfig(), 1, parts(tmp_path)
+        asked, generator(url).model_copy(update={"id": "another"}), EngineConfig(), 1, parts(tmp_path), no_model
     )
     assert [(written.text, written.missing) for written in found] == [("", "failed")] * 2

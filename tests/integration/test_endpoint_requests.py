@@ -30,6 +30,7 @@ from paft_ray.stages import synthesize
 from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import examples_to_table
 from paft_ray.tasks.task import Example, load_task
+from tests.support.resolved import resolved
 
 KEY = "sk-Very-Secret-0123456789"
 ENVIRONMENT = {"GENERATOR_KEY": KEY}
@@ -291,7 +292,7 @@ def test_a_dead_endpoint_costs_only_its_own_candidates_and_the_run_says_so(serve
     dead = serve(lambda number, body: (503, {}, "{}"))
     run = Store.open(str(tmp_path), "t")
     chosen = config(generator(dead, max_retries=0), generator(alive, concurrency=1), num_candidates=4)
-    manifest = synthesize.run(chosen, run, write=in_process)
+    manifest = synthesize.run(resolved(chosen, run), write=in_process)
     assert (manifest["asked"], manifest["kept"], manifest["engine_starts"], manifest["grammar_share"]) == (4, 2, 0, 0.0)
     assert [g["kept"] for g in manifest["generators"]] == [0, 2]
     assert len(dead.bodies) <= 8
@@ -306,8 +307,10 @@ def test_a_dead_endpoint_costs_only_its_own_candidates_and_the_run_says_so(serve
 def test_the_token_limit_holds_over_the_rounds_of_a_run(serve, tmp_path) -> None:
     server = serve(lambda number, body: completion("no placeholder", tokens=50))
     manifest = synthesize.run(
-        config(generator(server, max_total_tokens=220), num_candidates=1, max_rounds=4),
-        Store.open(str(tmp_path), "t"),
+        resolved(
+            config(generator(server, max_total_tokens=220), num_candidates=1, max_rounds=4),
+            Store.open(str(tmp_path), "t"),
+        ),
         write=in_process,
     )
     assert manifest["generators"][0]["tokens"] == 200
@@ -324,8 +327,10 @@ def test_endpoints_are_asked_at_the_same_time(serve, tmp_path) -> None:
         return completion(GOOD[number % len(GOOD)])
 
     manifest = synthesize.run(
-        config(*(generator(serve(reply), max_retries=0) for _ in range(2)), num_candidates=2, max_rounds=1),
-        Store.open(str(tmp_path), "t"),
+        resolved(
+            config(*(generator(serve(reply), max_retries=0) for _ in range(2)), num_candidates=2, max_rounds=1),
+            Store.open(str(tmp_path), "t"),
+        ),
         write=in_process,
     )
     assert manifest["kept"] == 2
@@ -339,17 +344,16 @@ def test_rows_leave_only_where_the_configuration_says_so(serve, tmp_path) -> Non
     server = serve(lambda number, body: completion(GOOD[number % len(GOOD)]))
     run = Store.open(str(tmp_path), "t")
     with pytest.raises(UserError, match=r"prompts\.num_shared_examples shows training rows"):
-        synthesize.run(config(generator(server), num_shared_examples=2), run, write=in_process)
+        synthesize.run(resolved(config(generator(server), num_shared_examples=2), run), write=in_process)
     train = [f"customer {i} wrote this" for i in range(9)]
     examples = [Example(id=str(i), fields={"text": text}, answer="positive") for i, text in enumerate(train)]
     run.write_table("data/train.parquet", examples_to_table(examples, DEMO.fields))
-    synthesize.run(config(generator(server), num_candidates=1, max_rounds=1), run, write=in_process)
+    synthesize.run(resolved(config(generator(server), num_candidates=1, max_rounds=1), run), write=in_process)
     sent = json.dumps(server.bodies, ensure_ascii=False)
     assert not any(text in sent for text in train)
     server.bodies.clear()
     synthesize.run(
-        config(generator(server), num_candidates=1, max_rounds=1, num_shared_examples=2),
-        run,
+        resolved(config(generator(server), num_candidates=1, max_rounds=1, num_shared_examples=2), run),
         force=True,
         write=in_process,
     )

@@ -159,17 +159,19 @@ def test_rows_are_read_from_there(storage: str) -> None:
 
 STAGES = """
 import sys
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.cli.session import ray_session
 from paft_ray.config import EngineConfig, load_config
-from paft_ray.stages import pipeline, sweep
+from paft_ray.stages import registry
+from paft_ray.stages.resolved_run import ResolvedRun
+from paft_ray.sweep import stage
 
 config = load_config("jobs/configs/demo.yaml", sys.argv[1:])
-run = Run.open(config.storage, config.name)
+resolved = ResolvedRun.of(config, Store.open(config.storage, config.name)).with_models()
 with ray_session():
     for name in ("prepare", "synthesize", "train", "evaluate", "report"):
-        pipeline.run_stage(name, pipeline.STAGES[name], config, run)
-    sweep.run(config, run)
+        registry.run_stage(name, registry.STAGES[name], resolved)
+    stage.run(resolved)
 """
 
 

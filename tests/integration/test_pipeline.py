@@ -17,6 +17,7 @@ from paft_ray.stages.prepare import examples_of
 from paft_ray.stages.registry import run_all
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import load_task
+from tests.support.resolved import resolved
 
 
 def test_every_arm_is_measured_on_every_held_out_template_and_test_row(finished: tuple[Config, Store]) -> None:
@@ -85,9 +86,9 @@ def test_a_finished_run_is_not_run_again_and_a_changed_key_is_named(
 ) -> None:
     config, run = finished
     before = run.content_hash("evaluate/outcomes.parquet"), run.read_json("train/manifest.json")
-    run_all(config, run)
+    run_all(resolved(config, run))
     assert (run.content_hash("evaluate/outcomes.parquet"), run.read_json("train/manifest.json")) == before
     assert capsys.readouterr().out.count("finished before, kept") == 5
     changed = config.model_copy(update={"train": config.train.model_copy(update={"learning_rate": 0.5})})
     with pytest.raises(UserError, match=r"train\.learning_rate: 0\.001 -> 0\.5"):
-        run_all(changed, run)
+        run_all(resolved(changed, run))

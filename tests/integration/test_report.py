@@ -18,6 +18,7 @@ from paft_ray.report.render import write_report
 from paft_ray.stages import report as stage
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Example, load_task
+from tests.support.resolved import resolved
 
 HOSTILE = '<script>alert("t")</script><img src="https://example.org/x.png"> {text}'
 HOSTILE_FIELD = '</td></table><script src=https://example.org/a.js></script> & "quotes" | pipe\n# heading'
@@ -319,19 +320,19 @@ def test_another_evaluation_is_written_beside_the_run(tmp_path: Path) -> None:
 
 def test_the_stage_is_cached_and_needs_an_evaluation(tmp_path: Path) -> None:
     run = made_up_run(tmp_path)
-    first = stage.run(config(), run)
+    first = stage.run(resolved(config(), run))
     assert first["verdict"] == run.read_json("report/results.json")["verdict"]
     assert run.read_bytes("report/model_card.md") == run.read_bytes("train/paft-s0/adapter/README.md")
     run.delete("report/report.md")
-    assert stage.run(config(), run) == first
+    assert stage.run(resolved(config(), run)) == first
     assert not run.exists("report/report.md"), "a finished stage does nothing"
     with pytest.raises(UserError, match=r"report\.threshold: 0.8 -> 0.7"):
-        stage.run(config(threshold=0.7), run)
+        stage.run(resolved(config(threshold=0.7), run))
     other = parse_config({"name": "made-up", "task": "demo", "train": {"learning_rate": 0.5}}, source="test")
     with pytest.raises(UserError, match=r"was trained with other settings \(train\.learning_rate: 0\.0001 -> 0\.5\)"):
-        stage.run(other, run)
+        stage.run(resolved(other, run))
     with pytest.raises(UserError, match=r"evaluate/outcomes\.parquet is missing"):
-        stage.run(config(), Store(str(tmp_path / "empty")))
+        stage.run(resolved(config(), Store(str(tmp_path / "empty"))))
 
 
 def test_a_report_of_a_part_of_the_cells_gives_estimates_and_refuses_the_rest(tmp_path: Path) -> None:

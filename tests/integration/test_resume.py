@@ -29,6 +29,7 @@ from tests.support.killing import (
     wait_for_checkpoint,
     wait_for_no_workers,
 )
+from tests.support.resolved import resolved
 
 pytestmark = pytest.mark.slow
 
@@ -76,7 +77,7 @@ class Started:
         """Stage `train` in this process, to its end; its manifest."""
         config = load_config(DEMO, [*self.settings, *settings])
         self.run.write_json("config.json", config.model_dump(mode="json"))
-        return train.run(config, self.run)
+        return train.run(resolved(config, self.run))
 
     def kill_the_driver(self, after_step: int, delay_s: float, *settings: str) -> int:
         """Starts `paft train` in a process of its own and kills it `delay_s` after the checkpoint of a step; the newest
@@ -114,8 +115,8 @@ def prepared(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Start
     settings = (*SETTINGS, f"model.id={tiny_model}", f"storage={storage}")
     config = load_config(DEMO, [*settings, "name=prepared"])
     run = Store.open(config.storage, config.name)
-    prepare.run(config, run)
-    synthesize.run(config, run)
+    prepare.run(resolved(config, run))
+    synthesize.run(resolved(config, run))
     return Started(storage=storage, name="prepared", settings=settings)
 
 

@@ -6,6 +6,7 @@ from paft_ray.config import Config, load_config
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages import prepare, score, synthesize
 from paft_ray.storage.store import Store
+from tests.support.resolved import resolved
 
 pytestmark = pytest.mark.slow  # two more engine starts than `make test` has room for; `make demo` runs both stages too
 
@@ -25,7 +26,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> tup
     config = load_config("jobs/configs/demo.yaml", [*SMALL, f"storage={tmp_path_factory.mktemp('runs')}"])
     run = Store.open(config.storage, config.name)
     for stage in (prepare, synthesize, score):
-        stage.run(config, run)
+        stage.run(resolved(config, run))
     return config, run
 
 

@@ -13,13 +13,15 @@ from pathlib import Path
 import pyarrow.fs as pafs
 import pytest
 
-from paft_ray.config import Config, parse_config
+from paft_ray.config import parse_config
 from paft_ray.errors import StageError, StorageError, UserError
 from paft_ray.stages.registry import run_stage
+from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.run_lock import LEASE, hold
 from paft_ray.storage.store import Manifest, Store, cached
 from tests.integration import object_store
 from tests.integration.object_store import Server
+from tests.support.resolved import resolved
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +88,7 @@ def test_a_store_that_goes_away_stops_the_stage_with_one_line_and_it_goes_on_whe
     run.write_bytes("data/b.bin", b"old")
     goes_away = True
 
-    def stage(config: Config, run: Store, *, force: bool) -> Manifest:
+    def stage(given: ResolvedRun, *, force: bool) -> Manifest:
         def body() -> Manifest:
             run.write_bytes("data/a.bin", b"a")
             if goes_away:
@@ -102,7 +104,7 @@ def test_a_store_that_goes_away_stops_the_stage_with_one_line_and_it_goes_on_whe
         match=r"^run away \(s3://faults/runs/away.*\), stage prepare: storage s3://.*: data/b\.bin cannot be written "
         r"\(",
     ) as caught:
-        run_stage("prepare", stage, config, run)
+        run_stage("prepare", stage, resolved(config, run))
     assert "\n" not in str(caught.value)
     for action in (
         lambda: run.read_bytes("data/a.bin"),
@@ -115,7 +117,7 @@ def test_a_store_that_goes_away_stops_the_stage_with_one_line_and_it_goes_on_whe
     goes_away = False
     assert not run.exists("data/manifest.json")
     assert run.read_bytes("data/b.bin") == b"old"
-    run_stage("prepare", stage, config, run)
+    run_stage("prepare", stage, resolved(config, run))
     assert len(run.read_bytes("data/b.bin")) == BIG
     assert run.exists("data/manifest.json")
 

@@ -18,8 +18,8 @@ from paft_ray.stages import prepare, synthesize
 from paft_ray.storage.store import Store
 from paft_ray.sweep import ray_tune, stage
 from paft_ray.sweep.trials import Setup, Trial
-from paft_ray.tasks.task import load_task
 from tests.support.own_task import write_own_task
+from tests.support.resolved import resolved
 from tests.support.small_run import SMALL
 
 DEMO = "jobs/configs/demo.yaml"
@@ -52,7 +52,7 @@ def test_a_sweep_of_two_sizes_writes_figures_and_a_curve_and_is_kept(
     monkeypatch.chdir(write_own_task(tmp_path, demo_model))
     config = own()
     run = Store.open(config.storage, config.name)
-    stage.run(config, run)
+    stage.run(resolved(config, run))
     written = run.read_json("report/sweep.json")
     assert [(row["size"], row["seed"]) for row in written["sizes"]] == [(1, 0), (3, 0)]
     assert all({"mean", "std", "worst"} <= set(row) for row in written["sizes"])
@@ -67,11 +67,11 @@ def test_a_sweep_of_two_sizes_writes_figures_and_a_curve_and_is_kept(
     assert "held-out accuracy by size" in capsys.readouterr().out
 
     before = run.content_hash("sweep/outcomes.parquet")
-    stage.run(config, run)
+    stage.run(resolved(config, run))
     assert run.content_hash("sweep/outcomes.parquet") == before
     assert "sweep: finished before, kept" in capsys.readouterr().out
 
-    stage.run(own("sweep.sizes=[1,2,3]"), run)
+    stage.run(resolved(own("sweep.sizes=[1,2,3]"), run))
     written = run.read_json("report/sweep.json")
     assert written["trials"] == {"finished": 3, "failed": 0, "reused": 2, "stopped": 0}, (
         "a size more trains that size alone"
@@ -111,8 +111,8 @@ def test_a_killed_sweep_repeats_no_finished_trial_and_ends_in_the_same_table(tmp
 
 def setup_of(config: Config, run: Store, **changes: Any) -> Setup:
     prompts = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("train")
-    values = {"pool": prompts, "validation": PromptSet(()), "inputs": {}, "model_path": "", **changes}
-    return Setup(config=config, task=load_task(config.task), root=run.root, **values)
+    values = {"pool": prompts, "validation": PromptSet(()), "inputs": {}, **changes}
+    return Setup(resolved=resolved(config, run), **values)
 
 
 def _fails_at_two(config: dict[str, Any], setup: Setup, listed: list[Trial]) -> None:
@@ -124,7 +124,7 @@ def _fails_at_two(config: dict[str, Any], setup: Setup, listed: list[Trial]) -> 
     begin = time.time()
     tune.report({"final_loss": 1.0})
     time.sleep(1)
-    Store(setup.root).write_json(f"sweep/{trial.name}/manifest.json", {"begin": begin, "end": time.time()})
+    setup.resolved.store.write_json(f"sweep/{trial.name}/manifest.json", {"begin": begin, "end": time.time()})
 
 
 def test_a_trial_that_fails_does_not_end_the_others(
@@ -132,10 +132,10 @@ def test_a_trial_that_fails_does_not_end_the_others(
 ) -> None:
     config = small(tmp_path)
     run = Store.open(config.storage, config.name)
-    prepare.run(config, run)
-    synthesize.run(config, run)
+    prepare.run(resolved(config, run))
+    synthesize.run(resolved(config, run))
     setup, trials = setup_of(config, run), [Trial(size=size, subset_seed=0) for size in (1, 2, 4)]
-    found = ray_tune.train_trials(setup, run, trials, _fails_at_two)
+    found = ray_tune.train_trials(setup, trials, _fails_at_two)
     assert (list(found.finished), found.failed, found.reused) == (
         ["size1-subset0", "size4-subset0"],
         ("size2-subset0",),
@@ -149,7 +149,7 @@ def test_a_trial_that_fails_does_not_end_the_others(
     first, second = (run.read_json(f"sweep/{name}/manifest.json") for name in found.finished)
     assert first["end"] <= second["begin"], "one at a time: the workers of one trial fill this machine"
     with pytest.raises(StageError, match="no trial of the sweep finished"):
-        ray_tune.train_trials(setup, run, trials[1:2], _fails_at_two)
+        ray_tune.train_trials(setup, trials[1:2], _fails_at_two)
 
 
 def _reports_by_rate(config: dict[str, Any], setup: Setup, listed: list[Trial]) -> None:
@@ -158,7 +158,7 @@ def _reports_by_rate(config: dict[str, Any], setup: Setup, listed: list[Trial]) 
     trial = ray_tune.chosen(listed, config)
     for step in range(1, 9):
         tune.report({"step": step, "validation_loss": abs(trial.settings["learning_rate"] - 0.003)})
-    Store(setup.root).write_json(f"sweep/{trial.name}/manifest.json", {})
+    setup.resolved.store.write_json(f"sweep/{trial.name}/manifest.json", {})
 
 
 @pytest.mark.slow
@@ -175,10 +175,10 @@ def test_asha_ends_worse_trials_early_and_the_same_trials_come_again(
     )
     config = small(tmp_path, *settings)
     run = Store.open(config.storage, config.name)
-    prepare.run(config, run)
-    synthesize.run(config, run)
+    prepare.run(resolved(config, run))
+    synthesize.run(resolved(config, run))
     trials = [Trial(size=2, subset_seed=0)]
-    found = ray_tune.train_trials(setup_of(config, run), run, trials, _reports_by_rate)
+    found = ray_tune.train_trials(setup_of(config, run), trials, _reports_by_rate)
     assert len(found.finished) + len(found.stopped) == 8
     assert found.stopped, "some trial was worse than the better half"
     best = min(found.finished.values(), key=lambda trial: abs(trial.settings["learning_rate"] - 0.003))
@@ -186,7 +186,7 @@ def test_asha_ends_worse_trials_early_and_the_same_trials_come_again(
         abs(float(name.rsplit("learning_rate", 1)[1]) - 0.003) >= abs(best.settings["learning_rate"] - 0.003)
         for name in found.stopped
     )
-    again = ray_tune.train_trials(setup_of(config, run), run, trials, _reports_by_rate)
+    again = ray_tune.train_trials(setup_of(config, run), trials, _reports_by_rate)
     assert set(again.reused) == set(found.finished), "seeded: a sweep that is started again meets the same trials"
 
 
@@ -201,7 +201,7 @@ def test_trials_with_settings_are_compared_on_validation_templates(tmp_path: Pat
     )
     config = small(tmp_path, *settings)
     run = Store.open(config.storage, config.name)
-    stage.run(config, run)
+    stage.run(resolved(config, run))
     written = run.read_json("report/sweep.json")
     assert written["trials"] == {"finished": 1, "failed": 0, "reused": 0, "stopped": 1}, (
         "the rate that hardly learns is ended early"
@@ -222,18 +222,18 @@ def test_trials_with_settings_are_compared_on_validation_templates(tmp_path: Pat
 def test_sizes_beyond_the_training_set_are_refused(tmp_path: Path, ray_session: None) -> None:
     config = small(tmp_path, "sweep.sizes=[1,500]")
     with pytest.raises(UserError, match=r"sweep.sizes: \[500\] asked for"):
-        stage.run(config, Store.open(config.storage, config.name))
+        stage.run(resolved(config, Store.open(config.storage, config.name)))
 
 
 def test_a_sweep_begun_with_other_inputs_is_refused_and_more_sizes_are_not(tmp_path: Path, ray_session: None) -> None:
     config = small(tmp_path)
     run = Store.open(config.storage, config.name)
-    prepare.run(config, run)
-    synthesize.run(config, run)
-    run.write_json("sweep/inputs.json", stage.setup(config, run).inputs)
+    prepare.run(resolved(config, run))
+    synthesize.run(resolved(config, run))
+    run.write_json("sweep/inputs.json", stage.setup(resolved(config, run)).inputs)
     other = small(tmp_path, "train.learning_rate=0.5")
     with pytest.raises(UserError, match=r"begun with other inputs \(train\.learning_rate: 0\.001 -> 0\.5\)"):
-        stage.run(other, run)
+        stage.run(resolved(other, run))
 
 
 def test_trials_side_by_side_follow_from_what_the_cluster_holds() -> None:

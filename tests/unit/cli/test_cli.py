@@ -17,6 +17,7 @@ from paft_ray.config import TrainConfig, load_config
 from paft_ray.errors import StageError, UserError
 from paft_ray.models.files import shapes
 from paft_ray.stages.registry import run_stage
+from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.store import Store
 
 DEMO = "jobs/configs/demo.yaml"
@@ -88,7 +89,7 @@ def test_a_budget_shrinks_the_planned_prompts_and_a_sweep_refuses_it(
 
 def test_the_best_checkpoint_needs_a_task_with_labels_and_no_sweep(tmp_path: Path) -> None:
     config = load_config(DEMO, ["train.export=q0.1", f"storage={tmp_path}/runs"])
-    assert preflight.check_inputs(config, rows=False).kind == "choice"
+    preflight.check_inputs(ResolvedRun.of(config), rows=False)
     with pytest.raises(
         UserError, match=r"train\.export=q0\.1: a sweep compares trials at their last step; leave it out"
     ):
@@ -98,7 +99,7 @@ def test_the_best_checkpoint_needs_a_task_with_labels_and_no_sweep(tmp_path: Pat
         UserError,
         match=r"train\.export=worst: task gsm8k has no labels to measure accuracy with; set train\.export=last",
     ):
-        preflight.check_inputs(free, rows=False)
+        preflight.check_inputs(ResolvedRun.of(free), rows=False)
 
 
 def test_the_plan_of_a_hub_model_on_gpus_needs_neither(capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,11 +195,11 @@ def test_a_failed_stage_exits_with_1_and_names_run_and_stage(
 ) -> None:
     from paft_ray.cli import main as module
 
-    def fails(config: object, run: object, *, force: bool) -> dict[str, object]:
+    def fails(resolved: object, *, force: bool) -> dict[str, object]:
         raise StageError("3 of 10 rows failed")
 
     def command(*_: object, **__: object) -> None:
-        run_stage("score", fails, load_config(DEMO), Store(str(tmp_path / "mine")))
+        run_stage("score", fails, ResolvedRun.of(load_config(DEMO), Store(str(tmp_path / "mine"))))
 
     monkeypatch.setattr(module, "run_stage", command)
     code, _, err = run_cli(capsys, "score", DEMO)

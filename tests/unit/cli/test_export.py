@@ -152,7 +152,7 @@ def test_every_trained_model_gets_its_card_and_the_report_that_of_paft(tmp_path:
     measure(run)
     run.write_bytes("train/sft-s1/weights/README.md", b"a stub")
     config = parse_config(run.read_json("config.json"), "test")
-    write_cards(run, config, origins(config))
+    write_cards(run, config, origins(config, load_task(config.task)))
     for model in trained_models(run):
         card = ModelCard(run.read_bytes(f"{model.folder}/README.md").decode())
         assert card.data.model_name == model.name
@@ -181,7 +181,7 @@ def test_licences_are_those_that_the_owners_state(tmp_path: Path) -> None:
         assert model_licence(str(base), None) == licence
     assert model_licence("no such/id/at all", None) is None
     own = parse_config({"name": "run", "task": "demo", "data": {"train": "mine.jsonl"}}, "test")
-    assert origins(own).data_licence is None, "the task's licence is that of its own rows"
+    assert origins(own, load_task(own.task)).data_licence is None, "the task's licence is that of its own rows"
 
 
 def test_an_export_holds_weights_card_and_templates_and_ends_with_the_command(

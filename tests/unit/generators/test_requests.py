@@ -16,6 +16,7 @@ from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages import synthesize
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import load_task
+from tests.support.resolved import resolved
 
 DEMO, HELLASWAG = load_task("demo"), load_task("hellaswag")
 SHOTS = [PromptTemplate(text=f"Seed {i}: {{text}}\nAnswer:") for i in range(4)]
@@ -106,7 +107,7 @@ def test_answers_are_gated_deduplicated_and_counted_by_reason(tmp_path, capsys) 
     ]
     write = writer(texts)
     run = Store.open(str(tmp_path), "t")
-    manifest = synthesize.run(config(num_candidates=4, max_rounds=1), run, write=write)
+    manifest = synthesize.run(resolved(config(num_candidates=4, max_rounds=1), run), write=write)
     assert (manifest["asked"], manifest["kept"], manifest["engine_starts"]) == (4, 3, 1)
     assert manifest["rejected"] == {"missing_field": 1, "near_duplicate": 2, "failed": 1, "unknown_field": 1}
     assert run.read_bytes("prompts/raw.jsonl").count(b"\n") == 8
@@ -120,7 +121,9 @@ def test_answers_are_gated_deduplicated_and_counted_by_reason(tmp_path, capsys) 
 def test_a_near_copy_of_a_held_out_template_is_never_kept(tmp_path) -> None:
     _, held_out = synthesize.user_templates(config(), DEMO)
     write = writer([held_out[0].text + " !"])
-    manifest = synthesize.run(config(num_candidates=1, max_rounds=2), Store.open(str(tmp_path), "t"), write=write)
+    manifest = synthesize.run(
+        resolved(config(num_candidates=1, max_rounds=2), Store.open(str(tmp_path), "t")), write=write
+    )
     assert manifest["kept"] == 0
     assert set(manifest["rejected"]) == {"near_duplicate"}
     assert manifest["engine_starts"] == 2
@@ -128,12 +131,14 @@ def test_a_near_copy_of_a_held_out_template_is_never_kept(tmp_path) -> None:
 
 def test_a_generator_that_gives_enough_is_started_once(tmp_path) -> None:
     write = writer(GOOD)
-    manifest = synthesize.run(config(num_candidates=2, max_rounds=4), Store.open(str(tmp_path), "t"), write=write)
+    manifest = synthesize.run(
+        resolved(config(num_candidates=2, max_rounds=4), Store.open(str(tmp_path), "t")), write=write
+    )
     assert (manifest["kept"], manifest["engine_starts"], manifest["rejected"]) == (2, 1, {"surplus": 2})
 
 
 def test_without_generators_only_the_users_templates_are_used(tmp_path) -> None:
-    manifest = synthesize.run(config(generators=()), Store.open(str(tmp_path), "t"))
+    manifest = synthesize.run(resolved(config(generators=()), Store.open(str(tmp_path), "t")))
     assert (manifest["asked"], manifest["engine_starts"], manifest["grammar_share"]) == (0, 0, None)
     assert manifest["num_held_out"] >= 12
 
