@@ -16,7 +16,8 @@ from typing import Any
 import paft_ray
 from paft_ray.errors import UserError, one_line
 from paft_ray.models.resolve import resolve_model
-from paft_ray.storage.store import Store, versions
+from paft_ray.storage.stage_cache import versions
+from paft_ray.storage.store import Store
 
 HERE, ON_HUB = "here", "on the hub"
 _TIMEOUT_S = 120

@@ -17,7 +17,8 @@ from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.stage_errors import named
 from paft_ray.stages.synthesize import gated_templates
 from paft_ray.storage.run_lock import hold
-from paft_ray.storage.store import PARTIAL, Store
+from paft_ray.storage.stage_cache import PARTIAL
+from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import read_examples
 from paft_ray.tasks.task import Source, Task
 

@@ -24,7 +24,8 @@ from paft_ray.report.model_card import evaluated_engine, render_card
 from paft_ray.report.trained_models import TrainedModel, check_weights, longest_request, trained_models
 from paft_ray.stages.report import origins
 from paft_ray.stages.train import arm_prompts
-from paft_ray.storage.store import Store, differences
+from paft_ray.storage.stage_cache import differences
+from paft_ray.storage.store import Store
 from paft_ray.storage.temp_dirs import owned_prefix, remove_left
 from paft_ray.tasks.task import load_task
 

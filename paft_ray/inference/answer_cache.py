@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from paft_ray.console import say
 from paft_ray.storage import parquet
-from paft_ray.storage.store import PARTIAL, Store, versions
+from paft_ray.storage.stage_cache import PARTIAL, versions
+from paft_ray.storage.store import Store
 
 SAVE_EVERY_S = 10
 """Answers wait at most so long before they are stored."""

@@ -14,7 +14,8 @@ from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.storage.parquet import holds
 from paft_ray.storage.schemas import EVALUATED, SCORES
-from paft_ray.storage.store import Manifest, Store
+from paft_ray.storage.stage_cache import Manifest
+from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import examples_from_table, holds_examples
 from paft_ray.tasks.task import Example
 

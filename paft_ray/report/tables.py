@@ -25,7 +25,7 @@ from paft_ray.metrics import (
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.report.budget import estimated_rows, estimates
 from paft_ray.report.inputs import History, Measured
-from paft_ray.storage.store import Manifest
+from paft_ray.storage.stage_cache import Manifest
 from paft_ray.tasks.task import Example
 
 ARM_ORDER = ("base", "sft", "top_accuracy", "paft")

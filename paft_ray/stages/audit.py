@@ -15,7 +15,8 @@ from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.prompts.sampling import make_draw
 from paft_ray.stages.train import arm_prompts
 from paft_ray.storage.parquet import holds_plain
-from paft_ray.storage.store import Store, finished_below
+from paft_ray.storage.stage_cache import finished_below
+from paft_ray.storage.store import Store
 from paft_ray.sweep.trials import pool_and_validation
 from paft_ray.training.audit import Findings, Training, check
 from paft_ray.training.audit_log import audit_store, read_log

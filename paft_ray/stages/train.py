@@ -14,7 +14,8 @@ from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.score import best_first
 from paft_ray.storage.parquet import holds
 from paft_ray.storage.schemas import SCORES
-from paft_ray.storage.store import Manifest, Store, cached
+from paft_ray.storage.stage_cache import Manifest, cached
+from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import holds_examples
 
 if TYPE_CHECKING:

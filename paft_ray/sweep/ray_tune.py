@@ -22,7 +22,8 @@ from paft_ray.console import say
 from paft_ray.errors import StageError
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.stage_errors import reason
-from paft_ray.storage.store import Manifest, Store, cached, finished_below
+from paft_ray.storage.stage_cache import Manifest, cached, finished_below
+from paft_ray.storage.store import Store
 from paft_ray.sweep.trials import Setup, Trial, num_trials, ranges
 from paft_ray.tasks.readers import holds_examples
 

@@ -27,7 +27,8 @@ from paft_ray.stages.prepare import examples_of
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.parquet import holds
 from paft_ray.storage.schemas import EVALUATED
-from paft_ray.storage.store import Manifest, Store, cached, differences
+from paft_ray.storage.stage_cache import Manifest, cached, differences
+from paft_ray.storage.store import Store
 from paft_ray.sweep.ray_tune import train_trials
 from paft_ray.sweep.trials import Setup, Trial, listed_trials, num_trials, pool_and_validation
 

@@ -19,7 +19,8 @@ import pyarrow.fs as pafs
 
 from paft_ray.console import say
 from paft_ray.errors import StageError, UserError, one_line
-from paft_ray.storage.store import Store, versions
+from paft_ray.storage.stage_cache import versions
+from paft_ray.storage.store import Store
 
 if TYPE_CHECKING:
     import torch

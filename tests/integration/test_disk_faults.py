@@ -16,7 +16,8 @@ import pytest
 from paft_ray.config import EngineConfig
 from paft_ray.errors import StageError, StorageError, UserError
 from paft_ray.stages.evaluate import Candidate, Place
-from paft_ray.storage.store import Store, cached, weights_hash
+from paft_ray.storage.stage_cache import cached
+from paft_ray.storage.store import Store, weights_hash
 from tests.support.page_run import hostile_run
 
 BIG = 4_000_000  # bytes
@@ -52,18 +53,18 @@ print(json.dumps([failed, ended(command())]))
 """
 LIMITED = """
 import resource, sys
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.errors import StorageError
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
-    Run(sys.argv[1]).write_bytes("x.bin", bytes(200_000))
+    Store(sys.argv[1]).write_bytes("x.bin", bytes(200_000))
 except StorageError as error:
     print(error)
 """
 WRITES = """
 import sys
-from paft_ray.storage.store import Run
-run, number = Run(sys.argv[1]), 0
+from paft_ray.storage.store import Store
+run, number = Store(sys.argv[1]), 0
 while True:
     number += 1
     run.write_bytes("x.bin", bytes([number % 256]) * int(sys.argv[2]))

@@ -23,20 +23,20 @@ from paft_ray.storage.store import Store
 DEMO = "jobs/configs/demo.yaml"
 HOLDS = """
 import sys, time
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.storage.run_lock import hold
-with hold(Run(sys.argv[1]), "train"):
+with hold(Store(sys.argv[1]), "train"):
     print("held", flush=True)
     time.sleep(60)
 """
 RACES = """
 import sys, time
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.storage.run_lock import hold
 from paft_ray.errors import UserError
 time.sleep(max(0, float(sys.argv[2]) - time.time()))
 try:
-    with hold(Run(sys.argv[1]), "train"):
+    with hold(Store(sys.argv[1]), "train"):
         time.sleep(4)
         print("held")
 except UserError as error:

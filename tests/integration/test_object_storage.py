@@ -16,7 +16,8 @@ from paft_ray.cli.main import main
 from paft_ray.config import EngineConfig
 from paft_ray.errors import UserError
 from paft_ray.stages.evaluate import Candidate, Place
-from paft_ray.storage.store import Manifest, Store, cached, weights_hash
+from paft_ray.storage.stage_cache import Manifest, cached
+from paft_ray.storage.store import Store, weights_hash
 from paft_ray.tasks.readers import read_rows
 from paft_ray.training import checkpoint
 from paft_ray.training.checkpoint import TrainingState
@@ -105,7 +106,7 @@ def test_a_writer_that_dies_leaves_what_was_there(storage: str) -> None:
     run = Store.open(storage, "atomic")
     run.write_bytes("x.bin", b"old")
     script = (
-        "import os, sys\nfrom paft_ray.storage.store import Run\nrun = Run(sys.argv[1])\n"
+        "import os, sys\nfrom paft_ray.storage.store import Store\nrun = Store(sys.argv[1])\n"
         f"stream = run.filesystem.open_output_stream(run.path('x.bin'))\nstream.write(bytes({BIG}))\nos._exit(9)\n"
     )
     dead = subprocess.run([sys.executable, "-c", script, run.root], check=False)

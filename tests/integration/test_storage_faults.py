@@ -18,7 +18,8 @@ from paft_ray.errors import StageError, StorageError, UserError
 from paft_ray.stages.registry import run_stage
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.run_lock import LEASE, hold
-from paft_ray.storage.store import Manifest, Store, cached
+from paft_ray.storage.stage_cache import Manifest, cached
+from paft_ray.storage.store import Store
 from tests.integration import object_store
 from tests.integration.object_store import Server
 from tests.support.resolved import resolved
@@ -28,10 +29,10 @@ pytestmark = pytest.mark.slow
 BIG = 12_000_000  # bytes; more than one part of a multipart upload
 RACES = """
 import sys, time
-from paft_ray.storage.store import Run
+from paft_ray.storage.store import Store
 from paft_ray.storage.run_lock import hold
 from paft_ray.errors import UserError
-run = Run(sys.argv[1])
+run = Store(sys.argv[1])
 time.sleep(max(0, float(sys.argv[2]) - time.time()))
 try:
     with hold(run, "train"):

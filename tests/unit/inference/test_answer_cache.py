@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paft_ray.inference.answer_cache import SAVE_ROWS, AnswerCache, BufferedWriter, identity
-from paft_ray.storage.store import PARTIAL, Store, cached
+from paft_ray.storage.stage_cache import PARTIAL, cached
+from paft_ray.storage.store import Store
 
 SCHEMA = pa.schema([("request", pa.string()), ("token_ids", pa.list_(pa.int32())), ("error", pa.string())])
 

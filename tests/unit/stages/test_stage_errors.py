@@ -7,7 +7,8 @@ import pytest
 
 from paft_ray.errors import StageError, StorageError
 from paft_ray.stages.stage_errors import causes, named
-from paft_ray.storage.store import Manifest, Store, cached
+from paft_ray.storage.stage_cache import Manifest, cached
+from paft_ray.storage.store import Store
 
 
 class Carrier(Exception):

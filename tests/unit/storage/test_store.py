@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 
 from paft_ray.errors import UserError
-from paft_ray.storage.store import Manifest, Store, cached, versions
+from paft_ray.storage.stage_cache import Manifest, cached, versions
+from paft_ray.storage.store import Store
 
 
 class Body:
@@ -52,7 +53,7 @@ def test_the_key_holds_the_versions_of_the_libraries(tmp_path: Path, monkeypatch
     run, body = Store.open(str(tmp_path), "a"), Body()
     manifest = cached(run, "data", {}, body, announce=silent)
     assert manifest["key"]["versions"] == versions()
-    monkeypatch.setattr("paft_ray.storage.store.versions", lambda: {**versions(), "ray": "9.9"})
+    monkeypatch.setattr("paft_ray.storage.stage_cache.versions", lambda: {**versions(), "ray": "9.9"})
     with pytest.raises(UserError, match=r"versions\.ray: .* -> \"9\.9\""):
         cached(run, "data", {}, body, announce=silent)
 
