@@ -26,14 +26,9 @@ from paft_ray.config import Config, load_config
 from paft_ray.echo import echo
 from paft_ray.errors import StageError, UserError, one_line
 from paft_ray.stages.prepare import sources
-<<<<<<< HEAD
 from paft_ray.stages.resolved_run import ResolvedRun
-from paft_ray.storage.store import differences
-from paft_ray.tasks.task import Task
-=======
 from paft_ray.storage.stage_cache import differences
-from paft_ray.tasks.task import Task, load_task
->>>>>>> 5de2387 (storage: the stage cache in a module of its own)
+from paft_ray.tasks.task import Task
 
 STAGES = ("run", "prepare", "synthesize", "score", "train", "evaluate", "report", "sweep", "doctor")
 _METADATA = "paft"

@@ -20,13 +20,9 @@ from paft_ray.metrics.cell_sampling import answer_strata, sample_cells
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages.prepare import examples_of
-<<<<<<< HEAD
 from paft_ray.stages.resolved_run import ResolvedRun
-from paft_ray.storage.store import Manifest, Store, cached, weights_hash
-=======
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store, weights_hash
->>>>>>> 5de2387 (storage: the stage cache in a module of its own)
 from paft_ray.storage.temp_dirs import owned_prefix, remove_left
 from paft_ray.tasks.task import Example
 

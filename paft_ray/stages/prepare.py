@@ -12,13 +12,9 @@ import pyarrow.compute as pc
 from paft_ray.config import DataConfig
 from paft_ray.errors import UserError
 from paft_ray.prompts.sampling import keyed_order
-<<<<<<< HEAD
 from paft_ray.stages.resolved_run import ResolvedRun
-from paft_ray.storage.store import Manifest, Store, cached
-=======
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store
->>>>>>> 5de2387 (storage: the stage cache in a module of its own)
 from paft_ray.tasks.readers import (
     check_source,
     content_hash,

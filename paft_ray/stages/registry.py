@@ -8,12 +8,7 @@ from paft_ray.console import say
 from paft_ray.stages import evaluate, prepare, report, score, synthesize, train
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.stage_errors import named
-<<<<<<< HEAD
-from paft_ray.storage.store import Manifest
-=======
 from paft_ray.storage.stage_cache import Manifest
-from paft_ray.storage.store import Store
->>>>>>> 5de2387 (storage: the stage cache in a module of its own)
 
 Stage = Callable[..., Manifest]
 

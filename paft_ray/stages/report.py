@@ -10,15 +10,9 @@ from paft_ray.errors import UserError
 from paft_ray.models.resolve import hub_id, model_licence
 from paft_ray.report.model_card import Origins, write_cards
 from paft_ray.report.render import write_report
-<<<<<<< HEAD
 from paft_ray.stages.resolved_run import ResolvedRun
-from paft_ray.storage.store import Manifest, cached, differences
-from paft_ray.tasks.task import Task
-=======
 from paft_ray.storage.stage_cache import Manifest, cached, differences
-from paft_ray.storage.store import Store
-from paft_ray.tasks.task import load_task
->>>>>>> 5de2387 (storage: the stage cache in a module of its own)
+from paft_ray.tasks.task import Task
 from paft_ray.tracking.trackers import publish_report
 
 STAGE = "report"

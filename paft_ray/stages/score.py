@@ -14,13 +14,7 @@ from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.prepare import examples_of
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.schemas import SCORES
-<<<<<<< HEAD
-from paft_ray.storage.store import Manifest, cached
-=======
 from paft_ray.storage.stage_cache import Manifest, cached
-from paft_ray.storage.store import Store
-from paft_ray.tasks.task import load_task
->>>>>>> 5de2387 (storage: the stage cache in a module of its own)
 
 
 def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:

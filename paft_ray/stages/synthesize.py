@@ -16,13 +16,9 @@ from paft_ray.prompts.prompt_set import Entry, check_templates, read_templates
 from paft_ray.prompts.split import leakage_report, near, split_by_cluster, with_held_out
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.sanitize import masked
-<<<<<<< HEAD
 from paft_ray.stages.resolved_run import ResolvedRun
-from paft_ray.storage.store import Manifest, Store, cached
-=======
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store
->>>>>>> 5de2387 (storage: the stage cache in a module of its own)
 from paft_ray.tasks.readers import examples_from_table, holds_examples
 from paft_ray.tasks.task import Task
 

@@ -1,5 +1,5 @@
-"""The stage cache: a stage writes its files, then its manifest last; a stage with a manifest whose key agrees is finished
-and is not run again."""
+"""The stage cache: a stage writes its files, then its manifest last; one whose manifest has the same key is finished and
+is not run again."""
 
 from __future__ import annotations
 
