@@ -17,7 +17,8 @@ from paft_ray.config import Config, Precision
 from paft_ray.echo import echo
 from paft_ray.errors import StorageError, UserError, one_line
 from paft_ray.inference.vllm_args import serve_command
-from paft_ray.models.resolve import model_identity, resolve_model
+from paft_ray.models.identity import model_identity
+from paft_ray.models.resolve import resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.report.inputs import Measured
 from paft_ray.report.model_card import evaluated_engine, render_card

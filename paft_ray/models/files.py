@@ -14,7 +14,10 @@ from paft_ray.errors import UserError, one_line
 Shapes = dict[str, tuple[int, ...]]
 """Weight name -> shape."""
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-_READ = {".json", ".jinja", ".txt", ".model", ".tiktoken", ".md"}
+_READ = {".json", ".jinja", ".txt", ".model", ".tiktoken", ".codes", ".tokenizer", ".md"}
+_NOT_LOADED = {".md"}
+_NOTICES = re.compile(r"licen[cs]e|notice|copying|authors|readme|changelog|use_policy", re.IGNORECASE)
+"""Names of texts about a model, for people."""
 _LARGEST_TEXT = 2**28
 _POINTERS = (
     b"version https://git-lfs.github.com/",
@@ -88,6 +91,16 @@ def weight_files(folder: str | Path) -> list[Path]:
     for file in found:
         _check_file(folder, file)
     return found
+
+
+def loader_files(folder: str | Path) -> list[Path]:
+    """Every file of a model folder that a loader may read, weights left out; texts for people (README.md, LICENSE.txt)
+    are not among them."""
+    return [
+        file
+        for file in _texts(Path(folder))
+        if file.suffix not in _NOT_LOADED and not (file.suffix == ".txt" and _NOTICES.match(file.name))
+    ]
 
 
 def shard_names(folder: Path) -> list[str]:

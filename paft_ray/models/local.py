@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from paft_ray.models.resolve import model_identity, resolve_model
+from paft_ray.models.identity import model_identity
+from paft_ray.models.resolve import resolve_model
 
 
 @dataclass(frozen=True, kw_only=True)

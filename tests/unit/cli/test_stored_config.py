@@ -9,7 +9,7 @@ from paft_ray.cli.main import main
 from paft_ray.cli.stored_config import store_config, stored_config
 from paft_ray.config import Config, load_config
 from paft_ray.errors import UserError
-from paft_ray.models.resolve import model_identity
+from paft_ray.models.identity import model_identity
 from paft_ray.storage.store import Store
 from tests.support.own_task import write_own_task
 from tests.unit.cli.test_export import base_model, trained_run

@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 from paft_ray.errors import UserError
 from paft_ray.models import resolve
 from paft_ray.models.files import embedding_rows, loaded_files, quantization, shapes, weight_files
+from paft_ray.models.identity import model_identity
 
 WEIGHTS = {
     "model.embed_tokens.weight": np.zeros((50, 4), np.float32),
@@ -160,7 +161,7 @@ def test_copies_of_the_weights_are_neither_counted_nor_hashed_nor_given_to_the_e
     plain = folder(tmp_path / "plain")
     expected = shapes(str(plain))
     assert loaded_files(str(plain), str(tmp_path)) == str(plain)
-    identity = resolve.model_identity("m", None, str(plain))
+    identity = model_identity("m", None, str(plain))
     for make in (folder, sharded):
         path = make(tmp_path / make.__name__)
         for copy in (
@@ -177,7 +178,7 @@ def test_copies_of_the_weights_are_neither_counted_nor_hashed_nor_given_to_the_e
         view = Path(loaded_files(str(path), str(tmp_path)))
         assert {file.name for file in view.glob("*.safetensors")} == {file.name for file in weight_files(path)}
         assert shapes(str(view)) == expected
-    assert resolve.model_identity("m", None, str(tmp_path / "folder")) == identity
+    assert model_identity("m", None, str(tmp_path / "folder")) == identity
 
 
 def test_one_file_comes_before_an_index_as_in_transformers(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 
 from paft_ray.errors import UserError
 from paft_ray.models import resolve
+from paft_ray.models.identity import model_identity
 
 
 def test_a_local_folder_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -46,19 +47,19 @@ def test_the_identity_changes_with_the_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     (tmp_path / "tokenizer.json").write_text("one")
-    before = resolve.model_identity("m", "r", str(tmp_path))
+    before = model_identity("m", "r", str(tmp_path))
     (tmp_path / "tokenizer.json").write_text("two")
     assert (before["id"], before["revision"]) == ("m", "r")
-    assert resolve.model_identity("m", "r", str(tmp_path)) != before
+    assert model_identity("m", "r", str(tmp_path)) != before
 
 
 def test_the_identity_changes_with_weights_saved_in_place(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(bytes(3_000_000))
-    before = resolve.model_identity("m", None, str(tmp_path))
-    assert resolve.model_identity("m", None, str(tmp_path)) == before
+    before = model_identity("m", None, str(tmp_path))
+    assert model_identity("m", None, str(tmp_path)) == before
     (tmp_path / "model.safetensors").write_bytes(bytes([1]) * 3_000_000)
-    assert resolve.model_identity("m", None, str(tmp_path)) != before
+    assert model_identity("m", None, str(tmp_path)) != before
 
 
 def test_a_demo_file_with_another_checksum_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
