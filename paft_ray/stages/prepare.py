@@ -15,6 +15,7 @@ from paft_ray.prompts.sampling import keyed_order
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store
+from paft_ray.tasks.hub_datasets import HubClient, is_commit, resolved_commit
 from paft_ray.tasks.readers import (
     check_source,
     content_hash,
@@ -26,21 +27,59 @@ from paft_ray.tasks.readers import (
 from paft_ray.tasks.task import Example, Source, Task, content_id
 
 SplitName = Literal["train", "validation", "test"]
+_MANIFEST = "data/manifest.json"
 _ROWS_PER_BLOCK, _CHARACTERS_PER_BLOCK = 4096, 2**24
 
 
 def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     """Writes data/{train,validation,test}.parquet."""
     config, task = resolved.config, resolved.task
+    pinned = _pinned(sources(task, config.data), resolved.store, force=force)
     key = {
         "task": resolved.task_key,
         "data": config.data.model_dump(mode="json"),
         "seed": config.seed,
-        "sources": {name: content_hash(source) for name, source in sources(task, config.data).items()},
+        "sources": {name: _identity(source) for name, source in pinned.items()},
     }
     return cached(
-        resolved.store, "data", key, lambda: _prepare(config.data, config.seed, task, resolved.store), force=force
+        resolved.store,
+        "data",
+        key,
+        lambda: _prepare(config.data, config.seed, task, pinned, resolved.store),
+        force=force,
     )
+
+
+def _pinned(
+    found: Mapping[SplitName, Source], run: Store, *, force: bool = False, client: HubClient | None = None
+) -> dict[SplitName, Source]:
+    """The sources with the revision of each data set resolved to a commit.
+
+    Where the hub does not say (offline), a finished stage's own commit is taken, so that it is kept; without one the
+    source stays as it is, and its commit is unknown.
+    """
+    pinned = dict(found)
+    for name, source in found.items():
+        if source.dataset is not None:
+            commit = resolved_commit(source, client) or (None if force else _recorded_commit(run, name))
+            pinned[name] = source if commit is None else source.model_copy(update={"revision": commit})
+    return pinned
+
+
+def _recorded_commit(run: Store, split: SplitName) -> str | None:
+    """The commit that a finished stage read a split at."""
+    try:
+        found = run.read_json(_MANIFEST)["key"]["sources"][split]["commit"]
+    except (FileNotFoundError, KeyError, TypeError):
+        return None
+    return found if is_commit(found) else None
+
+
+def _identity(source: Source) -> str | dict[str, str | None] | None:
+    """What decides the rows of a source: the hash of a file, the commit of a data set (None: unknown)."""
+    if source.dataset is None:
+        return content_hash(source)
+    return {"commit": source.revision if is_commit(source.revision) else None}
 
 
 def check(data: DataConfig, task: Task) -> None:
@@ -127,14 +166,22 @@ def check_counts(
     return taken
 
 
-def _prepare(data: DataConfig, seed: int, task: Task, run: Store) -> Manifest:
+def _prepare(data: DataConfig, seed: int, task: Task, found: dict[SplitName, Source], run: Store) -> Manifest:
     check(data, task)
-    splits = divide(_read_all(task, sources(task, data)), data, seed)
+    splits = divide(_read_all(task, found), data, seed)
     for name, table in splits.items():
         run.write_table(f"data/{name}.parquet", table)
     trained = _contents(splits["train"])
     repeats = {name: len(_contents(splits[name]) & trained) for name in splits if name != "train"}
-    return {"counts": {name: table.num_rows for name, table in splits.items()}, "also_in_train": repeats}
+    return {
+        "counts": {name: table.num_rows for name, table in splits.items()},
+        "also_in_train": repeats,
+        "datasets": {
+            name: {"id": source.dataset, "config": source.config, "split": source.split, "revision": source.revision}
+            for name, source in found.items()
+            if source.dataset is not None
+        },
+    }
 
 
 def _contents(table: pa.Table) -> set[str]:

@@ -21,6 +21,7 @@ from paft_ray.errors import UserError, check_text, one_line
 from paft_ray.sanitize import masked
 from paft_ray.storage import parquet
 from paft_ray.storage.store import split_uri
+from paft_ray.tasks.hub_datasets import dataset_rows
 from paft_ray.tasks.task import Example, Source, Task, is_built_in
 from paft_ray.tasks.values import holds, spelt
 
@@ -56,7 +57,7 @@ def read_examples(task: Task, source: Source) -> Iterator[Example]:
     `answer` or `label`, which the first row decides for all. Raises `UserError` with file and line for a bad row or an
     id that comes twice.
     """
-    rows = read_rows(source.path, _paths(task)) if source.path is not None else _dataset_rows(source)
+    rows = read_rows(source.path, _paths(task)) if source.path is not None else dataset_rows(source)
     occurrences: Counter[str] = Counter()
     places: dict[str, str] = {}
     named: Task | None = None
@@ -115,8 +116,8 @@ def check_source(task: Task, source: Source) -> None:
 
 
 def content_hash(source: Source) -> str | None:
-    """SHA-256 of a file source, 16 hex digits; None for a data set on a hub, which its revision identifies. Raises
-    `UserError` where it cannot be read."""
+    """SHA-256 of a file source, 16 hex digits; None for a data set on a hub, which its commit identifies
+    (`hub_datasets.resolved_commit`). Raises `UserError` where it cannot be read."""
     if source.path is None:
         return None
     digest = hashlib.sha256()
@@ -339,31 +340,3 @@ def _columns(schema: pa.Schema, wanted: Mapping[str, bool] | None, uri: str) -> 
 def _check_columns(names: Sequence[str], where: str) -> None:
     if len(set(names)) < len(names):
         raise UserError(f"{where}: the head names a column twice ({', '.join(names)}); rename one")
-
-
-def _dataset_rows(source: Source) -> Iterator[tuple[Row, str]]:
-    """Rows of a Hugging Face data set, streamed; code shipped with a data set is never run."""
-    from datasets import load_dataset
-
-    name = f"data set {source.dataset} ({source.split})"
-    if source.split is None:
-        raise UserError(f"data set {source.dataset}: name its split in the task's sources, e.g. split: train")
-    number = 0
-    try:
-        for row in load_dataset(
-            source.dataset, source.config, split=source.split, revision=source.revision, streaming=True
-        ):
-            number += 1
-            yield row, f"{name}: row {number}"
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-    ) as error:  # the hub, its cache, an unknown configuration or split, a loading script
-        reason = one_line(error)[:200]
-        raise UserError(
-            f"{name}: cannot be fetched ({reason}); check id, config, split, HF_TOKEN and the network, or give "
-            "files with data.train=FILE"
-        ) from None
-    if not number:
-        raise UserError(f"{name}: no rows; check the split")
