@@ -11,7 +11,7 @@ from paft_ray.config.engine import EngineConfig, engine_key
 from paft_ray.config.evaluate import EvaluateConfig
 from paft_ray.config.generator import GeneratorConfig, generator_key
 from paft_ray.config.load import load_config, parse_config, read_yaml_file
-from paft_ray.config.model import ModelConfig, input_key
+from paft_ray.config.model import ModelConfig, configured_model, input_key
 from paft_ray.config.prompts import PromptsConfig, prompts_key
 from paft_ray.config.report import ReportConfig
 from paft_ray.config.run import Config
@@ -51,6 +51,7 @@ __all__ = [
     "TrainConfig",
     "TrainedArm",
     "builtin",
+    "configured_model",
     "engine_key",
     "fast_precision",
     "generator_key",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -49,3 +50,9 @@ def input_key(model: ModelConfig) -> dict[str, Any]:
     """The settings that decide prompts; without a chat template there are no variables for it, as in runs from before
     there were any."""
     return model.model_dump(mode="json", exclude=set() if model.chat else {"chat_template_kwargs"})
+
+
+def configured_model(key: Mapping[str, Any]) -> dict[str, Any]:
+    """Section `model` as it was configured, out of a stage's key: without what was found in the model's folder
+    (`identity.model_key`)."""
+    return {name: value for name, value in key.items() if name not in ("identity", "chat_frame")}

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from paft_ray.config import Config, Positive, Seed, TrainedArm, parse_config
+from paft_ray.config import Config, Positive, Seed, TrainedArm, configured_model, parse_config
 from paft_ray.errors import UserError
 from paft_ray.storage.store import LARGEST_JSON, Store
 from paft_ray.training import adapter_config
@@ -134,8 +134,7 @@ def check_weights(run: Store, models: Sequence[TrainedModel]) -> None:
 def as_trained(config: Config, run: Store, key: Mapping[str, Any]) -> Config:
     """The run's configuration with the model section that its arms were trained with. Raises `UserError` for a section
     that is none."""
-    model = {name: value for name, value in key["model"].items() if name != "identity"}
-    return parse_config({**config.model_dump(mode="json"), "model": model}, run.uri(MANIFEST))
+    return parse_config({**config.model_dump(mode="json"), "model": configured_model(key["model"])}, run.uri(MANIFEST))
 
 
 def longest_request(config: Config, model: TrainedModel) -> int:

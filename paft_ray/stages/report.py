@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from paft_ray.config import Config, input_key, weights_key
+from paft_ray.config import Config, configured_model, input_key, weights_key
 from paft_ray.errors import UserError
 from paft_ray.models.resolve import hub_id, model_licence
 from paft_ray.report.model_card import Origins, write_cards
@@ -52,14 +52,14 @@ def _check_trained(resolved: ResolvedRun) -> None:
     if not run.exists("train/manifest.json"):
         return
     key = run.read_json("train/manifest.json")["key"]
-    model = {name: value for name, value in key["model"].items() if name != "identity"}
     wanted = {
         "train": weights_key(config.train),
         "model": input_key(config.model),
         "task": resolved.task_key,
     }
     if differing := differences(
-        {"train": key["train"], "model": model, "task": key["task"]}, json.loads(json.dumps(wanted))
+        {"train": key["train"], "model": configured_model(key["model"]), "task": key["task"]},
+        json.loads(json.dumps(wanted)),
     ):
         raise UserError(
             f"run {run.name} was trained with other settings ({'; '.join(differing)}); give the configuration "

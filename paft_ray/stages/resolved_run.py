@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from paft_ray.config import Config, GeneratorConfig, input_key
+from paft_ray.models.chat_frame import chat_frame
 from paft_ray.models.local import ModelFiles, find_model
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Task, load_task
@@ -46,9 +47,11 @@ class ResolvedRun:
 
     @property
     def model_key(self) -> dict[str, Any]:
-        """Section `model` with the identity of the model's files: the part of a stage's key that says which model it
-        was."""
-        return {**input_key(self.config.model), "identity": dict(self.model.identity)}
+        """Section `model` with the identity of the model's files and, for chat input, what its chat template writes
+        around the contents: the part of a stage's key that says which model it was."""
+        settings = self.config.model
+        frame = {"chat_frame": chat_frame(self.model, settings.chat_template_kwargs)} if settings.chat else {}
+        return {**input_key(settings), "identity": dict(self.model.identity), **frame}
 
     @property
     def task_key(self) -> dict[str, Any]:

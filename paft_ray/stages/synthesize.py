@@ -11,6 +11,7 @@ from paft_ray.config import Config, GeneratorConfig, builtin, engine_key, genera
 from paft_ray.console import say
 from paft_ray.errors import UserError
 from paft_ray.generators.rounds import Write, Writer, ask_generators, write_with_model
+from paft_ray.models.chat_frame import chat_frame
 from paft_ray.prompts.gate import holds_escapes, rejection, repair
 from paft_ray.prompts.prompt_set import Entry, check_templates, read_templates
 from paft_ray.prompts.split import leakage_report, near, split_by_cluster, with_held_out
@@ -69,7 +70,8 @@ def _writing(resolved: ResolvedRun) -> Write:
 def _identity(resolved: ResolvedRun, generator: GeneratorConfig) -> dict[str, Any]:
     if generator.endpoint is not None:
         return generator_key(generator)
-    return dict(resolved.generator_model(generator).identity)
+    model = resolved.generator_model(generator)
+    return {**model.identity, "chat_frame": chat_frame(model, {})}
 
 
 def user_templates(config: Config, task: Task) -> tuple[list[PromptTemplate], list[PromptTemplate]]:
