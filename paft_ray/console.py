@@ -1,54 +1,48 @@
-"""Lines that a run's stages and their workers say, in order on the driver's console. What libraries print in workers
-stays in Ray's log folder."""
+"""The driver's end of the log: lines of all workers of a job, in order, on one console."""
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from paft_ray.echo import echo
+from paft_ray.echo import end_progress
 from paft_ray.errors import UserError
+from paft_ray.log import ACTOR, Line, get_logger, show
 
-_NAME = "paft-console"
 _EVERY_S = 0.5
+_log = get_logger(__name__)
 
 
 class _Lines:
     """An actor that keeps lines until they are taken; a worker's calls are carried out in their order."""
 
     def __init__(self) -> None:
-        self.lines: list[str] = []
+        self.lines: list[Line] = []
 
-    def put(self, line: str) -> None:
+    def put(self, line: Line) -> None:
         self.lines.append(line)
 
-    def take(self) -> list[str]:
+    def take(self) -> list[Line]:
         """The lines since the last call."""
         taken, self.lines = self.lines, []
         return taken
 
 
 def say(line: str) -> None:
-    """Puts a line on the driver's console, from any worker of the job; without a console it is printed where it is
-    said."""
-    actor = _console()
-    if actor is None:
-        echo(line)
-    else:
-        actor.put.remote(line)
+    """Logs a line as information."""
+    _log.info(line)
 
 
 @contextmanager
 def console() -> Iterator[None]:
-    """Prints what workers `say` while the block runs. Ray must be initialised."""
+    """Shows what this process and its workers log while the block runs. Ray must be initialised."""
     import ray
 
-    actor = ray.remote(_Lines).options(name=_NAME, num_cpus=0).remote()
+    actor = ray.remote(_Lines).options(name=ACTOR, num_cpus=0).remote()
     done = threading.Event()
-    printer = threading.Thread(target=_print_lines, args=(actor, done), daemon=True)
+    printer = threading.Thread(target=_show_lines, args=(actor, done), daemon=True)
     printer.start()
     try:
         yield
@@ -56,9 +50,10 @@ def console() -> Iterator[None]:
         done.set()
         printer.join(timeout=5)
         ray.kill(actor)
+        end_progress()
 
 
-def _print_lines(actor: Any, done: threading.Event) -> None:
+def _show_lines(actor: Any, done: threading.Event) -> None:
     import ray
     from ray.exceptions import RayError
 
@@ -67,24 +62,6 @@ def _print_lines(actor: Any, done: threading.Event) -> None:
         while not last:
             last = done.wait(_EVERY_S)
             for line in ray.get(actor.take.remote()):
-                echo(line)
-    except (
-        RayError,
-        OSError,
-        UserError,
-    ):  # Ray ended first, or standard output takes no more: then the command says so at its end
-        return
-
-
-def _console() -> Any:
-    """The console of this job, None where it has none."""
-    if "ray" not in sys.modules:  # training runs without it, too, on machines that lack it
-        return None
-    import ray
-
-    if not ray.is_initialized():
-        return None
-    try:
-        return ray.get_actor(_NAME)
-    except ValueError:
-        return None
+                show(line)
+    except (RayError, OSError, UserError):
+        return  # Ray ended first, or standard output takes no more: then the command says so at its end

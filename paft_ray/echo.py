@@ -1,8 +1,8 @@
 """The one place that writes to the terminal: whatever the text holds, it shows as text, and the terminal's encoding
 does not matter.
 
-Secrets are taken out. Control and hidden characters are written out (an escape sequence would rule the terminal), and
-so are characters that the encoding lacks. A test over the syntax tree finds output by other ways.
+Secrets are masked. Control and hidden characters are written out (an escape sequence would rule the terminal), and so
+are characters that the encoding lacks. A test over the syntax tree finds output by other ways.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ from typing import Any, TextIO
 
 from paft_ray.errors import UserError
 from paft_ray.sanitize import holds_hidden, masked, visible
+
+_BAR_WIDTH = 24
+_ERASED = "\r\x1b[2K"
+_bar_is_shown = False
 
 
 def echo(text: object, *, err: bool = False, end: str = "\n") -> None:
@@ -62,7 +66,44 @@ def echo_table(
     _write(rendered.get())
 
 
+def shows_progress() -> bool:
+    """Whether standard output is a terminal that can draw a line again."""
+    return sys.stdout.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
+
+
+def echo_progress(text: str, fraction: float) -> None:
+    """Draws a text and a bar in the last line of the terminal; whatever is written next takes its place."""
+    from rich.console import Console
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    global _bar_is_shown
+    console = Console()
+    line = Table.grid(padding=(0, 1))
+    line.add_column(overflow="ellipsis", no_wrap=True, max_width=max(1, console.width - _BAR_WIDTH - 2))
+    line.add_column(width=_BAR_WIDTH)
+    line.add_row(Text(visible(masked(text))), ProgressBar(total=1.0, completed=fraction, width=_BAR_WIDTH))
+    with console.capture() as rendered:
+        console.print(line)
+    _write(rendered.get().rstrip("\n"))
+    _bar_is_shown = True
+
+
+def end_progress() -> None:
+    """Removes the bar, if one is shown."""
+    if _bar_is_shown:
+        _write("")
+
+
 def _write(text: str, *, err: bool = False) -> None:
+    global _bar_is_shown
+    if _bar_is_shown:
+        _bar_is_shown = False
+        if err:
+            _write(_ERASED)
+        else:
+            text = _ERASED + text
     stream = sys.stderr if err else sys.stdout
     try:
         stream.write(_encodable(text, stream))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from paft_ray.cli.env_defaults import prepare_environment
+from paft_ray.cli.options import VerboseOption, root_options
 from paft_ray.compat.lazy_imports import uncollected
 from paft_ray.config import Precision, load_config
 from paft_ray.echo import echo
@@ -28,7 +29,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Prompt-agnostic fine-tuning (PAFT) on Ray.",
+    callback=root_options,
 )
 _HALF_LINE = 600
 _UsageError: Any = typer.BadParameter.__mro__[1]  # typer names this class of its own nowhere else
@@ -126,6 +127,7 @@ def _command(name: str, text: str) -> None:
         force: ForceOption = False,
         dry_run: DryOption = False,
         address: AddressOption = None,
+        verbose: VerboseOption = None,
     ) -> None:
         run_stage(name, config, set_, force=force, dry_run=dry_run, address=address)
 
@@ -156,6 +158,7 @@ def evaluate(
     force: ForceOption = False,
     dry_run: DryOption = False,
     address: AddressOption = None,
+    verbose: VerboseOption = None,
 ) -> None:
     """Two forms, see the help."""
     config = expanduser(config)

@@ -14,12 +14,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from paft_ray.cli.connectivity import reach_job_api
 from paft_ray.cli.env_defaults import use_token
+from paft_ray.cli.options import package_version
 from paft_ray.cli.preflight import check_inputs, check_job_storage
 from paft_ray.cli.shipping import named_files, resolved, write_job
 from paft_ray.config import Config, load_config
@@ -202,7 +202,7 @@ def packed(asked: Request) -> Iterator[Path]:
         own, size = write_job(folder, {asked.shipped_config: resolved(asked.config)}, asked.files)
         shown = ", ".join(own[:_SHOWN]) + (f" and {len(own) - _SHOWN} more" if len(own) > _SHOWN else "")
         count = sum(file.is_file() for file in folder.rglob("*"))
-        echo(f"submit: ships {count} files, {size:.2f} MiB: paft_ray {_version()}, {shown}")
+        echo(f"submit: ships {count} files, {size:.2f} MiB: paft_ray {package_version()}, {shown}")
         yield folder
 
 
@@ -250,10 +250,3 @@ def _attempt_number(submission_id: str | None, base: str) -> int:
 
 def _at(address: str | None) -> str:
     return f" --address {address}" if address else ""
-
-
-def _version() -> str:
-    try:
-        return version("paft-ray")
-    except PackageNotFoundError:
-        return "(not installed)"

@@ -4,6 +4,7 @@ encoding."""
 import ast
 import io
 import json
+import logging
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from paft_ray.cli.main import main
 from paft_ray.cli.summary import print_summary
 from paft_ray.echo import echo, echo_json, echo_table
 from paft_ray.errors import UserError
+from paft_ray.log import Line
 from paft_ray.sanitize import holds_hidden
 from paft_ray.storage.run_lock import Holder, Lease
 from paft_ray.storage.store import Store
@@ -123,13 +125,15 @@ def test_a_curly_quote_does_not_end_the_thread_of_the_console(monkeypatch: pytes
 
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="latin-1"))
-    batches = iter([["before"], ["a template\u2019s text"], ["\ud83d half"], ["after"]])
+    texts = ("before", "a template\u2019s text", "\ud83d half", "after")
+    batches = iter([[Line(level=logging.INFO, created=0.0, text=text)] for text in texts])
     monkeypatch.setattr(ray, "get", lambda _: next(batches, []))
     monkeypatch.setattr(console, "_EVERY_S", 0.01)
     done = threading.Event()
     threading.Timer(0.5, done.set).start()
-    console._print_lines(types.SimpleNamespace(take=types.SimpleNamespace(remote=lambda: None)), done)
-    assert raw.getvalue().decode("latin-1").split("\n") == [
+    console._show_lines(types.SimpleNamespace(take=types.SimpleNamespace(remote=lambda: None)), done)
+    lines = raw.getvalue().decode("latin-1").split("\n")
+    assert [line.partition(" ")[2] for line in lines] == [
         "before",
         "a template\\u2019s text",
         "\\ud83d half",
