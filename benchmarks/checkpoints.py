@@ -35,6 +35,7 @@ from paft_ray.training import background_upload, checkpoint, loop
 from paft_ray.training.data import make_encoder
 from paft_ray.training.data_order import step_positions
 from paft_ray.training.example_builder import ExampleBuilder, Row, rows_of
+from paft_ray.training.job import TrainingJob, Worker
 from paft_ray.training.metrics_writer import read_metrics
 
 STEPS, EVERY = 20, 5
@@ -45,7 +46,7 @@ CONFIG = TrainConfig(
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlowJob(loop.Job):
+class SlowJob(TrainingJob):
     """A job whose checkpoints go far away."""
 
     upload_s: float
@@ -102,7 +103,7 @@ def measure(
             num_steps=STEPS,
             out=folder,
             fingerprint="f",
-            name=kind.__name__,
+            label=kind.__name__,
             upload_s=upload_s,
         )
         begun: list[float] = []
@@ -110,8 +111,8 @@ def measure(
         loop.train(
             job,
             iter(batches),
-            loop.Worker(rank=0, world_size=1),
-            observe=lambda step, rows: begun.append(time.perf_counter()),
+            Worker(rank=0, world_size=1),
+            loop.Hooks(observe=lambda step, rows: begun.append(time.perf_counter())),
         )
         end = time.perf_counter()
         took = [row["time_s"] for row in read_metrics(Store(folder))]

@@ -27,6 +27,7 @@ from benchmarks.stages import row_maker
 from paft_ray.config import TrainConfig
 from paft_ray.training.collate import IGNORE_INDEX, answer_loss, answer_tokens, collate, length, micro_batches
 from paft_ray.training.example_builder import Row, rows_of
+from paft_ray.training.job import TrainingJob, Worker
 from paft_ray.training.model import build_model
 from paft_ray.training.validation import forward
 
@@ -111,17 +112,18 @@ def deepspeed_step(path: str, config: TrainConfig, num_steps: int) -> Callable[[
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": "29511",
     }
-    from paft_ray.training import loop
+    from paft_ray.training.engine import start_engine
+    from paft_ray.training.optimizer_step import optimizer_step
 
     torch.distributed.init_process_group("gloo" if DEVICE.type == "cpu" else "nccl")
-    job = loop.Job(
-        config=config, model_path=path, seed=0, num_steps=num_steps, out="unused", fingerprint="f", name="job"
+    job = TrainingJob(
+        config=config, model_path=path, seed=0, num_steps=num_steps, out="unused", fingerprint="f", label="job"
     )
-    worker = loop.Worker(rank=0, world_size=1)
-    engine = loop.start_engine(job, worker, 0)
+    worker = Worker(rank=0, world_size=1)
+    engine = start_engine(job, worker, 0)
 
     def step(number: int, rows: list[Row]) -> None:
-        loop.optimizer_step(engine, job, number, rows, worker)
+        optimizer_step(engine, job, number, rows, worker)
 
     return step
 

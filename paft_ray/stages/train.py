@@ -6,7 +6,6 @@ Same examples, order, steps, rate and seed; only the prompt set differs.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 from paft_ray.config import Config, TrainedArm, weights_key
 from paft_ray.prompts.prompt_set import PromptSet
@@ -17,9 +16,8 @@ from paft_ray.storage.schemas import SCORES
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import holds_examples
-
-if TYPE_CHECKING:
-    from paft_ray.training.launch import TrainResult
+from paft_ray.training.job import Training
+from paft_ray.training.result import TrainResult
 
 
 def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
@@ -40,7 +38,7 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     keys = {folder: {**key, "prompts": hashes[arm], "seed": seed} for folder, (arm, seed) in arms.items()}
 
     def body() -> Manifest:
-        from paft_ray.training.launch import Training, fit
+        from paft_ray.training.launch import fit
 
         for folder in arms if force else ():
             run.delete(folder)
@@ -62,7 +60,7 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
         results = (
             fit(
                 [
-                    Training(**shared, templates=sets[arm], seed=seed, folder=folder)
+                    Training(**shared, templates=sets[arm], seed=seed, folder=folder, label=f"train {arm}/seed{seed}")
                     for folder, (arm, seed) in missing.items()
                 ]
             )

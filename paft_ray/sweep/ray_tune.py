@@ -26,6 +26,9 @@ from paft_ray.storage.stage_cache import Manifest, cached, finished_below
 from paft_ray.storage.store import Store
 from paft_ray.sweep.trials import Setup, Trial, num_trials, ranges
 from paft_ray.tasks.readers import holds_examples
+from paft_ray.training.data_order import plan
+from paft_ray.training.job import Training
+from paft_ray.training.metrics_writer import read_metrics
 
 METRIC, TIME = "validation_loss", "step"
 _SCHEDULERS = {"asha": "async_hyperband", "median_stopping_rule": "median_stopping_rule"}
@@ -212,8 +215,6 @@ def _trial(config: dict[str, Any], setup: Setup, listed: Sequence[Trial]) -> Non
 def _repeat_reports(run: Store, trial: Trial) -> None:
     """Tells the scheduler what the trial reported before an interruption: metrics are stored with every checkpoint that
     it goes on from."""
-    from paft_ray.training.metrics_writer import read_metrics
-
     for row in read_metrics(run.below(trial.folder))[:-1]:
         if METRIC in row:
             tune.report({TIME: row[TIME], METRIC: row[METRIC]})
@@ -222,8 +223,7 @@ def _repeat_reports(run: Store, trial: Trial) -> None:
 def _fit(setup: Setup, trial: Trial, templates: PromptSet, scheduled: bool) -> Manifest:
     """The manifest of a trained trial; where trials are compared they are validated at the end and, for a scheduler, on
     the way."""
-    from paft_ray.training.data_order import plan
-    from paft_ray.training.launch import Training, fit
+    from paft_ray.training.launch import fit
 
     config, run = setup.resolved.config, setup.resolved.store
     data = run.read_table("data/train.parquet", holds_examples)
@@ -243,6 +243,7 @@ def _fit(setup: Setup, trial: Trial, templates: PromptSet, scheduled: bool) -> M
         seed=config.train.seeds[0],
         run=run,
         folder=trial.folder,
+        label=f"sweep {trial.name}",
         validation=run.read_table("data/validation.parquet", holds_examples) if len(setup.validation) else None,
         validation_templates=setup.validation,
         tracking=config.tracking,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -23,7 +23,7 @@ from paft_ray.prompts.template import PromptTemplate
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Task
 from paft_ray.training import checkpoint
-from paft_ray.training.example_builder import ExampleBuilder
+from paft_ray.training.example_builder import ExampleBuilder, Row
 
 _TASK_CPUS = 0.25
 _CONCURRENT_TASKS = 2
@@ -128,6 +128,12 @@ class ResumableDataConfig(DataConfig):
             {name: self.orders[name].rank_dataset(rank, world_size, start).iterator() for name, start in starts.items()}
             for rank in range(world_size)
         ]
+
+
+def step_rows(shard: Any, share: int) -> Iterator[list[Row]]:
+    """One rank's rows of one step after another, `share` each, from a Ray Data iterator."""
+    for batch in shard.iter_batches(batch_size=share, batch_format="pyarrow", prefetch_batches=4):
+        yield batch.to_pylist()
 
 
 def _prepare(batch: dict[str, np.ndarray], *, source: RowSource, share: int, first: int, global_batch: int) -> pa.Table:

@@ -1,8 +1,7 @@
-"""Pure functions of the train section: the DeepSpeed configuration and the learning rate of a step."""
+"""The DeepSpeed configuration of a train section: a pure function."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from paft_ray.config import TrainConfig
@@ -55,17 +54,3 @@ def _zero(config: TrainConfig) -> dict[str, Any]:
     if config.offload == "optimizer_and_weights":
         values["offload_param"] = {"device": "cpu"}
     return values
-
-
-def learning_rate(step: int, num_steps: int, config: TrainConfig) -> float:
-    """Rate of step 0 <= step < num_steps: a linear rise over the warm-up, then `schedule`, which ends just above 0
-    (linear, cosine)."""
-    warmup = math.ceil(config.warmup_fraction * num_steps)
-    if step < warmup:
-        return config.learning_rate * (step + 1) / (warmup + 1)
-    progress = (step - warmup) / max(1, num_steps - warmup)
-    if config.schedule == "constant":
-        return config.learning_rate
-    if config.schedule == "linear":
-        return config.learning_rate * (1 - progress)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))

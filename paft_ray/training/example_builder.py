@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from paft_ray.prompts.encode import Encoder
-from paft_ray.prompts.sampling import Draw
+from paft_ray.prompts.prompt_set import PromptSet
+from paft_ray.prompts.sampling import Draw, PerExample
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import Example
 from paft_ray.training.data_order import locate
@@ -75,3 +76,19 @@ class ExampleBuilder:
 def rows_of(columns: dict[str, list[Any]]) -> list[Row]:
     """A list of rows from columns."""
     return [cast(Row, dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
+
+
+def validation_rows(table: pa.Table, templates: PromptSet, encoder: Encoder, limit: int) -> tuple[Row, ...]:
+    """Rows of the periodic validation under drawn templates, at most `limit`, the same for every training."""
+    wanted = min(limit, table.num_rows)
+    if not wanted:
+        return ()
+    builder = ExampleBuilder(
+        table=table,
+        templates=templates.templates,
+        encoder=encoder,
+        draw=PerExample(seed=0),
+        seed=0,
+        num_positions=wanted,
+    )
+    return tuple(rows_of(builder.rows(np.arange(wanted, dtype=np.int64))))

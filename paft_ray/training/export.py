@@ -16,14 +16,14 @@ from paft_ray.storage.store import Store
 from paft_ray.training import adapter_config, checkpoint
 from paft_ray.training.checkpoint_selection import best_step
 from paft_ray.training.deepspeed_state import collect_weights
-from paft_ray.training.loop import Job, Worker
+from paft_ray.training.job import TrainingJob, Worker
 from paft_ray.training.metrics_writer import read_metrics
 from paft_ray.training.model import DTYPES
 
 ADAPTER_FILE = "adapter_model.safetensors"
 
 
-def final_weights(engine: Any, job: Job, worker: Worker) -> tuple[int, dict[str, torch.Tensor]]:
+def final_weights(engine: Any, job: TrainingJob, worker: Worker) -> tuple[int, dict[str, torch.Tensor]]:
     """(optimizer step, its trained weights by name, whole fp32 on the CPU) that `train.export` asks for; ranks other
     than 0 get no weights.
 

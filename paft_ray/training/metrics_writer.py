@@ -1,4 +1,4 @@
-"""What rank 0 tells while it trains: console lines, metrics.jsonl, TensorBoard events, trackers."""
+"""What rank 0 reports while it trains: console lines, metrics.jsonl, TensorBoard events, trackers."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _LINE_EVERY = 10
 class MetricsWriter:
     """Metrics of the lineage of the final weights: what a restart repeats is dropped first."""
 
-    def __init__(self, out: Store, *, name: str, start_step: int, num_steps: int, trackers: Trackers) -> None:
+    def __init__(self, out: Store, *, label: str, start_step: int, num_steps: int, trackers: Trackers) -> None:
         self.out = out
-        self.name = name
+        self.label = label
         self.num_steps = num_steps
         self.start_step = start_step
         self.trackers = trackers
@@ -32,7 +32,7 @@ class MetricsWriter:
         self._events = _folder(out)
         self._writer = SummaryWriter(self._events, purge_step=start_step + 1)
         if start_step:
-            say(f"{name}: goes on from the checkpoint of step {start_step}")
+            say(f"[{label}] resuming from checkpoint at step {start_step}")
         self.publish(start_step)
 
     def add(self, row: dict[str, Any]) -> None:
@@ -72,7 +72,7 @@ class MetricsWriter:
         left = (self.num_steps - row["step"]) * seconds / len(recent)
         loss = sum(r["loss"] for r in recent) / len(recent)
         return (
-            f"{self.name}: step {row['step']}/{self.num_steps}  loss {loss:.4f}  {speed:.0f} tokens/s  ETA "
+            f"[{self.label}] step {row['step']}/{self.num_steps}  loss {loss:.4f}  {speed:.0f} tokens/s  ETA "
             f"{int(left) // 60}:{int(left) % 60:02d}"
         )
 

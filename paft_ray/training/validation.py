@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -13,10 +13,8 @@ import torch.distributed as dist
 from paft_ray.training.checkpoint_selection import LabelRows, accuracy_figures
 from paft_ray.training.collate import Batch, answer_loss, answer_losses, answer_tokens, collate, micro_batches
 from paft_ray.training.example_builder import Row
+from paft_ray.training.job import Worker
 from paft_ray.training.padding_free import is_packed, packed
-
-if TYPE_CHECKING:
-    from paft_ray.training.loop import Worker
 
 
 def forward(engine: Any, batch: Batch) -> torch.Tensor:
@@ -54,7 +52,7 @@ def validation_loss(engine: Any, rows: Sequence[Row], worker: Worker, micro_batc
 
 
 def label_accuracy(engine: Any, labels: LabelRows, worker: Worker, micro_batch: int) -> dict[str, float]:
-    """`best.accuracy_figures` of the engine over rows that all ranks share out."""
+    """`checkpoint_selection.accuracy_figures` of the engine over rows that all ranks share out."""
     templates, examples, num_labels = labels.shape
     scores = torch.zeros(templates * examples * num_labels, dtype=torch.float64, device=engine.device)
     with _measuring(engine):

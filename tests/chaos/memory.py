@@ -55,8 +55,7 @@ def rows() -> Iterator[tuple[str, dict[str, float]]]:
     from paft_ray.config import ModelConfig
     from paft_ray.models.resolve import resolve_model
     from paft_ray.prompts.sampling import PerExample
-    from paft_ray.training.data import GlobalOrder, RowSource, make_encoder
-    from paft_ray.training.launch import step_rows
+    from paft_ray.training.data import GlobalOrder, RowSource, make_encoder, step_rows
 
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     source = RowSource(

@@ -23,16 +23,20 @@ with uncollected(), without("mlflow", "sklearn"):  # as training workers start
     from paft_ray.storage.store import Store
     from paft_ray.training import checkpoint, export, loop
     from paft_ray.training.collate import answer_loss, answer_tokens, collate, micro_batches
-    from paft_ray.training.deepspeed_config import learning_rate
+    from paft_ray.training.engine import start_engine
     from paft_ray.training.example_builder import Row
+    from paft_ray.training.job import TrainingJob, Worker
+    from paft_ray.training.lr_schedule import learning_rate
+    from paft_ray.training.memory import peak_memory_gib
     from paft_ray.training.metrics_writer import read_metrics
     from paft_ray.training.model import build_model
+    from paft_ray.training.optimizer_step import optimizer_step
     from paft_ray.training.validation import forward, validation_loss
     from tests.gpu.inputs import step_rows, write_model
     from tests.gpu.plan import SMALL, Case, large
 
 _SEED = 1
-_ALONE = loop.Worker(rank=0, world_size=1)
+_ALONE = Worker(rank=0, world_size=1)
 
 
 def models(case: Case, folder: Path) -> dict[str, Any]:
@@ -85,18 +89,18 @@ def equality(case: Case, folder: Path) -> dict[str, Any]:
 def speed(case: Case, folder: Path) -> dict[str, Any]:
     """Memory at initialization and in steps, losses, tokens and seconds of a step, operations it needs at least."""
     job, device = _job(case, folder / "large", folder / case.name), torch.device(case.device)
-    engine = loop.start_engine(job, _ALONE, 0)
-    initialization = loop.peak_memory_gib(device)
-    host = loop.peak_memory_gib(torch.device("cpu"))
+    engine = start_engine(job, _ALONE, 0)
+    initialization = peak_memory_gib(device)
+    host = peak_memory_gib(torch.device("cpu"))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     rows = [step_rows(step, job.config.global_batch, case.longest) for step in range(job.num_steps)]
-    metrics = [loop.optimizer_step(engine, job, step, given, _ALONE) for step, given in enumerate(rows)]
+    metrics = [optimizer_step(engine, job, step, given, _ALONE) for step, given in enumerate(rows)]
     needed = flops.needed(*flops.weights(job.model_path), rows[0])
     return {
         "initialization_gib": initialization,
         "initialization_host_gib": host,
-        "steps_gib": loop.peak_memory_gib(device),
+        "steps_gib": peak_memory_gib(device),
         "losses": [row["loss"] for row in metrics],
         "tokens": metrics[0]["tokens"],
         "times_s": [row["time_s"] for row in metrics],
@@ -111,16 +115,16 @@ def peak(case: Case, folder: Path) -> dict[str, Any]:
     return {"operations_per_s": flops.peak(torch.device(case.device))}
 
 
-def _job(case: Case, model: Path, out: Path) -> loop.Job:
+def _job(case: Case, model: Path, out: Path) -> TrainingJob:
     config = case.config
-    return loop.Job(
+    return TrainingJob(
         config=config,
         model_path=str(model),
         seed=_SEED,
         num_steps=config.num_steps or 0,
         out=str(out),
         fingerprint="f",
-        name=case.name,
+        label=case.name,
     )
 
 
@@ -129,7 +133,7 @@ def _steps(case: Case, start: int) -> Iterator[list[Row]]:
     return (step_rows(step, config.global_batch, case.longest) for step in range(start, config.num_steps or 0))
 
 
-def _exported(engine: Any, job: loop.Job) -> Any:
+def _exported(engine: Any, job: TrainingJob) -> Any:
     """The model as a user loads it: base and adapter by PEFT, or whole weights by transformers; fp32."""
     folder = Path(job.out) / "export"
     _, weights = export.final_weights(engine, job, _ALONE)

@@ -12,13 +12,13 @@ import torch
 from paft_ray.config import TrainConfig
 from paft_ray.errors import StageError
 from paft_ray.storage.store import Store
-from paft_ray.training import checkpoint, loop
+from paft_ray.training import checkpoint, checkpoint_saving
 from paft_ray.training.background_upload import BackgroundUpload
 
 WAIT_S = 20.0
 
 
-class Store(Store):
+class NotingStore(Store):
     """Notes what is written; a write fails with `error`."""
 
     def __init__(self, root: str, notes: list[str]) -> None:
@@ -57,18 +57,18 @@ class Setting:
 
     def __init__(self, folder: Path) -> None:
         self.notes: list[str] = []
-        self.store, self.told = Store(str(folder), self.notes), Told(self.notes)
+        self.store, self.told = NotingStore(str(folder), self.notes), Told(self.notes)
         self.model = torch.nn.Linear(3, 2)
         optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.1)
         self.model(torch.ones(1, 3)).sum().backward()
         optimizer.step()
         self.engine = SimpleNamespace(module=self.model, optimizer=optimizer, zero_optimization_stage=lambda: 0)
         self.job: Any = SimpleNamespace(
-            config=TrainConfig(), store=self.store, seed=0, fingerprint="f", num_steps=9, name="paft-s0"
+            config=TrainConfig(), store=self.store, seed=0, fingerprint="f", num_steps=9, label="train paft/seed0"
         )
 
     def save(self, step: int, upload: BackgroundUpload) -> None:
-        loop._save(self.engine, self.job, step, self.told, upload)  # type: ignore[arg-type]
+        checkpoint_saving.save(self.engine, self.job, step, self.told, upload)  # type: ignore[arg-type]
 
 
 def test_metrics_come_before_the_checkpoint_and_trackers_after_it(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_training_in_one_line_and_t
     with pytest.raises(StageError) as caught:
         upload.wait()
     assert str(caught.value).startswith(
-        f"paft-s0: checkpoint of step 1 was not written to {tmp_path}: [Errno 28] No space left on device; "
+        f"[train paft/seed0] checkpoint of step 1 was not written to {tmp_path}: [Errno 28] No space left on device; "
     )
     assert setting.notes == ["metrics until 1"]
 
@@ -130,5 +130,5 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_training_in_one_line_and_t
 def test_ranks_that_hold_no_progress_upload_nothing(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
     with BackgroundUpload() as upload:
-        loop._save(setting.engine, setting.job, 1, None, upload)
+        checkpoint_saving.save(setting.engine, setting.job, 1, None, upload)
     assert setting.notes == []

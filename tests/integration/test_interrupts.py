@@ -92,7 +92,7 @@ def test_a_training_that_is_interrupted_goes_on_and_leaves_nothing_behind(tmp_pa
         assert code == expected, said
         assert "Traceback" not in said
         if step:
-            assert f"goes on from the checkpoint of step {step}" in said
+            assert f"resuming from checkpoint at step {step}" in said
         step = _newest(tmp_path)
         once = len(signals) == 1
         assert (tmp_path / "stopped/lease.json").exists() != once

@@ -111,7 +111,9 @@ def progress(out: Store, config: TrackingConfig, start_step: int) -> MetricsWrit
         group="demo",
         params={"train": {"lora": {"rank": 8}}, "seed": 0},
     )
-    return MetricsWriter(out, name="paft-s0", start_step=start_step, num_steps=NUM_STEPS, trackers=Trackers(shown))
+    return MetricsWriter(
+        out, label="train paft/seed0", start_step=start_step, num_steps=NUM_STEPS, trackers=Trackers(shown)
+    )
 
 
 def row(step: int, attempt: int) -> dict[str, Any]:

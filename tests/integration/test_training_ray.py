@@ -17,7 +17,8 @@ from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import examples_to_table, read_examples
 from paft_ray.tasks.task import load_task
 from paft_ray.training.data import GlobalOrder, RowSource, make_encoder
-from paft_ray.training.launch import Training, check, fit
+from paft_ray.training.job import Training
+from paft_ray.training.launch import check, fit
 from tests.support.killing import kill_a_worker, wait_for_checkpoint
 
 NUM_EXAMPLES, BATCH, STEPS = 50, 8, 240
@@ -106,6 +107,7 @@ def test_training_goes_on_after_a_worker_is_killed(
         "model": ModelConfig(),
         "model_path": tiny_model,
         "seed": 0,
+        "label": "train paft/seed0",
     }
     (result,) = fit([Training(**arguments, run=run, folder="train/paft-s0", validation=table)])
     killer.join()

@@ -41,6 +41,8 @@ from paft_ray.training.checkpoint_selection import label_rows  # noqa: E402
 from paft_ray.training.data import make_encoder  # noqa: E402
 from paft_ray.training.data_order import step_positions  # noqa: E402
 from paft_ray.training.example_builder import ExampleBuilder, Row, rows_of  # noqa: E402
+from paft_ray.training.job import TrainingJob, Worker  # noqa: E402
+from paft_ray.training.memory import free_memory  # noqa: E402
 
 
 class Stopped(Exception):
@@ -53,14 +55,14 @@ def run(values: dict[str, Any], common: dict[str, Any]) -> "weakref.ref[Any] | N
     table = pq.read_table(common["table"])
     prompts = PromptSet.from_table(pq.read_table(common["prompts"])).take(values.get("num_templates", 4), seed=0)
     encoder = make_encoder(load_task("demo"), ModelConfig(), common["model_path"])
-    job = loop.Job(
+    job = TrainingJob(
         config=config,
         model_path=common["model_path"],
         seed=1,
         num_steps=values["num_steps"],
         out=values["out"],
         fingerprint="f",
-        name="job",
+        label="job",
         labels=label_rows(table, prompts, encoder, config),
     )
     maker = ExampleBuilder(
@@ -85,9 +87,11 @@ def run(values: dict[str, Any], common: dict[str, Any]) -> "weakref.ref[Any] | N
         engine = loop.train(
             job,
             steps(),
-            loop.Worker(rank=RANK, world_size=WORLD),
-            observe=lambda step, rows: pairs.extend(
-                (r["position"], r["example_id"], r["template"], r["weight"]) for r in rows
+            Worker(rank=RANK, world_size=WORLD),
+            loop.Hooks(
+                observe=lambda step, rows: pairs.extend(
+                    (r["position"], r["example_id"], r["template"], r["weight"]) for r in rows
+                )
             ),
         )
     except Stopped:
@@ -110,9 +114,9 @@ def run(values: dict[str, Any], common: dict[str, Any]) -> "weakref.ref[Any] | N
     return weakref.ref(engine)
 
 
-def exported(engine: Any, job: loop.Job) -> tuple[int, list[dict[str, Any]]]:
+def exported(engine: Any, job: TrainingJob) -> tuple[int, list[dict[str, Any]]]:
     """Step of the exported weights, and the metrics of every step at rank 0."""
-    step, weights = export.final_weights(engine, job, loop.Worker(rank=RANK, world_size=WORLD))
+    step, weights = export.final_weights(engine, job, Worker(rank=RANK, world_size=WORLD))
     if RANK:
         return step, []
     folder = Path(job.out) / "export"
@@ -136,7 +140,7 @@ def main() -> None:
     spec = json.loads(Path(SPEC).read_text())
     for values in spec["jobs"]:
         engine = run(values, spec["common"])
-        loop.free_memory()
+        free_memory()
         if engine:
             Path(values["out"], f"left-{RANK}.json").write_text(json.dumps(engine() is not None))
         dist.barrier()

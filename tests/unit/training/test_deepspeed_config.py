@@ -1,9 +1,9 @@
-"""The DeepSpeed configuration and the learning rate are pure functions of the train section."""
+"""The DeepSpeed configuration is a pure function of the train section."""
 
 import pytest
 
 from paft_ray.config import TrainConfig
-from paft_ray.training.deepspeed_config import accumulation, deepspeed_config, learning_rate
+from paft_ray.training.deepspeed_config import accumulation, deepspeed_config
 
 
 @pytest.mark.parametrize(("world_size", "micro_batch", "expected"), [(1, 8, 2), (2, 8, 1), (1, 16, 1), (4, 2, 2)])
@@ -40,20 +40,3 @@ def test_lower_precision_is_autocast_and_never_the_weights() -> None:
 
 def test_clipping_is_off_where_no_norm_is_given() -> None:
     assert deepspeed_config(TrainConfig(max_grad_norm=None), 1)["gradient_clipping"] == 0.0
-
-
-@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
-def test_the_rate_rises_to_its_peak_at_the_end_of_the_warm_up(schedule: str) -> None:
-    config = TrainConfig(schedule=schedule, learning_rate=1.0, warmup_fraction=0.2)
-    rates = [learning_rate(step, 20, config) for step in range(20)]
-    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
-    assert max(rates) == 1.0
-    assert all(rate > 0 for rate in rates), "a step with rate 0 would be wasted"
-
-
-def test_decay_ends_near_zero_and_never_rises() -> None:
-    for schedule in ("cosine", "linear"):
-        config = TrainConfig(schedule=schedule, learning_rate=1.0, warmup_fraction=0.0)
-        rates = [learning_rate(step, 100, config) for step in range(100)]
-        assert rates == sorted(rates, reverse=True)
-        assert rates[-1] < 0.02

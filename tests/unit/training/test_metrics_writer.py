@@ -17,7 +17,7 @@ def test_the_events_of_a_killed_attempt_are_gone_and_its_repeated_steps_replaced
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     out = Store(str(tmp_path / "run"))
     for start, attempt in ((0, 1), (2, 2)):
-        progress = MetricsWriter(out, name="paft-s0", start_step=start, num_steps=4, trackers=Trackers(None))
+        progress = MetricsWriter(out, label="train paft/seed0", start_step=start, num_steps=4, trackers=Trackers(None))
         for step in range(start + 1, 4 + 1):
             progress.add(
                 {

@@ -1,0 +1,83 @@
+"""What a training is of, what each of its workers gets, and who a worker is. Imports neither torch nor Ray nor
+DeepSpeed, so that driver and workers share it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from paft_ray.config import ModelConfig, TrackingConfig, TrainConfig
+from paft_ray.prompts.prompt_set import PromptSet
+from paft_ray.storage.store import Store
+from paft_ray.tasks.task import Task
+from paft_ray.tracking.tracker_run import TrackerRun
+from paft_ray.training.checkpoint_selection import LabelRows
+from paft_ray.training.example_builder import Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What one training is of, and where its files go: what a stage asks of `launch.fit`."""
+
+    task: Task
+    data: pa.Table
+    """Columns id, fields, answer."""
+    templates: PromptSet
+    config: TrainConfig
+    model: ModelConfig
+    model_path: str
+    seed: int
+    run: Store
+    folder: str
+    """Of the run, gets adapter/ (or weights/), metrics.jsonl, tensorboard/, checkpoints/."""
+    label: str
+    """Opens every console line in brackets, e.g. `train paft/seed0`."""
+    validation: pa.Table | None = None
+    """Rows of the periodic validation."""
+    validation_templates: PromptSet | None = None
+    """Default: the training templates."""
+    tracking: TrackingConfig | None = None
+
+    @property
+    def out(self) -> Store:
+        """Its folder as a store of its own."""
+        return self.run.below(self.folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob:
+    """What the workers do for one training, the same on every worker and after every restart. Picklable."""
+
+    config: TrainConfig
+    model_path: str
+    seed: int
+    num_steps: int
+    """Optimizer steps from the first to the last, those before a restart included."""
+    out: str
+    """Folder or URI of this training's files."""
+    fingerprint: str
+    """Hash of all that decides the weights; checkpoints of another fingerprint are never resumed."""
+    label: str
+    """Opens every console line in brackets."""
+    base_id: str | None = None
+    """Hub id of the base model, which the adapter names; None: a folder."""
+    validation: tuple[Row, ...] = ()
+    """Rows of the periodic validation."""
+    labels: LabelRows | None = None
+    """Rows of the validation with every checkpoint, where the best one is exported."""
+    tracker_run: TrackerRun | None = None
+    """Run of the trackers, where the configuration asks for one."""
+
+    @property
+    def store(self) -> Store:
+        """Where its checkpoints are."""
+        return Store(self.out).below(f"checkpoints/{self.fingerprint}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """One process of the worker group."""
+
+    rank: int
+    world_size: int
