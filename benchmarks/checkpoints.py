@@ -36,7 +36,7 @@ from paft_ray.training.data import make_encoder
 from paft_ray.training.data_order import step_positions
 from paft_ray.training.example_builder import ExampleBuilder, Row, rows_of
 from paft_ray.training.job import TrainingJob, Worker
-from paft_ray.training.metrics_writer import read_metrics
+from paft_ray.training.step_metrics import read_metrics
 
 STEPS, EVERY = 20, 5
 UPLOADS_S = (0.5, 4.0)

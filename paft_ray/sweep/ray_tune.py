@@ -28,7 +28,7 @@ from paft_ray.sweep.trials import Setup, Trial, num_trials, ranges
 from paft_ray.tasks.readers import holds_examples
 from paft_ray.training.data_order import plan
 from paft_ray.training.job import Training
-from paft_ray.training.metrics_writer import read_metrics
+from paft_ray.training.step_metrics import read_metrics
 
 METRIC, TIME = "validation_loss", "step"
 _SCHEDULERS = {"asha": "async_hyperband", "median_stopping_rule": "median_stopping_rule"}

@@ -22,17 +22,16 @@ from paft_ray.config.addresses import refusal, resolved_refusal
 from paft_ray.console import say
 from paft_ray.errors import UserError, one_line
 from paft_ray.storage.store import Store
-from paft_ray.tracking.tracker_run import (
+from paft_ray.tracking.clients import (
     MLFLOW_KEYS,
     MlflowRun,
-    Rows,
-    TrackerRun,
     WandbRun,
     any_credentials_file,
     mlflow_client,
     open_experiment,
     wandb_client,
 )
+from paft_ray.tracking.tracker_run import Rows, TrackerRun
 
 
 class Tracker(Protocol):

@@ -17,8 +17,8 @@ from paft_ray.training import adapter_config, checkpoint
 from paft_ray.training.checkpoint_selection import best_step
 from paft_ray.training.deepspeed_state import collect_weights
 from paft_ray.training.job import TrainingJob, Worker
-from paft_ray.training.metrics_writer import read_metrics
 from paft_ray.training.model import DTYPES
+from paft_ray.training.step_metrics import read_metrics
 
 ADAPTER_FILE = "adapter_model.safetensors"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from typing import Any
@@ -12,8 +11,8 @@ from paft_ray.storage.store import Store
 from paft_ray.storage.temp_dirs import owned_prefix, remove_left
 from paft_ray.tracking.tracker_run import scalars
 from paft_ray.tracking.trackers import Trackers
+from paft_ray.training.step_metrics import read_metrics, write_metrics
 
-METRICS = "metrics.jsonl"
 _LINE_EVERY = 10
 
 
@@ -26,7 +25,7 @@ class MetricsWriter:
         self.num_steps = num_steps
         self.start_step = start_step
         self.trackers = trackers
-        self.history = [row for row in read_metrics(out) if row["step"] <= start_step]
+        self.history = [row for row in read_metrics(out) if row["step"] <= start_step] if start_step else []
         from torch.utils.tensorboard import SummaryWriter  # late: the driver reads metrics without it
 
         self._events = _folder(out)
@@ -46,7 +45,7 @@ class MetricsWriter:
 
     def save(self, step: int) -> None:
         """Writes metrics up to a step, and events, to storage; training may go on beside it."""
-        self.out.write_bytes(METRICS, "".join(json.dumps(row) + "\n" for row in self.until(step)).encode())
+        write_metrics(self.out, self.until(step))
         self._writer.flush()
         self.out.upload_dir(self._events, f"tensorboard/from-step-{self.start_step:06d}")
 
@@ -82,10 +81,3 @@ def _folder(out: Store) -> str:
     prefix = owned_prefix("paft-events", out.root)
     remove_left(tempfile.gettempdir(), prefix)
     return tempfile.mkdtemp(prefix=prefix)
-
-
-def read_metrics(out: Store) -> list[dict[str, Any]]:
-    """Rows of metrics.jsonl, none where the file is missing."""
-    if not out.exists(METRICS):
-        return []
-    return [json.loads(line) for line in out.read_bytes(METRICS).decode().splitlines()]

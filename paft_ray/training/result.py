@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 
 from paft_ray.errors import UserError, one_line
 from paft_ray.storage.store import Store
-from paft_ray.training.metrics_writer import read_metrics
+from paft_ray.training.step_metrics import read_metrics
 
 RESULT = "result.json"
 Kind = Literal["adapter", "weights"]

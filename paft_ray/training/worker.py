@@ -21,8 +21,8 @@ from paft_ray.training import export, loop
 from paft_ray.training.data import step_rows
 from paft_ray.training.job import TrainingJob, Worker
 from paft_ray.training.memory import free_memory, peak_memory_gib
-from paft_ray.training.metrics_writer import read_metrics
 from paft_ray.training.result import RESULT, Kind, StoredResult, summary
+from paft_ray.training.step_metrics import read_metrics
 
 
 def run(jobs: Mapping[str, TrainingJob]) -> None:

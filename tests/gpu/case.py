@@ -28,9 +28,9 @@ with uncollected(), without("mlflow", "sklearn"):  # as training workers start
     from paft_ray.training.job import TrainingJob, Worker
     from paft_ray.training.lr_schedule import learning_rate
     from paft_ray.training.memory import peak_memory_gib
-    from paft_ray.training.metrics_writer import read_metrics
     from paft_ray.training.model import build_model
     from paft_ray.training.optimizer_step import optimizer_step
+    from paft_ray.training.step_metrics import read_metrics
     from paft_ray.training.validation import forward, validation_loss
     from tests.gpu.inputs import step_rows, write_model
     from tests.gpu.plan import SMALL, Case, large

@@ -21,7 +21,7 @@ from paft_ray.config import load_config
 from paft_ray.stages import prepare, synthesize, train
 from paft_ray.stages.audit import audit
 from paft_ray.storage.store import Store
-from paft_ray.training.metrics_writer import read_metrics
+from paft_ray.training.step_metrics import read_metrics
 from tests.support.killing import (
     kill_a_worker,
     newest_checkpoint,

@@ -11,7 +11,7 @@ import pytest
 
 from paft_ray.config import Config, TrackingConfig, parse_config
 from paft_ray.errors import UserError
-from paft_ray.tracking.tracker_run import prepare_clients
+from paft_ray.tracking.clients import prepare_clients
 from paft_ray.tracking.trackers import check
 from tests.support.raw_server import reply, serving
 

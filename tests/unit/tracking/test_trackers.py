@@ -63,6 +63,15 @@ def test_an_id_lives_as_long_as_the_checkpoints_beside_it(tmp_path: Path) -> Non
     assert tracker_id(stores[0]) != first
 
 
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"{}", b'{"id": 7}', b'{"id": "../x"}'])
+def test_a_broken_id_is_refused_in_one_line(tmp_path: Path, text: bytes) -> None:
+    store = Store(str(tmp_path))
+    store.write_bytes("tracking.json", text)
+    with pytest.raises(UserError, match=r"tracking\.json") as refused:
+        tracker_id(store)
+    assert "\n" not in str(refused.value)
+
+
 def test_settings_become_flat_parameters(tmp_path: Path) -> None:
     params = {"train": {"lora": {"rank": 8}, "k": 4}, "seed": 0}
     shown = TrackerRun.of(TrackingConfig(wandb="p"), Store(str(tmp_path)), name="paft-s0", group="demo", params=params)

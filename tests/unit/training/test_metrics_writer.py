@@ -7,7 +7,8 @@ import pytest
 
 from paft_ray.storage.store import Store
 from paft_ray.tracking.trackers import Trackers
-from paft_ray.training.metrics_writer import MetricsWriter, read_metrics
+from paft_ray.training.metrics_writer import MetricsWriter
+from paft_ray.training.step_metrics import read_metrics
 
 
 def test_the_events_of_a_killed_attempt_are_gone_and_its_repeated_steps_replaced(
@@ -25,6 +26,7 @@ def test_the_events_of_a_killed_attempt_are_gone_and_its_repeated_steps_replaced
                     "loss": float(attempt),
                     "grad_norm": None,
                     "tokens": 1,
+                    "cut_rows": 0,
                     "tokens_per_s": 1.0,
                     "time_s": 1.0,
                 }
