@@ -216,7 +216,7 @@ def cut_note(measured: Measured, history: History, limit: int) -> str | None:
     """How many prompts lost text to keep to the longest prompt (`limit`, tokens); None where none did."""
     tested, trained = (
         measured.manifest.get("num_cut", 0),
-        sum(model.get("cut_rows", 0) for model in history.manifests.get("train", {}).get("models", [])),
+        sum(model.get("truncated_rows", 0) for model in history.manifests.get("train", {}).get("models", [])),
     )
     if not tested and not trained:
         return None

@@ -92,7 +92,7 @@ def _manifest(arm: str, seed: int, num_templates: int, result: TrainResult) -> M
         "tokens_per_s": result.tokens_per_s,
         "train_time_s": result.time_s,
         "peak_memory_gib": result.peak_memory_gib,
-        "cut_rows": result.cut_rows,
+        "truncated_rows": result.truncated_rows,
         "nodes": result.nodes,
     }
 

@@ -2,7 +2,7 @@
 
 A Tune function fits one Ray Train run. Tune does not count that run's workers, so the number of trials side by side is
 worked out here. What a trial leaves behind decides what is done, not Tune's own state: a finished trial answers from
-its manifest, a half-trained one goes on.
+its manifest, a half-trained one resumes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Trained:
 
 
 def train_trials(setup: Setup, listed: Sequence[Trial], trial: Callable[..., None] | None = None) -> Trained:
-    """Trains every trial; one that fails is told and does not end the others. Raises `StageError` where none finished.
+    """Trains every trial; one that fails is reported and does not end the others. Raises `StageError` where none finished.
     `trial`: the Tune function."""
     config, run = setup.resolved.config, setup.resolved.store
     sweep = config.sweep
@@ -173,18 +173,18 @@ class _Progress(tune.Callback):
         self.total, self.ended = total, 0
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._tell()
+        self._report()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._tell()
+        self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         self.ended += 1
         say(f"sweep: {self.ended} of {self.total} trials ended")
 
 
 class _Forward(TuneReportCallback):
-    """Hands validations on the way to Tune's scheduler; the last one is told by the trial itself, once its weights are
+    """Hands validations on the way to Tune's scheduler; the last one is reported by the trial itself, once its weights are
     written."""
 
     def __init__(self, num_steps: int) -> None:
@@ -197,7 +197,7 @@ class _Forward(TuneReportCallback):
 
 
 def _trial(config: dict[str, Any], setup: Setup, listed: Sequence[Trial]) -> None:
-    """A Tune function that fits one Ray Train run and tells its validation losses and, at its end, its final losses."""
+    """A Tune function that fits one Ray Train run and reports its validation losses and, at its end, its final losses."""
     trial = chosen(listed, config)
     run = setup.resolved.store
     scheduled = setup.resolved.config.sweep.scheduler is not None
@@ -213,8 +213,8 @@ def _trial(config: dict[str, Any], setup: Setup, listed: Sequence[Trial]) -> Non
 
 
 def _repeat_reports(run: Store, trial: Trial) -> None:
-    """Tells the scheduler what the trial reported before an interruption: metrics are stored with every checkpoint that
-    it goes on from."""
+    """Reports to the scheduler what the trial reported before an interruption: metrics are stored with every checkpoint that
+    it resumes from."""
     for row in read_metrics(run.below(trial.folder))[:-1]:
         if METRIC in row:
             tune.report({TIME: row[TIME], METRIC: row[METRIC]})
@@ -259,7 +259,7 @@ def _fit(setup: Setup, trial: Trial, templates: PromptSet, scheduled: bool) -> M
         "tokens_per_s",
         "time_s",
         "peak_memory_gib",
-        "cut_rows",
+        "truncated_rows",
         "nodes",
     )
     values = {("train_time_s" if name == "time_s" else name): getattr(result, name) for name in names}

@@ -24,7 +24,7 @@ _VARIABLES = {
     # A server that is away holds a training up for seconds, not for MLflow's four minutes a call.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
-    "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",  # figures go to the server that is named
+    "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",  # metrics go to the server that is named
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # As in cli/env_defaults.py, for nodes of a cluster, which that does not reach.
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -71,9 +71,9 @@ class MlflowRun:
             self._log([(name, value, row["step"]) for row in batch for name, value in scalars(row).items()])
             self._last = batch[-1]["step"]
 
-    def show(self, figures: Mapping[str, float], page: str) -> None:
+    def show(self, metrics: Mapping[str, float], page: str) -> None:
         held = self._client.get_run(self._run_id).data.metrics
-        self._log([(name, value, 0) for name, value in figures.items() if held.get(name) != value])
+        self._log([(name, value, 0) for name, value in metrics.items() if held.get(name) != value])
         self._client.log_text(self._run_id, page, "report.html")
 
     def close(self) -> None:
@@ -113,8 +113,8 @@ class WandbRun:
                 self._run.log(scalars(row), step=row["step"], commit=True)
                 self._last = row["step"]
 
-    def show(self, figures: Mapping[str, float], page: str) -> None:
-        self._run.summary.update(dict(figures))
+    def show(self, metrics: Mapping[str, float], page: str) -> None:
+        self._run.summary.update(dict(metrics))
 
     def close(self) -> None:
         self._run.finish()
@@ -138,7 +138,7 @@ def any_credentials_file(url: str) -> bool:
         return any(read_mlflow_creds()) or get_netrc_auth(url) is not None
     except (configparser.Error, OSError, ValueError) as error:
         raise UserError(
-            f"tracking.mlflow: ~/.mlflow/credentials cannot be read ({type(error).__name__}); mend or remove it"
+            f"tracking.mlflow: ~/.mlflow/credentials cannot be read ({type(error).__name__}); fix or remove it"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""MLflow and W&B beside TensorBoard and metrics.jsonl: one tracker run per training, and one for the figures of the
+"""MLflow and W&B next to TensorBoard and metrics.jsonl: one tracker run per training, and one for the metrics of the
 report.
 
 A tracker mirrors metrics.jsonl: with every checkpoint it gets the steps that it does not hold yet. So a restart repeats
@@ -40,15 +40,15 @@ class Tracker(Protocol):
     def send(self, rows: Rows) -> None:
         """Takes all rows so far and hands on those that the tracker does not hold."""
 
-    def show(self, figures: Mapping[str, float], page: str) -> None:
-        """Sets figures that belong to no step, in place of earlier ones; `page`: HTML."""
+    def show(self, metrics: Mapping[str, float], page: str) -> None:
+        """Sets metrics that belong to no step, in place of earlier ones; `page`: HTML."""
 
     def close(self) -> None:
         """Marks the run as finished."""
 
 
 class Trackers:
-    """The trackers that a run asks for. One that fails is told once and never stops what it looks at."""
+    """The trackers that a run asks for. One that fails is reported once and never stops the training."""
 
     def __init__(
         self, shown: TrackerRun | None, kinds: Mapping[str, Callable[[TrackerRun], Tracker]] | None = None
@@ -57,15 +57,15 @@ class Trackers:
         self._shown = shown
         self._kinds = dict(kinds or _kinds(shown.config)) if shown else {}
         self._open: dict[str, Tracker] = {}
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def send(self, rows: Rows) -> None:
-        """Hands over all rows so far; a tracker that failed before is opened anew, asked what it holds and gets what it
+        """Hands over all rows so far; a tracker that failed before is opened anew, asked what it holds and sent what it
         missed."""
         self._each(lambda tracker: tracker.send(rows))
 
-    def show(self, figures: Mapping[str, float], page: str) -> None:
-        self._each(lambda tracker: tracker.show(figures, page))
+    def show(self, metrics: Mapping[str, float], page: str) -> None:
+        self._each(lambda tracker: tracker.show(metrics, page))
 
     def close(self) -> None:
         """Marks the runs as finished."""
@@ -81,11 +81,11 @@ class Trackers:
                 act(self._open[name])
             except Exception as error:  # whatever a client raises: it must not end a training
                 self._open.pop(name, None)
-                if name not in self._told:
-                    self._told.add(name)
+                if name not in self._reported:
+                    self._reported.add(name)
                     reason = one_line(error)[:200]
                     say(
-                        f"{self._shown.name}: {name} does not take the figures ({reason}); they stay in the run "
+                        f"{self._shown.name}: {name} does not take the metrics ({reason}); they stay in the run "
                         "and are sent again at the next chance"
                     )
 

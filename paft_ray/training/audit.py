@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from paft_ray.prompts.sampling import Draw
 from paft_ray.training.data_order import locate
 
-_SHOWN = 3  # differing rows that are told in words
+_SHOWN = 3  # differing rows that are described in words
 _CHUNK = 2**16
 
 

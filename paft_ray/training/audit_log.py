@@ -2,8 +2,8 @@
 them.
 
 One Parquet file for the steps between two checkpoints, written by rank 0 before the later checkpoint, so every
-checkpoint finds the whole log of its past. What a restart repeats is dropped at its start, as with metrics.jsonl. Lies
-in `audit/<fingerprint>/` of a training's folder.
+checkpoint finds the complete log of its past. What a restart repeats is dropped at its start, as with metrics.jsonl.
+The log is in `audit/<fingerprint>/` of a training's folder.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SCHEMA = pa.schema(
         pa.field("weight", pa.float32(), nullable=False),
     ]
 )
-"""`step` counts from 0; the rest as in `rows.Row`."""
+"""`step` counts from 0; the rest as in `example_builder.Row`."""
 _NAME = re.compile(r"steps-(\d+)-(\d+)\.parquet")
 
 Gather = Callable[[Any], Sequence[Any] | None]

@@ -1,4 +1,4 @@
-"""Storage work beside the training: one thread, one upload at a time."""
+"""Uploads while training continues: one thread, one upload at a time."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class BackgroundUpload:
             raise error
         if error is not None:
             raise StageError(
-                f"{self._what}: {one_line(error) or type(error).__name__}; mend the storage and start again: the "
-                "run goes on"
+                f"{self._what}: {one_line(error) or type(error).__name__}; fix the storage and start again: training "
+                "resumes from its newest checkpoint"
             ) from error
 
     def __enter__(self) -> BackgroundUpload:

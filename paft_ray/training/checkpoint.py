@@ -1,8 +1,8 @@
 """Canonical checkpoints: trainable fp32 weights and AdamW moments by parameter name, free of world size and ZeRO stage.
 
 Layout under a storage folder: `step-000050/state.safetensors`, `step-000050/manifest.json`. The manifest is written
-last and holds the file's SHA-256; it is removed first. So a checkpoint whose writing or removal was cut off has none,
-and one that was damaged later disagrees with it: both are passed over. No pickle. Rank 0 holds the whole state while
+last and holds the file's SHA-256; it is removed first. So a checkpoint whose writing or removal was interrupted has
+none, and one that was damaged later disagrees with it: both are skipped. No pickle. Rank 0 holds the full state while
 saving: 12 bytes per trained parameter.
 """
 
@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow.fs as pafs
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import torch
 
 _STATE, _MANIFEST = "state.safetensors", "manifest.json"
+_SCHEMA_VERSION = 2
+"""Raised with the layout of a checkpoint, or of the metrics that a resumed training continues."""
 _NAME = re.compile(r"step-(\d{6,})")
 _versions = lru_cache(versions)  # they do not change while a process lives
 
@@ -42,8 +44,8 @@ class TrainingState:
 
 
 def write(store: Store, state: TrainingState, meta: dict[str, Any], keep: int, spare: Iterable[int] = ()) -> None:
-    """Writes a checkpoint whole or not at all, then removes all before it but the newest `keep` whole ones, itself
-    included, and those of steps `spare`."""
+    """Writes a checkpoint completely or not at all, then removes all before it but the newest `keep` complete ones,
+    itself included, and the checkpoints of steps `spare`."""
     from safetensors.torch import save  # late: Ray Data's side reads `newest` without torch
 
     folder = _folder(state.step)
@@ -52,6 +54,7 @@ def write(store: Store, state: TrainingState, meta: dict[str, Any], keep: int, s
     store.write_bytes(f"{folder}/{_STATE}", data)
     manifest = {
         **meta,
+        "schema_version": _SCHEMA_VERSION,
         "step": state.step,
         "sha256": {_STATE: hashlib.sha256(data).hexdigest()},
         "versions": _versions(),
@@ -69,72 +72,90 @@ def steps(store: Store) -> list[int]:
 
 
 def newest(store: Store, announce: Callable[[str], None] = say) -> int:
-    """Step of the newest checkpoint that is whole, 0 where there is none; each newer one that is not is announced with
+    """Step of the newest intact checkpoint, 0 where there is none; each newer checkpoint that is not is announced with
     its fault.
 
     Raises `UserError` where the storage does not let itself be read: checkpoints that cannot be seen are not damaged.
     """
     found = _folders(store)
     for step in reversed(found):
-        reason = fault(store, step)
-        if reason is None:
+        found_fault = fault(store, step)
+        if found_fault is None:
             return step
-        announce(f"checkpoint {store.uri(_folder(step))} is passed over: {reason}")
+        announce(f"skipping {found_fault.kind} checkpoint {store.uri(_folder(step))}: {found_fault.reason}")
     if found:
-        announce(f"no whole checkpoint is left in {store.root}: training starts from step 0")
+        announce(f"no intact checkpoint in {store.root}: training starts from step 0")
     return 0
 
 
-def fault(store: Store, step: int) -> str | None:
-    """Why the checkpoint of a step cannot be used; None where it is whole."""
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """Why a checkpoint cannot be used."""
+
+    kind: Literal["incomplete", "damaged", "incompatible"]
+    reason: str
+
+
+def fault(store: Store, step: int) -> Fault | None:
+    """Why the checkpoint of a step cannot be used; None where it is intact."""
     try:
         manifest = store.read_json(f"{_folder(step)}/{_MANIFEST}")
     except FileNotFoundError:
-        return f"{_MANIFEST} is missing, so it was not written to its end"
+        return Fault(kind="incomplete", reason=f"{_MANIFEST} is missing")
     except UserError:
-        return f"{_MANIFEST} is not JSON"
+        return Fault(kind="damaged", reason=f"{_MANIFEST} is not JSON")
     except OSError as error:
         raise _unreadable(store, error) from None
+    if reason := _wrong_manifest(manifest, step):
+        return Fault(kind="damaged", reason=reason)
+    if (version := manifest.get("schema_version")) != _SCHEMA_VERSION:
+        reason = f"{_MANIFEST} has schema_version {one_line(version)[:20]}, this version reads {_SCHEMA_VERSION}"
+        return Fault(kind="incompatible", reason=reason)
+    try:
+        with store.filesystem.open_input_stream(store.path(f"{_folder(step)}/{_STATE}")) as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError:
+        return Fault(kind="incomplete", reason=f"{_STATE} is missing")
+    except OSError as error:
+        raise _unreadable(store, error) from None
+    if digest != manifest["sha256"][_STATE]:
+        return Fault(kind="damaged", reason=f"{_STATE} does not match its checksum")
+    return None
+
+
+def _wrong_manifest(manifest: Any, step: int) -> str | None:
+    """What a manifest lacks to be that of a step's checkpoint."""
     expected = manifest.get("sha256") if isinstance(manifest, dict) else None
     if not isinstance(expected, dict) or not isinstance(expected.get(_STATE), str):
         return f"{_MANIFEST} names no checksum of {_STATE}"
     if manifest.get("step") != step:
         return f"{_MANIFEST} belongs to step {one_line(manifest.get('step'))[:20]}"
-    try:
-        with store.filesystem.open_input_stream(store.path(f"{_folder(step)}/{_STATE}")) as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    except FileNotFoundError:
-        return f"{_STATE} is missing"
-    except OSError as error:
-        raise _unreadable(store, error) from None
-    return (
-        None if digest == expected[_STATE] else f"{_STATE} does not agree with its checksum: it is cut short or damaged"
-    )
+    return None
 
 
 def read(store: Store, step: int) -> TrainingState:
-    """The state of a checkpoint that `newest` named. Raises `StageError` where it was damaged since."""
+    """The state of a checkpoint that `newest` named. Raises `StageError` where it has been damaged since."""
     from safetensors.torch import load
 
     folder = _folder(step)
     data = store.read_bytes(f"{folder}/{_STATE}")
     if hashlib.sha256(data).hexdigest() != store.read_json(f"{folder}/{_MANIFEST}")["sha256"][_STATE]:
         raise StageError(
-            f"checkpoint {store.uri(folder)}: {_STATE} does not agree with its checksum; start again to go on "
-            "from the one before"
+            f"checkpoint {store.uri(folder)}: {_STATE} does not match its checksum; start again to resume from the "
+            "checkpoint before it"
         )
     return TrainingState(step=step, tensors=load(data))
 
 
 def discard_after(store: Store, step: int) -> None:
-    """Removes what lies beyond the checkpoint that training goes on from: damaged, or cut off while it was written."""
+    """Removes what is beyond the checkpoint that training resumes from: damaged, or never completely written."""
     for later in _folders(store):
         if later > step:
             _remove(store, later)
 
 
 def _folders(store: Store) -> list[int]:
-    """Steps that have a folder, whole or not, ascending; anything else that lies there is left alone."""
+    """Steps that have a folder, complete or not, ascending; anything else in the store is left alone."""
     try:
         found = store.entries()
     except OSError as error:
@@ -144,7 +165,7 @@ def _folders(store: Store) -> list[int]:
 
 
 def _remove(store: Store, step: int) -> None:
-    """Of a folder the store deletes the manifest first: what is left of a removal that is cut off is no checkpoint."""
+    """Of a folder the store deletes the manifest first: what an interrupted removal leaves is no checkpoint."""
     store.delete(_folder(step))
 
 

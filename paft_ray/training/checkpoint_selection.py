@@ -1,7 +1,7 @@
 """Which checkpoint is exported: accuracy on validation rows under training templates, and the choice by it. Pure; needs
 neither Ray nor torch.
 
-Only for tasks of kind choice. An answer counts as right where the whole right label, end token included, is the most
+Only for tasks of kind choice. An answer counts as right where the complete right label, EOS included, is the most
 likely one of all labels (sums of token log-probabilities). Evaluation answers greedily over the trie of labels instead,
 so the two can differ where labels have several tokens.
 """
@@ -74,7 +74,7 @@ def label_rows(table: pa.Table | None, templates: PromptSet, encoder: Encoder, c
                 prompt_ids=encoded.prompt_ids,
                 answer_ids=answers[label],
                 template=template.id,
-                cut_characters=encoded.cut_characters,
+                truncated_characters=encoded.cut_characters,
                 example_id=example.id,
             )
             for place, label in enumerate(labels)
@@ -83,7 +83,7 @@ def label_rows(table: pa.Table | None, templates: PromptSet, encoder: Encoder, c
     return LabelRows(rows=tuple(rows), right=right, num_templates=len(chosen), num_labels=len(labels))
 
 
-def accuracy_figures(scores: NDArray[np.float64], right: Sequence[int]) -> dict[str, float]:
+def accuracy_metrics(scores: NDArray[np.float64], right: Sequence[int]) -> dict[str, float]:
     """Metrics over templates. `scores`: [templates, examples, labels], log-probabilities."""
     accuracy = (scores.argmax(2) == np.asarray(right)).mean(1)
     found = {"mean": accuracy.mean(), "worst": accuracy.min(), "q0.1": np.quantile(accuracy, 0.1)}
@@ -91,9 +91,10 @@ def accuracy_figures(scores: NDArray[np.float64], right: Sequence[int]) -> dict[
 
 
 def best_step(history: Iterable[Mapping[str, Any]], steps: Sequence[int], export: str) -> int | None:
-    """The step of those with a checkpoint whose weights `train.export` asks for; None where none was measured yet.
+    """The step, among `steps` with a checkpoint, whose weights `train.export` asks for; None where none was measured
+    yet.
 
-    Equal figures: the higher mean over templates, then the later step, so that where validation cannot tell, the choice
+    Equal metrics: the higher mean over templates, then the later step, so that where validation cannot tell, the choice
     is that of `last`.
     """
     if export == "last":

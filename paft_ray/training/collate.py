@@ -18,7 +18,7 @@ def length(row: Row) -> int:
 
 
 def answer_tokens(rows: Sequence[Row]) -> float:
-    """Tokens that carry loss, end tokens included; rows of weight 0 count nothing."""
+    """Tokens that carry loss, EOS included; rows of weight 0 count nothing."""
     return sum(len(row["answer_ids"]) * row["weight"] for row in rows)
 
 
@@ -41,7 +41,7 @@ class Batch:
     position_ids: torch.Tensor
     """[batch, seq] int64, from 0 at each row's first token."""
     labels: torch.Tensor
-    """[batch, longest answer] int64: ids of answer and end token, `IGNORE_INDEX` before them."""
+    """[batch, longest answer] int64: ids of answer and EOS, `IGNORE_INDEX` before them."""
     weights: torch.Tensor
     """[batch] float32."""
 
@@ -55,7 +55,7 @@ class Batch:
 
 
 def collate(rows: Sequence[Row]) -> Batch:
-    """The `Batch` of some rows. Exactly the answer and its end token are labels."""
+    """The `Batch` of some rows. Exactly the answer and its EOS are labels."""
     width, answer = max(map(length, rows)), max(len(row["answer_ids"]) for row in rows)
     input_ids = torch.zeros(len(rows), width, dtype=torch.int64)
     mask = torch.zeros_like(input_ids)
@@ -70,7 +70,7 @@ def collate(rows: Sequence[Row]) -> Batch:
 
 
 def answer_losses(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Sum of token cross-entropies over answer and end tokens of each row; float32 [batch]. `logits`: [batch, longest
+    """Sum of token cross-entropies over answer and EOS tokens of each row; float32 [batch]. `logits`: [batch, longest
     answer + 1, vocabulary]."""
     scores = logits[:, :-1].float().transpose(1, 2)
     return torch.nn.functional.cross_entropy(scores, batch.labels, ignore_index=IGNORE_INDEX, reduction="none").sum(1)

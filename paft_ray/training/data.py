@@ -29,7 +29,7 @@ _TASK_CPUS = 0.25
 _CONCURRENT_TASKS = 2
 _BLOCK_ROWS = 1024
 _BLOCK_BYTES = 2**20
-_AHEAD_BYTES = 2**26  # prepared rows that wait for a slow worker
+_PREFETCH_BYTES = 2**26  # prepared rows that wait for a slow worker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class RowSource:
 
 
 @lru_cache(maxsize=1)
-def row_maker(source: RowSource) -> ExampleBuilder:
+def example_builder(source: RowSource) -> ExampleBuilder:
     """The `ExampleBuilder` of a source, kept in this process."""
     table, encoder = ray.get([source.table, source.encoder])
     return ExampleBuilder(
@@ -66,7 +66,7 @@ def make_encoder(task: Task, model: ModelConfig, model_path: str) -> Encoder:
 
 
 def data_cpus(config: TrainConfig) -> float:
-    """Logical CPUs of one Ray Data task: few, so that it finds room beside the workers on a small machine; none where
+    """Logical CPUs of one Ray Data task: few, so that it finds room next to the workers on a small machine; none where
     the number of workers may change, since Ray Train then takes as many workers as there are CPUs."""
     return _TASK_CPUS if config.min_workers is None else 0
 
@@ -83,7 +83,7 @@ class GlobalOrder:
     task_cpus: float = _TASK_CPUS
 
     def rank_dataset(self, rank: int, world_size: int, start_step: int) -> ray.data.Dataset:
-        """Rows of one rank from `start_step` to the end, prepared while they are read: memory does not grow with their
+        """Rows of one rank from `start_step` to the end, prepared as they are read: memory does not grow with their
         number."""
         share = self.global_batch // world_size
         num_rows = (self.num_steps - start_step) * share
@@ -101,7 +101,7 @@ class GlobalOrder:
         )
         prepared.context.execution_options.preserve_order = True
         prepared.context.execution_options.resource_limits = ExecutionResources.for_limits(
-            object_store_memory=_AHEAD_BYTES
+            object_store_memory=_PREFETCH_BYTES
         )
         prepared.context.target_max_block_size = _BLOCK_BYTES
         prepared.context.enable_progress_bars = False
@@ -110,7 +110,7 @@ class GlobalOrder:
 
 class ResumableDataConfig(DataConfig):
     """Gives rank r of w an iterator over its slice of every step of each training, by the training's name, from its
-    newest checkpoint on; read anew when a worker group first asks for it."""
+    newest checkpoint on; read again when a worker group first asks for it."""
 
     def __init__(self, orders: Mapping[str, GlobalOrder]) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class ResumableDataConfig(DataConfig):
     def configure(
         self, datasets: Any, world_size: int, worker_handles: Any, worker_node_ids: Any, **kwargs: Any
     ) -> list[dict[str, Any]]:
-        """One `{name: iterator}` per rank for the names of `datasets`, rows of `rows.Row` in order of position."""
+        """One `{name: iterator}` per rank for the names of `datasets`, rows of `example_builder.Row` in order of position."""
         starts = {name: checkpoint.newest(Store(self.orders[name].checkpoints)) for name in datasets}
         return [
             {name: self.orders[name].rank_dataset(rank, world_size, start).iterator() for name, start in starts.items()}
@@ -139,7 +139,7 @@ def step_rows(shard: Any, share: int) -> Iterator[list[Row]]:
 def _prepare(batch: dict[str, np.ndarray], *, source: RowSource, share: int, first: int, global_batch: int) -> pa.Table:
     """Local indices of a rank -> positions -> rows."""
     steps, offsets = np.divmod(batch["id"].astype(np.int64), share)
-    columns = row_maker(source).rows(first + steps * global_batch + offsets)
+    columns = example_builder(source).rows(first + steps * global_batch + offsets)
     return pa.table({name: pa.array(values, type=_TYPES[name]) for name, values in columns.items()})
 
 
@@ -150,6 +150,6 @@ _TYPES = {
     "prompt_ids": pa.list_(pa.int32()),
     "answer_ids": pa.list_(pa.int32()),
     "template": pa.string(),
-    "cut_characters": pa.int32(),
+    "truncated_characters": pa.int32(),
     "example_id": pa.string(),
 }

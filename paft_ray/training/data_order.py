@@ -20,7 +20,7 @@ def num_steps(num_examples: int, num_epochs: float, global_batch: int) -> int:
 
 
 def plan(num_examples: int, *, epochs: float | None, steps: int | None, global_batch: int) -> tuple[int, int]:
-    """(optimizer steps, positions that carry loss) of a training that is told one of passes over the data and steps."""
+    """(optimizer steps, positions that carry loss) of a training; one of `epochs` and `steps` is given."""
     if steps is not None:
         return steps, steps * global_batch
     assert epochs is not None

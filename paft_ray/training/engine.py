@@ -45,7 +45,14 @@ def _empty_step(engine: Any, passes: int, rows: int) -> None:
     """One optimizer step that changes no weight (learning rate 0, gradients 0), so that the optimizer state exists."""
     set_learning_rate(engine, 0.0)
     row = Row(
-        position=0, epoch=0, weight=0.0, prompt_ids=[0], answer_ids=[0], template="", cut_characters=0, example_id=""
+        position=0,
+        epoch=0,
+        weight=0.0,
+        prompt_ids=[0],
+        answer_ids=[0],
+        template="",
+        truncated_characters=0,
+        example_id="",
     )
     batch = collate([row] * rows).to(engine.device)
     for _ in range(passes):

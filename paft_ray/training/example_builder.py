@@ -19,7 +19,7 @@ from paft_ray.training.data_order import locate
 
 
 class Row(TypedDict):
-    """One training row, as it crosses Ray Data."""
+    """One training row, as it crosses Ray Data: a plain dict."""
 
     position: int
     """Place in the global order."""
@@ -30,8 +30,8 @@ class Row(TypedDict):
     answer_ids: list[int]
     template: str
     """Content id."""
-    cut_characters: int
-    """Characters taken off fields to keep to the longest prompt."""
+    truncated_characters: int
+    """Characters by which fields were truncated to keep to `model.max_prompt_tokens`."""
     example_id: str
 
 
@@ -68,7 +68,7 @@ class ExampleBuilder:
             columns["prompt_ids"].append(encoded.prompt_ids)
             columns["answer_ids"].append(encoded.answer_ids)
             columns["template"].append(template.id)
-            columns["cut_characters"].append(encoded.cut_characters)
+            columns["truncated_characters"].append(encoded.cut_characters)
             columns["example_id"].append(example.id)
         return columns
 

@@ -1,4 +1,4 @@
-"""Finished weights: a PEFT adapter, whole weights, or an adapter merged into its base."""
+"""Finished weights: a PEFT adapter, a model folder, or an adapter merged into its base."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ADAPTER_FILE = "adapter_model.safetensors"
 
 
 def final_weights(engine: Any, job: TrainingJob, worker: Worker) -> tuple[int, dict[str, torch.Tensor]]:
-    """(optimizer step, its trained weights by name, whole fp32 on the CPU) that `train.export` asks for; ranks other
+    """(optimizer step, its trained weights by name, complete fp32 tensors on the CPU) that `train.export` asks for; ranks other
     than 0 get no weights.
 
     Collective: ZeRO holds the last weights in pieces. Raises `StageError` where the checkpoint of the best ones is

@@ -185,7 +185,7 @@ def _trainer(
     storage: str,
     callbacks: Sequence[UserCallback],
 ) -> TorchTrainer:
-    """The Ray Train run. Waiting threads spin briefly, then sleep: endless spinning beside other work on
+    """The Ray Train run. Waiting threads spin briefly, then sleep: endless spinning next to other work on
     the same cores was measured 5 to 30 times slower, no spinning on idle cores 1.5 times."""
     resources: dict[str, float] = {"CPU": config.cpus_per_worker}
     if config.gpus_per_worker:

@@ -17,7 +17,7 @@ _LINE_EVERY = 10
 
 
 class MetricsWriter:
-    """Metrics of the lineage of the final weights: what a restart repeats is dropped first."""
+    """Writes the metrics of the lineage of the final weights: what a restart repeats is dropped first."""
 
     def __init__(self, out: Store, *, label: str, start_step: int, num_steps: int, trackers: Trackers) -> None:
         self.out = out
@@ -44,17 +44,17 @@ class MetricsWriter:
             say(self._line(row))
 
     def save(self, step: int) -> None:
-        """Writes metrics up to a step, and events, to storage; training may go on beside it."""
+        """Writes metrics up to a step, and events, to storage; training may continue meanwhile."""
         write_metrics(self.out, self.until(step))
         self._writer.flush()
         self.out.upload_dir(self._events, f"tensorboard/from-step-{self.start_step:06d}")
 
     def publish(self, step: int) -> None:
-        """Hands the trackers all steps up to a checkpoint that is written: none of them is repeated."""
+        """Sends the trackers all steps up to a checkpoint that is written: none of them is repeated."""
         self.trackers.send(self.until(step))
 
     def close(self) -> None:
-        """Once more to a tracker that was away at the last checkpoint, then the end of all."""
+        """Publishes once more, to a tracker that was away at the last checkpoint, and closes everything."""
         self.publish(self.num_steps)
         self._writer.close()
         shutil.rmtree(self._events)
@@ -77,7 +77,7 @@ class MetricsWriter:
 
 
 def _folder(out: Store) -> str:
-    """A new folder of this node for the events of a training; those of its killed attempts go."""
+    """A new folder of this node for the events of a training; those of its killed attempts are removed."""
     prefix = owned_prefix("paft-events", out.root)
     remove_left(tempfile.gettempdir(), prefix)
     return tempfile.mkdtemp(prefix=prefix)

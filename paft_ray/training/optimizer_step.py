@@ -29,10 +29,12 @@ def optimizer_step(engine: Any, job: TrainingJob, step: int, rows: list[Row], wo
     rate = learning_rate(step, job.num_steps, job.config)
     set_learning_rate(engine, rate)
     torch.manual_seed(_dropout_seed(job.seed, step, worker.rank))
-    cut = sum(row["cut_characters"] > 0 for row in rows)
-    local = torch.tensor([answer_tokens(rows), sum(map(length, rows)), cut], dtype=torch.float64, device=engine.device)
+    truncated = sum(row["truncated_characters"] > 0 for row in rows)
+    local = torch.tensor(
+        [answer_tokens(rows), sum(map(length, rows)), truncated], dtype=torch.float64, device=engine.device
+    )
     dist.all_reduce(local)
-    num_answer, num_tokens, num_cut = local.tolist()
+    num_answer, num_tokens, num_truncated = local.tolist()
     scale = accumulation(job.config, worker.world_size) * worker.world_size / num_answer
     total = torch.zeros((), dtype=torch.float64, device=engine.device)
     for chunk in micro_batches(rows, job.config.micro_batch):
@@ -49,7 +51,7 @@ def optimizer_step(engine: Any, job: TrainingJob, step: int, rows: list[Row], wo
         "learning_rate": rate,
         "grad_norm": None if norm is None else float(norm),
         "tokens": int(num_tokens),
-        "cut_rows": int(num_cut),
+        "truncated_rows": int(num_truncated),
         "tokens_per_s": num_tokens / seconds,
         "time_s": seconds,
     }

@@ -37,7 +37,7 @@ class StoredResult(BaseModel):
     """Seconds in optimizer steps, without starts and checkpoints."""
     peak_memory_gib: float
     """Of the largest worker, trainings before this one in the same group included."""
-    cut_rows: NonNegativeInt
+    truncated_rows: NonNegativeInt
     """Rows whose fields were truncated to keep to `model.max_prompt_tokens`."""
     nodes: list[str]
     """Address of the node of each worker, by rank, as the training ended."""
@@ -60,7 +60,7 @@ def summary(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "final_loss": sum(row["loss"] for row in last) / len(last),
         "tokens_per_s": sum(row["tokens"] for row in history) / time_s,
         "time_s": time_s,
-        "cut_rows": sum(row["cut_rows"] for row in history),
+        "truncated_rows": sum(row["truncated_rows"] for row in history),
     }
 
 

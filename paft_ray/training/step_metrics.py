@@ -27,7 +27,7 @@ class _Row(BaseModel):
     """Mean per answer token."""
     tokens: NonNegativeInt
     """Of prompts and answers, all workers together."""
-    cut_rows: NonNegativeInt
+    truncated_rows: NonNegativeInt
     """Rows whose fields were truncated."""
     time_s: NonNegativeFloat
 

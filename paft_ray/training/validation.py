@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from paft_ray.training.checkpoint_selection import LabelRows, accuracy_figures
+from paft_ray.training.checkpoint_selection import LabelRows, accuracy_metrics
 from paft_ray.training.collate import Batch, answer_loss, answer_losses, answer_tokens, collate, micro_batches
 from paft_ray.training.example_builder import Row
 from paft_ray.training.job import Worker
@@ -37,7 +37,7 @@ def forward(engine: Any, batch: Batch) -> torch.Tensor:
 
 
 def validation_loss(engine: Any, rows: Sequence[Row], worker: Worker, micro_batch: int) -> float:
-    """Mean loss per answer token over rows that all ranks share out."""
+    """Mean loss per answer token over rows that the ranks share."""
     sums = torch.zeros(2, dtype=torch.float64, device=engine.device)
     with _measuring(engine):
         for chunk in _share(rows, worker, micro_batch):
@@ -52,7 +52,7 @@ def validation_loss(engine: Any, rows: Sequence[Row], worker: Worker, micro_batc
 
 
 def label_accuracy(engine: Any, labels: LabelRows, worker: Worker, micro_batch: int) -> dict[str, float]:
-    """`checkpoint_selection.accuracy_figures` of the engine over rows that all ranks share out."""
+    """`checkpoint_selection.accuracy_metrics` of the engine over rows that the ranks share."""
     templates, examples, num_labels = labels.shape
     scores = torch.zeros(templates * examples * num_labels, dtype=torch.float64, device=engine.device)
     with _measuring(engine):
@@ -63,7 +63,7 @@ def label_accuracy(engine: Any, labels: LabelRows, worker: Worker, micro_batch: 
             places = torch.tensor([row["position"] for row in chunk], device=engine.device)
             scores[places[counted]] = found[counted]
     dist.all_reduce(scores)
-    return accuracy_figures(scores.reshape(labels.shape).cpu().numpy(), labels.right)
+    return accuracy_metrics(scores.reshape(labels.shape).cpu().numpy(), labels.right)
 
 
 def _share(rows: Sequence[Row], worker: Worker, micro_batch: int) -> list[list[Row]]:

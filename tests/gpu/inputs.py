@@ -44,6 +44,6 @@ def _row(position: int, numbers: random.Random, longest: int) -> Row:
         prompt_ids=prompt,
         answer_ids=[*answer, _END],
         template="t",
-        cut_characters=0,
+        truncated_characters=0,
         example_id=str(position),
     )

@@ -192,7 +192,7 @@ def test_a_forced_training_is_a_new_mlflow_run(server: str, tmp_path: Path) -> N
     assert [points(client, run.info.run_id) for run in runs(client, "force")] == [[(1, 1.1)], [(1, 1.1)]]
 
 
-def test_a_server_that_is_away_is_told_once_and_gets_what_it_missed(
+def test_a_server_that_is_away_is_reported_once_and_gets_what_it_missed(
     server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, port = Store(str(tmp_path / "run")), free_port()
@@ -207,7 +207,7 @@ def test_a_server_that_is_away_is_told_once_and_gets_what_it_missed(
     for step in (1, 2):
         shown.add(row(step, 1))
         checkpoint(shown)
-    assert capsys.readouterr().out.count("MLflow does not take the figures") == 1
+    assert capsys.readouterr().out.count("MLflow does not take the metrics") == 1
     with forwarded(port, server):
         shown.add(row(3, 1))
         checkpoint(shown)

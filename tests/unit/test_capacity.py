@@ -110,7 +110,7 @@ def test_activations_are_those_that_autograd_saves(checkpointing: bool, tmp_path
             prompt_ids=[1] * (seq - 1),
             answer_ids=[1],
             template="",
-            cut_characters=0,
+            truncated_characters=0,
             example_id="",
         )
         forward(model, collate([row] * batch))

@@ -91,14 +91,14 @@ class Flaky:
             raise ConnectionError("the\ncable")
         self.held.extend(row["step"] for row in rows if row["step"] > len(self.held))
 
-    def show(self, figures: Mapping[str, float], page: str) -> None:
+    def show(self, metrics: Mapping[str, float], page: str) -> None:
         raise AssertionError
 
     def close(self) -> None:
         self.held.append(0)
 
 
-def test_a_tracker_that_fails_is_told_once_and_stops_neither_the_training_nor_the_others(
+def test_a_tracker_that_fails_is_reported_once_and_stops_neither_the_training_nor_the_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shown = TrackerRun.of(TrackingConfig(wandb="p"), Store(str(tmp_path)), name="paft-s0", group="demo", params={})
@@ -113,7 +113,7 @@ def test_a_tracker_that_fails_is_told_once_and_stops_neither_the_training_nor_th
     assert (good, bad) == ([1, 2, 3, 0], [1, 2, 3, 0])
     assert (
         capsys.readouterr().out
-        == "paft-s0: bad does not take the figures (the cable); they stay in the run and are sent again at the next "
+        == "paft-s0: bad does not take the metrics (the cable); they stay in the run and are sent again at the next "
         "chance\n"
     )
 
@@ -128,5 +128,5 @@ def test_a_secret_of_the_environment_is_in_nothing_that_is_handed_to_workers(
     assert "hunter2" not in repr(shown) + json.dumps(config.model_dump(mode="json"))
 
 
-def test_what_was_not_measured_is_no_figure() -> None:
+def test_what_was_not_measured_is_no_scalar() -> None:
     assert scalars({"step": 3, "loss": 0.5, "grad_norm": None}) == {"train/loss": 0.5}

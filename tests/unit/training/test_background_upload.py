@@ -67,8 +67,8 @@ def test_an_upload_that_failed_is_raised_in_one_clear_line_and_once(where: str) 
     with pytest.raises(StageError) as caught:
         _fail_and_meet(upload, where)
     assert str(caught.value) == (
-        "checkpoint of step 3 was not written to s3://b: [Errno 28] No space left on device; mend the storage "
-        "and start again: the run goes on"
+        "checkpoint of step 3 was not written to s3://b: [Errno 28] No space left on device; fix the storage "
+        "and start again: training resumes from its newest checkpoint"
     )
     upload.wait()
 
@@ -96,7 +96,7 @@ def test_an_error_of_the_training_waits_for_the_upload_and_is_not_replaced_by_on
     with pytest.raises(ZeroDivisionError) as caught:
         _break_beside_a_failing_upload()
     assert caught.value.__notes__ == [
-        "checkpoint of step 3 was not written: gone; mend the storage and start again: the run goes on"
+        "checkpoint of step 3 was not written: gone; fix the storage and start again: training resumes from its newest checkpoint"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints on storage: whole or passed over by name, newest kept, no pickle."""
+"""Checkpoints on storage: intact or skipped by name, newest kept, no pickle."""
 
 import json
 import re
@@ -64,27 +64,29 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "wrong step": (lambda f: _edit(f, step=5), "belongs to step 5"),
     "no step": (lambda f: _edit(f, step=None), "belongs to step None"),
     "no state": (lambda f: (f / "state.safetensors").unlink(), "state.safetensors is missing"),
-    "state cut": (lambda f: _cut(f, "state.safetensors", 100), "does not agree with its checksum"),
-    "state empty": (lambda f: _cut(f, "state.safetensors", 0), "does not agree with its checksum"),
-    "one bit": (_flip, "does not agree with its checksum"),
+    "state cut": (lambda f: _cut(f, "state.safetensors", 100), "does not match its checksum"),
+    "state empty": (lambda f: _cut(f, "state.safetensors", 0), "does not match its checksum"),
+    "of an earlier version": (lambda f: _edit(f, schema_version=None), "schema_version None, this version reads 2"),
+    "of a later version": (lambda f: _edit(f, schema_version=3), "schema_version 3, this version reads 2"),
+    "one bit": (_flip, "does not match its checksum"),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_is_passed_over_by_name_and_the_one_before_taken(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_checkpoint_is_skipped_by_name_and_the_one_before_taken(tmp_path: Path, damage: str) -> None:
     store, said = _store(tmp_path, 5, 10), []
     act, reason = DAMAGES[damage]
     act(tmp_path / "step-000010")
     assert checkpoint.newest(store, said.append) == 5
     assert len(said) == 1
     assert re.fullmatch(
-        rf"checkpoint {re.escape(str(tmp_path))}/step-000010 is passed over: .*{re.escape(reason)}.*", said[0]
+        rf"skipping \w+ checkpoint {re.escape(str(tmp_path))}/step-000010: .*{re.escape(reason)}.*", said[0]
     )
     assert torch.equal(checkpoint.read(store, 5).tensors["weight/a"], _state(5).tensors["weight/a"])
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_what_a_damaged_checkpoint_leaves_is_gone_once_training_goes_on(tmp_path: Path, damage: str) -> None:
+def test_what_a_damaged_checkpoint_leaves_is_gone_once_training_resumes(tmp_path: Path, damage: str) -> None:
     store = _store(tmp_path, 5, 10)
     DAMAGES[damage][0](tmp_path / "step-000010")
     start = checkpoint.newest(store, lambda line: None)
@@ -95,12 +97,19 @@ def test_what_a_damaged_checkpoint_leaves_is_gone_once_training_goes_on(tmp_path
     assert sorted(p.name for p in (tmp_path / "step-000010").iterdir()) == ["manifest.json", "state.safetensors"]
 
 
-def test_with_nothing_whole_left_training_starts_anew_and_says_so(tmp_path: Path) -> None:
+def test_with_nothing_intact_left_training_starts_anew_and_says_so(tmp_path: Path) -> None:
     store, said = _store(tmp_path, 5, 10), []
     _flip(tmp_path / "step-000005")
     (tmp_path / "step-000010" / "manifest.json").unlink()
     assert checkpoint.newest(store, said.append) == 0
     assert ["step-000010" in said[0], "step-000005" in said[1], "starts from step 0" in said[2]] == [True] * 3
+
+
+def test_a_checkpoint_without_a_manifest_is_called_incomplete(tmp_path: Path) -> None:
+    store, said = _store(tmp_path, 5, 10), []
+    (tmp_path / "step-000010" / "manifest.json").unlink()
+    checkpoint.newest(store, said.append)
+    assert said == [f"skipping incomplete checkpoint {tmp_path}/step-000010: manifest.json is missing"]
 
 
 def test_a_warning_comes_only_for_what_is_newer_than_the_checkpoint_taken(tmp_path: Path) -> None:
@@ -146,7 +155,7 @@ def test_a_checkpoint_damaged_between_choosing_and_reading_is_an_error(tmp_path:
     store = _store(tmp_path, 5)
     assert checkpoint.newest(store) == 5
     _flip(tmp_path / "step-000005")
-    with pytest.raises(StageError, match=r"step-000005: .* checksum; start again to go on from the one before"):
+    with pytest.raises(StageError, match=r"step-000005: .* checksum; start again to resume from the"):
         checkpoint.read(store, 5)
 
 

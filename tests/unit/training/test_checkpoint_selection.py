@@ -15,7 +15,7 @@ from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.tasks.readers import examples_to_table, read_examples
 from paft_ray.tasks.task import Task, load_task
-from paft_ray.training.checkpoint_selection import accuracy_figures, best_step, label_rows
+from paft_ray.training.checkpoint_selection import accuracy_metrics, best_step, label_rows
 
 BEST = TrainConfig(export="worst", num_validation=3, num_validation_templates=2)
 
@@ -104,7 +104,7 @@ def test_figures_are_over_templates() -> None:
         for example in range(4):
             chosen = right[example] if example < num_right else 1 - right[example]
             scores[template, example, chosen] = -1.0
-    assert accuracy_figures(scores, right) == pytest.approx(
+    assert accuracy_metrics(scores, right) == pytest.approx(
         {"validation_accuracy": 7 / 12, "validation_accuracy_worst": 0.25, "validation_accuracy_q0.1": 0.3},
     )
 

@@ -20,7 +20,7 @@ ROW = Row(
     prompt_ids=[1, 2],
     answer_ids=[3],
     template="t",
-    cut_characters=0,
+    truncated_characters=0,
     example_id="e",
 )
 

@@ -26,7 +26,7 @@ def test_the_events_of_a_killed_attempt_are_gone_and_its_repeated_steps_replaced
                     "loss": float(attempt),
                     "grad_norm": None,
                     "tokens": 1,
-                    "cut_rows": 0,
+                    "truncated_rows": 0,
                     "tokens_per_s": 1.0,
                     "time_s": 1.0,
                 }

@@ -75,7 +75,7 @@ def _step(model: Any) -> dict[str, torch.Tensor]:
             prompt_ids=[5, 9, 7 + i][i:],
             answer_ids=[8],
             template="",
-            cut_characters=0,
+            truncated_characters=0,
             example_id="",
         )
         for i in (0, 1)

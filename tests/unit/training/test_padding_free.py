@@ -69,7 +69,9 @@ def rows() -> list[Row]:
     for position, (prompt, answer) in enumerate([(9, 2), (3, 1), (1, 1), (14, 4), (6, 3)]):
         ids = torch.randint(5, 60, (prompt + answer,), generator=random).tolist()
         ends = {"prompt_ids": ids[:prompt], "answer_ids": ids[prompt:]}
-        made.append(Row(position=position, epoch=0, weight=1.0, template="t", example_id="e", cut_characters=0, **ends))
+        made.append(
+            Row(position=position, epoch=0, weight=1.0, template="t", example_id="e", truncated_characters=0, **ends)
+        )
     return made
 
 

@@ -10,7 +10,7 @@ from paft_ray.errors import UserError
 from paft_ray.storage.store import Store
 from paft_ray.training.result import RESULT, StoredResult, read_result, summary
 
-HISTORY = [{"step": step, "loss": 1 / step, "tokens": 10, "cut_rows": 1, "time_s": 0.5} for step in range(1, 21)]
+HISTORY = [{"step": step, "loss": 1 / step, "tokens": 10, "truncated_rows": 1, "time_s": 0.5} for step in range(1, 21)]
 
 
 def stored(**changes: Any) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
     result = read_result(store(tmp_path, stored()), "t")
     assert (result.export, result.history) == ("t/adapter", HISTORY)
     assert result.final_loss == pytest.approx((1 / 19 + 1 / 20) / 2)
-    assert (result.tokens_per_s, result.time_s, result.cut_rows) == (20.0, 10.0, 20)
+    assert (result.tokens_per_s, result.time_s, result.truncated_rows) == (20.0, 10.0, 20)
 
 
 @pytest.mark.parametrize(

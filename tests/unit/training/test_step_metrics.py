@@ -10,7 +10,15 @@ from paft_ray.errors import UserError
 from paft_ray.storage.store import Store
 from paft_ray.training.step_metrics import METRICS, read_metrics, write_metrics
 
-ROW = {"step": 1, "loss": 0.5, "grad_norm": None, "tokens": 3, "cut_rows": 0, "time_s": 0.1, "validation_loss": 1.0}
+ROW = {
+    "step": 1,
+    "loss": 0.5,
+    "grad_norm": None,
+    "tokens": 3,
+    "truncated_rows": 0,
+    "time_s": 0.1,
+    "validation_loss": 1.0,
+}
 
 
 def test_metrics_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -34,7 +42,7 @@ def test_metrics_are_read_as_they_were_written(tmp_path: Path) -> None:
         {**ROW, "loss": None},
         {**ROW, "time_s": -1.0},
         {**ROW, "validation_loss": "low"},
-        {name: value for name, value in ROW.items() if name != "cut_rows"},
+        {name: value for name, value in ROW.items() if name != "truncated_rows"},
     ],
 )
 def test_broken_metrics_are_refused_in_one_line(tmp_path: Path, value: Any) -> None:
