@@ -60,7 +60,7 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
         results = (
             fit(
                 [
-                    Training(**shared, templates=sets[arm], seed=seed, folder=folder, label=f"train {arm}/seed{seed}")
+                    Training(**shared, templates=sets[arm], seed=seed, folder=folder)
                     for folder, (arm, seed) in missing.items()
                 ]
             )

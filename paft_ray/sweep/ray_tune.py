@@ -18,8 +18,8 @@ from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from paft_ray.config import Config, RangeConfig, TrainConfig
-from paft_ray.console import say
 from paft_ray.errors import StageError
+from paft_ray.log import get_logger, log_progress
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.stage_errors import reason
 from paft_ray.storage.stage_cache import Manifest, cached, finished_below
@@ -30,6 +30,7 @@ from paft_ray.training.data_order import plan
 from paft_ray.training.job import Training
 from paft_ray.training.step_metrics import read_metrics
 
+_log = get_logger(__name__)
 METRIC, TIME = "validation_loss", "step"
 _SCHEDULERS = {"asha": "async_hyperband", "median_stopping_rule": "median_stopping_rule"}
 _VALIDATIONS = 8  # at least so many in a training that is compared on the way
@@ -49,8 +50,8 @@ class Trained:
 
 
 def train_trials(setup: Setup, listed: Sequence[Trial], trial: Callable[..., None] | None = None) -> Trained:
-    """Trains every trial; one that fails is reported and does not end the others. Raises `StageError` where none finished.
-    `trial`: the Tune function."""
+    """How the trials ended, after training each; one that fails is reported and does not end the others. `trial`: the
+    Tune function. Raises `StageError` where none finished."""
     config, run = setup.resolved.config, setup.resolved.store
     sweep = config.sweep
     before = set(finished_below(run, "sweep"))
@@ -98,7 +99,7 @@ def _sorted_out(run: Store, listed: Sequence[Trial], results: Sequence[Any], bef
         found = chosen(listed, result.config or {})
         if result.error is not None:
             failed.append(found.name)
-            say(f"sweep: trial {found.name} failed: {reason(run, f'sweep-{found.name}', result.error)}")
+            _log.warning(f"[sweep {found.name}] failed: {reason(run, f'sweep-{found.name}', result.error)}")
         elif run.exists(f"{found.folder}/manifest.json"):
             finished[found.name] = found
         else:
@@ -180,11 +181,11 @@ class _Progress(tune.Callback):
 
     def _report(self) -> None:
         self.ended += 1
-        say(f"sweep: {self.ended} of {self.total} trials ended")
+        log_progress(_log, f"[sweep] {self.ended} of {self.total} trials ended", self.ended / self.total)
 
 
 class _Forward(TuneReportCallback):
-    """Hands validations on the way to Tune's scheduler; the last one is reported by the trial itself, once its weights are
+    """Hands validations on the way to Tune's scheduler; the trial itself reports the last one, once its weights are
     written."""
 
     def __init__(self, num_steps: int) -> None:
@@ -197,7 +198,7 @@ class _Forward(TuneReportCallback):
 
 
 def _trial(config: dict[str, Any], setup: Setup, listed: Sequence[Trial]) -> None:
-    """A Tune function that fits one Ray Train run and reports its validation losses and, at its end, its final losses."""
+    """A Tune function that fits one Ray Train run and reports its validation losses and at last its final losses."""
     trial = chosen(listed, config)
     run = setup.resolved.store
     scheduled = setup.resolved.config.sweep.scheduler is not None
@@ -205,7 +206,7 @@ def _trial(config: dict[str, Any], setup: Setup, listed: Sequence[Trial]) -> Non
         _repeat_reports(run, trial)
     templates = setup.pool.take(trial.size, trial.subset_seed)
     key = {"inputs": setup.inputs, "settings": dict(trial.settings), "prompts": templates.content_hash}
-    result = cached(run, trial.folder, key, lambda: _fit(setup, trial, templates, scheduled), announce=say)
+    result = cached(run, trial.folder, key, lambda: _fit(setup, trial, templates, scheduled), announce=_log.info)
     tune.report(
         {name: value for name, value in result.items() if name in (METRIC, "final_loss", "tokens_per_s")}
         | {TIME: result["num_steps"]}
@@ -213,8 +214,8 @@ def _trial(config: dict[str, Any], setup: Setup, listed: Sequence[Trial]) -> Non
 
 
 def _repeat_reports(run: Store, trial: Trial) -> None:
-    """Reports to the scheduler what the trial reported before an interruption: metrics are stored with every checkpoint that
-    it resumes from."""
+    """Reports to the scheduler what the trial reported before an interruption: metrics are stored with every checkpoint
+    that it resumes from."""
     for row in read_metrics(run.below(trial.folder))[:-1]:
         if METRIC in row:
             tune.report({TIME: row[TIME], METRIC: row[METRIC]})
@@ -243,7 +244,6 @@ def _fit(setup: Setup, trial: Trial, templates: PromptSet, scheduled: bool) -> M
         seed=config.train.seeds[0],
         run=run,
         folder=trial.folder,
-        label=f"sweep {trial.name}",
         validation=run.read_table("data/validation.parquet", holds_examples) if len(setup.validation) else None,
         validation_templates=setup.validation,
         tracking=config.tracking,

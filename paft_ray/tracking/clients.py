@@ -14,10 +14,11 @@ from typing import Any
 
 from paft_ray.config import TrackingConfig
 from paft_ray.config.keys import read_key
-from paft_ray.console import say
 from paft_ray.errors import UserError
+from paft_ray.log import get_logger
 from paft_ray.tracking.tracker_run import Rows, TrackerRun, scalars
 
+_log = get_logger(__name__)
 _ID_TAG = "paft_ray.id"
 _BATCH_ROWS = 100  # MLflow takes 1000 metrics a call
 _VARIABLES = {
@@ -38,31 +39,31 @@ MLFLOW_KEYS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRAC
 class MlflowRun:
     """Found by its tag, else made. Parameters are those of the first start: MLflow allows no change."""
 
-    def __init__(self, shown: TrackerRun) -> None:
-        self._client = mlflow_client(shown.config)
-        experiment = open_experiment(self._client, shown.config.experiment)
-        found = self._client.search_runs([experiment], filter_string=f"tags.`{_ID_TAG}` = '{shown.id}'", max_results=1)
-        tags = {_ID_TAG: shown.id, "paft_ray.run": shown.group}
+    def __init__(self, tracker_run: TrackerRun) -> None:
+        self._client = mlflow_client(tracker_run.config)
+        experiment = open_experiment(self._client, tracker_run.config.experiment)
+        found = self._client.search_runs(
+            [experiment], filter_string=f"tags.`{_ID_TAG}` = '{tracker_run.id}'", max_results=1
+        )
+        tags = {_ID_TAG: tracker_run.id, "paft_ray.run": tracker_run.group}
         run = (
             found[0]
             if found
-            else self._client.create_run(experiment, tags=tags, run_name=f"{shown.group}/{shown.name}")
+            else self._client.create_run(experiment, tags=tags, run_name=f"{tracker_run.group}/{tracker_run.name}")
         )
         self._run_id = run.info.run_id
         self._client.update_run(self._run_id, status="RUNNING")
-        if shown.params and not run.data.params:
+        if tracker_run.params and not run.data.params:
             from mlflow.entities import Param
 
             self._client.log_batch(
-                self._run_id, params=[Param(name, str(value)) for name, value in shown.params.items()]
+                self._run_id, params=[Param(name, str(value)) for name, value in tracker_run.params.items()]
             )
         self._last = max(
             (point.step for point in self._client.get_metric_history(self._run_id, "train/loss")), default=0
         )
-        say(
-            f"{shown.name}: MLflow "
-            f"{str(shown.config.mlflow).rstrip('/')}/#/experiments/{experiment}/runs/{self._run_id}"
-        )
+        server = str(tracker_run.config.mlflow).rstrip("/")
+        _log.info(f"{tracker_run.label} MLflow: {server}/#/experiments/{experiment}/runs/{self._run_id}")
 
     def send(self, rows: Rows) -> None:
         new = [row for row in rows if row["step"] > self._last]
@@ -91,21 +92,21 @@ class MlflowRun:
 class WandbRun:
     """Resumed by its id; W&B uploads in the background and tries again by itself."""
 
-    def __init__(self, shown: TrackerRun) -> None:
+    def __init__(self, tracker_run: TrackerRun) -> None:
         wandb = wandb_client()
         self._run = wandb.init(
-            project=shown.config.wandb,
-            id=shown.id,
-            name=f"{shown.group}/{shown.name}",
-            group=shown.group,
-            config=dict(shown.params),
+            project=tracker_run.config.wandb,
+            id=tracker_run.id,
+            name=f"{tracker_run.group}/{tracker_run.name}",
+            group=tracker_run.group,
+            config=dict(tracker_run.params),
             resume="allow",
             reinit="create_new",
-            dir=shown.folder,
+            dir=tracker_run.folder,
             settings=wandb.Settings(console="off", silent=True, init_timeout=30, finish_timeout=60),
         )
         self._last = self._run.step - 1  # the first step that it would take is one more than it holds, 0 for a new run
-        say(f"{shown.name}: W&B {self._run.sync_dir if self._run.offline else self._run.url}")
+        _log.info(f"{tracker_run.label} W&B: {self._run.sync_dir if self._run.offline else self._run.url}")
 
     def send(self, rows: Rows) -> None:
         for row in rows:

@@ -28,6 +28,8 @@ class TrackerRun:
     """E.g. `paft-s0`."""
     group: str
     """Name of the run that it belongs to."""
+    label: str
+    """Opens its console lines, e.g. `[train paft/seed0]`."""
     params: Mapping[str, Any]
     """Settings by dotted name."""
     folder: str | None
@@ -35,14 +37,29 @@ class TrackerRun:
 
     @classmethod
     def of(
-        cls, config: TrackingConfig | None, store: Store, *, name: str, group: str, params: Mapping[str, Any]
+        cls,
+        config: TrackingConfig | None,
+        store: Store,
+        *,
+        name: str,
+        group: str,
+        label: str,
+        params: Mapping[str, Any],
     ) -> TrackerRun | None:
         """The tracker run that belongs to the folder `store`, None where no tracker is asked for. `params` may be
         nested."""
         if config is None or (config.mlflow is None and config.wandb is None):
             return None
         folder = None if "://" in store.root or "WANDB_DIR" in os.environ else store.root
-        return cls(config=config, id=tracker_id(store), name=name, group=group, params=_flat(params), folder=folder)
+        return cls(
+            config=config,
+            id=tracker_id(store),
+            name=name,
+            group=group,
+            label=label,
+            params=_flat(params),
+            folder=folder,
+        )
 
 
 def tracker_id(store: Store) -> str:

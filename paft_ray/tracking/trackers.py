@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 
 from paft_ray.config import TrackingConfig
 from paft_ray.config.addresses import refusal, resolved_refusal
-from paft_ray.console import say
 from paft_ray.errors import UserError, one_line
+from paft_ray.log import get_logger, stage_label
 from paft_ray.storage.store import Store
 from paft_ray.tracking.clients import (
     MLFLOW_KEYS,
@@ -32,6 +32,8 @@ from paft_ray.tracking.clients import (
     wandb_client,
 )
 from paft_ray.tracking.tracker_run import Rows, TrackerRun
+
+_log = get_logger(__name__)
 
 
 class Tracker(Protocol):
@@ -51,11 +53,11 @@ class Trackers:
     """The trackers that a run asks for. One that fails is reported once and never stops the training."""
 
     def __init__(
-        self, shown: TrackerRun | None, kinds: Mapping[str, Callable[[TrackerRun], Tracker]] | None = None
+        self, tracker_run: TrackerRun | None, kinds: Mapping[str, Callable[[TrackerRun], Tracker]] | None = None
     ) -> None:
         """`kinds`: how a tracker is opened, by name; default: those that the configuration names."""
-        self._shown = shown
-        self._kinds = dict(kinds or _kinds(shown.config)) if shown else {}
+        self._tracker_run = tracker_run
+        self._kinds = dict(kinds or _kinds(tracker_run.config)) if tracker_run else {}
         self._open: dict[str, Tracker] = {}
         self._reported: set[str] = set()
 
@@ -74,18 +76,18 @@ class Trackers:
 
     def _each(self, act: Callable[[Tracker], None]) -> None:
         for name, kind in self._kinds.items():
-            assert self._shown is not None
+            assert self._tracker_run is not None
             try:
                 if name not in self._open:
-                    self._open[name] = kind(self._shown)
+                    self._open[name] = kind(self._tracker_run)
                 act(self._open[name])
             except Exception as error:  # whatever a client raises: it must not end a training
                 self._open.pop(name, None)
                 if name not in self._reported:
                     self._reported.add(name)
                     reason = one_line(error)[:200]
-                    say(
-                        f"{self._shown.name}: {name} does not take the metrics ({reason}); they stay in the run "
+                    _log.warning(
+                        f"{self._tracker_run.label} {name} does not take the metrics ({reason}); they stay in the run "
                         "and are sent again at the next chance"
                     )
 
@@ -101,14 +103,16 @@ def _kinds(config: TrackingConfig) -> dict[str, Callable[[TrackerRun], Tracker]]
 def publish_report(config: TrackingConfig, run: Store) -> None:
     """Sends `eval/ARM/accuracy_mean`, `_std` and `_worst` of a finished report, and its page to MLflow, as tracker run
     `report`."""
-    shown = TrackerRun.of(config, Store(run.uri("report")), name="report", group=run.name, params={})
-    if shown is None:
+    tracker_run = TrackerRun.of(
+        config, Store(run.uri("report")), name="report", group=run.name, label=stage_label("report"), params={}
+    )
+    if tracker_run is None:
         return
     arms = run.read_json("report/results.json")["arms"]
     wanted = {
         f"eval/{arm}/accuracy_{name}": table[name] for arm, table in arms.items() for name in ("mean", "std", "worst")
     }
-    trackers = Trackers(shown)
+    trackers = Trackers(tracker_run)
     trackers.show(
         {name: value for name, value in wanted.items() if value is not None},
         run.read_bytes("report/report.html").decode(),

@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow.fs as pafs
 
-from paft_ray.console import say
 from paft_ray.errors import StageError, UserError, one_line
+from paft_ray.log import get_logger
 from paft_ray.storage.stage_cache import versions
 from paft_ray.storage.store import Store
 
 if TYPE_CHECKING:
     import torch
 
+_log = get_logger(__name__)
 _STATE, _MANIFEST = "state.safetensors", "manifest.json"
 _SCHEMA_VERSION = 2
 """Raised with the layout of a checkpoint, or of the metrics that a resumed training continues."""
@@ -71,7 +72,7 @@ def steps(store: Store) -> list[int]:
     return [step for step in _folders(store) if store.exists(f"{_folder(step)}/{_MANIFEST}")]
 
 
-def newest(store: Store, announce: Callable[[str], None] = say) -> int:
+def newest(store: Store, announce: Callable[[str], None] = _log.warning) -> int:
     """Step of the newest intact checkpoint, 0 where there is none; each newer checkpoint that is not is announced with
     its fault.
 

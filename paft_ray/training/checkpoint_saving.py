@@ -32,7 +32,7 @@ def save(engine: Any, job: TrainingJob, step: int, writer: MetricsWriter | None,
         checkpoint.write(job.store, state, meta, job.config.keep_checkpoints, spare=_best(job, step, writer))
         writer.publish(step)
 
-    upload.start(f"[{job.label}] checkpoint of step {step} was not written to {job.store.root}", work)
+    upload.start(f"{job.label} checkpoint of step {step} was not written to {job.store.root}", work)
 
 
 def _best(job: TrainingJob, step: int, writer: MetricsWriter) -> list[int]:

@@ -122,7 +122,7 @@ class ResumableDataConfig(DataConfig):
     def configure(
         self, datasets: Any, world_size: int, worker_handles: Any, worker_node_ids: Any, **kwargs: Any
     ) -> list[dict[str, Any]]:
-        """One `{name: iterator}` per rank for the names of `datasets`, rows of `example_builder.Row` in order of position."""
+        """One `{name: iterator}` per rank for the names of `datasets`, each row a `Row`, in order of position."""
         starts = {name: checkpoint.newest(Store(self.orders[name].checkpoints)) for name in datasets}
         return [
             {name: self.orders[name].rank_dataset(rank, world_size, start).iterator() for name, start in starts.items()}

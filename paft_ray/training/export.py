@@ -24,8 +24,8 @@ ADAPTER_FILE = "adapter_model.safetensors"
 
 
 def final_weights(engine: Any, job: TrainingJob, worker: Worker) -> tuple[int, dict[str, torch.Tensor]]:
-    """(optimizer step, its trained weights by name, complete fp32 tensors on the CPU) that `train.export` asks for; ranks other
-    than 0 get no weights.
+    """(optimizer step, its trained weights by name, complete fp32 tensors on the CPU) that `train.export` asks for;
+    ranks other than 0 get no weights.
 
     Collective: ZeRO holds the last weights in pieces. Raises `StageError` where the checkpoint of the best ones is
     damaged.

@@ -31,8 +31,6 @@ class Training:
     run: Store
     folder: str
     """Of the run, gets adapter/ (or weights/), metrics.jsonl, tensorboard/, checkpoints/."""
-    label: str
-    """Opens every console line in brackets, e.g. `train paft/seed0`."""
     validation: pa.Table | None = None
     """Rows of the periodic validation."""
     validation_templates: PromptSet | None = None
@@ -59,7 +57,7 @@ class TrainingJob:
     fingerprint: str
     """Hash of all that decides the weights; checkpoints of another fingerprint are never resumed."""
     label: str
-    """Opens every console line in brackets."""
+    """Opens every console line, e.g. `[train paft/seed0]`."""
     base_id: str | None = None
     """Hub id of the base model, which the adapter names; None: a folder."""
     validation: tuple[Row, ...] = ()

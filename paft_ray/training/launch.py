@@ -17,6 +17,7 @@ from paft_ray.compat.lazy_imports import uncollected, without
 from paft_ray.config import TrainConfig
 from paft_ray.cpu_priority import as_computing
 from paft_ray.errors import UserError
+from paft_ray.log import stage_label
 from paft_ray.models.resolve import hub_id
 from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.sampling import make_draw
@@ -88,7 +89,7 @@ def _job(training: Training, encoder: Encoder) -> TrainingJob:
         num_steps=num_steps,
         out=out.root,
         fingerprint=name,
-        label=training.label,
+        label=stage_label(training.folder),
         labels=labels,
         validation=() if validated is None else validation_rows(validated, shown, encoder, config.num_validation),
         tracker_run=_tracker_run(training, out.below(f"checkpoints/{name}")),
@@ -112,7 +113,14 @@ def _tracker_run(training: Training, checkpoints: Store) -> TrackerRun | None:
         "num_templates": len(training.templates),
         "num_examples": training.data.num_rows,
     }
-    return TrackerRun.of(training.tracking, checkpoints, name=training.out.name, group=training.run.name, params=params)
+    return TrackerRun.of(
+        training.tracking,
+        checkpoints,
+        name=training.out.name,
+        group=training.run.name,
+        label=stage_label(training.folder),
+        params=params,
+    )
 
 
 def _order(training: Training, encoder: Encoder, table: ray.ObjectRef, job: TrainingJob) -> GlobalOrder:

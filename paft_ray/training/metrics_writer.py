@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from typing import Any
 
-from paft_ray.console import say
+from paft_ray.log import get_logger, log_progress
 from paft_ray.storage.store import Store
 from paft_ray.storage.temp_dirs import owned_prefix, remove_left
 from paft_ray.tracking.tracker_run import scalars
 from paft_ray.tracking.trackers import Trackers
 from paft_ray.training.step_metrics import read_metrics, write_metrics
 
+_log = get_logger(__name__)
 _LINE_EVERY = 10
+_BAR_EVERY_S = 1.0
 
 
 class MetricsWriter:
@@ -24,6 +27,7 @@ class MetricsWriter:
         self.label = label
         self.num_steps = num_steps
         self.start_step = start_step
+        self._shown_at = time.monotonic()
         self.trackers = trackers
         self.history = [row for row in read_metrics(out) if row["step"] <= start_step] if start_step else []
         from torch.utils.tensorboard import SummaryWriter  # late: the driver reads metrics without it
@@ -31,7 +35,7 @@ class MetricsWriter:
         self._events = _folder(out)
         self._writer = SummaryWriter(self._events, purge_step=start_step + 1)
         if start_step:
-            say(f"[{label}] resuming from checkpoint at step {start_step}")
+            _log.info(f"{label} resuming from checkpoint at step {start_step}")
         self.publish(start_step)
 
     def add(self, row: dict[str, Any]) -> None:
@@ -40,8 +44,10 @@ class MetricsWriter:
         for name, value in scalars(row).items():
             self._writer.add_scalar(name, value, row["step"])
         done = row["step"]
-        if done % _LINE_EVERY == 0 or done in (self.start_step + 1, self.num_steps):
-            say(self._line(row))
+        is_plain = done % _LINE_EVERY == 0 or done in (self.start_step + 1, self.num_steps)
+        if is_plain or time.monotonic() - self._shown_at > _BAR_EVERY_S:
+            self._shown_at = time.monotonic()
+            log_progress(_log, self._line(row), done / self.num_steps, is_plain=is_plain)
 
     def save(self, step: int) -> None:
         """Writes metrics up to a step, and events, to storage; training may continue meanwhile."""
@@ -71,7 +77,7 @@ class MetricsWriter:
         left = (self.num_steps - row["step"]) * seconds / len(recent)
         loss = sum(r["loss"] for r in recent) / len(recent)
         return (
-            f"[{self.label}] step {row['step']}/{self.num_steps}  loss {loss:.4f}  {speed:.0f} tokens/s  ETA "
+            f"{self.label} step {row['step']}/{self.num_steps}  loss {loss:.4f}  {speed:.0f} tokens/s  ETA "
             f"{int(left) // 60}:{int(left) % 60:02d}"
         )
 

@@ -1,4 +1,4 @@
-"""What one Ray Train worker does: each training of its group that has no result yet. Imports torch, DeepSpeed and PEFT."""
+"""What one Ray Train worker does: each training of its group that has no result yet. Imports torch, DeepSpeed, PEFT."""
 
 from __future__ import annotations
 

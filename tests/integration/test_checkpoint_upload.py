@@ -64,7 +64,7 @@ class Setting:
         optimizer.step()
         self.engine = SimpleNamespace(module=self.model, optimizer=optimizer, zero_optimization_stage=lambda: 0)
         self.job: Any = SimpleNamespace(
-            config=TrainConfig(), store=self.store, seed=0, fingerprint="f", num_steps=9, label="train paft/seed0"
+            config=TrainConfig(), store=self.store, seed=0, fingerprint="f", num_steps=9, label="[train paft/seed0]"
         )
 
     def save(self, step: int, upload: BackgroundUpload) -> None:

@@ -108,11 +108,12 @@ def progress(out: Store, config: TrackingConfig, start_step: int) -> MetricsWrit
         config,
         Store(out.uri("checkpoints/f")),
         name="paft-s0",
+        label="[train paft/seed0]",
         group="demo",
         params={"train": {"lora": {"rank": 8}}, "seed": 0},
     )
     return MetricsWriter(
-        out, label="train paft/seed0", start_step=start_step, num_steps=NUM_STEPS, trackers=Trackers(shown)
+        out, label="[train paft/seed0]", start_step=start_step, num_steps=NUM_STEPS, trackers=Trackers(shown)
     )
 
 

@@ -107,7 +107,6 @@ def test_training_goes_on_after_a_worker_is_killed(
         "model": ModelConfig(),
         "model_path": tiny_model,
         "seed": 0,
-        "label": "train paft/seed0",
     }
     (result,) = fit([Training(**arguments, run=run, folder="train/paft-s0", validation=table)])
     killer.join()

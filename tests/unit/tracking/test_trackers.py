@@ -49,7 +49,7 @@ def test_a_tracker_that_is_not_installed_is_refused_with_the_way_to_install_it(m
 
 
 def test_nothing_is_written_where_no_tracker_is_asked_for(tmp_path: Path) -> None:
-    assert TrackerRun.of(TrackingConfig(), Store(str(tmp_path)), name="a", group="b", params={}) is None
+    assert TrackerRun.of(TrackingConfig(), Store(str(tmp_path)), name="a", group="b", label="[a]", params={}) is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -74,7 +74,14 @@ def test_a_broken_id_is_refused_in_one_line(tmp_path: Path, text: bytes) -> None
 
 def test_settings_become_flat_parameters(tmp_path: Path) -> None:
     params = {"train": {"lora": {"rank": 8}, "k": 4}, "seed": 0}
-    shown = TrackerRun.of(TrackingConfig(wandb="p"), Store(str(tmp_path)), name="paft-s0", group="demo", params=params)
+    shown = TrackerRun.of(
+        TrackingConfig(wandb="p"),
+        Store(str(tmp_path)),
+        name="paft-s0",
+        group="demo",
+        label="[train paft/seed0]",
+        params=params,
+    )
     assert shown
     assert shown.params == {"train.lora.rank": 8, "train.k": 4, "seed": 0}
 
@@ -101,7 +108,14 @@ class Flaky:
 def test_a_tracker_that_fails_is_reported_once_and_stops_neither_the_training_nor_the_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shown = TrackerRun.of(TrackingConfig(wandb="p"), Store(str(tmp_path)), name="paft-s0", group="demo", params={})
+    shown = TrackerRun.of(
+        TrackingConfig(wandb="p"),
+        Store(str(tmp_path)),
+        name="paft-s0",
+        group="demo",
+        label="[train paft/seed0]",
+        params={},
+    )
     good: list[int] = []
     bad: list[int] = []
     failures = [0, 0]
@@ -113,8 +127,8 @@ def test_a_tracker_that_fails_is_reported_once_and_stops_neither_the_training_no
     assert (good, bad) == ([1, 2, 3, 0], [1, 2, 3, 0])
     assert (
         capsys.readouterr().out.partition(" ")[2]
-        == "paft-s0: bad does not take the metrics (the cable); they stay in the run and are sent again at the next "
-        "chance\n"
+        == "warning: [train paft/seed0] bad does not take the metrics (the cable); they stay in the run and are sent "
+        "again at the next chance\n"
     )
 
 
@@ -124,7 +138,7 @@ def test_a_secret_of_the_environment_is_in_nothing_that_is_handed_to_workers(
     monkeypatch.setenv("WANDB_API_KEY", "hunter2")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "hunter2")
     config = TrackingConfig(wandb="p", mlflow="http://host")
-    shown = TrackerRun.of(config, Store(str(tmp_path)), name="a", group="b", params={})
+    shown = TrackerRun.of(config, Store(str(tmp_path)), name="a", group="b", label="[a]", params={})
     assert "hunter2" not in repr(shown) + json.dumps(config.model_dump(mode="json"))
 
 

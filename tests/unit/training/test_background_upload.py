@@ -96,7 +96,8 @@ def test_an_error_of_the_training_waits_for_the_upload_and_is_not_replaced_by_on
     with pytest.raises(ZeroDivisionError) as caught:
         _break_beside_a_failing_upload()
     assert caught.value.__notes__ == [
-        "checkpoint of step 3 was not written: gone; fix the storage and start again: training resumes from its newest checkpoint"
+        "checkpoint of step 3 was not written: gone; fix the storage and start again: training resumes from its newest "
+        "checkpoint"
     ]
 
 

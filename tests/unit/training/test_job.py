@@ -48,9 +48,11 @@ def test_a_job_survives_pickling(tmp_path: object) -> None:
         num_steps=3,
         out=str(tmp_path),
         fingerprint="f" * 16,
-        label="train paft/seed1",
+        label="[train paft/seed1]",
         validation=(ROW,),
         labels=LabelRows(rows=(ROW,), right=(0,), num_templates=1, num_labels=1),
-        tracker_run=TrackerRun.of(tracking, Store(str(tmp_path)), name="paft-s1", group="r", params={"seed": 1}),
+        tracker_run=TrackerRun.of(
+            tracking, Store(str(tmp_path)), name="paft-s1", group="r", label="[]", params={"seed": 1}
+        ),
     )
     assert pickle.loads(pickle.dumps(job)) == job  # noqa: S301

@@ -1,4 +1,4 @@
-"""What rank 0 tells: of attempts that were killed nothing is left on the node once a later one is done."""
+"""What rank 0 reports: lines that name arm and seed, and nothing left on the node of attempts that were killed."""
 
 import tempfile
 from pathlib import Path
@@ -12,13 +12,15 @@ from paft_ray.training.step_metrics import read_metrics
 
 
 def test_the_events_of_a_killed_attempt_are_gone_and_its_repeated_steps_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     out = Store(str(tmp_path / "run"))
     for start, attempt in ((0, 1), (2, 2)):
-        progress = MetricsWriter(out, label="train paft/seed0", start_step=start, num_steps=4, trackers=Trackers(None))
+        progress = MetricsWriter(
+            out, label="[train paft/seed0]", start_step=start, num_steps=4, trackers=Trackers(None)
+        )
         for step in range(start + 1, 4 + 1):
             progress.add(
                 {
@@ -36,6 +38,13 @@ def test_the_events_of_a_killed_attempt_are_gone_and_its_repeated_steps_replaced
             progress.save(step)
     assert [(row["step"], row["loss"]) for row in read_metrics(out)] == [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)]
     progress.close()
+    lines = [line.partition(" ")[2].partition("  ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        "[train paft/seed0] step 1/4",
+        "[train paft/seed0] resuming from checkpoint at step 2",
+        "[train paft/seed0] step 3/4",
+        "[train paft/seed0] step 4/4",
+    ]
     assert not list((tmp_path / "tmp").iterdir())
     assert sorted(path.name for path in Path(out.path("tensorboard")).iterdir()) == [
         "from-step-000000",
