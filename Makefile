@@ -12,14 +12,14 @@ export DO_NOT_TRACK := 1
 unexport PYTHONDONTWRITEBYTECODE  # else every worker of a run compiles the package again
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test test-cluster test-all test-gpu unit lint mutants fuzz bench sweep chaos soak clean
+.PHONY: help setup demo test test-cluster test-all test-gpu unit lint locks mutants fuzz bench sweep chaos soak clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 setup: $(READY)  ## environment and demo model
 
-$(READY): pyproject.toml scripts/setup.sh
+$(READY): pyproject.toml scripts/setup.sh $(wildcard locks/*.txt)
 	bash scripts/setup.sh "$(PYTHON)" "$(VENV)" "$(BUILD)" dev
 	touch $@
 
@@ -48,11 +48,13 @@ lint: setup  ## style, types, import directions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+locks: setup  ## locks/ after a change of the dependencies in pyproject.toml (scripts/locks.py --upgrade: the newest)
+	$(BIN)/python scripts/locks.py
+
 mutants: setup  ## each invariant switched off by a small patch must turn its test red
 	$(BIN)/python tests/mutants/run.py
 
 fuzz: setup  ## template parser, readers and configuration, fuzzed by coverage for a minute each
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --group fuzz
 	$(BIN)/python -m tests.fuzz.run
 
 bench: setup  ## speed beside what users have today, in turns on the same rows (ONLY=training: one part)

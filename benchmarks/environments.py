@@ -46,11 +46,7 @@ def environment_of(peer: str) -> str:
         find = (
             {"UV_FIND_LINKS": os.environ["PIP_FIND_LINKS"]} if "PIP_FIND_LINKS" in os.environ and not whole else {}
         )  # as scripts/setup.sh
-        index = (
-            []
-            if torch.cuda.is_available()
-            else ["--extra-index-url", "https://download.pytorch.org/whl/cpu", "--index-strategy", "unsafe-best-match"]
-        )
+        index = [] if torch.cuda.is_available() else ["--find-links", "https://download.pytorch.org/whl/cpu/torch/"]
         subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)], check=True)
         install = [
             uv,

@@ -1,24 +1,30 @@
 #!/usr/bin/env bash
-# Set-up of one environment: setup.sh PYTHON VENV cpu|gpu [dev]. Called by make (dev: with the tools of the tests) and by cluster/; safe to repeat.
+# Set-up of one environment from locks/: setup.sh PYTHON VENV cpu|gpu [dev]. Called by make (dev: with the tools of the
+# tests) and by cluster/; safe to repeat. What is installed is what the locks name, by version and SHA-256.
 set -euo pipefail
-python=$1 venv=$2 build=$3
+python=$1 venv=$2 build=$3 dev=${4:-} bin=$2/bin
 
 "$python" -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info[:2] < (3, 13)))' || {
   echo "setup: Python 3.11 or 3.12 is needed, found $("$python" --version); name another with make PYTHON=/path/to/python3.11" >&2
   exit 2
 }
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-"$venv/bin/python" -m pip install --quiet "uv>=0.8"
+[ -x "$bin/python" ] || "$python" -m venv "$venv"
+"$bin/python" -m pip install --quiet --no-deps --require-hashes --requirement locks/build.txt
 
-# uv reads neither pip's PIP_FIND_LINKS nor pip's configuration: hand over the folder where torch may lie.
-[ -z "${PIP_FIND_LINKS:-}" ] || export UV_FIND_LINKS="${UV_FIND_LINKS:-$PIP_FIND_LINKS}"
-# Compiled at once: else the first process of every kind compiles what it imports, and each one does where PYTHONDONTWRITEBYTECODE is set (20 s a start).
-install=("$venv/bin/uv" pip install --compile-bytecode --python "$venv/bin/python" --editable ".[$build]" ${4:+--group "$4"})
-if [ "$build" = cpu ]; then
-  # The CPU build of torch: from a local folder where one is configured, else from PyTorch's public index.
-  "${install[@]}" || "${install[@]}" --extra-index-url https://download.pytorch.org/whl/cpu --index-strategy unsafe-best-match
+# Compiled at once: else the first process of every kind compiles what it imports, and each one does where
+# PYTHONDONTWRITEBYTECODE is set (20 s a start).
+sync() {
+  "$bin/uv" pip sync --compile-bytecode --python "$bin/python" --require-hashes --build-constraints locks/build.txt \
+    "$@" locks/build.txt "locks/$build.txt" ${dev:+"locks/$dev.txt"}
+}
+if [ "$build" = gpu ]; then
+  sync
 else
-  "${install[@]}"
+  # The CPU build of torch: from a local folder where pip has one, else from its page in PyTorch's public index. No other
+  # package can come from there.
+  { [ -n "${PIP_FIND_LINKS:-}" ] && sync --find-links "$PIP_FIND_LINKS"; } \
+    || sync --find-links https://download.pytorch.org/whl/cpu/torch/
 fi
+"$bin/uv" pip install --quiet --python "$bin/python" --no-deps --no-build-isolation --editable .
 
-"$venv/bin/python" -c 'from paft_ray.models.resolve import resolve_model; print("demo model:", resolve_model("demo", None))'
+"$bin/python" -c 'from paft_ray.models.resolve import resolve_model; print("demo model:", resolve_model("demo", None))'

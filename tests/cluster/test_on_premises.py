@@ -88,7 +88,7 @@ def options(*settings: str) -> list[str]:
 
 def copy_checkout(folder: Path) -> None:
     """What `ray up` and a submitted job need of the repository."""
-    for name in ("paft_ray", "jobs", "scripts", "cluster"):
+    for name in ("paft_ray", "jobs", "scripts", "locks", "cluster"):
         shutil.copytree(name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(name, folder)

@@ -120,7 +120,12 @@ def test_versions_are_those_of_the_project(name: str) -> None:
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
     (ray,) = [requirement for requirement in project["dependencies"] if requirement.startswith("ray[")]
     assert cluster(name)["rayVersion"] == ray.partition("==")[2]
-    assert {pod["containers"][0]["image"].rpartition(":")[2] for pod in pods(name)} == {f"{project['version']}-gpu"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_pod_has_one_image_by_digest(name: str) -> None:
+    (image,) = {pod["containers"][0]["image"] for pod in pods(name)}
+    assert re.fullmatch(r"[\w./-]+@sha256:[0-9a-f]{64}", image)
 
 
 @pytest.mark.parametrize("name", FILES)
