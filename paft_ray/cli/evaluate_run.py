@@ -8,7 +8,6 @@ import time
 from paft_ray.cli.preflight import check_resources, local_resources
 from paft_ray.cli.session import ray_session
 from paft_ray.cli.signals import interruptible
-from paft_ray.cli.stored_config import trained_config
 from paft_ray.echo import echo
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import Entry, PromptSet
@@ -33,9 +32,9 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
     starts."""
     run = Store(folder)
     trained = trained_models(run)
-    config = trained_config(run, trained[0].key)
+    resolved = ResolvedRun.load(run).as_trained(trained[0].key)
+    config = resolved.config
     check_weights(run, trained)
-    resolved = ResolvedRun.of(config, run).with_models()
     task = _trained_task(resolved, trained[0])
     given = gated_templates(templates, config, task)
     examples = list(read_examples(task, Source(path=test)))
@@ -43,6 +42,7 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
     _check_target(out, run)
     if not (address or os.environ.get("RAY_ADDRESS")):
         check_resources(config, "evaluate", local_resources())
+    resolved = resolved.with_model()
     target = Store.at(out)
     target.write_json(_MARK, {"run": run.root})
     from paft_ray.inference.answer_cache import AnswerCache
@@ -72,8 +72,7 @@ def _trained_task(resolved: ResolvedRun, model: TrainedModel) -> Task:
     """The task of the configuration. Raises `UserError` where it is not the one that was trained on."""
     if resolved.task_key != model.key["task"]:
         raise UserError(
-            f"task {resolved.config.task}: not the one that the run was trained on; restore its YAML file, or "
-            "train again"
+            f"run {resolved.store.root}: task.json is not the task that it was trained on; restore it, or train again"
         )
     return resolved.task
 

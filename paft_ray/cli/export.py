@@ -12,23 +12,20 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from paft_ray.cli.signals import interruptible
-from paft_ray.cli.stored_config import trained_config
 from paft_ray.config import Config, Precision
 from paft_ray.echo import echo
 from paft_ray.errors import StorageError, UserError, one_line
 from paft_ray.inference.vllm_args import serve_command
-from paft_ray.models.identity import model_identity
-from paft_ray.models.resolve import resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.report.inputs import Measured
 from paft_ray.report.model_card import evaluated_engine, render_card
 from paft_ray.report.trained_models import TrainedModel, check_weights, longest_request, trained_models
 from paft_ray.stages.report import origins
+from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.train import arm_prompts
 from paft_ray.storage.stage_cache import differences
 from paft_ray.storage.store import Store
 from paft_ray.storage.temp_dirs import owned_prefix, remove_left
-from paft_ray.tasks.task import load_task
 
 _OF_A_MODEL = (".safetensors", ".json", ".jinja", ".txt", ".model")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -43,16 +40,17 @@ def export_run(folder: str, arm: str, seed: int, out: str, precision: Precision 
     """
     run = Store(folder)
     model = _chosen(trained_models(run), arm, seed)
-    config = trained_config(run, model.key)
+    resolved = ResolvedRun.load(run).as_trained(model.key)
+    config = resolved.config
     check_weights(run, [model])
-    base = _unchanged_base(config, model)
+    base = _unchanged_base(resolved, model)
     templates = _trained_templates(config, run, model)
     target = _empty_folder(out)
     measured = Measured.of(run) if run.exists("evaluate/outcomes.parquet") else None
     engine = evaluated_engine(config, measured)
     if precision:
         engine = engine.model_copy(update={"precision": precision})
-    card = render_card(model, config, origins(config, load_task(config.task)), measured, engine=engine, adapter=False)
+    card = render_card(model, config, origins(resolved), measured, engine=engine, adapter=False)
     with interruptible("start the same command again"), _into(target, out) as scratch:
         written = _weights(run, model, base, scratch, engine.precision)
         (written / "README.md").write_text(card, encoding="utf-8")
@@ -71,17 +69,17 @@ def _chosen(models: Sequence[TrainedModel], arm: str, seed: int) -> TrainedModel
     raise UserError(f"--arm {arm} --seed {seed}: was not trained in this run; it has: {present}")
 
 
-def _unchanged_base(config: Config, model: TrainedModel) -> str:
+def _unchanged_base(resolved: ResolvedRun, model: TrainedModel) -> str:
     """Folder of the base model. Raises `UserError` where it is not the one that was trained on: an adapter fits no
     other."""
     trained = model.key["model"]
-    path = resolve_model(config.model.id, config.model.revision)
-    if changed := differences(trained["identity"], model_identity(trained["id"], trained["revision"], path)):
+    found = resolved.with_model().model
+    if changed := differences(trained["identity"], found.identity):
         raise UserError(
             f"model {trained['id']}: has changed since it was trained on ({'; '.join(changed)}); restore it, or "
             "train again"
         )
-    return path
+    return found.path
 
 
 def _trained_templates(config: Config, run: Store, model: TrainedModel) -> PromptSet:

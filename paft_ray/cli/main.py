@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from os.path import expanduser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from paft_ray.cli.env_defaults import prepare_environment
 from paft_ray.cli.options import VerboseOption, root_options
-from paft_ray.compat.lazy_imports import uncollected
-from paft_ray.config import Precision, load_config
+from paft_ray.cli.stage_command import run_stage
+from paft_ray.config import Precision
 from paft_ray.echo import echo
 from paft_ray.errors import StageError, StorageError, UserError, one_line
-
-if TYPE_CHECKING:
-    from paft_ray.stages.resolved_run import ResolvedRun
-    from paft_ray.storage.run_lock import Lease
 
 app = typer.Typer(
     add_completion=False,
@@ -50,75 +44,6 @@ AddressOption = Annotated[
 ]
 
 
-def run_stage(
-    name: str,
-    path: str,
-    overrides: list[str] | None,
-    *,
-    force: bool = False,
-    dry_run: bool = False,
-    address: str | None = None,
-) -> None:
-    """One stage, `sweep`, or all stages for `run`."""
-    config = load_config(path, overrides or [])
-    if dry_run:
-        from paft_ray.cli.dry_run import plan
-
-        echo(plan(config, name))
-        return
-    with uncollected():
-        from paft_ray.cli.preflight import check, check_resources
-        from paft_ray.cli.session import ray_session
-        from paft_ray.cli.signals import interruptible
-        from paft_ray.storage.run_lock import hold
-
-        resolved = check(config, name, local=not (address or os.environ.get("RAY_ADDRESS")))
-
-    run = resolved.store
-    again = "the same command without --force" if force else "the same command again"
-    remedy = f"start {again}: finished stages of run {run.name} are kept, training goes on from its newest checkpoint"
-    with (
-        interruptible(remedy),
-        hold(run, name) as lease,
-        nullcontext() if name == "report" else ray_session(address) as total,
-    ):
-        if total is not None:
-            check_resources(config, name, total)
-        _stages(name, resolved, lease, force=force)
-    shown = {"sweep": "report/sweep.md", "run": "report/report.html", "report": "report/report.html"}
-    if name in ("run", "report"):
-        from paft_ray.cli.summary import print_summary
-
-        print_summary(run)
-    echo(f"{name}: {run.uri(shown[name]) if name in shown else run.root}")
-
-
-def _stages(name: str, resolved: ResolvedRun, lease: Lease, *, force: bool) -> None:
-    """Ray Tune is imported for the sweep alone. config.json is that of the last command that was not refused."""
-    with uncollected():
-        from paft_ray.cli.stored_config import store_config
-        from paft_ray.stages import registry
-        from paft_ray.stages.stage_errors import named
-
-    refused = False
-    try:
-        if name == "run":
-            registry.run_all(resolved, force=force)
-        elif name == "sweep":
-            from paft_ray.sweep import stage
-
-            registry.run_stage(name, stage.run, resolved, force=force)
-        else:
-            registry.run_stage(name, registry.STAGES[name], resolved, force=force)
-    except UserError:
-        refused = True
-        raise
-    finally:
-        if not (refused or lease.lost):
-            with named(resolved.store, name):
-                store_config(resolved.store, resolved.config)
-
-
 def _command(name: str, text: str) -> None:
     @app.command(name, help=text)
     def command(
@@ -138,7 +63,7 @@ for _name, _text in {
     "synthesize": "Write, gate and split prompt templates.",
     "score": "Accuracy of the base model under every training template.",
     "train": "Fine-tune every arm.",
-    "report": "Figures, Markdown and HTML page.",
+    "report": "Figures, Markdown and HTML page; also of a run by its folder.",
     "sweep": "Ray Tune over the size of the prompt set.",
 }.items():
     _command(_name, _text)

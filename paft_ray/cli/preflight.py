@@ -37,10 +37,10 @@ _NEEDED = {
 _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the process that a submitted job starts
 
 
-def check(config: Config, stage: str, *, local: bool) -> ResolvedRun:
-    """The resolved run, after task, files, templates, storage, models and (on one machine) resources are found good.
-    Raises `UserError`."""
-    resolved = ResolvedRun.of(config)
+def check(resolved: ResolvedRun, stage: str, *, local: bool) -> ResolvedRun:
+    """The run with its models found, after task, files, templates, storage, models and (on one machine) resources are
+    found good. Raises `UserError`."""
+    config = resolved.config
     if stage == "report":
         check_no_secrets(config, resolved.task)
         _check_prepared(resolved, stage)
@@ -70,7 +70,7 @@ def check(config: Config, stage: str, *, local: bool) -> ResolvedRun:
         for generator in resolved.models[1:]:
             shapes(generator.path)
         check_model(config, resolved.task, resolved.model.path, stage)
-    Store.open(config.storage, config.name)  # makes it, so it comes last: what is refused leaves nothing behind
+    Store.at(resolved.store.root)  # makes it, so it comes last: what is refused leaves nothing behind
     return resolved
 
 

@@ -35,9 +35,9 @@ class ModelFiles:
         return self.reference.identity
 
 
-def find_model(model_id: str, revision: str | None) -> ModelFiles:
-    """The files of a model, downloaded where they are not on this machine yet. Raises `UserError` as
-    `resolve_model`."""
-    path = resolve_model(model_id, revision)
+def find_model(model_id: str, revision: str | None, *, place: str | None = None) -> ModelFiles:
+    """The files of a model, downloaded where they are not on this machine yet; `place`: the absolute path
+    where the id is a relative one. Raises `UserError` as `resolve_model`."""
+    path = resolve_model(place or model_id, revision)
     identity = model_identity(model_id, revision, path)
     return ModelFiles(reference=ModelReference(id=model_id, revision=revision, identity=identity), path=path)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from paft_ray.config import Config, Positive, Seed, TrainedArm, configured_model, parse_config
+from paft_ray.config import Config, Positive, Seed, TrainedArm
 from paft_ray.errors import UserError
 from paft_ray.storage.store import LARGEST_JSON, Store
 from paft_ray.training import adapter_config
@@ -129,12 +129,6 @@ def check_weights(run: Store, models: Sequence[TrainedModel]) -> None:
             raise UserError(f"run {run.root}: {path} is missing; restore it, or train again")
         if model.is_adapter:
             adapter_config.check_adapter_config(run.read_bytes(path, largest=LARGEST_JSON), run.uri(path))
-
-
-def as_trained(config: Config, run: Store, key: Mapping[str, Any]) -> Config:
-    """The run's configuration with the model section that its arms were trained with. Raises `UserError` for a section
-    that is none."""
-    return parse_config({**config.model_dump(mode="json"), "model": configured_model(key["model"])}, run.uri(MANIFEST))
 
 
 def longest_request(config: Config, model: TrainedModel) -> int:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from paft_ray.config import Config, configured_model, input_key, weights_key
+from paft_ray.config import configured_model, input_key, weights_key
 from paft_ray.errors import UserError
 from paft_ray.models.resolve import hub_id, model_licence
 from paft_ray.report.model_card import Origins, write_cards
 from paft_ray.report.render import write_report
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.stage_cache import Manifest, cached, differences
-from paft_ray.tasks.task import Task
 from paft_ray.tracking.trackers import publish_report
 
 STAGE = "report"
@@ -38,7 +37,7 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     def body() -> Manifest:
         verdict = write_report(run, config=config)["verdict"]
         if run.exists("train/manifest.json"):
-            write_cards(run, config, origins(config, resolved.task))
+            write_cards(run, config, origins(resolved))
         return {"verdict": verdict}
 
     manifest = cached(run, STAGE, key, body, force=force)
@@ -67,18 +66,19 @@ def _check_trained(resolved: ResolvedRun) -> None:
         )
 
 
-def origins(config: Config, task: Task) -> Origins:
+def origins(resolved: ResolvedRun) -> Origins:
     """Where base model, data and generators come from. A licence is known where this machine holds what states it;
     files of the user's own have none."""
-    data = config.data
+    config, task, data = resolved.config, resolved.task, resolved.config.data
     own_data = data.train or data.validation or data.test
     sources = {} if own_data else task.sources
     return Origins(
-        base_id=hub_id(config.model.id),
-        base_licence=model_licence(config.model.id, config.model.revision),
+        base_id=hub_id(resolved.place(config.model.id)),
+        base_licence=model_licence(resolved.place(config.model.id), config.model.revision),
         data_licence=None if own_data else task.license,
         datasets=tuple(dict.fromkeys(source.dataset for source in sources.values() if source.dataset)),
         generators={
-            hub_id(g.id) or Path(g.id).name: model_licence(g.id, g.revision) for g in config.prompts.generators
+            hub_id(resolved.place(g.id)) or Path(g.id).name: model_licence(resolved.place(g.id), g.revision)
+            for g in config.prompts.generators
         },
     )

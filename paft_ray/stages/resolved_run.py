@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
+from os.path import isabs, isdir
+from pathlib import Path
 from typing import Any
 
-from paft_ray.config import Config, GeneratorConfig, input_key
+from pydantic import ValidationError
+
+from paft_ray.config import Config, GeneratorConfig, configured_model, input_key, parse_config
+from paft_ray.errors import UserError, one_line
 from paft_ray.models.chat_frame import chat_frame
 from paft_ray.models.local import ModelFiles, find_model
-from paft_ray.storage.store import Store
+from paft_ray.storage.store import Store, split_uri
 from paft_ray.tasks.task import Task, load_task
+
+_CONFIG, _TASK, _FOLDERS = "config.json", "task.json", "model_folders.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,26 +28,66 @@ class ResolvedRun:
 
     config: Config
     task: Task
-    store: Store
-    """The run's directory."""
+    root: str
+    """Absolute path or URI of the run's directory."""
+    folders: Mapping[str, str]
+    """Name of a model that is a local folder -> its absolute path."""
     models: tuple[ModelFiles, ...] = ()
     """The model that is trained, then the generators that run on the cluster, in their order; empty for a stage that
     reads none."""
 
     @classmethod
     def of(cls, config: Config, store: Store | None = None) -> ResolvedRun:
-        """The run of a configuration, its models not found yet; neither a hub nor a cluster is reached, nothing is
-        written. Raises `UserError` for a task or storage that cannot be used.
+        """The run of a configuration, its models not found yet; neither a hub nor storage is reached, nothing is
+        written. Raises `UserError` for a task that cannot be used.
 
         `store`: the run's directory; default: the one that the configuration names.
         """
         task = load_task(config.task)
-        return cls(config=config, task=task, store=store or Store(config.storage).below(config.name))
+        root = store.root if store else _root(config)
+        return cls(config=config, task=task, root=root, folders=_model_folders(config))
+
+    @classmethod
+    def load(cls, store: Store) -> ResolvedRun:
+        """The run in a directory from what it holds itself, its models not found yet: the configuration, task and row
+        files that it was made from may be gone.
+
+        Raises `UserError` where it holds no configuration or task that can be read.
+        """
+        config, task = stored_config(store), _stored_task(store)
+        folders = {**_model_folders(config), **_stored_folders(store)}
+        return cls(config=config, task=task, root=store.root, folders=folders)
+
+    @cached_property
+    def store(self) -> Store:
+        """The run's directory, whose storage is reached when it is asked for first. Raises `UserError` as `Store`."""
+        return Store(self.root)
+
+    def write(self) -> None:
+        """Writes what `load` reads: configuration and task as they were given, and where model folders are."""
+        task = {**self.task.model_dump(mode="json"), "license": self.task.license}
+        self.store.write_json(_FOLDERS, dict(self.folders))
+        self.store.write_bytes(_TASK, json.dumps(task, indent=2, ensure_ascii=False).encode())  # in the labels' order
+        self.store.write_json(_CONFIG, self.config.model_dump(mode="json"))
+
+    def with_model(self) -> ResolvedRun:
+        """The same run with the files of its model found on this machine, downloaded where they are missing. Raises
+        `UserError` as `resolve_model`."""
+        return replace(self, models=(self._find(*self.config.models[0]),))
 
     def with_models(self) -> ResolvedRun:
-        """The same run with the files of its models found on this machine, downloaded where they are missing. Raises
-        `UserError` as `resolve_model`."""
-        return replace(self, models=tuple(find_model(*model) for model in self.config.models))
+        """Likewise for its model and the generators that run on the cluster."""
+        return replace(self, models=tuple(self._find(*model) for model in self.config.models))
+
+    def _find(self, name: str, revision: str | None) -> ModelFiles:
+        return find_model(name, revision, place=self.place(name))
+
+    def as_trained(self, key: Mapping[str, Any]) -> ResolvedRun:
+        """The same run with the section `model` of the `key` that its arms were trained with. Raises `UserError` for a
+        section that is none."""
+        model = configured_model(key["model"])
+        config = parse_config({**self.config.model_dump(mode="json"), "model": model}, self.store.uri(_CONFIG))
+        return replace(self, config=config, models=())
 
     @property
     def model(self) -> ModelFiles:
@@ -58,7 +108,58 @@ class ResolvedRun:
         """The part of a stage's key that says which task it was."""
         return self.task.model_dump(mode="json")
 
+    def place(self, model_id: str) -> str:
+        """The absolute path of a model that is a local folder, another name as it is."""
+        return self.folders.get(model_id, model_id)
+
     def generator_model(self, generator: GeneratorConfig) -> ModelFiles:
         """The files of a generator that runs on the cluster."""
         assert self.models, "the models of this run were not resolved"
         return self.models[1 + self.config.prompts.local_generators.index(generator)]
+
+
+def stored_config(store: Store) -> Config:
+    """The configuration that a run was last made with, paths as they were given. Raises `UserError` where the run has
+    none."""
+    if not store.exists(_CONFIG):
+        raise UserError(f"run {store.root}: {_CONFIG} is missing; give the folder of a run that `paft` made")
+    return parse_config(store.read_json(_CONFIG), store.uri(_CONFIG))
+
+
+def _stored_task(store: Store) -> Task:
+    """The task that a run was made for. Raises `UserError` where the run has none, or none that is one."""
+    if not store.exists(_TASK):
+        raise UserError(
+            f"run {store.root}: {_TASK} is missing, an older version made the run; start `paft run` with its "
+            "configuration again, under another name"
+        )
+    try:
+        return Task.model_validate(store.read_json(_TASK))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        reason = one_line(f"{'.'.join(map(str, fault['loc'])) or 'task'}: {fault['msg']}")[:200]
+        raise UserError(f"{store.uri(_TASK)}: not a task ({reason}); restore it") from None
+
+
+def _root(config: Config) -> str:
+    """Absolute path or URI of the directory that a configuration names."""
+    if "://" not in config.storage:
+        return Store(config.storage).below(config.name).root
+    place, options = split_uri(config.storage)
+    return f"{place.rstrip('/')}/{config.name}{options}"
+
+
+def _model_folders(config: Config) -> dict[str, str]:
+    """Model name -> absolute path, of the models of a configuration that are folders of this machine."""
+    paths = {name: Path(name).expanduser() for name, _ in config.models if name != "demo"}
+    return {name: str(path.resolve()) for name, path in paths.items() if path.is_dir()}
+
+
+def _stored_folders(store: Store) -> dict[str, str]:
+    """Likewise as a run was made with them, those that are still there."""
+    stated = store.read_json(_FOLDERS) if store.exists(_FOLDERS) else None
+    return {
+        name: folder
+        for name, folder in (stated.items() if isinstance(stated, dict) else ())
+        if isinstance(folder, str) and isabs(folder) and "\0" not in folder and isdir(folder)
+    }

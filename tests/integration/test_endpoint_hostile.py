@@ -20,6 +20,7 @@ from paft_ray.config import EndpointConfig, GeneratorConfig, load_config
 from paft_ray.errors import UserError
 from paft_ray.generators.openai import ask
 from paft_ray.generators.requests import Completion, Request, request
+from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.tasks.task import load_task
 from tests.support.raw_server import RawServer, reply, serving
 
@@ -437,7 +438,9 @@ def test_a_run_on_this_machine_is_refused_before_it_starts_where_the_key_is_none
     )
     with pytest.raises(UserError, match="GENERATOR_KEY"):
         check(
-            load_config("jobs/configs/demo.yaml", [f"storage={tmp_path}", outside, "model.max_prompt_tokens=64"]),
+            ResolvedRun.of(
+                load_config("jobs/configs/demo.yaml", [f"storage={tmp_path}", outside, "model.max_prompt_tokens=64"])
+            ),
             "synthesize",
             local=True,
         )

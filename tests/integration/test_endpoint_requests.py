@@ -27,6 +27,7 @@ from paft_ray.generators.openai import ask, ask_missing
 from paft_ray.generators.requests import Request, request
 from paft_ray.inference.answer_cache import AnswerCache
 from paft_ray.stages import synthesize
+from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import examples_to_table
 from paft_ray.tasks.task import Example, load_task
@@ -419,7 +420,7 @@ def test_a_run_on_this_machine_is_refused_before_it_starts_where_the_key_is_miss
         "model.max_prompt_tokens=64",
     ]
     with pytest.raises(UserError, match="the environment variable GENERATOR_KEY, which holds its key, is not set"):
-        check(load_config("jobs/configs/demo.yaml", changes), "synthesize", local=True)
+        check(ResolvedRun.of(load_config("jobs/configs/demo.yaml", changes)), "synthesize", local=True)
 
 
 def test_a_second_attempt_asks_only_what_has_no_answer_and_counts_what_was_spent(

@@ -84,7 +84,7 @@ def test_a_budget_shrinks_the_planned_prompts_and_a_sweep_refuses_it(
     assert "4 models x 12 held-out templates x 50 rows x 10 % of the cells = 240" in out
     config = load_config(DEMO, ["evaluate.budget=0.1", f"storage={tmp_path}/runs"])
     with pytest.raises(UserError, match=r"evaluate\.budget=0\.1: a sweep answers all cells"):
-        preflight.check(config, "sweep", local=True)
+        preflight.check(ResolvedRun.of(config), "sweep", local=True)
 
 
 def test_the_best_checkpoint_needs_a_task_with_labels_and_no_sweep(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_the_best_checkpoint_needs_a_task_with_labels_and_no_sweep(tmp_path: Pat
     with pytest.raises(
         UserError, match=r"train\.export=q0\.1: a sweep compares trials at their last step; leave it out"
     ):
-        preflight.check(config, "sweep", local=True)
+        preflight.check(ResolvedRun.of(config), "sweep", local=True)
     free = load_config(DEMO, ["train.export=worst", "task=gsm8k"])
     with pytest.raises(
         UserError,
@@ -228,7 +228,7 @@ def test_an_interrupted_run_says_how_to_go_on(
 def test_a_job_refuses_a_relative_storage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     with pytest.raises(UserError, match="a job's own folder goes away"):
-        preflight.check(load_config(DEMO), "prepare", local=False)
+        preflight.check(ResolvedRun.of(load_config(DEMO)), "prepare", local=False)
 
 
 @pytest.mark.parametrize(

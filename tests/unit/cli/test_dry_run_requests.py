@@ -13,6 +13,7 @@ from paft_ray.config import Config, parse_config
 from paft_ray.inference.grid import requests_per_cell
 from paft_ray.models.resolve import load_tokenizer, resolve_model
 from paft_ray.prompts.encode import Encoder
+from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.tasks.task import load_task
 
 INTENTS = [
@@ -74,4 +75,4 @@ def test_a_task_of_more_than_128_first_tokens_is_planned_and_checked(tmp_path: P
     requests = requests_per_cell(Encoder(load_task(config.task), encoder_of))
     assert requests >= 2
     assert asked(config).endswith(f"= {3 * 12 * 40 * requests}")
-    check(config, "run", local=True)
+    check(ResolvedRun.of(config), "run", local=True)

@@ -21,6 +21,7 @@ from paft_ray.report.inputs import Measured
 from paft_ray.report.model_card import Origins, render_card, write_cards
 from paft_ray.report.trained_models import trained_models
 from paft_ray.stages.report import origins
+from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import load_task
 
@@ -50,7 +51,7 @@ def trained_run(
         },
         "test",
     )
-    run.write_json("config.json", config.model_dump(mode="json"))
+    ResolvedRun.of(config, run).write()
     wordings = [PromptTemplate(text=f"Wording {n}: {{text}}") for n in range(16)]
     prompts = PromptSet.of(Entry(template=w, split="train" if n < 4 else "held_out") for n, w in enumerate(wordings))
     run.write_table("prompts/prompt_set.parquet", prompts.to_table())
@@ -153,7 +154,7 @@ def test_every_trained_model_gets_its_card_and_the_report_that_of_paft(tmp_path:
     measure(run)
     run.write_bytes("train/sft-s1/weights/README.md", b"a stub")
     config = parse_config(run.read_json("config.json"), "test")
-    write_cards(run, config, origins(config, load_task(config.task)))
+    write_cards(run, config, origins(ResolvedRun.of(config)))
     for model in trained_models(run):
         card = ModelCard(run.read_bytes(f"{model.folder}/README.md").decode())
         assert card.data.model_name == model.name
@@ -182,7 +183,7 @@ def test_licences_are_those_that_the_owners_state(tmp_path: Path) -> None:
         assert model_licence(str(base), None) == licence
     assert model_licence("no such/id/at all", None) is None
     own = parse_config({"name": "run", "task": "demo", "data": {"train": "mine.jsonl"}}, "test")
-    assert origins(own, load_task(own.task)).data_licence is None, "the task's licence is that of its own rows"
+    assert origins(ResolvedRun.of(own)).data_licence is None, "the task's licence is that of its own rows"
 
 
 def test_an_export_holds_weights_card_and_templates_and_ends_with_the_command(

@@ -298,7 +298,7 @@ def test_a_manifest_that_is_no_object_is_one_line(tmp_path: Path, capsys: pytest
         assert (code, err.count("\n"), "an object is needed" in err) == (2, 1, True)
 
 
-@pytest.mark.parametrize("file", ["config.json", "origin.json", "train/manifest.json", "evaluate/manifest.json"])
+@pytest.mark.parametrize("file", ["config.json", "model_folders.json", "train/manifest.json", "evaluate/manifest.json"])
 def test_a_file_that_only_claims_its_size_is_not_read_whole(
     file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

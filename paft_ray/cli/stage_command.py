@@ -1,0 +1,98 @@
+"""What `paft run`, `paft sweep` and the command of every stage do. Ray and torch are imported where they are used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import nullcontext
+from os.path import expanduser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from paft_ray.compat.lazy_imports import uncollected
+from paft_ray.config import load_config
+from paft_ray.echo import echo
+from paft_ray.errors import UserError
+
+if TYPE_CHECKING:
+    from paft_ray.stages.resolved_run import ResolvedRun
+    from paft_ray.storage.run_lock import Lease
+
+_PAGES = {"sweep": "report/sweep.md", "run": "report/report.html", "report": "report/report.html"}
+
+
+def run_stage(
+    name: str,
+    path: str,
+    overrides: Sequence[str] | None,
+    *,
+    force: bool = False,
+    dry_run: bool = False,
+    address: str | None = None,
+) -> None:
+    """One stage, `sweep`, or all stages for `run`. `path`: of the configuration; `report` also takes the folder or URI
+    of a run, whose configuration it then uses."""
+    of_run = name == "report" and ("://" in path or Path(expanduser(path)).is_dir())
+    if of_run and (overrides or dry_run):
+        raise UserError(
+            f"paft report {path}: a run's settings are those that it was made with; leave --set and --dry-run out"
+        )
+    config = None if of_run else load_config(path, overrides or [])
+    if config is not None and dry_run:
+        from paft_ray.cli.dry_run import plan
+
+        echo(plan(config, name))
+        return
+    with uncollected():
+        from paft_ray.cli.preflight import check, check_resources
+        from paft_ray.cli.session import ray_session
+        from paft_ray.cli.signals import interruptible
+        from paft_ray.stages.resolved_run import ResolvedRun
+        from paft_ray.storage.run_lock import hold
+        from paft_ray.storage.store import Store
+
+        given = ResolvedRun.load(Store(path)) if config is None else ResolvedRun.of(config)
+        resolved = check(given, name, local=not (address or os.environ.get("RAY_ADDRESS")))
+
+    run = resolved.store
+    again = "the same command without --force" if force else "the same command again"
+    remedy = f"start {again}: finished stages of run {run.name} are kept, training goes on from its newest checkpoint"
+    with (
+        interruptible(remedy),
+        hold(run, name) as lease,
+        nullcontext() if name == "report" else ray_session(address) as total,
+    ):
+        if total is not None:
+            check_resources(resolved.config, name, total)
+        _stages(name, resolved, lease, force=force)
+    if name in ("run", "report"):
+        from paft_ray.cli.summary import print_summary
+
+        print_summary(run)
+    echo(f"{name}: {run.uri(_PAGES[name]) if name in _PAGES else run.root}")
+
+
+def _stages(name: str, resolved: ResolvedRun, lease: Lease, *, force: bool) -> None:
+    """Ray Tune is imported for the sweep alone. What a run is loaded from is that of the last command that was not
+    refused."""
+    with uncollected():
+        from paft_ray.stages import registry
+        from paft_ray.stages.stage_errors import named
+
+    refused = False
+    try:
+        if name == "run":
+            registry.run_all(resolved, force=force)
+        elif name == "sweep":
+            from paft_ray.sweep import stage
+
+            registry.run_stage(name, stage.run, resolved, force=force)
+        else:
+            registry.run_stage(name, registry.STAGES[name], resolved, force=force)
+    except UserError:
+        refused = True
+        raise
+    finally:
+        if not (refused or lease.lost):
+            with named(resolved.store, name):
+                resolved.write()
