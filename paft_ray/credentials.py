@@ -163,7 +163,7 @@ def check_options(options: Any, place: str, *, free: bool) -> None:
         if name and names_secret(name):
             raise ValueError(f"{place}.{name}: {REMEDY}; set HF_TOKEN, or the variable that endpoint.api_key_env names")
         if KNOWN.search(text) or ((free or _FREE_TEXT.search(where)) and looks_secret(text)):
-            raise ValueError(f"{where}: holds what looks like a key or token; {REMEDY}, take it out")
+            raise ValueError(f"{where}: holds what looks like a key or token; {REMEDY}, remove it")
 
 
 def texts(value: Any, place: str) -> Iterator[tuple[str, str, str]]:

@@ -14,7 +14,7 @@ def one_line(text: object) -> str:
     """What an error (or anything else) says, for a message of one line: no line breaks, repeated spaces, hidden
     characters or secrets.
 
-    What is too long is cut afterwards, never before: half a secret is found by no one.
+    What is too long is truncated afterwards, never before: half a secret is found by no one.
     """
     return visible(masked(" ".join(masked(str(text)).split())))
 
@@ -26,14 +26,14 @@ def check_text(text: str, name: str, where: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise UserError(
-            f"{where}: {name} holds half a character ({text[error.start]!a}); write the whole character or drop it"
+            f"{where}: {name} holds half a character ({text[error.start]!a}); write the complete character or drop it"
         ) from None
 
 
 class StorageError(OSError):
     """The storage of a run fails: one line that says which, what could not be done, why, and what to do.
 
-    At the start of a command it is the user's to mend (exit code 2), in a stage it becomes a `StageError`. It travels
+    At the start of a command it is the user's to fix (exit code 2), in a stage it becomes a `StageError`. It travels
     out of Ray's workers as it is.
     """
 

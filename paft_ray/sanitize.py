@@ -1,4 +1,4 @@
-"""What outside text may hide: characters that do not show, written out, and secrets, taken out where it is shown."""
+"""What outside text may hide: characters that do not show, written out, and secrets, masked where it is shown."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _METADATA_NETWORKS = [
         *("100.100.100.200/32", "192.0.0.192/32", "168.63.129.16/32"),
     )
 ]
-"""Link-local addresses, and what AWS, Google, Oracle, Scaleway, Alibaba and Azure use beside them."""
+"""Link-local addresses, and what AWS, Google, Oracle, Scaleway, Alibaba and Azure use in addition."""
 _ENDS_IN_IPV4 = [
     ipaddress.ip_network(network) for network in ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96")
 ]
@@ -36,7 +36,7 @@ _NOT_OF_A_URL = re.compile(r"[\x00-\x20\x7f]")
 def split_url(url: str, name: str) -> SplitResult:
     """The parts of a URL whose host is an address or a name in ASCII. Raises `ValueError`, which never shows the URL:
     it may hold a key."""
-    if _NOT_OF_A_URL.search(url):  # some of them are taken out by `urlsplit`, and by no client
+    if _NOT_OF_A_URL.search(url):  # `urlsplit` drops some of them, clients do not
         raise ValueError(
             f"{name}: white space or a control character stands in the URL; write http(s)://HOST:PORT/PATH"
         )

@@ -46,7 +46,7 @@ class EndpointConfig(Section):
         """What is sent, and to which model, is what the plan says."""
         if found := sorted(set(_OURS) & set(self.request)):
             raise ValueError(
-                f"request.{found[0]}: paft decides it (the generator's id, its requests, whole answers); take it out"
+                f"request.{found[0]}: paft decides it (the generator's id, its requests, complete answers); remove it"
             )
         return self
 
@@ -56,7 +56,7 @@ class EndpointConfig(Section):
         for name in _COUNTS:
             count = self.request.get(name)
             if count is not None and (isinstance(count, bool) or not isinstance(count, int) or not 0 < count < 2**31):
-                raise ValueError(f"request.{name}: a whole number above 0 is needed, given {count!r}")
+                raise ValueError(f"request.{name}: an integer above 0 is needed, given {count!r}")
         return self
 
     @model_validator(mode="after")

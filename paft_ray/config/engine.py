@@ -22,21 +22,20 @@ class EngineConfig(Section):
     num_gpus: Annotated[float, Field(ge=0)] = 0
     """GPUs of one engine per tensor-parallel rank; 0 runs on the CPU."""
     precision: Precision = Field(default_factory=lambda values: fast_precision(values["num_gpus"]))
-    """Number format of weights and activations; default: bf16 on a GPU and on CPUs that multiply it natively, else
+    """Dtype of weights and activations; default: bf16 on a GPU and on CPUs that multiply it natively, else
     fp32."""
     kv_cache_gib: Annotated[float, Field(gt=0)] = 1
     """Key-value cache on the CPU in GiB (on a GPU set `engine_kwargs.gpu_memory_utilization`)."""
     batch_rows: Positive = 64
     """Rows per Ray Data batch handed to the engine."""
     max_failed_fraction: Fraction = 0.01
-    """A larger share of failed rows fails the stage."""
+    """A larger fraction of failed rows fails the stage."""
     timeout_s: Positive = 3600
     """Longest time of one inference stage in seconds, for each model that it answers for."""
     stall_timeout_s: Positive = 900
-    """Longest time without any answer in seconds, the start of the engine included."""
+    """Longest time without any answer in seconds, the start of the engine included; then the engine is killed."""
     max_restarts: Annotated[int, Field(ge=0)] = 2
-    """Starts after the first one of engines that died, per inference stage; only rows without an answer are asked
-    again."""
+    """Restarts of a crashed engine, per inference stage; only requests without an answer are retried."""
     engine_kwargs: Options = Field(default_factory=dict)
     """Further vLLM engine arguments, of those that tune memory, batching, caching, parallelism or quantization
     (listed in `paft_ray/config/engine_arguments.py`)."""

@@ -148,7 +148,7 @@ def check_engine_arguments(given: Mapping[str, Any]) -> None:
     check_options(given, "engine.engine_kwargs", free=True)
     for name, value in given.items():
         if name in OWNED:
-            raise ValueError(f"{name}: is decided by {OWNED[name]}; set that, and take it out here")
+            raise ValueError(f"{name}: is decided by {OWNED[name]}; set that, and remove it here")
         if name not in TUNING:
             near = difflib.get_close_matches(name, TUNING, n=3, cutoff=0.4) or [
                 "gpu_memory_utilization",
@@ -157,8 +157,7 @@ def check_engine_arguments(given: Mapping[str, Any]) -> None:
             ]
             what = "not an argument that tunes memory, batching, caching, parallelism or quantization"
             raise ValueError(
-                f"{masked(name)[:60]!r}: {what}, so it is not passed on; nearest allowed: {', '.join(near)}; "
-                "take it out"
+                f"{masked(name)[:60]!r}: {what}, so it is not passed on; nearest allowed: {', '.join(near)}; remove it"
             )
         try:
             TypeAdapter(TUNING[name], config=ConfigDict(strict=True, allow_inf_nan=False)).validate_python(value)

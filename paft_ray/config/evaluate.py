@@ -14,9 +14,9 @@ class EvaluateConfig(Section):
     held-out template."""
 
     budget: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """Share of the (template, test row) cells that are answered, the same ones for every arm and seed; below 1 the
+    """Fraction of the (template, test row) cells that are answered, the same ones for every arm and seed; below 1 the
     report estimates the whole grid."""
     latency_sample_rows: Annotated[int, Field(ge=0)] = 32
-    """Rows per arm answered by free generation to measure answer length and time; 0: none."""
+    """Rows per arm answered by unconstrained generation to measure answer length and time; 0: none."""
     max_answer_tokens: Positive = 32
-    """Longest freely generated answer in tokens (tasks of kind `free` state their own)."""
+    """Longest answer of an unconstrained generation in tokens (tasks of kind `free` state their own)."""

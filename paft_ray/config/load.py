@@ -22,7 +22,7 @@ from paft_ray.storage.files import FileTooLargeError, read_regular
 
 _LARGEST_FILE = 2**18
 _MOST_BITS = 1024
-_MOST_FAULTS = 20  # told at once: a file may hold a million unknown keys
+_MOST_FAULTS = 20  # reported at once: a file may hold a million unknown keys
 _SPELLINGS = {"evaluation": "evaluate"}
 """Sections under another name that a file and `--set` may give them."""
 
@@ -130,7 +130,7 @@ def _check_texts(value: Any, where: str) -> None:
             _check_texts(inner, where)
     elif isinstance(value, str) and holds_hidden(value):
         raise UserError(
-            f"{where}: {masked(value)[:60]!a} holds a character that does not show (or half of one); take it out"
+            f"{where}: {masked(value)[:60]!a} holds a character that does not show (or half of one); remove it"
         )
 
 
@@ -183,14 +183,14 @@ def _value(text: str, path: Sequence[str], override: str) -> Any:
     bare = text.strip()
     takes_text, quoted = _takes_text(_annotation_at(path)), bare[:1] in tuple("'\"|>!")
     try:
-        value, cut = read_yaml(text), _holds_comment(text)
+        value, has_comment = read_yaml(text), _holds_comment(text)
     except yaml.YAMLError:
         if takes_text and not quoted:
             return bare
         raise UserError(f"--set {override}: {text!r} is not a YAML value") from None
-    if takes_text and not quoted and (cut or value is not None):
+    if takes_text and not quoted and (has_comment or value is not None):
         return bare  # 007, /data/run #1, on: no number, comment or truth value, but text
-    if cut:
+    if has_comment:
         raise UserError(
             f"--set {override}: YAML reads a comment behind the # and would leave it out; put the text into "
             "quotes, or take it away"

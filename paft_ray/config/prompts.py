@@ -35,7 +35,7 @@ class PromptsConfig(Section):
     similarity: Fraction = 0.7
     """Word-trigram Jaccard above which two templates are near-duplicates (one cluster)."""
     held_out_fraction: Fraction = 1 / 9
-    """Share of templates held out when no file is given (8:1, paper section 3.1)."""
+    """Fraction of templates held out when no file is given (8:1, paper section 3.1)."""
     min_held_out: Annotated[int, Field(ge=2)] = 12
     """Fewest held-out templates: below 12 the spread over templates means little."""
 

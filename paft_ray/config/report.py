@@ -13,7 +13,7 @@ class ReportConfig(Section):
     """Stage `report`: figures over held-out templates."""
 
     threshold: Fraction = 0.8
-    """Accuracy above which a template counts for the share above a threshold."""
+    """Accuracy above which a template counts for the fraction above a threshold."""
     num_bootstrap: Annotated[int, Field(gt=0, le=1_000_000)] = 2000
     """Bootstrap draws of an interval, at most a million."""
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95

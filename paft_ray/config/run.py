@@ -1,4 +1,4 @@
-"""A whole configuration."""
+"""The complete configuration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from paft_ray.config.train import TrainConfig
 
 
 class Config(Section):
-    """A whole run."""
+    """All settings of a run."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     """Name of the run: letters, digits, `.`, `_`, `-`."""

@@ -27,7 +27,7 @@ class RangeConfig(Section):
 
 
 class SpaceConfig(Section):
-    """Training settings to try beside the size; a list tries each value, a range is drawn from."""
+    """Training settings to try next to the size; a list tries each value, a range is drawn from."""
 
     learning_rate: tuple[Annotated[float, Field(gt=0)], ...] | RangeConfig | None = None
     """Instead of `train.learning_rate`."""
@@ -65,7 +65,7 @@ class SweepConfig(Section):
     subset_seeds: tuple[Seed, ...] = (0,)
     """One nested chain of subsets per seed."""
     space: SpaceConfig = SpaceConfig()
-    """Settings to try beside the size. The curve shows, for each size and subset, the setting with the lowest
+    """Settings to try next to the size. The curve shows, for each size and subset, the setting with the lowest
     validation loss."""
     num_samples: Positive = 1
     """Draws from the ranges of `space` per size and subset; with a searcher, the number of trials."""

@@ -11,8 +11,8 @@ from paft_ray.config.base import Section
 
 
 class TrackingConfig(Section):
-    """Trackers beside TensorBoard and metrics.jsonl, one tracker run per training; their keys come from the environment
-    only."""
+    """Trackers in addition to TensorBoard and metrics.jsonl, one tracker run per training; their keys come from the
+    environment only."""
 
     mlflow: str | None = None
     """Address of an MLflow server, e.g. http://host:5000 (keys: MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and

@@ -50,7 +50,7 @@ class TrainConfig(Section):
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """Shape of the decay after warm-up."""
     warmup_fraction: Fraction = 0.1
-    """Share of steps with a linearly rising rate."""
+    """Fraction of steps with a linearly rising learning rate."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """AdamW weight decay."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
@@ -69,18 +69,18 @@ class TrainConfig(Section):
     offload: Literal["none", "optimizer", "optimizer_and_weights"] = "none"
     """DeepSpeed offload to CPU memory; weights only with ZeRO-3."""
     num_workers: Positive = 1
-    """Data-parallel workers; a training goes on from its checkpoint with another number, at every ZeRO stage, with
+    """Data-parallel workers; a training resumes from its checkpoint with another number, at every ZeRO stage, with
     adapters and with all weights. Without GPUs several workers of few threads are faster than one of all cores (two of
     one thread on two cores 1.2 times), if the memory allows for them."""
     min_workers: Positive | None = None
-    """Fewest workers that a running training goes on with where nodes are lost; it grows again up to num_workers. null:
-    it waits for num_workers."""
+    """Fewest workers that a running training continues with where nodes are lost; it grows again up to num_workers.
+    null: it waits for num_workers."""
     cpus_per_worker: Positive = 1
     """Logical CPUs of one worker."""
     gpus_per_worker: Annotated[int, Field(ge=0, le=1)] = 0
     """GPUs of one worker."""
     precision: Precision = Field(default_factory=lambda values: fast_precision(values["gpus_per_worker"]))
-    """Number format of the passes (adapters and moments stay fp32); default: bf16 on GPUs and on CPUs that multiply it
+    """Dtype of the passes (adapters and moments stay fp32); default: bf16 on GPUs and on CPUs that multiply it
     natively, else fp32."""
     threads_per_worker: Positive | None = None
     """Computing threads of a CPU worker; default: the cores of the node that a worker may use, divided by its
@@ -131,7 +131,7 @@ class TrainConfig(Section):
         if self.precision == "fp16" and not self.gpus_per_worker:
             raise ValueError("train.precision=fp16 needs a GPU (train.gpus_per_worker=1); on a CPU use bf16 or fp32")
         if self.precision == "fp16" and self.zero_stage:
-            # DeepSpeed 0.19 clips gradients there before autocast's loss scale is taken out of them.
+            # DeepSpeed 0.19 clips gradients there before autocast's loss scale is divided out.
             raise ValueError(f"train.precision=fp16 needs train.zero_stage=0, given {self.zero_stage}; or use bf16")
         each_once("train", arms=self.arms, seeds=self.seeds)
         return self

@@ -51,7 +51,7 @@ class GridEstimate:
     quantiles: Mapping[float, Interval]
     """Quantile (of `QUANTILES`) over templates of their accuracy."""
     budget: float
-    """Share of the cells that were seen, in (0, 1]."""
+    """Fraction of the cells that were seen, in (0, 1]."""
     confidence: float
 
 

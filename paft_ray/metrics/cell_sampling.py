@@ -14,7 +14,7 @@ _MIN_GROUP = 5
 
 
 def num_cells(num_templates: int, num_examples: int, budget: float) -> int:
-    """Cells that are asked: a share `budget` in (0, 1] of the grid, rounded, and at least `MIN_CELLS_PER_TEMPLATE` of
+    """Cells that are answered: a fraction `budget` in (0, 1] of the grid, rounded, at least `MIN_CELLS_PER_TEMPLATE` of
     every template."""
     return max(MIN_CELLS_PER_TEMPLATE * num_templates, round(budget * num_templates * num_examples))
 
@@ -34,7 +34,7 @@ def sample_cells(
 
     Examples per template differ by at most one between templates, and so do templates per example within a group. The
     examples of every template are spread over `groups` (code of each example, see `answer_strata`; default: one group)
-    in proportion to the groups' sizes, as nearly as whole numbers allow. Raises `ValueError` for a budget out of range.
+    in proportion to the groups' sizes, as nearly as integers allow. Raises `ValueError` for a budget out of range.
     """
     if not 0 < budget <= 1:
         raise ValueError(f"budget is {budget}, it must be above 0 and at most 1")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from paft_ray.metrics.outcomes import ArmOutcomes
-from paft_ray.metrics.robustness import MIN_TEMPLATES_INTERVAL, refusal
+from paft_ray.metrics.robustness import MIN_TEMPLATES_INTERVAL, insufficient_data_reason
 
 POWER = 0.8
 """Chance of a decisive result at the minimum detectable effect."""
@@ -37,7 +37,7 @@ class Difference:
     correction)."""
     num_seeds: int
     """Seeds behind the comparison."""
-    refused: str | None
+    insufficient_data_reason: str | None
     """Why there is no interval."""
 
     @property
@@ -65,7 +65,7 @@ def difference(
 
     Both arms get the same resampled templates, examples and seeds. Seeds are paired by number; an arm with one seed
     (`base`) stands against every seed of the other. Cells that failed in either arm are left out. The p-value is the
-    level at which the percentile interval touches zero: twice the smaller share of draws at or beyond zero, one draw
+    level at which the percentile interval touches zero: twice the smaller fraction of draws at or beyond zero, one draw
     added (Davison & Hinkley 1997), so it is never below 2 / (draws + 1). `detectable` is (z of the confidence + z of
     `POWER`) times the bootstrap standard error (Bloom 1995). Below `MIN_TEMPLATES_INTERVAL` templates there is a mean
     only. Raises `ValueError` where ids differ or no seed is common.
@@ -74,9 +74,9 @@ def difference(
         raise ValueError(f"{names[0]} and {names[1]} were not measured on the same templates and examples")
     first, second = _paired(paft, sft, names)
     values = first - second
-    refused = refusal(len(paft.template_ids), MIN_TEMPLATES_INTERVAL)
+    missing = insufficient_data_reason(len(paft.template_ids), MIN_TEMPLATES_INTERVAL)
     low = high = p_value = detectable = None
-    if not refused:
+    if not missing:
         means = bootstrap_means(values, rng=rng, num_bootstrap=num_bootstrap)
         low, high = percentile_interval(means, confidence)
         beyond = int(min((means <= 0).sum(), (means >= 0).sum()))
@@ -93,7 +93,7 @@ def difference(
         p_adjusted=p_value,
         detectable=detectable,
         num_seeds=len(values),
-        refused=refused,
+        insufficient_data_reason=missing,
     )
 
 
@@ -121,7 +121,7 @@ def mean_interval(
 ) -> tuple[float, float] | None:
     """Interval of the arm's mean accuracy, resampled as in `difference`; None below `MIN_TEMPLATES_INTERVAL`
     templates."""
-    if refusal(len(arm.template_ids), MIN_TEMPLATES_INTERVAL):
+    if insufficient_data_reason(len(arm.template_ids), MIN_TEMPLATES_INTERVAL):
         return None
     return bootstrap_interval(arm.correct, rng=rng, num_bootstrap=num_bootstrap, confidence=confidence)
 
@@ -184,24 +184,24 @@ def _weighted_sum(values: NDArray[np.float64], weights: Sequence[NDArray[np.floa
 
 
 def verdict(found: Difference, *, templates: str = "held-out templates") -> str:
-    """One plain sentence: who is above whom, by how many points, and where that is not decisive, which difference would
-    likely have been.
+    """One plain sentence: who is above whom, by how many percentage points, and where that is not decisive, which
+    difference would likely have been.
 
     "better" is said only with several seeds and a decisive difference above zero.
     """
     points = 100 * found.mean
     side = "above" if points >= 0 else "below"
     seeds = "on this seed" if found.num_seeds == 1 else f"over {found.num_seeds} seeds"
-    claim = f"{found.first} is {abs(points):.1f} points {side} {found.second} on {templates}"
+    claim = f"{found.first} is {abs(points):.1f} percentage points {side} {found.second} on {templates}"
     if found.low is None or found.high is None or found.detectable is None:
-        return f"{claim}, {seeds}; no interval: {found.refused}"
+        return f"{claim}, {seeds}; no interval: {found.insufficient_data_reason}"
     interval = f"({100 * found.confidence:g} % interval {100 * found.low:.1f} to {100 * found.high:.1f})"
     if not found.decisive:
         after = " after correction for several comparisons" if found.excludes_zero else ""
         return f"not decisive{after}: {claim} {interval}, {seeds}; {_would_show(found)}"
     if found.num_seeds > 1 and found.low > 0:
         return (
-            f"{found.first} is better than {found.second}: {abs(points):.1f} points above it on {templates} "
+            f"{found.first} is better than {found.second}: {abs(points):.1f} percentage points above it on {templates} "
             f"{interval}, {seeds}"
         )
     return f"{claim} {interval}, {seeds}"
@@ -212,7 +212,7 @@ def _would_show(found: Difference) -> str:
     if not found.detectable or found.detectable < _SHOWN_AS_ZERO:
         return "both are right in the same places"
     corrected = " before correction" if found.p_adjusted != found.p_value else ""
-    points = f"{100 * found.detectable:.1f} points"
+    points = f"{100 * found.detectable:.1f} percentage points"
     return (
         f"a true difference of {points} would have come out decisive {10 * POWER:g} times in 10{corrected}, a "
         "smaller one less often"

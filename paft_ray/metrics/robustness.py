@@ -12,10 +12,10 @@ from paft_ray.metrics.outcomes import MISSING, NOT_PARSED, ArmOutcomes
 
 MIN_TEMPLATES = 12
 """With fewer templates figures of spread (std, quantiles, worst, sensitivity) say little about templates in general,
-and are refused."""
+and are not given."""
 MIN_TEMPLATES_INTERVAL = 8
 """With fewer templates a bootstrap interval can hold the truth clearly less often than it says (simulation in
-EXPERIMENTS.md), and is refused."""
+EXPERIMENTS.md), and is not given."""
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 _ROUNDING = 1e-9  # a mean of three 0.8 is 0.8000000000000002
 
@@ -29,56 +29,56 @@ class RobustnessMetrics:
     std: float | None
     """Standard deviation over templates (ddof 1) of the accuracy averaged over seeds."""
     std_noise_corrected: float | None
-    """The same with binomial noise taken out; see `noise_corrected_std`."""
+    """The same with binomial noise removed; see `noise_corrected_std`."""
     quantiles: Mapping[str, float | None]
     """Quantile of the accuracy over templates (linear between order statistics), by level: "0.1", "0.25", "0.5",
     "0.75", "0.9"."""
     worst: float | None
     worst_shrunken: float | None
-    """Accuracy of the worst template with most of its bad luck taken out; see `worst_shrunken`."""
+    """Accuracy of the worst template with most of its bad luck removed; see `worst_shrunken`."""
     best: float
     share_above: float
-    """Share of templates with an accuracy above the threshold."""
+    """Fraction of templates with an accuracy above the threshold."""
     consistency: float | None
-    """Share of template pairs that agree on the prediction, averaged over examples."""
+    """Fraction of template pairs that agree on the prediction, averaged over examples."""
     sensitivity: float | None
-    """PromptSensiScore, 0 (no wording matters) to about 0.5; see `sensitivity`."""
+    """PromptSensiScore, 0 (no template matters) to about 0.5; see `sensitivity`."""
     parse_failure_rate: float | None
     num_templates: int
     num_examples: int
     num_seeds: int
-    refused: str | None
+    insufficient_data_reason: str | None
     """Why the figures of spread are None."""
 
 
 def figures(arm: ArmOutcomes, *, threshold: float) -> RobustnessMetrics:
     """Robustness figures of an arm; below `MIN_TEMPLATES` templates those of spread are None, with the reason in
-    `refused`.
+    `insufficient_data_reason`.
 
     Raises `ValueError` for a template without any outcome.
     """
     accuracy = arm.by_template
-    refused = refusal(len(accuracy))
+    missing = insufficient_data_reason(len(accuracy))
     return RobustnessMetrics(
         mean=float(accuracy.mean()),
-        std=None if refused else float(accuracy.std(ddof=1)),
-        std_noise_corrected=None if refused else noise_corrected_std(arm),
-        quantiles={f"{level:g}": None if refused else float(np.quantile(accuracy, level)) for level in QUANTILES},
-        worst=None if refused else float(accuracy.min()),
-        worst_shrunken=None if refused else worst_shrunken(arm),
+        std=None if missing else float(accuracy.std(ddof=1)),
+        std_noise_corrected=None if missing else noise_corrected_std(arm),
+        quantiles={f"{level:g}": None if missing else float(np.quantile(accuracy, level)) for level in QUANTILES},
+        worst=None if missing else float(accuracy.min()),
+        worst_shrunken=None if missing else worst_shrunken(arm),
         best=float(accuracy.max()),
         share_above=float((accuracy > threshold + _ROUNDING).mean()),
         consistency=consistency(arm),
-        sensitivity=None if refused else sensitivity(arm),
+        sensitivity=None if missing else sensitivity(arm),
         parse_failure_rate=parse_failure_rate(arm),
         num_templates=len(arm.template_ids),
         num_examples=len(arm.example_ids),
         num_seeds=len(arm.seeds),
-        refused=refused,
+        insufficient_data_reason=missing,
     )
 
 
-def refusal(num_templates: int, minimum: int = MIN_TEMPLATES) -> str | None:
+def insufficient_data_reason(num_templates: int, minimum: int = MIN_TEMPLATES) -> str | None:
     """Why figures that need `minimum` templates (default: those of spread) are refused, or None where there are
     enough."""
     return None if num_templates >= minimum else f"only {num_templates} templates, at least {minimum} are needed"
@@ -107,11 +107,11 @@ def worst_shrunken(arm: ArmOutcomes) -> float | None:
     all templates.
 
     The lowest of many noisy accuracies is low by luck as well (the winner's curse). Every template moves towards the
-    mean by the share of the variance over templates that is noise: the positive-part James-Stein estimator towards the
-    mean (Efron & Morris 1975), an empirical-Bayes estimate whose prior is fitted by moments; for independent answers it
-    nears the posterior mean of a beta-binomial. The noise is the residual of a two-way analysis of variance (template +
-    example), since what is hard about an example moves all templates alike. None below two examples or four templates.
-    Raises `ValueError` for a template without any outcome.
+    mean by the fraction of the variance over templates that is noise: the positive-part James-Stein estimator toward
+    the mean (Efron & Morris 1975), an empirical-Bayes estimate whose prior is fitted by moments; for independent
+    answers it nears the posterior mean of a beta-binomial. The noise is the residual of a two-way analysis of variance
+    (template + example), since what is hard about an example moves all templates alike. None below two examples or four
+    templates. Raises `ValueError` for a template without any outcome.
     """
     per_example, present = by_example(arm)
     num_cells, num_templates, num_examples = present.sum(), len(present), present.any(axis=0).sum()
@@ -136,7 +136,7 @@ def by_example(arm: ArmOutcomes) -> tuple[NDArray[np.float64], NDArray[np.bool_]
 
 
 def consistency(arm: ArmOutcomes) -> float | None:
-    """Share of template pairs with the same prediction, averaged over examples and seeds. None where predictions or
+    """Fraction of template pairs with the same prediction, averaged over examples and seeds. None where predictions or
     pairs are missing.
 
     An answer that could not be parsed agrees with nothing; a failed row is left out.
@@ -159,8 +159,8 @@ def sensitivity(arm: ArmOutcomes) -> float | None:
     """PromptSensiScore (PSS): mean over template pairs of |correct_i - correct_j|, averaged over examples and
     seeds. None where there is no pair.
 
-    Zhuo et al. 2024, ProSA (arXiv 2410.12405). 0: no wording changes whether an example is solved; at most about 0.5,
-    where half the wordings solve it. Of n outcomes with k right, k (n - k) pairs differ. Failed rows are left out.
+    Zhuo et al. 2024, ProSA (arXiv 2410.12405). 0: no template changes whether an example is solved; at most about 0.5,
+    where half the templates solve it. Of n outcomes with k right, k (n - k) pairs differ. Failed rows are left out.
     """
     present = (~np.isnan(arm.correct)).sum(axis=1)
     right = np.nansum(arm.correct, axis=1)
@@ -172,7 +172,7 @@ def sensitivity(arm: ArmOutcomes) -> float | None:
 
 
 def parse_failure_rate(arm: ArmOutcomes) -> float | None:
-    """Share of answers that could not be parsed, failed rows left out; None where predictions are not known."""
+    """Fraction of answers that could not be parsed, failed rows left out; None where predictions are not known."""
     if arm.predicted is None:
         return None
     present = arm.predicted != MISSING

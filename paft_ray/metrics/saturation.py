@@ -95,7 +95,7 @@ def recommended_size(trials: Mapping[int, Sequence[float]], *, tolerance: float 
     noise = float(np.std(trials[best], ddof=1) / np.sqrt(len(trials[best]))) if len(trials[best]) > 1 else 0.0
     allowed = max(tolerance, noise)
     size = next(size for size, mean in means.items() if mean >= means[best] - allowed - _ROUNDING)
-    best_said, allowed_said = f"the best mean, {100 * means[best]:.1f} %", f"{100 * allowed:.1f} points"
+    best_said, allowed_said = f"the best mean, {100 * means[best]:.1f} %", f"{100 * allowed:.1f} percentage points"
     if size == best:
         smaller = (
             f", and every smaller size is more than {allowed_said} below it"

@@ -285,7 +285,7 @@ def _read(path: str) -> list[PromptTemplate]:
     ):
         raise UserError(
             f"templates {path}: no list of texts, or of objects with `text` (and optional `system`), in the "
-            "file; mend it"
+            "file; fix it"
         )
     for number, row in enumerate(rows, start=1):
         check_text(row["text"] + (row.get("system") or ""), "text", f"{path}: template {number}")

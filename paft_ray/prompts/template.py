@@ -41,7 +41,7 @@ Part = Literal | Slot
 
 @dataclass(frozen=True, kw_only=True)
 class PromptTemplate:
-    """A wording of the whole task input."""
+    """A template of the complete task input."""
 
     text: str
     """User part with `{field}` placeholders."""

@@ -78,13 +78,13 @@ def _on(example_ids: tuple[str, ...], arm: ArmOutcomes) -> ArmOutcomes:
 def estimated_rows(
     rows: Mapping[str, Mapping[str, Any]], found: Mapping[str, GridEstimate]
 ) -> dict[str, dict[str, Any]]:
-    """`arms` of results.json: with estimates, mean and std are theirs, `estimated` stands beside them and what needs
+    """`arms` of results.json: with estimates, mean and std are theirs, `estimated` stands next to them and what needs
     every cell is None."""
     return {name: _row(row, found[name]) if name in found else dict(row) for name, row in rows.items()}
 
 
 def _row(row: Mapping[str, Any], found: GridEstimate) -> dict[str, Any]:
-    spread = row["std"] is not None  # refused below MIN_TEMPLATES
+    spread = row["std"] is not None  # None below MIN_TEMPLATES
     return {
         **{key: row[key] if key in _KEPT else None for key in row},
         "mean": found.mean.value,
@@ -113,7 +113,7 @@ def budget_note(values: Mapping[str, Any], confidence: float) -> str | None:
     return (
         f"Only {share:.3g} % of the (template, example) cells were answered (evaluate.budget): mean, std and the "
         "accuracy of each template are estimates of "
-        f"the whole grid, means with {100 * confidence:g} % intervals: {means}. Worst, best, share above the "
+        f"the whole grid, means with {100 * confidence:g} % intervals: {means}. Worst, best, fraction above the "
         "threshold and consistency need every cell and are "
         "not given; differences are over the cells that both arms answered."
     )

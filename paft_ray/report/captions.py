@@ -95,7 +95,7 @@ def training(history: History) -> list[Picture]:
                 for arm, points in curves.items()
             ]
             uri = plots.data_uri(plots.curves_plot(curves, label=label, noisy=noisy, scale=scale))
-            caption = f"{name}: {said}. Arms are trained on different wordings: their curves do not rank them."
+            caption = f"{name}: {said}. Arms are trained on different templates: their curves do not rank them."
             pictures.append(Picture(uri=uri, text=f"{name} over optimizer steps. {'; '.join(ends)}.", caption=caption))
     return pictures
 

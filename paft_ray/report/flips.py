@@ -1,4 +1,4 @@
-"""Flips: examples that one wording gets right and another wrong, and the template pairs between which this happens
+"""Flips: examples that one template gets right and another wrong, and the template pairs between which this happens
 most."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ARMS = ("sft", "paft")
 
 @dataclass(frozen=True, kw_only=True)
 class FlipExample:
-    """An example whose answer depends on the wording."""
+    """An example whose answer depends on the template."""
 
     fields: Mapping[str, str]
     answer: str
@@ -56,7 +56,7 @@ class Flips:
     """Examples answered right under every template."""
     always_wrong: int
     pair_share: float
-    """Share of (template pair, example) with one right and one wrong answer; 0.5 at most for many templates."""
+    """Fraction of (template pair, example) with one right and one wrong answer; 0.5 at most for many templates."""
     examples: tuple[FlipExample, ...]
     """Those with the most flipping pairs, at most as many as asked for."""
     pairs: tuple[FlipPair, ...]

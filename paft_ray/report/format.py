@@ -6,22 +6,22 @@ from collections.abc import Callable
 
 
 def percent(value: float | None) -> str:
-    """A fraction as percent with one decimal; a refused figure as a dash."""
+    """A fraction as percent with one decimal; a missing figure as a dash."""
     return "–" if value is None else f"{round(100 * value, 6):.1f}"
 
 
 def points(value: float | None) -> str:
-    """A difference of fractions as signed points; a refused one as a dash."""
+    """A difference of fractions as signed percentage points; a missing one as a dash."""
     return "–" if value is None else f"{round(100 * value, 6):+.1f}".replace("-", "−")
 
 
 def probability(value: float | None) -> str:
-    """A p-value with three decimals, `< 0.001` below that; a refused one as a dash."""
+    """A p-value with three decimals, `< 0.001` below that; a missing one as a dash."""
     return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def span(low: float | None, high: float | None, form: Callable[[float | None], str]) -> str:
-    """`LOW to HIGH`, each in `form`; a refused interval as a dash."""
+    """`LOW to HIGH`, each in `form`; a missing interval as a dash."""
     return "–" if low is None or high is None else f"{form(low)} to {form(high)}"
 
 

@@ -36,7 +36,7 @@ class Measured:
     examples: Mapping[str, Example]
     """Example id -> example; ids that are absent are shown by id alone."""
     speed: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """`ARM-sSEED` -> tokens_per_answer, seconds_per_answer, under free generation; may be empty."""
+    """`ARM-sSEED` -> tokens_per_answer, seconds_per_answer, under unconstrained generation; may be empty."""
     manifest: Manifest = field(default_factory=dict)
     """Manifest of the evaluation: time_s, engine_starts."""
     held_out: bool = False

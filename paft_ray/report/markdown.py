@@ -26,11 +26,11 @@ def render_markdown(
     rejected: Mapping[str, int],
     cut: str | None = None,
 ) -> str:
-    """The Markdown text. `rejected`: candidates by reason; `cut`: sentence about shortened prompts."""
+    """The Markdown text. `rejected`: candidates by reason; `cut`: sentence about truncated prompts."""
     values = results.values
     kind = "held-out" if measured.held_out else "given"
     parts = [
-        f"# {cell(title)}: robustness to prompt wording",
+        f"# {cell(title)}: robustness to the prompt template",
         f"**{values['verdict']}.**",
         f"Task {cell(config.task)}, model {cell(config.model.id)}; {len(rows)} {kind} templates"
         f" x {next(iter(values['arms'].values()))['num_examples']} test examples.",
@@ -39,8 +39,9 @@ def render_markdown(
     ]
     if cut:
         parts.append(cut)
-    if results.refused:
-        parts.append(f"Standard deviation, quantiles, worst template and sensitivity are not given: {results.refused}.")
+    if results.insufficient_data_reason:
+        reason = results.insufficient_data_reason
+        parts.append(f"Standard deviation, quantiles, worst template and sensitivity are not given: {reason}.")
     if results.no_intervals:
         parts.append(f"Intervals are not given: {results.no_intervals}.")
     if results.differences:
@@ -75,7 +76,7 @@ def _arms(results: Results, config: Config) -> list[str]:
         "mean",
         f"{level} interval",
         "std",
-        "std, noise taken out",
+        "std, noise removed",
         "worst",
         "worst, shrunken",
         "best",
@@ -99,10 +100,10 @@ def _arms(results: Results, config: Config) -> list[str]:
         for arm, row in arms.items()
     ]
     parts = [
-        "Accuracy over templates, %. Worst, shrunken: the worst template with most of its bad luck taken out.",
+        "Accuracy over templates, %. Worst, shrunken: the worst template with most of its bad luck removed.",
         _table(head, accuracy),
     ]
-    if levels and not results.refused:
+    if levels and not results.insufficient_data_reason:
         parts += [
             "Quantiles over templates, %.",
             _table(("arm", *(f"{100 * float(level):g} %" for level in levels)), quantiles),
@@ -111,7 +112,7 @@ def _arms(results: Results, config: Config) -> list[str]:
         *parts,
         "How the arms answer. Consistency: template pairs with the same answer, %; sensitivity: PromptSensiScore "
         "(arXiv 2410.12405), template pairs of which"
-        " only one is right, %; tokens and seconds per answer under free generation.",
+        " only one is right, %; tokens and seconds per answer under unconstrained generation.",
         _table(("arm", "consistency", "sensitivity", "not parsed", "tokens", "seconds", "seeds"), answers),
     ]
 
@@ -133,11 +134,18 @@ def _differences(results: Results, config: Config) -> list[str]:
         for g in results.differences.values()
     ]
     return [
-        f"In points. p: bootstrap, corrected for {len(gaps)} comparison{'s' * (len(gaps) > 1)} (Holm); "
+        f"In percentage points. p: bootstrap, corrected for {len(gaps)} comparison{'s' * (len(gaps) > 1)} (Holm); "
         "detectable: the smallest true difference that would"
         f" come out decisive with a chance of {100 * POWER:g} %, before that correction.",
         _table(
-            ("difference", "points", f"{100 * config.report.confidence:g} % interval", "p", "detectable", "decisive"),
+            (
+                "difference",
+                "percentage points",
+                f"{100 * config.report.confidence:g} % interval",
+                "p",
+                "detectable",
+                "decisive",
+            ),
             gaps,
         ),
     ]

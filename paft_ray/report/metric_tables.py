@@ -44,11 +44,11 @@ def accuracy_table(arms: Mapping[str, Values], *, confidence: float, threshold: 
         ("mean", _percent("mean")),
         (f"{100 * confidence:g} % interval", _range(percent)),
         ("std", _percent("std")),
-        ("std, noise taken out", _percent("std_noise_corrected")),
+        ("std, noise removed", _percent("std_noise_corrected")),
         (f"above {100 * threshold:g} %", _percent("share_above")),
     ]
     caption = (
-        f"Accuracy in percent over {where}; above {100 * threshold:g} %: share of the templates with a higher accuracy."
+        f"Accuracy in percent over {where}; above {100 * threshold:g} %: fraction of templates with a higher accuracy."
     )
     return _table("accuracy", caption, columns, arms)
 
@@ -82,13 +82,13 @@ def answer_table(arms: Mapping[str, Values]) -> FigureTable:
         ("seconds per answer", _number("seconds_per_answer", "{:.2f}")),
         ("seeds", _number("num_seeds", "{}")),
     ]
-    said = ["consistency is the share of template pairs that give the same answer"]
+    said = ["consistency is the fraction of template pairs that give the same answer"]
     if any(arm.get("sensitivity") is not None for arm in arms.values()):
         said.append(
-            "sensitivity (PromptSensiScore, arXiv 2410.12405) the share of template pairs of which only one is right"
+            "sensitivity (PromptSensiScore, arXiv 2410.12405) the fraction of template pairs of which only one is right"
         )
     if any(arm.get("tokens_per_answer") is not None for arm in arms.values()):
-        said.append("length and time are those of freely generated answers")
+        said.append("length and time are those of unconstrained generation")
     return _table("answers", f"How the arms answer, shares in percent: {'; '.join(said)}.", columns, arms)
 
 
@@ -113,7 +113,7 @@ def difference_table(
 ) -> FigureTable:
     """Differences of the mean, by name of the row."""
     columns = [
-        ("points", _points("mean")),
+        ("percentage points", _points("mean")),
         (f"{100 * confidence:g} % interval", _range(points)),
         ("p", _number("p_value", probability)),
         ("p, corrected", _number("p_adjusted", probability)),
@@ -122,7 +122,7 @@ def difference_table(
         ("seeds", _number("num_seeds", "{}")),
     ]
     caption = (
-        "Differences of the mean in points: paired bootstrap over templates and "
+        "Differences of the mean in percentage points: paired bootstrap over templates and "
         f"examples{' and seeds' if seeds else ''} ({num_bootstrap} draws)."
     )
     if any(gap.get("p_adjusted") is not None for gap in differences.values()):

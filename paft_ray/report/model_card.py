@@ -43,7 +43,7 @@ class Origins:
 
 
 def write_cards(run: Store, config: Config, origins: Origins) -> None:
-    """Writes the card of every trained model as README.md beside its weights, and that of arm `paft` (first seed) as
+    """Writes the card of every trained model as README.md next to its weights, and that of arm `paft` (first seed) as
     report/model_card.md."""
     measured = Measured.of(run)
     models = trained_models(run)
@@ -77,7 +77,7 @@ def render_card(
     """The text of README.md, metadata first.
 
     `measured`: the run's evaluation, None where there is none. `engine`: serves the model. `adapter`: the folder holds
-    a PEFT adapter, else whole weights.
+    a PEFT adapter, else full weights.
     """
     own = _figures(measured, config, model) if measured else None
     arms = arms_from_table(measured.outcomes) if measured else {}
@@ -136,7 +136,7 @@ def _metadata(model: TrainedModel, origins: Origins, own: RobustnessMetrics | No
 
 
 def _eval_results(model: TrainedModel, origins: Origins, own: RobustnessMetrics) -> list[EvalResult]:
-    """Accuracies are fractions. A refused figure is left out."""
+    """Accuracies are fractions. A figure that is not given is left out."""
     task = one_line(model.key["task"]["name"])
     over = f"over {own.num_templates} held-out prompt templates, {own.num_examples} test examples each"
     found = {

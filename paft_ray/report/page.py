@@ -27,7 +27,7 @@ from paft_ray.report.provenance import origins
 from paft_ray.report.tables import Results, TemplateRow, provenance_counts, stage_rows, worst_templates
 from paft_ray.sanitize import visible
 
-_SUBJECT = "robustness to prompt wording"
+_SUBJECT = "robustness to the prompt template"
 
 
 def render_page(
@@ -40,7 +40,7 @@ def render_page(
     rows: Sequence[TemplateRow],
     cut: str | None = None,
 ) -> str:
-    """The HTML text of the page. `cut`: sentence about shortened prompts."""
+    """The HTML text of the page. `cut`: sentence about truncated prompts."""
     arms, values = list(results.arms), results.values
     timings = values["timings_s"]
     return _render(
@@ -156,9 +156,10 @@ def _most_seeds(arms: Mapping[str, Mapping[str, Any]]) -> int:
 
 def _refusals(results: Results) -> list[str]:
     sentences = []
-    if results.refused:
+    if results.insufficient_data_reason:
         sentences.append(
-            f"Figures of spread (standard deviation, quantiles, worst template) are not given: {results.refused}."
+            "Figures of spread (standard deviation, quantiles, worst template) are not given: "
+            f"{results.insufficient_data_reason}."
         )
     if results.no_intervals:
         sentences.append(f"Intervals are not given: {results.no_intervals}.")

@@ -208,7 +208,7 @@ def sweep_plot(
                 markersize=4,
             )
             panels[1].set_ylim(bottom=0)
-            panels[1].set_ylabel("std, points")
+            panels[1].set_ylabel("std, percentage points")
         for axes in panels:
             if recommended is not None:
                 axes.axvline(recommended, color=_INK, linestyle=":", linewidth=1, zorder=0, label="recommended")

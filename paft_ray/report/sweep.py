@@ -39,7 +39,7 @@ class TrialOutcomes:
 def write_sweep(
     run: Store, trials: Sequence[TrialOutcomes], *, config: Config, starts: tuple[int, int], counts: Mapping[str, int]
 ) -> dict[str, Any]:
-    """The content of report/sweep.json, after writing it with sweep.html, sweep.md, sweep.svg and sweep.png beside it.
+    """The content of report/sweep.json, after writing it with sweep.html, sweep.md, sweep.svg and sweep.png next to it.
 
     `starts`: engine starts of the evaluation, made and planned; `counts`: trials by how they ended. Where a size and
     subset has several trials (other settings), the curve takes the one with the lowest validation loss. The interval of

@@ -18,8 +18,8 @@ from paft_ray.metrics import (
     corrected,
     difference,
     figures,
+    insufficient_data_reason,
     mean_interval,
-    refusal,
     verdict,
 )
 from paft_ray.prompts.template import PromptTemplate
@@ -74,7 +74,7 @@ class Results:
     arms: Mapping[str, ArmOutcomes]
     """In the order base, sft, top_accuracy, paft, others."""
     differences: Mapping[str, Difference]
-    refused: str | None
+    insufficient_data_reason: str | None
     """Why figures of spread are absent."""
     no_intervals: str | None
     """Why intervals are absent; they need fewer templates than figures of spread."""
@@ -92,7 +92,7 @@ def results(measured: Measured, history: History, config: ReportConfig, seed: in
     where = "held-out templates" if measured.held_out else "the given templates"
     rows = {
         name: {
-            **{key: value for key, value in asdict(table).items() if key != "refused"},
+            **{key: value for key, value in asdict(table).items() if key != "insufficient_data_reason"},
             **_interval_of_mean(arms[name], config, seed),
             **{key: speed.get(name, {}).get(key) for key in _SPEED},
         }
@@ -113,8 +113,8 @@ def results(measured: Measured, history: History, config: ReportConfig, seed: in
         values=values,
         arms=arms,
         differences=differences,
-        refused=first.refused,
-        no_intervals=refusal(first.num_templates, MIN_TEMPLATES_INTERVAL),
+        insufficient_data_reason=first.insufficient_data_reason,
+        no_intervals=insufficient_data_reason(first.num_templates, MIN_TEMPLATES_INTERVAL),
     )
 
 
@@ -221,7 +221,7 @@ def cut_note(measured: Measured, history: History, limit: int) -> str | None:
     if not tested and not trained:
         return None
     return (
-        f"Fields were cut to keep to model.max_prompt_tokens={limit}: in {tested} of the test prompts of all arms "
+        f"Fields were truncated to model.max_prompt_tokens={limit}: in {tested} of the test prompts of all arms "
         f"and in {trained} training rows."
     )
 

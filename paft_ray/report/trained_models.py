@@ -67,7 +67,7 @@ class TrainedModel:
     arm: str
     seed: int
     folder: str
-    """Its adapter or whole weights, relative to the run."""
+    """Its adapter or full weights, relative to the run."""
     is_adapter: bool
     num_templates: int
     num_steps: int

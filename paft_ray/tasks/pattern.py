@@ -38,7 +38,7 @@ def check_pattern(pattern: str) -> None:
         groups = re.compile(pattern).groups
         _compiled(pattern)
     except (re.error, regex.error, RecursionError, OverflowError) as error:
-        raise PatternError(f"not a regular expression ({error}); mend it") from None
+        raise PatternError(f"not a regular expression ({error}); fix it") from None
     if groups != 1:
         raise PatternError(
             f"exactly one group is needed, found {groups}; write (?:...) for groups that only hold together"

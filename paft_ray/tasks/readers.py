@@ -279,7 +279,7 @@ def _csv(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row
         _check_columns(reader.fieldnames, f"{uri}:1")
         for row in reader:
             if None in row or None in row.values():
-                raise UserError(f"{uri}:{line}: the row has another number of columns than the head line; mend it")
+                raise UserError(f"{uri}:{line}: the row has another number of columns than the head line; fix it")
             yield row, f"{uri}:{line}"
     except csv.Error as error:
         remedy = (

@@ -28,7 +28,7 @@ class Example:
     fields: Mapping[str, str]
     """Text of every field of the task."""
     answer: str
-    """Label text (`choice`) or the whole reference answer (`free`)."""
+    """Label text (`choice`) or the complete reference answer (`free`)."""
 
 
 class Source(BaseModel):
@@ -97,9 +97,7 @@ class Task(BaseModel):
         given = values.get("labels") if isinstance(values, dict) else None
         texts = [*given, *given.values()] if isinstance(given, dict) else given if isinstance(given, list) else []
         if wrong := [value for value in texts if isinstance(value, bool) or not isinstance(value, str | int)]:
-            raise ValueError(
-                f"labels: text or whole numbers are needed, YAML reads {wrong[0]!r}; put the label in quotes"
-            )
+            raise ValueError(f"labels: text or integers are needed, YAML reads {wrong[0]!r}; put the label in quotes")
         if isinstance(values, dict) and isinstance(values.get("labels"), list):
             values = {**values, "labels": {str(label): str(label) for label in values["labels"]}}
         elif isinstance(values, dict) and isinstance(values.get("labels"), dict):
@@ -176,7 +174,7 @@ class Task(BaseModel):
         label = find_label(self.labels, text)
         if label is None:
             raise UserError(
-                f"{where}: unknown label {shown(text, self.labels)}; allowed: {listed(self.labels)}; mend the "
+                f"{where}: unknown label {shown(text, self.labels)}; allowed: {listed(self.labels)}; fix the "
                 f"row or the labels of task {self.name}"
             )
         return label
@@ -185,7 +183,7 @@ class Task(BaseModel):
         pattern = f"pattern {masked(self.pattern or '')[:100]!r} of task {self.name}"
         try:
             if self._last_match(answer) is None:
-                raise UserError(f"{where}: the reference answer does not match {pattern}; mend the row or the pattern")
+                raise UserError(f"{where}: the reference answer does not match {pattern}; fix the row or the pattern")
         except TimeoutError:
             raise UserError(
                 f"{where}: {pattern} searches the reference answer for over {MATCH_S:g} s; write one without "

@@ -28,7 +28,7 @@ def at(row: Mapping[str, Any], path: str, where: str) -> Any:
     found = next(_found(row, path.split(".")), None)
     if found is None:
         raise UserError(
-            f"{where}: no column {path!r}; the row has: {listed(row)}; mend the row, or set `answer` or "
+            f"{where}: no column {path!r}; the row has: {listed(row)}; fix the row, or set `answer` or "
             "`columns` in the task"
         )
     return found[0]
@@ -65,7 +65,7 @@ def text_of(value: Any, name: str, where: str) -> str:
     or missing."""
     value = plain(value)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise UserError(f"{where}: {name} must be text or a number, found {type(value).__name__}; mend the row")
+        raise UserError(f"{where}: {name} must be text or a number, found {type(value).__name__}; fix the row")
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{where}: {name} is a missing value ({value}); fill it in or drop the row")
     text = str(value)
@@ -111,7 +111,7 @@ def listed(names: Iterable[object]) -> str:
 
 
 def shown(answer: str, labels: Iterable[str]) -> str:
-    """An unknown label for an error; written out in ASCII beside the label that it cannot be told from by eye."""
+    """An unknown label for an error; written out in ASCII next to the label that it cannot be told from by eye."""
     text = repr(masked(answer)[:_LONGEST_SHOWN])
     near = next((label for label in labels if _look_alike(answer, label)), None)
     if near is None:

@@ -45,5 +45,5 @@ def test_a_bad_row_far_down_is_a_user_error_with_file_and_line(ray_session: None
         prepare.run(resolved(config, Store.open(str(tmp_path), "b")))
     assert (
         str(caught.value)
-        == f"{path}:5001: unknown label 'neutral'; allowed: negative, positive; mend the row or the labels of task demo"
+        == f"{path}:5001: unknown label 'neutral'; allowed: negative, positive; fix the row or the labels of task demo"
     )

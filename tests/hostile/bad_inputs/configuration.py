@@ -186,7 +186,7 @@ SETTINGS = [
     setting("an override of a megabyte", "seed: Input should be a valid integer", "seed=" + "x" * 100_000),
     setting(
         "a longest answer of an endpoint that is no number",
-        "request.max_completion_tokens: a whole number above 0",
+        "request.max_completion_tokens: an integer above 0",
         "prompts.generators=[{id: a, endpoint: {base_url: 'http://h/v1', request: {max_completion_tokens: many}}}]",
     ),
     setting(

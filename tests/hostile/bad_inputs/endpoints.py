@@ -62,13 +62,13 @@ CASES = [
     endpoint("an address with an encoded host", "neither a name in ASCII", "http://169.254%2e169.254/v1"),
     endpoint(
         "an endpoint that gives no answer",
-        "request.n: a whole number above 0 is needed",
+        "request.n: an integer above 0 is needed",
         "https://h/v1",
         more=", request: {n: 0}",
     ),
     endpoint(
         "a longest answer below zero",
-        "request.max_tokens: a whole number above 0",
+        "request.max_tokens: an integer above 0",
         "https://h/v1",
         more=", request: {max_tokens: -1}",
     ),

@@ -163,7 +163,7 @@ LABELS = [
     ),
     own(
         "an unknown label among very many",
-        "19 and 131 more; mend the row",
+        "19 and 131 more; fix the row",
         CHOICE + f"labels: {[f'intent {i}' for i in range(151)]}\n",
         {"text": "x", "label": "none"},
     ),

@@ -177,7 +177,7 @@ def test_what_is_no_plain_url_is_refused_without_showing_it(url: str) -> None:
 @pytest.mark.parametrize("count", [0, -5, 2.5, "many", True, [], 2**40])
 def test_what_bounds_the_cost_of_a_request_is_a_whole_number(name: str, count: Any) -> None:
     endpoint = {"base_url": "https://h/v1", "request": {name: count}}
-    with pytest.raises(UserError, match=rf"request.{name}: a whole number above 0 is needed"):
+    with pytest.raises(UserError, match=rf"request.{name}: an integer above 0 is needed"):
         parse_config({"name": "a", "task": "demo", "prompts": {"generators": [{"id": "m", "endpoint": endpoint}]}}, "x")
 
 

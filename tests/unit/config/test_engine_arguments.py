@@ -109,7 +109,7 @@ def test_what_does_not_tune_is_refused_in_one_line_with_what_is_near(name: str, 
     assert "\n" not in line
     if (name, value) in HOSTILE:
         assert "nearest allowed: " in line
-        assert "take it out" in line
+        assert "remove it" in line
 
 
 @pytest.mark.parametrize("name", OWNED)

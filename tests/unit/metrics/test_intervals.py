@@ -31,7 +31,7 @@ def gap(
         p_adjusted=p,
         detectable=detectable,
         num_seeds=num_seeds,
-        refused=None if low is not None else "only 7 templates, at least 8 are needed",
+        insufficient_data_reason=None if low is not None else "only 7 templates, at least 8 are needed",
     )
 
 
@@ -191,47 +191,52 @@ def test_correction_counts_all_differences_that_have_a_p_value() -> None:
 
 
 INTERVAL = "on held-out templates (95 % interval"
-SHOWN = "a true difference of 10.0 points would have come out decisive 8 times in 10, a smaller one less often"
+SHOWN = (
+    "a true difference of 10.0 percentage points would have come out decisive 8 times in 10, a smaller one less often"
+)
 SAME = "both are right in the same places"
 
 
 @pytest.mark.parametrize(
     ("found", "sentence"),
     [
-        (gap(0.12, 0.05, 0.2), f"paft is 12.0 points above sft {INTERVAL} 5.0 to 20.0), on this seed"),
+        (gap(0.12, 0.05, 0.2), f"paft is 12.0 percentage points above sft {INTERVAL} 5.0 to 20.0), on this seed"),
         (
             gap(0.12, -0.01, 0.2, p=0.08),
-            f"not decisive: paft is 12.0 points above sft {INTERVAL} -1.0 to 20.0), on this seed; {SHOWN}",
+            f"not decisive: paft is 12.0 percentage points above sft {INTERVAL} -1.0 to 20.0), on this seed; {SHOWN}",
         ),
         (
             gap(0.12, 0.05, 0.2, num_seeds=3),
-            f"paft is better than sft: 12.0 points above it {INTERVAL} 5.0 to 20.0), over 3 seeds",
+            f"paft is better than sft: 12.0 percentage points above it {INTERVAL} 5.0 to 20.0), over 3 seeds",
         ),
         (
             gap(-0.12, -0.2, -0.05, num_seeds=3),
-            f"paft is 12.0 points below sft {INTERVAL} -20.0 to -5.0), over 3 seeds",
+            f"paft is 12.0 percentage points below sft {INTERVAL} -20.0 to -5.0), over 3 seeds",
         ),
         (
             gap(0.12, 0.01, 0.2, p=0.09, num_seeds=3),
-            f"not decisive after correction for several comparisons: paft is 12.0 points above sft {INTERVAL} "
+            f"not decisive after correction for several comparisons: paft is 12.0 percentage points above "
+            f"sft {INTERVAL} "
             f"1.0 to 20.0), over 3 seeds; {SHOWN}",
         ),
         (
             gap(0.0, 0.0, 0.0, p=1.0, detectable=0.0),
-            f"not decisive: paft is 0.0 points above sft {INTERVAL} 0.0 to 0.0), on this seed; {SAME}",
+            f"not decisive: paft is 0.0 percentage points above sft {INTERVAL} 0.0 to 0.0), on this seed; {SAME}",
         ),
         (
             gap(0.0, 0.0, 0.0, p=1.0, detectable=1e-17),
-            f"not decisive: paft is 0.0 points above sft {INTERVAL} 0.0 to 0.0), on this seed; {SAME}",
+            f"not decisive: paft is 0.0 percentage points above sft {INTERVAL} 0.0 to 0.0), on this seed; {SAME}",
         ),
         (
             replace(gap(0.12, 0.01, 0.2, p=0.03, num_seeds=3), p_adjusted=0.09),
-            f"not decisive after correction for several comparisons: paft is 12.0 points above sft {INTERVAL} "
+            f"not decisive after correction for several comparisons: paft is 12.0 percentage points above "
+            f"sft {INTERVAL} "
             "1.0 to 20.0), over 3 seeds; " + SHOWN.replace("in 10,", "in 10 before correction,"),
         ),
         (
             gap(0.12, None, None, p=None, detectable=None),
-            "paft is 12.0 points above sft on held-out templates, on this seed; no interval: only 7 templates, "
+            "paft is 12.0 percentage points above sft on held-out templates, on this seed; no interval: "
+            "only 7 templates, "
             "at least 8 are needed",
         ),
     ],

@@ -26,7 +26,8 @@ def test_figures_of_a_hand_computed_case() -> None:
     assert found.share_above == 0.5, "a template at the threshold is not above it"
     # noise: mean of p (1 - p) / (n - 1) = (0.25 / 9 + 0) / 2
     assert found.std_noise_corrected == pytest.approx(np.sqrt(12 * 0.0625 / 11 - 0.25 / 18))
-    assert (found.num_templates, found.num_examples, found.num_seeds, found.refused) == (12, 10, 1, None)
+    assert (found.num_templates, found.num_examples, found.num_seeds) == (12, 10, 1)
+    assert found.insufficient_data_reason is None
 
 
 def test_std_agrees_with_scipy() -> None:
@@ -61,7 +62,7 @@ def test_below_twelve_templates_spread_is_refused_and_the_mean_stays() -> None:
     assert (found.std, found.std_noise_corrected, found.worst, found.worst_shrunken, found.sensitivity) == (None,) * 5
     assert found.quantiles == dict.fromkeys(("0.1", "0.25", "0.5", "0.75", "0.9"))
     assert found.mean == 0.5
-    assert found.refused == "only 11 templates, at least 12 are needed"
+    assert found.insufficient_data_reason == "only 11 templates, at least 12 are needed"
 
 
 def test_consistency_is_the_share_of_agreeing_pairs() -> None:

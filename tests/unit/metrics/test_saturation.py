@@ -60,8 +60,8 @@ def test_the_smallest_size_within_a_point_of_the_best_is_recommended() -> None:
     size, reason = recommended_size({1: [0.60, 0.70], 2: [0.75, 0.77], 4: [0.84, 0.842], 8: [0.85, 0.85], 16: [0.85]})
     assert size == 4
     assert (
-        reason
-        == "4 templates reached 84.1 %, within 1.0 points (the tolerance) of the best mean, 85.0 % at 8 templates."
+        reason == "4 templates reached 84.1 %, within 1.0 percentage points (the tolerance) of the best mean, "
+        "85.0 % at 8 templates."
     )
 
 
@@ -70,8 +70,8 @@ def test_one_standard_error_of_the_best_mean_is_allowed_where_it_is_larger() -> 
     size, reason = recommended_size({1: [0.70, 0.90], 2: [0.83, 0.83], 4: [0.82, 0.90]})
     assert size == 2, "one template is 6 points below, and its own noise is no excuse"
     assert (
-        "within 4.0 points (one standard error of that mean over its trials) of the best mean, 86.0 % at 4 templates"
-        in reason
+        "within 4.0 percentage points (one standard error of that mean over its trials) of the best mean, "
+        "86.0 % at 4 templates" in reason
     )
 
 
@@ -79,7 +79,8 @@ def test_the_best_size_itself_and_a_single_size_can_be_recommended() -> None:
     size, reason = recommended_size({1: [0.7], 2: [0.8], 4: [0.9]})
     assert (size, reason) == (
         4,
-        "4 templates reached the best mean, 90.0 %, and every smaller size is more than 1.0 points below it.",
+        "4 templates reached the best mean, 90.0 %, and every smaller size is more than 1.0 percentage "
+        "points below it.",
     )
     assert recommended_size({1: [0.7]}) == (
         1,
