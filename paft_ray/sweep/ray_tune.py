@@ -1,4 +1,4 @@
-"""Ray Tune: trains the trials of a sweep. The only file that knows it.
+"""Ray Tune: trains the trials of a sweep.
 
 A Tune function fits one Ray Train run. Tune does not count that run's workers, so the number of trials side by side is
 worked out here. What a trial leaves behind decides what is done, not Tune's own state: a finished trial answers from
@@ -15,25 +15,18 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.tune.integration.ray_train import TuneReportCallback
 
 from paft_ray.config import Config, RangeConfig, TrainConfig
 from paft_ray.errors import StageError
 from paft_ray.log import get_logger, log_progress
-from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.stage_errors import reason
-from paft_ray.storage.stage_cache import Manifest, cached, finished_below
+from paft_ray.storage.stage_cache import finished_below
 from paft_ray.storage.store import Store
-from paft_ray.sweep.trials import Setup, Trial, num_trials, ranges
-from paft_ray.tasks.readers import holds_examples
-from paft_ray.training.data_order import plan
-from paft_ray.training.job import Training
-from paft_ray.training.step_metrics import read_metrics
+from paft_ray.sweep.trials import Setup, Trial, chosen, num_trials, ranges
+from paft_ray.sweep.tune_trial import METRIC, TIME, run_trial
 
 _log = get_logger(__name__)
-METRIC, TIME = "validation_loss", "step"
 _SCHEDULERS = {"asha": "async_hyperband", "median_stopping_rule": "median_stopping_rule"}
-_VALIDATIONS = 8  # at least so many in a training that is compared on the way
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +52,7 @@ def train_trials(setup: Setup, listed: Sequence[Trial], trial: Callable[..., Non
     limit = sweep.max_concurrent or concurrency(config.train, ray.cluster_resources(), nodes)
     progress = _Progress(num_trials(sweep, len(listed)))
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(trial or _trial, setup=setup, listed=list(listed)), {"CPU": 0.1}),
+        tune.with_resources(tune.with_parameters(trial or run_trial, setup=setup, listed=list(listed)), {"CPU": 0.1}),
         param_space=_space(sweep.searcher is not None, len(listed), ranges(sweep)),
         tune_config=tune.TuneConfig(
             metric=METRIC if sweep.compares else None,
@@ -113,11 +106,6 @@ def _sorted_out(run: Store, listed: Sequence[Trial], results: Sequence[Any], bef
         stopped=tuple(stopped),
         reused=tuple(name for name in finished if name in before),
     )
-
-
-def chosen(listed: Sequence[Trial], config: Mapping[str, Any]) -> Trial:
-    """The trial that a point of Tune's search space stands for."""
-    return listed[config["trial"]].drawn({name: value for name, value in config.items() if name != "trial"})
 
 
 def _space(searched: bool, listed: int, drawn: Mapping[str, RangeConfig]) -> dict[str, Any]:
@@ -182,90 +170,3 @@ class _Progress(tune.Callback):
     def _report(self) -> None:
         self.ended += 1
         log_progress(_log, f"[sweep] {self.ended} of {self.total} trials ended", self.ended / self.total)
-
-
-class _Forward(TuneReportCallback):
-    """Hands validations on the way to Tune's scheduler; the trial itself reports the last one, once its weights are
-    written."""
-
-    def __init__(self, num_steps: int) -> None:
-        super().__init__()
-        self.num_steps = num_steps
-
-    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        if METRIC in metrics[0] and metrics[0][TIME] < self.num_steps:
-            super().after_report(run_context, [{name: metrics[0][name] for name in (TIME, METRIC)}], checkpoint)
-
-
-def _trial(config: dict[str, Any], setup: Setup, listed: Sequence[Trial]) -> None:
-    """A Tune function that fits one Ray Train run and reports its validation losses and at last its final losses."""
-    trial = chosen(listed, config)
-    run = setup.resolved.store
-    scheduled = setup.resolved.config.sweep.scheduler is not None
-    if scheduled:
-        _repeat_reports(run, trial)
-    templates = setup.pool.take(trial.size, trial.subset_seed)
-    key = {"inputs": setup.inputs, "settings": dict(trial.settings), "prompts": templates.content_hash}
-    result = cached(run, trial.folder, key, lambda: _fit(setup, trial, templates, scheduled), announce=_log.info)
-    tune.report(
-        {name: value for name, value in result.items() if name in (METRIC, "final_loss", "tokens_per_s")}
-        | {TIME: result["num_steps"]}
-    )
-
-
-def _repeat_reports(run: Store, trial: Trial) -> None:
-    """Reports to the scheduler what the trial reported before an interruption: metrics are stored with every checkpoint
-    that it resumes from."""
-    for row in read_metrics(run.below(trial.folder))[:-1]:
-        if METRIC in row:
-            tune.report({TIME: row[TIME], METRIC: row[METRIC]})
-
-
-def _fit(setup: Setup, trial: Trial, templates: PromptSet, scheduled: bool) -> Manifest:
-    """The manifest of a trained trial; where trials are compared they are validated at the end and, for a scheduler, on
-    the way."""
-    from paft_ray.training.launch import fit
-
-    config, run = setup.resolved.config, setup.resolved.store
-    data = run.read_table("data/train.parquet", holds_examples)
-    settings = trial.train(config.train)
-    steps, _ = plan(
-        data.num_rows, epochs=settings.num_epochs, steps=settings.num_steps, global_batch=settings.global_batch
-    )
-    if config.sweep.compares and not settings.validate_every:
-        settings = settings.model_copy(update={"validate_every": max(1, steps // _VALIDATIONS)})
-    training = Training(
-        task=setup.resolved.task,
-        data=data,
-        templates=templates,
-        config=settings,
-        model=config.model,
-        model_path=setup.resolved.model.path,
-        seed=config.train.seeds[0],
-        run=run,
-        folder=trial.folder,
-        validation=run.read_table("data/validation.parquet", holds_examples) if len(setup.validation) else None,
-        validation_templates=setup.validation,
-        tracking=config.tracking,
-    )
-    (result,) = fit([training], callbacks=[_Forward(steps)] if scheduled else [])
-    validated = [row[METRIC] for row in result.history if METRIC in row]
-    names = (
-        "kind",
-        "export",
-        "sha256",
-        "num_steps",
-        "final_loss",
-        "tokens_per_s",
-        "time_s",
-        "peak_memory_gib",
-        "truncated_rows",
-        "nodes",
-    )
-    values = {("train_time_s" if name == "time_s" else name): getattr(result, name) for name in names}
-    return {
-        **values,
-        "num_templates": len(templates),
-        "subset_seed": trial.subset_seed,
-        **({METRIC: validated[-1]} if validated else {}),
-    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -146,3 +146,8 @@ def validation_split(train: PromptSet, wanted: int, seed: int) -> tuple[PromptSe
             "templates"
         )
     return kept, PromptSet(tuple(entry for entry in train.entries if entry.cluster in aside))
+
+
+def chosen(listed: Sequence[Trial], config: Mapping[str, Any]) -> Trial:
+    """The trial that a point of the search space stands for: the index of a listed one, and drawn settings."""
+    return listed[config["trial"]].drawn({name: value for name, value in config.items() if name != "trial"})

@@ -13,6 +13,7 @@ from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Task
 from paft_ray.tracking.tracker_run import TrackerRun
 from paft_ray.training.checkpoint_selection import LabelRows
+from paft_ray.training.data_order import plan
 from paft_ray.training.example_builder import Row
 
 
@@ -41,6 +42,14 @@ class Training:
     def out(self) -> Store:
         """Its folder as a store of its own."""
         return self.run.below(self.folder)
+
+    @property
+    def plan(self) -> tuple[int, int]:
+        """(optimizer steps, positions that carry loss)."""
+        config = self.config
+        return plan(
+            self.data.num_rows, epochs=config.num_epochs, steps=config.num_steps, global_batch=config.global_batch
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

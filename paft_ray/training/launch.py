@@ -25,7 +25,6 @@ from paft_ray.storage.store import Store
 from paft_ray.tracking.tracker_run import TrackerRun
 from paft_ray.training.checkpoint_selection import label_rows
 from paft_ray.training.data import GlobalOrder, ResumableDataConfig, RowSource, data_cpus, make_encoder
-from paft_ray.training.data_order import plan
 from paft_ray.training.example_builder import validation_rows
 from paft_ray.training.fingerprint import fingerprint
 from paft_ray.training.job import Training, TrainingJob
@@ -79,7 +78,7 @@ def _job(training: Training, encoder: Encoder) -> TrainingJob:
     shown = training.validation_templates or training.templates
     labels = label_rows(training.validation, shown, encoder, config)
     validated = training.validation if config.validate_every else None
-    num_steps, _ = _plan(training)
+    num_steps, _ = training.plan
     name = fingerprint(training, labels)
     return TrainingJob(
         config=config,
@@ -93,14 +92,6 @@ def _job(training: Training, encoder: Encoder) -> TrainingJob:
         labels=labels,
         validation=() if validated is None else validation_rows(validated, shown, encoder, config.num_validation),
         tracker_run=_tracker_run(training, out.below(f"checkpoints/{name}")),
-    )
-
-
-def _plan(training: Training) -> tuple[int, int]:
-    """(optimizer steps, positions that carry loss) of a training."""
-    config = training.config
-    return plan(
-        training.data.num_rows, epochs=config.num_epochs, steps=config.num_steps, global_batch=config.global_batch
     )
 
 
@@ -126,7 +117,7 @@ def _tracker_run(training: Training, checkpoints: Store) -> TrackerRun | None:
 def _order(training: Training, encoder: Encoder, table: ray.ObjectRef, job: TrainingJob) -> GlobalOrder:
     """The rows of a training, which Ray Data makes from `table`."""
     config, seed = training.config, training.seed
-    num_steps, num_positions = _plan(training)
+    num_steps, num_positions = training.plan
     source = RowSource(
         table=table,
         encoder=ray.put(encoder),

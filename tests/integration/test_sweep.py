@@ -17,7 +17,7 @@ from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages import prepare, synthesize
 from paft_ray.storage.store import Store
 from paft_ray.sweep import ray_tune, stage
-from paft_ray.sweep.trials import Setup, Trial
+from paft_ray.sweep.trials import Setup, Trial, chosen
 from tests.support.own_task import write_own_task
 from tests.support.resolved import resolved
 from tests.support.small_run import SMALL
@@ -155,7 +155,7 @@ def test_a_trial_that_fails_does_not_end_the_others(
 def _reports_by_rate(config: dict[str, Any], setup: Setup, listed: list[Trial]) -> None:
     from ray import tune
 
-    trial = ray_tune.chosen(listed, config)
+    trial = chosen(listed, config)
     for step in range(1, 9):
         tune.report({"step": step, "validation_loss": abs(trial.settings["learning_rate"] - 0.003)})
     setup.resolved.store.write_json(f"sweep/{trial.name}/manifest.json", {})
