@@ -3,14 +3,17 @@
 `lease.json` is made where none is, renewed while its command works, and deleted at the end. In a folder it is made by a
 hard link, in which only one of several succeeds. Object storage has no such step, and neither has taking over from a
 dead holder: the lease is written and read back `SETTLE_S` later, and the last writer has it. What remains is a writer
-that stalls for longer than that between looking and writing: two then work until the first one's next renewal, at most
-`RENEW_S` later, at which it finds the other's lease and stops.
+that stalls for longer than that between looking and writing: two then work until the first one's next renewal, at which
+it finds the other's lease and stops.
+
+A holder that is not a process of this machine is alive where its lease changes within `WATCH_S` of the watcher's own
+clock, whatever it says: clocks of two machines are never compared, and a lease that cannot be read, as another version
+may write it, has a holder like any other.
 """
 
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import signal
 import socket
@@ -19,10 +22,13 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import psutil
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from paft_ray.echo import echo
 from paft_ray.errors import StageError, UserError
@@ -30,29 +36,38 @@ from paft_ray.storage.store import Store
 
 LEASE = "lease.json"
 RENEW_S = 20.0
-EXPIRY_S = 90.0
+WATCH_S = 1.25 * RENEW_S
 SETTLE_S = 1.0
+_LOOK_S = 1.0  # between two looks at a lease that is watched
+_LARGEST = 2**16
 _CLOCK_STEP_S = 60.0  # a clock that is set moves the times at which processes started
+_YEAR_9999_S = 253402300799
+
+_Text = Annotated[str, Field(max_length=1024)]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(strict=True, extra="forbid"))
 class Holder:
     """The command that a lease is for."""
 
-    id: str
+    id: _Text
     """Made up for each lease."""
-    host: str
-    pid: int
-    started: float
-    """When the process started, seconds since the epoch: a number is given to another process in time."""
+    host: _Text
+    boot: _Text | None
+    """Made up by the kernel at each start of the machine: two machines may share a name. None where the system has
+    none, as `namespace`."""
     namespace: int | None
-    """Of process numbers: two containers may share the name of a host. None where the system has none."""
-    user: str
-    command: str
+    """Of process numbers: two containers of a machine may share a name."""
+    pid: Annotated[int, Field(gt=0, lt=2**31)]
+    started: Annotated[float, Field(allow_inf_nan=False)]
+    """When the process started, seconds since the epoch: a number is given to another process in time."""
+    user: _Text
+    command: _Text
     """`run`, or a stage."""
-    since: float
-    """Seconds since the epoch, as `renewed`: the last sign of life."""
-    renewed: float
+    since: Annotated[float, Field(ge=0, le=_YEAR_9999_S)]
+    """Seconds since the epoch by the holder's clock, as `renewed`."""
+    renewed: Annotated[float, Field(allow_inf_nan=False)]
+    """Changes at each renewal, which is all that is read from it."""
 
     @classmethod
     def here(cls, command: str) -> Holder:
@@ -62,12 +77,14 @@ class Holder:
         except (OSError, KeyError):  # a number without a name, as containers have
             user = str(os.getuid())
         now, own = time.time(), psutil.Process()
+        host, boot, namespace = _place()
         return cls(
             id=uuid.uuid4().hex,
-            host=socket.gethostname(),
+            host=host,
+            boot=boot,
+            namespace=namespace,
             pid=own.pid,
             started=own.create_time(),
-            namespace=_namespace(),
             user=user,
             command=command,
             since=now,
@@ -75,14 +92,9 @@ class Holder:
         )
 
     @property
-    def silent_s(self) -> float:
-        """Seconds since the last sign of life, by this machine's clock."""
-        return max(0.0, time.time() - self.renewed)
-
-    @property
     def is_here(self) -> bool:
         """Whether its process number means something on this machine."""
-        return (self.host, self.namespace) == (socket.gethostname(), _namespace())
+        return (self.host, self.boot, self.namespace) == _place()
 
     @property
     def is_gone(self) -> bool:
@@ -93,13 +105,15 @@ class Holder:
             return abs(psutil.Process(self.pid).create_time() - self.started) > _CLOCK_STEP_S
         except psutil.NoSuchProcess:
             return True
+        except psutil.Error:  # it is there, and shows nothing
+            return False
 
     def __str__(self) -> str:
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.since))
-        return (
-            f"`paft {self.command}` of {self.user} on {self.host} (process {self.pid}) since {since}, last sign of "
-            f"life {self.silent_s:.0f} s ago"
-        )
+        return f"`paft {self.command}` of {self.user} on {self.host} (process {self.pid}) since {since}"
+
+
+_HOLDERS = TypeAdapter(Holder)
 
 
 class Lease:
@@ -116,33 +130,52 @@ class Lease:
         """Starts to hold it. Raises `UserError` where another command does, with who that is."""
         made = self._run.is_local and (self._made() or (self._read() is None and self._made()))
         if not made:
-            held = self._read()
-            if held is not None and not held.is_gone and not self._run_out(held):
-                raise UserError(self._refusal(held))
+            self._check_free()
             self._write()
             time.sleep(SETTLE_S)
-            if (found := self._read()) != self._own:
+            if (found := self._read()) != _HOLDERS.dump_json(self._own, indent=2):
                 raise UserError(
-                    self._refusal(found)
-                    if found
-                    else f"run {self._run.name}: another command ended at this moment; start again"
+                    f"run {self._run.name}: another command ended at this moment; start again"
+                    if found is None
+                    else self._refusal(found)
                 )
         self._renewer.start()
 
     def release(self) -> None:
-        """Deletes it where it is still this command's. A storage that fails keeps it: it runs out."""
+        """Deletes it where it is still this command's. A storage that fails keeps it: nothing renews it any more."""
         self._ended.set()
-        self._renewer.join()
-        with suppress(OSError):
-            if (found := self._read()) and found.id == self._own.id:
+        if self._renewer.is_alive():
+            self._renewer.join()
+        with suppress(OSError, UserError):
+            if self._is_own(self._read()):
                 self._run.delete(LEASE)
+
+    def _check_free(self) -> None:
+        """Returns where no command holds the lease. Raises `UserError` where one does; watches one of elsewhere."""
+        if (found := self._read()) is None:
+            return
+        holder = _holder(found)
+        if holder is not None and holder.is_gone:
+            return
+        if (holder is not None and holder.is_here) or self._changes(found):
+            raise UserError(self._refusal(found))
+
+    def _changes(self, found: bytes) -> bool:
+        """Whether the lease is renewed within `WATCH_S`; one that is deleted meanwhile is not."""
+        echo(f"run {self._run.name} is locked by {_who(found)}; waiting {WATCH_S:.0f} s for its heartbeat")
+        end = time.monotonic() + WATCH_S
+        now: bytes | None = found
+        while now == found and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, _LOOK_S))
+            now = self._read()
+        return now not in (found, None)
 
     def _made(self) -> bool:
         """Whether there was none, and now there is this one; also False where the folder knows no hard links."""
         target = Path(self._run.path(LEASE))
         part = target.with_name(f"{LEASE}.{self._own.id}.part")
         try:
-            part.write_text(json.dumps(asdict(self._own), indent=2), encoding="utf-8")
+            part.write_bytes(_HOLDERS.dump_json(self._own, indent=2))
             os.link(part, target)
         except OSError:
             return False
@@ -152,20 +185,23 @@ class Lease:
         return True
 
     def _renew(self) -> None:
-        while not self._ended.wait(RENEW_S):
+        """Twice in `RENEW_S`, so that a renewal may be late; where the storage fails, again at once."""
+        pause = RENEW_S / 2
+        while not self._ended.wait(pause):
             try:
                 found = self._read()
-                if found is None or found.id != self._own.id:
+                if not self._is_own(found):
                     self._stop(found)
                     return
                 self._own = replace(self._own, renewed=time.time())
                 self._write()
-            except OSError:  # the stage tells what is wrong with the storage; the lease is renewed when it is back
-                continue
+                pause = RENEW_S / 2
+            except (OSError, UserError):  # the stage reports what is wrong with the storage
+                pause = SETTLE_S
 
-    def _stop(self, holder: Holder | None) -> None:
+    def _stop(self, found: bytes | None) -> None:
         """Ends the main thread's work as SIGTERM does, under Ray and Ray Train too."""
-        now = f"it is in use by {holder}" if holder else f"its {LEASE} is gone"
+        now = f"it is locked by {_who(found)}" if found is not None else f"its {LEASE} is gone"
         self.lost = (
             f"run {self._run.name}: lost hold of the run and stopped writing: {now}; see that no other command works "
             "on it"
@@ -174,35 +210,25 @@ class Lease:
         assert main is not None
         signal.pthread_kill(main, signal.SIGTERM)
 
-    def _run_out(self, held: Holder) -> bool:
-        """Whether it gives no sign of life any more: too old by the clock, then watched, since the clocks of two
-        machines may differ."""
-        if held.silent_s <= EXPIRY_S:
-            return False
-        echo(f"run {self._run.name}: looking {1.25 * RENEW_S:.0f} s for a sign of life of {held}")
-        time.sleep(1.25 * RENEW_S)
-        return self._read() in (held, None)
-
-    def _refusal(self, held: Holder) -> str:
-        dead = (
-            ""
-            if held.is_here
-            else f"; if that process is dead, start again in {max(0.0, EXPIRY_S - held.silent_s):.0f} s"
-        )
+    def _refusal(self, found: bytes) -> str:
         return (
-            f"run {self._run.name}: in use by {held}; wait for it or stop it with Ctrl-C, or give this run another "
-            f"name (--set name=NAME){dead}"
+            f"run {self._run.name} is locked by {_who(found)}; wait for it or stop it with Ctrl-C, or give this run "
+            "another name (--set name=NAME)"
         )
 
-    def _read(self) -> Holder | None:
-        """None where there is none, or something that is none."""
+    def _is_own(self, found: bytes | None) -> bool:
+        holder = _holder(found) if found is not None else None
+        return holder is not None and holder.id == self._own.id
+
+    def _read(self) -> bytes | None:
+        """What the lease says; None where there is none."""
         try:
-            return Holder(**self._run.read_json(LEASE))
-        except (FileNotFoundError, UserError, TypeError):
+            return self._run.read_bytes(LEASE, largest=_LARGEST)
+        except FileNotFoundError:
             return None
 
     def _write(self) -> None:
-        self._run.write_json(LEASE, asdict(self._own))
+        self._run.write_bytes(LEASE, _HOLDERS.dump_json(self._own, indent=2))
 
 
 @contextmanager
@@ -212,8 +238,8 @@ def hold(run: Store, command: str) -> Iterator[Lease]:
     Raises `UserError` where another command holds it, `StageError` where it is lost on the way.
     """
     lease = Lease(run, command)
-    lease.take()
     try:
+        lease.take()
         yield lease
     except BaseException:
         if lease.lost:
@@ -223,8 +249,24 @@ def hold(run: Store, command: str) -> Iterator[Lease]:
         lease.release()
 
 
-def _namespace() -> int | None:
+def _holder(found: bytes) -> Holder | None:
+    """None for a lease that cannot be read: torn, empty, of another version."""
     try:
-        return os.stat("/proc/self/ns/pid").st_ino
-    except OSError:
+        return _HOLDERS.validate_json(found)
+    except ValidationError:
         return None
+
+
+def _who(found: bytes) -> str:
+    holder = _holder(found)
+    return str(holder) if holder else f"another command ({LEASE} is torn, or of another version)"
+
+
+def _place() -> tuple[str, str | None, int | None]:
+    """(host name, id of the machine's start, namespace of process numbers) of this process."""
+    boot, namespace = None, None
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    with suppress(OSError):
+        namespace = os.stat("/proc/self/ns/pid").st_ino
+    return socket.gethostname(), boot, namespace

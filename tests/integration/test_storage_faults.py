@@ -159,6 +159,6 @@ def test_of_commands_that_start_at_once_on_a_run_there_one_holds_it(store: Serve
     ]
     said = [process.communicate(timeout=100)[0] for process in racing]
     assert sorted(line == "held\n" for line in said) == [False, False, True], said
-    with hold(run, "prepare"), pytest.raises(UserError, match="in use by `paft prepare`"), hold(run, "train"):
+    with hold(run, "prepare"), pytest.raises(UserError, match="is locked by `paft prepare`"), hold(run, "train"):
         pass
     assert not run.exists(LEASE)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import types
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from paft_ray.echo import echo, echo_json, echo_table
 from paft_ray.errors import UserError
 from paft_ray.log import Line
 from paft_ray.sanitize import holds_hidden
-from paft_ray.storage.run_lock import Holder, Lease
+from paft_ray.storage.run_lock import LEASE, Holder, hold
 from paft_ray.storage.store import Store
 from tests.unit.stages.test_audit import log, made
 
@@ -184,21 +185,25 @@ def test_a_verdict_is_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_the_holder_of_a_lease_is_shown_not_obeyed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("paft_ray.storage.run_lock.RENEW_S", 0.0)
+    monkeypatch.setattr("paft_ray.storage.run_lock.WATCH_S", 0.0)
     holder = Holder(
         id="a",
         host="\x1b]0;x\x07",
         pid=1,
         started=0.0,
+        boot=None,
         namespace=None,
         user="\x1b[2J",
         command="run",
         since=0.0,
         renewed=0.0,
     )
-    Lease(Store(str(tmp_path)), "run")._run_out(holder)
+    run = Store.at(str(tmp_path))
+    run.write_json(LEASE, asdict(holder))
+    with hold(run, "run"):
+        pass
     out, _ = capsys.readouterr()
-    assert "looking 0 s" in out
+    assert "waiting 0 s for its heartbeat" in out
     assert "\x1b" not in out
 
 
