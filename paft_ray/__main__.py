@@ -9,7 +9,7 @@ if __name__ == "__main__" and not sys.flags.safe_path:
         # already
     ]
 
-from paft_ray.cli.main import main
+from paft_ray.cli.start import main
 
 if __name__ == "__main__":
     main()

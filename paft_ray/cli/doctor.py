@@ -64,11 +64,12 @@ def doctor(path: str | None, overrides: Sequence[str], *, address: str | None, a
 def examine(config: Config | None, address: str | None) -> list[Finding]:
     """All findings about the cluster at `address`, or about this machine."""
     from paft_ray.cli.session import ray_session
+    from paft_ray.cli.signals import interruptible
 
     root = None if config is None else Store(config.storage).root
     models = () if config is None else config.models
     try:
-        with ray_session(address):
+        with interruptible("start the same command again"), ray_session(address):
             facts = gather(root, models)
     except UserError as error:
         return [joining(str(error), has_token=has_token(), mode=os.environ.get("RAY_AUTH_MODE"))]

@@ -14,6 +14,7 @@ import typer
 
 from paft_ray.cli.env_defaults import prepare_environment
 from paft_ray.cli.options import VerboseOption, root_options
+from paft_ray.cli.signals import terminable
 from paft_ray.cli.stage_command import run_stage
 from paft_ray.config import Precision
 from paft_ray.echo import echo
@@ -239,6 +240,7 @@ def prompts_show(run: Annotated[str, typer.Argument(help="Folder of the run")]) 
         echo(f"[{entry.split}] {entry.template.id} ({entry.provenance.get('source')})\n{entry.template.text}\n")
 
 
+@terminable()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `paft` and, with the arguments of a command, of the scripts in `jobs/`.
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first lets a command stop cleanly, a second one ends it at once."""
+"""Ctrl-C and SIGTERM: the first lets a command stop cleanly, a second one kills it at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,39 @@ from contextlib import contextmanager
 from paft_ray.echo import echo
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_TOLD_S = 1.0
+_REPORTED_S = 1.0
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Ends the process with one line and code 130 or 143 where the block is interrupted, after its clean-up.
+
+    For commands that keep nothing to resume; `interruptible` inside it takes over. Handlers belong to the main thread:
+    elsewhere nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[int] = []
+
+    def end(signum: int, _: object) -> None:
+        arrived.append(signum)
+        raise SystemExit(128 + signum)  # of KeyboardInterrupt, typer makes an exit without a line
+
+    handlers = {
+        number: signal.signal(number, end)
+        for number in _SIGNALS
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+    }
+    try:
+        yield
+    except SystemExit:
+        if arrived:
+            echo("paft: interrupted", err=True)
+        raise
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -34,19 +66,19 @@ def interruptible(remedy: str) -> Iterator[None]:
     def interrupt(signum: int, _: object) -> None:
         handled.append(signum)
         if len(handled) > 1:
-            time.sleep(_TOLD_S)  # the process ends meanwhile
+            time.sleep(_REPORTED_S)  # the process ends meanwhile
         raise KeyboardInterrupt
 
-    # What a shell told a background job to ignore stays ignored.
+    # What a shell makes a background job ignore stays ignored.
     handlers = {
         number: signal.signal(number, interrupt) for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN
     }
-    told = threading.Event()
-    threading.Thread(target=_count, args=(reader, arrived, told), name="paft-signals", daemon=True).start()
+    reported = threading.Event()
+    threading.Thread(target=_count, args=(reader, arrived, reported), name="paft-signals", daemon=True).start()
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        told.wait(_TOLD_S)
+        reported.wait(_REPORTED_S)
         echo(f"paft: interrupted; {remedy}", err=True)
         sys.exit(128 + (arrived[0] if arrived else signal.SIGINT))
     finally:
@@ -56,7 +88,7 @@ def interruptible(remedy: str) -> Iterator[None]:
         os.close(writer)
 
 
-def _count(reader: int, arrived: list[int], told: threading.Event) -> None:
+def _count(reader: int, arrived: list[int], reported: threading.Event) -> None:
     """Until the other end is closed."""
     with os.fdopen(reader, "rb", buffering=0) as stream:
         while received := stream.read(1):
@@ -67,4 +99,4 @@ def _count(reader: int, arrived: list[int], told: threading.Event) -> None:
                 os._exit(128 + received[0])
             arrived.append(received[0])
             echo("paft: stopping; Ctrl-C from here on stops at once", err=True)
-            told.set()
+            reported.set()

@@ -22,6 +22,7 @@ from paft_ray.cli.env_defaults import use_token
 from paft_ray.cli.options import package_version
 from paft_ray.cli.preflight import check_inputs, check_job_storage
 from paft_ray.cli.shipping import named_files, resolved, write_job
+from paft_ray.cli.signals import interruptible
 from paft_ray.config import Config, load_config
 from paft_ray.echo import echo
 from paft_ray.errors import StageError, UserError, one_line
@@ -75,7 +76,7 @@ class Request:
 
 
 def submit(path: str, stage: str, overrides: Sequence[str], *, force: bool, follow: bool, address: str | None) -> int:
-    """Exit code of the job, 0 where it is not followed, 130 where following is interrupted. Raises `UserError` before
+    """Exit code of the job, 0 where it is not followed. Raises `UserError` before
     the cluster is reached for bad input."""
     asked = request(path, stage, overrides, force=force)
     if address:
@@ -89,15 +90,9 @@ def submit(path: str, stage: str, overrides: Sequence[str], *, force: bool, foll
     )
     if not follow:
         return 0
-    try:
+    again = "follow it again with the same command, stop it with"
+    with interruptible(f"job {job} keeps running; {again}: ray job stop {job}{_at(address)}"):
         return watch(client, job)
-    except KeyboardInterrupt:
-        echo(
-            f"paft: job {job} goes on; follow it again with the same command, stop it with: ray job stop "
-            f"{job}{_at(address)}",
-            err=True,
-        )
-        return 130
 
 
 def request(path: str, stage: str, overrides: Sequence[str], *, force: bool) -> Request:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from pathlib import Path
 from paft_ray.errors import StageError, StorageError, UserError, one_line
 from paft_ray.sanitize import masked
 from paft_ray.storage.store import Store
+from paft_ray.storage.temp_dirs import only_folder
 
 _LONGEST = 400
 
@@ -64,8 +65,8 @@ def causes(error: BaseException) -> list[BaseException]:
 
 
 def keep_traceback(run: Store | None, stage: str, error: BaseException) -> str:
-    """Path or URI of the file with the whole traceback, without secrets: in the run, or in this machine's temporary
-    folder where the run takes no file."""
+    """Path or URI of the file with the complete traceback, without secrets: in the run, or in this machine's temporary
+    folder where the run takes no file; there the newest one of this user is kept."""
     name = f"{stage}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.txt"
     text = masked("".join(traceback.format_exception(error))).encode(errors="backslashreplace")
     if run is not None:
@@ -74,7 +75,7 @@ def keep_traceback(run: Store | None, stage: str, error: BaseException) -> str:
             return run.uri(f"logs/{name}")
         except StorageError:
             pass
-    folder = Path(tempfile.mkdtemp(prefix="paft-"))
+    folder = Path(only_folder("paft-error", str(os.getuid())))
     (folder / name).write_bytes(text)
     return str(folder / name)
 

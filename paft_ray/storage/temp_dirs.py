@@ -1,10 +1,11 @@
-"""Temporary folders of a node that carry their owner's name, so that the next attempt finds and removes what a killed
+"""Temporary folders of a node that carry their owner's name, so that its next attempt finds and removes what a killed
 one left."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
+import tempfile
 from pathlib import Path
 
 
@@ -17,3 +18,10 @@ def remove_left(parent: str, prefix: str) -> None:
     """Removes the folders in `parent` whose names begin so."""
     for left in Path(parent).glob(f"{prefix}*"):
         shutil.rmtree(left, ignore_errors=True)
+
+
+def only_folder(kind: str, owner: str) -> str:
+    """Path of a new folder in the temporary folder, in place of those that the owner had there."""
+    prefix = owned_prefix(kind, owner)
+    remove_left(tempfile.gettempdir(), prefix)
+    return tempfile.mkdtemp(prefix=prefix)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from typing import Any
 
 from paft_ray.log import get_logger, log_progress
 from paft_ray.storage.store import Store
-from paft_ray.storage.temp_dirs import owned_prefix, remove_left
+from paft_ray.storage.temp_dirs import only_folder
 from paft_ray.tracking.tracker_run import scalars
 from paft_ray.tracking.trackers import Trackers
 from paft_ray.training.step_metrics import read_metrics, write_metrics
@@ -83,7 +82,5 @@ class MetricsWriter:
 
 
 def _folder(out: Store) -> str:
-    """A new folder of this node for the events of a training; those of its killed attempts are removed."""
-    prefix = owned_prefix("paft-events", out.root)
-    remove_left(tempfile.gettempdir(), prefix)
-    return tempfile.mkdtemp(prefix=prefix)
+    """Path of a new folder of this node for the events of a training; those of its killed attempts are removed."""
+    return only_folder("paft-events", out.root)

@@ -533,12 +533,13 @@ def test_ctrl_c_detaches_and_says_how_to_come_back_and_how_to_stop(
     monkeypatch.setattr(submit, "_client", lambda: cluster)
     monkeypatch.setattr(submit, "reach_job_api", lambda address: None)
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")
-    code = submit.submit(str(DEMO), "run", [SHARED], force=False, follow=True, address="http://127.0.0.1:8265")
+    with pytest.raises(SystemExit) as stopped:
+        submit.submit(str(DEMO), "run", [SHARED], force=False, follow=True, address="http://127.0.0.1:8265")
     job = f"{asked().base}-1"
     err = capsys.readouterr().err
-    assert code == 130
+    assert stopped.value.code == 130
     assert (
-        f"job {job} goes on; follow it again with the same command, stop it with: ray job stop {job} --address "
+        f"job {job} keeps running; follow it again with the same command, stop it with: ray job stop {job} --address "
         "http://127.0.0.1:8265" in err
     )
     assert not cluster.jobs[job].status.is_terminal()
