@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks.results import in_turns, paired, record
 from benchmarks.stages import command
 
-_STAGE = re.compile(r"\d/6 (\w+)")
+_STAGE = re.compile(r"(?:^\d/6 (\w+)|\[(\w+)\] stage \d of 6)$")
 _STARTS = re.compile(r"starts an engine|\d/6 train$|: step \d+/\d+ .* ETA 0:00")
 _WORKS = re.compile(r"requests answered|answers right|: done in|: step 1/")
 BEFORE = "9d1cbcb"
@@ -60,7 +60,7 @@ def run(source: Path, settings: Sequence[str]) -> list[tuple[float, str]]:
 def parts(lines: Sequence[tuple[float, str]]) -> dict[str, float]:
     """Seconds of each stage, of what comes before the first one, and within the stages of all starts of engines and
     trainings."""
-    marks = [(at, found[1]) for at, line in lines if (found := _STAGE.match(line))]
+    marks = [(at, found[1] or found[2]) for at, line in lines if (found := _STAGE.search(line))]
     found = {"command and Ray": marks[0][0]}
     for (begin, name), (end, _) in zip(marks, [*marks[1:], lines[-1]], strict=True):
         found[name] = end - begin

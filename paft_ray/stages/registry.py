@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from paft_ray.console import say
+from paft_ray.log import get_logger, stage_label
 from paft_ray.stages import evaluate, prepare, report, score, synthesize, train
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.stage_errors import named
 from paft_ray.storage.stage_cache import Manifest
 
 Stage = Callable[..., Manifest]
+_log = get_logger(__name__)
 
 STAGES: dict[str, Stage] = {
     "prepare": prepare.run,
@@ -26,7 +27,7 @@ def run_all(resolved: ResolvedRun, *, force: bool = False) -> None:
     """Every stage, in one Ray session; finished ones are kept."""
     names = [name for name in STAGES if name != "score" or resolved.config.score.enabled]
     for number, name in enumerate(names, start=1):
-        say(f"{number}/{len(names)} {name}")
+        _log.info(f"{stage_label(name)} stage {number} of {len(names)}")
         run_stage(name, STAGES[name], resolved, force=force)
 
 

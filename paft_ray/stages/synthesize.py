@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 from paft_ray.config import Config, GeneratorConfig, builtin, engine_key, generator_key, prompts_key
-from paft_ray.console import say
 from paft_ray.errors import UserError
 from paft_ray.generators.rounds import Write, Writer, ask_generators, write_with_model
+from paft_ray.log import get_logger, stage_label
 from paft_ray.models.chat_frame import chat_frame
 from paft_ray.prompts.gate import holds_escapes, rejection, repair
 from paft_ray.prompts.prompt_set import Entry, check_templates, read_templates
@@ -22,6 +22,8 @@ from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import examples_from_table, holds_examples
 from paft_ray.tasks.task import Task
+
+_log = get_logger(__name__)
 
 
 def run(resolved: ResolvedRun, *, force: bool = False, write: Write | None = None) -> Manifest:
@@ -195,8 +197,11 @@ def _announce(asked: int, kept: int, writers: list[Writer], raw: list[dict[str, 
     if not raw:
         return
     reasons = ", ".join(f"{reason} {n}" for reason, n in rejected.most_common())
-    say(f"synthesize: asked {asked}, got {kept} from {len(raw)} answers; rejected: {reasons or 'none'}")
+    label = stage_label("synthesize")
+    _log.info(f"{label} asked {asked}, got {kept} from {len(raw)} answers; rejected: {reasons or 'none'}")
     for writer in writers if len(writers) > 1 else ():
-        say(f"  {writer.generator.label}: asked {writer.target}, got {len(writer.accepted)}")
+        _log.info(f"{label} {writer.generator.label}: asked {writer.target}, got {len(writer.accepted)}")
     for row in raw[:4]:
-        say(f"  {row['strategy']}, {row['rejected'] or 'kept'}: {row['text']!r}")
+        _log.info(f"{label} {row['strategy']}, {row['rejected'] or 'kept'}: {row['text']!r}")
+    for row in raw[4:]:
+        _log.debug(f"{label} {row['strategy']}, {row['rejected'] or 'kept'}: {row['text']!r}")

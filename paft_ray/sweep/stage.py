@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from paft_ray.config import engine_key, weights_key
-from paft_ray.console import say
 from paft_ray.echo import echo, echo_table
 from paft_ray.errors import UserError
+from paft_ray.log import get_logger
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.report.format import percent
 from paft_ray.report.sweep import TrialOutcomes, write_sweep
@@ -32,6 +32,7 @@ from paft_ray.storage.store import Store
 from paft_ray.sweep.ray_tune import train_trials
 from paft_ray.sweep.trials import Setup, Trial, listed_trials, num_trials, pool_and_validation
 
+_log = get_logger(__name__)
 _INPUTS = "sweep/inputs.json"
 
 
@@ -96,7 +97,7 @@ def _check_begun(run: Store, inputs: dict[str, Any], key: dict[str, Any], force:
 def _sweep(setup: Setup, listed: Sequence[Trial]) -> Manifest:
     config, run = setup.resolved.config, setup.resolved.store
     planned = num_trials(config.sweep, len(listed))
-    say(f"sweep: {planned} trials at most, then an engine evaluates them")
+    _log.info(f"[sweep] {planned} trials at most, then an engine evaluates them")
     trained = train_trials(setup, listed)
     evaluated, starts = _evaluate(setup, trained.finished)
     run.write_table("sweep/outcomes.parquet", pa.concat_tables(trial.outcomes for trial in evaluated))
@@ -110,9 +111,9 @@ def _sweep(setup: Setup, listed: Sequence[Trial]) -> Manifest:
     run.delete("report/manifest.json")  # the run's page shows the sweep, too: the next `paft report` writes it anew
     _show(written)
     if trained.failed:
-        say(
-            f"sweep: {len(trained.failed)} trials failed ({', '.join(trained.failed)}); the same command tries "
-            "only them again"
+        _log.warning(
+            f"[sweep] {len(trained.failed)} trials failed ({', '.join(trained.failed)}); the same command tries "
+            "only these again"
         )
     return {**written, "failed": list(trained.failed)}
 
