@@ -8,11 +8,10 @@ import socket
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from paft_ray.compat.ray import CLIENT_SERVER_CALL, HEAD_CALL, bootstrap_address
 from paft_ray.errors import UserError, one_line
 
 _CONNECT_S, _ANSWER_S = 5.0, 10.0
-_HEAD, _CLIENT_SERVER = "/ray.rpc.NodeInfoGcsService/GetClusterId", "/ray.rpc.RayletDriver/ClusterInfo"
-"""Calls of Ray's that change nothing and take an empty message."""
 
 
 def reach(target: str) -> None:
@@ -41,7 +40,7 @@ def reach(target: str) -> None:
             f"--address {shown}: no Ray cluster answers ({one_line(error)}); see that it is up (`ray status` "
             f"there){_leave_out()}"
         ) from None
-    if not _is_ray(*found, _CLIENT_SERVER if mark else _HEAD):
+    if not _is_ray(*found, CLIENT_SERVER_CALL if mark else HEAD_CALL):
         raise UserError(
             f"--address {shown}: what listens there is no Ray cluster; give the head's HOST:PORT, usually port "
             f"6379{_leave_out()}"
@@ -75,9 +74,7 @@ def _host_and_port(place: str, *, client: bool) -> tuple[str, int] | None:
 
     Raises `ValueError` for what is no HOST:PORT, `ConnectionError` where `auto` finds none.
     """
-    from ray._private.services import canonicalize_bootstrap_address
-
-    address = place if client else canonicalize_bootstrap_address(place)
+    address = place if client else bootstrap_address(place)
     if address is None:
         return None
     url = urlsplit(f"//{address}")

@@ -4,6 +4,7 @@ the user has set stays."""
 import os
 
 from paft_ray.cli.folders import place_caches
+from paft_ray.compat.ray import DATA_LOG_LEVEL, TRAIN_HEALTH_CHECK_INTERVAL_S, TUNE_NEW_OUTPUT
 
 _VARIABLES = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -11,12 +12,12 @@ _VARIABLES = {
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "RAY_AIR_NEW_OUTPUT": "0",  # else Tune prints tables of its own
+    TUNE_NEW_OUTPUT: "0",  # else Tune prints tables of its own
     "WANDB_ERROR_REPORTING": "false",
     "TOKENIZERS_PARALLELISM": "false",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a report waits for the fetch of the one before: Ray fetches every 2 s
+    TRAIN_HEALTH_CHECK_INTERVAL_S: "0.5",  # a report waits for the fetch of the one before: Ray fetches every 2 s
     # What libraries say about themselves would bury a run's own lines; the full logs stay in Ray's log folder.
-    "RAY_DATA_LOG_LEVEL": "WARNING",
+    DATA_LOG_LEVEL: "WARNING",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "TQDM_DISABLE": "1",
     "PYTHONWARNINGS": "ignore::FutureWarning",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from paft_ray.cli.preflight_model import check_model
 from paft_ray.cli.secrets import check_no_secrets
+from paft_ray.compat.ray import is_submitted_job
 from paft_ray.config import Config
 from paft_ray.config.keys import read_key
 from paft_ray.cpu_priority import usable_cpus
@@ -34,7 +35,6 @@ _NEEDED = {
     },
     "report": {"evaluate/manifest.json": "evaluate", "prompts/manifest.json": "synthesize"},
 }
-_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray in the process that a submitted job starts
 
 
 def check(resolved: ResolvedRun, stage: str, *, local: bool) -> ResolvedRun:
@@ -48,7 +48,7 @@ def check(resolved: ResolvedRun, stage: str, *, local: bool) -> ResolvedRun:
     check_inputs(resolved)
     if local:
         check_resources(config, stage, local_resources())
-    elif _JOB_VARIABLE in os.environ:
+    elif is_submitted_job():
         check_job_storage(config.storage)
     if stage == "sweep":
         _check_sizes(resolved)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import signal
@@ -19,6 +18,13 @@ from paft_ray.cli.connectivity import reach
 from paft_ray.cli.env_defaults import has_token, prepare_environment
 from paft_ray.cli.folders import home, moved_caches, ray_folder, token_can_be_written
 from paft_ray.cli.preflight import local_resources
+from paft_ray.compat.ray import (
+    TRAIN_PREEMPTION_WATCHER,
+    folder_arguments,
+    is_submitted_job,
+    job_config,
+    quiet_progress,
+)
 from paft_ray.console import console
 from paft_ray.cpu_priority import as_helper
 from paft_ray.echo import echo
@@ -58,7 +64,7 @@ def ray_session(address: str | None = None) -> Iterator[Mapping[str, float]]:
         _start_local()
     _keep_sigterm()
     ray.data.DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # warns that they are off
+    quiet_progress()
     try:
         with console():
             yield ray.cluster_resources()
@@ -85,9 +91,8 @@ def _start_local() -> None:
     import ray
 
     as_helper()
-    os.environ.setdefault(
-        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0"
-    )  # it asks whether nodes will go; each process of Ray's wakes 100 times a second
+    # It asks whether nodes will go; each process of Ray's wakes 100 times a second.
+    os.environ.setdefault(TRAIN_PREEMPTION_WATCHER, "0")
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # a user's email.py or queue.py there would stand before Python's own
     # The dashboard listens on the loopback; without it Ray Train warns every second that it cannot ask for the state of
     # its controller. Without `local` Ray would join what was started last on this machine, or fail where only its
@@ -118,25 +123,18 @@ def _places() -> dict[str, str]:
         f"paft: Ray's files lie in {folder}: {given} cannot be written, or the paths of its sockets would be too long",
         err=True,
     )
-    return {"_temp_dir": folder, **({"object_spilling_directory": given} if os.access(given, os.W_OK) else {})}
+    return {**folder_arguments(folder), **({"object_spilling_directory": given} if os.access(given, os.W_OK) else {})}
 
 
 def _own_path() -> Any:
     """Ray's settings of a job whose workers import this package from where the driver has it, and nothing else that
     lies in the driver's folder."""
-    from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR as JOB
-    from ray.job_config import JobConfig
-
-    class OwnPath(JobConfig):
-        def _runtime_env_has_working_dir(self) -> bool:
-            return True  # otherwise Ray puts the driver's folder before Python's own library
-
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)  # another node may have none
     found = PathFinder.find_spec("paft_ray", [entry for entry in sys.path if entry not in given])
-    known = JOB in os.environ or (
+    known = is_submitted_job() or (
         found is not None and found.origin == paft_ray.__file__
     )  # a job's folder is on the path of its workers
-    return OwnPath(_py_driver_sys_path=[] if known else [str(Path(paft_ray.__file__).parents[1])])
+    return job_config([] if known else [str(Path(paft_ray.__file__).parents[1])])
 
 
 def _keep_sigterm() -> None:

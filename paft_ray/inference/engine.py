@@ -1,5 +1,5 @@
-"""Batch inference with vLLM through ray.data.llm: with turns.py and engine_preload.py the only file that knows an
-engine. Prompts go in as token ids."""
+"""Batch inference with vLLM through ray.data.llm: with weight_swapping.py and engine_preload.py the only file that
+knows an engine. Prompts go in as token ids."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 import ray
 import ray.data
-from ray._private.state import actors
 from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
 from paft_ray.compat.lazy_imports import uncollected, without
+from paft_ray.compat.ray_llm import ERROR_COLUMN, replace_engine, without_telemetry
 from paft_ray.config import EngineConfig
 from paft_ray.cpu_priority import usable_cpus
 from paft_ray.errors import one_line
@@ -37,63 +37,43 @@ ANSWERS = pa.schema(
 """One answer: of a failed request only `key`, `request`, `weights` and a text in `error` say anything. `request` is its
 identity, `weights` their id, `top_ids` and `top_logprobs` are those of the first generated position, `latency_s` lasts
 from the start of its computation to its last token."""
-_ERROR = "__inference_error__"
+
+
+_ENGINE_COLUMNS = (("replica", pa.string()), ("node", pa.string()))
+_ARRIVING = pa.schema([*ANSWERS, *(pa.field(*column) for column in _ENGINE_COLUMNS)])
 
 
 @ray.remote(num_cpus=0, max_retries=0)
 def answers(
     requests: ray.data.Dataset, config: vLLMEngineProcessorConfig, weights: Mapping[str, ModelWeights]
 ) -> Iterator[pa.Table]:
-    """Answers (schema `ANSWERS`) as they come, to rows with `key`, `request`, `weights`, `prompt_ids` and `sampling`;
-    `weights`: by id.
+    """Answers as they come (schema `ANSWERS`, and the columns that `take_nodes` takes), to rows with `key`, `request`,
+    `weights`, `prompt_ids` and `sampling`; `weights`: by id.
 
-    Raises what ended the engine: Ray Data alone would restart it for ever and ask the rows under way again, so it is
-    told to leave that to its caller.
+    Raises what ended the engine: Ray Data alone would restart it for ever and ask the rows under way again, so it
+    leaves that to its caller.
     """
     # Saves seconds: only the engine's actor needs vLLM, nobody scikit-learn. The actor has another environment, so it
     # is never this process.
     with uncollected(), without("vllm", "sklearn"):
-        from ray.llm._internal.batch.processor import vllm_engine_proc
-
         from paft_ray.inference.weight_swapping import WeightSwappingEngineStage
 
-        vllm_engine_proc.get_or_create_telemetry_agent = _NoTelemetry
-        processor = build_processor(config, preprocess=_to_engine, postprocess=_from_engine)
-    for name, stage in processor.stages.items():
-        stage.map_batches_kwargs["max_restarts"] = 0
-        if issubclass(
-            WeightSwappingEngineStage, stage.fn
-        ):  # a copy, for an assignment would work out its resources anew, without what it was told
-            turns = {
-                "fn": WeightSwappingEngineStage,
-                "fn_constructor_kwargs": {**stage.fn_constructor_kwargs, "weights": weights},
-            }
-            processor.stages[name] = stage.model_copy(update=turns)
+        with without_telemetry():
+            processor = build_processor(config, preprocess=_to_engine, postprocess=_from_engine)
+    replace_engine(processor, WeightSwappingEngineStage, weights=weights)
     for batch in processor(requests).iter_batches(batch_size=None, batch_format="pyarrow"):
-        rows = [{**row, "error": one_line(error) if (error := row.get(_ERROR)) else ""} for row in batch.to_pylist()]
+        rows = [
+            {**row, "error": one_line(error) if (error := row.get(ERROR_COLUMN)) else ""} for row in batch.to_pylist()
+        ]
         if rows:
-            yield pa.Table.from_pylist(rows, schema=ANSWERS)
+            yield pa.Table.from_pylist(rows, schema=_ARRIVING)
 
 
-class _NoTelemetry:
-    """In place of Ray's actor for usage counts, which is started (5 s) and kept where usage statistics are off, too."""
-
-    def push_telemetry_report(self, telemetry: object) -> None:
-        """Nothing."""
-
-
-def replicas() -> dict[str, str]:
-    """Actor id -> address of the node, of the engine replicas that this job has started.
-
-    Ray Data does not tell where its actors run, and ray.util.state asks the dashboard, which a cluster may lack.
-    """
-    found = actors(job_id=ray.JobID.from_hex(ray.get_runtime_context().get_job_id()))
-    addresses = {
-        key: str(actor["Address"]["IPAddress"])
-        for key, actor in found.items()
-        if "vLLMEngineStageUDF" in actor["ActorClassName"]
-    }
-    return {key: address for key, address in addresses.items() if address}
+def take_nodes(rows: pa.Table) -> tuple[pa.Table, dict[str, str]]:
+    """(Answers of the schema `ANSWERS`, engine replica -> address of the node that it ran on) from a table of
+    `answers`."""
+    nodes = dict(zip(rows["replica"].to_pylist(), rows["node"].to_pylist(), strict=True))
+    return rows.select(ANSWERS.names), {replica: node for replica, node in nodes.items() if replica}
 
 
 def processor_config(model_path: str, engine: EngineConfig, max_model_len: int, seed: int) -> vLLMEngineProcessorConfig:
@@ -134,7 +114,7 @@ def _to_engine(row: dict[str, Any]) -> dict[str, Any]:
     # Arrow would turn dicts with different keys into one struct (missing keys null, their integers floats), which kills
     # the engine's input thread without an error; it leaves a UserDict as it is.
     if row.get("error"):  # the engine lets it pass
-        return {"key": row["key"], "request": row["request"], "weights": row["weights"], _ERROR: row["error"]}
+        return {"key": row["key"], "request": row["request"], "weights": row["weights"], ERROR_COLUMN: row["error"]}
     prompt, sampling = [int(t) for t in row["prompt_ids"]], UserDict(json.loads(row["sampling"]))
     return {
         "key": row["key"],
@@ -157,7 +137,9 @@ def _from_engine(row: dict[str, Any]) -> dict[str, Any]:
         "top_ids": list(top),
         "top_logprobs": list(top.values()),
         "latency_s": float(times["last_token_ts"] - times["scheduled_ts"]) if "last_token_ts" in times else None,
-        _ERROR: "",
+        "replica": row.get("replica"),
+        "node": row.get("node"),
+        ERROR_COLUMN: "",
     }
 
 

@@ -8,48 +8,41 @@ and variables below, which the server has from its start.
 
 from __future__ import annotations
 
-import importlib.util
+import ctypes
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
-from pathlib import Path
 from typing import Any
 
-from ray._private.utils import set_kill_on_parent_death_linux
-
 from paft_ray.compat.lazy_imports import uncollected
+from paft_ray.compat.vllm import PRELOAD, preloaded_libraries, start_engines_in
 
-ENVIRONMENT = {"PAFT_ENGINE_AHEAD": "1"}
-"""Of an actor that has its engine's process imported ahead."""
-_LIBRARIES = {"vllm": ("libs/libtcmalloc_minimal*.so*",), "torch": ("../torch.libs/libgomp*.so*", "lib/libgomp*.so*")}
-"""What vLLM has an engine on a CPU load first, one of each package, relative to its folder: an allocator, where the
-build has it, and the OpenMP of torch."""
+ENVIRONMENT = {"PAFT_ENGINE_PRELOAD": "1"}
+"""Of an actor whose engine process is preloaded."""
+_LIBRARIES = "LD_PRELOAD"
+_SIGNAL_AT_PARENTS_END = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 @contextmanager
 def importing() -> Iterator[None]:
     """The block imports vLLM; in an actor of such an engine the fork server does so, too, and vLLM's engine process
-    will come from it."""
-    if (
-        not ENVIRONMENT.keys() <= os.environ.keys() or "LD_PRELOAD" in os.environ
-    ):  # vLLM knows what to add to libraries that the user wants first
+    will come from it.
+
+    Not where the user has set LD_PRELOAD: vLLM knows what to add to it.
+    """
+    if not ENVIRONMENT.keys() <= os.environ.keys() or _LIBRARIES in os.environ:
         yield
         return
-    found = [
-        [match for pattern in patterns for match in _folder(package).glob(pattern)]
-        for package, patterns in _LIBRARIES.items()
-    ]
-    os.environ["LD_PRELOAD"] = ":".join(str(matches[0]) for matches in found if matches)
-    forkserver.set_forkserver_preload(["paft_ray.inference.preloaded_imports"])
+    os.environ[_LIBRARIES] = ":".join(preloaded_libraries())
+    forkserver.set_forkserver_preload([PRELOAD])
     forkserver.ensure_running()
     with uncollected():
         yield
-        import vllm.v1.engine.utils
-
-    vllm.v1.engine.utils.get_mp_context = _Context
+        start_engines_in(_Context())
 
 
 class _Process(ForkServerProcess):
@@ -62,10 +55,9 @@ class _Process(ForkServerProcess):
 
     def run(self) -> None:
         if sys.platform == "linux":
-            set_kill_on_parent_death_linux()  # an actor that has lost its raylet ends its own children only
-        os.environ.update(
-            self.environment.items() - os.environ.items()
-        )  # what is written again moves, and the process could not be given a name any more
+            _end_with_parent()  # an actor that has lost its raylet ends its own children only
+        # Only what differs: a variable that is written again moves, and the process could not be given a name any more.
+        os.environ.update(self.environment.items() - os.environ.items())
         super().run()
 
 
@@ -73,8 +65,8 @@ class _Context(ForkServerContext):
     Process = _Process
 
 
-def _folder(package: str) -> Path:
-    spec = importlib.util.find_spec(package)
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent
+def _end_with_parent() -> None:
+    """Linux ends this process (SIGKILL) as soon as its parent has ended."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_SIGNAL_AT_PARENTS_END, signal.SIGKILL, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")

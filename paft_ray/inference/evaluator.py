@@ -1,4 +1,4 @@
-"""The one measurement: templates x examples -> right or wrong. Scoring and evaluation both use it."""
+"""The one evaluation: templates x examples -> right or wrong. Stages score and evaluate both use it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MOST_BLOCKS = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class EvalResult:
-    """What one model did."""
+    """The judged answers of one model."""
 
     outcomes: pa.Table
     """Schema `OUTCOMES`, in the order of templates, then examples; failed rows are absent."""
@@ -36,16 +36,16 @@ class EvalResult:
     failures: list[dict[str, str]]
     """`template_id`, `example_id` and `error` of the first requests that failed."""
     num_cut: int
-    """Cells whose fields were cut to keep to `model.max_prompt_tokens`."""
+    """Cells whose fields were truncated to keep to `model.max_prompt_tokens`."""
     tokens_per_answer: float | None
-    """Mean length of the freely generated answers with their end token, cut at the limit; None where none were asked
-    for."""
+    """Mean length of the answers of unconstrained generation with their EOS token, at most the limit; None where none
+    were asked for."""
     seconds_per_answer: float | None
-    """Mean time of such an answer from the start of its computation, while others are under way in the same engine;
-    comparable within one run only."""
+    """Mean time of such an answer from the start of its computation, with others in the same batch; comparable within
+    one run only."""
 
 
-def measure(
+def evaluate(
     *,
     name: str,
     task: Task,
@@ -59,17 +59,17 @@ def measure(
     speed: Free = NO_FREE,
     cells: NDArray[np.bool_] | None = None,
 ) -> tuple[list[EvalResult], Generated]:
-    """(Answers of each model to every example under every template, judged; with `cells` [templates, examples] only to
-    those; what they cost together).
+    """(The answers of each model to every example under every template, judged; with `cells` [templates, examples] only
+    to those; what they cost together).
 
     `base`: folder of the model of section `model`, of whose architecture all `models` are.
 
     `choice`: greedy decoding constrained to the labels, from one forward pass per branch of the label trie (one in all
-    where first tokens differ); `logprob` is that of the right label, normalised over the labels. `free`: greedy
-    generation, parsed; what cannot be parsed is wrong. `name` opens its console lines; `parts` keeps what is answered
-    if this does not end. Raises `UserError` for labels that cannot be scored, `StageError` where the engine fails.
+    where first tokens differ); `logprob` is that of the right label, normalized over the labels. `free`: greedy
+    generation, parsed; an answer that cannot be parsed is wrong. `name` opens the console lines; `parts` keeps finished
+    answers for the next attempt. Raises `UserError` for labels that cannot be scored, `StageError` where the engine
+    fails.
     """
-    asked = None if cells is None else tuple(np.flatnonzero(cells).tolist())
     grid = Grid(
         task=task,
         templates=tuple(templates),
@@ -77,26 +77,23 @@ def measure(
         model=model,
         model_path=base,
         free=speed,
-        cells=asked,
+        cells=None if cells is None else tuple(np.flatnonzero(cells).tolist()),
     )
     grid.check()
-    different = {
-        weights.id: weights for weights in models
-    }  # arms trained on the same one wording end in the same weights
-    requests = _dataset(grid, list(different), engine)
+    distinct = {weights.id: weights for weights in models}  # arms trained on the same template end in the same weights
     answered = generate(
-        requests,
+        _dataset(grid, list(distinct), engine),
         name=name,
         base=base,
-        models=list(different.values()),
+        models=list(distinct.values()),
         parts=parts,
         engine=engine,
         max_model_len=grid.longest,
     )
-    return [_measurement(grid, weights.id, answered) for weights in models], answered
+    return [_result(grid, weights.id, answered) for weights in models], answered
 
 
-def _measurement(grid: Grid, model: str, answered: Generated) -> EvalResult:
+def _result(grid: Grid, model: str, answered: Generated) -> EvalResult:
     answers = answered.answers.filter(pc.field("weights") == model)
     outcomes = grid.judge(_batches(answers))
     free, cut = [], set()
@@ -127,8 +124,8 @@ def _failure(grid: Grid, key: str, error: str) -> dict[str, str]:
 
 
 def _dataset(grid: Grid, models: Sequence[str], engine: EngineConfig) -> ray.data.Dataset:
-    """Engine rows of the grid for one model after another, rendered and encoded in Ray Data; a model's freely answered
-    cells come last, so that they run beside each other.
+    """Engine rows of the grid for one model after another, rendered and encoded in Ray Data; a model's cells of
+    unconstrained generation come last, so that they run together.
 
     Answers come back from an engine block by block, so blocks are small.
     """

@@ -1,5 +1,5 @@
-"""Requests -> answers, whatever happens to the engine: answers are stored as they arrive, only rows without one are
-asked, limits end what hangs."""
+"""Requests -> answers, whatever happens to the engine: answers are stored as they arrive, only requests without one are
+sent, limits end what hangs."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from paft_ray.config import EngineConfig, engine_key
 from paft_ray.console import say
 from paft_ray.errors import StageError
 from paft_ray.inference.answer_cache import AnswerCache, BufferedWriter, identity
-from paft_ray.inference.engine import ANSWERS, answers, processor_config, replicas
-from paft_ray.inference.engine_errors import died, logs, reason
+from paft_ray.inference.engine import ANSWERS, answers, processor_config, take_nodes
+from paft_ray.inference.engine_errors import failure_reason, is_process_failure, log_dir
 from paft_ray.inference.model_weights import ModelWeights
 
 DATA_CPUS = 0.25
 """Logical CPUs of a task that prepares requests."""
 SHOWN_FAILURES = 5
 """Failed rows that are named."""
-_LOOK_EVERY_S = 1
+_POLL_EVERY_S = 1
 _SAY_EVERY_S = 15
-_SILENT_S = 60  # before the console says that nothing comes
+_SAY_STALLED_AFTER_S = 60
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generated:
-    """What was answered."""
+    """The answers of one inference stage, and what they cost."""
 
     answers: pa.Table
     """Schema `ANSWERS` without `request` and `error`; failed rows are absent."""
@@ -46,11 +46,11 @@ class Generated:
     num_kept: int
     """Rows that an earlier attempt had answered."""
     time_s: float
-    """Starts of the engine included."""
+    """Seconds, starts of the engine included."""
     nodes: tuple[str, ...]
-    """Address of the node of each replica of the engine."""
+    """Address of the node of each engine replica that answered."""
     engine_starts: int
-    """0 where all had been answered before."""
+    """0 where all rows had been answered before."""
 
 
 def generate(
@@ -69,26 +69,26 @@ def generate(
     reason as `error`: it counts as failed.
 
     One engine, which starts with the model folder `base`, answers for all `models`, whose rows best come one model
-    after another. `name` opens the console lines of its progress. Of a killed attempt at most the batches under way in
-    the engine and the answers of the last `SAVE_EVERY_S` seconds are asked again. Raises `StageError` where the engine
-    cannot start, dies more often than `engine.max_restarts`, answers nothing for `engine.stall_timeout_s` or is not
-    done in `engine.timeout_s` per model, and where more rows fail than allowed (quoting the first error).
+    after another. `name` opens the console lines of its progress. Of a killed attempt at most the batches in progress
+    and the answers of the last `SAVE_EVERY_S` seconds are computed again. Raises `StageError` where the engine cannot
+    start, crashes more often than `engine.max_restarts`, answers nothing for `engine.stall_timeout_s` or is not done in
+    `engine.timeout_s` per model, and where more rows fail than allowed (quoting the first error).
     """
     key = {"engine": engine_key(engine), "max_model_len": max_model_len, "seed": seed}
-    asking = _Asking(name, parts.keyed(key), engine, models)
-    while (missing := asking.missing(requests)) is not None:
-        asking.ask(missing, processor_config(base, engine, max_model_len, seed))
-    return asking.result()
+    session = _Session(name, parts.keyed(key), engine, models)
+    while (missing := session.missing(requests)) is not None:
+        session.run(missing, processor_config(base, engine, max_model_len, seed))
+    return session.result()
 
 
 def data_tasks(engine: EngineConfig) -> int | None:
-    """Tasks that prepare requests at once. One outruns any engine on a CPU a hundred times, and each costs seconds of
-    imports beside the engine's start."""
+    """Concurrent tasks that prepare requests, None for no limit. One outruns any engine on a CPU a hundred times, and
+    each costs seconds of imports during the engine's start."""
     return 1 if engine.num_gpus == 0 else None
 
 
 def accept(rows: pa.Table, max_failed_fraction: float) -> pa.Table:
-    """The rows that did not fail. Raises `StageError`, quoting the first error, where a larger share failed."""
+    """The rows that did not fail. Raises `StageError`, quoting the first error, where a larger fraction failed."""
     failed = rows.filter(pc.field("error") != "")
     if failed.num_rows > max_failed_fraction * rows.num_rows:
         raise StageError(
@@ -98,8 +98,8 @@ def accept(rows: pa.Table, max_failed_fraction: float) -> pa.Table:
     return rows.filter(pc.field("error") == "").drop_columns(["request", "error"])
 
 
-class _Asking:
-    """The answers so far, and what was spent on them."""
+class _Session:
+    """The answers of a stage so far, and what was spent on them."""
 
     def __init__(self, name: str, parts: AnswerCache, engine: EngineConfig, models: Sequence[ModelWeights]) -> None:
         self.name, self.parts, self.engine = name, parts, engine
@@ -113,7 +113,7 @@ class _Asking:
         self.nodes: dict[str, str] = {}
         self.done = False
         if self.num_kept:
-            say(f"{name}: {self.num_kept} answers of an earlier attempt are kept")
+            say(f"{name}: {self.num_kept} answers of an earlier attempt are reused")
 
     def missing(self, requests: ray.data.Dataset) -> ray.data.Dataset | None:
         """The requests without an answer, None where there are none."""
@@ -122,95 +122,99 @@ class _Asking:
         missing = _unanswered(requests, pa.concat_tables(self.tables)["request"], data_tasks(self.engine))
         if not self.num_answered:
             return missing
-        looking = _any_row.options(scheduling_strategy=_here()).remote(missing)
+        has_rows = _any_row.options(scheduling_strategy=_here()).remote(missing)
         try:
-            with _ended_if_left(looking):
-                return missing if ray.get(looking, timeout=self.engine.stall_timeout_s) else None
+            with _canceled_if_left(has_rows):
+                return missing if ray.get(has_rows, timeout=self.engine.stall_timeout_s) else None
         except GetTimeoutError:
             raise StageError(
-                f"requests were not prepared within engine.stall_timeout_s={self.engine.stall_timeout_s} s; "
+                f"no requests were prepared within {self.engine.stall_timeout_s} s (engine.stall_timeout_s); "
                 f"{self._state()}; {self._hint()}"
             ) from None
         except RayError as error:
             raise StageError(
-                f"requests could not be prepared: {reason(error)}; the whole story is in {logs()}"
+                f"requests could not be prepared: {failure_reason(error)}; full logs: {log_dir()}"
             ) from error
 
-    def ask(self, missing: ray.data.Dataset, config: Any) -> None:
-        """One start of the engine, until it has answered all or has died. Raises `StageError` where it may not be
+    def run(self, missing: ray.data.Dataset, config: Any) -> None:
+        """One start of the engine, until it has answered all or has crashed. Raises `StageError` where it may not be
         started again, or a limit ends it.
 
         The engine belongs to a child task, so that its resources are free again however this ends.
         """
         self.starts += 1
-        say(
-            f"{self.name}: starts an engine"
-            if self.starts == 1
-            else f"{self.name}: starts the engine again ({self.starts - 1} of {self.engine.max_restarts})"
-        )
+        restart = f" again ({self.starts - 1} of {self.engine.max_restarts})" if self.starts > 1 else ""
+        say(f"{self.name}: starting the engine{restart}")
         try:
-            self._take(missing, config)
+            self._receive(missing, config)
             self.done = True
         except RayError as error:
-            why = reason(error)
-            if not died(error):
-                raise StageError(f"the engine failed: {why}; the whole story is in {logs()}") from error
+            reason = failure_reason(error)
+            if not is_process_failure(error):
+                raise StageError(f"the engine failed: {reason}; full logs: {log_dir()}") from error
             if self.starts > self.engine.max_restarts:
                 raise StageError(
-                    f"the engine died {self.starts} times (engine.max_restarts={self.engine.max_restarts}), the "
-                    f"last time: {why}; "
-                    f"{self._state()}; {self._hint()}"
+                    f"the engine crashed {self.starts} times (engine.max_restarts={self.engine.max_restarts}), the "
+                    f"last time: {reason}; {self._state()}; {self._hint()}"
                 ) from error
-            say(f"{self.name}: the engine died after {self.num_answered} answers: {why}")
+            say(f"{self.name}: the engine crashed after {self.num_answered} answers: {reason}")
 
-    def _take(self, missing: ray.data.Dataset, config: Any) -> None:
-        """Stores what comes until the end of the engine."""
-        before, saver = replicas(), BufferedWriter(self.parts)
+    def _receive(self, missing: ray.data.Dataset, config: Any) -> None:
+        """Stores answers as they come, until the engine has ended."""
+        writer = BufferedWriter(self.parts)
         running = answers.options(scheduling_strategy=_here()).remote(missing, config, self.models)
         last = said = time.monotonic()
-        with saver, _ended_if_left(running):
-            for rows in _arriving(running):
+        with writer, _canceled_if_left(running):
+            for arrived in _arriving(running):
                 now = time.monotonic()
-                if rows is not None:
-                    self.nodes |= {actor: node for actor, node in replicas().items() if actor not in before}
+                if arrived is not None:
+                    rows, nodes = take_nodes(arrived)
+                    self.nodes |= nodes
                     self.tables.append(rows)
                     self.num_answered += rows.num_rows
-                    saver.add(rows)
+                    writer.add(rows)
                     last = now
-                saver.save_due()
+                writer.save_due()
                 self._check(now, last)
-                if rows is not None and now - said > _SAY_EVERY_S:
-                    say(f"{self.name}: {self.num_answered} requests answered, {now - self.begin_s:.0f} s")
-                    said = now
-                if now - max(last, said) > _SILENT_S:
-                    say(f"{self.name}: no answer for {now - last:.0f} s; {self._state()}")
-                    said = now
+                said = self._say_progress(now, last, said)
+
+    def _say_progress(self, now: float, last: float, said: float) -> float:
+        """The time of the newest console line. `last`: of the last answer, `said`: of the last line."""
+        if now == last and now - said > _SAY_EVERY_S:
+            say(f"{self.name}: {self.num_answered} requests answered, {now - self.begin_s:.0f} s")
+            return now
+        if now - max(last, said) > _SAY_STALLED_AFTER_S:
+            say(f"{self.name}: no response for {now - last:.0f} s; {self._state()}")
+            return now
+        return said
 
     def _check(self, now: float, last: float) -> None:
         """Raises `StageError` where a limit is reached."""
-        longest, silence, number = self.engine.timeout_s, self.engine.stall_timeout_s, len(self.models)
-        each = f" for each of {number} models" if number > 1 else ""
-        limits = (
-            ("no end", f"timeout_s={longest} s{each}", longest * number, self.begin_s),
-            ("no answer", f"stall_timeout_s={silence} s", silence, last),
-        )
-        for what, setting, limit, since in limits:
-            if now - since > limit:
-                raise StageError(
-                    f"the engine gave {what} within engine.{setting} and was ended; {self._state()}; {self._hint()}"
-                )
+        stall_s, num_models = self.engine.stall_timeout_s, len(self.models)
+        timeout_s = self.engine.timeout_s * num_models
+        if now - self.begin_s > timeout_s:
+            each = f"engine.timeout_s={self.engine.timeout_s} for each of {num_models} models"
+            setting = each if num_models > 1 else "engine.timeout_s"
+            raise StageError(
+                f"engine timed out: not done within {timeout_s} s ({setting}), killed; {self._state()}; {self._hint()}"
+            )
+        if now - last > stall_s:
+            raise StageError(
+                f"engine stalled: no response for {stall_s} s (engine.stall_timeout_s), killed; {self._state()}; "
+                f"{self._hint()}"
+            )
 
     def _state(self) -> str:
         free = ray.available_resources()
         return (
-            f"{self.num_answered} requests are answered; free: CPU {free.get('CPU', 0):g}, GPU {free.get('GPU', 0):g}; "
+            f"{self.num_answered} requests answered; free: CPU {free.get('CPU', 0):g}, GPU {free.get('GPU', 0):g}; "
             f"an engine takes {self.engine.num_cpus:g} CPUs and {self.engine.num_gpus:g} GPUs"
         )
 
     def _hint(self) -> str:
         return (
-            "give it more time or resources, the same command asks only for what is missing; the whole story is in "
-            f"{logs()}"
+            "give it more time or resources; the same command computes only the missing answers; full logs: "
+            f"{log_dir()}"
         )
 
     def result(self) -> Generated:
@@ -236,8 +240,8 @@ class _Asking:
 
 
 def kept_rows(rows: pa.Table, max_failed_fraction: float) -> pa.Table:
-    """Stored rows that are not asked again: a failed one is, where more failed than allowed, for the cause may be
-    mended."""
+    """Stored rows that are not retried: a failed one is, where more failed than allowed, for the cause may be
+    fixed."""
     failed = pc.sum(pc.not_equal(rows["error"], "")).as_py() or 0
     return rows.filter(pc.field("error") == "") if failed > max_failed_fraction * rows.num_rows else rows
 
@@ -274,9 +278,9 @@ def _any_row(rows: ray.data.Dataset) -> bool:
 
 
 @contextmanager
-def _ended_if_left(task: Any) -> Iterator[None]:
-    """Ends a task that is left while it runs. One that has ended is not told to: where the order meets the last word of
-    its task, Ray 2.60 ends the driver ("Tried to complete task that was not pending")."""
+def _canceled_if_left(task: Any) -> Iterator[None]:
+    """Cancels a task that is left while it runs, and not one that has ended: where a cancellation meets the end of its
+    task, Ray 2.60 ends the driver ("Tried to complete task that was not pending")."""
     try:
         yield
     except BaseException as error:
@@ -286,9 +290,9 @@ def _ended_if_left(task: Any) -> Iterator[None]:
 
 
 def _arriving(running: Any) -> Iterator[pa.Table | None]:
-    """Tables as they come; None after each `_LOOK_EVERY_S` without one."""
+    """Tables as they come; None after each `_POLL_EVERY_S` without one."""
     while True:
-        ready, _ = ray.wait([running], timeout=_LOOK_EVERY_S)
+        ready, _ = ray.wait([running], timeout=_POLL_EVERY_S)
         if not ready:
             yield None
             continue

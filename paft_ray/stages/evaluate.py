@@ -106,7 +106,7 @@ def evaluate_models(
     `parts` keeps what is answered if this does not end: a model that was answered whole is neither merged nor loaded
     again.
     """
-    from paft_ray.inference.evaluator import measure
+    from paft_ray.inference.evaluator import evaluate
     from paft_ray.inference.grid import Free
     from paft_ray.inference.model_weights import ModelWeights
 
@@ -114,7 +114,7 @@ def evaluate_models(
     place = Place(run=resolved.store, engine=config.engine, owner=parts.run.uri(parts.folder), base=base)
     place.clear()
     try:
-        results, spent = measure(
+        results, spent = evaluate(
             name="evaluate",
             task=resolved.task,
             templates=templates,

@@ -33,13 +33,13 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
 
 def _score(resolved: ResolvedRun) -> Manifest:
     from paft_ray.inference.answer_cache import AnswerCache
-    from paft_ray.inference.evaluator import measure
+    from paft_ray.inference.evaluator import evaluate
     from paft_ray.inference.model_weights import ModelWeights
 
     config, run = resolved.config, resolved.store
     prompts = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("train")
     examples = examples_of(run, "validation")[: config.score.num_examples]
-    (result,), spent = measure(
+    (result,), spent = evaluate(
         name="score",
         task=resolved.task,
         templates=prompts.templates,

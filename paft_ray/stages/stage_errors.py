@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from paft_ray.compat.ray import log_folder
 from paft_ray.errors import StageError, StorageError, UserError, one_line
 from paft_ray.sanitize import masked
 from paft_ray.storage.store import Store
@@ -82,6 +82,5 @@ def keep_traceback(run: Store | None, stage: str, error: BaseException) -> str:
 
 def _logs() -> str:
     """Where Ray keeps what its processes print, on the node of the driver; nothing without a Ray session."""
-    ray = sys.modules.get("ray")
-    node = ray._private.worker._global_node if ray and ray.is_initialized() else None
-    return f"; Ray's logs: {node.get_logs_dir_path()}" if node else ""
+    folder = log_folder()
+    return f"; Ray's logs: {folder}" if folder else ""

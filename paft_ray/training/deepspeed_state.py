@@ -1,4 +1,4 @@
-"""The state of a DeepSpeed engine as whole tensors by name, at any ZeRO stage, and back."""
+"""The state of a DeepSpeed engine as complete tensors by name, at any ZeRO stage, and back."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from deepspeed.utils import (
     safe_set_full_optimizer_state,
 )
 
+from paft_ray.compat.deepspeed import set_step_count
 from paft_ray.training.checkpoint import TrainingState
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -23,7 +24,7 @@ def trainable(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
 
 def collect_weights(engine: Any, *, keep: bool) -> dict[str, torch.Tensor]:
-    """Whole fp32 weights of the trained parameters, by name, on the CPU. Collective: every rank calls it; ranks with
+    """Complete fp32 weights of the trained parameters, by name, on the CPU. Collective: every rank calls it; ranks with
     keep=False get {}."""
     weights = {}
     for name, parameter in trainable(engine.module).items():
@@ -69,7 +70,4 @@ def restore_optimizer(engine: Any, state: TrainingState) -> None:
                 safe_set_full_optimizer_state(parameter, value, moment)
             else:
                 engine.optimizer.state[parameter][moment].copy_(value)
-    inner = engine.optimizer.optimizer if stage else engine.optimizer
-    for slots in inner.state.values():
-        if "step" in slots:
-            slots["step"] = torch.full_like(torch.as_tensor(slots["step"], dtype=torch.float32), float(state.step))
+    set_step_count(engine, state.step)

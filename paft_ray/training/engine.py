@@ -6,6 +6,7 @@ from typing import Any
 
 import deepspeed
 
+from paft_ray.compat.deepspeed import skip_shared_memory_op
 from paft_ray.training import checkpoint, deepspeed_state
 from paft_ray.training.collate import collate
 from paft_ray.training.deepspeed_config import accumulation, deepspeed_config
@@ -14,8 +15,7 @@ from paft_ray.training.job import TrainingJob, Worker
 from paft_ray.training.model import build_model
 from paft_ray.training.validation import forward
 
-# DeepSpeed would compile a shared-memory all-reduce for CPUs at its first start (about 50 s); gloo gives the same sums.
-deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+skip_shared_memory_op()
 
 
 def start_engine(job: TrainingJob, worker: Worker, start_step: int) -> Any:

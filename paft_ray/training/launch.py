@@ -14,6 +14,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from paft_ray.compat.lazy_imports import uncollected, without
+from paft_ray.compat.ray import TRAIN_GROUP_START_TIMEOUT_S, TRAIN_PRINT_PATCH
 from paft_ray.config import TrainConfig
 from paft_ray.cpu_priority import as_computing
 from paft_ray.errors import UserError
@@ -167,10 +168,10 @@ def _run_on_ray(
     """Trains all; the workers leave result.json in the folder of each."""
     for job in jobs.values():
         Store(job.out).delete(RESULT)
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else every progress line comes twice
+    os.environ.setdefault(TRAIN_PRINT_PATCH, "0")  # else every progress line comes twice
     # A group of fixed size waits for nodes that are being added; an elastic one only until Ray has noticed that a node
     # is gone, then it takes fewer.
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300" if first.config.min_workers is None else "60")
+    os.environ.setdefault(TRAIN_GROUP_START_TIMEOUT_S, "300" if first.config.min_workers is None else "60")
     with _own_ctrl_c():
         _trainer(jobs, orders, first.config, storage=first.out.uri("ray"), callbacks=callbacks).fit()
     first.out.delete("ray")

@@ -1,4 +1,4 @@
-"""The model that trains: base weights, adapters, number formats."""
+"""The model that trains: base weights, adapters, dtypes."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
+from paft_ray.compat.transformers import repeated_layer_names
 from paft_ray.config import TrainConfig
 from paft_ray.training.fused_lora import add_adapter
-from paft_ray.training.padding_free import PACKED, packs
+from paft_ray.training.padding_free import PADDING_FREE, supports_padding_free
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def build_model(model_path: str, config: TrainConfig, *, seed: int, device: str) -> Any:
-    """A causal language model with fp32 trainable weights, frozen ones in the format that suits the device; the same on
+    """A causal language model with fp32 trainable weights, frozen ones in the dtype that suits the device; the same on
     every rank for one seed.
 
     On an accelerator frozen weights are bf16 or fp16, half the memory. On a CPU with bf16 only those of linear layers
     are, which autocast would convert in every pass: all weights in bf16 were measured 1.6 times slower. Where the model
-    allows it, rows run without padding (packing.py); where it does not, a CPU with bf16 takes eager attention (in fp32
-    sdpa is 10 % faster).
+    allows it, rows run without padding (padding_free.py); where it does not, a CPU with bf16 takes eager attention (in
+    fp32 sdpa is 10 % faster).
     """
     on_cpu = device == "cpu"
     autocast_on_cpu = on_cpu and config.precision != "fp32"
@@ -31,8 +32,8 @@ def build_model(model_path: str, config: TrainConfig, *, seed: int, device: str)
         model_path, dtype=dtype, attn_implementation=attention, trust_remote_code=False
     )
     model.config.use_cache = False
-    if packs(model):
-        model.set_attn_implementation(PACKED)
+    if supports_padding_free(model):
+        model.set_attn_implementation(PADDING_FREE)
     torch.manual_seed(seed)
     if config.lora is not None:
         model = add_adapter(model, config)
@@ -62,6 +63,6 @@ def _convert_frozen_linear(model: Any, dtype: torch.dtype) -> None:
 
 def repeated_layers(model: Any) -> list[torch.nn.Module]:
     """The decoder's layers: alike, so that one compilation serves all of them. Of an architecture that does not name
-    them, the model as a whole."""
-    names = model._no_split_modules or ()
+    them, the complete model."""
+    names = repeated_layer_names(model)
     return [module for module in model.modules() if type(module).__name__ in names] or [model]

@@ -1,4 +1,4 @@
-"""Rows without padding: the layers see one sequence of all tokens, and attention alone sees rows."""
+"""Padding-free rows: the layers see one sequence of all tokens, and attention alone sees rows."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from paft_ray.compat.torch import varlen_attention
+from paft_ray.compat.transformers import attention_of, has_exchangeable_attention, sdpa_attention_forward
 from paft_ray.training.collate import Batch
 
-PACKED = "paft_packed"
+PADDING_FREE = "paft_padding_free"
+"""Name of the attention `attend` in transformers."""
 _LARGEST_HEAD, _HEAD_UNIT = 256, 8
 """Head sizes that the flash kernel takes: multiples of the second up to the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
-    """Where the rows of a packed sequence are, for the attention of every layer."""
+class RowLayout:
+    """Where the rows of a padding-free sequence are, for the attention of every layer."""
 
     spread: torch.Tensor
-    """[rows, longest] places in the sequence, each row from its first token on; behind a row's end any place."""
+    """[rows, longest] indices into the sequence, each row from its first token on; behind a row's end any index."""
     back: torch.Tensor
-    """[tokens] places in the flattened `spread`."""
+    """[tokens] indices into the flattened `spread`."""
     ends: torch.Tensor
-    """[rows + 1] int32: 0, and the place behind each row."""
+    """[rows + 1] int32: 0, and the index behind each row."""
 
 
-def packed(batch: Batch) -> dict[str, Any]:
-    """Arguments of a model whose attention is `attend`. Its logits are [1, batch * logits_to_keep, vocabulary]: those
-    of the last positions of each row, of some other place where a row is shorter, for it carries no label."""
+def flattened(batch: Batch) -> dict[str, Any]:
+    """Arguments of a model whose attention is `attend`: the rows of a batch as one sequence. Its logits are
+    [1, batch * logits_to_keep, vocabulary]: those of the last positions of each row, of some other position where a row
+    is shorter, for it carries no label."""
     real = batch.attention_mask.bool()
-    width, taken = (
-        real.shape[1],
-        real.flatten().nonzero().flatten(),
-    )  # the one look at the mask: on a GPU each waits for the device
+    width = real.shape[1]
+    taken = real.flatten().nonzero().flatten()  # the one look at the mask: on a GPU each waits for the device
     positions = batch.position_ids.flatten()[taken]
     ends = torch.nn.functional.pad(real.sum(1).cumsum(0), (1, 0))
     places = real.flatten().cumsum(0).sub(1).clamp(min=0).view(real.shape)
@@ -44,7 +44,7 @@ def packed(batch: Batch) -> dict[str, Any]:
         "input_ids": batch.input_ids.flatten()[taken][None],
         "position_ids": positions[None],
         "logits_to_keep": places[:, -batch.logits_to_keep :].flatten(),
-        "packed_rows": Rows(
+        "row_layout": RowLayout(
             spread=(ends[:-1, None] + torch.arange(width, device=real.device)).clamp(max=len(taken) - 1),
             back=taken // width * width + positions,
             ends=ends.int(),
@@ -52,21 +52,19 @@ def packed(batch: Batch) -> dict[str, Any]:
     }
 
 
-def is_packed(model: Any) -> bool:
+def runs_padding_free(model: Any) -> bool:
     """Whether the attention of a model, or of the model of a DeepSpeed engine, is `attend`."""
-    return bool(getattr(model, "module", model).config._attn_implementation == PACKED)
+    return attention_of(model) == PADDING_FREE
 
 
-def packs(model: Any) -> bool:
+def supports_padding_free(model: Any) -> bool:
     """Whether a model's attention can be exchanged for `attend`: plain causal attention in every layer, asked through
     transformers' interface."""
     config = model.config.get_text_config()
     layers = getattr(config, "layer_types", None)
     plain = all(kind == "full_attention" for kind in layers) if layers else not getattr(config, "sliding_window", None)
-    supported = (
-        model._supports_attention_backend and model._supports_sdpa
-    )  # without the second, attention has terms of its own (sinks)
-    return bool(supported and plain and getattr(config, "attn_logit_softcapping", None) is None)
+    uncapped = getattr(config, "attn_logit_softcapping", None) is None
+    return has_exchangeable_attention(model) and bool(plain) and uncapped
 
 
 def attend(
@@ -75,22 +73,22 @@ def attend(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    packed_rows: Rows,
+    row_layout: RowLayout,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention within the rows of a packed sequence; without `packed_rows` an error, for rows would see each
-    other. Shapes as in transformers: query [1, heads, tokens, head size], output [1, tokens, heads, head size].
+    """Causal attention within the rows of a padding-free sequence; without `row_layout` an error, for rows would see
+    each other. Shapes as in transformers: query [1, heads, tokens, head size], output [1, tokens, heads, head size].
 
-    On a GPU in bf16 or fp16 the flash kernel takes the rows as they lie; elsewhere, and under attention's dropout, they
-    are laid side by side, padded to the longest. On a CPU in bf16 attention is written out, for torch's own has a slow
+    On a GPU in bf16 or fp16 the flash kernel takes the sequence as it is; elsewhere, and under attention's dropout,
+    rows are stacked, padded to the longest. On a CPU in bf16 attention is written out, for torch's own has a slow
     backward pass there (EXPERIMENTS.md).
     """
-    if _has_kernel(query, value) and not kwargs.get("dropout"):
+    if varlen_attention is not None and _has_kernel(query, value) and not kwargs.get("dropout"):
         dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else query.dtype
-        as_they_lie = (states[0].transpose(0, 1).to(dtype) for states in (query, key, value))
-        ends, longest = packed_rows.ends, packed_rows.spread.shape[1]
-        found = varlen_attn(
-            *as_they_lie,
+        sequence = (states[0].transpose(0, 1).to(dtype) for states in (query, key, value))
+        ends, longest = row_layout.ends, row_layout.spread.shape[1]
+        found = varlen_attention(
+            *sequence,
             ends,
             ends,
             longest,
@@ -100,14 +98,13 @@ def attend(
             enable_gqa=True,
         )
         return found[None], None
-    by_row = [
-        _by_row(states, packed_rows.spread) for states in (query, key, value)
-    ]  # padding is on the right: no token sees it
+    # Padding is on the right: no token sees it.
+    by_row = [_by_row(states, row_layout.spread) for states in (query, key, value)]
     if query.device.type == "cpu" and torch.is_autocast_enabled("cpu") and not kwargs.get("dropout"):
         found = _written_out(by_row[0], by_row[1], by_row[2], kwargs.get("scaling") or query.shape[-1] ** -0.5)
     else:
         found, _ = sdpa_attention_forward(module, *by_row, None, **kwargs)
-    return found.flatten(0, 1).index_select(0, packed_rows.back)[None], None
+    return found.flatten(0, 1).index_select(0, row_layout.back)[None], None
 
 
 def _has_kernel(query: torch.Tensor, value: torch.Tensor) -> bool:
@@ -134,4 +131,4 @@ def _written_out(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, sc
     return torch.matmul(weights.flatten(2, 3), value).unflatten(2, (-1, longest)).flatten(1, 2).transpose(1, 2)
 
 
-AttentionInterface.register(PACKED, attend)
+AttentionInterface.register(PADDING_FREE, attend)

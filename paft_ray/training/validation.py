@@ -14,7 +14,7 @@ from paft_ray.training.checkpoint_selection import LabelRows, accuracy_metrics
 from paft_ray.training.collate import Batch, answer_loss, answer_losses, answer_tokens, collate, micro_batches
 from paft_ray.training.example_builder import Row
 from paft_ray.training.job import Worker
-from paft_ray.training.padding_free import is_packed, packed
+from paft_ray.training.padding_free import flattened, runs_padding_free
 
 
 def forward(engine: Any, batch: Batch) -> torch.Tensor:
@@ -23,8 +23,8 @@ def forward(engine: Any, batch: Batch) -> torch.Tensor:
     Positions go in as indices: a slice leaves hidden states strided, and the output head then runs as one small product
     per row (a sixth of the step).
     """
-    if is_packed(engine):
-        logits = engine(**packed(batch), use_cache=False).logits
+    if runs_padding_free(engine):
+        logits = engine(**flattened(batch), use_cache=False).logits
         return logits.view(len(batch.input_ids), batch.logits_to_keep, -1)
     width = batch.input_ids.shape[1]
     return engine(

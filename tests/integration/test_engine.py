@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from paft_ray.compat.vllm import PRELOAD
 from paft_ray.config import EngineConfig, ModelConfig
 from paft_ray.errors import StageError
 from paft_ray.generators.requests import request
@@ -212,7 +213,7 @@ def hugging_face(demo_model: str):
 
 def test_the_engine_comes_from_a_process_that_has_imported_vllm_beside_the_actor(answers) -> None:
     (parent,) = answers["engines"][0]["parents"]
-    assert "paft_ray.inference.preloaded_imports" in parent
+    assert PRELOAD in parent
 
 
 def test_seeded_prompts_that_fill_more_than_one_step_are_answered(answers) -> None:

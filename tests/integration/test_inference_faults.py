@@ -172,8 +172,8 @@ def test_an_engine_that_is_killed_starts_again_and_asks_only_what_is_missing(res
     assert done.engine_starts == 2
     assert sorted(done.answers["key"].to_pylist(), key=int) == [str(n) for n in range(NUM_ROWS)]
     assert set(asked(folder).values()) == {1}
-    assert "the engine died after" in said
-    assert "starts the engine again (1 of 2)" in said
+    assert "the engine crashed after" in said
+    assert "starting the engine again (1 of 2)" in said
 
 
 def test_answers_are_those_of_an_uninterrupted_run(
@@ -218,7 +218,7 @@ def test_failed_rows_are_asked_again_where_more_failed_than_allowed() -> None:
 
 
 def test_an_engine_that_dies_too_often_ends_the_stage(at_once: None, demo_model: str, tmp_path: Path) -> None:
-    said = r"died 1 times \(engine.max_restarts=0\).*same command asks only for what is missing"
+    said = r"crashed 1 times \(engine.max_restarts=0\).*same command computes only the missing answers"
     with killed(lambda: True) as victims, pytest.raises(StageError, match=said):
         ask(requests(4), parts(tmp_path), demo_model, SMALL.model_copy(update={"max_restarts": 0}))
     assert victims
@@ -240,7 +240,8 @@ def test_a_hang_ends_with_what_was_free_and_how_far_it_came(at_once: None, demo_
     begin = time.monotonic()
     with pytest.raises(
         StageError,
-        match=r"no answer within engine.stall_timeout_s=4 s.*0 requests are answered; free: CPU 4.*an engine takes 64 "
+        match=r"engine stalled: no response for 4 s \(engine.stall_timeout_s\), killed; 0 requests answered; free: CPU 4.*"
+        r"an engine takes 64 "
         r"CPUs.*logs",
     ):
         ask(requests(4), parts(tmp_path), demo_model, SMALL.model_copy(update={"stall_timeout_s": 4, "num_cpus": 64}))
@@ -250,7 +251,7 @@ def test_a_hang_ends_with_what_was_free_and_how_far_it_came(at_once: None, demo_
 def test_a_text_that_cannot_be_encoded_costs_its_cells_and_a_finished_measurement_no_engine(
     at_once: None, demo_model: str, tmp_path: Path
 ) -> None:
-    from paft_ray.inference.evaluator import EvalResult, measure
+    from paft_ray.inference.evaluator import EvalResult, evaluate
     from paft_ray.inference.generate import Generated
     from paft_ray.inference.model_weights import ModelWeights
 
@@ -262,7 +263,7 @@ def test_a_text_that_cannot_be_encoded_costs_its_cells_and_a_finished_measuremen
     ]
 
     def measured() -> tuple[EvalResult, Generated]:
-        (result, same), spent = measure(
+        (result, same), spent = evaluate(
             name="test",
             task=load_task("demo"),
             templates=templates,

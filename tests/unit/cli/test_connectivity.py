@@ -113,7 +113,7 @@ def serving(*known: str) -> Iterator[str]:
 
 
 def test_what_knows_rays_calls_is_left_to_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    with serving(module._HEAD, module._CLIENT_SERVER) as address:
+    with serving(module.HEAD_CALL, module.CLIENT_SERVER_CALL) as address:
         reach(address)
         reach(f"ray://{address}")
     with (

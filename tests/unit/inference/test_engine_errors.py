@@ -2,7 +2,7 @@
 
 from ray.exceptions import ActorDiedError, NodeDiedError, RayTaskError, UserCodeException, WorkerCrashedError
 
-from paft_ray.inference.engine_errors import died, reason
+from paft_ray.inference.engine_errors import failure_reason, is_process_failure
 
 REFUSED = """ray::answers() (pid=1)
   File "engine.py", line 2, in answers
@@ -16,21 +16,21 @@ quantization
 
 def test_a_lost_process_or_node_is_worth_another_start() -> None:
     for lost in (ActorDiedError(), NodeDiedError("gone"), WorkerCrashedError()):
-        assert died(lost)
-        assert died(RayTaskError("answers", "traceback", RayTaskError("inner", "traceback", lost)))
+        assert is_process_failure(lost)
+        assert is_process_failure(RayTaskError("answers", "traceback", RayTaskError("inner", "traceback", lost)))
 
 
 def test_an_engine_that_refuses_its_settings_and_a_fault_in_our_code_are_not() -> None:
     refused = ActorDiedError(RayTaskError("__init__", REFUSED, ValueError("nothing")))
-    assert not died(refused)
-    assert not died(RayTaskError("answers", REFUSED, refused))
-    assert not died(RayTaskError("answers", "traceback", UserCodeException("encode")))
-    assert not died(RayTaskError("answers", "traceback", KeyError("x")))
+    assert not is_process_failure(refused)
+    assert not is_process_failure(RayTaskError("answers", REFUSED, refused))
+    assert not is_process_failure(RayTaskError("answers", "traceback", UserCodeException("encode")))
+    assert not is_process_failure(RayTaskError("answers", "traceback", KeyError("x")))
 
 
 def test_the_reason_is_one_line_with_the_whole_of_the_last_exception() -> None:
-    said = reason(RayTaskError("answers", REFUSED, ValueError("nothing")))
+    said = failure_reason(RayTaskError("answers", REFUSED, ValueError("nothing")))
     assert said.startswith("pydantic_core._pydantic_core.ValidationError: 1 validation error")
     assert "Unknown quantization method: nothing" in said
     assert "\n" not in said
-    assert "died unexpectedly" in reason(RayTaskError("answers", "traceback", ActorDiedError()))
+    assert "died unexpectedly" in failure_reason(RayTaskError("answers", "traceback", ActorDiedError()))

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from paft_ray.training import padding_free
 from paft_ray.training.collate import IGNORE_INDEX, answer_loss, collate
 from paft_ray.training.example_builder import Row
-from paft_ray.training.padding_free import PACKED, packs
+from paft_ray.training.padding_free import PADDING_FREE, supports_padding_free
 from paft_ray.training.validation import forward
 
 SIZES = {
@@ -82,9 +82,9 @@ def gradients(model: Any) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("kind", PLAIN)
-def test_packed_rows_answer_and_learn_as_rows_do_one_by_one(kind: str) -> None:
+def test_padding_free_rows_answer_and_learn_as_rows_do_one_by_one(kind: str) -> None:
     model, batch = build(kind, PLAIN[kind]), collate(rows())
-    assert packs(model)
+    assert supports_padding_free(model)
     alone = []
     for row in rows():
         one = collate([row])
@@ -92,7 +92,7 @@ def test_packed_rows_answer_and_learn_as_rows_do_one_by_one(kind: str) -> None:
         answer_loss(logits, one).backward()
         alone.append(logits[0, :-1].detach())
     expected = gradients(model)
-    model.set_attn_implementation(PACKED)
+    model.set_attn_implementation(PADDING_FREE)
     logits = forward(model, batch)
     answer_loss(logits, batch).backward()
     found = gradients(model)
@@ -109,7 +109,7 @@ def test_packed_rows_answer_and_learn_as_rows_do_one_by_one(kind: str) -> None:
     [
         pytest.param(
             "cuda",
-            "varlen_attn",
+            "varlen_attention",
             marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: the flash kernel runs on one only"),
         ),
         ("cpu", "_written_out"),
@@ -125,7 +125,7 @@ def test_under_autocast_the_devices_own_attention_gives_the_same_within_bf16(
     answer_loss(logits, batch).backward()
     expected = [logits[:, :-1][labelled].detach(), *gradients(model).values()]
     monkeypatch.setattr(padding_free, kernel, lambda *args, **kwargs: calls.append(1) or own(*args, **kwargs))
-    model.set_attn_implementation(PACKED)
+    model.set_attn_implementation(PADDING_FREE)
     with torch.autocast(device, torch.bfloat16):
         logits = forward(model, batch)
     answer_loss(logits, batch).backward()
@@ -154,11 +154,11 @@ def test_attention_written_out_is_causal_attention(heads: tuple[int, int]) -> No
 
 @pytest.mark.parametrize("kind", OTHER)
 def test_models_with_another_attention_are_padded(kind: str) -> None:
-    assert not packs(build(kind, OTHER[kind]))
+    assert not supports_padding_free(build(kind, OTHER[kind]))
 
 
 def test_rows_that_the_attention_is_not_told_of_are_an_error() -> None:
     model = build("llama", GROUPED)
-    model.set_attn_implementation(PACKED)
-    with pytest.raises(TypeError, match="packed_rows"):
+    model.set_attn_implementation(PADDING_FREE)
+    with pytest.raises(TypeError, match="row_layout"):
         model(input_ids=torch.tensor([[5, 6, 7]]))

@@ -1,4 +1,8 @@
-"""What an engine's process needs, imported before it is asked for (ahead.py)."""
+"""What an engine's process needs, imported by the fork server before one is asked for (`inference/engine_preload.py`;
+vLLM 0.32.0).
+
+The server ignores a module that cannot be imported: the process then imports it for itself. Public replacement: none.
+"""
 
 import gc
 

@@ -12,20 +12,25 @@ from paft_ray.inference.engine_preload import ENVIRONMENT
 _ACTOR = """
 import json, os, signal, sys, time
 from multiprocessing import forkserver
-from paft_ray.inference import ahead
+from paft_ray.inference import engine_preload
 
 def engine(path):
-    found = {"later": os.environ["LATER"], "imported": "vllm.v1.engine.core" in sys.modules, "maps": open("/proc/self/maps").read()}
+    found = {
+        "later": os.environ["LATER"],
+        "imported": "vllm.v1.engine.core" in sys.modules,
+        "maps": open("/proc/self/maps").read(),
+    }
     with open(path + ".part", "w") as out:
         json.dump(found, out)
     os.rename(path + ".part", path)
     time.sleep(600)
 
 if __name__ == "__main__":
-    with ahead.importing():
+    with engine_preload.importing():
         import vllm.v1.engine.utils
     os.environ["LATER"] = "set by the actor"
-    process = vllm.v1.engine.utils.get_mp_context().Process(target=engine, args=(sys.argv[1],), name="EngineCore", daemon=True)
+    context = vllm.v1.engine.utils.get_mp_context()
+    process = context.Process(target=engine, args=(sys.argv[1],), name="EngineCore", daemon=True)
     process.start()
     while not os.path.exists(sys.argv[1]):
         time.sleep(0.1)
