@@ -17,7 +17,7 @@ def without(*names: str) -> Iterator[None]:
     vLLM (by Ray 2.60.0), scikit-learn (by transformers 5.19.0) and MLflow (by DeepSpeed 0.19.8).
     """
     hidden = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # Python's own mark of a module that is not there
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: Python's mark of a missing module
     try:
         yield
     finally:

@@ -51,14 +51,14 @@ _ERROR = TypeAdapter[_Refused | _Problem](_Refused | _Problem)
 
 @dataclass(frozen=True, kw_only=True)
 class ChatReply:
-    """One answer."""
+    """The answer of an endpoint to one request."""
 
     text: str
-    """Not empty, without white space around it."""
+    """Not empty, without whitespace around it."""
     finished: bool
-    """False where it was cut at its longest."""
+    """False where it was truncated at the token limit."""
     tokens: int
-    """Generated tokens, in [1, longest asked]."""
+    """Generated tokens, in [1, `longest`]."""
 
 
 def read_completion(body: bytes, longest: int) -> ChatReply:

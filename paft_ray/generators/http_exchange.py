@@ -32,13 +32,13 @@ _TRANSPORT_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSErr
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What came of one request."""
+    """The outcome of one request."""
 
     status: int | None
     """None where no answer came, or not to its end."""
     body: bytes = b""
     trouble: str = ""
-    """Why the body is not there, or not whole."""
+    """Why the body is missing or incomplete."""
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -3,7 +3,7 @@
 Requests are made here rather than by the `openai` client, which adds headers of the environment
 (OPENAI_CUSTOM_HEADERS), follows redirects to other hosts and bounds neither the time nor the bytes of an answer;
 ray.data.llm's HTTP processor would carry the key through Ray's object store. A bad answer costs one candidate. The key
-is read where it is used and taken out of all that comes back.
+is read where it is used and removed from all that comes back.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def write_templates(
     insecure_hosts: Sequence[str] = (),
 ) -> list[Completion]:
     """One answer per request, from a task on the driver's node; an empty one where the endpoint gave none. What `parts`
-    holds is not asked again.
+    holds is not requested again.
 
     Raises `UserError` where the key is not in that node's environment, the endpoint refuses it, or nothing may be sent
     to the endpoint's address.
@@ -85,7 +85,7 @@ def ask_missing(
         if name in rows
     }
     if kept:
-        say(f"synthesize ({generator.label}): {len(kept)} answers of an earlier attempt are kept")
+        say(f"synthesize ({generator.label}): {len(kept)} answers of an earlier attempt are reused")
     saver = BufferedWriter(parts)
 
     def keep(number: int, written: Completion) -> None:
@@ -112,7 +112,8 @@ def ask(
     kept: Mapping[int, Completion] = {},
     keep: Callable[[int, Completion], None] = lambda number, written: None,
 ) -> list[Completion]:
-    """One answer per request, in this process. A dead endpoint is told in one line and costs nothing but its answers.
+    """One answer per request, in this process. A dead endpoint is reported in one line and costs nothing but its
+    answers.
 
     `kept`: answers that are there, by number of the request; their tokens count against the limit. `keep` is given each
     new one as it comes.
@@ -126,17 +127,17 @@ def ask(
             f"generator {generator.label}: {name} is not in the environment of the driver's node, or is empty; "
             "set it there before Ray starts"
         )
-    asking = _Asking(generator, endpoint, key, insecure_hosts)
-    found = asyncio.run(asking.all(requests, seed, kept, keep))
-    if asking.failures:
+    session = _Session(generator, endpoint, key, insecure_hosts)
+    found = asyncio.run(session.all(requests, seed, kept, keep))
+    if session.failures:
         say(
             f"synthesize ({generator.label}): {sum(not w.text for w in found)} of {len(found)} requests got no "
-            f"answer; the first: {asking.failures[0]}"
+            f"answer; the first: {session.failures[0]}"
         )
     return found
 
 
-class _Asking:
+class _Session:
     """The requests of one round to one endpoint."""
 
     def __init__(
@@ -237,7 +238,7 @@ class _Asking:
         return json.dumps(body, ensure_ascii=False).encode()
 
     def _reason(self, reply: Reply, url: str) -> str:
-        """Why a request failed. Raises `UserError` for a refused key: a mended one gives all answers, so nothing is
+        """Why a request failed. Raises `UserError` for a refused key: a corrected one gives all answers, so nothing is
         made without them."""
         status = reply.status
         if status in (401, 403):
@@ -306,7 +307,7 @@ class _Tokens:
 
 
 def _bare(text: str) -> str:
-    """The text without the code fence or the quotes that stand around the whole."""
+    """The text without the code fence or the quotes that stand around all of it."""
     if fenced := _FENCE.fullmatch(text):
         text = fenced.group(1)
     if len(text) > 1 and text[0] == text[-1] == '"' and '"' not in text[1:-1]:

@@ -1,4 +1,4 @@
-"""What a generator model is asked: half zero-shot, half few-shot (paper, section 3.1), along axes of diversity, under a
+"""Requests to a generator model: half zero-shot, half few-shot (paper, section 3.1), along axes of diversity, under a
 grammar."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _AXES: dict[str, tuple[str, ...]] = {
     "order": ("question first", "question last"),
 }
 _LONGEST_VALUE = 300  # characters of a row's value that a request shows
-_WORDING = r"[A-Za-z ,.'?:!;\n-]"
+_FREE_TEXT = r"[A-Za-z ,.'?:!;\n-]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Request:
     message: str
     """User message."""
     regex: str
-    """The answer's grammar: free wording around the task's placeholders, each once."""
+    """The answer's grammar: free text around the task's placeholders, each once."""
     strategy: str
     """`zero_shot` or `few_shot`."""
     axes: dict[str, str]
@@ -58,7 +58,7 @@ def request(
     """Request `number`, fixed by (seed, number): even ones zero-shot, odd ones few-shot where there are templates to
     show.
 
-    `examples`: rows shown in it with their answers, long values cut.
+    `examples`: rows shown in it with their answers, long values truncated.
     """
     draw = PerExample(seed=seed)
     axes = {
@@ -104,18 +104,18 @@ def _shown(example: Example) -> str:
 
 
 def grammar(task: Task, order: str) -> str:
-    """A regular expression: the model writes the wording, the grammar forces the placeholders with the letters of
+    """A regular expression: the model writes the text, the grammar forces the placeholders with the letters of
     options, the task's answer format and, for few labels, that they are named."""
     letters = {name: f"{label}: " for label, name in task.options.items()}
     slots = [re.escape(letters.get(name, "")) + rf"\{{{name}\}}" for name in task.fields]
-    body = rf"{_WORDING}{{1,24}}".join(slots)
+    body = rf"{_FREE_TEXT}{{1,24}}".join(slots)
     labels = (
         [re.escape(label) for label in task.label_texts]
         if 2 <= len(task.label_texts) <= 3 and all(len(x) > 2 for x in task.label_texts)
         else []
     )
     named = rf"({' or '.join(labels)}|{' or '.join(reversed(labels))})" if labels else ""
-    question = rf"[A-Z]{_WORDING}{{12,90}} {named}[?.:]" if named else rf"[A-Z]{_WORDING}{{16,140}}[?.:]"
+    question = rf"[A-Z]{_FREE_TEXT}{{12,90}} {named}[?.:]" if named else rf"[A-Z]{_FREE_TEXT}{{16,140}}[?.:]"
     if task.answer_format:
         question = f"{question} {re.escape(task.answer_format)}"
     if order == "question first":
@@ -124,8 +124,8 @@ def grammar(task: Task, order: str) -> str:
 
 
 def grammar_share(template: PromptTemplate, task: Task) -> float:
-    """Share of the template's characters that the grammar forced: placeholders, label words, letters of options and the
-    answer format. In [0, 1]."""
+    """Fraction of the template's characters that the grammar forced: placeholders, label words, letters of options and
+    the answer format. In [0, 1]."""
     try:
         literal = "".join(part.text for part in template.parts if isinstance(part, Literal))
     except TemplateError:

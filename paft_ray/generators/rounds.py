@@ -1,4 +1,4 @@
-"""Candidates: generator models are asked for templates in rounds, and their answers go through the gate."""
+"""Candidates: generator models write templates in rounds, and what they write goes through the gate."""
 
 from __future__ import annotations
 
@@ -43,22 +43,22 @@ def write_with_model(
 
 @dataclass(kw_only=True)
 class Writer:
-    """What one generator has given so far."""
+    """A generator with the templates that it has written so far."""
 
     generator: GeneratorConfig
     target: int
-    """Templates asked of it."""
+    """Templates wanted from it."""
     accepted: list[Entry] = field(default_factory=list)
     raw: list[dict[str, Any]] = field(default_factory=list)
-    """Every answer with its reason."""
+    """Every answer with the reason of its rejection, None where it was accepted."""
     rounds: int = 0
     tokens: int = 0
     """Spent of an endpoint's `max_total_tokens`."""
     silent: bool = False
-    """An endpoint that gave no answer in a whole round is not asked again."""
+    """Whether an endpoint gave no answer in a complete round; it gets no other request."""
 
     @property
-    def asked_again(self) -> bool:
+    def wants_more(self) -> bool:
         return len(self.accepted) < self.target and not self.silent
 
     @property
@@ -74,7 +74,7 @@ class Writer:
 def ask_generators(
     config: Config, task: Task, seeds: list[PromptTemplate], others: list[Entry], examples: list[Example], write: Write
 ) -> list[Writer]:
-    """What each generator of the configuration gave, in their order: asked in rounds, each time for twice what is
+    """The generators of the configuration with their templates, in order: each round requests twice as many as are
     missing.
 
     `seeds` are shown in few-shot requests, `examples` in all; near-copies of `others`, or of what an earlier generator
@@ -87,7 +87,7 @@ def ask_generators(
         for number, generator in enumerate(settings.generators)
     ]
     for number in range(1, settings.max_rounds + 1):
-        asking = [writer for writer in writers if writer.asked_again]
+        asking = [writer for writer in writers if writer.wants_more]
         asked = []
         for writer in asking:
             first, missing = len(writer.raw), writer.target - len(writer.accepted)
@@ -109,8 +109,8 @@ def ask_generators(
 def _answers(
     writers: list[Writer], asked: list[list[Request]], config: Config, seed: int, write: Write
 ) -> list[list[Completion]]:
-    """One list per writer. Endpoints are asked at once, and before an engine starts, so that a refused key costs no
-    start."""
+    """One list of answers per writer. Endpoints are asked concurrently, and before an engine starts, so that a refused
+    key costs no start."""
     found: dict[int, list[Completion]] = {}
     outside = [i for i, writer in enumerate(writers) if writer.generator.endpoint is not None]
     if outside:

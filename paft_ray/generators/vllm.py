@@ -1,4 +1,4 @@
-"""Generator models write templates: requests -> texts, in the order asked."""
+"""Generator models in vLLM: requests -> texts, in the order of the requests."""
 
 from __future__ import annotations
 
@@ -30,16 +30,18 @@ def write_templates(
     answers."""
     tokenizer, weights = load_tokenizer(model.path), ModelWeights(key=model.identity)
     tokens, rows = PromptTokens(tokenizer), []
-    for number, asked in enumerate(requests):
-        text = f"{asked.message}\n\nText:"
-        ids = tokens.chat(tokens.frame(["user"])[0], [asked.message]) if tokenizer.chat_template else tokens.plain(text)
+    for number, request in enumerate(requests):
+        text = f"{request.message}\n\nText:"
+        ids = (
+            tokens.chat(tokens.frame(["user"])[0], [request.message]) if tokenizer.chat_template else tokens.plain(text)
+        )
         sampling = {
             "max_tokens": generator.max_tokens,
             "temperature": generator.temperature,
             "top_p": 0.95,
             "seed": seed * 1_000_003 + number,
             "detokenize": False,
-            "structured_outputs": {"regex": asked.regex},
+            "structured_outputs": {"regex": request.regex},
         }
         rows.append({"weights": weights.id, "key": str(number), "prompt_ids": ids, "sampling": json.dumps(sampling)})
     longest = max(len(row["prompt_ids"]) for row in rows) + generator.max_tokens
@@ -57,8 +59,8 @@ def write_templates(
         int(row["key"]): str(tokenizer.decode(row["token_ids"], skip_special_tokens=True)).strip()
         for row in answered.answers.to_pylist()
     }
-    found = [texts.get(i, "") for i in range(len(requests))]
     return [
-        Completion(text=text, finished=re.fullmatch(asked.regex, text) is not None)
-        for asked, text in zip(requests, found, strict=True)
+        Completion(text=text, finished=re.fullmatch(request.regex, text) is not None)
+        for number, request in enumerate(requests)
+        for text in [texts.get(number, "")]
     ]

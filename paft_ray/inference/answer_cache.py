@@ -1,5 +1,5 @@
-"""Answers of an inference stage that has not ended, kept in parts as they arrive, so that a later attempt asks only for
-the others."""
+"""Resume cache of an unfinished inference stage: answers are stored in parts as they arrive, so that a later attempt
+computes only the missing ones."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from paft_ray.storage.stage_cache import PARTIAL, versions
 from paft_ray.storage.store import Store
 
 SAVE_EVERY_S = 10
-"""Answers wait at most so long before they are stored."""
+"""Longest time that an answer waits in memory, in seconds."""
 SAVE_ROWS = 4096
-"""Or until so many wait."""
+"""Most answers that wait in memory."""
 
 
 def identity(key: str, prompt: Sequence[int] | str, settings: str) -> str:
@@ -35,8 +35,8 @@ def identity(key: str, prompt: Sequence[int] | str, settings: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerCache:
-    """A folder of Parquet files, each named by its content, so that no attempt writes over another's and a torn file is
-    known."""
+    """A folder of Parquet files, each named by the hash of its content, so that no attempt overwrites another's file
+    and a damaged one is recognized."""
 
     run: Store
     folder: str
@@ -44,32 +44,32 @@ class AnswerCache:
 
     @classmethod
     def of(cls, run: Store, stage: str) -> AnswerCache:
-        """The parts of a stage; they go when its manifest is written."""
+        """The cache of a stage; it is deleted when the manifest is written."""
         return cls(run=run, folder=f"{stage}/{PARTIAL}" if stage else PARTIAL)
 
     def keyed(self, key: Mapping[str, Any]) -> AnswerCache:
-        """The parts of one model under certain settings. `key`: everything that decides its answers besides the
+        """The part of the cache under certain settings. `key`: everything that decides its answers besides the
         requests; versions are added."""
         text = json.dumps({**key, "versions": versions()}, sort_keys=True)
         return replace(self, folder=f"{self.folder}/{hashlib.sha256(text.encode()).hexdigest()[:16]}")
 
     def add(self, rows: pa.Table) -> None:
-        """Stores rows: whole or not at all."""
+        """Stores rows in one file: all or none of them."""
         sink = pa.BufferOutputStream()
         pq.write_table(rows, sink)
         data = sink.getvalue().to_pybytes()
         self.run.write_bytes(f"{self.folder}/part-{_sum(data)}.parquet", data)
 
     def read(self, schema: pa.Schema) -> pa.Table:
-        """Every stored row once, by its column `request`; one without an `error` before one with. What is no whole part
-        of this schema is passed over."""
+        """Every stored row once, by its column `request`; one without an `error` before one with. A damaged file, or
+        one of another schema, is skipped."""
         tables = [schema.empty_table()]
         for file in sorted(self._files()):
             table = self._part(file, schema)
             if table is not None:
                 tables.append(table)
             else:
-                say(f"{self.run.uri(file)}: no whole part of answers; passed over, its rows are asked again")
+                say(f"skipping damaged answer file {self.run.uri(file)}: its requests are retried")
         rows = pa.concat_tables(tables)
         rows = rows.sort_by("error")
         _, first = np.unique(rows["request"].to_numpy(zero_copy_only=False).astype("S16"), return_index=True)
@@ -79,7 +79,7 @@ class AnswerCache:
         return [f"{self.folder}/{info.base_name}" for info in self.run.entries(self.folder) if info.is_file]
 
     def _part(self, file: str, schema: pa.Schema) -> pa.Table | None:
-        """The rows of a file, None where it is not what was written."""
+        """The rows of a file, None where its content is not what was written."""
         data = self.run.read_bytes(file)
         if not file.endswith(f"/part-{_sum(data)}.parquet"):
             return None
@@ -90,8 +90,8 @@ class AnswerCache:
 
 
 class BufferedWriter:
-    """Gathers rows into parts of a useful size; stores what waits at the end of its block, loses it where the process
-    is killed."""
+    """Collects rows into files of a useful size; stores waiting rows at the end of its block, loses them where the
+    process is killed."""
 
     def __init__(self, parts: AnswerCache) -> None:
         self.parts = parts
@@ -105,21 +105,21 @@ class BufferedWriter:
         self.save()
 
     def add(self, rows: pa.Table) -> None:
-        """Takes rows, to be stored within `SAVE_EVERY_S` if `save_due` is called that often."""
+        """Adds rows, to be stored within `SAVE_EVERY_S` if `save_due` is called that often."""
         if not self.waiting:
             self.since_s = time.monotonic()
         self.waiting.append(rows)
         self.save_due()
 
     def save_due(self) -> None:
-        """Stores what waits, if it waits long enough or is enough."""
+        """Stores the waiting rows, if they have waited long enough or are many enough."""
         if self.waiting and (
             time.monotonic() - self.since_s >= SAVE_EVERY_S or sum(rows.num_rows for rows in self.waiting) >= SAVE_ROWS
         ):
             self.save()
 
     def save(self) -> None:
-        """Stores what waits."""
+        """Stores the waiting rows."""
         if self.waiting:
             self.parts.add(pa.concat_tables(self.waiting))
             self.waiting = []

@@ -34,9 +34,9 @@ ANSWERS = pa.schema(
         ("error", pa.string()),
     ]
 )
-"""One answer: of a failed request only `key`, `request`, `weights` and a text in `error` say anything. `request` is its
-identity, `weights` their id, `top_ids` and `top_logprobs` are those of the first generated position, `latency_s` lasts
-from the start of its computation to its last token."""
+"""One answer; a failed request has only `key`, `request`, `weights` and a text in `error`. `request` is its identity,
+`weights` the id of the model's weights, `top_ids` and `top_logprobs` belong to the first generated position,
+`latency_s` lasts from the start of the computation to the last token."""
 
 
 _ENGINE_COLUMNS = (("replica", pa.string()), ("node", pa.string()))
@@ -50,8 +50,8 @@ def answers(
     """Answers as they come (schema `ANSWERS`, and the columns that `take_nodes` takes), to rows with `key`, `request`,
     `weights`, `prompt_ids` and `sampling`; `weights`: by id.
 
-    Raises what ended the engine: Ray Data alone would restart it for ever and ask the rows under way again, so it
-    leaves that to its caller.
+    Raises the engine's error: Ray Data alone would restart it forever and retry the rows in progress, so restarts are
+    left to the caller.
     """
     # Saves seconds: only the engine's actor needs vLLM, nobody scikit-learn. The actor has another environment, so it
     # is never this process.

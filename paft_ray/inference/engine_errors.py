@@ -1,4 +1,4 @@
-"""Why an engine ended: whether another start can help, and what to say."""
+"""Why an engine failed: whether another start can help, and the message."""
 
 from __future__ import annotations
 

@@ -96,14 +96,14 @@ def evaluate(
 def _result(grid: Grid, model: str, answered: Generated) -> EvalResult:
     answers = answered.answers.filter(pc.field("weights") == model)
     outcomes = grid.judge(_batches(answers))
-    free, cut = [], set()
+    free, truncated = [], set()
     for rows in _batches(answers):
         for row in rows:
             cell, cut_characters, *branch = json.loads(row["key"])
             if not branch:
                 free.append(row)
             if cut_characters:
-                cut.add(cell)
+                truncated.add(cell)
     return EvalResult(
         outcomes=outcomes,
         num_failed=grid.num_failed(outcomes),
@@ -112,7 +112,7 @@ def _result(grid: Grid, model: str, answered: Generated) -> EvalResult:
             for failure in answered.failures
             if failure["weights"] == model
         ],
-        num_cut=len(cut),
+        num_cut=len(truncated),
         tokens_per_answer=_mean([len(row["token_ids"]) for row in free]),
         seconds_per_answer=_mean([row["latency_s"] for row in free if row["latency_s"] is not None]),
     )

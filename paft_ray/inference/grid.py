@@ -25,11 +25,11 @@ Query = tuple[Prefix, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Free:
-    """Free generation beside the constrained answers, to see how long a model talks (the paper's inference-time
-    claim)."""
+    """Unconstrained generation next to the constrained answers, to measure the length of answers (the paper's
+    inference-time claim)."""
 
     num_rows: int
-    """Cells spread evenly over those that are asked."""
+    """Cells, spread evenly over the evaluated ones."""
     max_tokens: int
 
 
@@ -38,18 +38,18 @@ NO_FREE = Free(num_rows=0, max_tokens=1)
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Templates x examples, then the freely answered cells. Cell c is template c // E and example c mod E, so that
-    neighbours share their beginning."""
+    """Templates x examples, then the cells of unconstrained generation. Cell c is template c // E and example c mod E,
+    so that neighbours share their beginning."""
 
     task: Task
     templates: tuple[PromptTemplate, ...]
     examples: tuple[Example, ...]
     model: ModelConfig
     model_path: str
-    """Folder of the tokenizer, which travels with the grid once it was used."""
+    """Folder of the tokenizer, which is pickled with the grid once it was used."""
     free: Free = NO_FREE
     cells: tuple[int, ...] | None = None
-    """The cells that are asked; None: all."""
+    """The evaluated cells; None: all."""
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -66,26 +66,26 @@ class Grid:
 
     @property
     def asked(self) -> Sequence[int]:
-        """Cells that are asked, in ascending order."""
+        """Evaluated cells, in ascending order."""
         return range(self.num_cells) if self.cells is None else self.cells
 
     @property
     def num_free(self) -> int:
-        """Freely answered cells after the grid; a `free` task has none, all its cells are answered freely."""
+        """Cells of unconstrained generation after the grid; a `free` task has none, for all its cells are."""
         return 0 if self.task.kind == "free" else min(self.free.num_rows, len(self.asked))
 
     @property
     def num_rows(self) -> int:
-        """Cells that are asked, and those answered freely."""
+        """Evaluated cells, and cells of unconstrained generation."""
         return len(self.asked) + self.num_free
 
     def index(self, row: int) -> int:
-        """Index of row 0 ... num_rows - 1: a cell, or beyond the grid one that is answered freely."""
+        """Index of row 0 ... num_rows - 1: a cell, or beyond the grid one of unconstrained generation."""
         return self.asked[row] if row < len(self.asked) else self.num_cells + row - len(self.asked)
 
     @property
     def longest(self) -> int:
-        """Most tokens of a request with its answer."""
+        """Longest request with its answer, in tokens."""
         answer = (
             self.task.max_answer_tokens if self.task.kind == "free" else self.free.max_tokens if self.num_free else 1
         )
@@ -108,7 +108,7 @@ class Grid:
         for index in indices:
             try:
                 encoded = self.encoder.encode(*self.cell(index))
-            except (ValueError, TypeError) as error:  # TypeError: a tokenizer's word for text that is none
+            except (ValueError, TypeError) as error:  # TypeError: how a tokenizer refuses text that is none
                 rows.append({**_request([index, 0], [], {}), "error": ascii(f"{type(error).__name__}: {error}")})
                 continue
             if self.task.kind == "free" or index >= self.num_cells:

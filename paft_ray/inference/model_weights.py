@@ -17,7 +17,7 @@ class ModelWeights:
     key: Mapping[str, Any]
     """What decides its answers."""
     materialize: Callable[[], AbstractContextManager[str]] | None = None
-    """Gives, on the node of the engine, the folder of the weights, which is there while the block runs; None: those
+    """Gives, on the node of the engine, the folder of the weights, which exists while the block runs; None: the weights
     that the engine starts with."""
 
     @property

@@ -1,4 +1,4 @@
-"""Labels as a trie of token ids: which prefixes an engine must be asked about, and what its answers mean."""
+"""Labels as a trie of token ids: the prefixes to ask an engine about, and what its answers mean."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def queries(labels: Mapping[str, list[int]]) -> dict[tuple[Prefix, int], tuple[i
 
 
 def label_logprobs(labels: Mapping[str, list[int]], answers: Mapping[Prefix, Mapping[int, float]]) -> dict[str, float]:
-    """Log-probability of each label among the labels: at every branch the raw log-probabilities are normalised over its
+    """Log-probability of each label among the labels: at every branch the raw log-probabilities are normalized over its
     tokens, then added along the label."""
     norms = {prefix: _logsumexp(list(tokens.values())) for prefix, tokens in answers.items()}
     result = {}

@@ -11,8 +11,8 @@ from paft_ray.config import EngineConfig
 
 CPU_ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TORCHDYNAMO_DISABLE": "1"}
 """Variables of an engine on a CPU. Without vLLM's multi-process workers the engine core computes on every core; with
-them it keeps one back and binds the rest. Even an eager engine compiles its log-probabilities at the first answer (18 s
-on a new machine, then 2 s a start), for no gain."""
+them it keeps one core back and binds the others. Even an eager engine compiles its log-probabilities at the first
+answer (18 s on a new machine, then 2 s a start), for no gain."""
 _SAFE = {"trust_remote_code": False, "load_format": "safetensors"}
 """Code of a model folder is never run, and no pickle is loaded: not even where a configuration got past its checks."""
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
@@ -31,8 +31,8 @@ def engine_settings(engine: EngineConfig, max_model_len: int) -> dict[str, Any]:
             "max_num_seqs": 64,
             "kv_cache_memory_bytes": int(engine.kv_cache_gib * 2**30),
         }
-        # Prompts are computed whole: vLLM 0.32 winds the random numbers of a seeded request back after a part of its
-        # prompt, which ends the engine on a CPU.
+        # Prompts are computed in one piece: vLLM 0.32 winds the random numbers of a seeded request back after a part of
+        # its prompt, which ends the engine on a CPU.
         settings |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, max_model_len)}
     return settings | engine.engine_kwargs | _fixed(engine, max_model_len)
 

@@ -12,7 +12,7 @@ from paft_ray.config import TrainConfig
 
 
 def fused_lora_forward(layer: Any, adapter: str, x: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
-    """x W + s (x A) B, [..., out], from `x` [..., in] and `result` = x W [..., out]: the last product adds to x W, and s
+    """x W + s (x A) B [..., out] from `x` [..., in] and `result` = x W [..., out]: the last product adds to x W, and s
     scales x A, which is as wide as the rank.
 
     PEFT's own forward writes (x A) B out, scales it and adds it: three passes over an activation. Only for training:

@@ -34,10 +34,10 @@ IN_TESTS = {
     "test_object_storage.py": "Ray Train's and Tune's own paths on a storage",
     "killing.py": "the processes of this Ray's workers, to kill them",
     "test_cluster.py": "Ray's check of cluster files",
-    "test_reach.py": "the addresses of clusters on this machine, of which there are none",
+    "test_connectivity.py": "the addresses of clusters on this machine, of which there are none",
     "test_submit.py": "what Ray packs of a working directory",
     "test_session_path.py": "what Ray is given to import from",
-    "test_lora.py": "PEFT's own forward, to compare with",
+    "test_fused_lora.py": "PEFT's own forward, to compare with",
 }
 """Name of a test file -> the private thing that it needs."""
 

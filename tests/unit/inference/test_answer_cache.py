@@ -50,7 +50,7 @@ def test_any_parts_and_a_resume_are_the_whole_with_no_row_twice(
     )
 
 
-def test_torn_foreign_and_half_written_files_are_passed_over_and_named(
+def test_torn_foreign_and_half_written_files_are_skipped_and_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = parts(tmp_path)
@@ -63,7 +63,7 @@ def test_torn_foreign_and_half_written_files_are_passed_over_and_named(
     (folder / "part-0123456789abcdef.parquet.77.part").write_bytes(b"PAR1")
     (folder / "part-fedcba9876543210.parquet").write_bytes((folder / torn.name).read_bytes())
     assert place.read(SCHEMA)["token_ids"].to_pylist() == [[3]]
-    assert capsys.readouterr().out.count("passed over") == 4
+    assert capsys.readouterr().out.count("skipping damaged answer file") == 4
 
 
 def test_a_row_that_was_answered_at_last_did_not_fail(tmp_path: Path) -> None:

@@ -1,0 +1,21 @@
+"""What arrives from the engine, without an engine."""
+
+import pyarrow as pa
+
+from paft_ray.inference.engine import _ARRIVING, ANSWERS, take_nodes
+
+
+def test_each_replica_that_answered_is_on_one_node_and_answers_keep_their_schema() -> None:
+    rows = pa.Table.from_pylist(
+        [
+            {"key": "0", "error": "", "replica": "a", "node": "10.0.0.1"},
+            {"key": "1", "error": "", "replica": "b", "node": "10.0.0.1"},
+            {"key": "2", "error": "", "replica": "a", "node": "10.0.0.1"},
+            {"key": "3", "error": "no text"},  # never reached an engine
+        ],
+        schema=_ARRIVING,
+    )
+    answers, nodes = take_nodes(rows)
+    assert answers.schema == ANSWERS
+    assert answers["key"].to_pylist() == ["0", "1", "2", "3"]
+    assert nodes == {"a": "10.0.0.1", "b": "10.0.0.1"}
