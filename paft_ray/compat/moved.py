@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
+from paft_ray.log import get_logger
 
-_LOG = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 def moved(target: str, instead: str) -> None:
     """Logs that `target` is gone, and what happens `instead`."""
-    _LOG.warning("%s is not in the installed version: %s", target, instead)
+    _log.warning(f"{target} is not in the installed version: {instead}")

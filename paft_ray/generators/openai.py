@@ -22,12 +22,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from paft_ray.config import EndpointConfig, GeneratorConfig, generator_key
 from paft_ray.config.keys import read_key
-from paft_ray.console import say
 from paft_ray.errors import UserError, one_line
 from paft_ray.generators.completions import ChatReply, read_completion, read_error, whole_characters
 from paft_ray.generators.http_exchange import Exchange, Reply
 from paft_ray.generators.requests import Completion, Request
 from paft_ray.inference.answer_cache import AnswerCache, BufferedWriter, identity
+from paft_ray.log import get_logger
 from paft_ray.sanitize import without_key
 
 _ANSWERS = pa.schema(
@@ -39,6 +39,7 @@ _ANSWERS = pa.schema(
         ("error", pa.string()),
     ]
 )
+_log = get_logger(__name__)
 _HOPELESS = 3  # failed requests, with none answered, after which the rest is not sent
 _FENCE = re.compile(r"```\w*\n(.*?)\n?```", re.DOTALL)
 _LONGEST_REASON = 4000  # characters that are looked through for secrets, of which 200 are shown
@@ -85,7 +86,7 @@ def ask_missing(
         if name in rows
     }
     if kept:
-        say(f"synthesize ({generator.label}): {len(kept)} answers of an earlier attempt are reused")
+        _log.info(f"[synthesize {generator.label}] {len(kept)} answers of an earlier attempt are reused")
     saver = BufferedWriter(parts)
 
     def keep(number: int, written: Completion) -> None:
@@ -130,8 +131,8 @@ def ask(
     session = _Session(generator, endpoint, key, insecure_hosts)
     found = asyncio.run(session.all(requests, seed, kept, keep))
     if session.failures:
-        say(
-            f"synthesize ({generator.label}): {sum(not w.text for w in found)} of {len(found)} requests got no "
+        _log.warning(
+            f"[synthesize {generator.label}] {sum(not w.text for w in found)} of {len(found)} requests got no "
             f"answer; the first: {session.failures[0]}"
         )
     return found

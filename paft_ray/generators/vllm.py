@@ -47,7 +47,7 @@ def write_templates(
     longest = max(len(row["prompt_ids"]) for row in rows) + generator.max_tokens
     answered = generate(
         ray.data.from_items(rows),
-        name=f"synthesize ({generator.id})",
+        name=f"synthesize {generator.id}",
         base=model.path,
         models=[weights],
         parts=parts,

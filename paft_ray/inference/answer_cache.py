@@ -14,11 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from paft_ray.console import say
+from paft_ray.log import get_logger
 from paft_ray.storage import parquet
 from paft_ray.storage.stage_cache import PARTIAL, versions
 from paft_ray.storage.store import Store
 
+_log = get_logger(__name__)
 SAVE_EVERY_S = 10
 """Longest time that an answer waits in memory, in seconds."""
 SAVE_ROWS = 4096
@@ -69,7 +70,7 @@ class AnswerCache:
             if table is not None:
                 tables.append(table)
             else:
-                say(f"skipping damaged answer file {self.run.uri(file)}: its requests are retried")
+                _log.warning(f"skipping damaged answer file {self.run.uri(file)}: its requests are retried")
         rows = pa.concat_tables(tables)
         rows = rows.sort_by("error")
         _, first = np.unique(rows["request"].to_numpy(zero_copy_only=False).astype("S16"), return_index=True)

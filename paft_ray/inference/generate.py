@@ -18,17 +18,18 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from paft_ray.config import EngineConfig, engine_key
-from paft_ray.console import say
 from paft_ray.errors import StageError
 from paft_ray.inference.answer_cache import AnswerCache, BufferedWriter, identity
 from paft_ray.inference.engine import ANSWERS, answers, processor_config, take_nodes
 from paft_ray.inference.engine_errors import failure_reason, is_process_failure, log_dir
 from paft_ray.inference.model_weights import ModelWeights
+from paft_ray.log import get_logger
 
 DATA_CPUS = 0.25
 """Logical CPUs of a task that prepares requests."""
 SHOWN_FAILURES = 5
 """Failed rows that are named."""
+_log = get_logger(__name__)
 _POLL_EVERY_S = 1
 _SAY_EVERY_S = 15
 _SAY_STALLED_AFTER_S = 60
@@ -102,7 +103,7 @@ class _Session:
     """The answers of a stage so far, and what was spent on them."""
 
     def __init__(self, name: str, parts: AnswerCache, engine: EngineConfig, models: Sequence[ModelWeights]) -> None:
-        self.name, self.parts, self.engine = name, parts, engine
+        self.label, self.parts, self.engine = f"[{name}]", parts, engine
         self.models = {model.id: model for model in models}
         self.begin_s = time.monotonic()
         known = parts.read(ANSWERS)
@@ -113,7 +114,7 @@ class _Session:
         self.nodes: dict[str, str] = {}
         self.done = False
         if self.num_kept:
-            say(f"{name}: {self.num_kept} answers of an earlier attempt are reused")
+            _log.info(f"{self.label} {self.num_kept} answers of an earlier attempt are reused")
 
     def missing(self, requests: ray.data.Dataset) -> ray.data.Dataset | None:
         """The requests without an answer, None where there are none."""
@@ -144,7 +145,7 @@ class _Session:
         """
         self.starts += 1
         restart = f" again ({self.starts - 1} of {self.engine.max_restarts})" if self.starts > 1 else ""
-        say(f"{self.name}: starting the engine{restart}")
+        _log.info(f"{self.label} starting the engine{restart}")
         try:
             self._receive(missing, config)
             self.done = True
@@ -157,7 +158,7 @@ class _Session:
                     f"the engine crashed {self.starts} times (engine.max_restarts={self.engine.max_restarts}), the "
                     f"last time: {reason}; {self._state()}; {self._hint()}"
                 ) from error
-            say(f"{self.name}: the engine crashed after {self.num_answered} answers: {reason}")
+            _log.warning(f"{self.label} the engine crashed after {self.num_answered} answers: {reason}")
 
     def _receive(self, missing: ray.data.Dataset, config: Any) -> None:
         """Stores answers as they come, until the engine has ended."""
@@ -181,10 +182,10 @@ class _Session:
     def _say_progress(self, now: float, last: float, said: float) -> float:
         """The time of the newest console line. `last`: of the last answer, `said`: of the last line."""
         if now == last and now - said > _SAY_EVERY_S:
-            say(f"{self.name}: {self.num_answered} requests answered, {now - self.begin_s:.0f} s")
+            _log.info(f"{self.label} {self.num_answered} requests answered, {now - self.begin_s:.0f} s")
             return now
         if now - max(last, said) > _SAY_STALLED_AFTER_S:
-            say(f"{self.name}: no response for {now - last:.0f} s; {self._state()}")
+            _log.warning(f"{self.label} no response for {now - last:.0f} s; {self._state()}")
             return now
         return said
 
@@ -224,8 +225,8 @@ class _Session:
         failed = rows.filter(pc.field("error") != "")
         failures = failed.select(["weights", "key", "error"]).slice(0, SHOWN_FAILURES).to_pylist()
         if failures:
-            say(
-                f"{self.name}: {failed.num_rows} of {rows.num_rows} requests failed; the first, "
+            _log.warning(
+                f"{self.label} {failed.num_rows} of {rows.num_rows} requests failed; the first, "
                 f"{failures[0]['key']}: {failures[0]['error']}"
             )
         return Generated(

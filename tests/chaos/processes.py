@@ -12,10 +12,10 @@ import psutil
 
 WORKERS = {
     "prepare": "MapBatches(_read)",
-    "synthesize": "vLLMEngineStageUDF",
-    "score": "vLLMEngineStageUDF",
+    "synthesize": "WeightSwappingEngineStage",
+    "score": "WeightSwappingEngineStage",
     "train": "RayTrainWorker",
-    "evaluate": "vLLMEngineStageUDF",
+    "evaluate": "WeightSwappingEngineStage",
 }
 """Stage -> part of the title of the Ray workers that do its work."""
 _QUIET = (

@@ -443,7 +443,7 @@ def test_a_second_attempt_asks_only_what_has_no_answer_and_counts_what_was_spent
         (body["messages"], body["seed"]) for body in server.bodies[4:6]
     ]
     assert [written.text for written in third] == ["0", "1", "2", "6", "7", "8"]
-    assert ": 4 answers of an earlier attempt are reused" in capsys.readouterr().out
+    assert "] 4 answers of an earlier attempt are reused" in capsys.readouterr().out
     assert KEY.encode() not in b"".join(file.read_bytes() for file in tmp_path.rglob("*.parquet"))
     ask_missing(asked(1), generator(server), 8, place)
     assert len(server.bodies) == 10, "another seed is another request"

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -104,7 +105,7 @@ def killed(when: Callable[[], bool], *, core: bool = False) -> Iterator[list[int
         return {
             key: actor["Pid"]
             for key, actor in actors().items()
-            if "vLLMEngineStageUDF" in actor["ActorClassName"] and actor["State"] == "ALIVE"
+            if "WeightSwappingEngineStage" in actor["ActorClassName"] and actor["State"] == "ALIVE"
         }
 
     before, killed_ids, end = engines(), [], threading.Event()
@@ -160,7 +161,7 @@ def restarted(
         pytest.MonkeyPatch.context() as patch,
         killed(lambda: sum(asked(folder).values()) >= 6, core=request.param == "core") as victims,
     ):
-        patch.setattr("paft_ray.inference.generate.say", said.append)
+        patch.setattr("paft_ray.inference.generate._log", SimpleNamespace(info=said.append, warning=said.append))
         rows = [*requests()[:12], *poison(), *requests()[12:]]
         done = ask(rows, parts(folder), demo_model, SMALL.model_copy(update={"max_failed_fraction": 0.5}))
     assert len(victims) == 1

@@ -39,12 +39,12 @@ def test_telemetry_is_made_by_the_function_that_is_replaced(monkeypatch: pytest.
 
 
 def test_where_telemetry_has_moved_the_processor_is_built_all_the_same(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, warnings: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delattr(vllm_engine_proc, "get_or_create_telemetry_agent")
     with without_telemetry():
         assert not hasattr(vllm_engine_proc, "get_or_create_telemetry_agent")
-    assert "get_or_create_telemetry_agent is not in the installed version" in caplog.text
+    assert "get_or_create_telemetry_agent is not in the installed version" in warnings.text
 
 
 def test_the_engines_stage_is_replaced_and_keeps_its_resources() -> None:

@@ -70,12 +70,12 @@ def test_the_real_table_names_the_all_reduce() -> None:
 
 @pytest.mark.parametrize("table", [{}, None, {"other": True}])
 def test_where_the_table_has_moved_deepspeed_is_left_alone(
-    table: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    table: Any, monkeypatch: pytest.MonkeyPatch, warnings: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(deepspeed.ops, "__compatible_ops__", table, raising=False)
     assert not compat_deepspeed.skip_shared_memory_op()
     assert deepspeed.ops.__compatible_ops__ == table
-    assert "is not in the installed version" in caplog.text
+    assert "is not in the installed version" in warnings.text
 
 
 def test_the_step_count_is_in_the_state_of_torchs_optimizer() -> None:
@@ -106,21 +106,21 @@ def test_peft_hands_its_forward_to_a_variant() -> None:
 
 
 def test_where_pefts_variants_have_moved_its_own_forward_gives_the_same(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, warnings: pytest.LogCaptureFixture
 ) -> None:
     """In bf16, too: tests/unit/training/test_fused_lora.py compares both with fp32."""
     fused = outputs(adapted())
     monkeypatch.delattr(lora_layer, "LoraVariant")
     plain = adapted()
     assert not any(layer.lora_variant for layer in compat_peft.adapted_linears(plain))
-    assert "LoraVariant is not in the installed version" in caplog.text
+    assert "LoraVariant is not in the installed version" in warnings.text
     for found, wanted in zip(fused, outputs(plain), strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
 
 
-def test_where_the_cast_has_moved_peft_casts(caplog: pytest.LogCaptureFixture) -> None:
+def test_where_the_cast_has_moved_peft_casts(warnings: pytest.LogCaptureFixture) -> None:
     compat_peft.keep_input_dtype(SimpleNamespace())
-    assert "cast_input_dtype_enabled is not in the installed version" in caplog.text
+    assert "cast_input_dtype_enabled is not in the installed version" in warnings.text
 
 
 def test_a_model_says_which_attention_it_runs_and_whether_it_can_be_exchanged() -> None:

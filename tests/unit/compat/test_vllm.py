@@ -51,13 +51,13 @@ def test_engines_start_in_the_context_that_is_given(monkeypatch: pytest.MonkeyPa
 
 
 def test_where_vllms_context_has_moved_engines_are_spawned(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, warnings: pytest.LogCaptureFixture
 ) -> None:
     import vllm.v1.engine.utils as engines
 
     monkeypatch.delattr(engines, "get_mp_context")
     assert not compat.start_engines_in(multiprocessing.get_context("forkserver"))
-    assert "get_mp_context is not in the installed version" in caplog.text
+    assert "get_mp_context is not in the installed version" in warnings.text
 
 
 def test_rays_stage_and_vllms_engine_have_what_a_change_of_weights_calls() -> None:

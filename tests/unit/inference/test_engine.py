@@ -1,8 +1,12 @@
 """What arrives from the engine, without an engine."""
 
+from pathlib import Path
+
 import pyarrow as pa
 
+from paft_ray.inference import engine
 from paft_ray.inference.engine import _ARRIVING, ANSWERS, take_nodes
+from tests.chaos.processes import WORKERS
 
 
 def test_each_replica_that_answered_is_on_one_node_and_answers_keep_their_schema() -> None:
@@ -19,3 +23,8 @@ def test_each_replica_that_answered_is_on_one_node_and_answers_keep_their_schema
     assert answers.schema == ANSWERS
     assert answers["key"].to_pylist() == ["0", "1", "2", "3"]
     assert nodes == {"a": "10.0.0.1", "b": "10.0.0.1"}
+
+
+def test_chaos_finds_the_engines_by_the_name_of_their_class() -> None:
+    source = (Path(engine.__file__).parent / "weight_swapping.py").read_text()
+    assert f"class {WORKERS['score']}(" in source
