@@ -32,7 +32,7 @@ class WorkerMemory:
     """GiB of one training worker. On a CPU worker all of it, and `PROCESS_GIB`, is the memory of one process."""
 
     weights: float
-    """Frozen and trained weights held; with ZeRO-3 this worker's share and the weights gathered for the layers at
+    """Frozen and trained weights held; with ZeRO-3 this worker's shard and the weights gathered for the layers at
     work."""
     optimizer: float
     """Gradients, fp32 master copy, moments and the bucket in which gradients travel."""
@@ -41,7 +41,7 @@ class WorkerMemory:
     offloaded: float
     """What offload keeps in CPU memory instead."""
     loading: float
-    """CPU memory of every worker while it loads the whole model, before anything is sharded or moved."""
+    """CPU memory of every worker while it loads the complete model, before anything is sharded or moved."""
     checkpoint: float
     """CPU memory of rank 0 while it writes a checkpoint."""
 

@@ -64,7 +64,7 @@ def secrets_in(text: str) -> dict[str, str]:
 
 
 def masked(text: str) -> str:
-    """The text without secrets: keys and tokens of the environment, or told by their form; users in URIs."""
+    """The text without secrets: keys and tokens of the environment, or recognized by their form; users in URIs."""
     joined = _joined(text)
     for name, _, form in _forms(tuple(os.environ.items())):
         if form in text:

@@ -1,4 +1,4 @@
-"""What all sections share: strict models, types, and what follows from the device."""
+"""Base of all sections: strict models, types, and what follows from the device."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ class EvaluateConfig(Section):
 
     budget: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Fraction of the (template, test row) cells that are answered, the same ones for every arm and seed; below 1 the
-    report estimates the whole grid."""
+    report estimates the full grid."""
     latency_sample_rows: Annotated[int, Field(ge=0)] = 32
     """Rows per arm answered by unconstrained generation to measure answer length and time; 0: none."""
     max_answer_tokens: Positive = 32

@@ -26,4 +26,4 @@ class EveryKConfig(Section):
 
 
 SamplingConfig = Annotated[PerExampleConfig | EveryKConfig, Field(discriminator="type")]
-"""One of the policies, told apart by `type`."""
+"""One of the policies, distinguished by `type`."""

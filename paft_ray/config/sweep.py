@@ -74,7 +74,7 @@ class SweepConfig(Section):
     scheduler: SchedulerConfig | None = None
     """null: every trial trains to its end."""
     num_validation_templates: Positive = 4
-    """Training templates, in whole clusters, that no trial trains on where trials are compared by validation loss (a
+    """Training templates, in complete clusters, that no trial trains on where trials are compared by validation loss (a
     space, searcher or scheduler)."""
     max_concurrent: Positive | None = None
     """Trials side by side; default: what the cluster's free CPUs and GPUs hold."""

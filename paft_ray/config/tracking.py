@@ -18,9 +18,9 @@ class TrackingConfig(Section):
     """Address of an MLflow server, e.g. http://host:5000 (keys: MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and
     _PASSWORD); null: off."""
     experiment: Annotated[str, Field(min_length=1)] = "paft-ray"
-    """MLflow experiment that gathers the trainings, made if missing."""
+    """MLflow experiment that holds the trainings, created if missing."""
     wandb: Annotated[str, Field(pattern=r"^[^/\\#?%:]{1,128}$")] | None = None
-    """W&B project that gathers the trainings (key: WANDB_API_KEY; WANDB_ENTITY, WANDB_MODE and WANDB_DIR are honored);
+    """W&B project that holds the trainings (key: WANDB_API_KEY; WANDB_ENTITY, WANDB_MODE and WANDB_DIR are honored);
     null: off."""
 
     @model_validator(mode="after")

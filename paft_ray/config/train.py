@@ -64,7 +64,7 @@ class TrainConfig(Section):
     """torch.compile each layer: faster steps, after about a minute for each kind of pass (training, validation). Needs
     a C++ compiler and Python's headers on every node, and a ZeRO stage below 3."""
     zero_stage: Literal[0, 1, 2, 3] = 2
-    """DeepSpeed ZeRO stage: what is sharded (1 optimizer, 2 + gradients, 3 + weights). Each worker loads the whole
+    """DeepSpeed ZeRO stage: what is sharded (1 optimizer, 2 + gradients, 3 + weights). Each worker loads the complete
     model before it is sharded."""
     offload: Literal["none", "optimizer", "optimizer_and_weights"] = "none"
     """DeepSpeed offload to CPU memory; weights only with ZeRO-3."""
@@ -143,7 +143,7 @@ class TrainConfig(Section):
 
     @property
     def batch_unit(self) -> int:
-        """What the rows of a batch must be a multiple of, so that every number of workers shares them out in whole
+        """What the rows of a batch must be a multiple of, so that every number of workers splits them into complete
         micro-batches."""
         return math.lcm(*range(self.fewest_workers, self.num_workers + 1)) * self.micro_batch
 

@@ -103,10 +103,10 @@ def noise_corrected_std(arm: ArmOutcomes) -> float | None:
 
 
 def worst_shrunken(arm: ArmOutcomes) -> float | None:
-    """What the template that looks worst would reach on an endless test set: its accuracy, pulled towards the mean of
+    """What the template that looks worst would reach on an endless test set: its accuracy, pulled toward the mean of
     all templates.
 
-    The lowest of many noisy accuracies is low by luck as well (the winner's curse). Every template moves towards the
+    The lowest of many noisy accuracies is low by luck as well (the winner's curse). Every template moves toward the
     mean by the fraction of the variance over templates that is noise: the positive-part James-Stein estimator toward
     the mean (Efron & Morris 1975), an empirical-Bayes estimate whose prior is fitted by moments; for independent
     answers it nears the posterior mean of a beta-binomial. The noise is the residual of a two-way analysis of variance

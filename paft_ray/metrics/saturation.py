@@ -51,7 +51,7 @@ def fit_saturation(trials: Mapping[int, Sequence[float]]) -> Saturation:
     """The curve through `trials` (size -> mean accuracy of each trial of that size), by bounded least squares; never an
     exception.
 
-    The power law towards an asymptote is the learning curve of Cortes et al. (1993), taken here over templates in place
+    The power law toward an asymptote is the learning curve of Cortes et al. (1993), taken here over templates in place
     of examples. Usable with at least `MIN_SIZES` sizes and a fit that converged on a rising curve.
     """
     sizes, accuracies = (np.array(axis, dtype=np.float64) for axis in _points(trials))

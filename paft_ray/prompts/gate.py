@@ -27,7 +27,7 @@ from paft_ray.tasks.pattern import finditer
 from paft_ray.tasks.readers import read_json
 from paft_ray.tasks.task import Task
 
-_FIELD = "\0"  # stands for a field's value in the wording that is inspected
+_FIELD = "\0"  # stands for a field's value in the text that is inspected
 _BRACKET = re.compile(r"\[([^\[\]\n]+)\]")
 _ANGLE = re.compile(r"<([A-Za-z][^<>\n/]*)>")
 _ROUND = re.compile(r"\(\s*(?:insert|describe|fill in)\b[^()\n]*\)", re.IGNORECASE)
@@ -39,7 +39,7 @@ r"""An escape that may stand for white space: behind it is no word in small lett
 commands with a capital."""
 _PLAIN_BREAK = regex.compile(rf"{_BREAK.pattern}(?:(?= ?(?:[\p{{Lu}}\p{{Lo}}]|\{{[A-Za-z_]|\\[nrt]))|(?<=\S\\[nt])$)")
 _QUOTED = re.compile(r"\"[^\"]*\"|`[^`]*`|(?<!\w)'[^']*'(?!\w)|\b[A-Za-z]:\\[nt]\w+")
-r"""Where a backslash belongs to the wording: `print("A\nB")`, `C:\nAdmin`."""
+r"""Where a backslash belongs to the text: `print("A\nB")`, `C:\nAdmin`."""
 _SENTENCE = rf"[.?!:;\n{_FIELD}]"
 _CONDITION = re.compile(r"\b(?:if|unless|when|otherwise|else)\b", re.IGNORECASE)
 _ASKED = re.compile(
@@ -52,7 +52,7 @@ _ASKED = re.compile(
 """A clause that asks, sets a condition or defines: `Decide whether the message is spam`, `A text without an opinion is
 neutral`."""
 _BRACES = regex.compile(r"(?<!\\[A-Za-z]{1,20}|[}^_])\{\s*\w+\s*\}")
-"""Braces in the wording itself, other than an argument of TeX (`\\frac{1}{2}`, `x^{2}`)."""
+"""Braces in the text itself, other than an argument of TeX (`\\frac{1}{2}`, `x^{2}`)."""
 _ORDER = re.compile(r"\s*(?:insert|describe|explain|specify|your|fill|add|enter|put)\b", re.IGNORECASE)
 
 
@@ -80,8 +80,8 @@ class GateResult:
 
 
 def gate(candidates: Iterable[PromptTemplate | str], task: Task, *, max_words: int) -> GateResult:
-    """Templates that parse, name each field of the task and no other, hold wording, no unfilled slot and no answer, and
-    are new.
+    """Templates that parse, name each field of the task and no other, hold text of their own, no unfilled slot and no
+    answer, and are new.
 
     `candidates`: those of one file, which decide together whether a literal backslash-n is a line break.
     """
@@ -160,36 +160,36 @@ def rejection(template: PromptTemplate, task: Task, *, max_words: int) -> str | 
         return "missing_field"
     if set(named) - set(task.fields):
         return "unknown_field"
-    wording = "".join(_FIELD if isinstance(part, Slot) else part.text for part in template.parts)
-    whole = f"{template.system}\n{wording}" if template.system else wording
-    count = len(re.findall(r"\w+", whole))
-    if _unfilled(whole, task) or (not count and re.search(r"\.\.\.|…", whole)):
+    text = "".join(_FIELD if isinstance(part, Slot) else part.text for part in template.parts)
+    complete = f"{template.system}\n{text}" if template.system else text
+    count = len(re.findall(r"\w+", complete))
+    if _unfilled(complete, task) or (not count and re.search(r"\.\.\.|…", complete)):
         return "unfilled_slot"
-    if _leaks(wording, task) or (template.system and _leaks(template.system, task)):
+    if _leaks(text, task) or (template.system and _leaks(template.system, task)):
         return "leaks_answer"
     if count > max_words:
         return "too_long"
     return None if count else "too_short"
 
 
-def _unfilled(wording: str, task: Task) -> bool:
+def _unfilled(text: str, task: Task) -> bool:
     """A slot that the writer left open: `[describe the topic]`, `<your answer>`, `(insert text)`.
 
     Brackets around a field, a list of labels or a single letter, a one-word heading of a line, and tags with a closing
-    tag are wording. Braces that are left (`{{review}}`, or `{role}` in a system part) would reach the model as they
+    tag are text. Braces that are left (`{{review}}`, or `{role}` in a system part) would reach the model as they
     are.
     """
-    if _BRACES.search(wording):
+    if _BRACES.search(text):
         return True
     labels = {label.lower() for label in task.label_texts} | {"or", "and"}
     place = _PLACE if task.kind == "free" else frozenset()  # `#### <number>` says where a free answer stands
-    for match in _BRACKET.finditer(wording):
+    for match in _BRACKET.finditer(text):
         words = re.findall(r"\w+", match.group(1).lower())
-        if words and (place.issuperset(words) or f"[/{match.group(1)}]" in wording or match.group(1).startswith("/")):
+        if words and (place.issuperset(words) or f"[/{match.group(1)}]" in text or match.group(1).startswith("/")):
             continue
         heading = (
             len(words) == 1
-            and wording[: match.start()].rpartition("\n")[2].strip() == ""
+            and text[: match.start()].rpartition("\n")[2].strip() == ""
             and not _ORDER.match(match.group(1))
         )
         if (
@@ -199,20 +199,20 @@ def _unfilled(wording: str, task: Task) -> bool:
             and any(len(w) > 1 and not w.isdigit() and w not in labels for w in words)
         ):
             return True
-    for match in _ANGLE.finditer(wording):
+    for match in _ANGLE.finditer(text):
         words = re.findall(r"\w+", match.group(1).lower())
-        if not place.issuperset(words) and words != ["br"] and f"</{match.group(1).split()[0]}>" not in wording:
+        if not place.issuperset(words) and words != ["br"] and f"</{match.group(1).split()[0]}>" not in text:
             return True
-    return _ROUND.search(wording) is not None
+    return _ROUND.search(text) is not None
 
 
-def _leaks(wording: str, task: Task) -> bool:
-    """The wording ends by stating an answer (`Answer: positive`, `#### 42`), not by listing the choices or asking
+def _leaks(text: str, task: Task) -> bool:
+    """The text ends by stating an answer (`Answer: positive`, `#### 42`), not by listing the choices or asking
     whether one holds."""
-    end = wording.rstrip(" \t\n.\"'!*)]")
+    end = text.rstrip(" \t\n.\"'!*)]")
     if task.kind == "free":
         try:
-            matches = finditer(task.pattern or "", wording)
+            matches = finditer(task.pattern or "", text)
         except TimeoutError:
             return False
         return bool(matches) and matches[-1].end() >= len(end)

@@ -14,7 +14,7 @@ Grams = frozenset[tuple[str, ...]]
 
 NORMALISATION = (
     "lower-case, literal line breaks unescaped, everything but letters, braces and spaces removed; sets of word "
-    "trigrams (texts under three words: the whole)"
+    "trigrams (texts under three words: the complete text)"
 )
 EXACT_LIMIT = 2000
 """Sets above this size are compared only where MinHash proposes it; the comparison itself is exact."""

@@ -1,4 +1,4 @@
-"""Values of a row: found under a column's name or dotted path, read as text, and told to be one of the labels."""
+"""Values of a row: found under a column's name or dotted path, read as text, and matched to one of the labels."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def listed(names: Iterable[object]) -> str:
 
 
 def shown(answer: str, labels: Iterable[str]) -> str:
-    """An unknown label for an error; written out in ASCII next to the label that it cannot be told from by eye."""
+    """An unknown label for an error; written out in ASCII next to the label that it looks like."""
     text = repr(masked(answer)[:_LONGEST_SHOWN])
     near = next((label for label in labels if _look_alike(answer, label)), None)
     if near is None:
