@@ -71,8 +71,9 @@ def shows_progress() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM") not in (None, "", "dumb")
 
 
-def echo_progress(text: str, fraction: float) -> None:
-    """Draws a text and a bar in the last line of the terminal; whatever is written next takes its place."""
+def echo_progress(text: str, fraction: float | None) -> None:
+    """Draws a text and a bar (one that pulses where the fraction is not known) in the last line of the terminal;
+    whatever is written next takes its place."""
     from rich.console import Console
     from rich.progress_bar import ProgressBar
     from rich.table import Table
@@ -83,7 +84,10 @@ def echo_progress(text: str, fraction: float) -> None:
     line = Table.grid(padding=(0, 1))
     line.add_column(overflow="ellipsis", no_wrap=True, max_width=max(1, console.width - _BAR_WIDTH - 2))
     line.add_column(width=_BAR_WIDTH)
-    line.add_row(Text(visible(masked(text))), ProgressBar(total=1.0, completed=fraction, width=_BAR_WIDTH))
+    line.add_row(
+        Text(visible(masked(text))),
+        ProgressBar(total=None if fraction is None else 1.0, completed=fraction or 0.0, width=_BAR_WIDTH),
+    )
     with console.capture() as rendered:
         console.print(line)
     _write(rendered.get().rstrip("\n"))

@@ -28,8 +28,10 @@ class Line:
     created: float
     """Seconds since the epoch, by the clock of the process that wrote it."""
     text: str
-    progress: float | None = None
-    """Finished fraction of the work that the line is about, for a bar on a terminal."""
+    has_bar: bool = False
+    """On a terminal the line is a bar until its work is finished."""
+    fraction: float | None = None
+    """Finished part of that work, in [0, 1]; None: not known."""
     is_plain: bool = True
     """Shown where there is no bar."""
 
@@ -42,7 +44,8 @@ class _Handler(logging.Handler):
             level=record.levelno,
             created=record.created,
             text=record.getMessage(),
-            progress=getattr(record, "progress", None),
+            has_bar=getattr(record, "has_bar", False),
+            fraction=getattr(record, "fraction", None),
             is_plain=getattr(record, "is_plain", True),
         )
         actor = _actor()
@@ -69,19 +72,19 @@ def show_from(level: int) -> None:
 
 
 def show(line: Line) -> None:
-    """Writes a line to standard output, one of progress as a bar where that is a terminal."""
+    """Writes a line to standard output, as a bar where it has one and that is a terminal."""
     if line.level < _shown_from:
         return
-    if line.progress is not None and line.progress < 1 and shows_progress():
-        echo_progress(line.text, line.progress)
+    if line.has_bar and line.fraction != 1 and shows_progress():
+        echo_progress(line.text, line.fraction)
     elif line.is_plain:
         clock = time.strftime("%H:%M:%S", time.localtime(line.created))
         echo(f"{clock} {_MARKS.get(line.level, '')}{line.text}")
 
 
-def log_progress(logger: logging.Logger, text: str, fraction: float, *, is_plain: bool = True) -> None:
-    """Logs how far some work is. `is_plain`: also where the console has no bar."""
-    logger.info(text, extra={"progress": fraction, "is_plain": is_plain})
+def log_progress(logger: logging.Logger, text: str, fraction: float | None, *, is_plain: bool = True) -> None:
+    """Logs how far some work is (None: not known). `is_plain`: also where the console has no bar."""
+    logger.info(text, extra={"has_bar": True, "fraction": fraction, "is_plain": is_plain})
 
 
 def stage_label(folder: str) -> str:

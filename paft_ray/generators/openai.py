@@ -30,6 +30,7 @@ from paft_ray.inference.answer_cache import AnswerCache, BufferedWriter, identit
 from paft_ray.log import get_logger
 from paft_ray.sanitize import without_key
 
+_log = get_logger(__name__)
 _ANSWERS = pa.schema(
     [
         ("request", pa.string()),
@@ -39,7 +40,6 @@ _ANSWERS = pa.schema(
         ("error", pa.string()),
     ]
 )
-_log = get_logger(__name__)
 _HOPELESS = 3  # failed requests, with none answered, after which the rest is not sent
 _FENCE = re.compile(r"```\w*\n(.*?)\n?```", re.DOTALL)
 _LONGEST_REASON = 4000  # characters that are looked through for secrets, of which 200 are shown

@@ -23,7 +23,7 @@ from paft_ray.inference.answer_cache import AnswerCache, BufferedWriter, identit
 from paft_ray.inference.engine import ANSWERS, answers, processor_config, take_nodes
 from paft_ray.inference.engine_errors import failure_reason, is_process_failure, log_dir
 from paft_ray.inference.model_weights import ModelWeights
-from paft_ray.log import get_logger
+from paft_ray.log import get_logger, log_progress
 
 DATA_CPUS = 0.25
 """Logical CPUs of a task that prepares requests."""
@@ -31,6 +31,7 @@ SHOWN_FAILURES = 5
 """Failed rows that are named."""
 _log = get_logger(__name__)
 _POLL_EVERY_S = 1
+_BAR_EVERY_S = 1.0
 _SAY_EVERY_S = 15
 _SAY_STALLED_AFTER_S = 60
 
@@ -70,7 +71,7 @@ def generate(
     reason as `error`: it counts as failed.
 
     One engine, which starts with the model folder `base`, answers for all `models`, whose rows best come one model
-    after another. `name` opens the console lines of its progress. Of a killed attempt at most the batches in progress
+    after another. `name` opens its log lines. Of a killed attempt at most the batches in progress
     and the answers of the last `SAVE_EVERY_S` seconds are computed again. Raises `StageError` where the engine cannot
     start, crashes more often than `engine.max_restarts`, answers nothing for `engine.stall_timeout_s` or is not done in
     `engine.timeout_s` per model, and where more rows fail than allowed (quoting the first error).
@@ -105,7 +106,7 @@ class _Session:
     def __init__(self, name: str, parts: AnswerCache, engine: EngineConfig, models: Sequence[ModelWeights]) -> None:
         self.label, self.parts, self.engine = f"[{name}]", parts, engine
         self.models = {model.id: model for model in models}
-        self.begin_s = time.monotonic()
+        self.begin_s = self.bar_s = time.monotonic()
         known = parts.read(ANSWERS)
         kept = kept_rows(known.filter(pc.is_in(known["weights"], pa.array(self.models))), engine.max_failed_fraction)
         self.tables = [kept]
@@ -181,9 +182,11 @@ class _Session:
 
     def _say_progress(self, now: float, last: float, said: float) -> float:
         """The time of the newest console line. `last`: of the last answer, `said`: of the last line."""
-        if now == last and now - said > _SAY_EVERY_S:
-            _log.info(f"{self.label} {self.num_answered} requests answered, {now - self.begin_s:.0f} s")
-            return now
+        if now == last and now - self.bar_s > _BAR_EVERY_S:
+            self.bar_s, is_due = now, now - said > _SAY_EVERY_S
+            text = f"{self.label} {self.num_answered} requests answered, {now - self.begin_s:.0f} s"
+            log_progress(_log, text, None, is_plain=is_due)
+            return now if is_due else said
         if now - max(last, said) > _SAY_STALLED_AFTER_S:
             _log.warning(f"{self.label} no response for {now - last:.0f} s; {self._state()}")
             return now

@@ -113,6 +113,14 @@ def test_a_bar_is_no_longer_than_the_terminal_is_wide(monkeypatch: pytest.Monkey
     assert len(re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue())) <= 80
 
 
+def test_work_of_unknown_length_has_a_bar_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_a_terminal(monkeypatch)
+    log_progress(_log, "[score] 12 requests answered", None)
+    assert "[score] 12 requests answered" in terminal.getvalue()
+    assert "━" in terminal.getvalue()
+    assert "\n" not in terminal.getvalue()
+
+
 @pytest.mark.parametrize("term", ["dumb", ""])
 def test_a_terminal_that_cannot_draw_again_gets_lines(term: str, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = on_a_terminal(monkeypatch, term)
