@@ -1,5 +1,6 @@
 """Ray still has what paft_ray/compat/{ray,ray_range}.py rely on."""
 
+import copy
 import importlib.util
 import inspect
 import logging
@@ -15,11 +16,14 @@ from ray.data._internal.datasource.range_datasource import RangeDatasource
 from ray.data._internal.logging import configure_logging
 from ray.job_config import JobConfig
 from ray.runtime_context import RuntimeContext
+from ray.train import DataConfig
 from ray.train.v2._internal import constants as train_constants
+from ray.train.v2._internal.callbacks import datasets as train_datasets
 from ray.tune.experimental import output
 
 from paft_ray.compat import ray as compat
 from paft_ray.compat.ray_range import IndexDatasource
+from paft_ray.training.data import ResumableDataConfig
 
 
 @pytest.mark.parametrize(
@@ -100,3 +104,12 @@ def test_indices_come_in_the_blocks_of_rays_own_range(rows: int, blocks: int) ->
     )
     assert ours == theirs
     assert IndexDatasource(rows).estimate_inmemory_data_size() == 8 * rows
+
+
+def test_ray_train_copies_a_data_config_and_asks_it_for_iterators() -> None:
+    """A copied ObjectRef would not be counted, so ours is the same object; its rows come from `configure`."""
+    config = ResumableDataConfig({})
+    assert copy.deepcopy(config) is config
+    assert "copy.deepcopy(train_run_context.dataset_config)" in inspect.getsource(train_datasets)
+    ours, theirs = (inspect.signature(kind.configure).parameters for kind in (ResumableDataConfig, DataConfig))
+    assert list(ours) == list(theirs)
