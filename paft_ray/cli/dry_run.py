@@ -12,7 +12,7 @@ import yaml
 from paft_ray import capacity
 from paft_ray.cli.preflight import check_inputs, most_templates
 from paft_ray.cli.preflight_model import check_model
-from paft_ray.config import Config, GeneratorConfig
+from paft_ray.config import Config, EngineConfig, GeneratorConfig, TrainConfig
 from paft_ray.cpu_priority import usable_cpus
 from paft_ray.inference.grid import requests_per_cell
 from paft_ray.metrics.cell_sampling import num_cells
@@ -23,6 +23,7 @@ from paft_ray.prompts.template import PromptTemplate
 from paft_ray.sanitize import visible
 from paft_ray.stages import prepare
 from paft_ray.stages.prepare import sources
+from paft_ray.stages.registry import started_by
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.synthesize import user_templates
 from paft_ray.sweep.trials import listed_trials, num_trials
@@ -45,7 +46,7 @@ def plan(config: Config, stage: str = "run") -> str:
     found = sources(task, config.data)
     rows = list(islice(read_examples(task, found["train"]), _SAMPLE_ROWS)) if found["train"].path is not None else []
     path, *_ = [_model(*model) for model in config.models]
-    encoder = check_model(config, task, path, stage) if path is not None else None
+    encoder = check_model(config, task, path, trains="train" in started_by(stage, config)) if path is not None else None
     requests = requests_per_cell(encoder) if encoder is not None else None
     drawn = list(zip(rows, templates * _SAMPLE_ROWS, strict=False))
     encoded: list[Encoded] = []
@@ -66,6 +67,7 @@ def plan(config: Config, stage: str = "run") -> str:
             for generator in config.prompts.generators
         ],
         **_resources(config),
+        **_precision(config),
         **_training(config, num_train, encoded),
         **(
             _sweep(config, task)
@@ -93,6 +95,16 @@ def _model(model_id: str, revision: str | None) -> str | None:
     path = resolve_model(model_id, revision)
     shapes(path)
     return path
+
+
+def _precision(config: Config) -> dict[str, str]:
+    """Precision of the sections that do not name one."""
+    sections: dict[str, EngineConfig | TrainConfig] = {"engine": config.engine, "train": config.train}
+    return {
+        f"{name}_precision": f"{section.precision}, that of this machine; a run asks the nodes that compute"
+        for name, section in sections.items()
+        if "precision" not in section.model_fields_set
+    }
 
 
 def _resources(config: Config) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from paft_ray.cli.stage_command import run_stage
 from paft_ray.config import Precision
 from paft_ray.echo import echo
 from paft_ray.errors import StageError, StorageError, UserError, one_line
+from paft_ray.stages.registry import COMMANDS
 
 app = typer.Typer(
     add_completion=False,
@@ -58,21 +59,12 @@ def _command(name: str, text: str) -> None:
         run_stage(name, config, set_, force=force, dry_run=dry_run, address=address)
 
 
-for _name, _text in {
-    "run": "All stages in order.",
-    "prepare": "Read and check the rows.",
-    "synthesize": "Write, gate and split prompt templates.",
-    "score": "Accuracy of the base model under every training template.",
-    "train": "Fine-tune every arm.",
-    "report": "Figures, Markdown and HTML page; also of a run by its folder.",
-    "sweep": "Ray Tune over the size of the prompt set.",
-}.items():
-    _command(_name, _text)
+for _name, _text in COMMANDS.items():
+    if _name != "evaluate":  # it takes more options
+        _command(_name, _text)
 
 
-@app.command(
-    "evaluate", help="Evaluate every arm on held-out templates; with a run's folder, on any templates and rows."
-)
+@app.command("evaluate", help=COMMANDS["evaluate"])
 def evaluate(
     config: Annotated[str, typer.Argument(metavar="CONFIG|RUN", help="YAML file, or the folder of a finished run")],
     templates: Annotated[str | None, typer.Option(help="JSONL rows with `text` (with RUN)")] = None,

@@ -16,60 +16,38 @@ from paft_ray.cpu_priority import usable_cpus
 from paft_ray.errors import UserError
 from paft_ray.models.files import shapes
 from paft_ray.stages import prepare, synthesize
+from paft_ray.stages.registry import ALL, STAGES, missing_inputs, stages_of, started_by
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.store import Store
 from paft_ray.sweep.trials import listed_trials
 from paft_ray.tasks.task import Task
 from paft_ray.tracking.trackers import check as check_trackers
 
-_ENGINE = ("run", "synthesize", "score", "evaluate", "sweep")
-_TRAINING = ("run", "train", "sweep")
-_TRACKED = (*_TRAINING, "report")
-_NEEDED = {
-    "score": {"data/manifest.json": "prepare", "prompts/manifest.json": "synthesize"},
-    "train": {"data/manifest.json": "prepare", "prompts/manifest.json": "synthesize"},
-    "evaluate": {
-        "data/manifest.json": "prepare",
-        "prompts/manifest.json": "synthesize",
-        "train/manifest.json": "train",
-    },
-    "report": {"evaluate/manifest.json": "evaluate", "prompts/manifest.json": "synthesize"},
-}
 
-
-def check(resolved: ResolvedRun, stage: str, *, local: bool) -> ResolvedRun:
+def check(resolved: ResolvedRun, command: str, *, local: bool) -> ResolvedRun:
     """The run with its models found, after task, files, templates, storage, models and (on one machine) resources are
     found good. Raises `UserError`."""
-    config = resolved.config
-    if stage == "report":
+    config, stages = resolved.config, stages_of(command, resolved.config)
+    if not any(stage.uses_ray for stage in stages):
         check_no_secrets(config, resolved.task)
-        _check_prepared(resolved, stage)
+        _check_prepared(resolved, command)
         return resolved
     check_inputs(resolved)
     if local:
-        check_resources(config, stage, local_resources())
+        check_resources(config, command, local_resources())
     elif is_submitted_job():
         check_job_storage(config.storage)
-    if stage == "sweep":
-        _check_sizes(resolved)
-        if config.evaluate.budget < 1:
-            raise UserError(
-                f"evaluate.budget={config.evaluate.budget:g}: a sweep answers all cells; leave it out, or set it to 1"
-            )
-        if config.train.export != "last":
-            raise UserError(
-                f"train.export={config.train.export}: a sweep compares trials at their last step; leave it out, "
-                "or set it to last"
-            )
-    _check_prepared(resolved, stage)
-    if stage != "prepare":
-        asks = local and stage in ("run", "synthesize", "sweep")
-        if asks and not resolved.store.exists("prompts/manifest.json"):
+    if command == "sweep":
+        _check_sweep(resolved)
+    _check_prepared(resolved, command)
+    if any(stage.reads_model for stage in stages):
+        asks = local and any(stage.asks_generators for stage in stages)
+        if asks and not resolved.store.exists(f"{STAGES['synthesize'].folder}/manifest.json"):
             _check_keys(config)
         resolved = resolved.with_models()
         for generator in resolved.models[1:]:
             shapes(generator.path)
-        check_model(config, resolved.task, resolved.model.path, stage)
+        check_model(config, resolved.task, resolved.model.path, trains="train" in started_by(command, config))
     Store.at(resolved.store.root)  # makes it, so it comes last: what is refused leaves nothing behind
     return resolved
 
@@ -83,19 +61,16 @@ def check_job_storage(storage: str) -> None:
         )
 
 
-def _check_prepared(resolved: ResolvedRun, stage: str) -> None:
-    """Raises `UserError` where the run lacks what the stage reads, naming it, or a tracker does not answer."""
+def _check_prepared(resolved: ResolvedRun, command: str) -> None:
+    """Raises `UserError` where the run lacks what a stage reads that is run alone, naming it, or a tracker does not
+    answer."""
     config, run = resolved.config, resolved.store
-    needed = dict(_NEEDED.get(stage, {}))
-    if stage == "train" and config.score.enabled and ("top_accuracy" in config.train.arms or config.score.select_top):
-        needed["score/manifest.json"] = "score"
-    for path, maker in needed.items():
-        if not run.exists(path):
-            raise UserError(
-                f"run {run.name}: {path} is missing; run stage {maker} first (`paft {maker} CONFIG`, or `paft "
-                "run CONFIG` for all)"
-            )
-    if stage in _TRACKED:
+    for path, maker in {} if command == ALL else missing_inputs(STAGES[command], config, run.exists).items():
+        raise UserError(
+            f"run {run.name}: {path} is missing; run stage {maker} first (`paft {maker} CONFIG`, or `paft run CONFIG` "
+            "for all)"
+        )
+    if any(stage.is_tracked for stage in stages_of(command, config)):
         check_trackers(config.tracking, config.insecure_hosts)
 
 
@@ -109,6 +84,17 @@ def _check_keys(config: Config) -> None:
                 f"generator {generator.label}: the environment variable {name}, which holds its key, is not set "
                 "or is empty; export it"
             )
+
+
+def _check_sweep(resolved: ResolvedRun) -> None:
+    """Raises `UserError` for settings that a sweep cannot compare trials under."""
+    _check_sizes(resolved)
+    if (budget := resolved.config.evaluate.budget) < 1:
+        raise UserError(f"evaluate.budget={budget:g}: a sweep answers all cells; leave it out, or set it to 1")
+    if (export := resolved.config.train.export) != "last":
+        raise UserError(
+            f"train.export={export}: a sweep compares trials at their last step; leave it out, or set it to last"
+        )
 
 
 def _check_sizes(resolved: ResolvedRun) -> None:
@@ -154,8 +140,8 @@ def check_inputs(resolved: ResolvedRun, *, rows: bool = True) -> None:
         )
 
 
-def check_resources(config: Config, stage: str, total: Mapping[str, float]) -> None:
-    """Raises `UserError` where what the stage starts asks for more than `total` (CPU, GPU) holds; one CPU is left for
+def check_resources(config: Config, command: str, total: Mapping[str, float]) -> None:
+    """Raises `UserError` where what the command starts asks for more than `total` (CPU, GPU) holds; one CPU is left for
     Ray Data."""
     train, engine = config.train, config.engine
     fewest = "train.num_workers" if train.min_workers is None else "train.min_workers"
@@ -173,7 +159,8 @@ def check_resources(config: Config, stage: str, total: Mapping[str, float]) -> N
             engine.replicas * engine.tensor_parallel * engine.num_gpus,
         ),
     }
-    wanted = {**(workers if stage in _TRAINING else {}), **(engines if stage in _ENGINE else {})}
+    starts = started_by(command, config)
+    wanted = {**(workers if "train" in starts else {}), **(engines if "engine" in starts else {})}
     for name, (kind, count) in wanted.items():
         allowed = total.get(kind, 0) - (kind == "CPU")
         if count > allowed:

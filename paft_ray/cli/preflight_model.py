@@ -12,18 +12,16 @@ from paft_ray.prompts.encode import Encoder
 from paft_ray.stages.synthesize import user_templates
 from paft_ray.tasks.task import Task
 
-_TRAINING = ("run", "train", "sweep")
 
-
-def check_model(config: Config, task: Task, path: str, stage: str) -> Encoder:
-    """The encoder of the model folder `path`.
+def check_model(config: Config, task: Task, path: str, *, trains: bool) -> Encoder:
+    """The encoder of the model folder `path`; `trains`: whether it will be trained.
 
     Raises `UserError` where its configuration, number format, tokenizer or chat template cannot be used, or where
     templates, prompt length or adapter targets do not go with it.
     """
     weights = shapes(path)
     _check_config(path)
-    if stage in _TRAINING and (kind := quantization(path)):
+    if trains and (kind := quantization(path)):
         raise UserError(
             f"model {path}: its weights are quantized ({kind}), which is not supported yet for training; give "
             "the folder in bf16, fp16 or fp32"

@@ -13,12 +13,11 @@ from paft_ray.compat.lazy_imports import uncollected
 from paft_ray.config import load_config
 from paft_ray.echo import echo
 from paft_ray.errors import UserError
+from paft_ray.stages.registry import ALL, STAGES, stages_of, started_by
 
 if TYPE_CHECKING:
     from paft_ray.stages.resolved_run import ResolvedRun
     from paft_ray.storage.run_lock import Lease
-
-_PAGES = {"sweep": "report/sweep.md", "run": "report/report.html", "report": "report/report.html"}
 
 
 def run_stage(
@@ -47,6 +46,7 @@ def run_stage(
         from paft_ray.cli.preflight import check, check_resources
         from paft_ray.cli.session import ray_session
         from paft_ray.cli.signals import interruptible
+        from paft_ray.stages.precision import with_known_precision
         from paft_ray.stages.resolved_run import ResolvedRun
         from paft_ray.storage.run_lock import hold
         from paft_ray.storage.store import Store
@@ -57,38 +57,36 @@ def run_stage(
     run = resolved.store
     again = "the same command without --force" if force else "the same command again"
     remedy = f"start {again}: finished stages of run {run.name} are kept, training goes on from its newest checkpoint"
+    stages = stages_of(name, resolved.config)
     with (
         interruptible(remedy),
         hold(run, name) as lease,
-        nullcontext() if name == "report" else ray_session(address) as total,
+        ray_session(address) if any(stage.uses_ray for stage in stages) else nullcontext() as total,
     ):
         if total is not None:
             check_resources(resolved.config, name, total)
+        resolved = with_known_precision(resolved, started_by(name, resolved.config))
         _stages(name, resolved, lease, force=force)
-    if name in ("run", "report"):
+    if any(stage.name == "report" for stage in stages):
         from paft_ray.cli.summary import print_summary
 
         print_summary(run)
-    echo(f"{name}: {run.uri(_PAGES[name]) if name in _PAGES else run.root}")
+    page = stages[-1].page
+    echo(f"{name}: {run.uri(page) if page else run.root}")
 
 
 def _stages(name: str, resolved: ResolvedRun, lease: Lease, *, force: bool) -> None:
-    """Ray Tune is imported for the sweep alone. What a run is loaded from is that of the last command that was not
-    refused."""
+    """What a run is loaded from is that of the last command that was not refused."""
     with uncollected():
-        from paft_ray.stages import registry
+        from paft_ray.stages import pipeline
         from paft_ray.stages.stage_errors import named
 
     refused = False
     try:
-        if name == "run":
-            registry.run_all(resolved, force=force)
-        elif name == "sweep":
-            from paft_ray.sweep import stage
-
-            registry.run_stage(name, stage.run, resolved, force=force)
+        if name == ALL:
+            pipeline.run_all(resolved, force=force)
         else:
-            registry.run_stage(name, registry.STAGES[name], resolved, force=force)
+            pipeline.run_stage(STAGES[name], resolved, force=force)
     except UserError:
         refused = True
         raise

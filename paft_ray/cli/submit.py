@@ -27,11 +27,12 @@ from paft_ray.config import Config, load_config
 from paft_ray.echo import echo
 from paft_ray.errors import StageError, UserError, one_line
 from paft_ray.stages.prepare import sources
+from paft_ray.stages.registry import COMMANDS
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.stage_cache import differences
 from paft_ray.tasks.task import Task
 
-STAGES = ("run", "prepare", "synthesize", "score", "train", "evaluate", "report", "sweep", "doctor")
+STAGES = (*COMMANDS, "doctor")
 _METADATA = "paft"
 _SHOWN = 8
 _POLL_S = 1.0

@@ -63,6 +63,10 @@ class ResolvedRun:
         """The run's directory, whose storage is reached when it is asked for first. Raises `UserError` as `Store`."""
         return Store(self.root)
 
+    def stored_config(self) -> Config | None:
+        """The configuration that this run was last made with, None for a new one."""
+        return stored_config(self.store) if self.store.exists(_CONFIG) else None
+
     def write(self) -> None:
         """Writes what `load` reads: configuration and task as they were given, and where model folders are."""
         task = {**self.task.model_dump(mode="json"), "license": self.task.license}

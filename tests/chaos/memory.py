@@ -83,7 +83,8 @@ def stages() -> Iterator[tuple[str, dict[str, float]]]:
     """Memory after each of NUM_STAGES stages, all of one session."""
     from paft_ray.cli.session import ray_session
     from paft_ray.config import load_config
-    from paft_ray.stages.registry import STAGES, run_stage
+    from paft_ray.stages.pipeline import run_stage
+    from paft_ray.stages.registry import ALL, stages_of
     from paft_ray.stages.resolved_run import ResolvedRun
     from paft_ray.storage.store import Store
 
@@ -94,9 +95,9 @@ def stages() -> Iterator[tuple[str, dict[str, float]]]:
         )
         resolved = ResolvedRun.of(config, Store.open(config.storage, config.name)).with_models()
         with ray_session():
-            for number, name in zip(range(1, NUM_STAGES + 1), itertools.cycle(STAGES)):
-                run_stage(name, STAGES[name], resolved, force=True)
-                yield f"{number} {name}", memory("ray::")
+            for number, stage in zip(range(1, NUM_STAGES + 1), itertools.cycle(stages_of(ALL, config))):
+                run_stage(stage, resolved, force=True)
+                yield f"{number} {stage.name}", memory("ray::")
 
 
 def memory(worker: str) -> dict[str, float]:

@@ -69,7 +69,7 @@ def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def finished(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> tuple[Config, Store]:
     """A small run with every stage done: arms base, sft and paft, 12 held-out templates x 6 test rows, fp32."""
     from paft_ray.config import load_config
-    from paft_ray.stages.registry import run_all
+    from paft_ray.stages.pipeline import run_all
     from paft_ray.storage.store import Store
 
     config = load_config("jobs/configs/demo.yaml", [*_SMALL, f"storage={tmp_path_factory.mktemp('runs')}"])

@@ -163,16 +163,15 @@ import sys
 from paft_ray.storage.store import Store
 from paft_ray.cli.session import ray_session
 from paft_ray.config import EngineConfig, load_config
-from paft_ray.stages import registry
+from paft_ray.stages.pipeline import run_stage
+from paft_ray.stages.registry import STAGES
 from paft_ray.stages.resolved_run import ResolvedRun
-from paft_ray.sweep import stage
 
 config = load_config("jobs/configs/demo.yaml", sys.argv[1:])
 resolved = ResolvedRun.of(config, Store.open(config.storage, config.name)).with_models()
 with ray_session():
-    for name in ("prepare", "synthesize", "train", "evaluate", "report"):
-        registry.run_stage(name, registry.STAGES[name], resolved)
-    stage.run(resolved)
+    for name in ("prepare", "synthesize", "train", "evaluate", "report", "sweep"):
+        run_stage(STAGES[name], resolved)
 """
 
 

@@ -13,8 +13,8 @@ from paft_ray.errors import UserError
 from paft_ray.models.resolve import load_tokenizer
 from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.prompt_set import PromptSet
+from paft_ray.stages.pipeline import run_all
 from paft_ray.stages.prepare import examples_of
-from paft_ray.stages.registry import run_all
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import load_task
 from tests.support.resolved import resolved

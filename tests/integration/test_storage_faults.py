@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.fs as pafs
@@ -15,7 +16,8 @@ import pytest
 
 from paft_ray.config import parse_config
 from paft_ray.errors import StageError, StorageError, UserError
-from paft_ray.stages.registry import run_stage
+from paft_ray.stages.pipeline import run_stage
+from paft_ray.stages.registry import STAGES
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.run_lock import LEASE, hold
 from paft_ray.storage.stage_cache import Manifest, cached
@@ -105,7 +107,7 @@ def test_a_store_that_goes_away_stops_the_stage_with_one_line_and_it_goes_on_whe
         match=r"^run away \(s3://faults/runs/away.*\), stage prepare: storage s3://.*: data/b\.bin cannot be written "
         r"\(",
     ) as caught:
-        run_stage("prepare", stage, resolved(config, run))
+        run_stage(replace(STAGES["prepare"], load=lambda: stage), resolved(config, run))
     assert "\n" not in str(caught.value)
     for action in (
         lambda: run.read_bytes("data/a.bin"),
@@ -118,7 +120,7 @@ def test_a_store_that_goes_away_stops_the_stage_with_one_line_and_it_goes_on_whe
     goes_away = False
     assert not run.exists("data/manifest.json")
     assert run.read_bytes("data/b.bin") == b"old"
-    run_stage("prepare", stage, resolved(config, run))
+    run_stage(replace(STAGES["prepare"], load=lambda: stage), resolved(config, run))
     assert len(run.read_bytes("data/b.bin")) == BIG
     assert run.exists("data/manifest.json")
 

@@ -5,6 +5,7 @@ import resource
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -16,7 +17,8 @@ from paft_ray.cli.main import main
 from paft_ray.config import TrainConfig, load_config
 from paft_ray.errors import StageError, UserError
 from paft_ray.models.files import shapes
-from paft_ray.stages.registry import run_stage
+from paft_ray.stages.pipeline import run_stage
+from paft_ray.stages.registry import STAGES
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.store import Store
 
@@ -199,7 +201,10 @@ def test_a_failed_stage_exits_with_1_and_names_run_and_stage(
         raise StageError("3 of 10 rows failed")
 
     def command(*_: object, **__: object) -> None:
-        run_stage("score", fails, ResolvedRun.of(load_config(DEMO), Store(str(tmp_path / "mine"))))
+        run_stage(
+            replace(STAGES["score"], load=lambda: fails),
+            ResolvedRun.of(load_config(DEMO), Store(str(tmp_path / "mine"))),
+        )
 
     monkeypatch.setattr(module, "run_stage", command)
     code, _, err = run_cli(capsys, "score", DEMO)
