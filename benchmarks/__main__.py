@@ -8,7 +8,7 @@ import sys
 
 from benchmarks.results import RESULTS, markdown
 
-PARTS = ("training", "workers", "data_path", "evaluation", "inference", "pipeline", "growth")
+PARTS = ("training", "workers", "data_path", "evaluation", "inference", "pipeline", "scaling")
 """Modules of this folder. The others ask for a finished run, or measure choices of ours only: they are started by
 hand."""
 

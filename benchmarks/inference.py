@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import in_turns, paired, record
+from benchmarks.results import interleaved, paired, record
 from paft_ray.config import EngineConfig, ModelConfig, builtin
 from paft_ray.inference.grid import Grid
 from paft_ray.inference.vllm_args import CPU_ENVIRONMENT, engine_settings
@@ -140,7 +140,7 @@ def main(pairs: int) -> None:
             given = Path(scratch) / f"{name}.json"
             given.write_text(json.dumps(make(num_rows)))
             found: dict[str, list[dict[str, float]]] = {"ours": [], "bare": []}
-            for kind in in_turns(found, pairs):
+            for kind in interleaved(found, pairs):
                 done = subprocess.run(
                     [sys.executable, "-m", "benchmarks.inference", kind, str(given)],
                     check=True,

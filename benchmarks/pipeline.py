@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.results import in_turns, paired, record
+from benchmarks.results import interleaved, paired, record
 from benchmarks.stages import command
 
 _STAGE = re.compile(r"(?:^\d/6 (\w+)|\[(\w+)\] stage \d of 6)$")
@@ -78,7 +78,7 @@ def main(before: str, pairs: int, settings: Sequence[str]) -> None:
     seconds: dict[str, list[dict[str, float]]] = {"now": [], "before": []}
     with checkout(before) as old:
         sources = {"before": old, "now": Path.cwd()}
-        for name in in_turns(sources, pairs):
+        for name in interleaved(sources, pairs):
             seconds[name].append(parts(run(sources[name], settings)))
             print(
                 f"{name}: " + ", ".join(f"{part} {spent:.0f} s" for part, spent in seconds[name][-1].items()),

@@ -34,7 +34,7 @@ class Result:
     pairs: int
 
 
-def in_turns(names: Iterable[str], pairs: int) -> Iterator[str]:
+def interleaved(names: Iterable[str], pairs: int) -> Iterator[str]:
     """All names once per pair, each pair beginning with another one."""
     order = tuple(names)
     for pair in range(pairs):

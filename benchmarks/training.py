@@ -30,7 +30,7 @@ import torch
 
 from benchmarks import flops
 from benchmarks.environments import environment_of
-from benchmarks.results import Result, in_turns, paired, record
+from benchmarks.results import Result, interleaved, paired, record
 from benchmarks.stages import CONFIG, paft, row_maker
 from paft_ray.config import load_config
 from paft_ray.cpu_priority import usable_cpus
@@ -223,7 +223,7 @@ def main(pairs: int, num_steps: int, further: Sequence[str]) -> None:
             loops[ONE_THREAD] = lambda: whole_path(work, ("train.threads_per_worker=1",))
             loops[BARE_ONE_THREAD] = lambda: without_ray(work, "ours", OMP_NUM_THREADS="1")
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in loops}
-        for name in in_turns(loops, pairs):
+        for name in interleaved(loops, pairs):
             found[name].append(loops[name]())
             speed, memory = found[name][-1]
             print(f"{name}: {speed:.0f} tokens/s ({speed / limit:.1%} of the peak), {memory:.2f} GiB", flush=True)

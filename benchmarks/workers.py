@@ -9,7 +9,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks.results import in_turns, paired, record
+from benchmarks.results import interleaved, paired, record
 from benchmarks.training import prepare, whole_path
 
 _TWO = ("train.num_workers=2",)
@@ -28,7 +28,7 @@ def main(pairs: int, num_steps: int) -> None:
         work = prepare(Path(scratch), num_steps)
         ways = {name: lambda further=further: whole_path(work, further) for name, further in WAYS.items()}
         found: dict[str, list[float]] = {name: [] for name in ways}
-        for name in in_turns(ways, pairs):
+        for name in interleaved(ways, pairs):
             speed, memory = ways[name]()
             found[name].append(speed)
             print(f"{name}: {speed:.0f} tokens/s, {memory:.2f} GiB a worker", flush=True)

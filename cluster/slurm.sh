@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One run on SLURM nodes that share this checkout, its .venv (`make setup` on a node like them) and the home folder with the token
 # (`ray get-auth-token --generate`, once). From the root of the checkout: sbatch cluster/slurm.sh run jobs/configs/llama3-8b-hellaswag.yaml
-# The run's folder is its identity: submitted again after a failure or the time limit, it goes on where it stopped.
+# The run's folder is its identity: submitted again after a failure or the time limit, it resumes where it stopped.
 #SBATCH --job-name=paft
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1

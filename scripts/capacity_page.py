@@ -235,7 +235,7 @@ def _checked() -> list[str]:
         "Ray's worker, the row iterators and the allocator add (not taken apart; nothing says that it grows with "
         "the model). For a model of this size",
         f"weights ({worker.weights:.1f} GiB) and process dominate, so the demo checks the weights and the saved "
-        "elements, and hardly the optimizer's share",
+        "elements, and hardly the optimizer's part",
         f"({worker.optimizer:.2f} GiB).",
         "",
         "Where activations dominate (long rows, large micro-batches, no gradient checkpointing) expect more than "
@@ -246,7 +246,7 @@ def _checked() -> list[str]:
         "allocator's fragments are not counted;",
         "the CUDA context (about half a GiB) is not either. With ZeRO-3 the weights column holds up to 10^9 "
         "gathered weights, DeepSpeed's default limit.",
-        "Loading is not sharded: every worker reads the whole model into CPU memory, fp32 where all weights "
+        "Loading is not sharded: every worker reads the complete model into CPU memory, fp32 where all weights "
         "train, so full fine-tuning of the 70B model",
         "does not fit common hosts with this version, whatever the stage.",
         "",
