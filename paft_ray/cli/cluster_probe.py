@@ -16,8 +16,8 @@ from typing import Any
 import paft_ray
 from paft_ray.errors import UserError, one_line
 from paft_ray.models.resolve import resolve_model
-from paft_ray.storage.stage_cache import versions
 from paft_ray.storage.store import Store
+from paft_ray.storage.versions import versions
 
 HERE, ON_HUB = "here", "on the hub"
 _TIMEOUT_S = 120

@@ -23,7 +23,7 @@ from paft_ray.report.trained_models import TrainedModel, check_weights, longest_
 from paft_ray.stages.report import origins
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.train import arm_prompts
-from paft_ray.storage.stage_cache import differences
+from paft_ray.storage.stage_keys import differences
 from paft_ray.storage.store import Store
 from paft_ray.storage.temp_dirs import owned_prefix, remove_left
 

@@ -6,6 +6,7 @@ import errno
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from os.path import expanduser
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -13,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from paft_ray.cli.env_defaults import prepare_environment
-from paft_ray.cli.options import VerboseOption, root_options
+from paft_ray.cli.options import AcceptOption, VerboseOption, root_options
 from paft_ray.cli.signals import terminable
 from paft_ray.cli.stage_command import run_stage
 from paft_ray.config import Precision
@@ -52,11 +53,12 @@ def _command(name: str, text: str) -> None:
         config: ConfigArg,
         set_: SetOption = None,
         force: ForceOption = False,
+        accept: AcceptOption = None,
         dry_run: DryOption = False,
         address: AddressOption = None,
         verbose: VerboseOption = None,
     ) -> None:
-        run_stage(name, config, set_, force=force, dry_run=dry_run, address=address)
+        run_stage(name, config, set_, force=force, accept=accept or (), dry_run=dry_run, address=address)
 
 
 for _name, _text in COMMANDS.items():
@@ -74,6 +76,7 @@ def evaluate(
     ] = None,
     set_: SetOption = None,
     force: ForceOption = False,
+    accept: AcceptOption = None,
     dry_run: DryOption = False,
     address: AddressOption = None,
     verbose: VerboseOption = None,
@@ -81,9 +84,9 @@ def evaluate(
     """Two forms, see the help."""
     config = expanduser(config)
     if not (templates or test or out or Path(config).is_dir()):
-        run_stage("evaluate", config, set_, force=force, dry_run=dry_run, address=address)
+        run_stage("evaluate", config, set_, force=force, accept=accept or (), dry_run=dry_run, address=address)
         return
-    if set_ or force or dry_run:
+    if set_ or force or accept or dry_run:
         raise UserError(
             "paft evaluate RUN takes --templates, --test, --out and --address only: the run's settings are those "
             "that it was trained with"
@@ -103,6 +106,7 @@ def submit(
     stage: Annotated[str, typer.Option(help="run, sweep, one stage, or doctor")] = "run",
     set_: SetOption = None,
     force: ForceOption = False,
+    accept: AcceptOption = None,
     no_follow: Annotated[bool, typer.Option("--no-follow", help="Return as soon as the job is submitted.")] = False,
     address: Annotated[
         str | None,
@@ -114,7 +118,8 @@ def submit(
     """A second submit of a run that is still going attaches to it; the job's exit code is the command's."""
     from paft_ray.cli.submit import submit
 
-    raise typer.Exit(submit(expanduser(config), stage, set_ or [], force=force, follow=not no_follow, address=address))
+    ask = partial(submit, expanduser(config), stage, set_ or [], force=force, accept=accept or ())
+    raise typer.Exit(ask(follow=not no_follow, address=address))
 
 
 @app.command(

@@ -45,3 +45,14 @@ def root_options(
     ] = False,
 ) -> None:
     """Prompt-agnostic fine-tuning (PAFT) on Ray."""
+
+
+AcceptOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--accept",
+        metavar="KEY",
+        help="Keep finished stages that differ in this entry of their key, such as versions.torch; may be repeated. "
+        "Never for task, rows, templates or weights.",
+    ),
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from paft_ray.config import load_config
 from paft_ray.echo import echo
 from paft_ray.errors import UserError
 from paft_ray.stages.registry import ALL, STAGES, stages_of, started_by
+from paft_ray.storage.stage_keys import check_accepted
 
 if TYPE_CHECKING:
     from paft_ray.stages.resolved_run import ResolvedRun
@@ -26,11 +28,13 @@ def run_stage(
     overrides: Sequence[str] | None,
     *,
     force: bool = False,
+    accept: Sequence[str] = (),
     dry_run: bool = False,
     address: str | None = None,
 ) -> None:
     """One stage, `sweep`, or all stages for `run`. `path`: of the configuration; `report` also takes the folder or URI
     of a run, whose configuration it then uses."""
+    check_accepted(accept)
     of_run = name == "report" and ("://" in path or Path(expanduser(path)).is_dir())
     if of_run and (overrides or dry_run):
         raise UserError(
@@ -52,6 +56,7 @@ def run_stage(
         from paft_ray.storage.store import Store
 
         given = ResolvedRun.load(Store(path)) if config is None else ResolvedRun.of(config)
+        given = replace(given, accept=tuple(accept))
         resolved = check(given, name, local=not (address or os.environ.get("RAY_ADDRESS")))
 
     run = resolved.store

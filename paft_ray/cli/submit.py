@@ -29,7 +29,7 @@ from paft_ray.errors import StageError, UserError, one_line
 from paft_ray.stages.prepare import sources
 from paft_ray.stages.registry import COMMANDS
 from paft_ray.stages.resolved_run import ResolvedRun
-from paft_ray.storage.stage_cache import differences
+from paft_ray.storage.stage_keys import check_accepted, differences
 from paft_ray.tasks.task import Task
 
 STAGES = (*COMMANDS, "doctor")
@@ -48,6 +48,8 @@ class Request:
     config_path: str
     """As given; below the working folder, or anywhere."""
     force: bool = False
+    accept: tuple[str, ...] = ()
+    """Entries of keys in which finished stages may differ."""
     files: tuple[str, ...] = ()
     """Small files that the configuration names by relative paths: task, templates, and rows in `my/`."""
 
@@ -60,7 +62,11 @@ class Request:
     @property
     def settings(self) -> dict[str, Any]:
         """What two submits of one run must have in common; defaults left out, since they may depend on the machine."""
-        return {"config": self.config.model_dump(mode="json", exclude_unset=True), "force": self.force}
+        return {
+            "config": self.config.model_dump(mode="json", exclude_unset=True),
+            "force": self.force,
+            "accept": list(self.accept),
+        }
 
     @property
     def shipped_config(self) -> str:
@@ -71,15 +77,23 @@ class Request:
     @property
     def entrypoint(self) -> str:
         """Shell command of the job, which its dashboard shows: overrides are in the configuration."""
-        return shlex.join(
-            ["python", "-m", "paft_ray", self.stage, self.shipped_config, *(["--force"] if self.force else [])]
-        )
+        options = [*(["--force"] if self.force else []), *(f"--accept={entry}" for entry in self.accept)]
+        return shlex.join(["python", "-m", "paft_ray", self.stage, self.shipped_config, *options])
 
 
-def submit(path: str, stage: str, overrides: Sequence[str], *, force: bool, follow: bool, address: str | None) -> int:
+def submit(
+    path: str,
+    stage: str,
+    overrides: Sequence[str],
+    *,
+    force: bool,
+    follow: bool,
+    address: str | None,
+    accept: Sequence[str] = (),
+) -> int:
     """Exit code of the job, 0 where it is not followed. Raises `UserError` before
     the cluster is reached for bad input."""
-    asked = request(path, stage, overrides, force=force)
+    asked = request(path, stage, overrides, force=force, accept=accept)
     if address:
         os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray would take the variable before the argument
     reach_job_api(address)
@@ -96,11 +110,12 @@ def submit(path: str, stage: str, overrides: Sequence[str], *, force: bool, foll
         return watch(client, job)
 
 
-def request(path: str, stage: str, overrides: Sequence[str], *, force: bool) -> Request:
+def request(path: str, stage: str, overrides: Sequence[str], *, force: bool, accept: Sequence[str] = ()) -> Request:
     """The checked request. Raises `UserError` for an unknown stage, bad configuration, and paths that a job would not
     find."""
     if stage not in STAGES:
         raise UserError(f"--stage {stage}: unknown; allowed: {', '.join(STAGES)}")
+    check_accepted(accept)
     config = load_config(path, overrides)
     check_job_storage(config.storage)
     resolved_run = ResolvedRun.of(config)
@@ -112,7 +127,7 @@ def request(path: str, stage: str, overrides: Sequence[str], *, force: bool) -> 
     else:
         check_inputs(resolved_run, rows=False)
         echo("submit: the rows are not on this machine; the job checks them before anything starts")
-    return Request(stage=stage, config=config, config_path=path, force=force, files=files)
+    return Request(stage=stage, config=config, config_path=path, force=force, accept=tuple(accept), files=files)
 
 
 def start(client: Any, asked: Request) -> str:

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 
 from paft_ray.log import get_logger
 from paft_ray.storage import parquet
-from paft_ray.storage.stage_cache import PARTIAL, versions
+from paft_ray.storage.stage_cache import PARTIAL
 from paft_ray.storage.store import Store
+from paft_ray.storage.versions import deciding_versions
 
 _log = get_logger(__name__)
 SAVE_EVERY_S = 10
@@ -50,8 +51,8 @@ class AnswerCache:
 
     def keyed(self, key: Mapping[str, Any]) -> AnswerCache:
         """The part of the cache under certain settings. `key`: everything that decides its answers besides the
-        requests; versions are added."""
-        text = json.dumps({**key, "versions": versions()}, sort_keys=True)
+        requests; versions of the libraries are added."""
+        text = json.dumps({**key, "versions": deciding_versions("evaluate")}, sort_keys=True)
         return replace(self, folder=f"{self.folder}/{hashlib.sha256(text.encode()).hexdigest()[:16]}")
 
     def add(self, rows: pa.Table) -> None:

@@ -15,7 +15,7 @@ from paft_ray.errors import UserError
 from paft_ray.metrics import MIN_TEMPLATES_INTERVAL, ArmOutcomes, arms_from_table, difference, figures
 from paft_ray.report.inputs import Measured
 from paft_ray.report.tables import arm_rank
-from paft_ray.storage.stage_cache import differences
+from paft_ray.storage.stage_keys import differences
 
 _FIGURES = ("mean", "std", "worst", "best", "num_templates", "num_examples", "num_seeds")
 

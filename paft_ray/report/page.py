@@ -71,7 +71,7 @@ def render_page(
         total_s=sum(timings.values()) or 1.0,
         trainings=training_costs(history),
         effort=_effort(config, history, values),
-        versions=measured.manifest.get("key", {}).get("versions", {}),
+        versions=measured.manifest.get("made_with", {}).get("versions", {}),
     )
 
 

@@ -14,8 +14,8 @@ from paft_ray.metrics import ArmOutcomes, arms_from_table, figures, fit_saturati
 from paft_ray.report.format import percent, span
 from paft_ray.report.page import render_sweep_page
 from paft_ray.report.plots import sweep_plot
-from paft_ray.storage.stage_cache import versions
 from paft_ray.storage.store import Store
+from paft_ray.storage.versions import versions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,11 +24,14 @@ from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store, weights_hash
 from paft_ray.storage.temp_dirs import owned_prefix, remove_left
+from paft_ray.storage.versions import decided_by
 from paft_ray.tasks.task import Example
 
 if TYPE_CHECKING:
     from paft_ray.inference.answer_cache import AnswerCache
 
+RESULTS_VERSION = 1
+"""Raised where a change of the code changes results (`scripts/results_versions.py`)."""
 BASE_SEED = -1
 
 
@@ -55,6 +58,7 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     config, run = resolved.config, resolved.store
     models = run.read_json("train/manifest.json")["models"]
     key = {
+        **decided_by("evaluate", RESULTS_VERSION),
         "evaluate": config.evaluate.model_dump(mode="json"),
         "model": resolved.model_key,
         "task": resolved.task_key,
@@ -80,7 +84,7 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
         run.write_json("evaluate/speed.json", speed)
         return manifest
 
-    return cached(run, "evaluate", key, body, force=force)
+    return cached(run, "evaluate", key, body, force=force, accept=resolved.accept)
 
 
 def candidates(models: Sequence[dict[str, Any]]) -> list[Candidate]:
@@ -123,7 +127,11 @@ def evaluate_models(
             base=base,
             models=[
                 ModelWeights(
-                    key={"base": resolved.model_key, "sha256": model.sha256},
+                    key={
+                        "base": resolved.model_key,
+                        "sha256": model.sha256,
+                        "results_version": RESULTS_VERSION,
+                    },
                     materialize=partial(place.weights, model) if model.trained else None,
                 )
                 for model in models

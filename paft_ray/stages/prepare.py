@@ -15,6 +15,7 @@ from paft_ray.prompts.sampling import keyed_order
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store
+from paft_ray.storage.versions import decided_by
 from paft_ray.tasks.hub_datasets import HubClient, is_commit, resolved_commit
 from paft_ray.tasks.readers import (
     check_source,
@@ -26,6 +27,8 @@ from paft_ray.tasks.readers import (
 )
 from paft_ray.tasks.task import Example, Source, Task, content_id
 
+RESULTS_VERSION = 1
+"""Raised where a change of the code changes results (`scripts/results_versions.py`)."""
 SplitName = Literal["train", "validation", "test"]
 _MANIFEST = "data/manifest.json"
 _ROWS_PER_BLOCK, _CHARACTERS_PER_BLOCK = 4096, 2**24
@@ -36,6 +39,7 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     config, task = resolved.config, resolved.task
     pinned = _pinned(sources(task, config.data), resolved.store, force=force)
     key = {
+        **decided_by("prepare", RESULTS_VERSION),
         "task": resolved.task_key,
         "data": config.data.model_dump(mode="json"),
         "seed": config.seed,
@@ -47,6 +51,7 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
         key,
         lambda: _prepare(config.data, config.seed, task, pinned, resolved.store),
         force=force,
+        accept=resolved.accept,
     )
 
 

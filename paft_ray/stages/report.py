@@ -11,9 +11,13 @@ from paft_ray.models.resolve import hub_id, model_licence
 from paft_ray.report.model_card import Origins, write_cards
 from paft_ray.report.render import write_report
 from paft_ray.stages.resolved_run import ResolvedRun
-from paft_ray.storage.stage_cache import Manifest, cached, differences
+from paft_ray.storage.stage_cache import Manifest, cached
+from paft_ray.storage.stage_keys import compare_keys, left_over
+from paft_ray.storage.versions import decided_by
 from paft_ray.tracking.trackers import publish_report
 
+RESULTS_VERSION = 1
+"""Raised where a change of the code changes results (`scripts/results_versions.py`)."""
 STAGE = "report"
 _INPUTS = ("evaluate/outcomes.parquet", "prompts/prompt_set.parquet")
 
@@ -29,6 +33,7 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
             )
     _check_trained(resolved)
     key = {
+        **decided_by("report", RESULTS_VERSION),
         "report": config.report.model_dump(mode="json"),
         "seed": config.seed,
         "inputs": {path: run.content_hash(path) for path in _INPUTS},
@@ -40,7 +45,7 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
             write_cards(run, config, origins(resolved))
         return {"verdict": verdict}
 
-    manifest = cached(run, STAGE, key, body, force=force)
+    manifest = cached(run, STAGE, key, body, force=force, accept=resolved.accept)
     publish_report(config.tracking, run)
     return manifest
 
@@ -50,19 +55,21 @@ def _check_trained(resolved: ResolvedRun) -> None:
     config, run = resolved.config, resolved.store
     if not run.exists("train/manifest.json"):
         return
-    key = run.read_json("train/manifest.json")["key"]
+    manifest = run.read_json("train/manifest.json")
+    key = manifest["key"]
     wanted = {
         "train": weights_key(config.train),
         "model": input_key(config.model),
         "task": resolved.task_key,
     }
-    if differing := differences(
+    found = compare_keys(
         {"train": key["train"], "model": configured_model(key["model"]), "task": key["task"]},
         json.loads(json.dumps(wanted)),
-    ):
+    )
+    if differing := left_over(found, manifest, resolved.accept):
         raise UserError(
-            f"run {run.name} was trained with other settings ({'; '.join(differing)}); give the configuration "
-            "that it was trained with"
+            f"run {run.name} was trained with other settings ({'; '.join(map(str, differing))}); give the "
+            "configuration that it was trained with"
         )
 
 

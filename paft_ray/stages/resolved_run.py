@@ -35,6 +35,8 @@ class ResolvedRun:
     models: tuple[ModelFiles, ...] = ()
     """The model that is trained, then the generators that run on the cluster, in their order; empty for a stage that
     reads none."""
+    accept: tuple[str, ...] = ()
+    """Entries of keys in which finished stages may differ and are kept (`--accept`)."""
 
     @classmethod
     def of(cls, config: Config, store: Store | None = None) -> ResolvedRun:

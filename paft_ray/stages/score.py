@@ -15,12 +15,17 @@ from paft_ray.stages.prepare import examples_of
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.schemas import SCORES
 from paft_ray.storage.stage_cache import Manifest, cached
+from paft_ray.storage.versions import decided_by
+
+RESULTS_VERSION = 1
+"""Raised where a change of the code changes results (`scripts/results_versions.py`)."""
 
 
 def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     """Writes score/scores.parquet; the manifest names the best template (the best of n noisy scores is biased up)."""
     config, run = resolved.config, resolved.store
     key = {
+        **decided_by("score", RESULTS_VERSION),
         "score": config.score.model_dump(mode="json", exclude={"select_top"}),
         "model": resolved.model_key,
         "task": resolved.task_key,
@@ -28,7 +33,7 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
         "data": run.content_hash("data/validation.parquet"),
         "prompts": run.content_hash("prompts/prompt_set.parquet"),
     }
-    return cached(run, "score", key, lambda: _score(resolved), force=force)
+    return cached(run, "score", key, lambda: _score(resolved), force=force, accept=resolved.accept)
 
 
 def _score(resolved: ResolvedRun) -> Manifest:
@@ -46,7 +51,7 @@ def _score(resolved: ResolvedRun) -> Manifest:
         examples=examples,
         model=config.model,
         base=resolved.model.path,
-        models=[ModelWeights(key=resolved.model_key)],
+        models=[ModelWeights(key={**resolved.model_key, "results_version": RESULTS_VERSION})],
         parts=AnswerCache.of(run, "score"),
         engine=config.engine,
     )

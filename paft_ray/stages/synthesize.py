@@ -20,10 +20,13 @@ from paft_ray.sanitize import masked
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store
+from paft_ray.storage.versions import decided_by
 from paft_ray.tasks.readers import examples_from_table, holds_examples
 from paft_ray.tasks.task import Task
 
 _log = get_logger(__name__)
+RESULTS_VERSION = 1
+"""Raised where a change of the code changes results (`scripts/results_versions.py`)."""
 
 
 def run(resolved: ResolvedRun, *, force: bool = False, write: Write | None = None) -> Manifest:
@@ -35,6 +38,7 @@ def run(resolved: ResolvedRun, *, force: bool = False, write: Write | None = Non
     config, task, run = resolved.config, resolved.task, resolved.store
     seeds, held_out = user_templates(config, task)
     key = {
+        **decided_by(_decided_as(config), RESULTS_VERSION),
         "prompts": prompts_key(config.prompts),
         "seed": config.seed,
         "task": resolved.task_key,
@@ -55,7 +59,13 @@ def run(resolved: ResolvedRun, *, force: bool = False, write: Write | None = Non
         key,
         lambda: _build(config, task, seeds, held_out, run, write or _writing(resolved)),
         force=force,
+        accept=resolved.accept,
     )
+
+
+def _decided_as(config: Config) -> str:
+    """The entry of `versions.DECIDING`: no engine decides what endpoints and users write."""
+    return "synthesize with a local model" if config.prompts.local_generators else "synthesize"
 
 
 def _writing(resolved: ResolvedRun) -> Write:

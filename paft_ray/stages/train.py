@@ -15,9 +15,13 @@ from paft_ray.storage.parquet import holds
 from paft_ray.storage.schemas import SCORES
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store
+from paft_ray.storage.versions import decided_by
 from paft_ray.tasks.readers import holds_examples
 from paft_ray.training.job import Training
 from paft_ray.training.result import TrainResult
+
+RESULTS_VERSION = 1
+"""Raised where a change of the code changes results (`scripts/results_versions.py`)."""
 
 
 def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
@@ -25,6 +29,7 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     hand."""
     config, run = resolved.config, resolved.store
     key = {
+        **decided_by("train", RESULTS_VERSION),
         "train": weights_key(config.train),
         "task": resolved.task_key,
         "model": resolved.model_key,
@@ -43,7 +48,9 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
         for folder in arms if force else ():
             run.delete(folder)
         models = {
-            folder: cached(run, folder, keys[folder], dict) for folder in arms if run.exists(f"{folder}/manifest.json")
+            folder: cached(run, folder, keys[folder], dict, accept=resolved.accept)
+            for folder in arms
+            if run.exists(f"{folder}/manifest.json")
         }
         missing = {folder: arm_seed for folder, arm_seed in arms.items() if folder not in models}
         validates = config.train.validate_every or config.train.export != "last"
@@ -60,7 +67,7 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
         results = (
             fit(
                 [
-                    Training(**shared, templates=sets[arm], seed=seed, folder=folder)
+                    Training(**shared, templates=sets[arm], seed=seed, folder=folder, results_version=RESULTS_VERSION)
                     for folder, (arm, seed) in missing.items()
                 ]
             )
@@ -75,7 +82,14 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
             "peak_memory_gib": max(m["peak_memory_gib"] for m in models.values()),
         }
 
-    return cached(run, "train", {**key, "prompts": hashes, "seeds": list(config.train.seeds)}, body, force=force)
+    return cached(
+        run,
+        "train",
+        {**key, "prompts": hashes, "seeds": list(config.train.seeds)},
+        body,
+        force=force,
+        accept=resolved.accept,
+    )
 
 
 def _manifest(arm: str, seed: int, num_templates: int, result: TrainResult) -> Manifest:

@@ -21,18 +21,22 @@ from paft_ray.log import get_logger
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.report.format import percent
 from paft_ray.report.sweep import TrialOutcomes, write_sweep
-from paft_ray.stages import prepare, synthesize
+from paft_ray.stages import evaluate, prepare, synthesize
 from paft_ray.stages.evaluate import Candidate, evaluate_models
 from paft_ray.stages.prepare import examples_of
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.parquet import holds
 from paft_ray.storage.schemas import EVALUATED
-from paft_ray.storage.stage_cache import Manifest, cached, differences
+from paft_ray.storage.stage_cache import Manifest, cached
+from paft_ray.storage.stage_keys import differences
 from paft_ray.storage.store import Store
+from paft_ray.storage.versions import decided_by
 from paft_ray.sweep.ray_tune import train_trials
 from paft_ray.sweep.trials import Setup, Trial, listed_trials, num_trials, pool_and_validation
 
 _log = get_logger(__name__)
+RESULTS_VERSION = 1
+"""Raised where a change of the code changes results (`scripts/results_versions.py`)."""
 _INPUTS = "sweep/inputs.json"
 
 
@@ -48,12 +52,13 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     config, run, shared = resolved.config, resolved.store, setup(resolved)
     trials = listed_trials(config.sweep, len(shared.pool))
     key = {
+        **decided_by("sweep", RESULTS_VERSION),
         **shared.inputs,
         "sweep": config.sweep.model_dump(mode="json", exclude={"max_concurrent"}),
         "report": config.report.model_dump(mode="json"),
     }
     _check_begun(run, shared.inputs, key, force)
-    return cached(run, "sweep", key, lambda: _sweep(shared, trials), force=force)
+    return cached(run, "sweep", key, lambda: _sweep(shared, trials), force=force, accept=resolved.accept)
 
 
 def setup(resolved: ResolvedRun) -> Setup:
@@ -140,8 +145,9 @@ def _evaluate(setup: Setup, finished: dict[str, Trial]) -> tuple[list[TrialOutco
         key = {part: setup.inputs[part] for part in ("evaluate", "engine", "prompts")} | {
             "sha256": trained[name]["sha256"],
             "test": setup.inputs["data"]["test"],
+            **decided_by("evaluate", evaluate.RESULTS_VERSION),
         }
-        starts += cached(run, f"{trial.folder}/evaluate", key, body)["engine_starts"]
+        starts += cached(run, f"{trial.folder}/evaluate", key, body, accept=setup.resolved.accept)["engine_starts"]
         outcomes = run.read_table(f"{trial.folder}/outcomes.parquet", holds(EVALUATED))
         found.append(
             TrialOutcomes(

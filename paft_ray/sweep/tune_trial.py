@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ray import tune
@@ -11,8 +12,10 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from paft_ray.log import get_logger
 from paft_ray.prompts.prompt_set import PromptSet
+from paft_ray.stages import train
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store
+from paft_ray.storage.versions import decided_by
 from paft_ray.sweep.trials import Setup, Trial, chosen
 from paft_ray.tasks.readers import holds_examples
 from paft_ray.training.job import Training
@@ -44,8 +47,14 @@ def run_trial(config: dict[str, Any], setup: Setup, listed: Sequence[Trial]) -> 
     if scheduled:
         _repeat_reports(run, trial)
     templates = setup.pool.take(trial.size, trial.subset_seed)
-    key = {"inputs": setup.inputs, "settings": dict(trial.settings), "prompts": templates.content_hash}
-    result = cached(run, trial.folder, key, lambda: _fit(setup, trial, templates, scheduled), announce=_log.info)
+    key = {
+        **decided_by("train", train.RESULTS_VERSION),
+        "inputs": setup.inputs,
+        "settings": dict(trial.settings),
+        "prompts": templates.content_hash,
+    }
+    fit = partial(_fit, setup, trial, templates, scheduled)
+    result = cached(run, trial.folder, key, fit, accept=setup.resolved.accept, announce=_log.info)
     tune.report(
         {name: value for name, value in result.items() if name in (METRIC, "final_loss", "tokens_per_s")}
         | {TIME: result["num_steps"]}
@@ -95,6 +104,7 @@ def _training(setup: Setup, trial: Trial, templates: PromptSet) -> Training:
         validation=run.read_table("data/validation.parquet", holds_examples) if len(setup.validation) else None,
         validation_templates=setup.validation,
         tracking=config.tracking,
+        results_version=train.RESULTS_VERSION,
     )
     if not config.sweep.compares or training.config.validate_every:
         return training

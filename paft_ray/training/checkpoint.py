@@ -19,8 +19,8 @@ import pyarrow.fs as pafs
 
 from paft_ray.errors import StageError, UserError, one_line
 from paft_ray.log import get_logger
-from paft_ray.storage.stage_cache import versions
 from paft_ray.storage.store import Store
+from paft_ray.storage.versions import versions
 
 if TYPE_CHECKING:
     import torch

@@ -9,12 +9,14 @@ import pyarrow as pa
 
 from paft_ray.config import input_key, weights_key
 from paft_ray.models.identity import model_identity
+from paft_ray.storage.versions import decided_by
 from paft_ray.training.checkpoint_selection import LabelRows
 from paft_ray.training.job import Training
 
 
 def fingerprint(training: Training, labels: LabelRows | None = None) -> str:
     """16 hex digits over all that decides the weights; resources, ZeRO stage and checkpoint settings are left out.
+    Under another major or minor version of a library that decides weights, no training resumes.
 
     `labels`: rows that decide which checkpoint is exported.
     """
@@ -27,6 +29,7 @@ def fingerprint(training: Training, labels: LabelRows | None = None) -> str:
         "model": model_identity(model.id, model.revision, training.model_path),
         "encoding": input_key(model),
         "seed": training.seed,
+        **decided_by("train", training.results_version),
     }
     if labels:
         parts["labels"] = [

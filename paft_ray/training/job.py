@@ -37,6 +37,8 @@ class Training:
     validation_templates: PromptSet | None = None
     """Default: the training templates."""
     tracking: TrackingConfig | None = None
+    results_version: int = 1
+    """Of the stage that asks: checkpoints made by code of other results are not resumed."""
 
     @property
     def out(self) -> Store:

@@ -18,7 +18,7 @@ from paft_ray.compat.ray import TRAIN_GROUP_START_TIMEOUT_S, TRAIN_PRINT_PATCH
 from paft_ray.config import TrainConfig
 from paft_ray.cpu_priority import as_computing
 from paft_ray.errors import UserError
-from paft_ray.log import stage_label
+from paft_ray.log import get_logger, stage_label
 from paft_ray.models.resolve import hub_id
 from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.sampling import make_draw
@@ -30,6 +30,8 @@ from paft_ray.training.example_builder import validation_rows
 from paft_ray.training.fingerprint import fingerprint
 from paft_ray.training.job import Training, TrainingJob
 from paft_ray.training.result import RESULT, TrainResult, read_result
+
+_log = get_logger(__name__)
 
 
 def fit(trainings: Sequence[Training], *, callbacks: Sequence[UserCallback] = ()) -> list[TrainResult]:
@@ -81,6 +83,7 @@ def _job(training: Training, encoder: Encoder) -> TrainingJob:
     validated = training.validation if config.validate_every else None
     num_steps, _ = training.plan
     name = fingerprint(training, labels)
+    _warn_of_others(training, name)
     return TrainingJob(
         config=config,
         model_path=training.model_path,
@@ -94,6 +97,16 @@ def _job(training: Training, encoder: Encoder) -> TrainingJob:
         validation=() if validated is None else validation_rows(validated, shown, encoder, config.num_validation),
         tracker_run=_tracker_run(training, out.below(f"checkpoints/{name}")),
     )
+
+
+def _warn_of_others(training: Training, name: str) -> None:
+    """Says where checkpoints are there and none can be resumed, so that a training does not start anew in silence."""
+    found = {entry.base_name for entry in training.out.entries("checkpoints")}
+    if found and name not in found:
+        _log.warning(
+            "%s starts from step 0: its checkpoints were made with other settings, code or library versions",
+            stage_label(training.folder),
+        )
 
 
 def _tracker_run(training: Training, checkpoints: Store) -> TrackerRun | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from paft_ray.storage.stage_cache import versions
+from paft_ray.storage.versions import versions
 
 ROOT = Path(__file__).resolve().parents[2]
 _DRIVER = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")

@@ -15,6 +15,15 @@ YAML = [
         says="cannot be read",
         files={"l.yaml -> l.yaml": ""},
     ),
+    *[
+        Case(given=f"{key} accepted", arguments=("run", "nowhere.yaml", "--accept", key), says=says)
+        for key, says in {
+            "task": "--accept task: another task, other rows, templates or weights are another experiment",
+            "data.num_train": "--accept data.num_train: another task",
+            "model.identity.files": "--accept model.identity.files: another task",
+            "versions.torch=2": "no entry of a stage's key",
+        }.items()
+    ],
     config("broken YAML", "not valid YAML", "name: ["),
     config("an empty configuration", "a mapping of sections is needed, found NoneType", ""),
     config("a list as configuration", "a mapping of sections is needed, found list", "- a\n"),

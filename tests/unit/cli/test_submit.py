@@ -77,6 +77,15 @@ class Cluster:
         return self.jobs[name]
 
 
+def test_what_is_accepted_travels_with_the_job() -> None:
+    plain = submit.request(str(DEMO), "run", [SHARED], force=False)
+    accepting = submit.request(str(DEMO), "run", [SHARED], force=False, accept=["versions.torch", "results_version"])
+    assert accepting.entrypoint == f"{plain.entrypoint} --accept=versions.torch --accept=results_version"
+    assert plain.settings != accepting.settings
+    with pytest.raises(UserError, match="--accept task"):
+        submit.request(str(DEMO), "run", [SHARED], force=False, accept=["task"])
+
+
 def asked(*overrides: str, stage: str = "run", force: bool = False, path: str | Path = DEMO) -> submit.Request:
     return submit.request(str(path), stage, [SHARED, *overrides], force=force)
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from paft_ray.errors import UserError
-from paft_ray.storage.stage_cache import Manifest, cached, versions
+from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store
 
 
@@ -47,15 +47,6 @@ def test_force_says_what_it_replaces(tmp_path: Path) -> None:
     cached(run, "data", {"seed": 1}, body, announce=silent)
     assert cached(run, "data", {"seed": 2}, body, force=True, announce=said.append)["made"] == 2
     assert said[0] == f"data: --force replaces {tmp_path}/a/data"
-
-
-def test_the_key_holds_the_versions_of_the_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, body = Store.open(str(tmp_path), "a"), Body()
-    manifest = cached(run, "data", {}, body, announce=silent)
-    assert manifest["key"]["versions"] == versions()
-    monkeypatch.setattr("paft_ray.storage.stage_cache.versions", lambda: {**versions(), "ray": "9.9"})
-    with pytest.raises(UserError, match=r"versions\.ray: .* -> \"9\.9\""):
-        cached(run, "data", {}, body, announce=silent)
 
 
 def test_a_stage_that_fails_leaves_no_manifest(tmp_path: Path) -> None:
