@@ -173,7 +173,7 @@ def authentication(found: Sequence[NodeFacts]) -> Finding:
 
 
 def resources(facts: Facts, config: Config | None) -> list[Finding]:
-    """Whether what a whole run asks for is there, and free now."""
+    """Whether what a complete run asks for is there, and free now."""
     busy = sum(node.busy_gpus for node in facts.nodes)
     total = {kind: facts.total.get(kind, 0) for kind in ("CPU", "GPU")}
     free = {"CPU": facts.free.get("CPU", 0), "GPU": max(0, min(facts.free.get("GPU", 0), total["GPU"] - busy))}

@@ -84,7 +84,7 @@ def plan(config: Config, stage: str = "run") -> str:
 
 
 def _model(model_id: str, revision: str | None) -> str | None:
-    """Folder of a model whose weight files are whole, None where it is on a hub. Raises `UserError` as a run would."""
+    """Folder of a model with complete weight files, None where it is on a hub. Raises `UserError` as a run would."""
     if not (
         model_id == "demo"
         or model_id.count("/") != 1
@@ -228,8 +228,7 @@ def _storage(config: Config, weights: Shapes, num_train: int | None) -> str:
         config.train, weights, num_steps=None if rows is None else rows / config.train.global_batch
     )
     return (
-        f"{each / capacity.GIB:.2f} GiB of checkpoints and "
-        f"{'whole weights' if config.train.lora is None else 'adapter'}"
+        f"{each / capacity.GIB:.2f} GiB of checkpoints and {'full weights' if config.train.lora is None else 'adapter'}"
     )
 
 

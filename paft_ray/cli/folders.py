@@ -32,7 +32,7 @@ def place_caches() -> None:
     for name in ("PAFT_CACHE", "HF_HOME", "TMPDIR", "RAY_TMPDIR"):
         if os.environ.get(name):
             os.environ[name] = os.path.abspath(os.path.expanduser(os.environ[name]))
-    moved = "XDG_CACHE_HOME" in os.environ  # the user's own: that of Hugging Face lies there
+    moved = "XDG_CACHE_HOME" in os.environ  # the user's own: that of Hugging Face is there
     for name, below in _CACHES.items():
         folder = home() / below
         if name in os.environ or (moved and name == "HF_HOME") or _can_be_written(folder):
@@ -44,7 +44,7 @@ def place_caches() -> None:
 
 
 def moved_caches() -> str | None:
-    """The folder of caches that lies elsewhere because the home cannot be written."""
+    """The folder of caches that is elsewhere because the home cannot be written."""
     return next((os.environ[name] for name in _CACHES if _OWN in os.environ.get(name, "")), None)
 
 

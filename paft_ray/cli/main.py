@@ -177,7 +177,7 @@ def export(
     arm: Annotated[str, typer.Option(help="Trained arm")] = "paft",
     seed: Annotated[int, typer.Option(help="Training seed")] = 0,
     precision: Annotated[
-        Precision | None, typer.Option(help="Number format of the weights; default: that of the evaluation")
+        Precision | None, typer.Option(help="Dtype of the weights; default: that of the evaluation")
     ] = None,
 ) -> None:
     """Merges the adapter into its base model."""
@@ -241,7 +241,7 @@ def prompts_show(run: Annotated[str, typer.Argument(help="Folder of the run")]) 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `paft` and, with the arguments of a command, of the scripts in `jobs/`.
 
-    One line and code 2 for what a user can mend, code 1 for a failed stage, 130 when interrupted.
+    One line and code 2 for what a user can fix, code 1 for a failed stage, 130 when interrupted.
     """
     prepare_environment()
     try:
@@ -253,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (UserError, StorageError) as error:
         _stop(2, error)
     except StageError as error:
-        _stop(1, error, "; finished stages are kept: start the same command again to go on")
+        _stop(1, error, "; finished stages are kept: start the same command again to resume")
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # such as --help > /dev/full
             _stop(2, f"no space left for {error.filename or 'the output'}; free some space there")
@@ -265,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _stop(code: int, reason: object, remedy: str = "") -> NoReturn:
-    """Ends with one line on stderr; an error that comes out of a Ray task is told by its cause, without Ray's
+    """Ends with one line on stderr; an error that comes out of a Ray task is reported by its cause, without Ray's
     traceback."""
     line = one_line(getattr(reason, "cause", None) or reason)
     if not line:  # the help of a command without arguments, which is printed

@@ -53,7 +53,7 @@ def check(resolved: ResolvedRun, command: str, *, local: bool) -> ResolvedRun:
 
 
 def check_job_storage(storage: str) -> None:
-    """Raises `UserError` for a relative path, which would lie in the job's own folder."""
+    """Raises `UserError` for a relative path, which would be in the job's own folder."""
     if "://" not in storage and not Path(storage).expanduser().is_absolute():
         raise UserError(
             f"storage={storage}: a job's own folder goes away with it; give a path or URI that all nodes reach, "

@@ -1,4 +1,4 @@
-"""What can be told of a model before anything starts: whether it goes with the task, the templates and the settings."""
+"""Checks of a model before anything starts: whether it goes with the task, the templates and the settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from paft_ray.tasks.task import Task
 def check_model(config: Config, task: Task, path: str, *, trains: bool) -> Encoder:
     """The encoder of the model folder `path`; `trains`: whether it will be trained.
 
-    Raises `UserError` where its configuration, number format, tokenizer or chat template cannot be used, or where
+    Raises `UserError` where its configuration, dtype, tokenizer or chat template cannot be used, or where
     templates, prompt length or adapter targets do not go with it.
     """
     weights = shapes(path)
@@ -64,7 +64,7 @@ def _check_config(path: str) -> None:
             AutoConfig.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # it raises whatever it meets
         raise UserError(
-            f"model {path}: config.json is none that transformers takes ({one_line(error)[:200]}); mend it, or "
+            f"model {path}: config.json is none that transformers takes ({one_line(error)[:200]}); fix it, or "
             "choose another model"
         ) from None
 

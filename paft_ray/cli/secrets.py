@@ -30,12 +30,12 @@ def check_no_secrets(config: Config, task: Task) -> None:
             where = f"{place}: " if place else ""
             raise UserError(
                 f"config: {where}holds the value of {', '.join(held)}, and would be stored with the run; "
-                f"{REMEDY}, take it out"
+                f"{REMEDY}, remove it"
             )
         if KNOWN.search(text):
             raise UserError(
                 f"config: {place or 'a name'} holds what looks like a key or token, and would be stored with the "
-                f"run; {REMEDY}, take it out"
+                f"run; {REMEDY}, remove it"
             )
     for generator in config.prompts.generators:
         if generator.endpoint:
@@ -66,7 +66,7 @@ def check_file(path: str, content: bytes, *, own: bool) -> None:
     found = [f"the value of {name}" for name in (secrets_in(text) if own else ())]
     found += ["what looks like a key or token"] if KNOWN.search(text) else []
     if found:
-        raise UserError(f"submit: {path}: holds {found[0]}, and would be shipped; take it out, {REMEDY}")
+        raise UserError(f"submit: {path}: holds {found[0]}, and would be shipped; remove it, {REMEDY}")
 
 
 def is_secret_file(name: str) -> bool:

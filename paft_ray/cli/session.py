@@ -33,7 +33,7 @@ from paft_ray.errors import UserError, one_line
 
 @contextmanager
 def ray_session(address: str | None = None) -> Iterator[Mapping[str, float]]:
-    """Total resources of the cluster at `address` (or RAY_ADDRESS), else of a local Ray with room for a worker beside
+    """Total resources of the cluster at `address` (or RAY_ADDRESS), else of a local Ray with room for a worker next to
     Ray Data, closed to the outside.
 
     Raises `UserError` where no cluster answers at the address.
@@ -79,7 +79,7 @@ def _prepare_local() -> None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # else Ray makes one and keeps it in the home
     if caches := moved_caches():
         echo(
-            f"paft: the home {home()} cannot be written: caches lie in {caches}; set HOME, or PAFT_CACHE and "
+            f"paft: the home {home()} cannot be written: caches are in {caches}; set HOME, or PAFT_CACHE and "
             "HF_HOME, for another place",
             err=True,
         )
@@ -120,7 +120,7 @@ def _places() -> dict[str, str]:
         Path(folder).parent
     )  # of what Ray starts: sockets of multiprocessing and of vLLM lie there
     echo(
-        f"paft: Ray's files lie in {folder}: {given} cannot be written, or the paths of its sockets would be too long",
+        f"paft: Ray's files are in {folder}: {given} cannot be written, or the paths of its sockets would be too long",
         err=True,
     )
     return {**folder_arguments(folder), **({"object_spilling_directory": given} if os.access(given, os.W_OK) else {})}
@@ -128,7 +128,7 @@ def _places() -> dict[str, str]:
 
 def _own_path() -> Any:
     """Ray's settings of a job whose workers import this package from where the driver has it, and nothing else that
-    lies in the driver's folder."""
+    is in the driver's folder."""
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)  # another node may have none
     found = PathFinder.find_spec("paft_ray", [entry for entry in sys.path if entry not in given])
     known = is_submitted_job() or (

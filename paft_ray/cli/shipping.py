@@ -123,7 +123,7 @@ def _files(root: Path) -> Iterator[Path]:
     """
 
     def unreadable(error: OSError) -> None:
-        raise UserError(f"submit: {error.filename}: cannot be read ({error.strerror}); mend or take it away")
+        raise UserError(f"submit: {error.filename}: cannot be read ({error.strerror}); fix or remove it")
 
     for place, folders, names in os.walk(root, onerror=unreadable):
         folders[:] = sorted(name for name in folders if _wanted(name))
@@ -136,7 +136,7 @@ def _content(name: str, path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"submit: {name}: cannot be read ({error.strerror}); mend or take it away") from None
+        raise UserError(f"submit: {name}: cannot be read ({error.strerror}); fix or remove it") from None
 
 
 def _wanted(name: str) -> bool:
@@ -148,7 +148,7 @@ def _check_place(name: str, path: Path, inside: Path) -> None:
     try:
         regular = stat.S_ISREG(path.stat().st_mode)
     except OSError as error:
-        raise UserError(f"submit: {name}: cannot be read ({error.strerror}); mend or take it away") from None
+        raise UserError(f"submit: {name}: cannot be read ({error.strerror}); fix or remove it") from None
     if not regular:
         raise UserError(f"submit: {name}: not a file; take it away")
     if not path.resolve().is_relative_to(inside.parent.resolve() / inside.name):

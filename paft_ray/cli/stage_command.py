@@ -61,7 +61,7 @@ def run_stage(
 
     run = resolved.store
     again = "the same command without --force" if force else "the same command again"
-    remedy = f"start {again}: finished stages of run {run.name} are kept, training goes on from its newest checkpoint"
+    remedy = f"start {again}: finished stages of run {run.name} are kept, training resumes from its newest checkpoint"
     stages = stages_of(name, resolved.config)
     with (
         interruptible(remedy),

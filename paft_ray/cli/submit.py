@@ -149,7 +149,7 @@ def start(client: Any, asked: Request) -> str:
             found, going = attempt(client.list_jobs(), asked)  # another submit of the same run may have been faster
             if not going:
                 raise UserError(
-                    f"job {job}: the cluster refused it ({one_line(error)[:200]}); mend that and submit again"
+                    f"job {job}: the cluster refused it ({one_line(error)[:200]}); fix that and submit again"
                 ) from None
             echo(f"submit: job {found} was submitted at the same moment with these settings; attached")
             return found
@@ -175,7 +175,7 @@ def attempt(jobs: Sequence[Any], asked: Request) -> tuple[str, bool]:
 
 
 def watch(client: Any, job: str) -> int:
-    """Prints the job's log until it ends; its exit code (1 where it was stopped or died without one). Raises
+    """Prints the job's log until it ends; its exit code (1 where it was stopped or crashed without one). Raises
     `StageError` where the cluster is lost."""
 
     async def tail() -> None:
@@ -190,7 +190,7 @@ def watch(client: Any, job: str) -> int:
             time.sleep(_POLL_S)
     except (OSError, RuntimeError, ClientError) as error:
         raise StageError(
-            f"job {job}: the connection to the cluster is lost ({one_line(error)[:200]}), the job goes on without it"
+            f"job {job}: the connection to the cluster is lost ({one_line(error)[:200]}), the job continues without it"
         ) from None
     status = str(found.status)
     if status == "SUCCEEDED":

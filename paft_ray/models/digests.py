@@ -24,7 +24,7 @@ def cache_folder() -> Path:
 
 
 def file_digest(file: Path) -> str:
-    """SHA-256 of a whole file, 64 hex digits; read only where the cache has no digest of it as it is now.
+    """SHA-256 of a complete file, 64 hex digits; read only where the cache has no digest of it as it is now.
 
     "As it is": same resolved path, size, inode, and nanoseconds of modification and of the last change of its inode. A
     cache that is damaged, or that cannot be written, costs another read and nothing else. Raises `OSError`.

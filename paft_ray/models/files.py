@@ -34,10 +34,10 @@ _FETCH = "fetch or save the model anew"
 
 
 def check_files(folder: Path) -> None:
-    """Raises `UserError` where the folder is no model in Hugging Face format, or a file that is read is not whole.
+    """Raises `UserError` where the folder is no model in Hugging Face format, or a file that is read is incomplete.
 
     Refused are pipes, devices, links to nothing, empty files, texts over 256 MiB, pointers that `git clone` leaves in
-    place of large files, and shards that are missing; whether weight files are whole, `shapes` finds out.
+    place of large files, and shards that are missing; whether weight files are complete, `shapes` finds out.
     """
     if not (folder / "config.json").is_file():
         raise UserError(f"model {folder}: the folder holds no config.json; give a folder in Hugging Face format")
@@ -53,7 +53,7 @@ def check_files(folder: Path) -> None:
             "own; merge it into its base"
         )
     if "transformers_weights" in read_config(folder):
-        raise UserError(f"model {folder}: config.json names other weights (transformers_weights); take it out")
+        raise UserError(f"model {folder}: config.json names other weights (transformers_weights); remove it")
     for name in ("generation_config.json", "tokenizer_config.json"):
         if (folder / name).is_file():
             read_object(folder / name)
@@ -66,10 +66,10 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 
 
 def weight_files(folder: str | Path) -> list[Path]:
-    """The weight files that transformers loads: model.safetensors, else those that the index names; copies beside them
+    """The weight files that transformers loads: model.safetensors, else those that the index names; copies next to them
     are not.
 
-    Raises `UserError` where there are none, where one that the index names is missing, or where one is not whole.
+    Raises `UserError` where there are none, where one that the index names is missing, or where one is incomplete.
     """
     folder = Path(folder)
     if (folder / WEIGHTS).exists() or (folder / WEIGHTS).is_symlink():
@@ -111,7 +111,7 @@ def shard_names(folder: Path) -> list[str]:
 def shapes(path: str) -> Shapes:
     """Shape of every weight that is loaded of a model folder, from the heads of its files.
 
-    Raises `UserError` where a file is not whole, or does not hold what the index says.
+    Raises `UserError` where a file is incomplete, or does not hold what the index says.
     """
     return {name: shape for name, shape, _ in _tensors(Path(path))}
 
@@ -176,7 +176,7 @@ def _check_file(folder: Path, file: Path) -> None:
         with file.open("rb") as stream:
             begin = stream.read(100)
     except OSError as error:
-        raise UserError(f"model {folder}: {file.name} cannot be read ({error.strerror}); mend it") from None
+        raise UserError(f"model {folder}: {file.name} cannot be read ({error.strerror}); fix it") from None
     if begin.startswith(_POINTERS):
         raise UserError(
             f"model {folder}: {file.name} is a pointer of Git LFS, not the file itself; run `git lfs pull` "
@@ -216,7 +216,7 @@ def _weight_map(folder: Path) -> dict[str, str]:
 
 
 def _tensors(folder: Path) -> Iterator[tuple[str, tuple[int, ...], str]]:
-    """(name, shape, number format) of every weight that is loaded; the library checks heads and sizes of the files."""
+    """(name, shape, dtype) of every weight that is loaded; the library checks heads and sizes of the files."""
     from safetensors import SafetensorError, safe_open
 
     held: dict[str, set[str]] = {}
@@ -227,7 +227,7 @@ def _tensors(folder: Path) -> Iterator[tuple[str, tuple[int, ...], str]]:
                 found = [(name, tuple(head.get_shape()), str(head.get_dtype())) for name, head in heads]
         except (SafetensorError, OSError, ValueError) as error:
             raise UserError(
-                f"model {folder}: {file.name} is no safetensors file, or not a whole one "
+                f"model {folder}: {file.name} is no safetensors file, or is incomplete "
                 f"({one_line(error)[:100]}); {_FETCH}"
             ) from None
         held[file.name] = {name for name, *_ in found}

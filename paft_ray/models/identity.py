@@ -1,4 +1,4 @@
-"""What decides a model's answers, for cache keys: hashes of whole files, so that another model has another identity."""
+"""What decides a model's answers, for cache keys: hashes of complete files, so that other models differ."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def resolve_model(model_id: str, revision: str | None) -> str:
     honoured).
 
     Of a hub's files one copy of the weights is fetched. Raises `UserError` where the folder, the id or the revision
-    does not exist, or where a file is not whole (`model_files.check_files`).
+    does not exist, or where a file is incomplete (`model_files.check_files`).
     """
     if model_id == "demo":
         return str(demo_model())
@@ -111,14 +111,14 @@ def tokenizer_errors(path: str) -> Iterator[None]:
             raise
         except BaseException as error:
             raise UserError(
-                f"model {path}: no tokenizer that can be read ({one_line(error)[:200]}); mend the folder"
+                f"model {path}: no tokenizer that can be read ({one_line(error)[:200]}); fix the folder"
             ) from None
         written.seek(0)
         os.write(stderr, visible(written.read().decode(errors="replace")).encode())
 
 
 def _trained_with_start_token(path: str) -> bool:
-    """Whether plain text was trained behind the start token, whatever the tokenizer does: the model's family says so,
+    """Whether plain text was trained behind the BOS token, whatever the tokenizer does: the model's family says so,
     or its settings."""
     if re.search(_NEEDS_START, str(read_config(path).get("model_type"))):
         return True

@@ -104,10 +104,10 @@ def _rendered(template: str, names: str, roles: str) -> Rendered:
         )
     if "text" not in answer:
         raise UserError(
-            f"the model's chat template takes too long or too much memory ({_LIMITS}); mend it, or set model.chat=false"
+            f"the model's chat template takes too long or too much memory ({_LIMITS}); fix it, or set model.chat=false"
         )
     if _ask_child(request) != answer:  # it writes an object with its address, say
-        raise UserError("the model's chat template writes another text each time; mend it, or set model.chat=false")
+        raise UserError("the model's chat template writes another text each time; fix it, or set model.chat=false")
     return Rendered(text=answer["text"], reads=frozenset(answer["reads"]))
 
 
@@ -136,5 +136,5 @@ def _ask_child(request: Mapping[str, object]) -> dict[str, Any]:
 
 
 def _libraries() -> list[str]:
-    """Folders of what the child imports: not the whole path, which may begin with a folder of the user's."""
+    """Folders of what the child imports: not the complete path, which may begin with a folder of the user's."""
     return sorted({str(Path(str(module.__file__)).parent.parent) for module in (jinja2, markupsafe)})

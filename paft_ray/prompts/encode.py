@@ -1,9 +1,9 @@
 """The one token boundary: (template, example) -> token ids, for training and inference alike.
 
-Plain input: the start token, if the model was trained with one (`tokens.start_ids`), then the text; trailing spaces are
+Plain input: the BOS token, if the model was trained with one (`tokens.start_ids`), then the text; trailing spaces are
 stripped, line breaks kept; the answer follows after one space, or after nothing where a line break stands. Chat input:
-the model's own chat template with its generation prompt; a start token is what the template writes. In both, text of
-templates and fields never becomes a special token, and only the answer is followed by the end token.
+the model's own chat template with its generation prompt; a BOS token is what the template writes. In both, text of
+templates and fields never becomes a special token, and only the answer is followed by the EOS token.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Encoded:
     prompt_ids: list[int]
     """[prompt length] as the model reads it."""
     answer_ids: list[int]
-    """[answer length] with the end token; exactly these positions carry loss."""
+    """[answer length] with the EOS token; exactly these positions carry loss."""
     after_newline: bool
     """The prompt ends with a line break, so the answer has no space before it."""
     cut_characters: int
@@ -58,10 +58,10 @@ class Encoder:
         max_prompt_tokens: int = 512,
         truncate_field: str | None = None,
     ) -> None:
-        """Raises `UserError` where the tokenizer lacks an end token, a chat template (chat input), or the task lacks
+        """Raises `UserError` where the tokenizer lacks an EOS token, a chat template (chat input), or the task lacks
         `truncate_field`."""
         if tokenizer.eos_token_id is None:
-            raise UserError("the tokenizer has no end token (eos_token); choose a model that has one")
+            raise UserError("the tokenizer has no EOS token (eos_token); choose a model that has one")
         if chat and not tokenizer.chat_template:
             raise UserError(
                 "model.chat=true, but the tokenizer has no chat template; set model.chat=false or choose a chat model"
@@ -93,7 +93,7 @@ class Encoder:
         return partial(Encoder, **settings), (self.task, self.tokenizer), {"_frames": self._frames}
 
     def encode(self, template: PromptTemplate, example: Example) -> Encoded:
-        """Ids of the prompt and of the answer with its end token.
+        """Ids of the prompt and of the answer with its EOS token.
 
         A prompt over the limit loses the end of `truncate_field` (default: the longest field), then of the other
         fields, longest first. Raises `UserError` as `check`.
@@ -128,12 +128,12 @@ class Encoder:
             )
 
     def label_ids(self, after_newline: bool) -> dict[str, list[int]]:
-        """Label text -> its answer ids (with end token) behind a prompt that does or does not end with a line break."""
+        """Label text -> its answer ids (with EOS token) behind a prompt that does or does not end with a line break."""
         return {label: list(self._answer(label, after_newline)) for label in self.task.label_texts}
 
     def largest_id(self) -> tuple[str, int]:
         """(token, id) of the largest id that a prompt or an answer can hold: of text, of the chat template, start and
-        end token.
+        EOS token.
 
         Special tokens that none of these writes are left out. Raises `UserError` where the chat template does not
         serve.

@@ -36,7 +36,7 @@ class PromptTokens:
         }
 
     def plain(self, text: str) -> list[int]:
-        """Ids of plain text behind the start token."""
+        """Ids of plain text behind the BOS token."""
         return [*self.start, *self.piece(text, special=not self._has_special(text))]
 
     def frame(
@@ -78,11 +78,11 @@ class PromptTokens:
 
 
 def start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Ids in front of every plain text: what the tokenizer itself puts there, without an end token that is no start
+    """Ids in front of every plain text: what the tokenizer itself puts there, without an EOS token that is no BOS
     token.
 
-    What it puts behind a text (an end token, by `add_eos_token`) is left out: a prompt goes on with its answer.
-    A start token that is only named (`bos_token`, which SmolLM2 has for its chat turns) is not one that plain text was
+    What it puts behind a text (an EOS token, by `add_eos_token`) is left out: a prompt goes on with its answer.
+    A BOS token that is only named (`bos_token`, which SmolLM2 has for its chat turns) is not one that plain text was
     trained with. Of models that were, but whose converted tokenizer adds none (Gemma; `add_bos_token: true` in
     tokenizer_config.json), `models.load_tokenizer` makes the tokenizer add it.
     """

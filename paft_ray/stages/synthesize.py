@@ -139,7 +139,7 @@ def gated_templates(path: str, config: Config, task: Task) -> list[PromptTemplat
         if reason := rejection(template, task, max_words=config.prompts.max_words):
             raise UserError(
                 f"{path}: template {number} is refused: {reason} ({masked(template.text)[:60]!r}); "
-                f"mend it, or let `paft prompts import {path} --task {config.task} --out FILE.jsonl` take out "
+                f"fix it, or let `paft prompts import {path} --task {config.task} --out FILE.jsonl` remove "
                 "all such templates"
             )
     return list({template.id: template for template in templates}.values())

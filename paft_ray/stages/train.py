@@ -25,7 +25,7 @@ RESULTS_VERSION = 1
 
 
 def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
-    """Writes train/<arm>-s<seed>/ with adapter, metrics and checkpoints; a killed stage goes on with the arm at
+    """Writes train/<arm>-s<seed>/ with adapter, metrics and checkpoints; a killed stage resumes with the arm at
     hand."""
     config, run = resolved.config, resolved.store
     key = {

@@ -84,7 +84,7 @@ class Setup:
 def listed_trials(sweep: SweepConfig, available: int) -> list[Trial]:
     """Every size, subset and listed setting once, small sets first. `available`: templates that can be trained on.
 
-    The whole set is one trial whatever the subset seeds: its subsets are the same. Raises `UserError` for a size above
+    The full set is one trial whatever the subset seeds: its subsets are the same. Raises `UserError` for a size above
     `available`.
     """
     sizes = sorted({available if size == "all" else size for size in sweep.sizes})
@@ -128,7 +128,7 @@ def pool_and_validation(config: Config, prompts: PromptSet) -> tuple[PromptSet, 
 
 
 def validation_split(train: PromptSet, wanted: int, seed: int) -> tuple[PromptSet, PromptSet]:
-    """(templates to train on, templates to compare trials on): whole clusters are set aside at random until `wanted`
+    """(templates to train on, templates to compare trials on): complete clusters are set aside at random until `wanted`
     templates are.
 
     Raises `UserError` where nothing would be left to train on.

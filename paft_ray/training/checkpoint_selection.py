@@ -94,8 +94,8 @@ def best_step(history: Iterable[Mapping[str, Any]], steps: Sequence[int], export
     """The step, among `steps` with a checkpoint, whose weights `train.export` asks for; None where none was measured
     yet.
 
-    Equal metrics: the higher mean over templates, then the later step, so that where validation cannot tell, the choice
-    is that of `last`.
+    Equal metrics: the higher mean over templates, then the later step, so that where validation cannot separate them,
+    the choice is that of `last`.
     """
     if export == "last":
         return max(steps)

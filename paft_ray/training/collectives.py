@@ -1,4 +1,4 @@
-"""What the ranks of a worker group tell each other. Every function here is collective: all ranks call it."""
+"""What the ranks of a worker group exchange. Every function here is collective: all ranks call it."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _ASK_EVERY_S = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Hooks:
-    """What a caller learns of a training, and tells it."""
+    """What a caller learns of a training, and passes to it."""
 
     report: Callable[[dict[str, Any]], None] = lambda metrics: None
     """Gets the metrics of a step with a checkpoint or a validation, on every rank equally often."""

@@ -31,8 +31,8 @@ def test_a_command_works_beside_ones_own_modules_with_a_long_tmpdir_and_no_home(
     done = subprocess.run(command, env=environment, cwd=here, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["paft", "paft"], done.stderr
-    assert "the home /nonexistent cannot be written: caches lie in" in done.stderr
-    assert f"Ray's files lie in /tmp/paft-{os.getuid()}/ray" in done.stderr
+    assert "the home /nonexistent cannot be written: caches are in" in done.stderr
+    assert f"Ray's files are in /tmp/paft-{os.getuid()}/ray" in done.stderr
     assert (tmp_path / "demo" / "data" / "train.parquet").is_file()
 
 

@@ -108,7 +108,7 @@ FILES = [
         without=("model.safetensors",),
         other__safetensors=weights(),
     ),
-    *folder("weights that end early", "not a whole one", model__safetensors=weights()[:-8]),
+    *folder("weights that end early", "or is incomplete", model__safetensors=weights()[:-8]),
     *folder("weights that are empty", "model.safetensors is empty", model__safetensors=""),
     *folder(
         "weights whose head is a list", "no safetensors file", model__safetensors=(2).to_bytes(8, "little") + b"[]"

@@ -531,7 +531,7 @@ def test_a_lost_connection_says_that_the_job_goes_on() -> None:
         def get_job_info(self, name: str) -> Any:
             raise ConnectionError("gone")
 
-    with pytest.raises(StageError, match="the job goes on without it"):
+    with pytest.raises(StageError, match="the job continues without it"):
         submit.watch(Lost(), "job-1")
 
 

@@ -109,7 +109,7 @@ def test_weights_that_end_early_are_refused(share: float, tmp_path: Path) -> Non
 )
 def test_a_head_that_is_none_is_refused(head: bytes, tmp_path: Path) -> None:
     (folder(tmp_path) / "model.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + bytes(64))
-    assert "model.safetensors is no safetensors file, or not a whole one" in refusal(tmp_path)
+    assert "model.safetensors is no safetensors file, or is incomplete" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(

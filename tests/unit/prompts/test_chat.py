@@ -218,5 +218,5 @@ def test_the_environment_does_not_reach_a_template(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("template", ["{{ joiner() }}", "{{ (cycler('a') | string)[-8:-1] }}", "{{ '%s' % lipsum }}"])
 def test_what_differs_from_process_to_process_is_refused(template: str) -> None:
-    with pytest.raises(UserError, match=r"writes another text each time; mend it, or set model\.chat=false"):
+    with pytest.raises(UserError, match=r"writes another text each time; fix it, or set model\.chat=false"):
         written(template)

@@ -166,7 +166,7 @@ def test_what_a_tokenizer_lacks_is_said() -> None:
     with pytest.raises(UserError, match="truncate_field=body: not a field of task demo; allowed: text"):
         encoded(tokenizer, truncate_field="body")
     tokenizer.eos_token_id = None
-    with pytest.raises(UserError, match="no end token"):
+    with pytest.raises(UserError, match="no EOS token"):
         encoded(tokenizer)
     with pytest.raises(UserError, match=r"6 tokens without its fields, model\.max_prompt_tokens=3 are allowed"):
         encoded(WordTokenizer(), max_prompt_tokens=3)
