@@ -98,3 +98,14 @@ def test_the_source_hash_changes_with_any_module(tmp_path: Path, monkeypatch: py
         seen.add(versions.source_hash())
     versions.source_hash.cache_clear()
     assert len(seen) == 3
+
+
+def test_the_documentation_names_the_deciding_libraries() -> None:
+    page = Path("docs/reliability.md").read_text().partition("## Keys")[2].partition("\n## ")[0]
+    rows = {line.split("|")[1].strip(): line for line in page.splitlines() if line.startswith("| ")}
+    for row, stage in {"score, evaluate": "score", "train": "train", "synthesize": "synthesize"}.items():
+        assert all(library in rows[row] for library in versions.DECIDING[stage]), row
+    assert versions.DECIDING["score"] == versions.DECIDING["evaluate"]
+    assert versions.DECIDING["prepare"] == versions.DECIDING["report"] == ()
+    for row in ("prepare", "report"):
+        assert "none:" in rows[row]
