@@ -28,6 +28,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from benchmarks.data_path import TASK, TEMPLATES, table_of
 from paft_ray.config import ModelConfig, TrainConfig
+from paft_ray.models.local import find_model
 from paft_ray.models.resolve import resolve_model
 from paft_ray.prompts.sampling import PerExample
 from paft_ray.storage.store import Store
@@ -98,7 +99,7 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         job = SlowJob(
             config=CONFIG,
-            model_path=path,
+            model=find_model(path, None),
             seed=0,
             num_steps=STEPS,
             out=folder,

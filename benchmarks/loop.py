@@ -25,6 +25,7 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks.stages import row_maker
 from paft_ray.config import TrainConfig
+from paft_ray.models.local import find_model
 from paft_ray.training.collate import IGNORE_INDEX, answer_loss, answer_tokens, collate, length, micro_batches
 from paft_ray.training.example_builder import Row, rows_of
 from paft_ray.training.job import TrainingJob, Worker
@@ -117,7 +118,13 @@ def deepspeed_step(path: str, config: TrainConfig, num_steps: int) -> Callable[[
 
     torch.distributed.init_process_group("gloo" if DEVICE.type == "cpu" else "nccl")
     job = TrainingJob(
-        config=config, model_path=path, seed=0, num_steps=num_steps, out="unused", fingerprint="f", label="job"
+        config=config,
+        model=find_model(path, None),
+        seed=0,
+        num_steps=num_steps,
+        out="unused",
+        fingerprint="f",
+        label="job",
     )
     worker = Worker(rank=0, world_size=1)
     engine = start_engine(job, worker, 0)

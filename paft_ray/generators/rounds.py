@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from paft_ray.config import Config, EngineConfig, GeneratorConfig
 from paft_ray.generators.requests import Completion, Request, grammar_share, request
-from paft_ray.models.local import ModelFiles
+from paft_ray.models.reference import ModelFiles
 from paft_ray.prompts.gate import rejection, repair
 from paft_ray.prompts.prompt_set import Entry
 from paft_ray.prompts.split import near

@@ -13,7 +13,7 @@ from paft_ray.generators.requests import Completion, Request
 from paft_ray.inference.answer_cache import AnswerCache
 from paft_ray.inference.generate import generate
 from paft_ray.inference.model_weights import ModelWeights
-from paft_ray.models.local import ModelFiles
+from paft_ray.models.reference import ModelFiles
 from paft_ray.models.resolve import load_tokenizer
 from paft_ray.prompts.tokens import PromptTokens
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from paft_ray.errors import UserError
-from paft_ray.models.local import ModelFiles
+from paft_ray.models.reference import ModelFiles
 from paft_ray.models.resolve import load_tokenizer
 from paft_ray.prompts.tokens import PromptTokens
 

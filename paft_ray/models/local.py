@@ -1,38 +1,20 @@
-"""A model as a run knows it: what it is, and where its files are on this machine."""
+"""Where the files of a model are: on the driver's machine, and on each node that computes with it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+import fcntl
+import hashlib
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
 
+from paft_ray.errors import UserError
+from paft_ray.models.digests import cache_folder
 from paft_ray.models.identity import model_identity
+from paft_ray.models.reference import ModelFiles, ModelReference
 from paft_ray.models.resolve import resolve_model
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelReference:
-    """A model by name, the same on every node."""
-
-    id: str
-    """Hugging Face id, local folder, or `demo`."""
-    revision: str | None
-    identity: Mapping[str, Any]
-    """What decides the model's answers (`model_identity`)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelFiles:
-    """A model whose files were found on this machine."""
-
-    reference: ModelReference
-    path: str
-    """Absolute path of its folder on this machine."""
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """What decides the model's answers."""
-        return self.reference.identity
 
 
 def find_model(model_id: str, revision: str | None, *, place: str | None = None) -> ModelFiles:
@@ -41,3 +23,33 @@ def find_model(model_id: str, revision: str | None, *, place: str | None = None)
     path = resolve_model(place or model_id, revision)
     identity = model_identity(model_id, revision, path)
     return ModelFiles(reference=ModelReference(id=model_id, revision=revision, identity=identity), path=path)
+
+
+def find_on_this_node(model: ModelFiles) -> ModelFiles:
+    """The files of a model on the machine of this process: in the driver's folder where that is here too, else found or
+    downloaded, by one process of the machine at a time. Raises `UserError` where there are none, or others than the
+    driver's."""
+    reference = model.reference
+    with _alone_on_this_machine(f"{reference.id}@{reference.revision}"):
+        try:
+            path = model.path if Path(model.path).is_dir() else resolve_model(reference.id, reference.revision)
+        except UserError as error:
+            raise UserError(f"node {socket.gethostname()}: {error}") from None
+        if model_identity(reference.id, reference.revision, path) != reference.identity:
+            raise UserError(
+                f"node {socket.gethostname()}: model {reference.id} in {path} has other files than the driver's "
+                f"{model.path}; put the same ones on every node"
+            )
+    return replace(model, path=path)
+
+
+@contextmanager
+def _alone_on_this_machine(name: str) -> Iterator[None]:
+    """Lets one process of this machine at a time into the block; all of them where the cache cannot be written."""
+    with ExitStack() as stack:
+        with suppress(OSError):
+            folder = cache_folder() / "locks"
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context((folder / hashlib.sha256(name.encode()).hexdigest()).open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

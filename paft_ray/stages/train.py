@@ -58,7 +58,7 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
             "task": resolved.task,
             "config": config.train,
             "model": config.model,
-            "model_path": resolved.model.path,
+            "model_files": resolved.model,
             "run": run,
             "data": run.read_table("data/train.parquet", holds_examples),
             "validation": run.read_table("data/validation.parquet", holds_examples) if validates else None,

@@ -97,7 +97,7 @@ def _training(setup: Setup, trial: Trial, templates: PromptSet) -> Training:
         templates=templates,
         config=trial.train(config.train),
         model=config.model,
-        model_path=setup.resolved.model.path,
+        model_files=setup.resolved.model,
         seed=config.train.seeds[0],
         run=run,
         folder=trial.folder,

@@ -8,7 +8,6 @@ import json
 import pyarrow as pa
 
 from paft_ray.config import input_key, weights_key
-from paft_ray.models.identity import model_identity
 from paft_ray.storage.versions import decided_by
 from paft_ray.training.checkpoint_selection import LabelRows
 from paft_ray.training.job import Training
@@ -20,14 +19,13 @@ def fingerprint(training: Training, labels: LabelRows | None = None) -> str:
 
     `labels`: rows that decide which checkpoint is exported.
     """
-    model = training.model
     parts = {
         "task": training.task.model_dump(mode="json"),
         "data": _table_hash(training.data),
         "templates": [template.id for template in training.templates.templates],
         "train": weights_key(training.config),
-        "model": model_identity(model.id, model.revision, training.model_path),
-        "encoding": input_key(model),
+        "model": dict(training.model_files.identity),
+        "encoding": input_key(training.model),
         "seed": training.seed,
         **decided_by("train", training.results_version),
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from paft_ray.config import ModelConfig, TrackingConfig, TrainConfig
+from paft_ray.models.reference import ModelFiles
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Task
@@ -27,7 +28,8 @@ class Training:
     templates: PromptSet
     config: TrainConfig
     model: ModelConfig
-    model_path: str
+    model_files: ModelFiles
+    """Where the driver found them."""
     seed: int
     run: Store
     folder: str
@@ -59,7 +61,8 @@ class TrainingJob:
     """What the workers do for one training, the same on every worker and after every restart. Picklable."""
 
     config: TrainConfig
-    model_path: str
+    model: ModelFiles
+    """Where the driver found them; each worker finds them on its own node."""
     seed: int
     num_steps: int
     """Optimizer steps from the first to the last, those before a restart included."""
@@ -77,6 +80,11 @@ class TrainingJob:
     """Rows of the validation with every checkpoint, where the best one is exported."""
     tracker_run: TrackerRun | None = None
     """Run of the trackers, where the configuration asks for one."""
+
+    @property
+    def model_path(self) -> str:
+        """Folder of the model."""
+        return self.model.path
 
     @property
     def store(self) -> Store:

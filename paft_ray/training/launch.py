@@ -69,7 +69,7 @@ def _checked_encoder(training: Training) -> Encoder:
         num_templates=len(training.templates),
         cluster=ray.cluster_resources(),
     )
-    encoder = make_encoder(training.task, training.model, training.model_path)
+    encoder = make_encoder(training.task, training.model, training.model_files.path)
     for template in training.templates.templates:
         encoder.check(template)
     return encoder
@@ -86,7 +86,7 @@ def _job(training: Training, encoder: Encoder) -> TrainingJob:
     _warn_of_others(training, name)
     return TrainingJob(
         config=config,
-        model_path=training.model_path,
+        model=training.model_files,
         base_id=hub_id(training.model.id),
         seed=training.seed,
         num_steps=num_steps,

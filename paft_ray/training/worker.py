@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from paft_ray.config import TrainConfig
 from paft_ray.cpu_priority import usable_cpus
+from paft_ray.models.local import find_on_this_node
 from paft_ray.storage.store import Store, weights_hash
 from paft_ray.training import export, loop
 from paft_ray.training.data import step_rows
@@ -32,7 +34,7 @@ def run(jobs: Mapping[str, TrainingJob]) -> None:
     worker = Worker(rank=context.get_world_rank(), world_size=context.get_world_size())
     for name, job in jobs.items():
         if not Store(job.out).exists(RESULT):  # else a group that was lost since has left it
-            _train(name, job, worker)
+            _train(name, replace(job, model=find_on_this_node(job.model)), worker)
             free_memory()
             dist.barrier()
 

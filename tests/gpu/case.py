@@ -20,6 +20,7 @@ with uncollected(), without("mlflow", "sklearn"):  # as training workers start
     from benchmarks import flops
     from paft_ray.capacity import num_weights
     from paft_ray.models.files import shapes
+    from paft_ray.models.local import find_model
     from paft_ray.storage.store import Store
     from paft_ray.training import checkpoint, export, loop
     from paft_ray.training.collate import answer_loss, answer_tokens, collate, micro_batches
@@ -119,7 +120,7 @@ def _job(case: Case, model: Path, out: Path) -> TrainingJob:
     config = case.config
     return TrainingJob(
         config=config,
-        model_path=str(model),
+        model=find_model(str(model), None),
         seed=_SEED,
         num_steps=config.num_steps or 0,
         out=str(out),

@@ -14,7 +14,7 @@ from paft_ray.generators.requests import request
 from paft_ray.generators.rounds import write_with_model
 from paft_ray.inference.answer_cache import AnswerCache
 from paft_ray.inference.vllm_args import serve_command
-from paft_ray.models.local import ModelFiles
+from paft_ray.models.reference import ModelFiles
 from paft_ray.stages import synthesize
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import load_task

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from paft_ray.config import ModelConfig, TrainConfig, builtin
 from paft_ray.errors import UserError
+from paft_ray.models.local import find_model
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.prompts.sampling import PerExample
 from paft_ray.storage.store import Store
@@ -105,7 +106,7 @@ def test_training_goes_on_after_a_worker_is_killed(
         "templates": prompts,
         "config": config,
         "model": ModelConfig(),
-        "model_path": tiny_model,
+        "model_files": find_model(tiny_model, None),
         "seed": 0,
     }
     (result,) = fit([Training(**arguments, run=run, folder="train/paft-s0", validation=table)])

@@ -32,6 +32,7 @@ import torch.distributed as dist  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 from paft_ray.config import ModelConfig, TrainConfig  # noqa: E402
+from paft_ray.models.local import find_model  # noqa: E402
 from paft_ray.prompts.prompt_set import PromptSet  # noqa: E402
 from paft_ray.prompts.sampling import PerExample  # noqa: E402
 from paft_ray.storage.store import Store  # noqa: E402
@@ -57,7 +58,7 @@ def run(values: dict[str, Any], common: dict[str, Any]) -> "weakref.ref[Any] | N
     encoder = make_encoder(load_task("demo"), ModelConfig(), common["model_path"])
     job = TrainingJob(
         config=config,
-        model_path=common["model_path"],
+        model=find_model(common["model_path"], None),
         seed=1,
         num_steps=values["num_steps"],
         out=values["out"],

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from paft_ray.config import TrackingConfig, TrainConfig
+from paft_ray.models.reference import ModelFiles, ModelReference
 from paft_ray.storage.store import Store
 from paft_ray.tracking.tracker_run import TrackerRun
 from paft_ray.training.checkpoint_selection import LabelRows
@@ -42,7 +43,7 @@ def test_a_job_survives_pickling(tmp_path: object) -> None:
     tracking = TrackingConfig(wandb="p")
     job = TrainingJob(
         config=TrainConfig(),
-        model_path="m",
+        model=ModelFiles(reference=ModelReference(id="org/model", revision=None, identity={}), path="m"),
         base_id="org/model",
         seed=1,
         num_steps=3,
