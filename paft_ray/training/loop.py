@@ -37,7 +37,7 @@ class Hooks:
     """Gets the metrics of a step with a checkpoint or a validation, on every rank equally often."""
     observe: Callable[[int, list[Row]], None] = lambda step, rows: None
     """Gets this rank's rows of every step."""
-    losing: Callable[[], bool] | None = None
+    is_preempted: Callable[[], bool] | None = None
     """Whether the group is about to lose a node. Asked every few seconds, on every rank at the same steps; while it
     says so each of those steps ends with a checkpoint, whose accuracy is not measured."""
 
@@ -56,14 +56,14 @@ def train(job: TrainingJob, steps: Iterator[list[Row]], worker: Worker, hooks: H
     with BackgroundUpload() as upload:
         engine = start_engine(job, worker, start)
         recorder = _Recorder.open(job, worker, start, upload)
-        losing = _LossWatch(hooks.losing, engine.device)
+        preemption = _PreemptionWatch(hooks.is_preempted, engine.device)
         for step in range(start, job.num_steps):
             upload.check()
-            rows = checked(next(rows_of_steps, None), step, worker, job.config.global_batch)
+            rows = checked_rows(next(rows_of_steps, None), step, worker, job.config.global_batch)
             hooks.observe(step, rows)
             metrics = optimizer_step(engine, job, step, rows, worker)
             recorder.log.add(step, rows)
-            saves = losing.expected() or _is_regular(job, step + 1)
+            saves = preemption.is_announced() or _is_regular(job, step + 1)
             metrics |= _validated(engine, job, worker, step + 1)
             recorder.add(metrics)
             if saves:
@@ -75,7 +75,7 @@ def train(job: TrainingJob, steps: Iterator[list[Row]], worker: Worker, hooks: H
     return engine
 
 
-def checked(rows: list[Row] | None, step: int, worker: Worker, global_batch: int) -> list[Row]:
+def checked_rows(rows: list[Row] | None, step: int, worker: Worker, global_batch: int) -> list[Row]:
     """The rows of a step: a lost, repeated or misplaced one is an error and not a silence."""
     expected = step_positions(step, worker.rank, worker.world_size, global_batch)
     found = [] if rows is None else [row["position"] for row in rows]
@@ -100,20 +100,20 @@ def _validated(engine: Any, job: TrainingJob, worker: Worker, done: int) -> dict
     return metrics
 
 
-class _LossWatch:
+class _PreemptionWatch:
     """Asks whether the group is about to lose a node."""
 
-    def __init__(self, losing: Callable[[], bool] | None, device: torch.device) -> None:
-        self._losing = losing
+    def __init__(self, is_preempted: Callable[[], bool] | None, device: torch.device) -> None:
+        self._is_preempted = is_preempted
         self._device = device
         self._asked = time.monotonic()
 
-    def expected(self) -> bool:
-        """Whether a loss is announced, asked every few seconds; False in between. Collective."""
-        if self._losing is None or not any_rank(time.monotonic() - self._asked > _ASK_EVERY_S, self._device):
+    def is_announced(self) -> bool:
+        """Whether a preemption is announced, asked every few seconds; False in between. Collective."""
+        if self._is_preempted is None or not any_rank(time.monotonic() - self._asked > _ASK_EVERY_S, self._device):
             return False
         self._asked = time.monotonic()
-        return self._losing()
+        return self._is_preempted()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,7 @@ def _prepare_process(config: TrainConfig, local_world_size: int) -> None:
 def _train(name: str, job: TrainingJob, worker: Worker) -> None:
     """Rows from Ray Data, the loop, the export. Collective."""
     rows = step_rows(ray.train.get_dataset_shard(name), job.config.global_batch // worker.world_size)
-    hooks = loop.Hooks(report=ray.train.report, losing=lambda: ray.train.get_preemption_info() is not None)
+    hooks = loop.Hooks(report=ray.train.report, is_preempted=lambda: ray.train.get_preemption_info() is not None)
     engine = loop.train(job, rows, worker, hooks)
     memory = torch.tensor(peak_memory_gib(engine.device), device=engine.device)
     dist.all_reduce(memory, op=dist.ReduceOp.MAX)
