@@ -99,10 +99,10 @@ def _result(grid: Grid, model: str, answered: Generated) -> EvalResult:
     free, truncated = [], set()
     for rows in _batches(answers):
         for row in rows:
-            cell, cut_characters, *branch = json.loads(row["key"])
+            cell, truncated_characters, *branch = json.loads(row["key"])
             if not branch:
                 free.append(row)
-            if cut_characters:
+            if truncated_characters:
                 truncated.add(cell)
     return EvalResult(
         outcomes=outcomes,

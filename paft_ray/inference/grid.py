@@ -119,7 +119,7 @@ class Grid:
                     "detokenize": False,
                     "stop_token_ids": [self._end],
                 }
-                rows.append(_request([index, encoded.cut_characters], encoded.prompt_ids, sampling))
+                rows.append(_request([index, encoded.truncated_characters], encoded.prompt_ids, sampling))
                 continue
             for (prefix, part), tokens in self._queries[encoded.after_newline].items():
                 sampling = {
@@ -129,7 +129,7 @@ class Grid:
                     "logprobs": len(tokens),
                     "logprob_token_ids": list(tokens),
                 }
-                key = [index, encoded.cut_characters, list(prefix), part, encoded.after_newline]
+                key = [index, encoded.truncated_characters, list(prefix), part, encoded.after_newline]
                 rows.append(_request(key, [*encoded.prompt_ids, *prefix], sampling))
         return rows
 

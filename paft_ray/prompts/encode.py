@@ -41,8 +41,8 @@ class Encoded:
     """[answer length] with the EOS token; exactly these positions carry loss."""
     after_newline: bool
     """The prompt ends with a line break, so the answer has no space before it."""
-    cut_characters: int
-    """Characters taken off `truncate_field` to keep to the longest prompt."""
+    truncated_characters: int
+    """Characters by which fields were truncated to keep to `model.max_prompt_tokens`, `truncate_field` first."""
 
 
 class Encoder:
@@ -100,13 +100,13 @@ class Encoder:
         """
         fields = dict(example.fields)
         ids, after_newline = self._prompt(template, fields)
-        cut = 0
+        num_truncated = 0
         for name in sorted(fields, key=lambda field: (field != self.truncate_field, -len(fields[field]))):
             if len(ids) <= self.max_prompt_tokens:
                 break
             whole = fields[name]
             fields[name] = whole[: self._longest_fit(template, fields, name)]
-            cut += len(whole) - len(fields[name])
+            num_truncated += len(whole) - len(fields[name])
             ids, after_newline = self._prompt(template, fields)
         if len(ids) > self.max_prompt_tokens:
             self.check(template)
@@ -114,7 +114,7 @@ class Encoder:
             prompt_ids=ids,
             answer_ids=list(self._answer(example.answer, after_newline)),
             after_newline=after_newline,
-            cut_characters=cut,
+            truncated_characters=num_truncated,
         )
 
     def check(self, template: PromptTemplate) -> None:

@@ -74,7 +74,7 @@ def label_rows(table: pa.Table | None, templates: PromptSet, encoder: Encoder, c
                 prompt_ids=encoded.prompt_ids,
                 answer_ids=answers[label],
                 template=template.id,
-                truncated_characters=encoded.cut_characters,
+                truncated_characters=encoded.truncated_characters,
                 example_id=example.id,
             )
             for place, label in enumerate(labels)

@@ -68,7 +68,7 @@ class ExampleBuilder:
             columns["prompt_ids"].append(encoded.prompt_ids)
             columns["answer_ids"].append(encoded.answer_ids)
             columns["template"].append(template.id)
-            columns["truncated_characters"].append(encoded.cut_characters)
+            columns["truncated_characters"].append(encoded.truncated_characters)
             columns["example_id"].append(example.id)
         return columns
 

@@ -79,7 +79,7 @@ def test_a_long_field_is_cut_and_counted_but_never_the_template(tokenizer) -> No
         PromptTemplate(text="Read: {text}\nPositive or negative? Answer:"), long
     )
     assert len(row.prompt_ids) <= 64
-    assert row.cut_characters > 1000
+    assert row.truncated_characters > 1000
     assert tokenizer.decode(row.prompt_ids).endswith("Positive or negative? Answer:")
 
 

@@ -130,7 +130,7 @@ def test_a_long_field_is_cut_to_the_longest_that_fits(length: int, limit: int) -
     text = " ".join(["word"] * length)
     row = encoded(tokenizer, row=Example(id="1", fields={"text": text}, answer="positive"), max_prompt_tokens=limit)
     assert len(row.prompt_ids) == min(limit, length + 5)
-    assert (row.cut_characters > 0) == (length + 5 > limit)
+    assert (row.truncated_characters > 0) == (length + 5 > limit)
     assert tokenizer.read(row.prompt_ids)[-3:] == ["\n", "Answer", ":"]
     assert tokenizer.read(row.answer_ids) == [" positive", "<|end|>"]
 
@@ -147,7 +147,7 @@ def test_only_the_named_field_is_cut() -> None:
 
 
 def test_a_prompt_that_fits_is_not_touched() -> None:
-    assert encoded(WordTokenizer()).cut_characters == 0
+    assert encoded(WordTokenizer()).truncated_characters == 0
     assert encode(TASK, TEMPLATE, ROW, WordTokenizer()).prompt_ids == encoded(WordTokenizer()).prompt_ids  # type: ignore[arg-type]
 
 
