@@ -1,15 +1,19 @@
-"""The fingerprint of a training changes with all that decides its weights, and with nothing else."""
+"""The name of a training's checkpoints: another one wherever resuming would mix two results, and nowhere else."""
 
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from safetensors.numpy import save_file
 
 from paft_ray.config import ModelConfig, TrainConfig, builtin
+from paft_ray.models.local import find_model
 from paft_ray.models.reference import ModelFiles, ModelReference
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
+from paft_ray.storage import versions
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import load_task
 from paft_ray.training.checkpoint_selection import LabelRows
@@ -23,10 +27,13 @@ PROMPTS = PromptSet.of(
 )
 ROWS = [{"id": f"e{i}", "fields": {"text": f"t{i}"}, "answer": "positive"} for i in range(4)]
 MODEL = ModelFiles(reference=ModelReference(id="m", revision=None, identity={"files": {"a": "0"}}), path="/a")
+INSTALLED = {"torch": "2.13.0+cpu", "deepspeed": "0.19.8", "peft": "0.21.0", "vllm": "0.31.0", "ray": "2.60.0"}
 
 
 @pytest.fixture
-def training(tmp_path: Path) -> Training:
+def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Training:
+    monkeypatch.setenv("PAFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(versions, "versions", lambda: INSTALLED)
     return Training(
         task=TASK,
         data=pa.Table.from_pylist(ROWS),
@@ -88,3 +95,36 @@ def test_rows_that_choose_the_checkpoint_change_it(training: Training) -> None:
         LabelRows(rows=(one,), right=(0,), num_templates=1, num_labels=1) for one in (row, {**row, "answer_ids": [3]})
     ]
     assert len({fingerprint(training, one) for one in (None, *labels)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("library", "version", "resumes"),
+    [
+        ("torch", "2.14.0", False),
+        ("deepspeed", "0.20.0", False),
+        ("torch", "2.13.1", True),
+        ("vllm", "0.32.0", True),
+        ("ray", "3.0.0", True),
+    ],
+)
+def test_a_training_resumes_under_patch_releases_and_not_under_other_libraries(
+    training: Training, monkeypatch: pytest.MonkeyPatch, library: str, version: str, resumes: bool
+) -> None:
+    before = fingerprint(training)
+    monkeypatch.setattr(versions, "versions", lambda: {**INSTALLED, library: version})
+    assert (fingerprint(training) == before) == resumes
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "merges.txt", "generation_config.json"])
+def test_a_training_does_not_resume_on_another_model(training: Training, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for file in ("config.json", "tokenizer.json"):
+        (folder / file).write_text("{}")
+    save_file({"a": np.zeros(2)}, folder / "model.safetensors")
+    before = fingerprint(replace(training, model_files=find_model(str(folder), None)))
+    if name == "model.safetensors":
+        save_file({"a": np.ones(2)}, folder / name)
+    else:
+        (folder / name).write_text('{"other": 1}')
+    assert fingerprint(replace(training, model_files=find_model(str(folder), None))) != before
