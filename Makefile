@@ -12,7 +12,7 @@ export DO_NOT_TRACK := 1
 unexport PYTHONDONTWRITEBYTECODE  # else every worker of a run compiles the package again
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test test-cluster test-all test-gpu unit lint locks mutants fuzz bench sweep chaos soak clean
+.PHONY: help setup demo test test-cluster test-all test-gpu unit lint locks wheel mutants fuzz bench sweep chaos soak clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -50,6 +50,10 @@ lint: setup  ## style, types, import directions
 
 locks: setup  ## locks/ after a change of the dependencies in pyproject.toml (scripts/locks.py --upgrade: the newest)
 	$(BIN)/python scripts/locks.py
+
+wheel:  ## sdist and wheel in dist/, and the wheel tested: plain pip, an empty environment
+	bash scripts/build.sh
+	bash scripts/test_wheel.sh dist/*.whl "$(PYTHON)"
 
 mutants: setup  ## each invariant switched off by a small patch must turn its test red
 	$(BIN)/python tests/mutants/run.py
