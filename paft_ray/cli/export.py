@@ -1,4 +1,4 @@
-"""`paft export RUN`: a trained model as a folder of whole weights that a server takes, with its card and its
+"""`paft export RUN`: a trained model as a folder of full weights that a server takes, with its card and its
 templates."""
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def export_run(folder: str, arm: str, seed: int, out: str, precision: Precision | None) -> None:
-    """Writes weights, tokenizer, README.md and templates.jsonl into `out`, whole or not at all, and prints the command
+    """Writes weights, tokenizer, README.md and templates.jsonl into `out`, all or nothing, and prints the command
     that serves them.
 
     `precision`: of the weights; default: that of the evaluation, so that the served answers are the evaluated ones.
@@ -116,7 +116,7 @@ def _empty_folder(out: str) -> Path:
 
 @contextmanager
 def _into(target: Path, out: str) -> Iterator[Path]:
-    """A scratch folder beside `target`, gone afterwards, also where an earlier export was killed. Raises `UserError`
+    """A scratch folder next to `target`, gone afterwards, also where an earlier export was killed. Raises `UserError`
     where it cannot be written."""
     prefix = owned_prefix(".export", str(target))
     remove_left(str(target.parent), prefix)
@@ -136,8 +136,8 @@ def _into(target: Path, out: str) -> Iterator[Path]:
 
 
 def _weights(run: Store, model: TrainedModel, base: str, scratch: Path, precision: Precision) -> Path:
-    """A folder in `scratch` with the whole weights; of full fine-tuning its files are copied, and nothing that lies
-    beside them."""
+    """A folder in `scratch` with the full weights; of full fine-tuning its files are copied, and nothing that is
+    next to them."""
     run.download_dir(model.folder, scratch / "trained")
     if not model.is_adapter:
         for path in (scratch / "trained").rglob("*"):

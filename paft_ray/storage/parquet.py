@@ -1,8 +1,8 @@
 """Every Parquet read of the package. A file is outside input: it is read only where its schema holds plain values.
 
 Arrow makes Python objects of extension types while values are read: Ray Data's `arrow_pickled_object` loads a pickle.
-So the schema is looked through first, nested types included, and no such column is ever read, whatever else it is
-beside.
+So the schema is checked first, nested types included, and no such column is ever read, whatever columns are next to
+it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class UnsafeParquetError(UserError):
 def read_table(
     source: Any, *, matches: Callable[[pa.Schema], bool], filesystem: pafs.FileSystem | None = None
 ) -> pa.Table:
-    """The whole table of a file that this package wrote.
+    """The complete table of a file that this package wrote.
 
     `matches`: whether a schema is the expected one. Raises `UnsafeParquetError` for an extension type, `SchemaError`
     for another schema, and what Arrow raises for a file that is no Parquet.

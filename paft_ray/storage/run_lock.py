@@ -30,10 +30,11 @@ import psutil
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from paft_ray.echo import echo
 from paft_ray.errors import StageError, UserError
+from paft_ray.log import get_logger
 from paft_ray.storage.store import Store
 
+_log = get_logger(__name__)
 LEASE = "lease.json"
 RENEW_S = 20.0
 WATCH_S = 1.25 * RENEW_S
@@ -162,7 +163,7 @@ class Lease:
 
     def _changes(self, found: bytes) -> bool:
         """Whether the lease is renewed within `WATCH_S`; one that is deleted meanwhile is not."""
-        echo(f"run {self._run.name} is locked by {_who(found)}; waiting {WATCH_S:.0f} s for its heartbeat")
+        _log.warning(f"run {self._run.name} is locked by {_who(found)}; waiting {WATCH_S:.0f} s for its heartbeat")
         end = time.monotonic() + WATCH_S
         now: bytes | None = found
         while now == found and (left := end - time.monotonic()) > 0:

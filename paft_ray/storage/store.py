@@ -128,7 +128,7 @@ class Store:
             return bool(self.filesystem.get_file_info(self.path(relative).rstrip("/")).type == pafs.FileType.File)
 
     def entries(self, relative: str = "") -> list[pafs.FileInfo]:
-        """What lies in a folder; nothing where there is none."""
+        """Entries of a folder; nothing where there is none."""
         with self._telling(relative, "read"):
             return list(
                 self.filesystem.get_file_info(pafs.FileSelector(self.path(relative).rstrip("/"), allow_not_found=True))
@@ -154,7 +154,7 @@ class Store:
             raise UserError(f"run {self.root}: {info.path} is not a regular file; delete it and run its stage again")
 
     def write_bytes(self, relative: str, data: bytes) -> None:
-        """Writes whole or not at all: to a neighbour first, then moved (object stores write whole by themselves, and
+        """Writes all or nothing: to a neighbor first, then moved (object stores do so by themselves, and
         know no folders).
 
         A process that is killed leaves what was there before; a machine that loses power may leave less, since nothing
@@ -213,7 +213,7 @@ class Store:
         self.write_bytes(relative, sink.getvalue().to_pybytes())
 
     def upload_dir(self, local: str | Path, relative: str) -> None:
-        """Copies a local folder into the run, in place of what is there. File by file: what vouches for the whole is
+        """Copies a local folder into the run, in place of what is there. File by file: what vouches for all of it is
         written after it."""
         self.delete(relative)
         # Threads of an upload to S3 wait for each other where there are few cores (arrow issue 32372, as Ray Train has
