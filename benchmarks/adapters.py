@@ -86,7 +86,7 @@ def main(folder: str, rows: int) -> None:
     run = Store(folder)
     config = parse_config(run.read_json("config.json"), "config.json")
     base = resolve_model(config.model.id, config.model.revision)
-    adapters = [run.path(model["adapter"]) for model in run.read_json("train/manifest.json")["models"]]
+    adapters = [run.path(model["path"]) for model in run.read_json("train/manifest.json")["models"]]
     assert config.train.lora is not None
     shared = {
         "prompts": prompts(run, rows),

@@ -107,7 +107,7 @@ def sweeping(size: int, folder: Path) -> Work:
             name=f"t{n}",
             size=2 ** (n % 8),
             subset_seed=n // 8,
-            trained={"validation_loss": 1.0},
+            validation_loss=1.0,
             outcomes=_outcomes([f"t{n}"], 12, 50),
         )
         for n in range(size)

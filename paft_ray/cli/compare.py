@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from paft_ray.config import parse_config
 from paft_ray.echo import echo, echo_json, echo_table
 from paft_ray.errors import UserError
 from paft_ray.metrics import MIN_TEMPLATES_INTERVAL
 from paft_ray.report.compare import EvaluatedRun, compare
 from paft_ray.report.format import percent, points, span
 from paft_ray.report.inputs import Measured
+from paft_ray.stages.resolved_run import stored_config
 from paft_ray.storage.store import Store
 
 
@@ -42,10 +42,7 @@ def compare_runs(folders: Sequence[str], *, as_json: bool) -> None:
 
 
 def _evaluated(run: Store) -> EvaluatedRun:
-    if not run.exists("config.json"):
-        raise UserError(f"run {run.root}: config.json is missing; give the folder of a run that `paft` made")
-    config = parse_config(run.read_json("config.json"), run.uri("config.json"))
-    return EvaluatedRun(name=run.name, config=config, measured=Measured.of(run))
+    return EvaluatedRun(name=run.name, config=stored_config(run), measured=Measured.of(run))
 
 
 def _show_arms(found: dict[str, Any]) -> None:

@@ -11,10 +11,11 @@ from paft_ray.cli.signals import interruptible
 from paft_ray.echo import echo
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import Entry, PromptSet
-from paft_ray.report.trained_models import MANIFEST, TrainedModel, check_weights, trained_models
+from paft_ray.report.trained_models import check_weights
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.stage_errors import named
 from paft_ray.stages.synthesize import gated_templates
+from paft_ray.storage.manifests import TrainedModel, trained_models
 from paft_ray.storage.run_lock import hold
 from paft_ray.storage.stage_cache import PARTIAL
 from paft_ray.storage.store import Store
@@ -32,7 +33,7 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
     starts."""
     run = Store(folder)
     trained = trained_models(run)
-    resolved = ResolvedRun.load(run).as_trained(trained[0].key)
+    resolved = ResolvedRun.load(run).as_trained(trained[0].settings)
     config = resolved.config
     check_weights(run, trained)
     task = _trained_task(resolved, trained[0])
@@ -48,15 +49,14 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
     from paft_ray.inference.answer_cache import AnswerCache
     from paft_ray.report.inputs import Measured
     from paft_ray.report.render import write_report
-    from paft_ray.stages.evaluate import candidates, evaluate_models
+    from paft_ray.stages.evaluate import evaluate_models, with_base
 
     with interruptible("start the same command again"), hold(target, "evaluate"), named(run, "evaluate"):
         with ray_session(address) as total:
             check_resources(config, "evaluate", total)
-            models = candidates(run.read_json(MANIFEST)["models"])
             begin = time.perf_counter()
             outcomes, speed, manifest = evaluate_models(
-                resolved, models, prompts.templates, examples, AnswerCache.of(target, "")
+                resolved, with_base(trained), prompts.templates, examples, AnswerCache.of(target, "")
             )
             manifest = {**manifest, "time_s": round(time.perf_counter() - begin, 3)}
         target.write_table("outcomes.parquet", outcomes)
@@ -70,7 +70,7 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
 
 def _trained_task(resolved: ResolvedRun, model: TrainedModel) -> Task:
     """The task of the configuration. Raises `UserError` where it is not the one that was trained on."""
-    if resolved.task_key != model.key["task"]:
+    if resolved.task_key != model.settings["task"]:
         raise UserError(
             f"run {resolved.store.root}: task.json is not the task that it was trained on; restore it, or train again"
         )

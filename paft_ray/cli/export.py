@@ -19,10 +19,13 @@ from paft_ray.inference.vllm_args import serve_command
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.report.inputs import Measured
 from paft_ray.report.model_card import evaluated_engine, render_card
-from paft_ray.report.trained_models import TrainedModel, check_weights, longest_request, trained_models
+from paft_ray.report.trained_models import check_weights, longest_request
 from paft_ray.stages.report import origins
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.train import arm_prompts
+from paft_ray.storage.artifacts import OUTCOMES
+from paft_ray.storage.manifests import TrainedModel, trained_models
+from paft_ray.storage.outputs import fetch_verified
 from paft_ray.storage.stage_keys import differences
 from paft_ray.storage.store import Store
 from paft_ray.storage.temp_dirs import owned_prefix, remove_left
@@ -40,13 +43,13 @@ def export_run(folder: str, arm: str, seed: int, out: str, precision: Precision 
     """
     run = Store(folder)
     model = _chosen(trained_models(run), arm, seed)
-    resolved = ResolvedRun.load(run).as_trained(model.key)
+    resolved = ResolvedRun.load(run).as_trained(model.settings)
     config = resolved.config
     check_weights(run, [model])
     base = _unchanged_base(resolved, model)
     templates = _trained_templates(config, run, model)
     target = _empty_folder(out)
-    measured = Measured.of(run) if run.exists("evaluate/outcomes.parquet") else None
+    measured = Measured.of(run) if OUTCOMES.is_made(run) else None
     engine = evaluated_engine(config, measured)
     if precision:
         engine = engine.model_copy(update={"precision": precision})
@@ -72,7 +75,7 @@ def _chosen(models: Sequence[TrainedModel], arm: str, seed: int) -> TrainedModel
 def _unchanged_base(resolved: ResolvedRun, model: TrainedModel) -> str:
     """Folder of the base model. Raises `UserError` where it is not the one that was trained on: an adapter fits no
     other."""
-    trained = model.key["model"]
+    trained = model.settings["model"]
     found = resolved.with_model().model
     if changed := differences(trained["identity"], found.identity):
         raise UserError(
@@ -85,7 +88,7 @@ def _unchanged_base(resolved: ResolvedRun, model: TrainedModel) -> str:
 def _trained_templates(config: Config, run: Store, model: TrainedModel) -> PromptSet:
     """The arm's training templates. Raises `UserError` where they are no longer there."""
     found = arm_prompts(config, run, model.arm)  # type: ignore[arg-type]  # an arm that was trained
-    if found.content_hash != model.key["prompts"][model.arm]:
+    if found.content_hash != model.settings["prompts"][model.arm]:
         raise UserError(
             f"run {run.root}: its prompt set or score section is not the one that arm {model.arm} was trained "
             "on; train again"
@@ -138,7 +141,7 @@ def _into(target: Path, out: str) -> Iterator[Path]:
 def _weights(run: Store, model: TrainedModel, base: str, scratch: Path, precision: Precision) -> Path:
     """A folder in `scratch` with the full weights; of full fine-tuning its files are copied, and nothing that is
     next to them."""
-    run.download_dir(model.folder, scratch / "trained")
+    fetch_verified(run, model.path, model.files, scratch / "trained")
     if not model.is_adapter:
         for path in (scratch / "trained").rglob("*"):
             if path.is_file() and path.suffix not in _OF_A_MODEL:

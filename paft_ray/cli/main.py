@@ -227,13 +227,10 @@ def prompts_import(
 @prompts_app.command("show", help="Print the templates of a run.")
 def prompts_show(run: Annotated[str, typer.Argument(help="Folder of the run")]) -> None:
     """Split, source and text of each template."""
-    from paft_ray.prompts.prompt_set import PromptSet
+    from paft_ray.storage.artifacts import PROMPT_SET
     from paft_ray.storage.store import Store
 
-    found = Store(run)
-    if not found.exists("prompts/prompt_set.parquet"):
-        raise UserError(f"run {run}: no prompt set there; give the folder of a run whose stage synthesize is finished")
-    for entry in PromptSet.from_table(found.read_table("prompts/prompt_set.parquet")).entries:
+    for entry in PROMPT_SET.read(Store(run)).entries:
         echo(f"[{entry.split}] {entry.template.id} ({entry.provenance.get('source')})\n{entry.template.text}\n")
 
 

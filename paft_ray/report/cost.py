@@ -29,17 +29,17 @@ def training_costs(history: History) -> list[TrainingCost]:
     """The trainings that the manifest of stage train names; figures that it lacks are None."""
     return [
         TrainingCost(
-            arm=model["arm"],
-            seed=model["seed"],
-            num_templates=model.get("num_templates"),
-            num_steps=model.get("num_steps"),
-            tokens=history.tokens.get(f"{model['arm']}-s{model['seed']}"),
-            tokens_per_s=model.get("tokens_per_s"),
-            seconds=model.get("train_time_s"),
-            peak_memory_gib=model.get("peak_memory_gib"),
-            final_loss=model.get("final_loss"),
+            arm=model.arm,
+            seed=model.seed,
+            num_templates=model.num_templates,
+            num_steps=model.num_steps,
+            tokens=history.tokens.get(model.key),
+            tokens_per_s=model.tokens_per_s,
+            seconds=model.train_time_s,
+            peak_memory_gib=model.peak_memory_gib,
+            final_loss=model.final_loss,
         )
-        for model in history.manifests.get("train", {}).get("models", [])
+        for model in history.trainings
     ]
 
 

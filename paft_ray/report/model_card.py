@@ -21,8 +21,10 @@ from paft_ray.report.format import percent
 from paft_ray.report.inputs import Measured
 from paft_ray.report.markdown import cell
 from paft_ray.report.tables import arm_rank
-from paft_ray.report.trained_models import TrainedModel, longest_request, trained_models
+from paft_ray.report.trained_models import longest_request
 from paft_ray.sanitize import visible
+from paft_ray.storage.manifests import REPORT, TrainedModel, trained_models
+from paft_ray.storage.outputs import CARD, write_files
 from paft_ray.storage.store import Store
 
 _KEPT = 4  # decimals of a figure in the metadata
@@ -42,17 +44,18 @@ class Origins:
     """Model that wrote prompt templates -> its licence."""
 
 
-def write_cards(run: Store, config: Config, origins: Origins) -> None:
-    """Writes the card of every trained model as README.md next to its weights, and that of arm `paft` (first seed) as
-    report/model_card.md."""
+def write_cards(run: Store, config: Config, origins: Origins) -> dict[str, str]:
+    """Path -> SHA-256 of what was written: the card of every trained model as README.md next to its weights, and that
+    of arm `paft` (first seed) as report/model_card.md."""
     measured = Measured.of(run)
     models = trained_models(run)
-    engine = evaluated_engine(config, measured)
+    engine, cards = evaluated_engine(config, measured), dict[str, bytes]()
     for model in models:
         card = render_card(model, config, origins, measured, engine=engine, adapter=model.is_adapter)
-        run.write_bytes(f"{model.folder}/README.md", card.encode())
+        cards[f"{model.path}/{CARD}"] = card.encode()
     if shown := next((model for model in models if model.arm == "paft"), None):
-        run.write_bytes("report/model_card.md", run.read_bytes(f"{shown.folder}/README.md"))
+        cards[f"{REPORT}/model_card.md"] = cards[f"{shown.path}/{CARD}"]
+    return write_files(run, cards)
 
 
 def evaluated_engine(config: Config, measured: Measured | None) -> EngineConfig:
@@ -101,13 +104,13 @@ def render_card(
         origins=origins,
         adapter=adapter,
         serve=serve,
-        chat_variables=json.dumps({"date_string": DATE, **model.key["model"].get("chat_template_kwargs", {})}),
+        chat_variables=json.dumps({"date_string": DATE, **model.settings["model"].get("chat_template_kwargs", {})}),
         base=origins.base_id
-        or f"{str(model.key['model']['id']).rstrip('/').rpartition('/')[2]} (a folder of the user's own)",
+        or f"{str(model.settings['model']['id']).rstrip('/').rpartition('/')[2]} (a folder of the user's own)",
         own=own,
         arms={name: figures(arms[name], threshold=config.report.threshold) for name in sorted(arms, key=arm_rank)},
         num_seeds=max((len(arm.seeds) for arm in arms.values()), default=1),
-        labels=list(dict.fromkeys(model.key["task"]["labels"].values())),
+        labels=list(dict.fromkeys(model.settings["task"]["labels"].values())),
     )
     metadata = _metadata(model, origins, own, adapter=adapter)
     card = f"---\n{metadata.to_yaml()}\n---\n\n{text}"
@@ -128,7 +131,7 @@ def _metadata(model: TrainedModel, origins: Origins, own: RobustnessMetrics | No
         library_name="peft" if adapter else "transformers",
         license=visible(origins.base_licence or "unknown").lower(),
         pipeline_tag="text-generation",
-        tags=["paft", "lora"] if model.key["train"]["lora"] else ["paft"],
+        tags=["paft", "lora"] if model.settings["train"]["lora"] else ["paft"],
         datasets=[visible(name) for name in origins.datasets] or None,
         model_name=visible(model.name),
         eval_results=_eval_results(model, origins, own) if own else None,
@@ -137,7 +140,7 @@ def _metadata(model: TrainedModel, origins: Origins, own: RobustnessMetrics | No
 
 def _eval_results(model: TrainedModel, origins: Origins, own: RobustnessMetrics) -> list[EvalResult]:
     """Accuracies are fractions. A figure that is not given is left out."""
-    task = one_line(model.key["task"]["name"])
+    task = one_line(model.settings["task"]["name"])
     over = f"over {own.num_templates} held-out prompt templates, {own.num_examples} test examples each"
     found = {
         ("accuracy", f"mean accuracy {over}"): own.mean,
@@ -147,7 +150,7 @@ def _eval_results(model: TrainedModel, origins: Origins, own: RobustnessMetrics)
     }
     return [
         EvalResult(
-            task_type="text-classification" if model.key["task"]["kind"] == "choice" else "text-generation",
+            task_type="text-classification" if model.settings["task"]["kind"] == "choice" else "text-generation",
             dataset_type=visible(origins.datasets[0]) if origins.datasets else task,
             dataset_name=task,
             dataset_split="test",

@@ -26,6 +26,7 @@ from paft_ray.report.plots import styles
 from paft_ray.report.provenance import origins
 from paft_ray.report.tables import Results, TemplateRow, provenance_counts, stage_rows, worst_templates
 from paft_ray.sanitize import visible
+from paft_ray.storage.manifests import SYNTHESIZE
 
 _SUBJECT = "robustness to the prompt template"
 
@@ -64,7 +65,7 @@ def render_page(
         curves=captions.training(history),
         provenance=provenance_counts(measured),
         origins=origins(measured.templates, history.scores, rows),
-        prompts={"asked": 0, "kept": 0, "rejected": {}, "grammar_share": None, **history.manifests.get("prompts", {})},
+        prompts={"asked": 0, "kept": 0, "rejected": {}, "grammar_share": None, **history.manifests.get(SYNTHESIZE, {})},
         cut=cut,
         num_failed=measured.manifest.get("num_failed", 0),
         stages=stage_rows({**history.manifests, "evaluate": measured.manifest}, timings),

@@ -15,8 +15,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from paft_ray.report.tables import TemplateRow
 from paft_ray.sanitize import visible
+from paft_ray.storage.manifests import ModelKey
 
-Curves = Mapping[str, Sequence[tuple[float, float]]]
+Curves = Mapping[ModelKey, Sequence[tuple[float, float]]]
 """`ARM-sSEED` -> (optimizer step, value)."""
 
 _INK, _GRID = "#22303a", "#dfe4e8"
@@ -143,15 +144,15 @@ def curves_plot(curves: Curves, *, label: str, noisy: bool = False, scale: float
 
     `noisy`: log scale, single steps pale, a running average strong; `scale`: factor of the values.
     """
-    arms = list(dict.fromkeys(_arm(name) for name in curves))
+    arms = list(dict.fromkeys(model.arm for model in curves))
     look = styles(arms)
     with mpl.rc_context(_RC):
         figure = Figure(figsize=(_WIDTH, 2.7), layout="constrained")
         axes = figure.add_subplot()
         labelled: set[str] = set()
-        for name, points in curves.items():
+        for model, points in curves.items():
             steps, values = [step for step, _ in points], [scale * value for _, value in points]
-            (colour, marker), shown = look[_arm(name)], None if _arm(name) in labelled else _plain(_arm(name))
+            (colour, marker), shown = look[model.arm], None if model.arm in labelled else _plain(model.arm)
             if noisy:
                 axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.35)
             # Few marks, so that arms are told apart without colour too.
@@ -165,7 +166,7 @@ def curves_plot(curves: Curves, *, label: str, noisy: bool = False, scale: float
                 markevery=0.2,
                 label=shown,
             )
-            labelled.add(_arm(name))
+            labelled.add(model.arm)
         axes.set_xlabel("optimizer step")
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -271,10 +272,6 @@ def _accuracies(
 def data_uri(svg: bytes) -> str:
     """The picture as a `data:` URI, so that a page needs no second file and ids of two pictures cannot clash."""
     return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
-
-
-def _arm(name: str) -> str:
-    return name.rsplit("-s", 1)[0]
 
 
 def _plain(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from paft_ray.config import Config
@@ -10,14 +11,26 @@ from paft_ray.report.inputs import History, Measured
 from paft_ray.report.markdown import render_markdown
 from paft_ray.report.page import render_page
 from paft_ray.report.tables import cut_note, results, template_rows
+from paft_ray.storage.artifacts import json_bytes
+from paft_ray.storage.manifests import REPORT, SYNTHESIZE
+from paft_ray.storage.outputs import write_files
 from paft_ray.storage.store import Store
 
 
+@dataclass(frozen=True, kw_only=True)
+class WrittenReport:
+    """A report that was written."""
+
+    values: dict[str, Any]
+    """The content of its JSON file."""
+    files: dict[str, str]
+    """Path -> SHA-256."""
+
+
 def write_report(
-    run: Store, *, config: Config, measured: Measured | None = None, out: Store | None = None, folder: str = "report"
-) -> dict[str, Any]:
-    """The content of results.json, after writing it with report.md and report.html to `folder` of `out` (default: of
-    the run itself).
+    run: Store, *, config: Config, measured: Measured | None = None, out: Store | None = None, folder: str = REPORT
+) -> WrittenReport:
+    """Writes results.json, report.md and report.html to `folder` of `out` (default: of the run itself).
 
     `measured`: another evaluation of the run's arms; default: the run's own. `folder` "" writes into the root of `out`.
     Raises `UserError` where the run has no evaluation.
@@ -32,7 +45,7 @@ def write_report(
         cut_note(measured, history, config.model.max_prompt_tokens),
     )
     cut = " ".join(filter(None, notes)) or None
-    rejected = history.manifests.get("prompts", {}).get("rejected", {})
+    rejected = history.manifests.get(SYNTHESIZE, {}).get("rejected", {})
     page = render_page(
         title=run.name, config=config, measured=measured, history=history, results=found, rows=rows, cut=cut
     )
@@ -40,7 +53,9 @@ def write_report(
         title=run.name, config=config, measured=measured, results=found, rows=rows, rejected=rejected, cut=cut
     )
     prefix = f"{folder}/" if folder else ""
-    out.write_json(f"{prefix}results.json", found.values)
-    out.write_bytes(f"{prefix}report.md", text.encode())
-    out.write_bytes(f"{prefix}report.html", page.encode())
-    return found.values
+    files = {
+        f"{prefix}results.json": json_bytes(found.values),
+        f"{prefix}report.md": text.encode(),
+        f"{prefix}report.html": page.encode(),
+    }
+    return WrittenReport(values=found.values, files=write_files(out, files))

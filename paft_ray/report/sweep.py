@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -14,6 +15,10 @@ from paft_ray.metrics import ArmOutcomes, arms_from_table, figures, fit_saturati
 from paft_ray.report.format import percent, span
 from paft_ray.report.page import render_sweep_page
 from paft_ray.report.plots import sweep_plot
+from paft_ray.report.render import WrittenReport
+from paft_ray.storage.artifacts import SWEEP_RESULT
+from paft_ray.storage.manifests import REPORT
+from paft_ray.storage.outputs import write_files
 from paft_ray.storage.store import Store
 from paft_ray.storage.versions import versions
 
@@ -29,8 +34,8 @@ class TrialOutcomes:
     """Which nested chain of subsets."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Training settings that differ from section `train`."""
-    trained: Mapping[str, Any] = field(default_factory=dict)
-    """Its manifest; `validation_loss` where trials are compared."""
+    validation_loss: float | None = None
+    """Where trials are compared."""
     outcomes: pa.Table
     """Rows of one arm with the columns of evaluate/outcomes.parquet, on the templates and examples that all trials
     share."""
@@ -38,8 +43,8 @@ class TrialOutcomes:
 
 def write_sweep(
     run: Store, trials: Sequence[TrialOutcomes], *, config: Config, starts: tuple[int, int], counts: Mapping[str, int]
-) -> dict[str, Any]:
-    """The content of report/sweep.json, after writing it with sweep.html, sweep.md, sweep.svg and sweep.png next to it.
+) -> WrittenReport:
+    """Writes report/sweep.json with sweep.html, sweep.md, sweep.svg and sweep.png next to it.
 
     `starts`: engine starts of the evaluation, made and planned; `counts`: trials by how they ended. Where a size and
     subset has several trials (other settings), the curve takes the one with the lowest validation loss. The interval of
@@ -69,17 +74,13 @@ def write_sweep(
         "planned_engine_starts": starts[1],
         "trials": dict(counts),
     }
-    run.write_json("report/sweep.json", result)
-    run.write_bytes("report/sweep.md", _markdown(result).encode())
-    run.write_bytes(
-        "report/sweep.html",
-        render_sweep_page(title=run.name, config=config, sweep=result, versions=versions()).encode(),
-    )
-    for form in ("svg", "png"):
-        run.write_bytes(
-            f"report/sweep.{form}", sweep_plot(curve, taken, form=form, fit=result["fit"], recommended=recommended)
-        )
-    return result
+    page = render_sweep_page(title=run.name, config=config, sweep=result, versions=versions())
+    pictures = {
+        f"{REPORT}/sweep.{form}": sweep_plot(curve, taken, form=form, fit=result["fit"], recommended=recommended)
+        for form in ("svg", "png")
+    }
+    texts = {f"{REPORT}/sweep.md": _markdown(result).encode(), f"{REPORT}/sweep.html": page.encode()}
+    return WrittenReport(values=result, files=SWEEP_RESULT.write(run, result) | write_files(run, {**texts, **pictures}))
 
 
 def _best_settings(trials: Sequence[TrialOutcomes]) -> set[str]:
@@ -88,9 +89,13 @@ def _best_settings(trials: Sequence[TrialOutcomes]) -> set[str]:
     best: dict[tuple[int, int], TrialOutcomes] = {}
     for trial in trials:
         place = (trial.size, trial.subset_seed)
-        if place not in best or trial.trained["validation_loss"] < best[place].trained["validation_loss"]:
+        if place not in best or _loss(trial) < _loss(best[place]):
             best[place] = trial
     return {trial.name for trial in best.values()}
+
+
+def _loss(trial: TrialOutcomes) -> float:
+    return math.inf if trial.validation_loss is None else trial.validation_loss
 
 
 def _row(trial: TrialOutcomes, arm: ArmOutcomes, config: ReportConfig, on_curve: bool) -> dict[str, Any]:
@@ -100,7 +105,7 @@ def _row(trial: TrialOutcomes, arm: ArmOutcomes, config: ReportConfig, on_curve:
         "size": trial.size,
         "seed": trial.subset_seed,
         "settings": dict(trial.settings),
-        "validation_loss": trial.trained.get("validation_loss"),
+        "validation_loss": trial.validation_loss,
         "on_curve": on_curve,
         "mean": found.mean,
         "std": found.std,

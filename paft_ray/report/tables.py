@@ -216,7 +216,7 @@ def cut_note(measured: Measured, history: History, limit: int) -> str | None:
     """How many prompts lost text to keep to the longest prompt (`limit`, tokens); None where none did."""
     tested, trained = (
         measured.manifest.get("num_cut", 0),
-        sum(model.get("truncated_rows", 0) for model in history.manifests.get("train", {}).get("models", [])),
+        sum(model.truncated_rows for model in history.trainings),
     )
     if not tested and not trained:
         return None
@@ -229,11 +229,11 @@ def cut_note(measured: Measured, history: History, limit: int) -> str | None:
 def speeds(measured: Measured) -> dict[str, dict[str, float | None]]:
     """Arm -> tokens_per_answer and seconds_per_answer (None: not measured), averaged over its seeds (each seed answers
     as many rows)."""
-    found: dict[str, list[Mapping[str, float]]] = {}
-    for name, speed in measured.speed.items():
-        found.setdefault(name.rsplit("-s", 1)[0], []).append(speed)
+    found: dict[str, list[Mapping[str, float | None]]] = {}
+    for model, speed in measured.speed.items():
+        found.setdefault(model.arm, []).append(speed)
     return {
-        arm: {key: _mean([speed[key] for speed in seeds if speed.get(key) is not None]) for key in _SPEED}
+        arm: {key: _mean([value for speed in seeds if (value := speed.get(key)) is not None]) for key in _SPEED}
         for arm, seeds in found.items()
     }
 

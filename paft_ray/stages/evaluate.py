@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 from paft_ray.config import Config, EngineConfig, engine_key
 from paft_ray.console import say
-from paft_ray.errors import StageError
 from paft_ray.metrics.cell_sampling import answer_strata, sample_cells
-from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages.prepare import examples_of
 from paft_ray.stages.resolved_run import ResolvedRun
+from paft_ray.storage.artifacts import OUTCOMES, PROMPT_SET, ROWS, SPEED, Speed, check_trained
+from paft_ray.storage.manifests import ModelKey, TrainedModel, trained_models
+from paft_ray.storage.outputs import fetch_verified
 from paft_ray.storage.stage_cache import Manifest, cached
-from paft_ray.storage.store import Store, weights_hash
+from paft_ray.storage.store import Store
 from paft_ray.storage.temp_dirs import owned_prefix, remove_left
 from paft_ray.storage.versions import decided_by
 from paft_ray.tasks.task import Example
@@ -32,89 +33,68 @@ if TYPE_CHECKING:
 
 RESULTS_VERSION = 1
 """Raised where a change of the code changes results (`scripts/results_versions.py`)."""
-BASE_SEED = -1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """One model to evaluate."""
-
-    arm: str
-    seed: int
-    adapter: str | None = None
-    """Path in the run; None with `weights` None is the base model."""
-    weights: str | None = None
-    sha256: str | None = None
-    """Of what was trained (`weights_hash`)."""
-
-    @property
-    def trained(self) -> str | None:
-        """Path in the run of what was trained; None for the base model."""
-        return self.adapter or self.weights
+Models = Mapping[ModelKey, TrainedModel | None]
+"""Models to evaluate; None: the base model."""
 
 
 def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     """Writes evaluate/outcomes.parquet and evaluate/speed.json."""
     config, run = resolved.config, resolved.store
-    models = run.read_json("train/manifest.json")["models"]
+    trained = trained_models(run)
     key = {
         **decided_by("evaluate", RESULTS_VERSION),
         "evaluate": config.evaluate.model_dump(mode="json"),
         "model": resolved.model_key,
         "task": resolved.task_key,
         "engine": engine_key(config.engine),
-        "data": run.content_hash("data/test.parquet"),
-        "prompts": run.content_hash("prompts/prompt_set.parquet"),
-        "models": {f"{m['arm']}-s{m['seed']}": m["sha256"] for m in models},
+        "data": ROWS["test"].key(run),
+        "prompts": PROMPT_SET.key(run),
+        "models": {str(model.key): model.sha256 for model in trained},
         **({"cells": config.seed} if config.evaluate.budget < 1 else {}),
     }
 
     def body() -> Manifest:
         from paft_ray.inference.answer_cache import AnswerCache
 
-        held_out = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("held_out")
+        held_out = PROMPT_SET.read(run).split("held_out")
         outcomes, speed, manifest = evaluate_models(
             resolved,
-            candidates(models),
+            with_base(trained),
             held_out.templates,
             examples_of(run, "test"),
             AnswerCache.of(run, "evaluate"),
         )
-        run.write_table("evaluate/outcomes.parquet", outcomes)
-        run.write_json("evaluate/speed.json", speed)
-        return manifest
+        return {**manifest, "outputs": OUTCOMES.write(run, outcomes) | SPEED.write(run, speed)}
 
     return cached(run, "evaluate", key, body, force=force, accept=resolved.accept)
 
 
-def candidates(models: Sequence[dict[str, Any]]) -> list[Candidate]:
+def with_base(trained: Sequence[TrainedModel]) -> Models:
     """The base model and every trained one."""
-    trained = [
-        Candidate(arm=m["arm"], seed=m["seed"], adapter=m["adapter"], weights=m["weights"], sha256=m.get("sha256"))
-        for m in models
-    ]
-    return [Candidate(arm="base", seed=BASE_SEED), *trained]
+    return {ModelKey.BASE: None, **{model.key: model for model in trained}}
 
 
 def evaluate_models(
     resolved: ResolvedRun,
-    models: Sequence[Candidate],
+    models: Models,
     templates: Sequence[PromptTemplate],
     examples: Sequence[Example],
     parts: AnswerCache,
-) -> tuple[pa.Table, dict[str, Any], Manifest]:
+) -> tuple[pa.Table, Speed, Manifest]:
     """(outcomes with arm and seed, speed of free answers per model, counts). One engine, which loads one model after
     another, adapters merged: on a CPU adapter rows took 3.4 times as long as merged ones, and another start 20 times as
     long as another load (EXPERIMENTS.md).
 
     `parts` keeps what is answered if this does not end: a model that was answered whole is neither merged nor loaded
-    again.
+    again. Raises `UserError` for a trained model that is damaged, before an engine starts.
     """
     from paft_ray.inference.evaluator import evaluate
     from paft_ray.inference.grid import Free
     from paft_ray.inference.model_weights import ModelWeights
 
     config, base = resolved.config, resolved.model.path
+    for model in filter(None, models.values()):
+        check_trained(resolved.store, model.path, model.files)
     place = Place(run=resolved.store, engine=config.engine, owner=parts.run.uri(parts.folder), base=base)
     place.clear()
     try:
@@ -129,12 +109,12 @@ def evaluate_models(
                 ModelWeights(
                     key={
                         "base": resolved.model_key,
-                        "sha256": model.sha256,
+                        "sha256": model and model.sha256,
                         "results_version": RESULTS_VERSION,
                     },
-                    materialize=partial(place.weights, model) if model.trained else None,
+                    materialize=partial(place.weights, model) if model else None,
                 )
-                for model in models
+                for model in models.values()
             ],
             parts=parts,
             engine=config.engine,
@@ -143,19 +123,18 @@ def evaluate_models(
         )
     finally:
         place.clear()
-    tables, speed = [], {}
-    for model, result in zip(models, results, strict=True):
+    tables, speed = [], dict[ModelKey, Mapping[str, float | None]]()
+    for key, result in zip(models, results, strict=True):
         if result.tokens_per_answer is not None:
-            speed[f"{model.arm}-s{model.seed}"] = {
+            speed[key] = {
                 "tokens_per_answer": result.tokens_per_answer,
                 "seconds_per_answer": result.seconds_per_answer,
             }
         table = result.outcomes
-        table = table.append_column("arm", pa.array([model.arm] * table.num_rows, pa.string()))
-        tables.append(table.append_column("seed", pa.array([model.seed] * table.num_rows, pa.int32())))
+        table = table.append_column("arm", pa.array([key.arm] * table.num_rows, pa.string()))
+        tables.append(table.append_column("seed", pa.array([key.seed] * table.num_rows, pa.int32())))
         accuracy = sum(table["correct"].to_pylist()) / max(1, table.num_rows)
-        name = model.arm if model.seed == BASE_SEED else f"{model.arm} (seed {model.seed})"
-        say(f"evaluate: {name}: {accuracy:.1%} of {table.num_rows} answers right")
+        say(f"evaluate: {key.label}: {accuracy:.1%} of {table.num_rows} answers right")
     outcomes = pa.concat_tables(tables)
     manifest = {
         "engine_starts": spent.engine_starts,
@@ -164,8 +143,8 @@ def evaluate_models(
         "num_cut": sum(result.num_cut for result in results),
         "num_rows": outcomes.num_rows,
         "failures": [
-            {"arm": model.arm, **failure}
-            for model, result in zip(models, results, strict=True)
+            {"arm": key.arm, **failure}
+            for key, result in zip(models, results, strict=True)
             for failure in result.failures
         ],
         "nodes": list(spent.nodes),
@@ -205,20 +184,13 @@ class Place:
         return self.run.path("").rstrip("/") if self.run.is_local else tempfile.gettempdir()
 
     @contextmanager
-    def weights(self, candidate: Candidate) -> Iterator[str]:
-        """Folder of a trained candidate's full weights on this node, for as long as the block runs. Raises `StageError`
+    def weights(self, model: TrainedModel) -> Iterator[str]:
+        """Folder of a trained model's full weights on this node, for as long as the block runs. Raises `UserError`
         where it is not what was trained."""
         with tempfile.TemporaryDirectory(prefix=self._prefix, dir=self._parent) as scratch:
-            trained, folder = candidate.trained, f"{scratch}/trained"
-            assert trained is not None
-            self.run.download_dir(trained, folder)
-            if weights_hash(folder) != candidate.sha256:
-                arm = trained.rpartition("/")[0]
-                raise StageError(
-                    f"{trained} is not what was trained (changed, or copied in part); delete manifest.json of "
-                    f"{arm} and of its stage in the run"
-                )
-            if candidate.adapter is not None:
+            folder = f"{scratch}/trained"
+            fetch_verified(self.run, model.path, model.files, folder)
+            if model.is_adapter:
                 from paft_ray.training.export import merge_adapter
 
                 folder = f"{scratch}/merged"

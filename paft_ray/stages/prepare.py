@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +13,8 @@ from paft_ray.config import DataConfig
 from paft_ray.errors import UserError
 from paft_ray.prompts.sampling import keyed_order
 from paft_ray.stages.resolved_run import ResolvedRun
+from paft_ray.storage.artifacts import ROWS, SplitName, stage_manifest
+from paft_ray.storage.manifests import PREPARE
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store
 from paft_ray.storage.versions import decided_by
@@ -22,15 +24,12 @@ from paft_ray.tasks.readers import (
     content_hash,
     examples_from_table,
     examples_to_table,
-    holds_examples,
     read_examples,
 )
 from paft_ray.tasks.task import Example, Source, Task, content_id
 
 RESULTS_VERSION = 1
 """Raised where a change of the code changes results (`scripts/results_versions.py`)."""
-SplitName = Literal["train", "validation", "test"]
-_MANIFEST = "data/manifest.json"
 _ROWS_PER_BLOCK, _CHARACTERS_PER_BLOCK = 4096, 2**24
 
 
@@ -74,8 +73,8 @@ def _pinned(
 def _recorded_commit(run: Store, split: SplitName) -> str | None:
     """The commit that a finished stage read a split at."""
     try:
-        found = run.read_json(_MANIFEST)["key"]["sources"][split]["commit"]
-    except (FileNotFoundError, KeyError, TypeError):
+        found = stage_manifest(run, PREPARE)["key"]["sources"][split]["commit"]
+    except (KeyError, TypeError):
         return None
     return found if is_commit(found) else None
 
@@ -118,7 +117,7 @@ def sources(task: Task, data: DataConfig) -> dict[SplitName, Source]:
 
 def examples_of(run: Store, split: SplitName) -> list[Example]:
     """The examples of one split of a run."""
-    return examples_from_table(run.read_table(f"data/{split}.parquet", holds_examples))
+    return examples_from_table(ROWS[split].read(run))
 
 
 def divide(tables: dict[SplitName, pa.Table], data: DataConfig, seed: int) -> dict[SplitName, pa.Table]:
@@ -174,8 +173,9 @@ def check_counts(
 def _prepare(data: DataConfig, seed: int, task: Task, found: dict[SplitName, Source], run: Store) -> Manifest:
     check(data, task)
     splits = divide(_read_all(task, found), data, seed)
+    outputs: dict[str, str] = {}
     for name, table in splits.items():
-        run.write_table(f"data/{name}.parquet", table)
+        outputs |= ROWS[name].write(run, table)
     trained = _contents(splits["train"])
     repeats = {name: len(_contents(splits[name]) & trained) for name in splits if name != "train"}
     return {
@@ -186,6 +186,7 @@ def _prepare(data: DataConfig, seed: int, task: Task, found: dict[SplitName, Sou
             for name, source in found.items()
             if source.dataset is not None
         },
+        "outputs": outputs,
     }
 
 

@@ -11,6 +11,9 @@ from paft_ray.models.resolve import hub_id, model_licence
 from paft_ray.report.model_card import Origins, write_cards
 from paft_ray.report.render import write_report
 from paft_ray.stages.resolved_run import ResolvedRun
+from paft_ray.storage.artifacts import OUTCOMES, PROMPT_SET, stage_manifest
+from paft_ray.storage.manifests import REPORT, TRAIN
+from paft_ray.storage.outputs import manifest_path
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.stage_keys import compare_keys, left_over
 from paft_ray.storage.versions import decided_by
@@ -18,34 +21,26 @@ from paft_ray.tracking.trackers import publish_report
 
 RESULTS_VERSION = 1
 """Raised where a change of the code changes results (`scripts/results_versions.py`)."""
-STAGE = "report"
-_INPUTS = ("evaluate/outcomes.parquet", "prompts/prompt_set.parquet")
+_INPUTS = (OUTCOMES, PROMPT_SET)
 
 
 def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     """The manifest: `verdict`. Raises `UserError` where the run has not been evaluated."""
     config, run = resolved.config, resolved.store
-    for path in _INPUTS:
-        if not run.exists(path):
-            raise UserError(
-                f"run {run.name}: {path} is missing, there is nothing to report; run the stages before it first "
-                "(`paft run` does all)"
-            )
     _check_trained(resolved)
     key = {
         **decided_by("report", RESULTS_VERSION),
         "report": config.report.model_dump(mode="json"),
         "seed": config.seed,
-        "inputs": {path: run.content_hash(path) for path in _INPUTS},
+        "inputs": {each.path: each.key(run) for each in _INPUTS},
     }
 
     def body() -> Manifest:
-        verdict = write_report(run, config=config)["verdict"]
-        if run.exists("train/manifest.json"):
-            write_cards(run, config, origins(resolved))
-        return {"verdict": verdict}
+        written = write_report(run, config=config)
+        cards = write_cards(run, config, origins(resolved)) if run.exists(manifest_path(TRAIN)) else {}
+        return {"verdict": written.values["verdict"], "outputs": written.files | cards}
 
-    manifest = cached(run, STAGE, key, body, force=force, accept=resolved.accept)
+    manifest = cached(run, REPORT, key, body, force=force, accept=resolved.accept)
     publish_report(config.tracking, run)
     return manifest
 
@@ -53,9 +48,9 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
 def _check_trained(resolved: ResolvedRun) -> None:
     """The page shows the configuration, so it must be the one of the arms. Raises `UserError` naming what differs."""
     config, run = resolved.config, resolved.store
-    if not run.exists("train/manifest.json"):
+    if not run.exists(manifest_path(TRAIN)):
         return
-    manifest = run.read_json("train/manifest.json")
+    manifest = stage_manifest(run, TRAIN)
     key = manifest["key"]
     wanted = {
         "train": weights_key(config.train),

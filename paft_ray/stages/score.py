@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from paft_ray.config import engine_key
-from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.prepare import examples_of
 from paft_ray.stages.resolved_run import ResolvedRun
+from paft_ray.storage.artifacts import PROMPT_SET, ROWS, SCORE_TABLE
 from paft_ray.storage.schemas import SCORES
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.versions import decided_by
@@ -30,8 +30,8 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
         "model": resolved.model_key,
         "task": resolved.task_key,
         "engine": engine_key(config.engine),
-        "data": run.content_hash("data/validation.parquet"),
-        "prompts": run.content_hash("prompts/prompt_set.parquet"),
+        "data": ROWS["validation"].key(run),
+        "prompts": PROMPT_SET.key(run),
     }
     return cached(run, "score", key, lambda: _score(resolved), force=force, accept=resolved.accept)
 
@@ -42,7 +42,7 @@ def _score(resolved: ResolvedRun) -> Manifest:
     from paft_ray.inference.model_weights import ModelWeights
 
     config, run = resolved.config, resolved.store
-    prompts = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("train")
+    prompts = PROMPT_SET.read(run).split("train")
     examples = examples_of(run, "validation")[: config.score.num_examples]
     (result,), spent = evaluate(
         name="score",
@@ -56,7 +56,6 @@ def _score(resolved: ResolvedRun) -> Manifest:
         engine=config.engine,
     )
     scores = score_table(result.outcomes)
-    run.write_table("score/scores.parquet", scores)
     best = best_first(scores.to_pylist())[0]
     return {
         "best": best["template_id"],
@@ -67,6 +66,7 @@ def _score(resolved: ResolvedRun) -> Manifest:
         "failures": result.failures,
         "num_kept": spent.num_kept,
         "num_cut": result.num_cut,
+        "outputs": SCORE_TABLE.write(run, scores),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from functools import partial
 from typing import Any
@@ -18,10 +17,11 @@ from paft_ray.prompts.split import leakage_report, near, split_by_cluster, with_
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.sanitize import masked
 from paft_ray.stages.resolved_run import ResolvedRun
+from paft_ray.storage.artifacts import LEAKAGE_REPORT, PROMPT_SET, RAW_ANSWERS, ROWS
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store
 from paft_ray.storage.versions import decided_by
-from paft_ray.tasks.readers import examples_from_table, holds_examples
+from paft_ray.tasks.readers import examples_from_table
 from paft_ray.tasks.task import Task
 
 _log = get_logger(__name__)
@@ -52,7 +52,7 @@ def run(resolved: ResolvedRun, *, force: bool = False, write: Write | None = Non
                 f"run {run.name}: prompts.num_shared_examples shows training rows, and there are none yet; run stage "
                 "prepare first"
             )
-        key["data"] = run.content_hash("data/train.parquet")
+        key["data"] = ROWS["train"].key(run)
     return cached(
         run,
         "prompts",
@@ -161,7 +161,7 @@ def _build(
         entries = [e for e in entries if e.template.id not in leaks]
         rejected["near_held_out"] += len(leaks)
     examples = (
-        examples_from_table(run.read_table("data/train.parquet", holds_examples).slice(0, settings.num_shared_examples))
+        examples_from_table(ROWS["train"].read(run).slice(0, settings.num_shared_examples))
         if settings.num_shared_examples
         else []
     )
@@ -183,9 +183,8 @@ def _build(
             keep_in_train=sft,
         )
     _announce(settings.num_candidates if settings.generators else 0, kept, writers, raw, rejected)
-    run.write_bytes("prompts/raw.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in raw).encode())
-    run.write_json("prompts/split.json", leakage_report(prompts, settings.similarity))
-    run.write_table("prompts/prompt_set.parquet", prompts.to_table())
+    outputs = RAW_ANSWERS.write(run, raw) | LEAKAGE_REPORT.write(run, leakage_report(prompts, settings.similarity))
+    outputs |= PROMPT_SET.write(run, prompts)
     shares = [row["grammar_share"] for row in raw if row["rejected"] is None]
     return {
         "asked": settings.num_candidates if settings.generators else 0,
@@ -200,6 +199,7 @@ def _build(
         ],
         "engine_starts": sum(writer.rounds for writer in writers if writer.generator.endpoint is None),
         "grammar_share": round(sum(shares) / len(shares), 3) if shares else None,
+        "outputs": outputs,
     }
 
 

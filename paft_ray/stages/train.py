@@ -5,18 +5,20 @@ Same examples, order, steps, rate and seed; only the prompt set differs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from paft_ray.config import Config, TrainedArm, weights_key
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.score import best_first
-from paft_ray.storage.parquet import holds
-from paft_ray.storage.schemas import SCORES
-from paft_ray.storage.stage_cache import Manifest, cached
+from paft_ray.storage.artifacts import PROMPT_SET, ROWS, SCORE_TABLE, metrics_path
+from paft_ray.storage.manifests import SCORE, SYNTHESIZE, TRAIN, ModelKey, ScoreManifest, SynthesizeManifest
+from paft_ray.storage.outputs import digests, read_manifest
+from paft_ray.storage.stage_cache import Manifest, cached, finish, kept
 from paft_ray.storage.store import Store
 from paft_ray.storage.versions import decided_by
-from paft_ray.tasks.readers import holds_examples
 from paft_ray.training.job import Training
 from paft_ray.training.result import TrainResult
 
@@ -33,26 +35,23 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
         "train": weights_key(config.train),
         "task": resolved.task_key,
         "model": resolved.model_key,
-        "data": run.content_hash("data/train.parquet"),
+        "data": ROWS["train"].key(run),
     }
     if config.train.export != "last":
-        key["validation"] = run.content_hash("data/validation.parquet")
-    sets = {arm: arm_prompts(config, run, arm) for arm in config.train.arms}
+        key["validation"] = ROWS["validation"].key(run)
+    sets: dict[str, PromptSet] = {arm: arm_prompts(config, run, arm) for arm in config.train.arms}
     hashes = {arm: prompts.content_hash for arm, prompts in sets.items()}
-    arms = {f"train/{arm}-s{seed}": (arm, seed) for seed in config.train.seeds for arm in sets}
-    keys = {folder: {**key, "prompts": hashes[arm], "seed": seed} for folder, (arm, seed) in arms.items()}
+    arms = {f"{TRAIN}/{key}": key for seed in config.train.seeds for arm in sets for key in [ModelKey(arm, seed)]}
+    keys = {folder: {**key, "prompts": hashes[model.arm], "seed": model.seed} for folder, model in arms.items()}
 
     def body() -> Manifest:
         from paft_ray.training.launch import fit
 
         for folder in arms if force else ():
             run.delete(folder)
-        models = {
-            folder: cached(run, folder, keys[folder], dict, accept=resolved.accept)
-            for folder in arms
-            if run.exists(f"{folder}/manifest.json")
-        }
-        missing = {folder: arm_seed for folder, arm_seed in arms.items() if folder not in models}
+        known = {folder: _kept(run, folder, keys[folder], resolved.accept) for folder in arms}
+        models = {folder: manifest for folder, manifest in known.items() if manifest is not None}
+        missing = {folder: model for folder, model in arms.items() if folder not in models}
         validates = config.train.validate_every or config.train.export != "last"
         shared = {
             "task": resolved.task,
@@ -60,25 +59,32 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
             "model": config.model,
             "model_files": resolved.model,
             "run": run,
-            "data": run.read_table("data/train.parquet", holds_examples),
-            "validation": run.read_table("data/validation.parquet", holds_examples) if validates else None,
+            "data": ROWS["train"].read(run),
+            "validation": ROWS["validation"].read(run) if validates else None,
             "tracking": config.tracking,
         }
         results = (
             fit(
                 [
-                    Training(**shared, templates=sets[arm], seed=seed, folder=folder, results_version=RESULTS_VERSION)
-                    for folder, (arm, seed) in missing.items()
+                    Training(
+                        **shared,
+                        templates=sets[model.arm],
+                        seed=model.seed,
+                        folder=folder,
+                        results_version=RESULTS_VERSION,
+                    )
+                    for folder, model in missing.items()
                 ]
             )
             if missing
             else []
         )
-        for (folder, (arm, seed)), result in zip(missing.items(), results, strict=True):
-            trained = partial(_manifest, arm, seed, len(sets[arm]), result)
-            models[folder] = cached(run, folder, keys[folder], trained, announce=lambda _: None)
+        for (folder, model), result in zip(missing.items(), results, strict=True):
+            found = _manifest(run, model, len(sets[model.arm]), folder, result)
+            models[folder] = finish(run, folder, keys[folder], found, time_s=0, announce=lambda _: None)
         return {
             "models": [models[folder] for folder in arms],
+            "outputs": {path: sha for folder in arms for path, sha in models[folder]["outputs"].items()},
             "peak_memory_gib": max(m["peak_memory_gib"] for m in models.values()),
         }
 
@@ -92,13 +98,34 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     )
 
 
-def _manifest(arm: str, seed: int, num_templates: int, result: TrainResult) -> Manifest:
+def _kept(run: Store, folder: str, key: Mapping[str, Any], accept: Sequence[str]) -> Manifest | None:
+    """The manifest of a training that is finished and intact."""
+    return kept(run, folder, key, accept=accept, on_damage=partial(clear_damaged, run, folder))
+
+
+def clear_damaged(run: Store, folder: str, path: str) -> None:
+    """Prepares a training with a damaged output for being made again: weights are exported again from the last
+    checkpoint, everything else needs a training from the start."""
+    if path.removeprefix(f"{folder}/").split("/")[0] not in ("adapter", "weights"):
+        run.delete(folder)
+
+
+def training_outputs(run: Store, folder: str, result: TrainResult) -> dict[str, str]:
+    """Path -> SHA-256 of what a training leaves for other stages: its weights as they were written, its metrics, and
+    its result."""
+    weights = {f"{result.path}/{name}": wanted for name, wanted in result.files.items()}
+    return weights | digests(run, [metrics_path(folder), f"{folder}/result.json"])
+
+
+def _manifest(run: Store, model: ModelKey, num_templates: int, folder: str, result: TrainResult) -> Manifest:
     return {
-        "arm": arm,
-        "seed": seed,
-        "adapter": result.export if result.kind == "adapter" else None,
-        "weights": result.export if result.kind == "weights" else None,
+        "arm": model.arm,
+        "seed": model.seed,
+        "kind": result.kind,
+        "path": result.path,
         "sha256": result.sha256,
+        "files": result.files,
+        "outputs": training_outputs(run, folder, result),
         "num_templates": num_templates,
         "num_steps": result.num_steps,
         "exported_step": result.exported_step,
@@ -113,12 +140,12 @@ def _manifest(arm: str, seed: int, num_templates: int, result: TrainResult) -> M
 
 def arm_prompts(config: Config, run: Store, arm: TrainedArm) -> PromptSet:
     """The training templates of an arm: one fixed beforehand, the best scored, or all (the best `score.select_top`)."""
-    prompts = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("train")
+    prompts = PROMPT_SET.read(run).split("train")
     if arm == "sft":
-        return prompts.only([run.read_json("prompts/manifest.json")["sft_template"]])
+        return prompts.only(filter(None, [read_manifest(run, SYNTHESIZE, SynthesizeManifest).sft_template]))
     if arm == "top_accuracy":
-        return prompts.only([run.read_json("score/manifest.json")["best"]])
+        return prompts.only([read_manifest(run, SCORE, ScoreManifest).best])
     if config.score.enabled and config.score.select_top:
-        scores = run.read_table("score/scores.parquet", holds(SCORES)).to_pylist()
+        scores = SCORE_TABLE.read(run).to_pylist()
         return prompts.only(row["template_id"] for row in best_first(scores)[: config.score.select_top])
     return prompts

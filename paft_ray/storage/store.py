@@ -144,6 +144,13 @@ class Store:
             raise UserError(f"{self.uri(relative)}: more than {largest} bytes; delete it and run its stage again")
         return data
 
+    def chunks(self, relative: str, size: int) -> Iterator[bytes]:
+        """The content of a file, `size` bytes at a time. Raises as `read_bytes`."""
+        self._check_regular(relative)
+        with self._telling(relative, "read"), self.filesystem.open_input_stream(self.path(relative)) as stream:
+            while chunk := stream.read(size):
+                yield bytes(chunk)
+
     def _check_regular(self, relative: str) -> None:
         """Raises `UserError` for a local path that is a pipe or a device; folders are never read as one file."""
         if not self.is_local:
@@ -209,7 +216,7 @@ class Store:
 
     def write_table(self, relative: str, table: pa.Table) -> None:
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink)
+        pq.write_table(table, sink, write_page_checksum=True)
         self.write_bytes(relative, sink.getvalue().to_pybytes())
 
     def upload_dir(self, local: str | Path, relative: str) -> None:
@@ -295,15 +302,6 @@ class Store:
 
 def _is_odd(path: Path) -> bool:
     return path.is_symlink() or (path.exists() and not (path.is_file() or path.is_dir()))
-
-
-def weights_hash(folder: str | Path) -> str:
-    """SHA-256 over names and contents of the safetensors files of a local folder."""
-    whole = hashlib.sha256()
-    for file in sorted(Path(folder).glob("*.safetensors")):
-        with file.open("rb") as stream:
-            whole.update(f"{file.name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\0".encode())
-    return whole.hexdigest()
 
 
 def split_uri(uri: str) -> tuple[str, str]:

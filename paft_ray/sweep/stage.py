@@ -7,7 +7,7 @@ what is missing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,16 +18,16 @@ from paft_ray.config import engine_key, weights_key
 from paft_ray.echo import echo, echo_table
 from paft_ray.errors import UserError
 from paft_ray.log import get_logger
-from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.report.format import percent
 from paft_ray.report.sweep import TrialOutcomes, write_sweep
 from paft_ray.stages import evaluate, prepare, synthesize
-from paft_ray.stages.evaluate import Candidate, evaluate_models
+from paft_ray.stages.evaluate import evaluate_models
 from paft_ray.stages.prepare import examples_of
 from paft_ray.stages.resolved_run import ResolvedRun
-from paft_ray.storage.parquet import holds
-from paft_ray.storage.schemas import EVALUATED
-from paft_ray.storage.stage_cache import Manifest, cached
+from paft_ray.storage.artifacts import PROMPT_SET, ROWS, SWEEP_OUTCOMES, trial_outcomes
+from paft_ray.storage.manifests import SWEEP, ModelKey, SweepManifest, TrainedModel, TrialManifest
+from paft_ray.storage.outputs import manifest_path, read_manifest
+from paft_ray.storage.stage_cache import Manifest, cached, finish, kept
 from paft_ray.storage.stage_keys import differences
 from paft_ray.storage.store import Store
 from paft_ray.storage.versions import decided_by
@@ -64,7 +64,7 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
 def setup(resolved: ResolvedRun) -> Setup:
     """What the trials share, from the run's rows and templates."""
     config, run = resolved.config, resolved.store
-    pool, validation = pool_and_validation(config, PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")))
+    pool, validation = pool_and_validation(config, PROMPT_SET.read(run))
     inputs = {
         "train": weights_key(config.train),
         "evaluate": config.evaluate.model_dump(mode="json"),
@@ -72,8 +72,8 @@ def setup(resolved: ResolvedRun) -> Setup:
         "engine": engine_key(config.engine),
         "seed": config.train.seeds[0],
         "model": resolved.model_key,
-        "data": {name: run.content_hash(f"data/{name}.parquet") for name in ("train", "validation", "test")},
-        "prompts": run.content_hash("prompts/prompt_set.parquet"),
+        "data": {name: rows.key(run) for name, rows in ROWS.items()},
+        "prompts": PROMPT_SET.key(run),
         "validation_templates": validation.content_hash,
     }
     return Setup(resolved=resolved, pool=pool, validation=validation, inputs=inputs)
@@ -92,10 +92,10 @@ def _check_begun(run: Store, inputs: dict[str, Any], key: dict[str, Any], force:
             f"the sweep of run {run.name} was begun with other inputs ({'; '.join(changed)}); use another name "
             "or --force to replace it"
         )
-    elif run.exists("sweep/manifest.json"):
-        finished = run.read_json("sweep/manifest.json")
-        if finished["failed"] or any(finished["key"][part] != key[part] for part in ("sweep", "report")):
-            run.delete("sweep/manifest.json")
+    elif run.exists(manifest_path(SWEEP)):
+        finished = read_manifest(run, SWEEP, SweepManifest)
+        if finished.failed or any(finished.key.get(part) != key[part] for part in ("sweep", "report")):
+            run.delete(manifest_path(SWEEP))
     run.write_json(_INPUTS, inputs)
 
 
@@ -105,7 +105,7 @@ def _sweep(setup: Setup, listed: Sequence[Trial]) -> Manifest:
     _log.info(f"[sweep] {planned} trials at most, then an engine evaluates them")
     trained = train_trials(setup, listed)
     evaluated, starts = _evaluate(setup, trained.finished)
-    run.write_table("sweep/outcomes.parquet", pa.concat_tables(trial.outcomes for trial in evaluated))
+    outputs = SWEEP_OUTCOMES.write(run, pa.concat_tables(trial.outcomes for trial in evaluated))
     counts = {
         "finished": len(trained.finished),
         "failed": len(trained.failed),
@@ -114,71 +114,59 @@ def _sweep(setup: Setup, listed: Sequence[Trial]) -> Manifest:
     }
     written = write_sweep(run, evaluated, config=config, starts=(starts, 1), counts=counts)
     run.delete("report/manifest.json")  # the run's page shows the sweep, too: the next `paft report` writes it anew
-    _show(written)
+    _show(written.values)
     if trained.failed:
         _log.warning(
             f"[sweep] {len(trained.failed)} trials failed ({', '.join(trained.failed)}); the same command tries "
             "only these again"
         )
-    return {**written, "failed": list(trained.failed)}
+    return {**written.values, "failed": list(trained.failed), "outputs": outputs | written.files}
 
 
 def _evaluate(setup: Setup, finished: dict[str, Trial]) -> tuple[list[TrialOutcomes], int]:
     """(outcomes of every finished trial, engine starts); a trial that was evaluated before is not again, the others
     share one engine."""
     run = setup.resolved.store
-    trained = {name: run.read_json(f"{trial.folder}/manifest.json") for name, trial in finished.items()}
-    missing = {
-        name: trained[name]
-        for name, trial in finished.items()
-        if not run.exists(f"{trial.folder}/evaluate/manifest.json")
+    trained = {name: read_manifest(run, trial.folder, TrialManifest) for name, trial in finished.items()}
+    shared = {
+        **decided_by("evaluate", evaluate.RESULTS_VERSION),
+        **{part: setup.inputs[part] for part in ("evaluate", "engine", "prompts")},
     }
-    measured = _measure(setup, missing) if missing else {}
-    found, starts = [], 0
-    for name, trial in finished.items():
-
-        def body(name: str = name, trial: Trial = trial) -> Manifest:
-            outcomes, info = measured[name]
-            run.write_table(f"{trial.folder}/outcomes.parquet", outcomes)
-            return info
-
-        key = {part: setup.inputs[part] for part in ("evaluate", "engine", "prompts")} | {
-            "sha256": trained[name]["sha256"],
-            "test": setup.inputs["data"]["test"],
-            **decided_by("evaluate", evaluate.RESULTS_VERSION),
-        }
-        starts += cached(run, f"{trial.folder}/evaluate", key, body, accept=setup.resolved.accept)["engine_starts"]
-        outcomes = run.read_table(f"{trial.folder}/outcomes.parquet", holds(EVALUATED))
-        found.append(
-            TrialOutcomes(
-                name=name,
-                size=trial.size,
-                subset_seed=trial.subset_seed,
-                settings=trial.settings,
-                trained=trained[name],
-                outcomes=outcomes,
-            )
+    keys = {
+        name: {**shared, "sha256": each.sha256, "test": setup.inputs["data"]["test"]} for name, each in trained.items()
+    }
+    artifacts = {name: trial_outcomes(trial.folder) for name, trial in finished.items()}
+    known = {name: kept(run, artifacts[name].stage, key, accept=setup.resolved.accept) for name, key in keys.items()}
+    missing = {name: trained[name] for name, manifest in known.items() if manifest is None}
+    starts = sum(manifest["engine_starts"] for manifest in known.values() if manifest is not None)
+    for name, (outcomes, info) in (_measure(setup, missing) if missing else {}).items():
+        made = {**info, "outputs": artifacts[name].write(run, outcomes)}
+        finish(run, artifacts[name].stage, keys[name], made, time_s=0, announce=lambda _: None)
+        starts += info["engine_starts"]
+    found = [
+        TrialOutcomes(
+            name=name,
+            size=trial.size,
+            subset_seed=trial.subset_seed,
+            settings=trial.settings,
+            validation_loss=trained[name].validation_loss,
+            outcomes=artifacts[name].read(run),
         )
+        for name, trial in finished.items()
+    ]
     return found, starts
 
 
-def _measure(setup: Setup, trained: dict[str, Manifest]) -> dict[str, tuple[pa.Table, Manifest]]:
+def _measure(setup: Setup, trained: Mapping[str, TrialManifest]) -> dict[str, tuple[pa.Table, Manifest]]:
     """(Outcomes, counts) of trials by their manifests. Counts are those of all of them, but the engine's starts are the
     first one's alone."""
     from paft_ray.inference.answer_cache import AnswerCache
 
     config, run = setup.resolved.config, setup.resolved.store
     quick = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"latency_sample_rows": 0})})
-    held_out = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("held_out")
-    models = [
-        Candidate(
-            arm=name,
-            seed=config.train.seeds[0],
-            sha256=each["sha256"],
-            **{"adapter" if each["kind"] == "adapter" else "weights": each["export"]},
-        )
-        for name, each in trained.items()
-    ]
+    held_out = PROMPT_SET.read(run).split("held_out")
+    keys = {name: ModelKey(name, config.train.seeds[0]) for name in trained}
+    models = {keys[name]: TrainedModel.of(run, keys[name], each, {}) for name, each in trained.items()}
     outcomes, _, info = evaluate_models(
         replace(setup.resolved, config=quick),
         models,

@@ -13,11 +13,12 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from paft_ray.log import get_logger
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages import train
+from paft_ray.stages.train import clear_damaged, training_outputs
+from paft_ray.storage.artifacts import ROWS
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store
 from paft_ray.storage.versions import decided_by
 from paft_ray.sweep.trials import Setup, Trial, chosen
-from paft_ray.tasks.readers import holds_examples
 from paft_ray.training.job import Training
 from paft_ray.training.step_metrics import read_metrics
 
@@ -54,7 +55,8 @@ def run_trial(config: dict[str, Any], setup: Setup, listed: Sequence[Trial]) -> 
         "prompts": templates.content_hash,
     }
     fit = partial(_fit, setup, trial, templates, scheduled)
-    result = cached(run, trial.folder, key, fit, accept=setup.resolved.accept, announce=_log.info)
+    on_damage = partial(clear_damaged, run, trial.folder)
+    result = cached(run, trial.folder, key, fit, accept=setup.resolved.accept, announce=_log.info, on_damage=on_damage)
     tune.report(
         {name: value for name, value in result.items() if name in (METRIC, "final_loss", "tokens_per_s")}
         | {TIME: result["num_steps"]}
@@ -82,6 +84,7 @@ def _fit(setup: Setup, trial: Trial, templates: PromptSet, scheduled: bool) -> M
     return {
         **values,
         "train_time_s": result.time_s,
+        "outputs": training_outputs(setup.resolved.store, trial.folder, result),
         "num_templates": len(templates),
         "subset_seed": trial.subset_seed,
         **({METRIC: validated[-1]} if validated else {}),
@@ -93,7 +96,7 @@ def _training(setup: Setup, trial: Trial, templates: PromptSet) -> Training:
     config, run = setup.resolved.config, setup.resolved.store
     training = Training(
         task=setup.resolved.task,
-        data=run.read_table("data/train.parquet", holds_examples),
+        data=ROWS["train"].read(run),
         templates=templates,
         config=trial.train(config.train),
         model=config.model,
@@ -101,7 +104,7 @@ def _training(setup: Setup, trial: Trial, templates: PromptSet) -> Training:
         seed=config.train.seeds[0],
         run=run,
         folder=trial.folder,
-        validation=run.read_table("data/validation.parquet", holds_examples) if len(setup.validation) else None,
+        validation=ROWS["validation"].read(run) if len(setup.validation) else None,
         validation_templates=setup.validation,
         tracking=config.tracking,
         results_version=train.RESULTS_VERSION,

@@ -21,6 +21,7 @@ from paft_ray.config import TrackingConfig
 from paft_ray.config.addresses import refusal, resolved_refusal
 from paft_ray.errors import UserError, one_line
 from paft_ray.log import get_logger, stage_label
+from paft_ray.storage.artifacts import REPORT_PAGE, RESULTS
 from paft_ray.storage.store import Store
 from paft_ray.tracking.clients import (
     MLFLOW_KEYS,
@@ -108,14 +109,14 @@ def publish_report(config: TrackingConfig, run: Store) -> None:
     )
     if tracker_run is None:
         return
-    arms = run.read_json("report/results.json")["arms"]
+    arms = RESULTS.read(run)["arms"]
     wanted = {
         f"eval/{arm}/accuracy_{name}": table[name] for arm, table in arms.items() for name in ("mean", "std", "worst")
     }
     trackers = Trackers(tracker_run)
     trackers.show(
         {name: value for name, value in wanted.items() if value is not None},
-        run.read_bytes("report/report.html").decode(),
+        REPORT_PAGE.read(run),
     )
     trackers.close()
 

@@ -25,7 +25,9 @@ class StoredResult(BaseModel):
     """Names the folders of its checkpoints and of its audit log."""
     kind: Kind
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """Over names and contents of its safetensors files."""
+    """Over names and digests of `files`."""
+    files: dict[str, str]
+    """Path relative to the folder of the weights -> SHA-256."""
     num_steps: PositiveInt
     exported_step: PositiveInt
     """Optimizer steps behind the exported weights."""
@@ -46,7 +48,7 @@ class StoredResult(BaseModel):
 class TrainResult(StoredResult):
     """A finished training."""
 
-    export: str
+    path: str
     """Folder of the weights, relative to the run."""
     history: list[dict[str, Any]]
     """Metrics of every step in the lineage of the weights."""
@@ -75,7 +77,7 @@ def read_result(run: Store, folder: str) -> TrainResult:
     except ValidationError as error:
         fault = error.errors()[0]
         raise _broken(out, f"{'.'.join(map(str, fault['loc'])) or 'it'}: {one_line(fault['msg'])}") from None
-    return TrainResult(**stored.model_dump(), export=f"{folder}/{stored.kind}", history=read_metrics(out))
+    return TrainResult(**stored.model_dump(), path=f"{folder}/{stored.kind}", history=read_metrics(out))
 
 
 def _broken(out: Store, reason: str) -> UserError:

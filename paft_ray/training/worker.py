@@ -18,7 +18,8 @@ from transformers.utils.logging import disable_progress_bar
 from paft_ray.config import TrainConfig
 from paft_ray.cpu_priority import usable_cpus
 from paft_ray.models.local import find_on_this_node
-from paft_ray.storage.store import Store, weights_hash
+from paft_ray.storage.outputs import local_digests, summed
+from paft_ray.storage.store import Store
 from paft_ray.training import export, loop
 from paft_ray.training.data import step_rows
 from paft_ray.training.job import TrainingJob, Worker
@@ -77,11 +78,13 @@ def _publish(job: TrainingJob, folder: Path, *, exported_step: int, peak_memory_
     """Uploads the finished weights, then result.json."""
     out = Store(job.out)
     kind: Kind = "weights" if job.config.lora is None else "adapter"
+    files = local_digests(folder)
     out.upload_dir(folder, kind)
     result = StoredResult(
         fingerprint=job.fingerprint,
         kind=kind,
-        sha256=weights_hash(folder),
+        sha256=summed(files),
+        files=files,
         num_steps=job.num_steps,
         exported_step=exported_step,
         peak_memory_gib=peak_memory_gib,

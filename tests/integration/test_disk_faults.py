@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from paft_ray.config import EngineConfig
-from paft_ray.errors import StageError, StorageError, UserError
-from paft_ray.stages.evaluate import Candidate, Place
+from paft_ray.errors import StorageError, UserError
+from paft_ray.stages.evaluate import Place
 from paft_ray.storage.stage_cache import cached
-from paft_ray.storage.store import Store, weights_hash
+from paft_ray.storage.store import Store
+from tests.support.made_stage import trained_model
 from tests.support.page_run import hostile_run
 
 BIG = 4_000_000  # bytes
@@ -176,10 +177,10 @@ def test_weights_that_are_not_what_was_trained_are_not_evaluated(tmp_path: Path)
     (trained / "model.safetensors").write_bytes(b"weights")
     run.upload_dir(trained, "train/paft-s0/weights")
     place = Place(run=run, engine=EngineConfig(), owner="test", base="unused")
-    candidate = Candidate(arm="paft", seed=0, weights="train/paft-s0/weights", sha256=weights_hash(trained))
+    candidate = trained_model(run, "train/paft-s0/weights")
     with place.weights(candidate) as folder:
         assert Path(folder, "model.safetensors").exists()
     run.write_bytes("train/paft-s0/weights/model.safetensors", b"weigh")
-    with pytest.raises(StageError, match="train/paft-s0/weights is not what was trained"), place.weights(candidate):
+    with pytest.raises(UserError, match="train/paft-s0/weights/model.safetensors is damaged"), place.weights(candidate):
         pass
     assert not list((tmp_path / "a").glob("merged-*"))

@@ -17,10 +17,10 @@ from pathlib import Path
 import psutil
 import pytest
 import ray
+from paft_ray.stages.audit import audit
 
 from paft_ray.config import load_config
 from paft_ray.stages import prepare, synthesize
-from paft_ray.stages.audit import audit
 from paft_ray.storage.store import Store
 from paft_ray.training.step_metrics import read_metrics
 from tests.support.killing import newest_checkpoint, wait_for, wait_for_checkpoint

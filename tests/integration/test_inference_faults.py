@@ -25,10 +25,11 @@ from paft_ray.errors import StageError
 from paft_ray.inference.answer_cache import AnswerCache
 from paft_ray.inference.grid import Free
 from paft_ray.prompts.template import PromptTemplate
-from paft_ray.stages.evaluate import Candidate, Place
-from paft_ray.storage.store import Store, weights_hash
+from paft_ray.stages.evaluate import Place
+from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Example, load_task
 from tests.integration.killed_driver import NUM_ROWS, SMALL, requests
+from tests.support.made_stage import trained_model
 
 pytestmark = pytest.mark.slow
 
@@ -297,9 +298,7 @@ def test_weights_left_by_a_killed_evaluation_go_and_those_of_another_stay(ray_se
     run = Store.open(str(tmp_path), "run")
     run.write_json("train/paft-s0/weights/config.json", {})
     place, other = (Place(run=run, engine=SMALL, owner=owner, base="unused") for owner in ("a", "b"))
-    candidate = Candidate(
-        arm="paft", seed=0, weights="train/paft-s0/weights", sha256=weights_hash(tmp_path / "run/train/paft-s0/weights")
-    )
+    candidate = trained_model(run, "train/paft-s0/weights")
 
     def there() -> list[str]:
         return sorted(path.name for path in (tmp_path / "run").glob("merged-*"))

@@ -15,15 +15,16 @@ import torch
 from paft_ray.cli.main import main
 from paft_ray.config import EngineConfig
 from paft_ray.errors import UserError
-from paft_ray.stages.evaluate import Candidate, Place
+from paft_ray.stages.evaluate import Place
 from paft_ray.storage.stage_cache import Manifest, cached
-from paft_ray.storage.store import Store, weights_hash
+from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import read_rows
 from paft_ray.training import checkpoint
 from paft_ray.training.checkpoint import TrainingState
 from tests.chaos.tiny import save_tiny_model
 from tests.integration import object_store
 from tests.integration.object_store import Server
+from tests.support.made_stage import trained_model
 
 BIG = 12_000_000  # bytes; more than one part of a multipart upload
 
@@ -241,9 +242,7 @@ def test_the_weights_of_an_engine_come_to_its_node_and_go(
     (tmp_path / "node").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "node"))
     place = Place(run=run, engine=EngineConfig(), owner="test", base="unused")
-    with place.weights(
-        Candidate(arm="paft", seed=0, weights="train/paft-s0/weights", sha256=weights_hash(tmp_path / "model"))
-    ) as folder:
+    with place.weights(trained_model(run, "train/paft-s0/weights")) as folder:
         assert sorted(path.name for path in Path(folder).iterdir()) == ["config.json", "model.safetensors"]
         assert Path(folder).is_relative_to(tmp_path / "node")
     assert list((tmp_path / "node").iterdir()) == []

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from paft_ray.config import Config, builtin, input_key, parse_config, weights_key
+from paft_ray.config import Config, builtin, parse_config
 from paft_ray.errors import UserError
 from paft_ray.metrics.cell_sampling import sample_cells
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
@@ -16,8 +16,11 @@ from paft_ray.prompts.template import PromptTemplate
 from paft_ray.report.inputs import Measured
 from paft_ray.report.render import write_report
 from paft_ray.stages import report as stage
+from paft_ray.storage.artifacts import OUTCOMES, SCORE_TABLE, SPEED
+from paft_ray.storage.manifests import ModelKey
 from paft_ray.storage.store import Store
-from paft_ray.tasks.task import Example, load_task
+from paft_ray.tasks.task import Example
+from tests.support import made_stage as stages
 from tests.support.resolved import resolved
 
 HOSTILE = '<script>alert("t")</script><img src="https://example.org/x.png"> {text}'
@@ -39,18 +42,6 @@ ONLY_OF_THE_WHOLE_GRID = [
 
 def config(**report: object) -> Config:
     return parse_config({"name": "made-up", "task": "demo", "report": {"num_bootstrap": 400, **report}}, source="test")
-
-
-def trained(settings: Config) -> dict[str, object]:
-    """The key of a training with these settings, as stage train writes it."""
-    model, task = input_key(settings.model), load_task(settings.task).model_dump(mode="json")
-    return {
-        "train": weights_key(settings.train),
-        "model": {**model, "identity": {}},
-        "task": task,
-        "prompts": {},
-        "versions": {"ray": "0.0"},
-    }
 
 
 def prompt_set(num_held_out: int) -> PromptSet:
@@ -115,59 +106,42 @@ def made_up_run(
 ) -> Store:
     run = Store(str(folder / "made-up"))
     templates, rows = prompt_set(num_held_out), examples(num_examples)
-    run.write_table("prompts/prompt_set.parquet", templates.to_table())
-    run.write_table(
-        "data/test.parquet",
-        pa.Table.from_pylist([{"id": e.id, "fields": dict(e.fields), "answer": e.answer} for e in rows]),
-    )
-    run.write_table("evaluate/outcomes.parquet", outcomes(templates.split("held_out"), rows, levels or LEVELS, seeds))
-    run.write_json(
-        "evaluate/manifest.json",
-        {"time_s": 310.4, "engine_starts": 4, "num_failed": 0, "key": {"versions": {"ray": "0.0"}}},
+    rejected = {"unfilled slot": 9, "<i>near-copy</i>": 4, "missing {text}": 21}
+    asked = {"asked": 16, "kept": 11, "rejected": rejected, "grammar_share": 0.12}
+    stages.synthesized(run, templates, time_s=95.0, engine_starts=1, **asked)
+    stages.prepared(run, {"test": rows}, time_s=0.42)
+    names = [ModelKey.BASE, *(ModelKey(arm, seed) for arm in ("sft", "top_accuracy", "paft") for seed in seeds)]
+    stages.evaluated(
+        run,
+        outcomes(templates.split("held_out"), rows, levels or LEVELS, seeds),
+        dict.fromkeys(names, {"tokens_per_answer": 2.0, "seconds_per_answer": 0.11}) if optional else {},
+        time_s=310.4,
+        engine_starts=4,
+        num_failed=0,
+        key={"versions": {"ray": "0.0"}},
     )
     if optional:
-        _optional_artifacts(run, templates, seeds)
+        _optional_stages(run, templates, names[1:])
     return run
 
 
-def _optional_artifacts(run: Store, templates: PromptSet, seeds: tuple[int, ...]) -> None:
-    run.write_json("data/manifest.json", {"time_s": 0.42, "counts": {"train": 800, "validation": 100, "test": 100}})
-    rejected = {"unfilled slot": 9, "<i>near-copy</i>": 4, "missing {text}": 21}
-    run.write_json(
-        "prompts/manifest.json",
-        {"time_s": 95.0, "engine_starts": 1, "asked": 16, "kept": 11, "rejected": rejected, "grammar_share": 0.12},
-    )
+def _optional_stages(run: Store, templates: PromptSet, names: list[ModelKey]) -> None:
     train = templates.split("train").templates
-    run.write_table(
-        "score/scores.parquet", pa.Table.from_pylist([{"template_id": t.id, "accuracy": 0.6} for t in train])
-    )
-    run.write_json("score/manifest.json", {"time_s": 40.0, "engine_starts": 1, "best": train[0].id})
+    scores = pa.Table.from_pylist([{"template_id": t.id, "accuracy": 0.6} for t in train])
+    outputs = SCORE_TABLE.write(run, scores)
+    stages.finish_stage(run, "score", outputs, time_s=40.0, engine_starts=1, best=train[0].id)
     rng = np.random.default_rng(1)
     models = []
-    for arm in ("sft", "top_accuracy", "paft"):
-        for seed in seeds:
-            found = {
-                "adapter": f"train/{arm}-s{seed}/adapter",
-                "weights": None,
-                "num_templates": 16 if arm == "paft" else 1,
-                "num_steps": 75,
-                "train_time_s": 150.0,
-            }
-            models.append({"arm": arm, "seed": seed, **found})
-            lines = [json.dumps({"step": s, "loss": 0.2 + np.exp(-s / 20) + 0.1 * rng.random()}) for s in range(1, 76)]
-            run.write_bytes(f"train/{arm}-s{seed}/metrics.jsonl", "\n".join(lines).encode())
-    run.write_json(
-        "train/manifest.json", {"time_s": 20.0, "peak_memory_gib": 3.25, "models": models, "key": trained(config())}
-    )
-    names = ["base-s-1", *(f"{arm}-s{seed}" for arm in ("sft", "top_accuracy", "paft") for seed in seeds)]
-    run.write_json(
-        "evaluate/speed.json", {name: {"tokens_per_answer": 2.0, "seconds_per_answer": 0.11} for name in names}
-    )
+    for name in names:
+        lines = [{"step": s, "loss": float(0.2 + np.exp(-s / 20) + 0.1 * rng.random())} for s in range(1, 76)]
+        found = {"num_templates": 16 if name.arm == "paft" else 1, "num_steps": 75, "train_time_s": 150.0}
+        models.append(stages.trained_arm(run, name, metrics=lines, **found))
+    stages.trained(run, models, key=stages.train_key(config()), time_s=20.0, peak_memory_gib=3.25)
 
 
 def test_results_hold_the_documented_keys(tmp_path: Path) -> None:
     run = made_up_run(tmp_path)
-    found = write_report(run, config=config())
+    found = write_report(run, config=config()).values
     assert found == run.read_json("report/results.json")
     assert set(found) == {"arms", "differences", "timings_s", "engine_starts", "peak_memory_gib", "verdict"}
     assert list(found["arms"]) == ["base", "sft", "top_accuracy", "paft"]
@@ -216,7 +190,7 @@ def test_results_hold_the_documented_keys(tmp_path: Path) -> None:
         "an interrupted train stage counts all steps"
     )
     assert found["verdict"].endswith("on this seed")
-    assert write_report(run, config=config()) == found, "a second report gives the same intervals"
+    assert write_report(run, config=config()).values == found, "a second report gives the same intervals"
 
 
 def test_outside_text_is_escaped_and_nothing_is_loaded_from_elsewhere(tmp_path: Path) -> None:
@@ -242,10 +216,10 @@ def test_outside_text_is_escaped_and_nothing_is_loaded_from_elsewhere(tmp_path: 
 
 def test_absent_optional_artifacts_leave_a_shorter_report(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, optional=False)
-    found = write_report(run, config=config())
+    found = write_report(run, config=config()).values
     assert found["peak_memory_gib"] is None
     assert found["arms"]["sft"]["tokens_per_answer"] is found["arms"]["sft"]["seconds_per_answer"] is None
-    assert found["timings_s"] == {"evaluate": 310.4}
+    assert found["timings_s"] == {"data": 0.42, "prompts": 95.0, "evaluate": 310.4}
     page = run.read_bytes("report/report.html").decode()
     assert 'id="training"' not in page
     assert "tokens per" not in page
@@ -253,7 +227,7 @@ def test_absent_optional_artifacts_leave_a_shorter_report(tmp_path: Path) -> Non
 
 def test_too_few_templates_are_said_and_not_computed(tmp_path: Path) -> None:
     run = made_up_run(tmp_path / "eleven", num_held_out=11)
-    found = write_report(run, config=config())
+    found = write_report(run, config=config()).values
     paft = found["arms"]["paft"]
     assert (
         paft["std"]
@@ -271,7 +245,7 @@ def test_too_few_templates_are_said_and_not_computed(tmp_path: Path) -> None:
     assert reason in text
     assert "Intervals are not given" not in text
     few = made_up_run(tmp_path / "seven", num_held_out=7)
-    found = write_report(few, config=config())
+    found = write_report(few, config=config()).values
     gap = found["differences"]["paft-sft"]
     assert (gap["low"], gap["p_value"], gap["p_adjusted"], gap["detectable"], gap["decisive"]) == (
         None,
@@ -290,9 +264,9 @@ def test_too_few_templates_are_said_and_not_computed(tmp_path: Path) -> None:
 
 def test_several_seeds_may_be_called_better_and_one_arm_is_no_comparison(tmp_path: Path) -> None:
     run = made_up_run(tmp_path / "seeds", seeds=(0, 1, 2))
-    assert write_report(run, config=config())["verdict"].startswith("paft is better than sft")
+    assert write_report(run, config=config()).values["verdict"].startswith("paft is better than sft")
     alone = made_up_run(tmp_path / "alone", optional=False, levels={"base": (0.5, 0.1)})
-    found = write_report(alone, config=config())
+    found = write_report(alone, config=config()).values
     assert found["verdict"] == "only arm base was measured: nothing to compare"
     assert found["differences"] == {}
 
@@ -309,7 +283,7 @@ def test_another_evaluation_is_written_beside_the_run(tmp_path: Path) -> None:
         examples={e.id: e for e in rows},
         manifest={"engine_starts": 4, "time_s": 9.0},
     )
-    found = write_report(run, config=config(), measured=own, out=Store(str(tmp_path / "own")), folder="")
+    found = write_report(run, config=config(), measured=own, out=Store(str(tmp_path / "own")), folder="").values
     assert json.loads((tmp_path / "own" / "results.json").read_text()) == found
     assert (found["timings_s"], found["engine_starts"]) == ({"evaluate": 9.0}, 4), "of this evaluation alone"
     assert "on the given templates" in found["verdict"], "nothing shows that they are unlike the training templates"
@@ -323,32 +297,33 @@ def test_the_stage_is_cached_and_needs_an_evaluation(tmp_path: Path) -> None:
     first = stage.run(resolved(config(), run))
     assert first["verdict"] == run.read_json("report/results.json")["verdict"]
     assert run.read_bytes("report/model_card.md") == run.read_bytes("train/paft-s0/adapter/README.md")
-    run.delete("report/report.md")
+    page = Path(run.path("report/report.html"))
+    before = page.stat().st_mtime_ns
     assert stage.run(resolved(config(), run)) == first
-    assert not run.exists("report/report.md"), "a finished stage does nothing"
+    assert page.stat().st_mtime_ns == before, "a finished stage does nothing"
+    run.delete("report/report.md")
+    assert stage.run(resolved(config(), run))["outputs"] == first["outputs"]
+    assert run.exists("report/report.md"), "a finished stage whose output is missing is made again"
     with pytest.raises(UserError, match=r"report\.threshold: 0.8 -> 0.7"):
         stage.run(resolved(config(threshold=0.7), run))
     other = parse_config({"name": "made-up", "task": "demo", "train": {"learning_rate": 0.5}}, source="test")
     with pytest.raises(UserError, match=r"was trained with other settings \(train\.learning_rate: 0\.0001 -> 0\.5\)"):
         stage.run(resolved(other, run))
-    with pytest.raises(UserError, match=r"evaluate/outcomes\.parquet is missing"):
+    with pytest.raises(UserError, match="stage evaluate is not finished; run stage evaluate first"):
         stage.run(resolved(config(), Store(str(tmp_path / "empty"))))
 
 
 def test_a_report_of_a_part_of_the_cells_gives_estimates_and_refuses_the_rest(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, seeds=(0, 1))
-    whole = write_report(run, config=config())
-    table = run.read_table("evaluate/outcomes.parquet")
+    whole = write_report(run, config=config()).values
+    table = OUTCOMES.read(run)
     templates, examples = (sorted(set(table[name].to_pylist())) for name in ("template_id", "example_id"))
     cells = sample_cells(len(templates), len(examples), 0.2, 0)
     cells[:, 3] = False  # an example that was never asked belongs to the grid all the same
     rows = zip(table["template_id"].to_pylist(), table["example_id"].to_pylist(), strict=True)
-    run.write_table(
-        "evaluate/outcomes.parquet",
-        table.filter(pa.array([bool(cells[templates.index(t), examples.index(e)]) for t, e in rows])),
-    )
-    run.write_json("evaluate/manifest.json", {**run.read_json("evaluate/manifest.json"), "budget": 0.2})
-    found = write_report(run, config=config())
+    asked = table.filter(pa.array([bool(cells[templates.index(t), examples.index(e)]) for t, e in rows]))
+    stages.evaluated(run, asked, SPEED.read(run), budget=0.2)
+    found = write_report(run, config=config()).values
     for name, row in found["arms"].items():
         estimated = row["estimated"]
         assert set(estimated) == {"budget", "mean", "low", "high", "quantiles", "refused"}

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 import ray
+from paft_ray.stages.audit import audit
 
 from paft_ray.cli.main import main
 from paft_ray.config import load_config
 from paft_ray.stages import prepare, synthesize, train
-from paft_ray.stages.audit import audit
 from paft_ray.storage.store import Store
 from paft_ray.training.step_metrics import read_metrics
 from tests.support.killing import (

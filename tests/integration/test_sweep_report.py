@@ -37,7 +37,7 @@ def trial(size: int, seed: int, level: float, **values: object) -> TrialOutcomes
 
 
 def written(tmp_path: Path, trials: list[TrialOutcomes]) -> dict[str, object]:
-    return write_sweep(Store(str(tmp_path / "sweep")), trials, config=CONFIG, starts=(8, 9), counts=COUNTS)
+    return write_sweep(Store(str(tmp_path / "sweep")), trials, config=CONFIG, starts=(8, 9), counts=COUNTS).values
 
 
 def test_a_sweep_gives_rows_a_curve_and_a_size(tmp_path: Path) -> None:
@@ -62,8 +62,8 @@ def test_a_sweep_gives_rows_a_curve_and_a_size(tmp_path: Path) -> None:
 
 
 def test_the_curve_takes_the_setting_with_the_lowest_validation_loss_not_the_best_held_out(tmp_path: Path) -> None:
-    good = trial(1, 0, 0.9, settings={"k": 2}, trained={"validation_loss": 0.7})
-    chosen = trial(1, 0, 0.6, settings={"learning_rate": 0.1}, trained={"validation_loss": 0.3})
+    good = trial(1, 0, 0.9, settings={"k": 2}, validation_loss=0.7)
+    chosen = trial(1, 0, 0.6, settings={"learning_rate": 0.1}, validation_loss=0.3)
     found = written(tmp_path, [good, chosen])
     assert found["curve"][0]["mean"] == pytest.approx(0.6)
     assert [row["on_curve"] for row in found["sizes"]] == [False, True]

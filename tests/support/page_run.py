@@ -3,7 +3,6 @@ for no measurement."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,11 @@ import pyarrow as pa
 from paft_ray.config import Config, parse_config
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.template import PromptTemplate
+from paft_ray.storage.artifacts import SCORE_TABLE, SWEEP_RESULT
+from paft_ray.storage.manifests import ModelKey
 from paft_ray.storage.store import Store
+from paft_ray.tasks.task import Example
+from tests.support import made_stage as stages
 
 ATTACKS = (
     "<script>window.hostile = 1</script>",
@@ -58,28 +61,30 @@ def hostile_run(folder: Path, *, sweep: bool = True) -> Store:
     hostile."""
     run = Store(str(folder / 'run <b> "&'))
     templates = _templates()
-    run.write_table("prompts/prompt_set.parquet", templates.to_table())
-    run.write_json(
-        "prompts/manifest.json",
-        {"time_s": 95.0, "engine_starts": 1, "asked": 2, "kept": 1, "rejected": {ATTACK: 3}, "grammar_share": 0.1},
+    stages.synthesized(
+        run, templates, time_s=95.0, engine_starts=1, asked=2, kept=1, rejected={ATTACK: 3}, grammar_share=0.1
     )
     examples = [
-        {"id": f"e{n}", "fields": {"text": f"example {n} {ATTACK}"}, "answer": ATTACK if n % 2 else "plain"}
+        Example(id=f"e{n}", fields={"text": f"example {n} {ATTACK}"}, answer=ATTACK if n % 2 else "plain")
         for n in range(NUM_EXAMPLES)
     ]
-    run.write_table("data/test.parquet", pa.Table.from_pylist(examples))
-    run.write_table("evaluate/outcomes.parquet", _outcomes(templates, examples))
-    run.write_json(
-        "evaluate/manifest.json", {"time_s": 4000.0, "engine_starts": 5, "key": {"versions": {ATTACK: ATTACK}}}
-    )
-    run.write_json(
-        "evaluate/speed.json", {"sft-s0": {"tokens_per_answer": 2.0}, "paft-s0": {"tokens_per_answer": 10.0}}
+    stages.prepared(run, {"test": examples})
+    speed = {ModelKey("sft", 0): {"tokens_per_answer": 2.0}, ModelKey("paft", 0): {"tokens_per_answer": 10.0}}
+    stages.evaluated(
+        run,
+        _outcomes(templates, examples),
+        speed,
+        time_s=4000.0,
+        engine_starts=5,
+        key={"versions": {ATTACK: ATTACK}},
     )
     scores = [{"template_id": t.id, "accuracy": 0.1 * n} for n, t in enumerate(templates.split("train").templates)]
-    run.write_table("score/scores.parquet", pa.Table.from_pylist(scores))
+    stages.finish_stage(
+        run, "score", SCORE_TABLE.write(run, pa.Table.from_pylist(scores)), best=scores[-1]["template_id"]
+    )
     _training(run)
     if sweep:
-        run.write_json("report/sweep.json", SWEEP)
+        stages.finish_stage(run, "sweep", SWEEP_RESULT.write(run, SWEEP))
     return run
 
 
@@ -104,7 +109,7 @@ def _templates() -> PromptSet:
     return PromptSet.of(entries)
 
 
-def _outcomes(templates: PromptSet, examples: list[dict[str, Any]]) -> pa.Table:
+def _outcomes(templates: PromptSet, examples: list[Example]) -> pa.Table:
     rng = np.random.default_rng(0)
     rows = []
     for arm, seed, level in (("base", -1, 0.4), ("sft", 0, 0.6), ("sft", 1, 0.6), ("paft", 0, 0.8), ("paft", 1, 0.8)):
@@ -112,13 +117,13 @@ def _outcomes(templates: PromptSet, examples: list[dict[str, Any]]) -> pa.Table:
             for example in examples:
                 correct = bool(rng.random() < level + 0.02 * (number - 6))
                 parsed = correct or bool(rng.random() < 0.7)
-                given = example["answer"] if correct else f"wrong {ATTACK}"
+                given = example.answer if correct else f"wrong {ATTACK}"
                 row = {
                     "arm": arm,
                     "seed": seed,
                     "template_id": template.id,
-                    "example_id": example["id"],
-                    "answer": example["answer"],
+                    "example_id": example.id,
+                    "answer": example.answer,
                     "correct": correct,
                 }
                 rows.append(
@@ -130,19 +135,9 @@ def _outcomes(templates: PromptSet, examples: list[dict[str, Any]]) -> pa.Table:
 def _training(run: Store) -> None:
     models = []
     for arm, seed in (("sft", 0), ("sft", 1), ("paft", 0), ("paft", 1)):
-        models.append(
-            {
-                "arm": arm,
-                "seed": seed,
-                "num_templates": 4,
-                "num_steps": 40,
-                "tokens_per_s": 900.0,
-                "train_time_s": 90.0 * (seed + 1),
-                "final_loss": 0.2,
-            }
-        )
         lines: list[dict[str, float]] = [{"step": step, "loss": 9 / step, "tokens": 300} for step in range(1, 41)]
         for line in lines[9::10]:
             line |= {"validation_loss": line["loss"] + 0.1, "validation_accuracy": line["step"] / 50}
-        run.write_bytes(f"train/{arm}-s{seed}/metrics.jsonl", "\n".join(map(json.dumps, lines)).encode())
-    run.write_json("train/manifest.json", {"time_s": 540.0, "peak_memory_gib": 1.5, "models": models})
+        fields = {"num_templates": 4, "num_steps": 40, "tokens_per_s": 900.0, "train_time_s": 90.0 * (seed + 1)}
+        models.append(stages.trained_arm(run, ModelKey(arm, seed), metrics=lines, final_loss=0.2, **fields))
+    stages.trained(run, models, key=stages.train_key(config()), time_s=540.0, peak_memory_gib=1.5)

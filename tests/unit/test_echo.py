@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from tests.unit.stages.test_audit import log, made
 
 from paft_ray import console
 from paft_ray.cli.audit import audit_run
@@ -24,7 +25,6 @@ from paft_ray.log import Line
 from paft_ray.sanitize import holds_hidden
 from paft_ray.storage.run_lock import LEASE, Holder, hold
 from paft_ray.storage.store import Store
-from tests.unit.stages.test_audit import log, made
 
 ESCAPES = [
     "\x1b[2J\x1b[H",

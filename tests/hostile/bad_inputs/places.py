@@ -1,5 +1,6 @@
 """Models, storage, secrets, and runs whose files were changed by hand."""
 
+import hashlib
 import json
 
 import pyarrow as pa
@@ -16,6 +17,17 @@ KEY = {
 }
 
 
+TRAINED = {
+    "arm": "paft",
+    "seed": 0,
+    "kind": "adapter",
+    "sha256": "0" * 64,
+    "files": {"adapter_config.json": "0" * 64},
+    "num_templates": 1,
+    "num_steps": 1,
+}
+
+
 def command(given: str, says: str, *arguments: str, **files: object) -> Case:
     named = {
         name.replace("__", "/").replace("_json", ".json").replace("_parquet", ".parquet"): content
@@ -24,10 +36,14 @@ def command(given: str, says: str, *arguments: str, **files: object) -> Case:
     return Case(given=given, arguments=arguments, says=says, files=named)  # type: ignore[arg-type]
 
 
+def finished(**outputs: bytes) -> str:
+    """The manifest of a stage with these outputs."""
+    named = {path: hashlib.sha256(content).hexdigest() for path, content in outputs.items()}
+    return json.dumps({"key": {}, "time_s": 1.0, "outputs": named})
+
+
 def trained(adapter: str) -> str:
-    return json.dumps(
-        {"key": KEY, "models": [{"arm": "paft", "seed": 0, "adapter": adapter, "num_templates": 1, "num_steps": 1}]}
-    )
+    return json.dumps({"key": KEY, "time_s": 1.0, "outputs": {}, "models": [TRAINED | {"path": adapter}]})
 
 
 MODELS = [
@@ -168,7 +184,7 @@ RUNS = [
         "--set",
         "seed=1",
     ),
-    command("no run", "no prompt set there", "prompts", "show", "{dir}/none"),
+    command("no run", "stage synthesize is not finished", "prompts", "show", "{dir}/none"),
     command(
         "a prompt set that is no Parquet",
         "not Parquet",
@@ -176,6 +192,7 @@ RUNS = [
         "show",
         "{dir}",
         prompts__prompt_set_parquet=b"PAR1",
+        prompts__manifest_json=finished(**{"prompts/prompt_set.parquet": b"PAR1"}),
     ),
     command(
         "a prompt set of other columns",
@@ -184,6 +201,7 @@ RUNS = [
         "show",
         "{dir}",
         prompts__prompt_set_parquet=parquet(pa.table({"a": [1]})),
+        prompts__manifest_json=finished(**{"prompts/prompt_set.parquet": parquet(pa.table({"a": [1]}))}),
     ),
     command("one run to compare", "at least two runs are needed", "compare", "{dir}"),
     command("a run twice to compare", "comes twice", "compare", "{dir}", "{dir}/"),
@@ -203,7 +221,7 @@ RUNS = [
     command("a run that was never trained", "train/manifest.json is missing", "export", "{dir}", "--out", "{dir}/o"),
     command(
         "a manifest that is a list",
-        "does not say what was trained",
+        "is no manifest of stage train",
         "export",
         "{dir}",
         "--out",
@@ -233,7 +251,7 @@ RUNS = [
     ),
     command(
         "a trained run whose manifest is a number",
-        "does not say what was trained",
+        "is no manifest of stage train",
         "evaluate",
         "{dir}",
         "--templates",

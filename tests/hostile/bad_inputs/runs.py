@@ -1,10 +1,11 @@
 """Runs of someone else's: their config.json and manifests are outside input to `evaluate RUN`, `export`, `compare`,
 `report` and `audit`."""
 
+import hashlib
 import json
 
 from tests.hostile.bad_inputs.case import Case, setting
-from tests.hostile.bad_inputs.places import KEY, command, trained
+from tests.hostile.bad_inputs.places import KEY, TRAINED, command, trained
 
 NOT_TUNING = "not an argument that tunes memory"
 EVIL = {
@@ -88,8 +89,12 @@ PLAIN = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 8, "lora_alpha": 16
 
 def manifest(*, key: object = None, **entry: object) -> str:
     """A train/manifest.json of one adapter, with something changed."""
-    said = {"arm": "paft", "seed": 0, "adapter": "x", "weights": None, "num_templates": 1, "num_steps": 1, **entry}
-    return json.dumps({"key": KEY if key is None else key, "models": [said]})
+    said = {**TRAINED, "path": "x", **entry}
+    return json.dumps({"key": KEY if key is None else key, "time_s": 1.0, "outputs": {}, "models": [said]})
+
+
+def _digest(content: str) -> dict[str, str]:
+    return {"adapter_config.json": hashlib.sha256(content.encode()).hexdigest()}
 
 
 def both(given: str, says: str, **files: str) -> list[Case]:
@@ -103,20 +108,24 @@ def adapter(given: str, says: str, **changed: object) -> list[Case]:
         given,
         says,
         train__x__adapter_config_json=json.dumps(PLAIN | changed),
-        train__manifest_json=manifest(adapter="train/x"),
+        train__manifest_json=manifest(path="train/x", files=_digest(json.dumps(PLAIN | changed))),
     )
 
 
-UNSAID, NOT_PLAIN = "does not say what was trained", "not the plain LoRA adapter that stage train writes"
+UNSAID, NOT_PLAIN = "is no manifest of stage train", "not the plain LoRA adapter that stage train writes"
 MANIFESTS = [
     *both("a trained arm that is an option", UNSAID, train__manifest_json=manifest(arm="--trust-remote-code")),
     *both("a trained arm that leads elsewhere", UNSAID, train__manifest_json=manifest(arm="../../paft")),
     *both("a training seed with a line break", UNSAID, train__manifest_json=manifest(seed="0\n--trust-remote-code")),
     *both("a training seed beyond all numbers", UNSAID, train__manifest_json=manifest(seed=10**30)),
-    *both("an adapter that climbs", "leads out of the run", train__manifest_json=manifest(adapter="train/../../x")),
-    *both("weights that climb", "leads out of the run", train__manifest_json=manifest(adapter=None, weights="..")),
-    *both("an adapter that is a list", UNSAID, train__manifest_json=manifest(adapter=["x"])),
-    *both("no model in a manifest", UNSAID, train__manifest_json=json.dumps({"key": KEY, "models": []})),
+    *both("an adapter that climbs", "leads out of the run", train__manifest_json=manifest(path="train/../../x")),
+    *both("weights that climb", "leads out of the run", train__manifest_json=manifest(kind="weights", path="..")),
+    *both("an adapter that is a list", UNSAID, train__manifest_json=manifest(path=["x"])),
+    *both(
+        "no model in a manifest",
+        UNSAID,
+        train__manifest_json=json.dumps({"key": KEY, "time_s": 1.0, "outputs": {}, "models": []}),
+    ),
     *both("a manifest whose key is a text", UNSAID, train__manifest_json=manifest(key="k")),
     *both(
         "prompt tokens that are text",
@@ -153,7 +162,7 @@ MANIFESTS = [
         "an adapter whose configuration is none",
         "not JSON",
         train__x__adapter_config_json="{",
-        train__manifest_json=manifest(adapter="train/x"),
+        train__manifest_json=manifest(path="train/x", files=_digest("{")),
     ),
 ]
 NAMES = [

@@ -183,7 +183,7 @@ def test_a_run_without_training_is_refused_by_evaluate(capsys: pytest.CaptureFix
         capsys, "evaluate", str(tmp_path), "--templates", "a.jsonl", "--test", "b.jsonl", "--out", str(tmp_path / "out")
     )
     assert (code, len(err.splitlines())) == (2, 1)
-    assert "whose stage train is finished" in err
+    assert "train/manifest.json is missing, so stage train is not finished" in err
 
 
 def test_evaluate_with_a_run_names_the_options_it_needs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

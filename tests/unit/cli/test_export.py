@@ -19,12 +19,15 @@ from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.report.inputs import Measured
 from paft_ray.report.model_card import Origins, render_card, write_cards
-from paft_ray.report.trained_models import trained_models
 from paft_ray.stages.report import origins
 from paft_ray.stages.resolved_run import ResolvedRun
+from paft_ray.storage.artifacts import PROMPT_SET
+from paft_ray.storage.manifests import ModelKey, trained_models
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import load_task
+from tests.support.made_stage import evaluated, synthesized, trained, trained_arm
 
+MODEL_FILES = {"model.safetensors": b""}
 HOSTILE = "x\n---\nlicense: mit\n</td><script>alert(1)</script> | [link](http://x) `code`\n```\n# heading"
 
 
@@ -36,10 +39,15 @@ def base_model(folder: Path) -> Path:
 
 
 def trained_run(
-    folder: Path, *, task: dict[str, Any] | None = None, lora: bool = False, seeds: tuple[int, ...] = (0, 1)
+    folder: Path,
+    *,
+    task: dict[str, Any] | None = None,
+    lora: bool = False,
+    seeds: tuple[int, ...] = (0, 1),
+    files: dict[str, bytes] | None = None,
 ) -> Store:
-    """Arms sft and paft with whole weights (or adapters), as stage train leaves them; the base is a folder beside the
-    run."""
+    """Arms sft and paft with whole weights (or adapters) as stage train leaves them; the base is a folder next to the
+    run. `files`: of each model; empty ones hold its arm and seed."""
     run, base = Store(str(folder / "run")), base_model(folder / "base")
     config = parse_config(
         {
@@ -54,24 +62,19 @@ def trained_run(
     ResolvedRun.of(config, run).write()
     wordings = [PromptTemplate(text=f"Wording {n}: {{text}}") for n in range(16)]
     prompts = PromptSet.of(Entry(template=w, split="train" if n < 4 else "held_out") for n, w in enumerate(wordings))
-    run.write_table("prompts/prompt_set.parquet", prompts.to_table())
-    run.write_json("prompts/manifest.json", {"sft_template": wordings[0].id})
-    kind, other = ("adapter", "weights") if lora else ("weights", "adapter")
-    models = []
-    for arm in ("sft", "paft"):
-        for seed in seeds:
-            path = f"train/{arm}-s{seed}/{kind}"
-            run.write_bytes(f"{path}/model.safetensors", f"{arm} {seed}".encode())
-            models.append(
-                {
-                    "arm": arm,
-                    "seed": seed,
-                    kind: path,
-                    other: None,
-                    "num_templates": 4 if arm == "paft" else 1,
-                    "num_steps": 7,
-                }
-            )
+    synthesized(run, prompts, sft_template=wordings[0].id)
+    models = [
+        trained_arm(
+            run,
+            ModelKey(arm, seed),
+            kind="adapter" if lora else "weights",
+            files={name: content or f"{arm} {seed}".encode() for name, content in (files or MODEL_FILES).items()},
+            num_templates=4 if arm == "paft" else 1,
+            num_steps=7,
+        )
+        for arm in ("sft", "paft")
+        for seed in seeds
+    ]
     key = {
         "train": {**config.train.model_dump(mode="json"), **({} if lora else {"lora": None})},
         "model": {**config.model.model_dump(mode="json"), "identity": model_identity(str(base), None, str(base))},
@@ -79,13 +82,13 @@ def trained_run(
         "prompts": {"sft": prompts.only([wordings[0].id]).content_hash, "paft": prompts.split("train").content_hash},
         "versions": {"paft-ray": "0"},
     }
-    run.write_json("train/manifest.json", {"models": models, "key": key})
+    trained(run, models, key=key)
     return run
 
 
 def measure(run: Store) -> None:
     """12 held-out templates x 10 examples: paft answers 9 - seed of 10, and 2 fewer on one template."""
-    held_out = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("held_out").templates
+    held_out = PROMPT_SET.read(run).split("held_out").templates
     rows = [
         {
             "arm": arm,
@@ -99,11 +102,9 @@ def measure(run: Store) -> None:
             "logprob": -0.1,
         }
         for arm, seed, right in (("base", -1, 5), ("sft", 0, 6), ("sft", 1, 6), ("paft", 0, 9), ("paft", 1, 8))
-        for t, template in enumerate(held_out)
-        for e in range(10)
-    ]
-    run.write_table("evaluate/outcomes.parquet", pa.Table.from_pylist(rows))
-    run.write_json("evaluate/manifest.json", {"key": {"engine": {"precision": "bf16", "engine_kwargs": {}}}})
+        for t, template in enumerate(held_out) for e in range(10)
+    ]  # fmt: skip
+    evaluated(run, pa.Table.from_pylist(rows), key={"engine": {"precision": "bf16", "engine_kwargs": {}}})
 
 
 def card_of(run: Store, **settings: Any) -> str:
@@ -156,7 +157,7 @@ def test_every_trained_model_gets_its_card_and_the_report_that_of_paft(tmp_path:
     config = parse_config(run.read_json("config.json"), "test")
     write_cards(run, config, origins(ResolvedRun.of(config)))
     for model in trained_models(run):
-        card = ModelCard(run.read_bytes(f"{model.folder}/README.md").decode())
+        card = ModelCard(run.read_bytes(f"{model.path}/README.md").decode())
         assert card.data.model_name == model.name
     assert run.read_bytes("report/model_card.md") == run.read_bytes("train/paft-s0/weights/README.md")
     text = run.read_bytes("report/model_card.md").decode()
@@ -215,7 +216,10 @@ def test_what_cannot_be_exported_is_refused_in_one_line(tmp_path: Path, capsys: 
         ((run.root, "--out", full / "mine.txt"), "is not empty"),
         ((run.root, "--out", "s3://bucket/out"), "a folder of this machine is needed"),
         ((run.root, "--out", "/proc/none/out"), "cannot be written"),
-        ((tmp_path / "none", "--out", tmp_path / "out"), "whose stage train is finished"),
+        (
+            (tmp_path / "none", "--out", tmp_path / "out"),
+            "train/manifest.json is missing, so stage train is not finished",
+        ),
     ]:
         code, _, err = exported(capsys, *arguments)
         assert (code, len(err.splitlines())) == (2, 1)
@@ -231,15 +235,13 @@ def test_a_changed_base_or_prompt_set_is_refused(tmp_path: Path, capsys: pytest.
     assert code == 2
     assert "has changed since it was trained on (files.model.safetensors: " in err
     other = trained_run(tmp_path / "other")
-    other.write_table(
-        "prompts/prompt_set.parquet", PromptSet.of([Entry(template=PromptTemplate(text="New: {text}"))]).to_table()
-    )
+    synthesized(other, PromptSet.of([Entry(template=PromptTemplate(text="New: {text}"))]))
     code, _, err = exported(capsys, other.root, "--out", tmp_path / "out")
     assert code == 2
     assert "is not the one that arm paft was trained on" in err
     unknown = Store(str(tmp_path / "unknown"))
     unknown.write_json("train/manifest.json", {"models": [{"arm": "paft"}]})
-    with pytest.raises(UserError, match="does not say what was trained"):
+    with pytest.raises(UserError, match="is no manifest of stage train"):
         trained_models(unknown)
 
 

@@ -25,8 +25,9 @@ from paft_ray.report.inputs import Measured
 from paft_ray.report.model_card import evaluated_engine
 from paft_ray.storage.store import Store
 from paft_ray.training.adapter_config import check_adapter_config
+from tests.support.made_stage import finish_stage
+from tests.unit.cli.test_audit_run import log, made
 from tests.unit.cli.test_export import measure, trained_run
-from tests.unit.stages.test_audit import log, made
 
 
 def paft(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -130,7 +131,7 @@ def test_what_the_manifest_of_an_evaluation_says_of_the_engine_is_held_to_the_sa
 ) -> None:
     run = trained_run(tmp_path)
     measure(run)
-    run.write_json("evaluate/manifest.json", {"key": {"engine": engine}})
+    finish_stage(run, "evaluate", run.read_json("evaluate/manifest.json")["outputs"], key={"engine": engine})
     code, out, err = paft(capsys, "export", run.root, "--out", tmp_path / "out")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "evaluate/manifest.json" in err
@@ -140,9 +141,8 @@ def test_what_the_manifest_of_an_evaluation_says_of_the_engine_is_held_to_the_sa
 def test_a_good_manifest_of_an_evaluation_decides_the_engine(tmp_path: Path) -> None:
     run = trained_run(tmp_path)
     measure(run)
-    run.write_json(
-        "evaluate/manifest.json", {"key": {"engine": {"precision": "fp16", "engine_kwargs": {"max_num_seqs": 8}}}}
-    )
+    engine = {"precision": "fp16", "engine_kwargs": {"max_num_seqs": 8}}
+    finish_stage(run, "evaluate", run.read_json("evaluate/manifest.json")["outputs"], key={"engine": engine})
     engine = evaluated_engine(parse_config(run.read_json("config.json"), "test"), Measured.of(run))
     assert (engine.precision, engine.engine_kwargs) == ("fp16", {"max_num_seqs": 8})
 
@@ -178,17 +178,10 @@ def test_nothing_from_outside_the_run_is_exported(
 
 
 def test_what_is_no_part_of_a_model_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = trained_run(tmp_path)
-    for name in (
-        "modeling_evil.py",
-        "pytorch_model.bin",
-        "training_args.bin",
-        "model.pt",
-        "install.sh",
-        "config.json",
-        "chat_template.jinja",
-    ):
-        run.write_bytes(f"train/paft-s0/weights/{name}", b"{}")
+    evil = ("modeling_evil.py", "pytorch_model.bin", "training_args.bin", "model.pt", "install.sh")
+    files = dict.fromkeys(("model.safetensors", "config.json", "chat_template.jinja", *evil), b"{}")
+    run = trained_run(tmp_path, files=files)
+    run.write_bytes("train/paft-s0/weights/added.json", b"{}")
     assert paft(capsys, "export", run.root, "--out", tmp_path / "out")[0] == 0
     exported = {path.name for path in (tmp_path / "out").iterdir()}
     assert exported == {"model.safetensors", "config.json", "chat_template.jinja", "README.md", "templates.jsonl"}
@@ -295,7 +288,7 @@ def test_a_manifest_that_is_no_object_is_one_line(tmp_path: Path, capsys: pytest
     for said in ([], "x", 3):
         run.write_bytes("evaluate/manifest.json", json.dumps(said).encode())
         code, _, err = paft(capsys, "export", run.root, "--out", tmp_path / "out")
-        assert (code, err.count("\n"), "an object is needed" in err) == (2, 1, True)
+        assert (code, err.count("\n"), "evaluate/manifest.json is no manifest of stage evaluate" in err) == (2, 1, True)
 
 
 @pytest.mark.parametrize("file", ["config.json", "model_folders.json", "train/manifest.json", "evaluate/manifest.json"])

@@ -12,6 +12,8 @@ from paft_ray.config import parse_config
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.storage.store import Store
+from paft_ray.tasks.task import Example
+from tests.support import made_stage as stages
 
 Right = Callable[[str, int, int, int], bool]
 """(arm, seed, number of the template, number of the example) -> answered right."""
@@ -34,12 +36,9 @@ def evaluated(
     )
     run.write_json("config.json", config.model_dump(mode="json"))
     wordings = {t: PromptTemplate(text=f"Wording {t}: {{text}}") for t in templates}
-    run.write_table(
-        "prompts/prompt_set.parquet",
-        PromptSet.of(Entry(template=w, split="held_out") for w in wordings.values()).to_table(),
-    )
-    rows = [{"id": f"e{e}", "fields": {"text": f"review {e}{text}"}, "answer": "positive"} for e in examples]
-    run.write_table("data/test.parquet", pa.Table.from_pylist(rows))
+    stages.synthesized(run, PromptSet.of(Entry(template=w, split="held_out") for w in wordings.values()))
+    rows = [Example(id=f"e{e}", fields={"text": f"review {e}{text}"}, answer="positive") for e in examples]
+    stages.prepared(run, {"test": rows})
     outcomes = [
         {
             "arm": arm,
@@ -57,8 +56,8 @@ def evaluated(
         for t in templates
         for e in examples
         for found in [right(arm, seed, t, e)]
-    ]
-    run.write_table("evaluate/outcomes.parquet", pa.Table.from_pylist(outcomes))
+    ]  # fmt: skip
+    stages.evaluated(run, pa.Table.from_pylist(outcomes))
     return run
 
 

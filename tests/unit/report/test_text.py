@@ -14,8 +14,10 @@ from paft_ray.models.resolve import model_licence
 from paft_ray.report.inputs import Measured
 from paft_ray.report.model_card import Origins, render_card
 from paft_ray.report.render import write_report
-from paft_ray.report.trained_models import trained_models
 from paft_ray.sanitize import holds_hidden
+from paft_ray.storage.artifacts import OUTCOMES
+from paft_ray.storage.manifests import trained_models
+from tests.support.made_stage import evaluated
 from tests.support.page_run import config, hostile_run
 from tests.unit.cli.test_export import measure, trained_run
 
@@ -26,10 +28,10 @@ ARMS = ["pa\x1b[31m_ft", "\u202ea_b", "<script>x</script>_`c` | $\\bad$ -->", "#
 @pytest.mark.parametrize("arm", ARMS)
 def test_the_name_of_an_arm_is_text_in_page_markdown_and_pictures(arm: str, tmp_path: Path) -> None:
     run = hostile_run(tmp_path, sweep=False)
-    table = run.read_table("evaluate/outcomes.parquet")
+    table = OUTCOMES.read(run)
     names = [arm if name == "paft" else name for name in table["arm"].to_pylist()]
     number = table.column_names.index("arm")
-    run.write_table("evaluate/outcomes.parquet", table.set_column(number, "arm", [names]))
+    evaluated(run, table.set_column(number, "arm", [names]))
     write_report(run, config=config())
     page, text = (run.read_bytes(f"report/{name}").decode() for name in ("report.html", "report.md"))
     assert not holds_hidden(text)

@@ -7,14 +7,17 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from paft_ray.cli.audit import audit
 from paft_ray.cli.main import main
 from paft_ray.config import parse_config, weights_key
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.template import PromptTemplate
-from paft_ray.stages.audit import audit
+from paft_ray.storage.artifacts import ROWS
 from paft_ray.storage.store import Store
+from paft_ray.tasks.task import Example
 from paft_ray.training.audit import Training
 from paft_ray.training.audit_log import SCHEMA, audit_store
+from tests.support.made_stage import prepared, synthesized
 from tests.unit.training.test_audit import training, used
 
 PROMPTS = PromptSet.of(
@@ -36,9 +39,9 @@ def made(
     )
     of = training(n=10, epochs=2.5, batch=4, templates=5, seed=3)
     run.write_json("config.json", config.model_dump(mode="json"))
-    run.write_table("data/train.parquet", pa.table({"id": list(of.example_ids)}))
-    run.write_table("prompts/prompt_set.parquet", PROMPTS.to_table())
-    data, place = run.content_hash("data/train.parquet"), "train/paft-s3"
+    prepared(run, {"train": [Example(id=e, fields={"text": e}, answer="positive") for e in of.example_ids]})
+    synthesized(run, PROMPTS)
+    data, place = ROWS["train"].key(run), "train/paft-s3"
     manifest: dict[str, Any] = {
         "arm": "paft",
         "key": {"train": weights_key(config.train), "seed": 3, "data": data, "prompts": PROMPTS.content_hash},
@@ -104,11 +107,11 @@ def _no_training(run: Store) -> None:
 
 
 def _other_data(run: Store) -> None:
-    run.write_table("data/train.parquet", pa.table({"id": ["a"]}))
+    prepared(run, {"train": [Example(id="a", fields={"text": "a"}, answer="positive")]})
 
 
 def _other_prompts(run: Store) -> None:
-    run.write_table("prompts/prompt_set.parquet", PROMPTS.take(4, 0).to_table())
+    synthesized(run, PROMPTS.take(4, 0))
 
 
 def _old_manifest(run: Store) -> None:
