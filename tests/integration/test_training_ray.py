@@ -119,7 +119,7 @@ def test_training_goes_on_after_a_worker_is_killed(
     )
     assert "validation_loss" in result.history[-1]
     assert result.final_loss < result.history[0]["loss"]
-    adapter = load_file(tmp_path / "r" / result.export / "adapter_model.safetensors")
+    adapter = load_file(tmp_path / "r" / result.path / "adapter_model.safetensors")
     assert all(tensor.norm() > 0 for tensor in adapter.values())
     assert len(list((tmp_path / "r/train/paft-s0/checkpoints").glob("*/step-*"))) == config.keep_checkpoints
 

@@ -12,6 +12,7 @@ from paft_ray.stages import prepare
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Source
+from tests.support.made_stage import finish_stage
 
 ONE, TWO = "1" * 40, "2" * 40
 TRAIN, TEST = Source(dataset="some/set", split="train"), Source(path="builtin:demo/test.jsonl")
@@ -42,17 +43,25 @@ def test_rows_are_read_at_the_commit_that_is_in_the_key(tmp_path: Path) -> None:
 def test_offline_the_commit_of_the_finished_stage_is_taken(tmp_path: Path) -> None:
     run = Store(str(tmp_path))
     assert prepare._identity(pinned(run, None)) == {"commit": None}, "no finished stage: unknown"
-    run.write_json("data/manifest.json", {"key": {"sources": {"train": {"commit": ONE}}}})
+    finish_stage(run, "data", {}, key={"sources": {"train": {"commit": ONE}}})
     assert pinned(run, None).revision == ONE
     assert pinned(run, TWO).revision == TWO, "the hub is asked first"
     assert pinned(run, None, force=True).revision is None, "--force reads the rows anew"
 
 
-@pytest.mark.parametrize("damaged", [None, [], {"key": None}, {"key": {"sources": {"train": "0123"}}}])
-def test_a_manifest_without_a_commit_names_none(tmp_path: Path, damaged: object) -> None:
+@pytest.mark.parametrize("key", [{}, {"sources": None}, {"sources": {"train": "0123"}}])
+def test_a_manifest_without_a_commit_names_none(tmp_path: Path, key: object) -> None:
+    run = Store(str(tmp_path))
+    finish_stage(run, "data", {}, key=key)
+    assert pinned(run, None).revision is None
+
+
+@pytest.mark.parametrize("damaged", [None, [], {"key": None}])
+def test_a_damaged_manifest_is_refused(tmp_path: Path, damaged: object) -> None:
     run = Store(str(tmp_path))
     run.write_json("data/manifest.json", damaged)
-    assert pinned(run, None).revision is None
+    with pytest.raises(UserError, match=r"data/manifest\.json is no manifest of stage prepare"):
+        pinned(run, None)
 
 
 def test_a_branch_that_moved_is_a_named_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ def stored(**changes: Any) -> dict[str, Any]:
         fingerprint="0" * 16,
         kind="adapter",
         sha256="a" * 64,
+        files={"adapter_model.safetensors": "0" * 64},
         num_steps=20,
         exported_step=20,
         peak_memory_gib=1.0,
@@ -36,7 +37,7 @@ def store(folder: Path, value: Any) -> Store:
 
 def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
     result = read_result(store(tmp_path, stored()), "t")
-    assert (result.export, result.history) == ("t/adapter", HISTORY)
+    assert (result.path, result.history) == ("t/adapter", HISTORY)
     assert result.final_loss == pytest.approx((1 / 19 + 1 / 20) / 2)
     assert (result.tokens_per_s, result.time_s, result.truncated_rows) == (20.0, 10.0, 20)
 
