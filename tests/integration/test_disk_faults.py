@@ -181,6 +181,9 @@ def test_weights_that_are_not_what_was_trained_are_not_evaluated(tmp_path: Path)
     with place.weights(candidate) as folder:
         assert Path(folder, "model.safetensors").exists()
     run.write_bytes("train/paft-s0/weights/model.safetensors", b"weigh")
-    with pytest.raises(UserError, match="train/paft-s0/weights/model.safetensors is damaged"), place.weights(candidate):
+    with (
+        pytest.raises(UserError, match=r"train/paft-s0/weights/model\.safetensors is damaged"),
+        place.weights(candidate),
+    ):
         pass
     assert not list((tmp_path / "a").glob("merged-*"))
