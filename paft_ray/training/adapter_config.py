@@ -14,7 +14,7 @@ _Dimension = Annotated[int, Field(gt=0, lt=2**20)]
 _Layer = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]{1,200}$")]
 
 
-class _Plain(BaseModel):
+class AdapterConfig(BaseModel):
     """A LoRA adapter as stage train makes it. Whose base it names is not read: the run names it."""
 
     model_config = ConfigDict(strict=True, extra="allow")
@@ -35,12 +35,12 @@ _DEFAULTS = {"bias": "none", "init_lora_weights": True, "megatron_core": "megatr
 """Of PEFT, where not null, false or empty."""
 
 
-def check_adapter_config(text: bytes, where: str) -> None:
-    """Raises `UserError` for anything that PEFT does beyond plain LoRA: other kinds load a tokenizer, an adapter or a
-    module of another place, or replace layers."""
+def check_adapter_config(text: bytes, where: str) -> AdapterConfig:
+    """What it says. Raises `UserError` for anything that PEFT does beyond plain LoRA: other kinds load a tokenizer, an
+    adapter or a module of another place, or replace layers."""
     try:
         said = json.loads(text)
-        found = _Plain.model_validate(said)
+        found = AdapterConfig.model_validate(said)
     except ValidationError as error:
         fault = error.errors()[0]
         raise _refused(where, f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}") from None
@@ -50,6 +50,7 @@ def check_adapter_config(text: bytes, where: str) -> None:
         name for name, value in (found.model_extra or {}).items() if value and _DEFAULTS.get(name) != value
     ):
         raise _refused(where, f"it sets {one_line(', '.join(other))[:200]}")
+    return found
 
 
 def _refused(where: str, reason: str) -> UserError:
