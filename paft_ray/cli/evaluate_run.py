@@ -11,7 +11,6 @@ from paft_ray.cli.signals import interruptible
 from paft_ray.echo import echo
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import Entry, PromptSet
-from paft_ray.report.trained_models import check_weights
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.stage_errors import named
 from paft_ray.stages.synthesize import gated_templates
@@ -21,6 +20,7 @@ from paft_ray.storage.stage_cache import PARTIAL
 from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import read_examples
 from paft_ray.tasks.task import Source, Task
+from paft_ray.training.trained_weights import check_trained
 
 _OWN_FOLDERS = ("", "data", "prompts", "score", "train", "evaluate", "report", "sweep", "logs")
 _MARK = "evaluated_run.json"
@@ -35,7 +35,6 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
     trained = trained_models(run)
     resolved = ResolvedRun.load(run).as_trained(trained[0].settings)
     config = resolved.config
-    check_weights(run, trained)
     task = _trained_task(resolved, trained[0])
     given = gated_templates(templates, config, task)
     examples = list(read_examples(task, Source(path=test)))
@@ -44,6 +43,7 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
     if not (address or os.environ.get("RAY_ADDRESS")):
         check_resources(config, "evaluate", local_resources())
     resolved = resolved.with_model()
+    check_trained(run, trained, base=resolved.model.path)
     target = Store.at(out)
     target.write_json(_MARK, {"run": run.root})
     from paft_ray.inference.answer_cache import AnswerCache

@@ -18,17 +18,17 @@ from paft_ray.errors import StorageError, UserError, one_line
 from paft_ray.inference.vllm_args import serve_command
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.report.inputs import Measured
-from paft_ray.report.model_card import evaluated_engine, render_card
-from paft_ray.report.trained_models import check_weights, longest_request
+from paft_ray.report.model_card import evaluated_engine, of_weights, render_card
+from paft_ray.report.trained_models import longest_request
 from paft_ray.stages.report import origins
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.train import arm_prompts
 from paft_ray.storage.artifacts import OUTCOMES
 from paft_ray.storage.manifests import TrainedModel, trained_models
-from paft_ray.storage.outputs import fetch_verified
 from paft_ray.storage.stage_keys import differences
 from paft_ray.storage.store import Store
 from paft_ray.storage.temp_dirs import owned_prefix, remove_left
+from paft_ray.training.trained_weights import check_trained, fetch_trained
 
 _OF_A_MODEL = (".safetensors", ".json", ".jinja", ".txt", ".model")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -42,18 +42,19 @@ def export_run(folder: str, arm: str, seed: int, out: str, precision: Precision 
     Raises `UserError` before it merges.
     """
     run = Store(folder)
-    model = _chosen(trained_models(run), arm, seed)
+    models = trained_models(run)
+    model = _chosen(models, arm, seed)
     resolved = ResolvedRun.load(run).as_trained(model.settings)
     config = resolved.config
-    check_weights(run, [model])
     base = _unchanged_base(resolved, model)
+    check_trained(run, [model], base=base)
     templates = _trained_templates(config, run, model)
     target = _empty_folder(out)
     measured = Measured.of(run) if OUTCOMES.is_made(run) else None
     engine = evaluated_engine(config, measured)
     if precision:
         engine = engine.model_copy(update={"precision": precision})
-    card = render_card(model, config, origins(resolved), measured, engine=engine, adapter=False)
+    card = render_card(model, config, origins(resolved), of_weights(measured, models), engine=engine, adapter=False)
     with interruptible("start the same command again"), _into(target, out) as scratch:
         written = _weights(run, model, base, scratch, engine.precision)
         (written / "README.md").write_text(card, encoding="utf-8")
@@ -141,7 +142,7 @@ def _into(target: Path, out: str) -> Iterator[Path]:
 def _weights(run: Store, model: TrainedModel, base: str, scratch: Path, precision: Precision) -> Path:
     """A folder in `scratch` with the full weights; of full fine-tuning its files are copied, and nothing that is
     next to them."""
-    fetch_verified(run, model.path, model.files, scratch / "trained")
+    fetch_trained(run, model, scratch / "trained", base=base)
     if not model.is_adapter:
         for path in (scratch / "trained").rglob("*"):
             if path.is_file() and path.suffix not in _OF_A_MODEL:

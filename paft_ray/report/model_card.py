@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,15 +47,21 @@ class Origins:
 def write_cards(run: Store, config: Config, origins: Origins) -> dict[str, str]:
     """Path -> SHA-256 of what was written: the card of every trained model as README.md next to its weights, and that
     of arm `paft` (first seed) as report/model_card.md."""
-    measured = Measured.of(run)
-    models = trained_models(run)
+    measured, models = Measured.of(run), trained_models(run)
     engine, cards = evaluated_engine(config, measured), dict[str, bytes]()
     for model in models:
-        card = render_card(model, config, origins, measured, engine=engine, adapter=model.is_adapter)
+        own = of_weights(measured, models)
+        card = render_card(model, config, origins, own, engine=engine, adapter=model.is_adapter)
         cards[f"{model.path}/{CARD}"] = card.encode()
     if shown := next((model for model in models if model.arm == "paft"), None):
         cards[f"{REPORT}/model_card.md"] = cards[f"{shown.path}/{CARD}"]
     return write_files(run, cards)
+
+
+def of_weights(measured: Measured | None, models: Sequence[TrainedModel]) -> Measured | None:
+    """An evaluation of a run's trained models; None where it is one of other weights than they have now."""
+    evaluated = measured.manifest["key"].get("models") if measured else None
+    return measured if evaluated == {str(model.key): model.sha256 for model in models} else None
 
 
 def evaluated_engine(config: Config, measured: Measured | None) -> EngineConfig:

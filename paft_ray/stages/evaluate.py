@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,14 +20,14 @@ from paft_ray.metrics.cell_sampling import answer_strata, sample_cells
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages.prepare import examples_of
 from paft_ray.stages.resolved_run import ResolvedRun
-from paft_ray.storage.artifacts import OUTCOMES, PROMPT_SET, ROWS, SPEED, Speed, check_trained
+from paft_ray.storage.artifacts import OUTCOMES, PROMPT_SET, ROWS, SPEED, Speed
 from paft_ray.storage.manifests import ModelKey, TrainedModel, trained_models
-from paft_ray.storage.outputs import fetch_verified
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store
 from paft_ray.storage.temp_dirs import owned_prefix, remove_left
 from paft_ray.storage.versions import decided_by
 from paft_ray.tasks.task import Example
+from paft_ray.training.trained_weights import check_trained, fetch_trained
 
 if TYPE_CHECKING:
     from paft_ray.inference.answer_cache import AnswerCache
@@ -56,6 +57,7 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     def body() -> Manifest:
         from paft_ray.inference.answer_cache import AnswerCache
 
+        check_trained(run, trained, base=resolved.model.path)
         held_out = PROMPT_SET.read(run).split("held_out")
         outcomes, speed, manifest = evaluate_models(
             resolved,
@@ -86,15 +88,13 @@ def evaluate_models(
     long as another load (EXPERIMENTS.md).
 
     `parts` keeps what is answered if this does not end: a model that was answered whole is neither merged nor loaded
-    again. Raises `UserError` for a trained model that is damaged, before an engine starts.
+    again.
     """
     from paft_ray.inference.evaluator import evaluate
     from paft_ray.inference.grid import Free
     from paft_ray.inference.model_weights import ModelWeights
 
     config, base = resolved.config, resolved.model.path
-    for model in filter(None, models.values()):
-        check_trained(resolved.store, model.path, model.files)
     place = Place(run=resolved.store, engine=config.engine, owner=parts.run.uri(parts.folder), base=base)
     place.clear()
     try:
@@ -189,7 +189,7 @@ class Place:
         where it is not what was trained."""
         with tempfile.TemporaryDirectory(prefix=self._prefix, dir=self._parent) as scratch:
             folder = f"{scratch}/trained"
-            fetch_verified(self.run, model.path, model.files, folder)
+            fetch_trained(self.run, model, Path(folder), base=self.base)
             if model.is_adapter:
                 from paft_ray.training.export import merge_adapter
 

@@ -30,7 +30,6 @@ from paft_ray.storage.manifests import (
     Part,
 )
 from paft_ray.storage.outputs import (
-    check_files,
     digest,
     manifest_path,
     parse_manifest,
@@ -328,9 +327,3 @@ def stage_manifest(run: Store, folder: str) -> dict[str, Any]:
     found = read_raw_manifest(run, folder)
     parse_manifest(run, folder, found, STAGE_MANIFESTS[folder])
     return dict(found)
-
-
-def check_trained(run: Store, path: str, files: Mapping[str, str]) -> None:
-    """Raises `UserError` for the first missing or damaged file (path relative to the folder -> SHA-256) of a trained
-    model."""
-    check_files(run, path, {f"{path}/{name}": wanted for name, wanted in files.items()})

@@ -11,7 +11,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from paft_ray.config import Positive, Seed, TrainedArm
-from paft_ray.storage.outputs import Digest, StageManifest, parse_manifest, read_raw_manifest
+from paft_ray.errors import UserError, one_line
+from paft_ray.storage.outputs import Digest, StageManifest, manifest_path, parse_manifest, read_raw_manifest, summed
 from paft_ray.storage.store import Store
 
 PREPARE, SYNTHESIZE, SCORE, TRAIN, EVALUATE, REPORT, SWEEP = (
@@ -250,4 +251,10 @@ def trained_models(run: Store) -> list[TrainedModel]:
     not say what it trained, and for a path that leads out of the run."""
     raw = read_raw_manifest(run, TRAIN)
     manifest = parse_manifest(run, TRAIN, raw, TrainManifest)
+    for found in manifest.models:
+        if found.path != f"{TRAIN}/{found.key}/{found.kind}" or found.sha256 != summed(found.files):
+            raise UserError(
+                f"run {run.root}: {manifest_path(TRAIN)} does not name what was trained as arm {found.arm}, seed "
+                f"{found.seed} ({one_line(found.path)[:200]}); restore it, or run stage train again"
+            )
     return [TrainedModel.of(run, found.key, found, raw["key"]) for found in manifest.models]

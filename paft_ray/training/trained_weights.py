@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -17,7 +17,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from paft_ray.errors import UserError, one_line
-from paft_ray.models.files import Shapes, check_files, read_config, shapes, weight_files
+from paft_ray.models.files import Shapes, read_config, shapes, weight_files
+from paft_ray.models.files import check_files as check_model_files
+from paft_ray.storage.manifests import TrainedModel
+from paft_ray.storage.outputs import check_files, fetch_verified
+from paft_ray.storage.store import Store
 from paft_ray.training import adapter_config
 
 ADAPTER_FILE = "adapter_model.safetensors"
@@ -41,6 +45,29 @@ class _Tensor:
     num_bytes: int
 
 
+def fetch_trained(run: Store, model: TrainedModel, local: Path, *, base: str) -> None:
+    """Copies the files of a trained model to a local folder. Everything that uses weights of a run comes through here.
+
+    `base`: folder of its base model. Raises `UserError` where a file is missing or not what was trained, and as
+    `check_weights_folder`.
+    """
+    fetch_verified(run, model.path, model.files, local)
+    check_weights_folder(local, f"run {run.root}: {model.path}", base=base, is_adapter=model.is_adapter)
+
+
+def check_trained(run: Store, models: Iterable[TrainedModel], *, base: str) -> None:
+    """Raises `UserError` as `fetch_trained`, and for links among the files, for the first damaged model.
+
+    What the weights of a run in object storage hold is read when they are fetched.
+    """
+    for model in models:
+        run.check_plain(model.path)
+        check_files(run, model.path, {f"{model.path}/{name}": wanted for name, wanted in model.files.items()})
+        if run.is_local:
+            folder = Path(run.path(model.path))
+            check_weights_folder(folder, f"run {run.root}: {model.path}", base=base, is_adapter=model.is_adapter)
+
+
 def check_weights_folder(folder: Path, where: str, *, base: str, is_adapter: bool) -> None:
     """Raises `UserError` unless a local folder holds the complete adapter of the model folder `base`, or complete
     weights with configuration and tokenizer. `where`: names the folder in the message."""
@@ -48,7 +75,7 @@ def check_weights_folder(folder: Path, where: str, *, base: str, is_adapter: boo
         _check_adapter(folder, where, shapes(base), _num_layers(base))
         return
     try:
-        check_files(folder)
+        check_model_files(folder)
         shapes(str(folder))
         files = weight_files(folder)
     except UserError as error:

@@ -20,6 +20,7 @@ from paft_ray.storage.stage_cache import cached
 from paft_ray.storage.store import Store
 from tests.support.made_stage import trained_model
 from tests.support.page_run import hostile_run
+from tests.support.tiny_adapter import write_weights
 
 BIG = 4_000_000  # bytes
 # Run as `paft report`, which needs no Ray: in a mount namespace of its own on a small disk, which fails once the
@@ -171,11 +172,8 @@ def test_what_a_cut_deletion_leaves_is_not_taken_as_finished(tmp_path: Path) -> 
 
 
 def test_weights_that_are_not_what_was_trained_are_not_evaluated(tmp_path: Path) -> None:
-    run, trained = Store.open(str(tmp_path), "a"), tmp_path / "trained"
-    trained.mkdir()
-    (trained / "config.json").write_text("{}")
-    (trained / "model.safetensors").write_bytes(b"weights")
-    run.upload_dir(trained, "train/paft-s0/weights")
+    run = Store.open(str(tmp_path), "a")
+    run.upload_dir(write_weights(tmp_path / "trained"), "train/paft-s0/weights")
     place = Place(run=run, engine=EngineConfig(), owner="test", base="unused")
     candidate = trained_model(run, "train/paft-s0/weights")
     with place.weights(candidate) as folder:

@@ -30,6 +30,7 @@ from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Example, load_task
 from tests.integration.killed_driver import NUM_ROWS, SMALL, requests
 from tests.support.made_stage import trained_model
+from tests.support.tiny_adapter import write_weights
 
 pytestmark = pytest.mark.slow
 
@@ -296,7 +297,7 @@ def test_a_text_that_cannot_be_encoded_costs_its_cells_and_a_finished_measuremen
 
 def test_weights_left_by_a_killed_evaluation_go_and_those_of_another_stay(ray_session: None, tmp_path: Path) -> None:
     run = Store.open(str(tmp_path), "run")
-    run.write_json("train/paft-s0/weights/config.json", {})
+    run.upload_dir(write_weights(tmp_path / "weights"), "train/paft-s0/weights")
     place, other = (Place(run=run, engine=SMALL, owner=owner, base="unused") for owner in ("a", "b"))
     candidate = trained_model(run, "train/paft-s0/weights")
 

@@ -25,6 +25,7 @@ from tests.chaos.tiny import save_tiny_model
 from tests.integration import object_store
 from tests.integration.object_store import Server
 from tests.support.made_stage import trained_model
+from tests.support.tiny_adapter import write_weights
 
 BIG = 12_000_000  # bytes; more than one part of a multipart upload
 
@@ -235,15 +236,13 @@ def test_the_weights_of_an_engine_come_to_its_node_and_go(
     storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Store.open(storage, "weights")
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}")
-    (tmp_path / "model" / "model.safetensors").write_bytes(b"weights")
-    run.upload_dir(tmp_path / "model", "train/paft-s0/weights")
+    model = write_weights(tmp_path / "model")
+    run.upload_dir(model, "train/paft-s0/weights")
     (tmp_path / "node").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "node"))
     place = Place(run=run, engine=EngineConfig(), owner="test", base="unused")
     with place.weights(trained_model(run, "train/paft-s0/weights")) as folder:
-        assert sorted(path.name for path in Path(folder).iterdir()) == ["config.json", "model.safetensors"]
+        assert {path.name for path in Path(folder).iterdir()} == {path.name for path in model.iterdir()}
         assert Path(folder).is_relative_to(tmp_path / "node")
     assert list((tmp_path / "node").iterdir()) == []
 

@@ -5,9 +5,16 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
+from safetensors.numpy import save, save_file
 
 HIDDEN, RANK = 8, 2
+CONFIG = {
+    "peft_type": "LORA",
+    "task_type": "CAUSAL_LM",
+    "r": RANK,
+    "lora_alpha": 4,
+    "target_modules": ["q_proj", "up_proj"],
+}
 _WIDTHS = {"self_attn.q_proj": (HIDDEN, HIDDEN), "mlp.up_proj": (3 * HIDDEN, HIDDEN)}
 Tensors = dict[str, NDArray[np.generic]]
 
@@ -36,17 +43,31 @@ def adapter_tensors(seed: int = 0) -> Tensors:
     return found
 
 
+def adapter_files(seed: int = 0) -> dict[str, bytes]:
+    """Name -> content of an adapter folder."""
+    return {
+        "adapter_config.json": json.dumps(CONFIG).encode(),
+        "adapter_model.safetensors": save(adapter_tensors(seed)),
+    }
+
+
+def weights_files(seed: int = 0) -> dict[str, bytes]:
+    """Name -> content of a folder with whole weights."""
+    weights = {"model.norm.weight": np.full(HIDDEN, seed + 1, np.float32)}
+    return {"config.json": b"{}", "tokenizer_config.json": b"{}", "model.safetensors": save(weights)}
+
+
+def write_weights(folder: Path) -> Path:
+    """A folder with whole weights."""
+    folder.mkdir(parents=True)
+    for name, content in weights_files().items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
 def write_adapter(folder: Path, tensors: Tensors | None = None, **config: object) -> Path:
     """An adapter folder as stage train writes it."""
     folder.mkdir(parents=True, exist_ok=True)
-    stated = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "r": RANK,
-        "lora_alpha": 4,
-        "target_modules": ["q_proj", "up_proj"],
-        **config,
-    }
-    (folder / "adapter_config.json").write_text(json.dumps(stated))
+    (folder / "adapter_config.json").write_text(json.dumps({**CONFIG, **config}))
     save_file(adapter_tensors() if tensors is None else tensors, folder / "adapter_model.safetensors")
     return folder

@@ -26,8 +26,11 @@ from paft_ray.storage.manifests import ModelKey, trained_models
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import load_task
 from tests.support.made_stage import evaluated, synthesized, trained, trained_arm
+from tests.support.tiny_adapter import adapter_files, weights_files, write_base
 
-MODEL_FILES = {"model.safetensors": b""}
+ENGINE = {"precision": "bf16", "engine_kwargs": {}}
+NUMBERS = {"sft": 10, "paft": 20}
+"""Arm -> what its weights are made of, with the seed."""
 HOSTILE = "x\n---\nlicense: mit\n</td><script>alert(1)</script> | [link](http://x) `code`\n```\n# heading"
 
 
@@ -47,8 +50,8 @@ def trained_run(
     files: dict[str, bytes] | None = None,
 ) -> Store:
     """Arms sft and paft with whole weights (or adapters) as stage train leaves them; the base is a folder next to the
-    run. `files`: of each model; empty ones hold its arm and seed."""
-    run, base = Store(str(folder / "run")), base_model(folder / "base")
+    run. `files`: of each model, next to its own."""
+    run, base = Store(str(folder / "run")), write_base(folder / "base")
     config = parse_config(
         {
             "name": "run",
@@ -68,7 +71,7 @@ def trained_run(
             run,
             ModelKey(arm, seed),
             kind="adapter" if lora else "weights",
-            files={name: content or f"{arm} {seed}".encode() for name, content in (files or MODEL_FILES).items()},
+            files=(adapter_files if lora else weights_files)(NUMBERS[arm] + seed) | (files or {}),
             num_templates=4 if arm == "paft" else 1,
             num_steps=7,
         )
@@ -84,6 +87,11 @@ def trained_run(
     }
     trained(run, models, key=key)
     return run
+
+
+def evaluated_models(run: Store) -> dict[str, str]:
+    """What the key of an evaluation says of the weights that it is of."""
+    return {str(model.key): model.sha256 for model in trained_models(run)}
 
 
 def measure(run: Store) -> None:
@@ -104,7 +112,7 @@ def measure(run: Store) -> None:
         for arm, seed, right in (("base", -1, 5), ("sft", 0, 6), ("sft", 1, 6), ("paft", 0, 9), ("paft", 1, 8))
         for t, template in enumerate(held_out) for e in range(10)
     ]  # fmt: skip
-    evaluated(run, pa.Table.from_pylist(rows), key={"engine": {"precision": "bf16", "engine_kwargs": {}}})
+    evaluated(run, pa.Table.from_pylist(rows), key={"engine": ENGINE, "models": evaluated_models(run)})
 
 
 def card_of(run: Store, **settings: Any) -> str:
@@ -193,7 +201,7 @@ def test_an_export_holds_weights_card_and_templates_and_ends_with_the_command(
     run, target = trained_run(tmp_path), tmp_path / "new" / "a folder"
     code, out, _ = exported(capsys, run.root, "--seed", 1, "--out", target)
     assert code == 0
-    assert (target / "model.safetensors").read_text() == "paft 1"
+    assert (target / "model.safetensors").read_bytes() == weights_files(NUMBERS["paft"] + 1)["model.safetensors"]
     assert "has not been evaluated" in (target / "README.md").read_text()
     templates = read_templates(target / "templates.jsonl")
     assert (

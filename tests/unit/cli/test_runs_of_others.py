@@ -179,12 +179,13 @@ def test_nothing_from_outside_the_run_is_exported(
 
 def test_what_is_no_part_of_a_model_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evil = ("modeling_evil.py", "pytorch_model.bin", "training_args.bin", "model.pt", "install.sh")
-    files = dict.fromkeys(("model.safetensors", "config.json", "chat_template.jinja", *evil), b"{}")
+    files = dict.fromkeys(("chat_template.jinja", *evil), b"{}")
     run = trained_run(tmp_path, files=files)
     run.write_bytes("train/paft-s0/weights/added.json", b"{}")
     assert paft(capsys, "export", run.root, "--out", tmp_path / "out")[0] == 0
     exported = {path.name for path in (tmp_path / "out").iterdir()}
-    assert exported == {"model.safetensors", "config.json", "chat_template.jinja", "README.md", "templates.jsonl"}
+    whole = {"model.safetensors", "config.json", "tokenizer_config.json", "chat_template.jinja"}
+    assert exported == {*whole, "README.md", "templates.jsonl"}
 
 
 @pytest.mark.parametrize("name", ["../../../elsewhere", "a/b", "", ["f"], 3, "F" * 99, "f\0"])
