@@ -4,6 +4,7 @@ one left."""
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,6 +19,11 @@ def remove_left(parent: str, prefix: str) -> None:
     """Removes the folders in `parent` whose names begin so."""
     for left in Path(parent).glob(f"{prefix}*"):
         shutil.rmtree(left, ignore_errors=True)
+
+
+def node_folder() -> str:
+    """The temporary folder of what Ray starts on this node."""
+    return os.environ.get("TMPDIR") or tempfile.gettempdir()
 
 
 def only_folder(kind: str, owner: str) -> str:

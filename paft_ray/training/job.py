@@ -17,6 +17,9 @@ from paft_ray.training.checkpoint_selection import LabelRows
 from paft_ray.training.data_order import plan
 from paft_ray.training.example_builder import Row
 
+FOLDERS = "paft-training"
+"""Kind of the temporary folders of a training on its nodes, which its folder in the run owns."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training:

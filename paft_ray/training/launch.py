@@ -23,12 +23,13 @@ from paft_ray.models.resolve import hub_id
 from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.sampling import make_draw
 from paft_ray.storage.store import Store
+from paft_ray.storage.temp_dirs import node_folder, owned_prefix, remove_left
 from paft_ray.tracking.tracker_run import TrackerRun
 from paft_ray.training.checkpoint_selection import label_rows
 from paft_ray.training.data import GlobalOrder, ResumableDataConfig, RowSource, data_cpus, make_encoder
 from paft_ray.training.example_builder import validation_rows
 from paft_ray.training.fingerprint import fingerprint
-from paft_ray.training.job import Training, TrainingJob
+from paft_ray.training.job import FOLDERS, Training, TrainingJob
 from paft_ray.training.result import RESULT, TrainResult, read_result
 
 _log = get_logger(__name__)
@@ -185,8 +186,12 @@ def _run_on_ray(
     # A group of fixed size waits for nodes that are being added; an elastic one only until Ray has noticed that a node
     # is gone, then it takes fewer.
     os.environ.setdefault(TRAIN_GROUP_START_TIMEOUT_S, "300" if first.config.min_workers is None else "60")
-    with _own_ctrl_c():
-        _trainer(jobs, orders, first.config, storage=first.out.uri("ray"), callbacks=callbacks).fit()
+    try:
+        with _own_ctrl_c():
+            _trainer(jobs, orders, first.config, storage=first.out.uri("ray"), callbacks=callbacks).fit()
+    finally:  # workers that are killed leave theirs; on other nodes the next attempt removes them
+        for job in jobs.values():
+            remove_left(node_folder(), owned_prefix(FOLDERS, Store(job.out).root))
     first.out.delete("ray")
 
 

@@ -11,6 +11,7 @@ from paft_ray.storage.store import Store
 from paft_ray.storage.temp_dirs import only_folder
 from paft_ray.tracking.tracker_run import scalars
 from paft_ray.tracking.trackers import Trackers
+from paft_ray.training.job import FOLDERS
 from paft_ray.training.step_metrics import read_metrics, write_metrics
 
 _log = get_logger(__name__)
@@ -83,4 +84,4 @@ class MetricsWriter:
 
 def _folder(out: Store) -> str:
     """Path of a new folder of this node for the events of a training; those of its killed attempts are removed."""
-    return only_folder("paft-events", out.root)
+    return only_folder(FOLDERS, out.root)

@@ -20,9 +20,10 @@ from paft_ray.cpu_priority import usable_cpus
 from paft_ray.models.local import find_on_this_node
 from paft_ray.storage.outputs import local_digests, summed
 from paft_ray.storage.store import Store
+from paft_ray.storage.temp_dirs import owned_prefix
 from paft_ray.training import export, loop
 from paft_ray.training.data import step_rows
-from paft_ray.training.job import TrainingJob, Worker
+from paft_ray.training.job import FOLDERS, TrainingJob, Worker
 from paft_ray.training.memory import free_memory, peak_memory_gib
 from paft_ray.training.result import RESULT, Kind, StoredResult, summary
 from paft_ray.training.step_metrics import read_metrics
@@ -59,7 +60,7 @@ def _train(name: str, job: TrainingJob, worker: Worker) -> None:
     dist.all_gather_object(nodes, ray.util.get_node_ip_address())
     step, weights = export.final_weights(engine, job, worker)
     if worker.rank == 0:
-        with tempfile.TemporaryDirectory() as scratch:
+        with tempfile.TemporaryDirectory(prefix=owned_prefix(FOLDERS, Store(job.out).root)) as scratch:
             folder = Path(scratch) / "model"
             _export(engine, job, weights, folder)
             _publish(job, folder, exported_step=step, peak_memory_gib=float(memory), nodes=nodes)

@@ -5,9 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -31,7 +32,7 @@ _FOREGROUND = (
 _STARTED_S, _ENDED_S = 200, 60
 
 
-def stopped(storage: Path, signals: Sequence[int]) -> tuple[int, str, float]:
+def stopped(storage: Path, temporary: Path, signals: Sequence[int]) -> tuple[int, str, float]:
     """(exit code, output, seconds from the last signal to the end) of `paft run`, which gets the signals half a second
     apart after its next checkpoint.
 
@@ -43,7 +44,9 @@ def stopped(storage: Path, signals: Sequence[int]) -> tuple[int, str, float]:
     before = _newest(storage)
     with (
         log.open("w") as out,
-        subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, "PAFT_TEST": mark}) as process,
+        subprocess.Popen(
+            command, stdout=out, stderr=out, env={**os.environ, "PAFT_TEST": mark, "TMPDIR": str(temporary)}
+        ) as process,
     ):
         _wait(lambda: _newest(storage) > before or process.poll() is not None, _STARTED_S)
         for number in signals:
@@ -55,6 +58,13 @@ def stopped(storage: Path, signals: Sequence[int]) -> tuple[int, str, float]:
     _wait(lambda: not _processes(mark), _ENDED_S)
     assert not _processes(mark), log.read_text()
     return process.returncode, log.read_text(), seconds
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A temporary folder of the command's own; its path is short, for sockets lie in it."""
+    with tempfile.TemporaryDirectory(prefix="paft-t", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def _newest(storage: Path) -> int:
@@ -84,10 +94,10 @@ def _processes(mark: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_training_that_is_interrupted_goes_on_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_training_that_is_interrupted_goes_on_and_leaves_nothing_behind(tmp_path: Path, temporary: Path) -> None:
     step = 0
     for signals, expected in (([signal.SIGINT], 130), ([signal.SIGTERM], 143), ([signal.SIGINT, signal.SIGINT], 130)):
-        code, said, seconds = stopped(tmp_path, signals)
+        code, said, seconds = stopped(tmp_path, temporary, signals)
         print(said, seconds)
         assert code == expected, said
         assert "Traceback" not in said
@@ -97,6 +107,7 @@ def test_a_training_that_is_interrupted_goes_on_and_leaves_nothing_behind(tmp_pa
         once = len(signals) == 1
         assert (tmp_path / "stopped/lease.json").exists() != once
         if once:
+            assert [path.name for path in temporary.iterdir() if path.name != "ray"] == []
             assert (
                 "paft: interrupted; start the same command again: finished stages of run stopped are kept"
                 in said.splitlines()[-1]
