@@ -196,6 +196,7 @@ def answers(
             max_model_len=400,
         )
     assert done.engine_starts == 1
+    assert done.nodes == (ray.util.get_node_ip_address(),), "of the one replica"
     found: dict[str, list[dict[str, Any]]] = {
         "failed": [{"num": done.num_failed, "time_s": done.time_s}],
         "engines": [{"parents": list(engines.values())}],
