@@ -163,7 +163,8 @@ def restarted(
         pytest.MonkeyPatch.context() as patch,
         killed(lambda: sum(asked(folder).values()) >= 6, core=request.param == "core") as victims,
     ):
-        patch.setattr("paft_ray.inference.generate._log", SimpleNamespace(info=said.append, warning=said.append))
+        log = SimpleNamespace(info=lambda text, **extra: said.append(text), warning=said.append)
+        patch.setattr("paft_ray.inference.generate._log", log)
         rows = [*requests()[:12], *poison(), *requests()[12:]]
         done = ask(rows, parts(folder), demo_model, SMALL.model_copy(update={"max_failed_fraction": 0.5}))
     assert len(victims) == 1
