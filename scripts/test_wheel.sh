@@ -18,7 +18,7 @@ paft --help > /dev/null
 paft --version | grep -F "$version" || { echo "paft --version does not name $version" >&2; exit 1; }
 
 # Without its extra the demo model ends in one line that names it.
-echo '{name: wheel, task: demo}' > run.yaml
+echo '{name: wheel, task: demo, prompts: {seed_templates: builtin, held_out_templates: builtin}}' > run.yaml
 code=0; output=$(paft run run.yaml --dry-run 2>&1) || code=$?
 [ "$code" = 2 ] && grep -qF "pip install 'paft-ray[demo]'" <<< "$output" || { echo "$output" >&2; exit 1; }
 
