@@ -22,8 +22,8 @@ from benchmarks.results import interleaved, paired, record
 from benchmarks.stages import command
 
 _STAGE = re.compile(r"(?:^\d/6 (\w+)|\[(\w+)\] stage \d of 6)$")
-_STARTS = re.compile(r"start(s an|ing the) engine|\d/6 train$|: step \d+/\d+ .* ETA 0:00")
-_WORKS = re.compile(r"requests answered|answers right|: done in|: step 1/")
+_STARTS = re.compile(r"start(s an|ing the) engine|\d/6 train$|\[train\] stage \d|step \d+/\d+ .* ETA 0:00")
+_WORKS = re.compile(r"requests answered|answers right|done in|step 1/")
 BEFORE = "9d1cbcb"
 """The last commit before work on speed began."""
 
