@@ -9,10 +9,9 @@ from typing import Any
 
 from paft_ray.echo import end_progress
 from paft_ray.errors import UserError
-from paft_ray.log import ACTOR, Line, get_logger, show
+from paft_ray.log import ACTOR, Line, show
 
 _EVERY_S = 0.5
-_log = get_logger(__name__)
 
 
 class _Lines:
@@ -28,11 +27,6 @@ class _Lines:
         """The lines since the last call."""
         taken, self.lines = self.lines, []
         return taken
-
-
-def say(line: str) -> None:
-    """Logs a line as information."""
-    _log.info(line)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from paft_ray.config import Config, EngineConfig, engine_key
-from paft_ray.console import say
+from paft_ray.log import get_logger, stage_label
 from paft_ray.metrics.cell_sampling import answer_strata, sample_cells
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages.prepare import examples_of
@@ -28,6 +28,8 @@ from paft_ray.storage.temp_dirs import owned_prefix, remove_left
 from paft_ray.storage.versions import decided_by
 from paft_ray.tasks.task import Example
 from paft_ray.training.trained_weights import check_trained, fetch_trained
+
+_log = get_logger(__name__)
 
 if TYPE_CHECKING:
     from paft_ray.inference.answer_cache import AnswerCache
@@ -134,7 +136,7 @@ def evaluate_models(
         table = table.append_column("arm", pa.array([key.arm] * table.num_rows, pa.string()))
         tables.append(table.append_column("seed", pa.array([key.seed] * table.num_rows, pa.int32())))
         accuracy = sum(table["correct"].to_pylist()) / max(1, table.num_rows)
-        say(f"evaluate: {key.label}: {accuracy:.1%} of {table.num_rows} answers right")
+        _log.info(f"{stage_label('evaluate')} {key.label}: {accuracy:.1%} of {table.num_rows} answers right")
     outcomes = pa.concat_tables(tables)
     manifest = {
         "engine_starts": spent.engine_starts,

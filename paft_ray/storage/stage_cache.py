@@ -10,13 +10,14 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
-from paft_ray.echo import echo
 from paft_ray.errors import UserError
+from paft_ray.log import get_logger, stage_label
 from paft_ray.storage.outputs import StageManifest, damage, manifest_path, parse_manifest, read_raw_manifest
 from paft_ray.storage.stage_keys import compare_keys, left_over, refusal, with_accepted
 from paft_ray.storage.store import Store
 from paft_ray.storage.versions import made_with
 
+_log = get_logger(__name__)
 Manifest = dict[str, Any]
 """A manifest as it is written; `storage.manifests` has the types that readers see."""
 PARTIAL = "partial"
@@ -31,7 +32,7 @@ def cached(
     *,
     force: bool = False,
     accept: Sequence[str] = (),
-    announce: Callable[[str], None] = echo,
+    announce: Callable[[str], None] = _log.info,
     on_damage: Callable[[str], None] = lambda _: None,
 ) -> Manifest:
     """The manifest of a stage: read where it is finished with this key and its outputs are intact, else from running
@@ -55,7 +56,7 @@ def kept(
     *,
     force: bool = False,
     accept: Sequence[str] = (),
-    announce: Callable[[str], None] = echo,
+    announce: Callable[[str], None] = _log.info,
     on_damage: Callable[[str], None] = lambda _: None,
 ) -> Manifest | None:
     """The manifest of a stage that is finished with this key and whose outputs are intact; None: it is to be made.
@@ -68,7 +69,7 @@ def kept(
     manifest = None
     if run.exists(manifest_path(stage)):
         if force:
-            announce(f"{stage}: --force replaces {run.uri(stage)}")
+            announce(f"{stage_label(stage)} --force replaces {run.uri(stage)}")
             run.delete(manifest_path(stage))
         else:
             manifest = _intact(run, stage, _checked(run, stage, key, accept), announce, on_damage)
@@ -100,11 +101,11 @@ def _intact(
     """The manifest where all outputs are there as they were written, else None."""
     if fault := damage(run, manifest["outputs"]):
         path, what = fault
-        announce(f"{stage}: {path} {what}, so it is made again")
+        announce(f"{stage_label(stage)} {path} {what}: running again")
         run.delete(manifest_path(stage))
         on_damage(path)
         return None
-    announce(f"{stage}: finished before, kept ({run.uri(stage)})")
+    announce(f"{stage_label(stage)} up to date, skipping ({run.uri(stage)})")
     return manifest
 
 
@@ -115,7 +116,7 @@ def finish(
     manifest: Manifest,
     *,
     time_s: float,
-    announce: Callable[[str], None] = echo,
+    announce: Callable[[str], None] = _log.info,
 ) -> Manifest:
     """The manifest of a stage that was just made, with `key`, `time_s` and `made_with`, after writing it last."""
     full = {
@@ -127,7 +128,7 @@ def finish(
     }
     run.write_json(manifest_path(stage), full)
     run.delete(f"{stage}/{PARTIAL}")
-    announce(f"{stage}: done in {time_s:.0f} s")
+    announce(f"{stage_label(stage)} done in {time_s:.0f} s")
     return full
 
 

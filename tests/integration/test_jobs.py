@@ -173,7 +173,7 @@ def test_paft_submit_ships_the_package_and_returns_the_jobs_exit_code(head: Head
     assert done.returncode == 0, done.stdout + done.stderr
     assert "submit: ships" in done.stdout
     assert "my/run.yaml, my/rows.jsonl" in done.stdout
-    assert "data: done in" in done.stdout
+    assert "[prepare] done in" in done.stdout
     assert Store(f"{tmp_path}/runs/submitted").read_json("data/manifest.json")["counts"]["test"] == 50
     refused = submit("data.num_test=5000")  # found by the job itself, where rows are counted
     assert refused.returncode == 2, refused.stdout + refused.stderr

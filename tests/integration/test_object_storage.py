@@ -212,7 +212,7 @@ def test_a_whole_run_lies_there_keeps_what_is_finished_and_resumes(storage: str,
     for path in ("train/manifest.json", "train/sft-s0/manifest.json"):
         run.delete(path)
     again = subprocess.run(command, env=environment, check=True, timeout=800, capture_output=True, text=True).stdout
-    assert all(f"{stage}: finished before, kept" in again for stage in ("data", "prompts", "evaluate"))
+    assert all(f"[{stage}] up to date, skipping" in again for stage in ("prepare", "synthesize", "evaluate"))
     assert "resuming from checkpoint at step 2" in again
     assert run.read_json("train/manifest.json")["models"][0]["sha256"] == first[0]["sha256"]
 

@@ -69,7 +69,7 @@ def test_a_sweep_of_two_sizes_writes_figures_and_a_curve_and_is_kept(
     before = run.content_hash("sweep/outcomes.parquet")
     stage.run(resolved(config, run))
     assert run.content_hash("sweep/outcomes.parquet") == before
-    assert "sweep: finished before, kept" in capsys.readouterr().out
+    assert "[sweep] up to date, skipping" in capsys.readouterr().out
 
     stage.run(resolved(own("sweep.sizes=[1,2,3]"), run))
     written = run.read_json("report/sweep.json")

@@ -13,7 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from tests.unit.stages.test_audit import log, made
+from tests.support.made_stage import finish_stage
+from tests.unit.cli.test_audit_run import log, made
 
 from paft_ray import console
 from paft_ray.cli.audit import audit_run
@@ -23,6 +24,7 @@ from paft_ray.echo import echo, echo_json, echo_table
 from paft_ray.errors import UserError
 from paft_ray.log import Line
 from paft_ray.sanitize import holds_hidden
+from paft_ray.storage.artifacts import RESULTS
 from paft_ray.storage.run_lock import LEASE, Holder, hold
 from paft_ray.storage.store import Store
 
@@ -174,7 +176,8 @@ def test_a_verdict_is_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     run = Store(str(tmp_path))
     figures = dict.fromkeys(("mean", "std", "worst", "best"), 0.5)
     for verdict in ("[/x] paft is better \x1b[31m", "[link=x]y"):
-        run.write_json("report/results.json", {"arms": {"[/y]\x1b[2J": figures}, "verdict": verdict})
+        outputs = RESULTS.write(run, {"arms": {"[/y]\x1b[2J": figures}, "verdict": verdict})
+        finish_stage(run, "report", outputs)
         print_summary(run)
         out, _ = capsys.readouterr()
         assert verdict.replace("\x1b", "\\x1b") in out

@@ -46,7 +46,7 @@ def test_force_says_what_it_replaces(tmp_path: Path) -> None:
     run, body, said = Store.open(str(tmp_path), "a"), Body(), []
     cached(run, "data", {"seed": 1}, body, announce=silent)
     assert cached(run, "data", {"seed": 2}, body, force=True, announce=said.append)["made"] == 2
-    assert said[0] == f"data: --force replaces {tmp_path}/a/data"
+    assert said[0] == f"[prepare] --force replaces {tmp_path}/a/data"
 
 
 def test_a_stage_that_fails_leaves_no_manifest(tmp_path: Path) -> None:
