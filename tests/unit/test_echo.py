@@ -13,8 +13,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from tests.support.made_stage import finish_stage
-from tests.unit.cli.test_audit_run import log, made
 
 from paft_ray import console
 from paft_ray.cli.audit import audit_run
@@ -27,6 +25,8 @@ from paft_ray.sanitize import holds_hidden
 from paft_ray.storage.artifacts import RESULTS
 from paft_ray.storage.run_lock import LEASE, Holder, hold
 from paft_ray.storage.store import Store
+from tests.support.made_stage import finish_stage
+from tests.unit.cli.test_audit_run import log, made
 
 ESCAPES = [
     "\x1b[2J\x1b[H",
