@@ -1,0 +1,179 @@
+"""Whatever is broken in a run ends in one line that names the file, and exit code 2: file x damage x command."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from paft_ray.cli.main import main
+from paft_ray.storage.artifacts import stage_manifest
+from paft_ray.storage.outputs import damage as find_damage
+from paft_ray.storage.store import Store
+from tests.support.finished_run import finished_run, run_config
+
+Damage = Callable[[Path], None]
+READERS: dict[str, tuple[str, ...]] = {
+    "evaluate/outcomes.parquet": ("report", "compare", "export"),
+    "evaluate/speed.json": ("report", "compare", "export"),
+    "evaluate/manifest.json": ("report", "compare", "export"),
+    "prompts/prompt_set.parquet": ("report", "compare", "export", "audit", "show"),
+    "prompts/manifest.json": ("report", "compare", "export", "audit", "show"),
+    "data/test.parquet": ("report", "compare", "export"),
+    "data/train.parquet": ("audit",),
+    "data/manifest.json": ("report", "compare", "export", "audit"),
+    "score/scores.parquet": ("report",),
+    "score/manifest.json": ("report",),
+    "train/manifest.json": ("report", "export", "evaluate"),
+    "train/paft-s0/manifest.json": ("audit",),
+    "train/paft-s0/metrics.jsonl": ("report",),
+    "train/paft-s0/weights/model.safetensors": ("export", "evaluate"),
+    "train/paft-s0/weights/config.json": ("export", "evaluate"),
+    "config.json": ("compare", "export", "audit", "evaluate"),
+}
+"""File of a run -> commands that read it."""
+
+
+def remove(file: Path) -> None:
+    file.unlink()
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: len(file.read_bytes()) // 2])
+
+
+def flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 128
+    file.write_bytes(data)
+
+
+def of_json(value: object) -> Damage:
+    def damage(file: Path) -> None:
+        file.write_text(json.dumps(value))
+
+    damage.__name__ = json.dumps(value)
+    return damage
+
+
+def with_entry(name: str, value: object) -> Damage:
+    def damage(file: Path) -> None:
+        file.write_text(json.dumps({**json.loads(file.read_text()), name: value}))
+
+    damage.__name__ = f"{name}={value}"
+    return damage
+
+
+def without_entry(name: str) -> Damage:
+    def damage(file: Path) -> None:
+        file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != name}))
+
+    damage.__name__ = f"without {name}"
+    return damage
+
+
+ANY = (remove, empty, truncate, flip)
+MANIFEST = (
+    *(empty, truncate),
+    *map(of_json, ([], None, 3, "x", {})),
+    *map(without_entry, ("key", "time_s", "outputs")),
+    *(with_entry("time_s", float("nan")), with_entry("time_s", -1), with_entry("key", []), with_entry("outputs", [])),
+    with_entry("outputs", {"a": "b"}),
+)
+ARM = (empty, truncate, *map(of_json, ([], None, 3, {})), without_entry("key"), with_entry("key", {"train": 3}))
+
+
+def damages(path: str) -> tuple[Damage, ...]:
+    if path == "train/paft-s0/manifest.json":
+        return ARM
+    if path.endswith("/manifest.json"):
+        return MANIFEST
+    return (empty, truncate, *map(of_json, ([], None, 3))) if path == "config.json" else ANY
+
+
+CASES = [
+    pytest.param(path, damage, command, id=f"{path} {damage.__name__} {command}")
+    for path, commands in READERS.items()
+    for damage in damages(path)
+    for command in commands
+]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("damaged")
+    finished_run(folder)
+    finished_run(folder, "other")
+    (folder / "run.yaml").write_text(yaml.safe_dump(run_config(folder, "copy").model_dump(mode="json")))
+    return folder
+
+
+def arguments(command: str, made: Path, out: Path) -> list[str]:
+    run = str(made / "copy")
+    return {
+        "report": ["report", str(made / "run.yaml")],
+        "compare": ["compare", run, str(made / "other")],
+        "export": ["export", run, "--arm", "paft", "--out", str(out / "out")],
+        "audit": ["audit", run],
+        "show": ["prompts", "show", run],
+        "evaluate": ["evaluate", run, "--templates", "none", "--test", "none", "--out", str(out / "out")],
+    }[command]
+
+
+def ended(capsys: pytest.CaptureFixture[str], words: list[str]) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    return int(stopped.value.code or 0), capsys.readouterr().err
+
+
+@pytest.fixture
+def copy(made: Path) -> Store:
+    shutil.rmtree(made / "copy", ignore_errors=True)
+    shutil.copytree(made / "run", made / "copy")
+    return Store(str(made / "copy"))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("path", "damage", "command"), CASES)
+def test_a_damaged_file_is_named_in_one_line(
+    path: str,
+    damage: Damage,
+    command: str,
+    made: Path,
+    copy: Store,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    copy.delete("report/manifest.json")  # a finished report reads less
+    damage(Path(copy.path(path)))
+    code, err = ended(capsys, arguments(command, made, tmp_path))
+    assert (code, err.count("\n")) == (2, 1), err
+    assert path in err
+    assert "Error" not in err.split(path)[0], "no name of a Python exception"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_good_run_passes(made: Path, copy: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("compare", "export", "show"):
+        code, err = ended(capsys, arguments(command, made, tmp_path))
+        assert code == 0, err
+
+
+@pytest.mark.parametrize("path", ["report/results.json", "report/report.html", "report/report.md"])
+@pytest.mark.parametrize("damage", [remove, truncate, flip])
+def test_a_finished_report_that_is_damaged_is_made_again(
+    path: str, damage: Damage, made: Path, copy: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(capsys, arguments("report", made, tmp_path))[0] == 0
+    damage(Path(copy.path(path)))
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments("report", made, tmp_path))
+    assert not stopped.value.code
+    assert f"{path} is" in "".join(capsys.readouterr())
+    assert find_damage(copy, stage_manifest(copy, "report")["outputs"]) is None
