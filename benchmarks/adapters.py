@@ -34,7 +34,7 @@ _LONGEST = 256  # tokens of a prompt with its answer
 def prompts(run: Store, rows: int) -> list[list[int]]:
     """Token ids of the first `rows` cells of the run's evaluation."""
     config = parse_config(run.read_json("config.json"), "config.json")
-    templates = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("held_out").templates
+    templates = PromptSet.from_table(run.read_table("synthesize/prompt_set.parquet")).split("held_out").templates
     path = resolve_model(config.model.id, config.model.revision)
     examples = tuple(examples_of(run, "test"))
     grid = Grid(

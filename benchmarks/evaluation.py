@@ -121,7 +121,7 @@ def prepare(folder: Path, task: str) -> Work:
     for trained in run.read_json("train/manifest.json")["models"]:
         models[f"{trained['arm']}-s{trained['seed']}"] = target = f"{folder}/merged-{trained['seed']}"
         merge_adapter(base, run.path(trained["path"]), target, precision=config.engine.precision)
-    held_out = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("held_out").templates
+    held_out = PromptSet.from_table(run.read_table("synthesize/prompt_set.parquet")).split("held_out").templates
     (folder / "tasks").mkdir()
     for number, template in enumerate(held_out):
         rows = [

@@ -90,8 +90,8 @@ def reporting(size: int, folder: Path) -> Work:
     entries = [Entry(template=PromptTemplate(text=text), split="held_out") for text in _templates(12)]
     prompts = PromptSet.of([Entry(template=TEMPLATES[0]), *entries])
     ids = [entry.template.id for entry in entries]
-    run.write_table("prompts/prompt_set.parquet", prompts.to_table())
-    run.write_table("data/test.parquet", table_of(50))
+    run.write_table("synthesize/prompt_set.parquet", prompts.to_table())
+    run.write_table("prepare/test.parquet", table_of(50))
     run.write_table(
         "evaluate/outcomes.parquet", _outcomes(["sft", "paft", *(f"other{n}" for n in range(size - 2))], 12, 50, ids)
     )

@@ -37,7 +37,7 @@ def row_maker(settings: Iterable[str]) -> ExampleBuilder:
         resolve_model(config.model.id, config.model.revision),
     )
     return ExampleBuilder(
-        table=run.read_table("data/train.parquet"),
+        table=run.read_table("prepare/train.parquet"),
         templates=arm_prompts(config, run, "paft").templates,
         encoder=make_encoder(task, config.model, path),
         draw=make_draw(config.train.sampling, seed=0),

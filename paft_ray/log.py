@@ -15,7 +15,6 @@ from paft_ray.echo import echo, echo_progress, shows_progress
 ACTOR = "paft-console"
 """Name of the actor that takes the lines of a job's workers (paft_ray/console.py)."""
 _MARKS = {logging.DEBUG: "debug: ", logging.INFO: "", logging.WARNING: "warning: ", logging.ERROR: "error: "}
-_FOLDERS = {"data": "prepare", "prompts": "synthesize"}
 _shown_from = logging.INFO
 
 
@@ -92,7 +91,7 @@ def stage_label(folder: str) -> str:
     stage, _, rest = folder.partition("/")
     of_model = re.fullmatch(r"(.+)-s(\d+)", rest) if stage == "train" else None
     shown = f"{of_model[1]}/seed{of_model[2]}" if of_model else rest
-    return f"[{_FOLDERS.get(stage, stage)}{f' {shown}' if shown else ''}]"
+    return f"[{stage}{f' {shown}' if shown else ''}]"
 
 
 def _actor() -> Any:

@@ -22,7 +22,7 @@ from paft_ray.tasks.readers import read_examples
 from paft_ray.tasks.task import Source, Task
 from paft_ray.training.trained_weights import check_trained
 
-_OWN_FOLDERS = ("", "data", "prompts", "score", "train", "evaluate", "report", "sweep", "logs")
+_OWN_FOLDERS = ("", "prepare", "synthesize", "score", "train", "evaluate", "report", "sweep", "logs")
 _MARK = "evaluated_run.json"
 """Written first, so that the folder may be written to again: to go on after an interruption, or with other
 templates."""

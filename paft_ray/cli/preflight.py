@@ -17,7 +17,7 @@ from paft_ray.errors import UserError
 from paft_ray.models.files import shapes
 from paft_ray.stages import prepare, synthesize
 from paft_ray.stages.registry import ALL, STAGES, missing_inputs, stages_of, started_by
-from paft_ray.stages.resolved_run import ResolvedRun
+from paft_ray.stages.resolved_run import ResolvedRun, check_version
 from paft_ray.storage.store import Store
 from paft_ray.sweep.trials import listed_trials
 from paft_ray.tasks.task import Task
@@ -42,7 +42,7 @@ def check(resolved: ResolvedRun, command: str, *, local: bool) -> ResolvedRun:
     _check_prepared(resolved, command)
     if any(stage.reads_model for stage in stages):
         asks = local and any(stage.asks_generators for stage in stages)
-        if asks and not resolved.store.exists(f"{STAGES['synthesize'].folder}/manifest.json"):
+        if asks and not resolved.store.exists("synthesize/manifest.json"):
             _check_keys(config)
         resolved = resolved.with_models()
         for generator in resolved.models[1:]:
@@ -65,6 +65,7 @@ def _check_prepared(resolved: ResolvedRun, command: str) -> None:
     """Raises `UserError` where the run lacks what a stage reads that is run alone, naming it, or a tracker does not
     answer."""
     config, run = resolved.config, resolved.store
+    check_version(run)
     for path, maker in {} if command == ALL else missing_inputs(STAGES[command], config, run.exists).items():
         raise UserError(
             f"run {run.name}: {path} is missing; run stage {maker} first (`paft {maker} CONFIG`, or `paft run CONFIG` "

@@ -1,4 +1,4 @@
-"""Stage `data`: sources -> validated rows of the three splits; bad data is refused here, before any engine starts."""
+"""Stage `prepare`: sources -> validated rows of the three splits; bad data is refused here, before an engine starts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _ROWS_PER_BLOCK, _CHARACTERS_PER_BLOCK = 4096, 2**24
 
 
 def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
-    """Writes data/{train,validation,test}.parquet."""
+    """Writes prepare/{train,validation,test}.parquet."""
     config, task = resolved.config, resolved.task
     pinned = _pinned(sources(task, config.data), resolved.store, force=force)
     key = {
@@ -46,7 +46,7 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     }
     return cached(
         resolved.store,
-        "data",
+        PREPARE,
         key,
         lambda: _prepare(config.data, config.seed, task, pinned, resolved.store),
         force=force,

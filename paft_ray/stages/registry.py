@@ -29,12 +29,10 @@ class Stage:
     """One step of a run, which meets the others through the files of the run alone."""
 
     name: str
-    """Of its command."""
+    """Of its command, of its folder in the run, in manifests, on the console and in the report."""
     help: str
     load: Callable[[], Callable[..., dict[str, Any]]]
     """Imports the stage; gives `run(resolved, *, force) -> manifest`."""
-    folder: str
-    """Of its files in the run, `manifest.json` last."""
     needs: Mapping[str, Callable[[Config], bool]] = field(default_factory=dict)
     """Stage whose files it reads -> whether it does so under a configuration."""
     starts: tuple[Part, ...] = ()
@@ -102,12 +100,11 @@ def _reads_scores(config: Config) -> bool:
 
 _INPUTS = {"prepare": _always, "synthesize": _always}
 _STAGES = (
-    Stage(name="prepare", help="Read and check the rows.", load=_prepare, folder="data", reads_model=False),
+    Stage(name="prepare", help="Read and check the rows.", load=_prepare, reads_model=False),
     Stage(
         name="synthesize",
         help="Write, gate and split prompt templates.",
         load=_synthesize,
-        folder="prompts",
         starts=("engine",),
         asks_generators=True,
     ),
@@ -115,7 +112,6 @@ _STAGES = (
         name="score",
         help="Accuracy of the base model under every training template.",
         load=_score,
-        folder="score",
         needs=_INPUTS,
         starts=("engine",),
         is_in_all=lambda config: config.score.enabled,
@@ -124,7 +120,6 @@ _STAGES = (
         name="train",
         help="Fine-tune every arm.",
         load=_train,
-        folder="train",
         needs={**_INPUTS, "score": _reads_scores},
         starts=("train",),
         is_tracked=True,
@@ -133,7 +128,6 @@ _STAGES = (
         name="evaluate",
         help="Evaluate every arm on held-out templates; with a run's folder, on any templates and rows.",
         load=_evaluate,
-        folder="evaluate",
         needs={**_INPUTS, "train": _always},
         starts=("engine",),
     ),
@@ -141,7 +135,6 @@ _STAGES = (
         name="report",
         help="Figures, Markdown and HTML page; also of a run by its folder.",
         load=_report,
-        folder="report",
         needs={"evaluate": _always, "synthesize": _always},
         reads_model=False,
         uses_ray=False,
@@ -152,7 +145,6 @@ _STAGES = (
         name="sweep",
         help="Ray Tune over the size of the prompt set.",
         load=_sweep,
-        folder="sweep",
         starts=("engine", "train"),
         asks_generators=True,
         is_tracked=True,
@@ -178,5 +170,5 @@ def started_by(command: str, config: Config) -> tuple[Part, ...]:
 
 def missing_inputs(stage: Stage, config: Config, exists: Callable[[str], bool]) -> dict[str, str]:
     """Manifest that a run lacks -> stage that makes it, of what `stage` reads."""
-    paths = {f"{STAGES[name].folder}/manifest.json": name for name, reads in stage.needs.items() if reads(config)}
+    paths = {f"{name}/manifest.json": name for name, reads in stage.needs.items() if reads(config)}
     return {path: name for path, name in paths.items() if not exists(path)}

@@ -20,6 +20,7 @@ from paft_ray.models.reference import ModelFiles
 from paft_ray.storage.store import Store, split_uri
 from paft_ray.tasks.task import Task, load_task
 
+_OLD_FOLDERS = {"data": "prepare", "prompts": "synthesize"}
 _CONFIG, _TASK, _FOLDERS = "config.json", "task.json", "model_folders.json"
 
 
@@ -128,9 +129,20 @@ class ResolvedRun:
 def stored_config(store: Store) -> Config:
     """The configuration that a run was last made with, paths as they were given. Raises `UserError` where the run has
     none."""
+    check_version(store)
     if not store.exists(_CONFIG):
         raise UserError(f"run {store.root}: {_CONFIG} is missing; give the folder of a run that `paft` made")
     return parse_config(store.read_json(_CONFIG), store.uri(_CONFIG))
+
+
+def check_version(store: Store) -> None:
+    """Raises `UserError` for a run whose stages have the folders of version 0.1."""
+    for folder, name in _OLD_FOLDERS.items():
+        if store.exists(f"{folder}/manifest.json"):
+            raise UserError(
+                f"run {store.root}: made by an older version of paft (stage {name} has the folder {folder}); use "
+                "another name, or that version"
+            )
 
 
 def _stored_task(store: Store) -> Task:

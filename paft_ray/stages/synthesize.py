@@ -1,4 +1,4 @@
-"""Stage `prompts`: templates from users and generator models -> gate -> de-duplication -> leak-free split."""
+"""Stage `synthesize`: templates from users and generator models -> gate -> de-duplication -> leak-free split."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from paft_ray.prompts.template import PromptTemplate
 from paft_ray.sanitize import masked
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.artifacts import LEAKAGE_REPORT, PROMPT_SET, RAW_ANSWERS, ROWS
+from paft_ray.storage.manifests import SYNTHESIZE
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store
 from paft_ray.storage.versions import decided_by
@@ -30,8 +31,7 @@ RESULTS_VERSION = 1
 
 
 def run(resolved: ResolvedRun, *, force: bool = False, write: Write | None = None) -> Manifest:
-    """Writes prompts/prompt_set.parquet, prompts/raw.jsonl (what generators answered) and prompts/split.json (the
-    proof).
+    """Writes prompt_set.parquet, raw.jsonl (what generators answered) and split.json (the proof) into synthesize/.
 
     `write`: what asks a generator; None: the real ones.
     """
@@ -47,7 +47,7 @@ def run(resolved: ResolvedRun, *, force: bool = False, write: Write | None = Non
         "engine": engine_key(config.engine),
     }
     if config.prompts.num_shared_examples:
-        if not run.exists("data/train.parquet"):
+        if not run.exists("prepare/train.parquet"):
             raise UserError(
                 f"run {run.name}: prompts.num_shared_examples shows training rows, and there are none yet; run stage "
                 "prepare first"
@@ -55,7 +55,7 @@ def run(resolved: ResolvedRun, *, force: bool = False, write: Write | None = Non
         key["data"] = ROWS["train"].key(run)
     return cached(
         run,
-        "prompts",
+        SYNTHESIZE,
         key,
         lambda: _build(config, task, seeds, held_out, run, write or _writing(resolved)),
         force=force,
@@ -73,7 +73,7 @@ def _writing(resolved: ResolvedRun) -> Write:
 
     return partial(
         write_with_model,
-        parts=AnswerCache.of(resolved.store, "prompts"),
+        parts=AnswerCache.of(resolved.store, SYNTHESIZE),
         model_of=resolved.generator_model,
         insecure_hosts=resolved.config.insecure_hosts,
     )

@@ -16,8 +16,8 @@ from paft_ray.storage.outputs import Digest, StageManifest, manifest_path, parse
 from paft_ray.storage.store import Store
 
 PREPARE, SYNTHESIZE, SCORE, TRAIN, EVALUATE, REPORT, SWEEP = (
-    "data",
-    "prompts",
+    "prepare",
+    "synthesize",
     "score",
     "train",
     "evaluate",

@@ -20,8 +20,6 @@ from paft_ray.storage.store import LARGEST_JSON, Store
 CARD = "README.md"
 """Next to the weights of a model: stage report writes it later, so it is no output of stage train."""
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-_COMMANDS = {"data": "prepare", "prompts": "synthesize"}
-"""Folder of a stage -> the stage, where their names differ."""
 _CHUNK = 2**22
 
 
@@ -42,8 +40,7 @@ AnyManifest = TypeVar("AnyManifest", bound=StageManifest)
 
 def stage_of(folder: str) -> str:
     """The stage that writes a folder of the run."""
-    first = folder.split("/")[0]
-    return _COMMANDS.get(first, first)
+    return folder.split("/")[0]
 
 
 def manifest_path(folder: str) -> str:

@@ -17,23 +17,15 @@ _TOLERANCE = 1e-2
 AMX one of four undisturbed evaluations in fp32 differed from the others in every row, by at most 0.0031, and in no
 answer."""
 _TABLES: dict[str, dict[str, tuple[str, ...]]] = {
-    "prepare": {f"data/{name}.parquet": ("id",) for name in ("train", "validation", "test")},
-    "synthesize": {"prompts/prompt_set.parquet": ("id",)},
+    "prepare": {f"prepare/{name}.parquet": ("id",) for name in ("train", "validation", "test")},
+    "synthesize": {"synthesize/prompt_set.parquet": ("id",)},
     "score": {"score/scores.parquet": ("template_id",)},
     "evaluate": {"evaluate/outcomes.parquet": ("arm", "seed", "template_id", "example_id")},
 }
 """Stage -> table -> columns that name a row."""
 _AUDIT = "audit/*/steps-*.parquet"
 """Files of a training's audit log, one row for each use of an example."""
-MANIFESTS = {
-    "prepare": "data",
-    "synthesize": "prompts",
-    "score": "score",
-    "train": "train",
-    "evaluate": "evaluate",
-    "report": "report",
-}
-"""Stage -> its folder."""
+STAGES = ("prepare", "synthesize", "score", "train", "evaluate", "report")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +47,8 @@ class Difference:
 
 def compare(stage: str, reference: Path, found: Path) -> Difference:
     """The difference in what `stage` made; both are folders of runs."""
-    if not (found / MANIFESTS[stage] / "manifest.json").exists():
-        return Difference(changed=(f"{MANIFESTS[stage]}/manifest.json is missing",))
+    if not (found / stage / "manifest.json").exists():
+        return Difference(changed=(f"{stage}/manifest.json is missing",))
     if stage == "train":
         return _trainings(reference, found)
     if stage == "report":

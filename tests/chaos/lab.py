@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.chaos import leaks
 from tests.chaos.attempt import Blow, Ended, Span, attempt
 from tests.chaos.cluster import ROOT, Cluster
-from tests.chaos.compare import MANIFESTS, Difference, compare
+from tests.chaos.compare import Difference, compare
 from tests.chaos.plan import KINDS, Fault
 from tests.chaos.tiny import SETTINGS, STEPS
 
@@ -168,7 +168,7 @@ class Lab:
         shutil.rmtree(run.parent, ignore_errors=True)
         for earlier in list(KINDS)[: list(KINDS).index(stage)]:
             if earlier in self.spans:
-                shutil.copytree(self.reference / MANIFESTS[earlier], run / MANIFESTS[earlier])
+                shutil.copytree(self.reference / earlier, run / earlier)
 
     def _clear_temporary(self) -> None:
         for path in (self.scratch / "tmp").iterdir():

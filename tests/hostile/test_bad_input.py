@@ -76,9 +76,9 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("stage", "missing"),
     [
-        ("score", "data/manifest"),
-        ("train", "data/manifest"),
-        ("evaluate", "data/manifest"),
+        ("score", "prepare/manifest"),
+        ("train", "prepare/manifest"),
+        ("evaluate", "prepare/manifest"),
         ("report", "evaluate/manifest"),
     ],
 )

@@ -185,7 +185,7 @@ def test_what_is_printed_holds_no_secret_whoever_prints_it(capsys: pytest.Captur
 def test_the_configuration_of_a_report_is_looked_through_as_well(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for path in ("evaluate/manifest.json", "prompts/manifest.json"):
+    for path in ("evaluate/manifest.json", "synthesize/manifest.json"):
         Store.open(str(tmp_path), "demo").write_json(path, {})
     changes = [f"storage={tmp_path}", f"tracking.experiment={SECRETS['HF_TOKEN']}"]
     code, _, error = paft(

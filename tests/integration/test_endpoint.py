@@ -53,7 +53,7 @@ def generator(url: str, **endpoint: object) -> GeneratorConfig:
 
 
 def parts(folder: Path) -> AnswerCache:
-    return AnswerCache.of(Store.open(str(folder), "run"), "prompts")
+    return AnswerCache.of(Store.open(str(folder), "run"), "synthesize")
 
 
 def test_with_the_grammar_every_finished_answer_holds_the_placeholder_once(
@@ -88,7 +88,7 @@ def test_the_stage_says_what_it_got_within_the_token_limit_and_stores_no_key(
     )
     run = Store.open(str(tmp_path), "t")
     manifest = synthesize.run(resolved(Config(name="t", task="demo", prompts=prompts), run))
-    assert manifest["kept"] + sum(manifest["rejected"].values()) == run.read_bytes("prompts/raw.jsonl").count(b"\n")
+    assert manifest["kept"] + sum(manifest["rejected"].values()) == run.read_bytes("synthesize/raw.jsonl").count(b"\n")
     assert 0 < manifest["generators"][0]["tokens"] <= 1000
     assert manifest["engine_starts"] == 0
     assert f"asked 3, got {manifest['kept']}" in capsys.readouterr().out

@@ -348,7 +348,7 @@ def test_rows_leave_only_where_the_configuration_says_so(serve, tmp_path) -> Non
         synthesize.run(resolved(config(generator(server), num_shared_examples=2), run), write=in_process)
     train = [f"customer {i} wrote this" for i in range(9)]
     examples = [Example(id=str(i), fields={"text": text}, answer="positive") for i, text in enumerate(train)]
-    run.write_table("data/train.parquet", examples_to_table(examples, DEMO.fields))
+    run.write_table("prepare/train.parquet", examples_to_table(examples, DEMO.fields))
     synthesize.run(resolved(config(generator(server), num_candidates=1, max_rounds=1), run), write=in_process)
     sent = json.dumps(server.bodies, ensure_ascii=False)
     assert not any(text in sent for text in train)
@@ -428,7 +428,7 @@ def test_a_second_attempt_asks_only_what_has_no_answer_and_counts_what_was_spent
 ) -> None:
     monkeypatch.setenv("GENERATOR_KEY", KEY)
     monkeypatch.setattr("paft_ray.inference.answer_cache.SAVE_EVERY_S", 0)
-    place = AnswerCache.of(Store.open(str(tmp_path), "run"), "prompts")
+    place = AnswerCache.of(Store.open(str(tmp_path), "run"), "synthesize")
     server = serve(lambda number, body: (400, {}, "{}") if 3 <= number < 6 else completion(f"{number}", tokens=10))
     first = ask_missing(asked(6), generator(server, concurrency=1), 7, place)
     assert [written.text for written in first] == ["0", "1", "2", "", "", ""]

@@ -37,7 +37,7 @@ def test_results_hold_the_stable_figures(finished: tuple[Config, Store]) -> None
     assert {"mean", "low", "high"} <= set(results["differences"]["paft-sft"])
     assert results["engine_starts"] == 1
     assert results["peak_memory_gib"] > 0.5
-    assert set(results["timings_s"]) >= {"data", "prompts", "train", "evaluate"}
+    assert set(results["timings_s"]) >= {"prepare", "synthesize", "train", "evaluate"}
 
 
 def test_adapters_are_trained_and_differ_between_arms(finished: tuple[Config, Store]) -> None:
@@ -59,7 +59,7 @@ def test_the_merged_adapter_answers_in_vllm_as_the_adapter_does_in_peft(
     encoder = Encoder(
         load_task(config.task), load_tokenizer(demo_model), max_prompt_tokens=config.model.max_prompt_tokens
     )
-    templates = {t.id: t for t in PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).templates}
+    templates = {t.id: t for t in PromptSet.from_table(run.read_table("synthesize/prompt_set.parquet")).templates}
     examples = {e.id: e for e in examples_of(run, "test")}
     base = AutoModelForCausalLM.from_pretrained(demo_model, dtype=torch.float32)
     model = PeftModel.from_pretrained(base, run.path("train/paft-s0/adapter")).eval()
@@ -78,7 +78,7 @@ def test_the_merged_adapter_answers_in_vllm_as_the_adapter_does_in_peft(
 
 def test_held_out_templates_are_not_among_those_trained_on(finished: tuple[Config, Store]) -> None:
     _, run = finished
-    assert run.read_json("prompts/split.json")["largest_similarity"] < 0.7
+    assert run.read_json("synthesize/split.json")["largest_similarity"] < 0.7
 
 
 def test_a_finished_run_is_not_run_again_and_a_changed_key_is_named(

@@ -1,4 +1,4 @@
-"""Stage `data` on real Ray Data: rows are streamed and divided, and a bad row far down is a user error with its
+"""Stage `prepare` on real Ray Data: rows are streamed and divided, and a bad row far down is a user error with its
 line."""
 
 from pathlib import Path
@@ -34,7 +34,7 @@ def test_rows_of_several_blocks_arrive_once_and_repeats_across_splits_are_counte
     assert manifest["also_in_train"] == {"validation": 100, "test": 0}
     assert {e.fields["text"] for e in prepare.examples_of(run, "train")} == {f"row {i}" for i in range(9000)}
     write(tmp_path / "a.jsonl", 9001)
-    with pytest.raises(UserError, match=r"stage data of run a was made with other settings \(sources\.train"):
+    with pytest.raises(UserError, match=r"stage prepare of run a was made with other settings \(sources\.train"):
         prepare.run(resolved(config, run))
 
 

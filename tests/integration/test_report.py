@@ -186,9 +186,13 @@ def test_results_hold_the_documented_keys(tmp_path: Path) -> None:
     assert "corrected for 6 comparisons (Holm)" in text
     assert found["engine_starts"] == 6
     assert found["peak_memory_gib"] == 3.25
-    assert found["timings_s"] == {"data": 0.42, "prompts": 95.0, "score": 40.0, "train": 450.0, "evaluate": 310.4}, (
-        "an interrupted train stage counts all steps"
-    )
+    assert found["timings_s"] == {
+        "prepare": 0.42,
+        "synthesize": 95.0,
+        "score": 40.0,
+        "train": 450.0,
+        "evaluate": 310.4,
+    }, "an interrupted train stage counts all steps"
     assert found["verdict"].endswith("on this seed")
     assert write_report(run, config=config()).values == found, "a second report gives the same intervals"
 
@@ -219,7 +223,7 @@ def test_absent_optional_artifacts_leave_a_shorter_report(tmp_path: Path) -> Non
     found = write_report(run, config=config()).values
     assert found["peak_memory_gib"] is None
     assert found["arms"]["sft"]["tokens_per_answer"] is found["arms"]["sft"]["seconds_per_answer"] is None
-    assert found["timings_s"] == {"data": 0.42, "prompts": 95.0, "evaluate": 310.4}
+    assert found["timings_s"] == {"prepare": 0.42, "synthesize": 95.0, "evaluate": 310.4}
     page = run.read_bytes("report/report.html").decode()
     assert 'id="training"' not in page
     assert "tokens per" not in page

@@ -116,7 +116,7 @@ def test_served_answers_are_the_evaluated_ones(
     encoder = Encoder(
         load_task(config.task), load_tokenizer(str(exported[0])), max_prompt_tokens=config.model.max_prompt_tokens
     )
-    templates = {t.id: t for t in PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).templates}
+    templates = {t.id: t for t in PromptSet.from_table(run.read_table("synthesize/prompt_set.parquet")).templates}
     examples = {e.id: e for e in examples_of(run, "test")}
     rows = [row for row in run.read_table("evaluate/outcomes.parquet").to_pylist() if row["arm"] == "paft"]
     near_ties = 0

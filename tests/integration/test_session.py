@@ -33,7 +33,7 @@ def test_a_command_works_beside_ones_own_modules_with_a_long_tmpdir_and_no_home(
     assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["paft", "paft"], done.stderr
     assert "the home /nonexistent cannot be written: caches are in" in done.stderr
     assert f"Ray's files are in /tmp/paft-{os.getuid()}/ray" in done.stderr
-    assert (tmp_path / "demo" / "data" / "train.parquet").is_file()
+    assert (tmp_path / "demo" / "prepare" / "train.parquet").is_file()
 
 
 def test_the_console_script_imports_nothing_from_the_working_folder(tmp_path: Path) -> None:

@@ -32,10 +32,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> tup
 
 def test_synthesis_says_what_it_asked_and_got(finished: tuple[Config, Store]) -> None:
     _, run = finished
-    manifest = run.read_json("prompts/manifest.json")
+    manifest = run.read_json("synthesize/manifest.json")
     assert manifest["asked"] == 2
     assert manifest["engine_starts"] == 1
-    answers = run.read_bytes("prompts/raw.jsonl").decode().splitlines()
+    answers = run.read_bytes("synthesize/raw.jsonl").decode().splitlines()
     assert len(answers) == 4
     assert manifest["kept"] + sum(manifest["rejected"].values()) == len(answers)
     assert manifest["kept"] == 0 or 0 < manifest["grammar_share"] < 0.6
@@ -43,7 +43,7 @@ def test_synthesis_says_what_it_asked_and_got(finished: tuple[Config, Store]) ->
 
 def test_every_training_template_and_no_held_out_one_is_scored(finished: tuple[Config, Store]) -> None:
     config, run = finished
-    prompts = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet"))
+    prompts = PromptSet.from_table(run.read_table("synthesize/prompt_set.parquet"))
     scores = run.read_table("score/scores.parquet").to_pylist()
     assert {row["template_id"] for row in scores} == {t.id for t in prompts.split("train").templates}
     assert all(row["num_examples"] == config.score.num_examples for row in scores)

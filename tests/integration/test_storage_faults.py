@@ -88,50 +88,50 @@ def test_a_store_that_goes_away_stops_the_stage_with_one_line_and_it_goes_on_whe
     store: ServerHandle,
 ) -> None:
     run = Store.open("s3://faults/runs", "away")
-    run.write_bytes("data/b.bin", b"old")
+    run.write_bytes("prepare/b.bin", b"old")
     goes_away = True
 
     def stage(given: ResolvedRun, *, force: bool) -> Manifest:
         def body() -> Manifest:
-            run.write_bytes("data/a.bin", b"a")
+            run.write_bytes("prepare/a.bin", b"a")
             if goes_away:
                 store.stop()
-            run.write_bytes("data/b.bin", bytes(BIG))
+            run.write_bytes("prepare/b.bin", bytes(BIG))
             return {}
 
-        return cached(run, "data", {}, body)
+        return cached(run, "prepare", {}, body)
 
     config = parse_config({"name": "away", "task": "demo"}, source="test")
     with pytest.raises(
         StageError,
-        match=r"^run away \(s3://faults/runs/away.*\), stage prepare: storage s3://.*: data/b\.bin cannot be written "
-        r"\(",
+        match=r"^run away \(s3://faults/runs/away.*\), stage prepare: storage s3://.*: prepare/b\.bin cannot be "
+        r"written \(",
     ) as caught:
         run_stage(replace(STAGES["prepare"], load=lambda: stage), resolved(config, run))
     assert "\n" not in str(caught.value)
     for action in (
-        lambda: run.read_bytes("data/a.bin"),
-        lambda: run.exists("data/a.bin"),
-        lambda: run.delete("data/a.bin"),
+        lambda: run.read_bytes("prepare/a.bin"),
+        lambda: run.exists("prepare/a.bin"),
+        lambda: run.delete("prepare/a.bin"),
     ):
-        with pytest.raises(StorageError, match=r"data/a\.bin cannot be (read|deleted) \("):
+        with pytest.raises(StorageError, match=r"prepare/a\.bin cannot be (read|deleted) \("):
             action()
     store.start()
     goes_away = False
-    assert not run.exists("data/manifest.json")
-    assert run.read_bytes("data/b.bin") == b"old"
+    assert not run.exists("prepare/manifest.json")
+    assert run.read_bytes("prepare/b.bin") == b"old"
     run_stage(replace(STAGES["prepare"], load=lambda: stage), resolved(config, run))
-    assert len(run.read_bytes("data/b.bin")) == BIG
-    assert run.exists("data/manifest.json")
+    assert len(run.read_bytes("prepare/b.bin")) == BIG
+    assert run.exists("prepare/manifest.json")
 
 
 def test_a_store_that_is_slow_is_waited_for(store: ServerHandle) -> None:
     run = Store.open("s3://faults/runs", "slow")
     store.stall(5)
     begin = time.monotonic()
-    run.write_bytes("data/a.bin", bytes(BIG))
+    run.write_bytes("prepare/a.bin", bytes(BIG))
     assert time.monotonic() - begin > 4
-    assert len(run.read_bytes("data/a.bin")) == BIG
+    assert len(run.read_bytes("prepare/a.bin")) == BIG
 
 
 def test_an_upload_that_is_cut_leaves_no_file_that_vouches_for_it(store: ServerHandle, tmp_path: Path) -> None:

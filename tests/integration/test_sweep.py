@@ -110,7 +110,7 @@ def test_a_killed_sweep_repeats_no_finished_trial_and_ends_in_the_same_table(tmp
 
 
 def setup_of(config: Config, run: Store, **changes: Any) -> Setup:
-    prompts = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet")).split("train")
+    prompts = PromptSet.from_table(run.read_table("synthesize/prompt_set.parquet")).split("train")
     values = {"pool": prompts, "validation": PromptSet(()), "inputs": {}, **changes}
     return Setup(resolved=resolved(config, run), **values)
 

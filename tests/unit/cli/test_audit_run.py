@@ -123,7 +123,7 @@ def _old_manifest(run: Store) -> None:
     [
         (_no_log, "left no audit log"),
         (_no_training, "no finished training there"),
-        (_other_data, "data/train.parquet is not what train/paft-s3 was trained on"),
+        (_other_data, "prepare/train.parquet is not what train/paft-s3 was trained on"),
         (_other_prompts, "not the one that train/paft-s3 was trained with"),
         (_old_manifest, "does not say what was trained"),
     ],

@@ -84,7 +84,7 @@ def test_a_number_that_a_manifest_makes_up_sizes_nothing(
 
 
 def test_an_audit_without_its_rows_or_templates_says_which(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for path in ("data/train.parquet", "prompts/prompt_set.parquet"):
+    for path in ("prepare/train.parquet", "synthesize/prompt_set.parquet"):
         run, of = made(tmp_path / path.replace("/", "-"))
         log(run, of)
         run.delete(path)

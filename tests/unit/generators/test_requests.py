@@ -110,9 +110,9 @@ def test_answers_are_gated_deduplicated_and_counted_by_reason(tmp_path, capsys) 
     manifest = synthesize.run(resolved(config(num_candidates=4, max_rounds=1), run), write=write)
     assert (manifest["asked"], manifest["kept"], manifest["engine_starts"]) == (4, 3, 1)
     assert manifest["rejected"] == {"missing_field": 1, "near_duplicate": 2, "failed": 1, "unknown_field": 1}
-    assert run.read_bytes("prompts/raw.jsonl").count(b"\n") == 8
+    assert run.read_bytes("synthesize/raw.jsonl").count(b"\n") == 8
     assert "asked 4, got 3 from 8 answers" in capsys.readouterr().out
-    prompts = PromptSet.from_table(run.read_table("prompts/prompt_set.parquet"))
+    prompts = PromptSet.from_table(run.read_table("synthesize/prompt_set.parquet"))
     written = [e for e in prompts.entries if e.provenance["source"] == "demo"]
     assert {e.template.text for e in written} == set(GOOD)
     assert all(e.split == "train" and e.provenance["strategy"] for e in written)

@@ -43,7 +43,7 @@ def test_rows_are_read_at_the_commit_that_is_in_the_key(tmp_path: Path) -> None:
 def test_offline_the_commit_of_the_finished_stage_is_taken(tmp_path: Path) -> None:
     run = Store(str(tmp_path))
     assert prepare._identity(pinned(run, None)) == {"commit": None}, "no finished stage: unknown"
-    finish_stage(run, "data", {}, key={"sources": {"train": {"commit": ONE}}})
+    finish_stage(run, "prepare", {}, key={"sources": {"train": {"commit": ONE}}})
     assert pinned(run, None).revision == ONE
     assert pinned(run, TWO).revision == TWO, "the hub is asked first"
     assert pinned(run, None, force=True).revision is None, "--force reads the rows anew"
@@ -52,15 +52,15 @@ def test_offline_the_commit_of_the_finished_stage_is_taken(tmp_path: Path) -> No
 @pytest.mark.parametrize("key", [{}, {"sources": None}, {"sources": {"train": "0123"}}])
 def test_a_manifest_without_a_commit_names_none(tmp_path: Path, key: object) -> None:
     run = Store(str(tmp_path))
-    finish_stage(run, "data", {}, key=key)
+    finish_stage(run, "prepare", {}, key=key)
     assert pinned(run, None).revision is None
 
 
 @pytest.mark.parametrize("damaged", [None, [], {"key": None}])
 def test_a_damaged_manifest_is_refused(tmp_path: Path, damaged: object) -> None:
     run = Store(str(tmp_path))
-    run.write_json("data/manifest.json", damaged)
-    with pytest.raises(UserError, match=r"data/manifest\.json is no manifest of stage prepare"):
+    run.write_json("prepare/manifest.json", damaged)
+    with pytest.raises(UserError, match=r"prepare/manifest\.json is no manifest of stage prepare"):
         pinned(run, None)
 
 

@@ -112,6 +112,27 @@ def test_what_cannot_be_loaded_is_one_line(stored: ResolvedRun, file: str, said:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("command", [("report",), ("compare", "{run}"), ("audit",), ("export", "--out", "out")])
+def test_a_run_of_an_older_version_is_one_line(
+    stored: ResolvedRun, command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored.store.write_json("prompts/manifest.json", {})
+    name, *others = (part.format(run="b") for part in command)
+    code, _, err = paft(capsys, name, stored.store.root, *others)
+    assert (code, err.count("\n")) == (2, 1)
+    if name in ("report", "compare"):
+        assert "made by an older version of paft (stage synthesize has the folder prompts)" in err
+
+
+def test_stages_do_not_go_on_with_a_run_of_an_older_version(
+    stored: ResolvedRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored.store.write_json("data/manifest.json", {})
+    code, _, err = paft(capsys, "prepare", "run.yaml", "--set", "data.num_test=4", "--set", "data.num_validation=4")
+    assert code == 2
+    assert "made by an older version of paft (stage prepare has the folder data)" in err
+
+
 def finished(own: Path, made: Path) -> Store:
     """A made-up finished run of the own task, whose model is `./model`."""
     run = trained_run(made)
@@ -126,7 +147,7 @@ def finished(own: Path, made: Path) -> Store:
     run.write_json("train/manifest.json", manifest)
     run.write_json("train/paft-s0/manifest.json", {"arm": "paft", "key": {}})
     rows = [{"id": str(n), "fields": {"ticket": f"row {n}"}, "answer": "billing"} for n in range(10)]
-    run.write_table("data/test.parquet", pa.Table.from_pylist(rows))
+    run.write_table("prepare/test.parquet", pa.Table.from_pylist(rows))
     resolved.write()
     return run
 

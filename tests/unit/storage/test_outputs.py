@@ -238,6 +238,6 @@ def test_keys_of_models_are_read_as_they_are_written() -> None:
 
 
 def test_a_manifest_that_is_missing_says_which_stage_to_run(tmp_path: Path) -> None:
-    for folder, stage in (("data", "prepare"), ("prompts", "synthesize"), ("train/paft-s0", "train")):
+    for folder, stage in (("prepare", "prepare"), ("synthesize", "synthesize"), ("train/paft-s0", "train")):
         with pytest.raises(UserError, match=rf"so stage {stage} is not finished; run stage {stage} first"):
             read_manifest(Store(str(tmp_path)), folder, StageManifest)

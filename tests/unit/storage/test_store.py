@@ -27,39 +27,39 @@ def silent(_: str) -> None:
 
 def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:
     run, body = Store.open(str(tmp_path), "a"), Body()
-    first = cached(run, "data", {"seed": 1}, body, announce=silent)
-    assert cached(run, "data", {"seed": 1}, body, announce=silent) == first
+    first = cached(run, "prepare", {"seed": 1}, body, announce=silent)
+    assert cached(run, "prepare", {"seed": 1}, body, announce=silent) == first
     assert (body.calls, first["made"]) == (1, 1)
 
 
 def test_a_changed_key_is_refused_with_the_differing_entry_named(tmp_path: Path) -> None:
     run, body = Store.open(str(tmp_path), "a"), Body()
-    cached(run, "data", {"data": {"num_train": 4}, "seed": 1}, body, announce=silent)
+    cached(run, "prepare", {"data": {"num_train": 4}, "seed": 1}, body, announce=silent)
     with pytest.raises(
-        UserError, match=r"stage data of run a .* \(data\.num_train: 4 -> 5\); use another name or --force"
+        UserError, match=r"stage prepare of run a .* \(data\.num_train: 4 -> 5\); use another name or --force"
     ):
-        cached(run, "data", {"data": {"num_train": 5}, "seed": 1}, body, announce=silent)
+        cached(run, "prepare", {"data": {"num_train": 5}, "seed": 1}, body, announce=silent)
     assert body.calls == 1
 
 
 def test_force_says_what_it_replaces(tmp_path: Path) -> None:
     run, body, said = Store.open(str(tmp_path), "a"), Body(), []
-    cached(run, "data", {"seed": 1}, body, announce=silent)
-    assert cached(run, "data", {"seed": 2}, body, force=True, announce=said.append)["made"] == 2
-    assert said[0] == f"[prepare] --force replaces {tmp_path}/a/data"
+    cached(run, "prepare", {"seed": 1}, body, announce=silent)
+    assert cached(run, "prepare", {"seed": 2}, body, force=True, announce=said.append)["made"] == 2
+    assert said[0] == f"[prepare] --force replaces {tmp_path}/a/prepare"
 
 
 def test_a_stage_that_fails_leaves_no_manifest(tmp_path: Path) -> None:
     run = Store.open(str(tmp_path), "a")
 
     def broken() -> Manifest:
-        run.write_json("data/half.json", {})
+        run.write_json("prepare/half.json", {})
         raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError, match="killed"):
-        cached(run, "data", {}, broken, announce=silent)
-    assert not run.exists("data/manifest.json")
-    assert cached(run, "data", {}, Body(), announce=silent)["made"] == 1
+        cached(run, "prepare", {}, broken, announce=silent)
+    assert not run.exists("prepare/manifest.json")
+    assert cached(run, "prepare", {}, Body(), announce=silent)["made"] == 1
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -74,14 +74,14 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_paths_and_uris_hold_the_same_artifacts(tmp_path: Path, scheme: str) -> None:
     run = Store.open(f"{scheme}{tmp_path}", "a")
     table = pa.table({"id": ["x"]})
-    run.write_table("data/t.parquet", table)
-    assert run.read_table("data/t.parquet") == table
+    run.write_table("prepare/t.parquet", table)
+    assert run.read_table("prepare/t.parquet") == table
     assert run.name == "a"
-    assert run.uri("data").endswith("/a/data")
-    assert run.content_hash("data/t.parquet") == Store(f"{tmp_path}/a").content_hash("data/t.parquet")
-    run.delete("data")
-    run.delete("data")
-    assert not run.exists("data/t.parquet")
+    assert run.uri("prepare").endswith("/a/prepare")
+    assert run.content_hash("prepare/t.parquet") == Store(f"{tmp_path}/a").content_hash("prepare/t.parquet")
+    run.delete("prepare")
+    run.delete("prepare")
+    assert not run.exists("prepare/t.parquet")
 
 
 def test_folders_go_up_and_come_down(tmp_path: Path) -> None:
