@@ -17,12 +17,11 @@ from paft_ray.storage.artifacts import (
     ROWS,
     SCORE_TABLE,
     Artifact,
-    check_trained,
     stage_manifest,
     training_metrics,
 )
 from paft_ray.storage.manifests import ModelKey, trained_models
-from paft_ray.storage.outputs import StageManifest, digest, fetch_verified, files_below, read_manifest
+from paft_ray.storage.outputs import StageManifest, check_files, digest, fetch_verified, files_below, read_manifest
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Example
@@ -155,7 +154,8 @@ def test_a_flipped_bit_of_a_trained_model_is_refused_by_name(tmp_path: Path) -> 
     }
     stages.trained(run, [entry], key=train_key)
     (model,) = trained_models(run)
-    check_trained(run, model.path, model.files)
+    outputs = {f"{model.path}/{name}": wanted for name, wanted in model.files.items()}
+    check_files(run, model.path, outputs)
     fetch_verified(run, model.path, model.files, tmp_path / "good")
     assert {path.name for path in (tmp_path / "good").iterdir()} == set(files)
     for name, content in files.items():
@@ -165,7 +165,7 @@ def test_a_flipped_bit_of_a_trained_model_is_refused_by_name(tmp_path: Path) -> 
             flipped[bit // 8] ^= 1 << bit % 8
             run.write_bytes(f"{model.path}/{name}", bytes(flipped))
             with pytest.raises(UserError, match=rf"{model.path}/{name} is damaged.*run stage train again"):
-                check_trained(run, model.path, model.files)
+                check_files(run, model.path, outputs)
         with pytest.raises(UserError, match=rf"{model.path}/{name} is damaged"):
             fetch_verified(run, model.path, model.files, tmp_path / "bad")
         run.write_bytes(f"{model.path}/{name}", content)
