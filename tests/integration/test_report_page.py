@@ -25,8 +25,11 @@ from paft_ray.report.provenance import origins
 from paft_ray.report.render import write_report
 from paft_ray.report.tables import TemplateRow
 from paft_ray.sanitize import holds_hidden
+from paft_ray.storage.manifests import ModelKey
 from paft_ray.tasks.task import Example
 from tests.support.page_run import ATTACKS, SWEEP, config, hostile_run
+
+CURVES = {ModelKey("sft", 0): [(1, 3.0)], ModelKey("paft", 0): [(1, 2.0), (2, 0.0)]}
 
 
 def _measured(
@@ -149,9 +152,9 @@ def test_every_template_has_its_provenance() -> None:
 
 def test_curves_tokens_and_worker_time_come_from_the_trainings(tmp_path: Path) -> None:
     history = History.of(hostile_run(tmp_path))
-    assert history.validation_losses["sft-s1"][0] == (10.0, pytest.approx(1.0))
-    assert history.validation_accuracies["paft-s0"][-1] == (40.0, 0.8)
-    assert len(history.losses["paft-s0"]) == 40
+    assert history.validation_losses[ModelKey("sft", 1)][0] == (10.0, pytest.approx(1.0))
+    assert history.validation_accuracies[ModelKey("paft", 0)][-1] == (40.0, 0.8)
+    assert len(history.losses[ModelKey("paft", 0)]) == 40
     assert [cost.tokens for cost in training_costs(history)] == [12000] * 4
     assert worker_time(history, 2) == 2 * (90 + 180 + 90 + 180)
     assert History.of(hostile_run(tmp_path / "alone", sweep=False)).sweep == {}
@@ -243,7 +246,7 @@ def test_plots_of_many_templates_and_arms_are_drawn_the_same_each_time() -> None
     assert height < 72 * 10, "50 templates fit a sheet"
     assert svg == template_plot(rows, arms)
     assert b"<svg" in arms_plot(rows, values)
-    assert b"<svg" in curves_plot({"sft-s0": [(1, 3.0)], "paft-s0": [(1, 2.0), (2, 0.0)]}, label="loss", noisy=True)
+    assert b"<svg" in curves_plot(CURVES, label="loss", noisy=True)
 
 
 def test_the_sweep_is_drawn_with_and_without_spread_and_fit() -> None:
