@@ -28,9 +28,10 @@ code=0; output=$(paft run run.yaml --dry-run 2>&1) || code=$?
 paft run run.yaml --dry-run > plan.txt || { cat plan.txt >&2; exit 1; }
 python -c '
 import importlib.resources
+import sys
 from paft_ray.tasks.task import load_task
 package = importlib.resources.files("paft_ray")
-assert not str(package).startswith("'"$OLDPWD"'"), package
+assert str(package).startswith(sys.prefix), package
 assert load_task("sst2").labels
 assert (package / "report" / "report.html.j2").is_file()
 '
