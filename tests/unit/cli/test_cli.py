@@ -211,7 +211,7 @@ def test_a_failed_stage_exits_with_1_and_names_run_and_stage(
     assert code == 1
     assert (
         err == f"paft: run mine ({tmp_path}/mine), stage score: 3 of 10 rows failed; finished stages are kept: start "
-        "the same command again to go on\n"
+        "the same command again to resume\n"
     )
 
 
