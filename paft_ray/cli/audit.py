@@ -3,7 +3,6 @@ it. Reads artifacts only: what the trained models used, against what configurati
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.prompts.sampling import make_draw
 from paft_ray.stages.resolved_run import stored_config
 from paft_ray.stages.train import arm_prompts
-from paft_ray.storage.artifacts import PROMPT_SET, ROWS
+from paft_ray.storage.artifacts import PROMPT_SET, ROWS, training_result
 from paft_ray.storage.manifests import SWEEP, TRAIN
 from paft_ray.storage.outputs import read_raw_manifest
 from paft_ray.storage.stage_cache import finished_below
@@ -81,7 +80,9 @@ def audit(run: Store) -> dict[str, Findings]:
             f"run {run.root}: no finished training there; give the folder of a run in which paft trained a model "
             "to its end"
         )
-    logs = {folder: audit_store(run.below(folder), _fingerprint(run, folder)) for folder in folders}
+    logs = {
+        folder: audit_store(run.below(folder), training_result(folder).read(run)["fingerprint"]) for folder in folders
+    }
     if not any(log.exists("") for log in logs.values()):
         raise UserError(
             f"run {run.root}: its trainings left no audit log (an earlier version made them); train again under "
@@ -89,17 +90,6 @@ def audit(run: Store) -> dict[str, Findings]:
         )
     config, rows = stored_config(run), ROWS["train"].read(run)["id"].to_pylist()
     return {folder: check(_training(run, config, rows, folder, log), read_log(log)) for folder, log in logs.items()}
-
-
-def _fingerprint(run: Store, folder: str) -> str:
-    """That of the final weights; `unknown` where an earlier version trained them."""
-    result = run.read_json(f"{folder}/result.json") if run.exists(f"{folder}/result.json") else {}
-    found = result.get("fingerprint", "unknown") if isinstance(result, dict) else None
-    if not isinstance(found, str) or not re.fullmatch(r"[0-9a-f]{1,64}|unknown", found):
-        raise UserError(
-            f"run {run.root}: {folder}/result.json names no fingerprint of its weights; restore it, or train again"
-        )
-    return found
 
 
 def _training(run: Store, config: Config, examples: list[str], folder: str, log: Store) -> Training:

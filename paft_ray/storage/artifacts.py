@@ -319,6 +319,22 @@ def training_metrics(key: ModelKey) -> Artifact[list[MetricsRow]]:
     return Artifact(stage=TRAIN, path=metrics_path(folder), encode=json_lines, decode=decode)
 
 
+class _Result(Part):
+    fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{1,64}$")]
+    """Names the folders of the checkpoints and of the audit log of a training."""
+
+
+def training_result(folder: str) -> Artifact[dict[str, Any]]:
+    """What a training of stage train, or a trial, in this folder says of itself."""
+    return Artifact(
+        stage=folder,
+        path=f"{folder}/result.json",
+        encode=json_bytes,
+        decode=_checked_json(_Result),
+        largest=LARGEST_JSON,
+    )
+
+
 def stage_manifest(run: Store, folder: str) -> dict[str, Any]:
     """The manifest of a stage, all entries, the known ones checked; empty where the stage is not finished. Raises
     `UserError` for one that is no manifest."""

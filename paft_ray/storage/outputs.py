@@ -15,7 +15,7 @@ import pyarrow.fs as pafs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from paft_ray.errors import UserError, one_line
-from paft_ray.storage.store import LARGEST_JSON, Store
+from paft_ray.storage.store import Store
 
 CARD = "README.md"
 """Next to the weights of a model: stage report writes it later, so it is no output of stage train."""
@@ -141,11 +141,6 @@ def read_verified(run: Store, folder: str, path: str, *, largest: int | None = N
     if digest(data) != wanted:
         raise _bad(run, folder, path, f"is damaged: it is not what stage {stage_of(folder)} wrote")
     return data
-
-
-def read_verified_json(run: Store, folder: str, path: str) -> bytes:
-    """`read_verified` for JSON, whose size is bounded."""
-    return read_verified(run, folder, path, largest=LARGEST_JSON)
 
 
 def verified_digest(run: Store, folder: str, path: str) -> str:

@@ -29,6 +29,7 @@ READERS: dict[str, tuple[str, ...]] = {
     "train/manifest.json": ("report", "export", "evaluate"),
     "train/paft-s0/manifest.json": ("audit",),
     "train/paft-s0/metrics.jsonl": ("report",),
+    "train/paft-s0/result.json": ("audit",),
     "train/paft-s0/weights/model.safetensors": ("export", "evaluate"),
     "train/paft-s0/weights/config.json": ("export", "evaluate"),
     "config.json": ("compare", "export", "audit", "evaluate"),
@@ -111,6 +112,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     finished_run(folder)
     finished_run(folder, "other")
     (folder / "run.yaml").write_text(yaml.safe_dump(run_config(folder, "copy").model_dump(mode="json")))
+    (folder / "t.jsonl").write_text('{"text": "Is this good? {text}"}\n')
+    (folder / "rows.jsonl").write_text('{"text": "a film", "label": "positive"}\n')
     return folder
 
 
@@ -122,7 +125,16 @@ def arguments(command: str, made: Path, out: Path) -> list[str]:
         "export": ["export", run, "--arm", "paft", "--out", str(out / "out")],
         "audit": ["audit", run],
         "show": ["prompts", "show", run],
-        "evaluate": ["evaluate", run, "--templates", "none", "--test", "none", "--out", str(out / "out")],
+        "evaluate": [
+            "evaluate",
+            run,
+            "--templates",
+            str(made / "t.jsonl"),
+            "--test",
+            str(made / "rows.jsonl"),
+            "--out",
+            str(out / "out"),
+        ],
     }[command]
 
 

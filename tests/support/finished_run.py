@@ -19,10 +19,10 @@ from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Example
 from paft_ray.training.audit_log import SCHEMA, audit_store
 from tests.support import made_stage as stages
+from tests.support.tiny_adapter import weights_files, write_base
 
 ARMS = ("sft", "paft")
 NUM_HELD_OUT, NUM_ROWS = 12, 8
-_FINGERPRINT = "0123456789abcdef"
 
 
 def run_config(folder: Path, name: str) -> Config:
@@ -44,10 +44,8 @@ def run_config(folder: Path, name: str) -> Config:
 
 def finished_run(folder: Path, name: str = "run") -> Store:
     """The run `name` in a folder."""
-    base = folder / "base"
-    base.mkdir(parents=True, exist_ok=True)
-    (base / "config.json").write_text("{}")
-    (base / "model.safetensors").write_bytes(b"weights" * 10)
+    if not (folder / "base").exists():
+        write_base(folder / "base")
     config, run = run_config(folder, name), Store(str(folder / name))
     resolved = ResolvedRun.of(config, run)
     resolved.write()
@@ -80,12 +78,11 @@ def _trained(run: Store, config: Config, prompts: PromptSet, sft: str) -> None:
     for arm, chosen in sets.items():
         name = ModelKey(arm, 0)
         own = {**key, "prompts": chosen.content_hash, "seed": 0}
-        run.write_json(f"train/{name}/result.json", {"fingerprint": _FINGERPRINT})
-        files = {"model.safetensors": arm.encode(), "config.json": b"{}"}
+        files = weights_files(len(arm))
         models.append(
             stages.trained_arm(run, name, kind="weights", files=files, key=own, num_templates=len(chosen), num_steps=2)
         )
-        audit_store(run.below(f"train/{name}"), _FINGERPRINT).write_table(
+        audit_store(run.below(f"train/{name}"), stages.FINGERPRINT).write_table(
             "steps-00000000-00000002.parquet", SCHEMA.empty_table()
         )
     stages.trained(run, models, key=key, peak_memory_gib=1.0)

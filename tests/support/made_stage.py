@@ -9,13 +9,24 @@ import pyarrow as pa
 
 from paft_ray.config import Config, input_key, weights_key
 from paft_ray.prompts.prompt_set import PromptSet
-from paft_ray.storage.artifacts import OUTCOMES, PROMPT_SET, ROWS, SPEED, SplitName, metrics_path, training_metrics
+from paft_ray.storage.artifacts import (
+    OUTCOMES,
+    PROMPT_SET,
+    ROWS,
+    SPEED,
+    SplitName,
+    metrics_path,
+    training_metrics,
+    training_result,
+)
 from paft_ray.storage.manifests import EVALUATE, PREPARE, SYNTHESIZE, TRAIN, ModelKey, TrainedModel
 from paft_ray.storage.outputs import digests, files_below, manifest_path, summed
 from paft_ray.storage.stage_cache import Manifest, finish
 from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import examples_to_table
 from paft_ray.tasks.task import Example, load_task
+
+FINGERPRINT = "0123456789abcdef"
 
 
 def finish_stage(run: Store, folder: str, outputs: Mapping[str, str], *, key: Any = None, **manifest: Any) -> Manifest:
@@ -64,7 +75,8 @@ def trained_arm(
     for name, content in (files or {"adapter_model.safetensors": str(model).encode()}).items():
         run.write_bytes(f"{path}/{name}", content)
     training_metrics(model).write(run, list(metrics))  # type: ignore[arg-type]
-    outputs = digests(run, [*files_below(run, path), metrics_path(folder)])
+    result = training_result(folder).write(run, {"fingerprint": FINGERPRINT})
+    outputs = digests(run, [*files_below(run, path), metrics_path(folder)]) | result
     known = {name.removeprefix(f"{path}/"): sha for name, sha in outputs.items() if name.startswith(f"{path}/")}
     return finish_stage(
         run,

@@ -12,12 +12,12 @@ from paft_ray.cli.main import main
 from paft_ray.config import parse_config, weights_key
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.template import PromptTemplate
-from paft_ray.storage.artifacts import ROWS
+from paft_ray.storage.artifacts import ROWS, training_result
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Example
 from paft_ray.training.audit import Training
 from paft_ray.training.audit_log import SCHEMA, audit_store
-from tests.support.made_stage import prepared, synthesized
+from tests.support.made_stage import finish_stage, prepared, synthesized
 from tests.unit.training.test_audit import training, used
 
 PROMPTS = PromptSet.of(
@@ -52,8 +52,7 @@ def made(
         inputs = {"train": weights_key(config.train), "seed": 3, "data": {"train": data}}
         key = {"inputs": inputs, "settings": settings or {}, "prompts": templates.content_hash}
         manifest = {"num_templates": 3, "subset_seed": 1, "key": key}
-    run.write_json(f"{place}/manifest.json", manifest)
-    run.write_json(f"{place}/result.json", {"fingerprint": "f"})
+    finish_stage(run, place, training_result(place).write(run, {"fingerprint": "f"}), **manifest)
     return run, Training(**{**vars(of), "templates": [template.id for template in templates.templates]})
 
 
@@ -125,7 +124,7 @@ def _old_manifest(run: Store) -> None:
         (_no_training, "no finished training there"),
         (_other_data, "prepare/train.parquet is not what train/paft-s3 was trained on"),
         (_other_prompts, "not the one that train/paft-s3 was trained with"),
-        (_old_manifest, "does not say what was trained"),
+        (_old_manifest, "train/paft-s3/manifest.json is no manifest of stage train"),
     ],
 )
 def test_what_cannot_be_audited_is_one_line_and_exit_code_2(

@@ -23,6 +23,7 @@ from paft_ray.errors import StorageError, UserError
 from paft_ray.metrics import arms_from_table
 from paft_ray.report.inputs import Measured
 from paft_ray.report.model_card import evaluated_engine
+from paft_ray.storage.artifacts import training_result
 from paft_ray.storage.store import Store
 from paft_ray.training.adapter_config import check_adapter_config
 from tests.support.made_stage import finish_stage
@@ -192,9 +193,10 @@ def test_what_is_no_part_of_a_model_is_not_exported(tmp_path: Path, capsys: pyte
 def test_a_fingerprint_leads_nowhere(name: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, of = made(tmp_path / "r")
     log(run, of)
-    run.write_json("train/paft-s3/result.json", {"fingerprint": name})
+    outputs = training_result("train/paft-s3").write(run, {"fingerprint": name})
+    finish_stage(run, "train/paft-s3", outputs, key={})
     code, _, err = paft(capsys, "audit", run.root)
-    assert (code, err.count("\n"), "names no fingerprint" in err) == (2, 1, True)
+    assert (code, err.count("\n"), "train/paft-s3/result.json is not what stage train writes" in err) == (2, 1, True)
 
 
 def test_the_configuration_that_peft_writes_is_plain(tmp_path: Path) -> None:
