@@ -25,7 +25,7 @@ from paft_ray.stages import prepare
 from paft_ray.stages.prepare import sources
 from paft_ray.stages.registry import started_by
 from paft_ray.stages.resolved_run import ResolvedRun
-from paft_ray.stages.synthesize import user_templates
+from paft_ray.stages.user_templates import user_templates
 from paft_ray.sweep.trials import listed_trials, num_trials
 from paft_ray.tasks.readers import read_examples
 from paft_ray.tasks.task import Example, Task

@@ -13,7 +13,7 @@ from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.stage_errors import named
-from paft_ray.stages.synthesize import gated_templates
+from paft_ray.stages.user_templates import gated_templates
 from paft_ray.storage.manifests import TrainedModel, trained_models
 from paft_ray.storage.run_lock import hold
 from paft_ray.storage.stage_cache import PARTIAL

@@ -15,9 +15,10 @@ from paft_ray.config.keys import read_key
 from paft_ray.cpu_priority import usable_cpus
 from paft_ray.errors import UserError
 from paft_ray.models.files import shapes
-from paft_ray.stages import prepare, synthesize
+from paft_ray.stages import prepare
 from paft_ray.stages.registry import ALL, STAGES, missing_inputs, stages_of, started_by
 from paft_ray.stages.resolved_run import ResolvedRun, check_version
+from paft_ray.stages.user_templates import user_templates
 from paft_ray.storage.store import Store
 from paft_ray.sweep.trials import listed_trials
 from paft_ray.tasks.task import Task
@@ -113,7 +114,7 @@ def _check_sizes(resolved: ResolvedRun) -> None:
 
 def most_templates(config: Config, task: Task) -> int:
     """Templates that the trials of a sweep can train on if every candidate is kept."""
-    seeds, _ = synthesize.user_templates(config, task)
+    seeds, _ = user_templates(config, task)
     aside = config.sweep.num_validation_templates if config.sweep.compares else 0
     return len(seeds) + (config.prompts.num_candidates if config.prompts.generators else 0) - aside
 
@@ -133,7 +134,7 @@ def check_inputs(resolved: ResolvedRun, *, rows: bool = True) -> None:
         )
     if rows:
         prepare.check(config.data, task)
-    synthesize.user_templates(config, task)
+    user_templates(config, task)
     if config.model.truncate_field is not None and config.model.truncate_field not in task.fields:
         raise UserError(
             f"model.truncate_field={config.model.truncate_field}: not a field of task {task.name}; allowed: "

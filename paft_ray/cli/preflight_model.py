@@ -9,7 +9,7 @@ from paft_ray.inference.grid import check_labels
 from paft_ray.models.files import embedding_rows, quantization, read_config, shapes
 from paft_ray.models.resolve import load_tokenizer, tokenizer_errors
 from paft_ray.prompts.encode import Encoder
-from paft_ray.stages.synthesize import user_templates
+from paft_ray.stages.user_templates import user_templates
 from paft_ray.tasks.task import Task
 
 

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paft_ray.compat.lazy_imports import uncollected
-from paft_ray.config import load_config
+from paft_ray.config import Config, load_config
 from paft_ray.echo import echo
 from paft_ray.errors import UserError
-from paft_ray.stages.registry import ALL, STAGES, stages_of, started_by
+from paft_ray.stages.registry import ALL, STAGES, Stage, stages_of, started_by
 from paft_ray.storage.stage_keys import check_accepted
 
 if TYPE_CHECKING:
     from paft_ray.stages.resolved_run import ResolvedRun
     from paft_ray.storage.run_lock import Lease
+    from paft_ray.storage.store import Store
 
 
 def run_stage(
@@ -35,12 +36,7 @@ def run_stage(
     """One stage, `sweep`, or all stages for `run`. `path`: of the configuration; `report` also takes the folder or URI
     of a run, whose configuration it then uses."""
     check_accepted(accept)
-    of_run = name == "report" and ("://" in path or Path(expanduser(path)).is_dir())
-    if of_run and (overrides or dry_run):
-        raise UserError(
-            f"paft report {path}: a run's settings are those that it was made with; leave --set and --dry-run out"
-        )
-    config = None if of_run else load_config(path, overrides or [])
+    config = _config(name, path, overrides or [], dry_run=dry_run)
     if config is not None and dry_run:
         from paft_ray.cli.dry_run import plan
 
@@ -59,19 +55,35 @@ def run_stage(
         given = replace(given, accept=tuple(accept))
         resolved = check(given, name, local=not (address or os.environ.get("RAY_ADDRESS")))
 
-    run = resolved.store
-    again = "the same command without --force" if force else "the same command again"
-    remedy = f"start {again}: finished stages of run {run.name} are kept, training resumes from its newest checkpoint"
-    stages = stages_of(name, resolved.config)
-    with (
-        interruptible(remedy),
-        hold(run, name) as lease,
-        ray_session(address) if any(stage.uses_ray for stage in stages) else nullcontext() as total,
-    ):
+    run, stages = resolved.store, stages_of(name, resolved.config)
+    session = ray_session(address) if any(stage.uses_ray for stage in stages) else nullcontext()
+    with interruptible(_remedy(run.name, force=force)), hold(run, name) as lease, session as total:
         if total is not None:
             check_resources(resolved.config, name, total)
         resolved = with_known_precision(resolved, started_by(name, resolved.config))
         _stages(name, resolved, lease, force=force)
+    _say_where(name, run, stages)
+
+
+def _config(name: str, path: str, overrides: Sequence[str], *, dry_run: bool) -> Config | None:
+    """The configuration; None where `path` is a run, which holds its own."""
+    if name == "report" and ("://" in path or Path(expanduser(path)).is_dir()):
+        if overrides or dry_run:
+            raise UserError(
+                f"paft report {path}: a run's settings are those that it was made with; leave --set and --dry-run out"
+            )
+        return None
+    return load_config(path, overrides)
+
+
+def _remedy(run: str, *, force: bool) -> str:
+    """What to do after an interrupt."""
+    again = "the same command without --force" if force else "the same command again"
+    return f"start {again}: finished stages of run {run} are kept, training resumes from its newest checkpoint"
+
+
+def _say_where(name: str, run: Store, stages: Sequence[Stage]) -> None:
+    """Prints the figures, if there is a report, and the place to look at."""
     if any(stage.name == "report" for stage in stages):
         from paft_ray.cli.summary import print_summary
 

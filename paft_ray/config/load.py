@@ -17,8 +17,8 @@ from paft_ray.config.endpoint import VARIABLE
 from paft_ray.config.renamed import RENAMED, renamed_keys
 from paft_ray.config.run import Config
 from paft_ray.errors import UserError
+from paft_ray.files.regular import FileTooLargeError, read_regular
 from paft_ray.sanitize import count_as_secret, holds_hidden, masked
-from paft_ray.storage.files import FileTooLargeError, read_regular
 
 _LARGEST_FILE = 2**18
 _MOST_BITS = 1024

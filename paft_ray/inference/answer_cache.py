@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from paft_ray.files import parquet
 from paft_ray.log import get_logger
-from paft_ray.storage import parquet
 from paft_ray.storage.stage_cache import PARTIAL
 from paft_ray.storage.store import Store
 from paft_ray.storage.versions import deciding_versions

@@ -35,7 +35,7 @@ class EvalResult:
     num_failed: int
     failures: list[dict[str, str]]
     """`template_id`, `example_id` and `error` of the first requests that failed."""
-    num_cut: int
+    num_truncated: int
     """Cells whose fields were truncated to keep to `model.max_prompt_tokens`."""
     tokens_per_answer: float | None
     """Mean length of the answers of unconstrained generation with their EOS token, at most the limit; None where none
@@ -112,7 +112,7 @@ def _result(grid: Grid, model: str, answered: Generated) -> EvalResult:
             for failure in answered.failures
             if failure["weights"] == model
         ],
-        num_cut=len(truncated),
+        num_truncated=len(truncated),
         tokens_per_answer=_mean([len(row["token_ids"]) for row in free]),
         seconds_per_answer=_mean([row["latency_s"] for row in free if row["latency_s"] is not None]),
     )

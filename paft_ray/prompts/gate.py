@@ -19,10 +19,10 @@ from typing import Any
 import regex
 
 from paft_ray.errors import UserError, check_text
+from paft_ray.files.regular import LARGEST_TEXT, read_regular
 from paft_ray.prompts.prompt_set import read_templates
 from paft_ray.prompts.template import PromptTemplate, Slot, TemplateError
 from paft_ray.sanitize import holds_hidden
-from paft_ray.storage.files import LARGEST_TEXT, read_regular
 from paft_ray.tasks.pattern import finditer
 from paft_ray.tasks.readers import read_json
 from paft_ray.tasks.task import Task

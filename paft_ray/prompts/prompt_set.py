@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from paft_ray.errors import UserError, check_text, one_line
+from paft_ray.files import parquet
+from paft_ray.files.regular import LARGEST_TEXT, read_regular
 from paft_ray.prompts.sampling import keyed_order
 from paft_ray.prompts.template import PromptTemplate, TemplateError, check_fields
-from paft_ray.storage import parquet
-from paft_ray.storage.files import LARGEST_TEXT, read_regular
 from paft_ray.tasks.readers import read_json
 
 Split = Literal["train", "held_out"]

@@ -215,7 +215,7 @@ def _failure(outcome: dict[str, Any], examples: Mapping[str, Example]) -> Failur
 def cut_note(measured: Measured, history: History, limit: int) -> str | None:
     """How many prompts lost text to keep to the longest prompt (`limit`, tokens); None where none did."""
     tested, trained = (
-        measured.manifest.get("num_cut", 0),
+        measured.manifest.get("num_truncated", 0),
         sum(model.truncated_rows for model in history.trainings),
     )
     if not tested and not trained:

@@ -33,6 +33,9 @@ _log = get_logger(__name__)
 
 if TYPE_CHECKING:
     from paft_ray.inference.answer_cache import AnswerCache
+    from paft_ray.inference.evaluator import EvalResult
+    from paft_ray.inference.generate import Generated
+    from paft_ray.inference.model_weights import ModelWeights
 
 RESULTS_VERSION = 1
 """Raised where a change of the code changes results (`scripts/results_versions.py`)."""
@@ -89,12 +92,33 @@ def evaluate_models(
     another, adapters merged: on a CPU adapter rows took 3.4 times as long as merged ones, and another start 20 times as
     long as another load (EXPERIMENTS.md).
 
-    `parts` keeps what is answered if this does not end: a model that was answered whole is neither merged nor loaded
-    again.
+    `parts` keeps answers if this does not end: a model with all its answers is neither merged nor loaded again.
     """
+    results, spent = _results(resolved, models, templates, examples, parts)
+    outcomes = pa.concat_tables([_outcomes(key, result) for key, result in results.items()])
+    manifest = {
+        "engine_starts": spent.engine_starts,
+        "num_failed": sum(result.num_failed for result in results.values()),
+        "num_kept": spent.num_kept,
+        "num_truncated": sum(result.num_truncated for result in results.values()),
+        "num_rows": outcomes.num_rows,
+        "failures": [{"arm": key.arm, **failure} for key, result in results.items() for failure in result.failures],
+        "nodes": list(spent.nodes),
+        "budget": resolved.config.evaluate.budget,
+    }
+    return outcomes, _speed(results), manifest
+
+
+def _results(
+    resolved: ResolvedRun,
+    models: Models,
+    templates: Sequence[PromptTemplate],
+    examples: Sequence[Example],
+    parts: AnswerCache,
+) -> tuple[dict[ModelKey, EvalResult], Generated]:
+    """(result per model, what all took together)."""
     from paft_ray.inference.evaluator import evaluate
     from paft_ray.inference.grid import Free
-    from paft_ray.inference.model_weights import ModelWeights
 
     config, base = resolved.config, resolved.model.path
     place = Place(run=resolved.store, engine=config.engine, owner=parts.run.uri(parts.folder), base=base)
@@ -107,17 +131,7 @@ def evaluate_models(
             examples=examples,
             model=config.model,
             base=base,
-            models=[
-                ModelWeights(
-                    key={
-                        "base": resolved.model_key,
-                        "sha256": model and model.sha256,
-                        "results_version": RESULTS_VERSION,
-                    },
-                    materialize=partial(place.weights, model) if model else None,
-                )
-                for model in models.values()
-            ],
+            models=[_weights(resolved, place, model) for model in models.values()],
             parts=parts,
             engine=config.engine,
             speed=Free(num_rows=config.evaluate.latency_sample_rows, max_tokens=config.evaluate.max_answer_tokens),
@@ -125,34 +139,36 @@ def evaluate_models(
         )
     finally:
         place.clear()
-    tables, speed = [], dict[ModelKey, Mapping[str, float | None]]()
-    for key, result in zip(models, results, strict=True):
-        if result.tokens_per_answer is not None:
-            speed[key] = {
-                "tokens_per_answer": result.tokens_per_answer,
-                "seconds_per_answer": result.seconds_per_answer,
-            }
-        table = result.outcomes
-        table = table.append_column("arm", pa.array([key.arm] * table.num_rows, pa.string()))
-        tables.append(table.append_column("seed", pa.array([key.seed] * table.num_rows, pa.int32())))
-        accuracy = sum(table["correct"].to_pylist()) / max(1, table.num_rows)
-        _log.info(f"{stage_label('evaluate')} {key.label}: {accuracy:.1%} of {table.num_rows} answers right")
-    outcomes = pa.concat_tables(tables)
-    manifest = {
-        "engine_starts": spent.engine_starts,
-        "num_failed": sum(result.num_failed for result in results),
-        "num_kept": spent.num_kept,
-        "num_cut": sum(result.num_cut for result in results),
-        "num_rows": outcomes.num_rows,
-        "failures": [
-            {"arm": key.arm, **failure}
-            for key, result in zip(models, results, strict=True)
-            for failure in result.failures
-        ],
-        "nodes": list(spent.nodes),
-        "budget": config.evaluate.budget,
+    return dict(zip(models, results, strict=True)), spent
+
+
+def _weights(resolved: ResolvedRun, place: Place, model: TrainedModel | None) -> ModelWeights:
+    """What an engine loads of a model, under the key of its answers."""
+    from paft_ray.inference.model_weights import ModelWeights
+
+    sha256 = model and model.sha256
+    return ModelWeights(
+        key={"base": resolved.model_key, "sha256": sha256, "results_version": RESULTS_VERSION},
+        materialize=partial(place.weights, model) if model else None,
+    )
+
+
+def _outcomes(key: ModelKey, result: EvalResult) -> pa.Table:
+    """The outcomes of one model, with its arm and seed; logs its accuracy."""
+    table = result.outcomes
+    accuracy = sum(table["correct"].to_pylist()) / max(1, table.num_rows)
+    _log.info(f"{stage_label('evaluate')} {key.label}: {accuracy:.1%} of {table.num_rows} answers right")
+    table = table.append_column("arm", pa.array([key.arm] * table.num_rows, pa.string()))
+    return table.append_column("seed", pa.array([key.seed] * table.num_rows, pa.int32()))
+
+
+def _speed(results: Mapping[ModelKey, EvalResult]) -> dict[ModelKey, Mapping[str, float | None]]:
+    """Tokens and seconds per unconstrained answer, of the models that gave some."""
+    return {
+        key: {"tokens_per_answer": result.tokens_per_answer, "seconds_per_answer": result.seconds_per_answer}
+        for key, result in results.items()
+        if result.tokens_per_answer is not None
     }
-    return outcomes, speed, manifest
 
 
 def asked_cells(config: Config, num_templates: int, examples: Sequence[Example]) -> NDArray[np.bool_] | None:

@@ -14,10 +14,11 @@ from pydantic import ValidationError
 
 from paft_ray.config import Config, GeneratorConfig, configured_model, input_key, parse_config
 from paft_ray.errors import UserError, one_line
+from paft_ray.files.uris import split_uri
 from paft_ray.models.chat_frame import chat_frame
 from paft_ray.models.local import find_model
 from paft_ray.models.reference import ModelFiles
-from paft_ray.storage.store import Store, split_uri
+from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Task, load_task
 
 _OLD_FOLDERS = {"data": "prepare", "prompts": "synthesize"}

@@ -65,7 +65,7 @@ def _score(resolved: ResolvedRun) -> Manifest:
         "num_failed": result.num_failed,
         "failures": result.failures,
         "num_kept": spent.num_kept,
-        "num_cut": result.num_cut,
+        "num_truncated": result.num_truncated,
         "outputs": SCORE_TABLE.write(run, scores),
     }
 

@@ -6,17 +6,17 @@ from collections import Counter
 from functools import partial
 from typing import Any
 
-from paft_ray.config import Config, GeneratorConfig, builtin, engine_key, generator_key, prompts_key
+from paft_ray.config import Config, GeneratorConfig, engine_key, generator_key, prompts_key
 from paft_ray.errors import UserError
 from paft_ray.generators.rounds import Write, Writer, ask_generators, write_with_model
 from paft_ray.log import get_logger, stage_label
 from paft_ray.models.chat_frame import chat_frame
-from paft_ray.prompts.gate import holds_escapes, rejection, repair
-from paft_ray.prompts.prompt_set import Entry, check_templates, read_templates
+from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.split import leakage_report, near, split_by_cluster, with_held_out
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.sanitize import masked
 from paft_ray.stages.resolved_run import ResolvedRun
+from paft_ray.stages.user_templates import user_templates
 from paft_ray.storage.artifacts import LEAKAGE_REPORT, PROMPT_SET, RAW_ANSWERS, ROWS
 from paft_ray.storage.manifests import SYNTHESIZE
 from paft_ray.storage.stage_cache import Manifest, cached
@@ -86,80 +86,12 @@ def _identity(resolved: ResolvedRun, generator: GeneratorConfig) -> dict[str, An
     return {**model.identity, "chat_frame": chat_frame(model, {})}
 
 
-def user_templates(config: Config, task: Task) -> tuple[list[PromptTemplate], list[PromptTemplate]]:
-    """(seed templates, held-out templates) of the configuration, checked. Raises `UserError`."""
-    seeds = _templates(config, config.prompts.seed_templates, task.seed_templates, task)
-    held_out = _templates(config, config.prompts.held_out_templates, task.held_out_templates, task)
-    if not seeds and not config.prompts.generators:
-        raise UserError(
-            "prompts: neither seed_templates nor generators are given; set prompts.seed_templates=FILE or name a "
-            "generator"
-        )
-    if held_out and len(held_out) < config.prompts.min_held_out:
-        raise UserError(
-            f"prompts: {len(held_out)} distinct held-out templates given, at least {config.prompts.min_held_out} "
-            "are needed; add some"
-        )
-    least = config.prompts.min_held_out + 1
-    if not held_out and not config.prompts.generators and len(seeds) < least:
-        raise UserError(
-            f"prompts: {len(seeds)} distinct templates and no generators, at least {least} are needed to hold "
-            f"{least - 1} out; bring more"
-        )
-    if not seeds and "sft" in config.train.arms:
-        raise UserError(
-            "prompts: arm sft trains on the first seed template, but prompts.seed_templates is not set; set it "
-            "or leave sft out of train.arms"
-        )
-    return seeds, held_out
-
-
-def _templates(config: Config, path: str | None, own: str | None, task: Task) -> list[PromptTemplate]:
-    if path is None:
-        return []
-    if path == "builtin":
-        if own is None:
-            raise UserError(f"prompts: task {task.name} ships no templates; give a JSONL file instead of `builtin`")
-        path = own
-    if path.startswith("builtin:") and ".." in path.split("/"):
-        raise UserError(
-            f"templates {path}: leads out of the package; give the path of a file of your own without builtin:"
-        )
-    found = str(builtin(*path.removeprefix("builtin:").split("/"))) if path.startswith("builtin:") else path
-    return gated_templates(found, config, task)
-
-
-def gated_templates(path: str, config: Config, task: Task) -> list[PromptTemplate]:
-    """Distinct templates of a file, repaired. Raises `UserError` naming the first one that the gate refuses."""
-    given = read_templates(path)
-    escaped = holds_escapes(given)
-    templates = [repair(template, escaped=escaped)[0] for template in given]
-    check_templates(templates, task.fields, path)
-    for number, template in enumerate(templates, start=1):
-        if reason := rejection(template, task, max_words=config.prompts.max_words):
-            raise UserError(
-                f"{path}: template {number} is refused: {reason} ({masked(template.text)[:60]!r}); "
-                f"fix it, or let `paft prompts import {path} --task {config.task} --out FILE.jsonl` remove "
-                "all such templates"
-            )
-    return list({template.id: template for template in templates}.values())
-
-
 def _build(
     config: Config, task: Task, seeds: list[PromptTemplate], held_out: list[PromptTemplate], run: Store, write: Write
 ) -> Manifest:
     settings = config.prompts
     fixed = [Entry(template=t, provenance={"source": "held_out"}) for t in held_out]
-    entries = [Entry(template=t, provenance={"source": "seed"}) for t in seeds]
-    rejected: Counter[str] = Counter()
-    if leaks := near(entries, fixed, settings.similarity):
-        if seeds and seeds[0].id in leaks:
-            raise UserError(
-                "prompts: the first seed template is a near-copy of a held-out one "
-                f"({masked(seeds[0].text)[:60]!r}); change one of them"
-            )
-        entries = [e for e in entries if e.template.id not in leaks]
-        rejected["near_held_out"] += len(leaks)
+    entries, leaks = _without_leaks(seeds, fixed, settings.similarity)
     examples = (
         examples_from_table(ROWS["train"].read(run).slice(0, settings.num_shared_examples))
         if settings.num_shared_examples
@@ -168,44 +100,69 @@ def _build(
     writers = ask_generators(config, task, seeds, [*entries, *fixed], examples, write)
     raw = [row for writer in writers for row in writer.raw]
     entries += [entry for writer in writers for entry in writer.accepted]
+    rejected = Counter({"near_held_out": leaks} if leaks else {})
     rejected.update(row["rejected"] for row in raw if row["rejected"])
-    kept = sum(row["rejected"] is None for row in raw)
     sft = seeds[0].id if seeds else None
-    if fixed:
-        prompts = with_held_out(entries, fixed, threshold=settings.similarity)
-    else:
-        prompts = split_by_cluster(
-            entries,
-            fraction=settings.held_out_fraction,
-            min_held_out=settings.min_held_out,
-            threshold=settings.similarity,
-            seed=config.seed,
-            keep_in_train=sft,
-        )
-    _announce(settings.num_candidates if settings.generators else 0, kept, writers, raw, rejected)
+    prompts = _split(config, entries, fixed, keep_in_train=sft)
+    _announce(settings.num_candidates if settings.generators else 0, writers, raw, rejected)
     outputs = RAW_ANSWERS.write(run, raw) | LEAKAGE_REPORT.write(run, leakage_report(prompts, settings.similarity))
-    outputs |= PROMPT_SET.write(run, prompts)
-    shares = [row["grammar_share"] for row in raw if row["rejected"] is None]
     return {
-        "asked": settings.num_candidates if settings.generators else 0,
-        "kept": kept,
+        **_counts(config, writers, raw),
         "rejected": dict(rejected),
         "num_train": len(prompts.split("train")),
         "num_held_out": len(prompts.split("held_out")),
         "sft_template": sft,
+        "outputs": outputs | PROMPT_SET.write(run, prompts),
+    }
+
+
+def _without_leaks(seeds: list[PromptTemplate], fixed: list[Entry], similarity: float) -> tuple[list[Entry], int]:
+    """(seed templates that are no near-copies of held-out ones, number of the others). Raises `UserError` where the
+    first seed template, which arm sft trains on, is one of the others."""
+    entries = [Entry(template=t, provenance={"source": "seed"}) for t in seeds]
+    leaks = near(entries, fixed, similarity)
+    if leaks and seeds and seeds[0].id in leaks:
+        raise UserError(
+            "prompts: the first seed template is a near-copy of a held-out one "
+            f"({masked(seeds[0].text)[:60]!r}); change one of them"
+        )
+    return [entry for entry in entries if entry.template.id not in leaks], len(leaks)
+
+
+def _split(config: Config, entries: list[Entry], fixed: list[Entry], *, keep_in_train: str | None) -> PromptSet:
+    """The prompt set: held-out templates as they were given, else whole clusters of near-copies."""
+    settings = config.prompts
+    if fixed:
+        return with_held_out(entries, fixed, threshold=settings.similarity)
+    return split_by_cluster(
+        entries,
+        fraction=settings.held_out_fraction,
+        min_held_out=settings.min_held_out,
+        threshold=settings.similarity,
+        seed=config.seed,
+        keep_in_train=keep_in_train,
+    )
+
+
+def _counts(config: Config, writers: list[Writer], raw: list[dict[str, Any]]) -> Manifest:
+    """What the generators were asked for and what they gave."""
+    fractions = [row["grammar_share"] for row in raw if row["rejected"] is None]
+    return {
+        "asked": config.prompts.num_candidates if config.prompts.generators else 0,
+        "kept": len(fractions),
         "generators": [
             {"source": w.generator.label, "asked": w.target, "kept": len(w.accepted), "tokens": w.tokens}
             for w in writers
         ],
         "engine_starts": sum(writer.rounds for writer in writers if writer.generator.endpoint is None),
-        "grammar_share": round(sum(shares) / len(shares), 3) if shares else None,
-        "outputs": outputs,
+        "grammar_share": round(sum(fractions) / len(fractions), 3) if fractions else None,
     }
 
 
-def _announce(asked: int, kept: int, writers: list[Writer], raw: list[dict[str, Any]], rejected: Counter[str]) -> None:
+def _announce(asked: int, writers: list[Writer], raw: list[dict[str, Any]], rejected: Counter[str]) -> None:
     if not raw:
         return
+    kept = sum(row["rejected"] is None for row in raw)
     reasons = ", ".join(f"{reason} {n}" for reason, n in rejected.most_common())
     label = stage_label("synthesize")
     _log.info(f"{label} asked {asked}, got {kept} from {len(raw)} answers; rejected: {reasons or 'none'}")

@@ -30,57 +30,20 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     """Writes train/<arm>-s<seed>/ with adapter, metrics and checkpoints; a killed stage resumes with the arm at
     hand."""
     config, run = resolved.config, resolved.store
-    key = {
-        **decided_by("train", RESULTS_VERSION),
-        "train": weights_key(config.train),
-        "task": resolved.task_key,
-        "model": resolved.model_key,
-        "data": ROWS["train"].key(run),
-    }
-    if config.train.export != "last":
-        key["validation"] = ROWS["validation"].key(run)
+    key = _shared_key(resolved)
     sets: dict[str, PromptSet] = {arm: arm_prompts(config, run, arm) for arm in config.train.arms}
     hashes = {arm: prompts.content_hash for arm, prompts in sets.items()}
     arms = {f"{TRAIN}/{key}": key for seed in config.train.seeds for arm in sets for key in [ModelKey(arm, seed)]}
     keys = {folder: {**key, "prompts": hashes[model.arm], "seed": model.seed} for folder, model in arms.items()}
 
     def body() -> Manifest:
-        from paft_ray.training.launch import fit
-
         for folder in arms if force else ():
             run.delete(folder)
         known = {folder: _kept(run, folder, keys[folder], resolved.accept) for folder in arms}
         models = {folder: manifest for folder, manifest in known.items() if manifest is not None}
         missing = {folder: model for folder, model in arms.items() if folder not in models}
-        validates = config.train.validate_every or config.train.export != "last"
-        shared = {
-            "task": resolved.task,
-            "config": config.train,
-            "model": config.model,
-            "model_files": resolved.model,
-            "run": run,
-            "data": ROWS["train"].read(run),
-            "validation": ROWS["validation"].read(run) if validates else None,
-            "tracking": config.tracking,
-        }
-        results = (
-            fit(
-                [
-                    Training(
-                        **shared,
-                        templates=sets[model.arm],
-                        seed=model.seed,
-                        folder=folder,
-                        results_version=RESULTS_VERSION,
-                    )
-                    for folder, model in missing.items()
-                ]
-            )
-            if missing
-            else []
-        )
-        for (folder, model), result in zip(missing.items(), results, strict=True):
-            found = _manifest(run, model, len(sets[model.arm]), folder, result)
+        for folder, result in _fit(resolved, missing, sets).items():
+            found = _manifest(run, arms[folder], len(sets[arms[folder].arm]), folder, result)
             models[folder] = finish(run, folder, keys[folder], found, time_s=0, announce=lambda _: None)
         return {
             "models": [models[folder] for folder in arms],
@@ -88,14 +51,52 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
             "peak_memory_gib": max(m["peak_memory_gib"] for m in models.values()),
         }
 
-    return cached(
-        run,
-        "train",
-        {**key, "prompts": hashes, "seeds": list(config.train.seeds)},
-        body,
-        force=force,
-        accept=resolved.accept,
-    )
+    whole = {**key, "prompts": hashes, "seeds": list(config.train.seeds)}
+    return cached(run, TRAIN, whole, body, force=force, accept=resolved.accept)
+
+
+def _shared_key(resolved: ResolvedRun) -> dict[str, Any]:
+    """What decides the weights of every arm and seed alike."""
+    config, run = resolved.config, resolved.store
+    key = {
+        **decided_by("train", RESULTS_VERSION),
+        "train": weights_key(config.train),
+        "task": resolved.task_key,
+        "model": resolved.model_key,
+        "data": ROWS["train"].key(run),
+    }
+    return key if config.train.export == "last" else {**key, "validation": ROWS["validation"].key(run)}
+
+
+def _fit(
+    resolved: ResolvedRun, missing: Mapping[str, ModelKey], sets: Mapping[str, PromptSet]
+) -> dict[str, TrainResult]:
+    """Result of each training that is missing, by its folder."""
+    if not missing:
+        return {}
+    from paft_ray.training.launch import fit
+
+    config, run = resolved.config, resolved.store
+    validates = config.train.validate_every or config.train.export != "last"
+    rows, validation = ROWS["train"].read(run), ROWS["validation"].read(run) if validates else None
+    trainings = [
+        Training(
+            task=resolved.task,
+            config=config.train,
+            model=config.model,
+            model_files=resolved.model,
+            run=run,
+            data=rows,
+            validation=validation,
+            tracking=config.tracking,
+            templates=sets[model.arm],
+            seed=model.seed,
+            folder=folder,
+            results_version=RESULTS_VERSION,
+        )
+        for folder, model in missing.items()
+    ]
+    return dict(zip(missing, fit(trainings), strict=True))
 
 
 def _kept(run: Store, folder: str, key: Mapping[str, Any], accept: Sequence[str]) -> Manifest | None:

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from pydantic import Field, TypeAdapter, ValidationError
 
 from paft_ray.errors import UserError, one_line
+from paft_ray.files import parquet
 from paft_ray.prompts.prompt_set import PromptSet
-from paft_ray.storage import parquet
 from paft_ray.storage.manifests import (
     EVALUATE,
     PREPARE,

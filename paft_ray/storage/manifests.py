@@ -157,7 +157,7 @@ class EvaluateManifest(StageManifest):
 
     engine_starts: _Count = 0
     num_failed: _Count = 0
-    num_cut: _Count = 0
+    num_truncated: _Count = 0
     num_kept: _Count = 0
     num_rows: _Count | None = None
     budget: Annotated[float, Field(gt=0, le=1)] = 1

@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 
 from paft_ray.credentials import holds_credentials
 from paft_ray.errors import StorageError, UserError, one_line
+from paft_ray.files import parquet
+from paft_ray.files.uris import split_uri
 from paft_ray.sanitize import holds_hidden
-from paft_ray.storage import parquet
 
 _REMEDIES = {
     errno.ENOSPC: "free some space there",
@@ -302,9 +303,3 @@ class Store:
 
 def _is_odd(path: Path) -> bool:
     return path.is_symlink() or (path.exists() and not (path.is_file() or path.is_dir()))
-
-
-def split_uri(uri: str) -> tuple[str, str]:
-    """(place, options of its filesystem with the `?` before them) of a URI; a local path has no options."""
-    place, mark, options = uri.partition("?") if "://" in uri else (uri, "", "")
-    return place, mark + options

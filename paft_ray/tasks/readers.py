@@ -18,9 +18,9 @@ import pyarrow.fs as pafs
 from paft_ray.config import builtin
 from paft_ray.credentials import holds_credentials
 from paft_ray.errors import UserError, check_text, one_line
+from paft_ray.files import parquet
+from paft_ray.files.uris import split_uri
 from paft_ray.sanitize import masked
-from paft_ray.storage import parquet
-from paft_ray.storage.store import split_uri
 from paft_ray.tasks.hub_datasets import dataset_rows
 from paft_ray.tasks.task import Example, Source, Task, is_built_in
 from paft_ray.tasks.values import holds, spelt

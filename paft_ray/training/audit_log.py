@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from paft_ray.storage.parquet import holds
+from paft_ray.files.parquet import holds
 from paft_ray.storage.store import Store
 from paft_ray.training.example_builder import Row
 

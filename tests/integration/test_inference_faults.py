@@ -287,7 +287,7 @@ def test_a_text_that_cannot_be_encoded_costs_its_cells_and_a_finished_measuremen
         ("3", template.id) for template in templates
     }
     assert all("surrogate" in failure["error"] or "TypeError" in failure["error"] for failure in first.failures)
-    assert first.num_cut == 2
+    assert first.num_truncated == 2
     assert (started.engine_starts, kept.engine_starts, started.num_kept, kept.num_kept) == (1, 0, 0, 12)
     assert (second.outcomes, second.failures, second.tokens_per_answer) == (
         first.outcomes,

@@ -14,6 +14,7 @@ from paft_ray.prompts.gate import gate
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages import synthesize
+from paft_ray.stages.user_templates import user_templates
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import load_task
 from tests.support.resolved import resolved
@@ -119,7 +120,7 @@ def test_answers_are_gated_deduplicated_and_counted_by_reason(tmp_path, capsys) 
 
 
 def test_a_near_copy_of_a_held_out_template_is_never_kept(tmp_path) -> None:
-    _, held_out = synthesize.user_templates(config(), DEMO)
+    _, held_out = user_templates(config(), DEMO)
     write = writer([held_out[0].text + " !"])
     manifest = synthesize.run(
         resolved(config(num_candidates=1, max_rounds=2), Store.open(str(tmp_path), "t")), write=write
@@ -147,4 +148,4 @@ def test_too_few_held_out_templates_are_refused(tmp_path) -> None:
     file = tmp_path / "few.jsonl"
     file.write_text('{"text": "A {text}"}\n')
     with pytest.raises(UserError, match="1 distinct held-out templates given, at least 12"):
-        synthesize.user_templates(config(held_out_templates=str(file)), DEMO)
+        user_templates(config(held_out_templates=str(file)), DEMO)

@@ -10,7 +10,7 @@ from paft_ray.config import load_config
 from paft_ray.errors import UserError
 from paft_ray.prompts.gate import gate, holds_escapes, import_templates, rejection, repair
 from paft_ray.prompts.template import PromptTemplate
-from paft_ray.stages.synthesize import gated_templates
+from paft_ray.stages.user_templates import gated_templates
 from paft_ray.tasks.task import Task, load_task
 
 

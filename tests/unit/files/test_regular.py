@@ -8,9 +8,9 @@ import pytest
 
 from paft_ray.config import load_config
 from paft_ray.errors import UserError
+from paft_ray.files.regular import read_regular
 from paft_ray.prompts.gate import import_templates
 from paft_ray.prompts.prompt_set import read_templates
-from paft_ray.storage.files import read_regular
 from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import read_rows
 from paft_ray.tasks.task import load_task

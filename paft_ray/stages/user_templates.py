@@ -1,0 +1,70 @@
+"""Seed and held-out templates that the configuration names, checked."""
+
+from __future__ import annotations
+
+from paft_ray.config import Config, builtin
+from paft_ray.errors import UserError
+from paft_ray.prompts.gate import holds_escapes, rejection, repair
+from paft_ray.prompts.prompt_set import check_templates, read_templates
+from paft_ray.prompts.template import PromptTemplate
+from paft_ray.sanitize import masked
+from paft_ray.tasks.task import Task
+
+
+def user_templates(config: Config, task: Task) -> tuple[list[PromptTemplate], list[PromptTemplate]]:
+    """(seed templates, held-out templates) of the configuration, checked. Raises `UserError`."""
+    seeds = _templates(config, config.prompts.seed_templates, task.seed_templates, task)
+    held_out = _templates(config, config.prompts.held_out_templates, task.held_out_templates, task)
+    if not seeds and not config.prompts.generators:
+        raise UserError(
+            "prompts: neither seed_templates nor generators are given; set prompts.seed_templates=FILE or name a "
+            "generator"
+        )
+    if held_out and len(held_out) < config.prompts.min_held_out:
+        raise UserError(
+            f"prompts: {len(held_out)} distinct held-out templates given, at least {config.prompts.min_held_out} "
+            "are needed; add some"
+        )
+    least = config.prompts.min_held_out + 1
+    if not held_out and not config.prompts.generators and len(seeds) < least:
+        raise UserError(
+            f"prompts: {len(seeds)} distinct templates and no generators, at least {least} are needed to hold "
+            f"{least - 1} out; bring more"
+        )
+    if not seeds and "sft" in config.train.arms:
+        raise UserError(
+            "prompts: arm sft trains on the first seed template, but prompts.seed_templates is not set; set it "
+            "or leave sft out of train.arms"
+        )
+    return seeds, held_out
+
+
+def _templates(config: Config, path: str | None, own: str | None, task: Task) -> list[PromptTemplate]:
+    if path is None:
+        return []
+    if path == "builtin":
+        if own is None:
+            raise UserError(f"prompts: task {task.name} ships no templates; give a JSONL file instead of `builtin`")
+        path = own
+    if path.startswith("builtin:") and ".." in path.split("/"):
+        raise UserError(
+            f"templates {path}: leads out of the package; give the path of a file of your own without builtin:"
+        )
+    found = str(builtin(*path.removeprefix("builtin:").split("/"))) if path.startswith("builtin:") else path
+    return gated_templates(found, config, task)
+
+
+def gated_templates(path: str, config: Config, task: Task) -> list[PromptTemplate]:
+    """Distinct templates of a file, repaired. Raises `UserError` naming the first one that the gate refuses."""
+    given = read_templates(path)
+    escaped = holds_escapes(given)
+    templates = [repair(template, escaped=escaped)[0] for template in given]
+    check_templates(templates, task.fields, path)
+    for number, template in enumerate(templates, start=1):
+        if reason := rejection(template, task, max_words=config.prompts.max_words):
+            raise UserError(
+                f"{path}: template {number} is refused: {reason} ({masked(template.text)[:60]!r}); "
+                f"fix it, or let `paft prompts import {path} --task {config.task} --out FILE.jsonl` remove "
+                "all such templates"
+            )
+    return list({template.id: template for template in templates}.values())
