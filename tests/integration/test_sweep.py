@@ -82,7 +82,7 @@ def test_a_sweep_of_two_sizes_writes_figures_and_a_curve_and_is_kept(
 @pytest.mark.slow
 def test_a_killed_sweep_repeats_no_finished_trial_and_ends_in_the_same_table(tmp_path: Path) -> None:
     whole, killed = (
-        [sys.executable, "jobs/stage.py", DEMO, *(f"--set={s}" for s in (*SETTINGS, f"storage={tmp_path / name}"))]
+        [sys.executable, "jobs/sweep.py", DEMO, *(f"--set={s}" for s in (*SETTINGS, f"storage={tmp_path / name}"))]
         for name in ("whole", "killed")
     )
     first = tmp_path / "killed" / "sweep" / "sweep" / "size1-subset0" / "manifest.json"
