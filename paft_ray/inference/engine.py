@@ -14,7 +14,7 @@ import ray.data
 from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
 from paft_ray.compat.lazy_imports import uncollected, without
-from paft_ray.compat.ray_llm import ERROR_COLUMN, replace_engine, without_telemetry
+from paft_ray.compat.ray_llm_processor import ERROR_COLUMN, replace_engine, without_telemetry
 from paft_ray.config import EngineConfig
 from paft_ray.cpu_priority import usable_cpus
 from paft_ray.errors import one_line

@@ -17,7 +17,7 @@ from paft_ray.inference.model_weights import ModelWeights
 from paft_ray.models.files import loaded_files
 
 with engine_preload.importing():
-    from paft_ray.compat.vllm_engine import EngineStage, load_weights, process_ends_with_engine
+    from paft_ray.compat.ray_llm_engine_stage import EngineStage, load_weights, process_ends_with_engine
 
 
 class WeightSwappingEngineStage(EngineStage):

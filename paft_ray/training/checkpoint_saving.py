@@ -6,7 +6,7 @@ from typing import Any
 
 from paft_ray.training import checkpoint, deepspeed_state
 from paft_ray.training.background_upload import BackgroundUpload
-from paft_ray.training.checkpoint_selection import best_step
+from paft_ray.training.best_step import best_step
 from paft_ray.training.job import TrainingJob
 from paft_ray.training.metrics_writer import MetricsWriter
 

@@ -14,7 +14,7 @@ from paft_ray.errors import StageError
 from paft_ray.models.resolve import load_tokenizer
 from paft_ray.storage.store import Store
 from paft_ray.training import adapter_config, checkpoint
-from paft_ray.training.checkpoint_selection import best_step
+from paft_ray.training.best_step import best_step
 from paft_ray.training.deepspeed_state import collect_weights
 from paft_ray.training.job import TrainingJob, Worker
 from paft_ray.training.model import DTYPES

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from paft_ray.config import input_key, weights_key
 from paft_ray.storage.versions import decided_by
-from paft_ray.training.checkpoint_selection import LabelRows
+from paft_ray.training.best_step import LabelRows
 from paft_ray.training.job import Training
 
 

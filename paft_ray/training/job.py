@@ -13,7 +13,7 @@ from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Task
 from paft_ray.tracking.tracker_run import TrackerRun
-from paft_ray.training.checkpoint_selection import LabelRows
+from paft_ray.training.best_step import LabelRows
 from paft_ray.training.data_order import plan
 from paft_ray.training.example_builder import Row
 

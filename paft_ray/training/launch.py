@@ -25,7 +25,7 @@ from paft_ray.prompts.sampling import make_draw
 from paft_ray.storage.store import Store
 from paft_ray.storage.temp_dirs import node_folder, owned_prefix, remove_left
 from paft_ray.tracking.tracker_run import TrackerRun
-from paft_ray.training.checkpoint_selection import label_rows
+from paft_ray.training.best_step import label_rows
 from paft_ray.training.data import GlobalOrder, ResumableDataConfig, RowSource, data_cpus, make_encoder
 from paft_ray.training.example_builder import validation_rows
 from paft_ray.training.fingerprint import fingerprint

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from paft_ray.training.checkpoint_selection import LabelRows, accuracy_metrics
+from paft_ray.training.best_step import LabelRows, accuracy_metrics
 from paft_ray.training.collate import Batch, answer_loss, answer_losses, answer_tokens, collate, micro_batches
 from paft_ray.training.example_builder import Row
 from paft_ray.training.job import Worker

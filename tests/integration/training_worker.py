@@ -38,7 +38,7 @@ from paft_ray.prompts.sampling import PerExample  # noqa: E402
 from paft_ray.storage.store import Store  # noqa: E402
 from paft_ray.tasks.task import load_task  # noqa: E402
 from paft_ray.training import checkpoint, deepspeed_state, export, loop  # noqa: E402
-from paft_ray.training.checkpoint_selection import label_rows  # noqa: E402
+from paft_ray.training.best_step import label_rows  # noqa: E402
 from paft_ray.training.data import make_encoder  # noqa: E402
 from paft_ray.training.data_order import step_positions  # noqa: E402
 from paft_ray.training.example_builder import ExampleBuilder, Row, rows_of  # noqa: E402

@@ -65,7 +65,7 @@ def test_rays_stage_and_vllms_engine_have_what_a_change_of_weights_calls() -> No
     from vllm.v1.worker.cpu_worker import CPUWorker
     from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
-    from paft_ray.compat.vllm_engine import EngineStage
+    from paft_ray.compat.ray_llm_engine_stage import EngineStage
 
     assert "model" in inspect.signature(EngineStage.__init__).parameters
     assert "self.llm = vLLMEngineWrapper(" in inspect.getsource(EngineStage.__init__)
@@ -78,27 +78,27 @@ def test_rays_stage_and_vllms_engine_have_what_a_change_of_weights_calls() -> No
 
 
 def test_new_weights_are_answered_from_an_empty_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    from paft_ray.compat import vllm_engine
+    from paft_ray.compat import ray_llm_engine_stage
 
-    monkeypatch.setattr(vllm_engine, "_RESET_WAIT_S", 0)
+    monkeypatch.setattr(ray_llm_engine_stage, "_RESET_WAIT_S", 0)
     engine = Engine(False, False, True)
-    asyncio.run(vllm_engine.load_weights(SimpleNamespace(llm=SimpleNamespace(engine=engine)), "/m"))
+    asyncio.run(ray_llm_engine_stage.load_weights(SimpleNamespace(llm=SimpleNamespace(engine=engine)), "/m"))
     assert engine.calls == [("reload_weights", {"kwargs": {"weights_path": "/m"}}), "reset", "reset", "reset"]
 
 
 def test_a_cache_that_is_kept_after_a_change_of_weights_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """vLLM says it by returning False, which was dropped once: the next model would answer from this one's values."""
-    from paft_ray.compat import vllm_engine
+    from paft_ray.compat import ray_llm_engine_stage
 
-    monkeypatch.setattr(vllm_engine, "_RESET_WAIT_S", 0)
+    monkeypatch.setattr(ray_llm_engine_stage, "_RESET_WAIT_S", 0)
     with pytest.raises(RuntimeError, match="kept its prefix cache"):
-        asyncio.run(vllm_engine.load_weights(SimpleNamespace(llm=SimpleNamespace(engine=Engine(False))), "/m"))
+        asyncio.run(ray_llm_engine_stage.load_weights(SimpleNamespace(llm=SimpleNamespace(engine=Engine(False))), "/m"))
 
 
 def test_an_engine_whose_process_is_gone_ends_its_actor(monkeypatch: pytest.MonkeyPatch) -> None:
     from vllm.v1.engine.exceptions import EngineDeadError
 
-    from paft_ray.compat.vllm_engine import process_ends_with_engine
+    from paft_ray.compat.ray_llm_engine_stage import process_ends_with_engine
 
     codes: list[int] = []
     monkeypatch.setattr(os, "_exit", codes.append)

@@ -16,7 +16,7 @@ from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.storage import versions
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import load_task
-from paft_ray.training.checkpoint_selection import LabelRows
+from paft_ray.training.best_step import LabelRows
 from paft_ray.training.example_builder import Row
 from paft_ray.training.fingerprint import fingerprint
 from paft_ray.training.job import Training

@@ -10,7 +10,7 @@ from paft_ray.config import TrackingConfig, TrainConfig
 from paft_ray.models.reference import ModelFiles, ModelReference
 from paft_ray.storage.store import Store
 from paft_ray.tracking.tracker_run import TrackerRun
-from paft_ray.training.checkpoint_selection import LabelRows
+from paft_ray.training.best_step import LabelRows
 from paft_ray.training.example_builder import Row
 from paft_ray.training.job import TrainingJob
 

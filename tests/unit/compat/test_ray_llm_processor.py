@@ -1,4 +1,4 @@
-"""ray.data.llm still has what paft_ray/compat/ray_llm.py changes."""
+"""ray.data.llm still has what paft_ray/compat/ray_llm_processor.py changes."""
 
 import inspect
 
@@ -9,7 +9,7 @@ from ray.llm._internal.batch.processor.base import Processor
 from ray.llm._internal.batch.stages import base
 from ray.llm._internal.batch.stages.vllm_engine_stage import vLLMEngineStage, vLLMEngineStageUDF
 
-from paft_ray.compat.ray_llm import ERROR_COLUMN, replace_engine, without_telemetry
+from paft_ray.compat.ray_llm_processor import ERROR_COLUMN, replace_engine, without_telemetry
 
 
 class Swapping(vLLMEngineStageUDF):

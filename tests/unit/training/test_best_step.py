@@ -15,7 +15,7 @@ from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.tasks.readers import examples_to_table, read_examples
 from paft_ray.tasks.task import Task, load_task
-from paft_ray.training.checkpoint_selection import accuracy_metrics, best_step, label_rows
+from paft_ray.training.best_step import accuracy_metrics, best_step, label_rows
 
 BEST = TrainConfig(export="worst", num_validation=3, num_validation_templates=2)
 
