@@ -29,8 +29,8 @@ from paft_ray.inference.answer_cache import AnswerCache
 from paft_ray.stages import synthesize
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.store import Store
-from paft_ray.tasks.readers import examples_to_table
 from paft_ray.tasks.task import Example, load_task
+from tests.support.made_stage import prepared
 from tests.support.resolved import resolved
 
 KEY = "sk-Very-Secret-0123456789"
@@ -348,7 +348,7 @@ def test_rows_leave_only_where_the_configuration_says_so(serve, tmp_path) -> Non
         synthesize.run(resolved(config(generator(server), num_shared_examples=2), run), write=in_process)
     train = [f"customer {i} wrote this" for i in range(9)]
     examples = [Example(id=str(i), fields={"text": text}, answer="positive") for i, text in enumerate(train)]
-    run.write_table("prepare/train.parquet", examples_to_table(examples, DEMO.fields))
+    prepared(run, {"train": examples})
     synthesize.run(resolved(config(generator(server), num_candidates=1, max_rounds=1), run), write=in_process)
     sent = json.dumps(server.bodies, ensure_ascii=False)
     assert not any(text in sent for text in train)
