@@ -17,8 +17,8 @@ from pathlib import Path
 import psutil
 import pytest
 import ray
-from paft_ray.stages.audit import audit
 
+from paft_ray.cli.audit import audit
 from paft_ray.config import load_config
 from paft_ray.stages import prepare, synthesize
 from paft_ray.storage.store import Store

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 import ray
-from paft_ray.stages.audit import audit
 
+from paft_ray.cli.audit import audit
 from paft_ray.cli.main import main
 from paft_ray.config import load_config
 from paft_ray.stages import prepare, synthesize, train
