@@ -27,11 +27,13 @@ INVARIANTS = {
     5: "held-out templates and near-copies never reach training",
     6: "ZeRO stages, micro-batches and workers agree; loss over global answer tokens",
     7: "rendering inserts field values verbatim",
-    8: "exactly the answer and its end token carry loss",
+    8: "exactly the answer and its EOS token carry loss",
     9: "what cannot be parsed is counted wrong",
     10: "a finished stage is not run again, a changed key is refused",
     11: "an exported adapter is non-zero and loads",
     12: "training and inference see the same token ids",
+    13: "an output that is not what its stage wrote is refused by name",
+    14: "one command at a time writes to a run",
 }
 _LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", "runs", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info")
 _TIMEOUT_S = 900
