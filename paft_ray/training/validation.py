@@ -52,7 +52,7 @@ def validation_loss(engine: Any, rows: Sequence[Row], worker: Worker, micro_batc
 
 
 def label_accuracy(engine: Any, labels: LabelRows, worker: Worker, micro_batch: int) -> dict[str, float]:
-    """`checkpoint_selection.accuracy_metrics` of the engine over rows that the ranks share."""
+    """`best_step.accuracy_metrics` of the engine over rows that the ranks share."""
     templates, examples, num_labels = labels.shape
     scores = torch.zeros(templates * examples * num_labels, dtype=torch.float64, device=engine.device)
     with _measuring(engine):

@@ -110,7 +110,7 @@ def test_a_disk_that_fails_stops_the_run_with_one_line_and_the_mended_one_goes_o
         f"paft: run made-up ({tmp_path}/disk/made-up), stage report: storage {tmp_path}/disk/made-up: "
     )
     assert reason in failed["err"]
-    assert failed["err"].endswith("; finished stages are kept: start the same command again to go on\n")
+    assert failed["err"].endswith("; finished stages are kept: start the same command again to resume\n")
     assert failed["err"].count("\n") == 1
     assert (failed["code"], failed["finished"], failed["parts"]) == (1, False, [])
     assert mended == {"code": 0, "err": "", "finished": True, "parts": []}

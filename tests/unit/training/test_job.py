@@ -29,7 +29,7 @@ ROW = Row(
 @pytest.mark.parametrize(
     ("modules", "libraries"),
     [
-        ("job, fingerprint, result, lr_schedule, checkpoint_selection", {"torch", "ray", "deepspeed", "peft"}),
+        ("job, fingerprint, result, lr_schedule, best_step", {"torch", "ray", "deepspeed", "peft"}),
         ("launch", {"deepspeed", "peft"}),
     ],
 )
