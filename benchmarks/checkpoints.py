@@ -28,12 +28,12 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from benchmarks.data_path import TASK, TEMPLATES, table_of
 from paft_ray.config import ModelConfig, TrainConfig
+from paft_ray.models.encoder import make_encoder
 from paft_ray.models.local import find_model
 from paft_ray.models.resolve import resolve_model
 from paft_ray.prompts.sampling import PerExample
 from paft_ray.storage.store import Store
 from paft_ray.training import background_upload, checkpoint, loop
-from paft_ray.training.data import make_encoder
 from paft_ray.training.data_order import step_positions
 from paft_ray.training.example_builder import ExampleBuilder, Row, rows_of
 from paft_ray.training.job import TrainingJob, Worker

@@ -20,12 +20,13 @@ import psutil
 import pyarrow as pa
 
 from paft_ray.config import ModelConfig, builtin
+from paft_ray.models.encoder import make_encoder
 from paft_ray.models.resolve import resolve_model
 from paft_ray.prompts.prompt_set import read_templates
 from paft_ray.prompts.sampling import PerExample
 from paft_ray.tasks.readers import examples_to_table, read_examples
 from paft_ray.tasks.task import Example, load_task
-from paft_ray.training.data import GlobalOrder, RowSource, make_encoder
+from paft_ray.training.data import GlobalOrder, RowSource
 from paft_ray.training.example_builder import ExampleBuilder
 
 SIZES = (1_000, 10_000, 200_000)

@@ -25,6 +25,7 @@ from benchmarks.data_path import TASK, TEMPLATES, table_of
 from paft_ray.config import ModelConfig, load_config
 from paft_ray.metrics import arms_from_table
 from paft_ray.metrics.intervals import difference
+from paft_ray.models.encoder import make_encoder
 from paft_ray.models.resolve import resolve_model
 from paft_ray.prompts.gate import gate
 from paft_ray.prompts.prompt_set import Entry, PromptSet
@@ -36,7 +37,6 @@ from paft_ray.report.sweep import TrialOutcomes, write_sweep
 from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import read_examples
 from paft_ray.tasks.task import Source
-from paft_ray.training.data import make_encoder
 from paft_ray.training.data_order import step_positions
 from paft_ray.training.example_builder import ExampleBuilder
 

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Iterable
 
 from paft_ray.config import load_config
+from paft_ray.models.encoder import make_encoder
 from paft_ray.models.resolve import resolve_model
 from paft_ray.prompts.sampling import make_draw
 from paft_ray.stages.train import arm_prompts
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import load_task
-from paft_ray.training.data import make_encoder
 from paft_ray.training.example_builder import ExampleBuilder
 
 CONFIG = "jobs/configs/demo.yaml"

@@ -6,8 +6,9 @@ from paft_ray.compat.lazy_imports import without
 from paft_ray.config import Config
 from paft_ray.errors import UserError, one_line
 from paft_ray.inference.grid import check_labels
+from paft_ray.models.encoder import make_encoder
 from paft_ray.models.files import embedding_rows, quantization, read_config, shapes
-from paft_ray.models.resolve import load_tokenizer, tokenizer_errors
+from paft_ray.models.resolve import tokenizer_errors
 from paft_ray.prompts.encode import Encoder
 from paft_ray.stages.user_templates import user_templates
 from paft_ray.tasks.task import Task
@@ -26,9 +27,8 @@ def check_model(config: Config, task: Task, path: str, *, trains: bool) -> Encod
             f"model {path}: its weights are quantized ({kind}), which is not supported yet for training; give "
             "the folder in bf16, fp16 or fp32"
         )
-    tokenizer = load_tokenizer(path)
+    encoder = make_encoder(task, config.model, path)
     with tokenizer_errors(path):
-        encoder = Encoder.of(task, tokenizer, config.model)
         _check_ids(encoder, path)
         check_labels(encoder)
         for templates in user_templates(config, task):

@@ -14,7 +14,7 @@ import pyarrow as pa
 from paft_ray.config import ModelConfig
 from paft_ray.errors import UserError
 from paft_ray.inference.trie import Prefix, greedy_label, label_logprobs, queries
-from paft_ray.models.resolve import load_tokenizer
+from paft_ray.models.encoder import make_encoder
 from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.storage.schemas import OUTCOMES
@@ -53,7 +53,7 @@ class Grid:
 
     @cached_property
     def encoder(self) -> Encoder:
-        return Encoder.of(self.task, load_tokenizer(self.model_path), self.model)
+        return make_encoder(self.task, self.model, self.model_path)
 
     @cached_property
     def _queries(self) -> dict[bool, dict[Query, tuple[int, ...]]]:

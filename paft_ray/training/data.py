@@ -15,13 +15,10 @@ from ray.data import ExecutionResources
 from ray.train import DataConfig
 
 from paft_ray.compat.ray_range import indices
-from paft_ray.config import ModelConfig, TrainConfig
-from paft_ray.models.resolve import load_tokenizer
-from paft_ray.prompts.encode import Encoder
+from paft_ray.config import TrainConfig
 from paft_ray.prompts.sampling import Draw
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.storage.store import Store
-from paft_ray.tasks.task import Task
 from paft_ray.training import checkpoint
 from paft_ray.training.example_builder import ExampleBuilder, Row
 
@@ -58,11 +55,6 @@ def example_builder(source: RowSource) -> ExampleBuilder:
         seed=source.seed,
         num_positions=source.num_positions,
     )
-
-
-def make_encoder(task: Task, model: ModelConfig, model_path: str) -> Encoder:
-    """The encoder of a model section. Raises `UserError` as `Encoder` does."""
-    return Encoder.of(task, load_tokenizer(model_path), model)
 
 
 def data_cpus(config: TrainConfig) -> float:

@@ -19,6 +19,7 @@ from paft_ray.config import TrainConfig
 from paft_ray.cpu_priority import as_computing
 from paft_ray.errors import UserError
 from paft_ray.log import get_logger, stage_label
+from paft_ray.models.encoder import make_encoder
 from paft_ray.models.resolve import hub_id
 from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.sampling import make_draw
@@ -26,7 +27,7 @@ from paft_ray.storage.store import Store
 from paft_ray.storage.temp_dirs import node_folder, owned_prefix, remove_left
 from paft_ray.tracking.tracker_run import TrackerRun
 from paft_ray.training.best_step import label_rows
-from paft_ray.training.data import GlobalOrder, ResumableDataConfig, RowSource, data_cpus, make_encoder
+from paft_ray.training.data import GlobalOrder, ResumableDataConfig, RowSource, data_cpus
 from paft_ray.training.example_builder import validation_rows
 from paft_ray.training.fingerprint import fingerprint
 from paft_ray.training.job import FOLDERS, Training, TrainingJob

@@ -53,9 +53,10 @@ def rows() -> Iterator[tuple[str, dict[str, float]]]:
 
     from benchmarks.data_path import TASK, TEMPLATES, table_of
     from paft_ray.config import ModelConfig
+    from paft_ray.models.encoder import make_encoder
     from paft_ray.models.resolve import resolve_model
     from paft_ray.prompts.sampling import PerExample
-    from paft_ray.training.data import GlobalOrder, RowSource, make_encoder, step_rows
+    from paft_ray.training.data import GlobalOrder, RowSource, step_rows
 
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     source = RowSource(

@@ -11,13 +11,14 @@ from safetensors.torch import load_file
 
 from paft_ray.config import ModelConfig, TrainConfig, builtin
 from paft_ray.errors import UserError
+from paft_ray.models.encoder import make_encoder
 from paft_ray.models.local import find_model
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.prompts.sampling import PerExample
 from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import examples_to_table, read_examples
 from paft_ray.tasks.task import load_task
-from paft_ray.training.data import GlobalOrder, RowSource, make_encoder
+from paft_ray.training.data import GlobalOrder, RowSource
 from paft_ray.training.job import Training
 from paft_ray.training.launch import check, fit
 from tests.support.killing import kill_a_worker, wait_for_checkpoint

@@ -32,6 +32,7 @@ import torch.distributed as dist  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 from paft_ray.config import ModelConfig, TrainConfig  # noqa: E402
+from paft_ray.models.encoder import make_encoder  # noqa: E402
 from paft_ray.models.local import find_model  # noqa: E402
 from paft_ray.prompts.prompt_set import PromptSet  # noqa: E402
 from paft_ray.prompts.sampling import PerExample  # noqa: E402
@@ -39,7 +40,6 @@ from paft_ray.storage.store import Store  # noqa: E402
 from paft_ray.tasks.task import load_task  # noqa: E402
 from paft_ray.training import checkpoint, deepspeed_state, export, loop  # noqa: E402
 from paft_ray.training.best_step import label_rows  # noqa: E402
-from paft_ray.training.data import make_encoder  # noqa: E402
 from paft_ray.training.data_order import step_positions  # noqa: E402
 from paft_ray.training.example_builder import ExampleBuilder, Row, rows_of  # noqa: E402
 from paft_ray.training.job import TrainingJob, Worker  # noqa: E402

@@ -31,3 +31,8 @@ def test_files_and_functions_are_small() -> None:
 
 def test_no_module_is_called_after_nothing() -> None:
     assert [file for file in PACKAGE.rglob("*.py") if file.stem in ("utils", "util", "helpers", "common", "misc")] == []
+
+
+def test_one_module_makes_the_encoder_of_a_model() -> None:
+    makers = [file.name for file in PACKAGE.rglob("*.py") if "Encoder.of(" in file.read_text(encoding="utf-8")]
+    assert makers == ["encoder.py"]

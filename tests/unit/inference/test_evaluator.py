@@ -35,7 +35,7 @@ class Letters:
 
 
 def grid(monkeypatch: pytest.MonkeyPatch, labels: list[str] | None, free: Free = NO_FREE) -> Grid:
-    monkeypatch.setattr("paft_ray.inference.grid.load_tokenizer", lambda path: Letters())
+    monkeypatch.setattr("paft_ray.models.encoder.load_tokenizer", lambda path: Letters())
     rest: dict[str, Any] = (
         {"kind": "choice", "labels": labels}
         if labels
