@@ -34,6 +34,7 @@ from paft_ray.prompts.split import leakage_report, split_by_cluster
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.report.render import write_report
 from paft_ray.report.sweep import TrialOutcomes, write_sweep
+from paft_ray.stages.registry import REPORTED
 from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import read_examples
 from paft_ray.tasks.task import Source
@@ -96,7 +97,7 @@ def reporting(size: int, folder: Path) -> Work:
         "evaluate/outcomes.parquet", _outcomes(["sft", "paft", *(f"other{n}" for n in range(size - 2))], 12, 50, ids)
     )
     run.write_json("evaluate/manifest.json", {"time_s": 1.0, "engine_starts": 1, "key": {"versions": {}}})
-    return lambda: write_report(run, config=CONFIG)
+    return lambda: write_report(run, config=CONFIG, stages=REPORTED)
 
 
 def sweeping(size: int, folder: Path) -> Work:

@@ -11,6 +11,7 @@ from paft_ray.cli.signals import interruptible
 from paft_ray.echo import echo
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import Entry, PromptSet
+from paft_ray.stages.registry import REPORTED, STAGES
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.stage_errors import named
 from paft_ray.stages.user_templates import gated_templates
@@ -22,7 +23,7 @@ from paft_ray.tasks.readers import read_examples
 from paft_ray.tasks.task import Source, Task
 from paft_ray.training.trained_weights import check_trained
 
-_OWN_FOLDERS = ("", "prepare", "synthesize", "score", "train", "evaluate", "report", "sweep", "logs")
+_OWN_FOLDERS = ("", *STAGES, "logs")
 _MARK = "evaluated_run.json"
 """Written first, so that the folder may be written to again: to go on after an interruption, or with other
 templates."""
@@ -64,7 +65,7 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
         measured = Measured(
             outcomes=outcomes, templates=prompts, examples={e.id: e for e in examples}, speed=speed, manifest=manifest
         )
-        write_report(run, config=config, measured=measured, out=target, folder="")
+        write_report(run, config=config, stages=REPORTED, measured=measured, out=target, folder="")
     echo(f"evaluate: {target.uri('report.html')}")
 
 

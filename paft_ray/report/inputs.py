@@ -24,9 +24,7 @@ from paft_ray.storage.artifacts import (
 )
 from paft_ray.storage.manifests import (
     EVALUATE,
-    PREPARE,
     SCORE,
-    SYNTHESIZE,
     TRAIN,
     ArmFields,
     ModelKey,
@@ -38,7 +36,6 @@ from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import examples_from_table
 from paft_ray.tasks.task import Example
 
-STAGES = (PREPARE, SYNTHESIZE, SCORE, TRAIN, EVALUATE)
 Curves = Mapping[ModelKey, tuple[tuple[float, float], ...]]
 """Key of a model -> (optimizer step, value)."""
 
@@ -79,7 +76,7 @@ class History:
     """What the finished stages left behind, besides outcomes."""
 
     manifests: Mapping[str, Manifest]
-    """Stage -> manifest, of the stages that are finished."""
+    """Stage -> manifest, of the stages that are finished, in their order."""
     trainings: Sequence[ArmFields]
     """What each training of stage train says of itself."""
     losses: Curves
@@ -96,10 +93,10 @@ class History:
     """The content of report/sweep.json; empty without a sweep."""
 
     @classmethod
-    def of(cls, run: Store) -> History:
-        """Everything that finished stages left; of the others the places stay empty. Raises `UserError` for what is
+    def of(cls, run: Store, stages: Sequence[str]) -> History:
+        """What the finished ones of `stages` left; of the others the places stay empty. Raises `UserError` for what is
         damaged."""
-        manifests = {stage: manifest for stage in STAGES if (manifest := stage_manifest(run, stage))}
+        manifests = {stage: manifest for stage in stages if (manifest := stage_manifest(run, stage))}
         trainings = read_manifest(run, TRAIN, TrainManifest).models if TRAIN in manifests else ()
         if trainings:
             manifests[TRAIN] = {**manifests[TRAIN], "time_s": _train_time(trainings, manifests[TRAIN])}

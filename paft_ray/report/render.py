@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,16 +29,22 @@ class WrittenReport:
 
 
 def write_report(
-    run: Store, *, config: Config, measured: Measured | None = None, out: Store | None = None, folder: str = REPORT
+    run: Store,
+    *,
+    config: Config,
+    stages: Sequence[str],
+    measured: Measured | None = None,
+    out: Store | None = None,
+    folder: str = REPORT,
 ) -> WrittenReport:
     """Writes results.json, report.md and report.html to `folder` of `out` (default: of the run itself).
 
-    `measured`: another evaluation of the run's arms; default: the run's own. `folder` "" writes into the root of `out`.
-    Raises `UserError` where the run has no evaluation.
+    `stages`: names of the run's stages in their order. `measured`: another evaluation of the run's arms; default: the
+    run's own. `folder` "" writes into the root of `out`. Raises `UserError` where the run has no evaluation.
     """
     measured = measured or Measured.of(run)
     out = out or run
-    history = History.of(run)
+    history = History.of(run, stages)
     found = results(measured, history, config.report, config.seed)
     rows = template_rows(measured, found.arms)
     notes = (

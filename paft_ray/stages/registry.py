@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal
 
 from paft_ray.config import Config
@@ -85,7 +87,7 @@ def _evaluate() -> Callable[..., dict[str, Any]]:
 def _report() -> Callable[..., dict[str, Any]]:
     from paft_ray.stages import report
 
-    return report.run
+    return partial(report.run, stages=REPORTED)
 
 
 def _sweep() -> Callable[..., dict[str, Any]]:
@@ -154,6 +156,8 @@ _STAGES = (
 )
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _STAGES}
 """By name, in order."""
+REPORTED = tuple(takewhile(lambda name: name != "report", STAGES))
+"""Names of the stages whose manifests the report shows (timings, engine starts), in order: those before it."""
 COMMANDS: dict[str, str] = {ALL: "All stages in order.", **{stage.name: stage.help for stage in _STAGES}}
 """Command -> help, of those that run stages of a configuration."""
 

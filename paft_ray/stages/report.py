@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from paft_ray.config import configured_model, input_key, weights_key
@@ -24,8 +25,9 @@ RESULTS_VERSION = 1
 _INPUTS = (OUTCOMES, PROMPT_SET)
 
 
-def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
-    """The manifest: `verdict`. Raises `UserError` where the run has not been evaluated."""
+def run(resolved: ResolvedRun, *, stages: Sequence[str], force: bool = False) -> Manifest:
+    """The manifest: `verdict`. `stages`: names of the others, in their order. Raises `UserError` where the run has not
+    been evaluated."""
     config, run = resolved.config, resolved.store
     _check_trained(resolved)
     key = {
@@ -36,7 +38,7 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     }
 
     def body() -> Manifest:
-        written = write_report(run, config=config)
+        written = write_report(run, config=config, stages=stages)
         cards = write_cards(run, config, origins(resolved)) if run.exists(manifest_path(TRAIN)) else {}
         return {"verdict": written.values["verdict"], "outputs": written.files | cards}
 

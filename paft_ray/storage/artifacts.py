@@ -30,6 +30,7 @@ from paft_ray.storage.manifests import (
     Part,
 )
 from paft_ray.storage.outputs import (
+    StageManifest,
     digest,
     manifest_path,
     parse_manifest,
@@ -341,5 +342,5 @@ def stage_manifest(run: Store, folder: str) -> dict[str, Any]:
     if not run.exists(manifest_path(folder)):
         return {}
     found = read_raw_manifest(run, folder)
-    parse_manifest(run, folder, found, STAGE_MANIFESTS[folder])
+    parse_manifest(run, folder, found, STAGE_MANIFESTS.get(folder, StageManifest))
     return dict(found)

@@ -191,7 +191,7 @@ STAGE_MANIFESTS: Mapping[str, type[StageManifest]] = {
     EVALUATE: EvaluateManifest,
     REPORT: ReportManifest,
 }
-"""Folder of a stage -> its manifest."""
+"""Folder of a stage -> its manifest, of those with entries of their own."""
 
 
 @dataclass(frozen=True, kw_only=True)

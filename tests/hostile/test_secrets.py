@@ -18,6 +18,7 @@ from paft_ray.echo import echo, echo_json, echo_table
 from paft_ray.generators.requests import Completion, Request
 from paft_ray.report.render import write_report
 from paft_ray.stages import synthesize
+from paft_ray.stages.registry import REPORTED
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.store import Store
 from tests.hostile.bad_inputs import secrets as refused
@@ -83,7 +84,7 @@ def test_no_artifact_and_no_printed_line_holds_a_secret(tmp_path: Path, capsys: 
     run = Store.open(config.storage, config.name)
     run.write_json("config.json", config.model_dump(mode="json"))
     synthesize.run(resolved(config, run), write=answers)
-    write_report(hostile_run(tmp_path / "page"), config=page_config())
+    write_report(hostile_run(tmp_path / "page"), config=page_config(), stages=REPORTED)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {"config.json", "manifest.json", "raw.jsonl", "prompt_set.parquet", "report.html", "results.json"} <= {
         path.name for path in files

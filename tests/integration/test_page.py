@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from paft_ray.report.page import render_sweep_page
 from paft_ray.report.render import write_report
 from paft_ray.sanitize import visible
+from paft_ray.stages.registry import REPORTED
 from tests.support.page_run import ATTACK, NUM_TEMPLATES, SWEEP, config, hostile_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -50,7 +51,7 @@ def browser() -> Iterator[Browser]:
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Page of a run and page of a sweep."""
     run = hostile_run(tmp_path_factory.mktemp("page"))
-    write_report(run, config=config())
+    write_report(run, config=config(), stages=REPORTED)
     run.write_bytes("report/sweep.html", render_sweep_page(title=run.name, config=config(), sweep=SWEEP).encode())
     return {name: Path(run.root) / "report" / f"{name}.html" for name in ("report", "sweep")}
 

@@ -15,7 +15,7 @@ from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.report.inputs import Measured
 from paft_ray.report.render import write_report
-from paft_ray.stages import report as stage
+from paft_ray.stages.registry import REPORTED, STAGES
 from paft_ray.storage.artifacts import OUTCOMES, SCORE_TABLE, SPEED
 from paft_ray.storage.manifests import ModelKey
 from paft_ray.storage.store import Store
@@ -141,7 +141,7 @@ def _optional_stages(run: Store, templates: PromptSet, names: list[ModelKey]) ->
 
 def test_results_hold_the_documented_keys(tmp_path: Path) -> None:
     run = made_up_run(tmp_path)
-    found = write_report(run, config=config()).values
+    found = write_report(run, config=config(), stages=REPORTED).values
     assert found == run.read_json("report/results.json")
     assert set(found) == {"arms", "differences", "timings_s", "engine_starts", "peak_memory_gib", "verdict"}
     assert list(found["arms"]) == ["base", "sft", "top_accuracy", "paft"]
@@ -194,12 +194,14 @@ def test_results_hold_the_documented_keys(tmp_path: Path) -> None:
         "evaluate": 310.4,
     }, "an interrupted train stage counts all steps"
     assert found["verdict"].endswith("on this seed")
-    assert write_report(run, config=config()).values == found, "a second report gives the same intervals"
+    assert write_report(run, config=config(), stages=REPORTED).values == found, (
+        "a second report gives the same intervals"
+    )
 
 
 def test_outside_text_is_escaped_and_nothing_is_loaded_from_elsewhere(tmp_path: Path) -> None:
     run = made_up_run(tmp_path)
-    write_report(run, config=config())
+    write_report(run, config=config(), stages=REPORTED)
     page = run.read_bytes("report/report.html").decode()
     assert page.count("<script") == 1, "the page's own"
     assert "<b>system" not in page
@@ -220,7 +222,7 @@ def test_outside_text_is_escaped_and_nothing_is_loaded_from_elsewhere(tmp_path: 
 
 def test_absent_optional_artifacts_leave_a_shorter_report(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, optional=False)
-    found = write_report(run, config=config()).values
+    found = write_report(run, config=config(), stages=REPORTED).values
     assert found["peak_memory_gib"] is None
     assert found["arms"]["sft"]["tokens_per_answer"] is found["arms"]["sft"]["seconds_per_answer"] is None
     assert found["timings_s"] == {"prepare": 0.42, "synthesize": 95.0, "evaluate": 310.4}
@@ -231,7 +233,7 @@ def test_absent_optional_artifacts_leave_a_shorter_report(tmp_path: Path) -> Non
 
 def test_too_few_templates_are_said_and_not_computed(tmp_path: Path) -> None:
     run = made_up_run(tmp_path / "eleven", num_held_out=11)
-    found = write_report(run, config=config()).values
+    found = write_report(run, config=config(), stages=REPORTED).values
     paft = found["arms"]["paft"]
     assert (
         paft["std"]
@@ -249,7 +251,7 @@ def test_too_few_templates_are_said_and_not_computed(tmp_path: Path) -> None:
     assert reason in text
     assert "Intervals are not given" not in text
     few = made_up_run(tmp_path / "seven", num_held_out=7)
-    found = write_report(few, config=config()).values
+    found = write_report(few, config=config(), stages=REPORTED).values
     gap = found["differences"]["paft-sft"]
     assert (gap["low"], gap["p_value"], gap["p_adjusted"], gap["detectable"], gap["decisive"]) == (
         None,
@@ -268,9 +270,9 @@ def test_too_few_templates_are_said_and_not_computed(tmp_path: Path) -> None:
 
 def test_several_seeds_may_be_called_better_and_one_arm_is_no_comparison(tmp_path: Path) -> None:
     run = made_up_run(tmp_path / "seeds", seeds=(0, 1, 2))
-    assert write_report(run, config=config()).values["verdict"].startswith("paft is better than sft")
+    assert write_report(run, config=config(), stages=REPORTED).values["verdict"].startswith("paft is better than sft")
     alone = made_up_run(tmp_path / "alone", optional=False, levels={"base": (0.5, 0.1)})
-    found = write_report(alone, config=config()).values
+    found = write_report(alone, config=config(), stages=REPORTED).values
     assert found["verdict"] == "only arm base was measured: nothing to compare"
     assert found["differences"] == {}
 
@@ -287,7 +289,9 @@ def test_another_evaluation_is_written_beside_the_run(tmp_path: Path) -> None:
         examples={e.id: e for e in rows},
         manifest={"engine_starts": 4, "time_s": 9.0},
     )
-    found = write_report(run, config=config(), measured=own, out=Store(str(tmp_path / "own")), folder="").values
+    found = write_report(
+        run, config=config(), stages=REPORTED, measured=own, out=Store(str(tmp_path / "own")), folder=""
+    ).values
     assert json.loads((tmp_path / "own" / "results.json").read_text()) == found
     assert (found["timings_s"], found["engine_starts"]) == ({"evaluate": 9.0}, 4), "of this evaluation alone"
     assert "on the given templates" in found["verdict"], "nothing shows that they are unlike the training templates"
@@ -298,28 +302,28 @@ def test_another_evaluation_is_written_beside_the_run(tmp_path: Path) -> None:
 
 def test_the_stage_is_cached_and_needs_an_evaluation(tmp_path: Path) -> None:
     run = made_up_run(tmp_path)
-    first = stage.run(resolved(config(), run))
+    first = STAGES["report"].make(resolved(config(), run))
     assert first["verdict"] == run.read_json("report/results.json")["verdict"]
     assert run.read_bytes("report/model_card.md") == run.read_bytes("train/paft-s0/adapter/README.md")
     page = Path(run.path("report/report.html"))
     before = page.stat().st_mtime_ns
-    assert stage.run(resolved(config(), run)) == first
+    assert STAGES["report"].make(resolved(config(), run)) == first
     assert page.stat().st_mtime_ns == before, "a finished stage does nothing"
     run.delete("report/report.md")
-    assert stage.run(resolved(config(), run))["outputs"] == first["outputs"]
+    assert STAGES["report"].make(resolved(config(), run))["outputs"] == first["outputs"]
     assert run.exists("report/report.md"), "a finished stage whose output is missing is made again"
     with pytest.raises(UserError, match=r"report\.threshold: 0.8 -> 0.7"):
-        stage.run(resolved(config(threshold=0.7), run))
+        STAGES["report"].make(resolved(config(threshold=0.7), run))
     other = parse_config({"name": "made-up", "task": "demo", "train": {"learning_rate": 0.5}}, source="test")
     with pytest.raises(UserError, match=r"was trained with other settings \(train\.learning_rate: 0\.0001 -> 0\.5\)"):
-        stage.run(resolved(other, run))
+        STAGES["report"].make(resolved(other, run))
     with pytest.raises(UserError, match="stage evaluate is not finished; run stage evaluate first"):
-        stage.run(resolved(config(), Store(str(tmp_path / "empty"))))
+        STAGES["report"].make(resolved(config(), Store(str(tmp_path / "empty"))))
 
 
 def test_a_report_of_a_part_of_the_cells_gives_estimates_and_refuses_the_rest(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, seeds=(0, 1))
-    whole = write_report(run, config=config()).values
+    whole = write_report(run, config=config(), stages=REPORTED).values
     table = OUTCOMES.read(run)
     templates, examples = (sorted(set(table[name].to_pylist())) for name in ("template_id", "example_id"))
     cells = sample_cells(len(templates), len(examples), 0.2, 0)
@@ -327,7 +331,7 @@ def test_a_report_of_a_part_of_the_cells_gives_estimates_and_refuses_the_rest(tm
     rows = zip(table["template_id"].to_pylist(), table["example_id"].to_pylist(), strict=True)
     asked = table.filter(pa.array([bool(cells[templates.index(t), examples.index(e)]) for t, e in rows]))
     stages.evaluated(run, asked, SPEED.read(run), budget=0.2)
-    found = write_report(run, config=config()).values
+    found = write_report(run, config=config(), stages=REPORTED).values
     for name, row in found["arms"].items():
         estimated = row["estimated"]
         assert set(estimated) == {"budget", "mean", "low", "high", "quantiles", "refused"}

@@ -25,6 +25,7 @@ from paft_ray.report.provenance import origins
 from paft_ray.report.render import write_report
 from paft_ray.report.tables import TemplateRow
 from paft_ray.sanitize import holds_hidden
+from paft_ray.stages.registry import REPORTED
 from paft_ray.storage.manifests import ModelKey
 from paft_ray.tasks.task import Example
 from tests.support.page_run import ATTACKS, SWEEP, config, hostile_run
@@ -151,13 +152,13 @@ def test_every_template_has_its_provenance() -> None:
 
 
 def test_curves_tokens_and_worker_time_come_from_the_trainings(tmp_path: Path) -> None:
-    history = History.of(hostile_run(tmp_path))
+    history = History.of(hostile_run(tmp_path), REPORTED)
     assert history.validation_losses[ModelKey("sft", 1)][0] == (10.0, pytest.approx(1.0))
     assert history.validation_accuracies[ModelKey("paft", 0)][-1] == (40.0, 0.8)
     assert len(history.losses[ModelKey("paft", 0)]) == 40
     assert [cost.tokens for cost in training_costs(history)] == [12000] * 4
     assert worker_time(history, 2) == 2 * (90 + 180 + 90 + 180)
-    assert History.of(hostile_run(tmp_path / "alone", sweep=False)).sweep == {}
+    assert History.of(hostile_run(tmp_path / "alone", sweep=False), REPORTED).sweep == {}
 
 
 def test_a_column_without_a_figure_is_left_out() -> None:
@@ -266,14 +267,16 @@ def test_the_page_of_a_sweep_gives_recommendation_curve_and_trials() -> None:
     least = {key: SWEEP[key] for key in ("sizes", "curve")}
     assert "Recommended" not in render_sweep_page(title="made-up", config=config(), sweep=least)
     unfitted = render_sweep_page(
-        title="made-up", config=config(), sweep={**least, "fit": {"asymptote": None, "reason": "only 3 sizes"}}
+        title="made-up",
+        config=config(),
+        sweep={**least, "fit": {"asymptote": None, "reason": "only 3 sizes"}},
     )
     assert "No saturation curve: only 3 sizes." in unfitted
 
 
 def test_the_policy_admits_the_pages_own_script_and_style_alone(tmp_path: Path) -> None:
     run = hostile_run(tmp_path)
-    write_report(run, config=config())
+    write_report(run, config=config(), stages=REPORTED)
     for page in (
         run.read_bytes("report/report.html").decode(),
         render_sweep_page(title=run.name, config=config(), sweep=SWEEP),
@@ -301,9 +304,9 @@ def test_the_policy_admits_the_pages_own_script_and_style_alone(tmp_path: Path) 
 
 def test_a_sweep_of_the_run_is_not_shown_with_another_evaluation(tmp_path: Path) -> None:
     run = hostile_run(tmp_path)
-    write_report(run, config=config())
+    write_report(run, config=config(), stages=REPORTED)
     assert 'id="sweep"' in run.read_bytes("report/report.html").decode()
     own = Measured.of(run)
     given_ = Measured(outcomes=own.outcomes, templates=own.templates, examples=own.examples, manifest={"time_s": 1.0})
-    write_report(run, config=config(), measured=given_, folder="own")
+    write_report(run, config=config(), stages=REPORTED, measured=given_, folder="own")
     assert 'id="sweep"' not in run.read_bytes("own/report.html").decode()

@@ -11,7 +11,7 @@ from paft_ray.config import Config, parse_config
 from paft_ray.models.identity import model_identity
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.template import PromptTemplate
-from paft_ray.stages import report
+from paft_ray.stages.registry import STAGES
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.artifacts import ROWS, SCORE_TABLE
 from paft_ray.storage.manifests import ModelKey
@@ -61,7 +61,7 @@ def finished_run(folder: Path, name: str = "run") -> Store:
     stages.finish_stage(run, "score", outputs, best=templates[0].id, best_accuracy=0.5)
     _trained(run, config, prompts, templates[0].id)
     stages.evaluated(run, _outcomes(prompts), {ModelKey.BASE: {"tokens_per_answer": 2.0, "seconds_per_answer": 0.1}})
-    report.run(resolved)
+    STAGES["report"].make(resolved)
     return run
 
 

@@ -15,6 +15,7 @@ from paft_ray.report.inputs import Measured
 from paft_ray.report.model_card import Origins, render_card
 from paft_ray.report.render import write_report
 from paft_ray.sanitize import holds_hidden
+from paft_ray.stages.registry import REPORTED
 from paft_ray.storage.artifacts import OUTCOMES
 from paft_ray.storage.manifests import trained_models
 from tests.support.made_stage import evaluated
@@ -32,7 +33,7 @@ def test_the_name_of_an_arm_is_text_in_page_markdown_and_pictures(arm: str, tmp_
     names = [arm if name == "paft" else name for name in table["arm"].to_pylist()]
     number = table.column_names.index("arm")
     evaluated(run, table.set_column(number, "arm", [names]))
-    write_report(run, config=config())
+    write_report(run, config=config(), stages=REPORTED)
     page, text = (run.read_bytes(f"report/{name}").decode() for name in ("report.html", "report.md"))
     assert not holds_hidden(text)
     assert not holds_hidden(page)

@@ -1,12 +1,17 @@
 """One declaration per stage: commands, order and what is refused follow from it."""
 
+from pathlib import Path
+
 import pytest
 from typer.main import get_command
 
 from paft_ray.cli import submit
 from paft_ray.cli.main import app
 from paft_ray.config import load_config
-from paft_ray.stages.registry import COMMANDS, STAGES, missing_inputs, stages_of, started_by
+from paft_ray.report.render import write_report
+from paft_ray.stages.registry import COMMANDS, REPORTED, STAGES, missing_inputs, stages_of, started_by
+from tests.support.finished_run import finished_run, run_config
+from tests.support.made_stage import finish_stage
 
 DEMO = "jobs/configs/demo.yaml"
 
@@ -44,3 +49,15 @@ def test_scores_are_needed_where_training_reads_them() -> None:
     plain = load_config(DEMO, ["train.arms=[sft,paft]", "score.select_top=null"])
     assert "score" not in missing_inputs(train, plain, nothing).values()
     assert missing_inputs(train, plain, lambda path: True) == {}
+
+
+def test_a_new_stage_is_in_the_report_by_its_entry_in_the_registry(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    finish_stage(run, "judge", {}, time_s=7.0, engine_starts=1)
+    found = write_report(run, config=run_config(tmp_path, "run"), stages=("prepare", "judge", "evaluate")).values
+    assert list(found["timings_s"]) == ["prepare", "judge", "evaluate"]
+    assert (found["timings_s"]["judge"], found["engine_starts"]) == (7.0, 1)
+
+
+def test_the_report_shows_the_stages_before_it() -> None:
+    assert REPORTED == ("prepare", "synthesize", "score", "train", "evaluate")
