@@ -22,6 +22,7 @@ os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"
 from paft_ray.config import parse_config
 from paft_ray.inference.grid import Grid
 from paft_ray.inference.vllm_args import engine_settings
+from paft_ray.models.local import find_model
 from paft_ray.models.resolve import resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.prepare import examples_of
@@ -35,10 +36,10 @@ def prompts(run: Store, rows: int) -> list[list[int]]:
     """Token ids of the first `rows` cells of the run's evaluation."""
     config = parse_config(run.read_json("config.json"), "config.json")
     templates = PromptSet.from_table(run.read_table("synthesize/prompt_set.parquet")).split("held_out").templates
-    path = resolve_model(config.model.id, config.model.revision)
+    found = find_model(config.model.id, config.model.revision)
     examples = tuple(examples_of(run, "test"))
     grid = Grid(
-        task=load_task(config.task), templates=templates, examples=examples, model=config.model, model_path=path
+        task=load_task(config.task), templates=templates, examples=examples, model=config.model, model_files=found
     )
     return [request["prompt_ids"] for request in grid.requests(list(range(rows)))][:rows]
 

@@ -23,6 +23,7 @@ from benchmarks.results import interleaved, paired, record
 from paft_ray.config import EngineConfig, ModelConfig, builtin
 from paft_ray.inference.grid import Grid
 from paft_ray.inference.vllm_args import CPU_ENVIRONMENT, engine_settings
+from paft_ray.models.local import find_model
 from paft_ray.models.resolve import load_tokenizer, resolve_model
 from paft_ray.prompts.prompt_set import read_templates
 from paft_ray.tasks.readers import read_examples
@@ -51,13 +52,13 @@ def ours(requests: list[dict[str, Any]], model: str) -> dict[str, float]:
         from paft_ray.inference.engine import answers, processor_config
         from paft_ray.inference.model_weights import ModelWeights
 
-        own = ModelWeights(key={})
+        base, own = find_model("demo", None), ModelWeights(key={})
         rows = ray.data.from_items(
             [{**row, "request": row["key"], "weights": own.id} for row in requests],
             override_num_blocks=-(-len(requests) // ENGINE.batch_rows),
         )
         begin, num_tokens = 0.0, 0
-        for reference in answers.remote(rows, processor_config(model, ENGINE, LONGEST, seed=0), {own.id: own}):
+        for reference in answers.remote(rows, processor_config(model, ENGINE, LONGEST, seed=0), base, {own.id: own}):
             table = ray.get(reference)
             begin = begin or time.perf_counter() - max(table["latency_s"].to_pylist())
             num_tokens += sum(map(len, table["token_ids"].to_pylist()))
@@ -102,7 +103,7 @@ def scoring(num_rows: int) -> list[dict[str, Any]]:
         templates=tuple(templates),
         examples=examples,
         model=ModelConfig(max_prompt_tokens=192),
-        model_path=resolve_model("demo", None),
+        model_files=find_model("demo", None),
     )
     return grid.requests(range(grid.num_rows))[:num_rows]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,7 +42,7 @@ def without_telemetry() -> Iterator[None]:
         setattr(vllm_engine_proc, _MAKE_TELEMETRY, made)
 
 
-def replace_engine(processor: Any, engine: type, **arguments: Mapping[str, Any]) -> None:
+def replace_engine(processor: Any, engine: type, **arguments: Any) -> None:
     """Makes the engine's stage of a processor run `engine`, a subclass of Ray's own, with more constructor arguments,
     and leaves every restart of a lost actor to the caller.
 
@@ -54,7 +54,7 @@ def replace_engine(processor: Any, engine: type, **arguments: Mapping[str, Any])
         stage = processor.get_stage_by_name(name)
         stage.map_batches_kwargs["max_restarts"] = 0
         if issubclass(engine, stage.fn):
-            update: dict[str, Callable[..., Any] | Mapping[str, Any]] = {
+            update: dict[str, Any] = {
                 "fn": engine,
                 "fn_constructor_kwargs": {**stage.fn_constructor_kwargs, **arguments},
             }

@@ -48,7 +48,7 @@ def write_templates(
     answered = generate(
         ray.data.from_items(rows),
         name=f"synthesize {generator.id}",
-        base=model.path,
+        base=model,
         models=[weights],
         parts=parts,
         engine=engine,

@@ -21,6 +21,7 @@ from paft_ray.errors import one_line
 from paft_ray.inference import engine_preload
 from paft_ray.inference.model_weights import ModelWeights
 from paft_ray.inference.vllm_args import CPU_ENVIRONMENT, engine_settings
+from paft_ray.models.reference import ModelFiles
 
 ANSWERS = pa.schema(
     [
@@ -45,10 +46,14 @@ _ARRIVING = pa.schema([*ANSWERS, *(pa.field(*column) for column in _ENGINE_COLUM
 
 @ray.remote(num_cpus=0, max_retries=0)
 def answers(
-    requests: ray.data.Dataset, config: vLLMEngineProcessorConfig, weights: Mapping[str, ModelWeights]
+    requests: ray.data.Dataset,
+    config: vLLMEngineProcessorConfig,
+    base: ModelFiles,
+    weights: Mapping[str, ModelWeights],
 ) -> Iterator[pa.Table]:
     """Answers as they come (schema `ANSWERS`, and the columns that `take_nodes` takes), to rows with `key`, `request`,
-    `weights`, `prompt_ids` and `sampling`; `weights`: by id.
+    `weights`, `prompt_ids` and `sampling`; `base`: the model that the engine starts with, as the driver found it;
+    `weights`: by id.
 
     Raises the engine's error: Ray Data alone would restart it forever and retry the rows in progress, so restarts are
     left to the caller.
@@ -60,7 +65,7 @@ def answers(
 
         with without_telemetry():
             processor = build_processor(config, preprocess=_to_engine, postprocess=_from_engine)
-    replace_engine(processor, WeightSwappingEngineStage, weights=weights)
+    replace_engine(processor, WeightSwappingEngineStage, base=base, weights=weights)
     for batch in processor(requests).iter_batches(batch_size=None, batch_format="pyarrow"):
         rows = [
             {**row, "error": one_line(error) if (error := row.get(ERROR_COLUMN)) else ""} for row in batch.to_pylist()
@@ -77,7 +82,8 @@ def take_nodes(rows: pa.Table) -> tuple[pa.Table, dict[str, str]]:
 
 
 def processor_config(model_path: str, engine: EngineConfig, max_model_len: int, seed: int) -> vLLMEngineProcessorConfig:
-    """The engine of a model folder with the settings of section `engine`."""
+    """The engine of a model folder on the driver's machine with the settings of section `engine`; its actor starts with
+    the folder of its own node."""
     kwargs: dict[str, Any] = {
         "distributed_executor_backend": "uni" if engine.tensor_parallel == 1 else "mp",
         **engine_settings(engine, max_model_len),

@@ -20,6 +20,7 @@ from paft_ray.inference.answer_cache import AnswerCache
 from paft_ray.inference.generate import DATA_CPUS, Generated, data_tasks, generate
 from paft_ray.inference.grid import NO_FREE, Free, Grid
 from paft_ray.inference.model_weights import ModelWeights
+from paft_ray.models.reference import ModelFiles
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import Example, Task
 
@@ -52,7 +53,7 @@ def evaluate(
     templates: Sequence[PromptTemplate],
     examples: Sequence[Example],
     model: ModelConfig,
-    base: str,
+    base: ModelFiles,
     models: Sequence[ModelWeights],
     parts: AnswerCache,
     engine: EngineConfig,
@@ -62,7 +63,7 @@ def evaluate(
     """(The answers of each model to every example under every template, judged; with `cells` [templates, examples] only
     to those; what they cost together).
 
-    `base`: folder of the model of section `model`, of whose architecture all `models` are.
+    `base`: the model of section `model`, of whose architecture all `models` are.
 
     `choice`: greedy decoding constrained to the labels, from one forward pass per branch of the label trie (one in all
     where first tokens differ); `logprob` is that of the right label, normalized over the labels. `free`: greedy
@@ -75,7 +76,7 @@ def evaluate(
         templates=tuple(templates),
         examples=tuple(examples),
         model=model,
-        model_path=base,
+        model_files=base,
         free=speed,
         cells=None if cells is None else tuple(np.flatnonzero(cells).tolist()),
     )

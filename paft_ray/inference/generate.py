@@ -24,6 +24,7 @@ from paft_ray.inference.engine import ANSWERS, answers, processor_config, take_n
 from paft_ray.inference.engine_errors import failure_reason, is_process_failure, log_dir
 from paft_ray.inference.model_weights import ModelWeights
 from paft_ray.log import get_logger, log_progress
+from paft_ray.models.reference import ModelFiles
 
 DATA_CPUS = 0.25
 """Logical CPUs of a task that prepares requests."""
@@ -59,7 +60,7 @@ def generate(
     requests: ray.data.Dataset,
     *,
     name: str,
-    base: str,
+    base: ModelFiles,
     models: Sequence[ModelWeights],
     parts: AnswerCache,
     engine: EngineConfig,
@@ -70,16 +71,16 @@ def generate(
     `prompt_ids` (token ids), `sampling` (JSON of vLLM sampling parameters) and, where the row cannot be asked, the
     reason as `error`: it counts as failed.
 
-    One engine, which starts with the model folder `base`, answers for all `models`, whose rows best come one model
-    after another. `name` opens its log lines. Of a killed attempt at most the batches in progress
-    and the answers of the last `SAVE_EVERY_S` seconds are computed again. Raises `StageError` where the engine cannot
-    start, crashes more often than `engine.max_restarts`, answers nothing for `engine.stall_timeout_s` or is not done in
+    One engine, started with the model `base` as its node finds it, answers for all `models`, whose rows best come
+    one model after another. `name` opens its log lines. Of a killed attempt at most the batches in progress and the
+    answers of the last `SAVE_EVERY_S` seconds are computed again. Raises `StageError` where the engine cannot start,
+    crashes more often than `engine.max_restarts`, answers nothing for `engine.stall_timeout_s` or is not done in
     `engine.timeout_s` per model, and where more rows fail than allowed (quoting the first error).
     """
     key = {"engine": engine_key(engine), "max_model_len": max_model_len, "seed": seed}
-    session = _Session(name, parts.keyed(key), engine, models)
+    session = _Session(name, parts.keyed(key), engine, base, models)
     while (missing := session.missing(requests)) is not None:
-        session.run(missing, processor_config(base, engine, max_model_len, seed))
+        session.run(missing, processor_config(base.path, engine, max_model_len, seed))
     return session.result()
 
 
@@ -103,7 +104,10 @@ def accept(rows: pa.Table, max_failed_fraction: float) -> pa.Table:
 class _Session:
     """The answers of a stage so far, and what was spent on them."""
 
-    def __init__(self, name: str, parts: AnswerCache, engine: EngineConfig, models: Sequence[ModelWeights]) -> None:
+    def __init__(
+        self, name: str, parts: AnswerCache, engine: EngineConfig, base: ModelFiles, models: Sequence[ModelWeights]
+    ) -> None:
+        self.base = base
         self.label, self.parts, self.engine = f"[{name}]", parts, engine
         self.models = {model.id: model for model in models}
         self.begin_s = self.bar_s = time.monotonic()
@@ -164,7 +168,7 @@ class _Session:
     def _receive(self, missing: ray.data.Dataset, config: Any) -> None:
         """Stores answers as they come, until the engine has ended."""
         writer = BufferedWriter(self.parts)
-        running = answers.options(scheduling_strategy=_here()).remote(missing, config, self.models)
+        running = answers.options(scheduling_strategy=_here()).remote(missing, config, self.base, self.models)
         last = said = time.monotonic()
         with writer, _canceled_if_left(running):
             for arrived in _arriving(running):

@@ -15,6 +15,8 @@ from paft_ray.config import ModelConfig
 from paft_ray.errors import UserError
 from paft_ray.inference.trie import Prefix, greedy_label, label_logprobs, queries
 from paft_ray.models.encoder import make_encoder
+from paft_ray.models.local import find_on_this_node
+from paft_ray.models.reference import ModelFiles
 from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.storage.schemas import OUTCOMES
@@ -45,15 +47,15 @@ class Grid:
     templates: tuple[PromptTemplate, ...]
     examples: tuple[Example, ...]
     model: ModelConfig
-    model_path: str
-    """Folder of the tokenizer, which is pickled with the grid once it was used."""
+    model_files: ModelFiles
+    """Found again on the node that encodes, unless the encoder is there already: it is pickled with the grid."""
     free: Free = NO_FREE
     cells: tuple[int, ...] | None = None
     """The evaluated cells; None: all."""
 
     @cached_property
     def encoder(self) -> Encoder:
-        return make_encoder(self.task, self.model, self.model_path)
+        return make_encoder(self.task, self.model, find_on_this_node(self.model_files).path)
 
     @cached_property
     def _queries(self) -> dict[bool, dict[Query, tuple[int, ...]]]:

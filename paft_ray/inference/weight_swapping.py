@@ -15,6 +15,8 @@ from paft_ray.cpu_priority import as_computing
 from paft_ray.inference import engine_preload
 from paft_ray.inference.model_weights import ModelWeights
 from paft_ray.models.files import loaded_files
+from paft_ray.models.local import find_on_this_node
+from paft_ray.models.reference import ModelFiles
 
 with engine_preload.importing():
     from paft_ray.compat.ray_llm_engine_stage import EngineStage, load_weights, process_ends_with_engine
@@ -24,9 +26,9 @@ class WeightSwappingEngineStage(EngineStage):
     """Ray's engine for several models of one architecture, whose weights are swapped in place: seconds, where another
     start takes twenty on a CPU."""
 
-    def __init__(self, *args: Any, weights: Mapping[str, ModelWeights], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, base: ModelFiles, weights: Mapping[str, ModelWeights], **kwargs: Any) -> None:
         as_computing()
-        self.base = loaded_files(kwargs["model"], str(session_folder()))
+        self.base = loaded_files(find_on_this_node(base).path, str(session_folder()))
         super().__init__(*args, **{**kwargs, "model": self.base})
         self.weights = weights
         self.loaded = next((key for key, model in weights.items() if model.materialize is None), None)

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from paft_ray.config import Config, EngineConfig, engine_key
 from paft_ray.log import get_logger, stage_label
 from paft_ray.metrics.cell_sampling import answer_strata, sample_cells
+from paft_ray.models.local import find_on_this_node
+from paft_ray.models.reference import ModelFiles
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages.prepare import examples_of
 from paft_ray.stages.resolved_run import ResolvedRun
@@ -120,7 +122,7 @@ def _results(
     from paft_ray.inference.evaluator import evaluate
     from paft_ray.inference.grid import Free
 
-    config, base = resolved.config, resolved.model.path
+    config, base = resolved.config, resolved.model
     place = Place(run=resolved.store, engine=config.engine, owner=parts.run.uri(parts.folder), base=base)
     place.clear()
     try:
@@ -190,8 +192,8 @@ class Place:
     engine: EngineConfig
     owner: str
     """Names what is evaluated: of another evaluation's models nothing is known here."""
-    base: str
-    """Folder of the base model."""
+    base: ModelFiles
+    """The base model, found again on the node that merges."""
 
     @property
     def _prefix(self) -> str:
@@ -206,13 +208,13 @@ class Place:
         """Folder of a trained model's full weights on this node, for as long as the block runs. Raises `UserError`
         where it is not what was trained."""
         with tempfile.TemporaryDirectory(prefix=self._prefix, dir=self._parent) as scratch:
-            folder = f"{scratch}/trained"
-            fetch_trained(self.run, model, Path(folder), base=self.base)
+            folder, base = f"{scratch}/trained", find_on_this_node(self.base).path
+            fetch_trained(self.run, model, Path(folder), base=base)
             if model.is_adapter:
                 from paft_ray.training.export import merge_adapter
 
                 folder = f"{scratch}/merged"
-                merge_adapter(self.base, f"{scratch}/trained", folder, precision=self.engine.precision)
+                merge_adapter(base, f"{scratch}/trained", folder, precision=self.engine.precision)
             yield folder
 
     def clear(self) -> None:

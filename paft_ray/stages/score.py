@@ -50,7 +50,7 @@ def _score(resolved: ResolvedRun) -> Manifest:
         templates=prompts.templates,
         examples=examples,
         model=config.model,
-        base=resolved.model.path,
+        base=resolved.model,
         models=[ModelWeights(key={**resolved.model_key, "results_version": RESULTS_VERSION})],
         parts=AnswerCache.of(run, "score"),
         engine=config.engine,

@@ -11,7 +11,7 @@ from paft_ray.console import console
 from paft_ray.inference import answer_cache
 from paft_ray.inference.generate import generate
 from paft_ray.inference.model_weights import ModelWeights
-from paft_ray.models.resolve import resolve_model
+from paft_ray.models.local import find_model
 from paft_ray.storage.store import Store
 
 SMALL = EngineConfig(
@@ -42,7 +42,7 @@ def requests(num_rows: int = NUM_ROWS) -> list[dict[str, object]]:
 def main(storage: str) -> None:
     """Asks all requests into the run `killed` under `storage`."""
     answer_cache.SAVE_EVERY_S = 0
-    model, weights = resolve_model("demo", None), ModelWeights(key={})
+    model, weights = find_model("demo", None), ModelWeights(key={})
     ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     place = answer_cache.AnswerCache.of(Store.open(storage, "killed"), "score")
     with console():

@@ -15,6 +15,7 @@ import pytest
 
 from paft_ray.config import EngineConfig
 from paft_ray.errors import StorageError, UserError
+from paft_ray.models.local import find_model
 from paft_ray.stages.evaluate import Place
 from paft_ray.storage.stage_cache import cached
 from paft_ray.storage.store import Store
@@ -174,7 +175,7 @@ def test_what_a_cut_deletion_leaves_is_not_taken_as_finished(tmp_path: Path) -> 
 def test_weights_that_are_not_what_was_trained_are_not_evaluated(tmp_path: Path) -> None:
     run = Store.open(str(tmp_path), "a")
     run.upload_dir(write_weights(tmp_path / "trained"), "train/paft-s0/weights")
-    place = Place(run=run, engine=EngineConfig(), owner="test", base="unused")
+    place = Place(run=run, engine=EngineConfig(), owner="test", base=find_model(str(tmp_path / "trained"), None))
     candidate = trained_model(run, "train/paft-s0/weights")
     with place.weights(candidate) as folder:
         assert Path(folder, "model.safetensors").exists()

@@ -24,6 +24,7 @@ from paft_ray.config import EngineConfig, ModelConfig
 from paft_ray.errors import StageError
 from paft_ray.generators.requests import request
 from paft_ray.inference.grid import Grid
+from paft_ray.models.local import find_model
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Example, Task, load_task
@@ -65,7 +66,7 @@ FP32 = EngineConfig(precision="fp32", kv_cache_gib=0.5, max_failed_fraction=0.2)
 
 @pytest.fixture(scope="module")
 def grids(demo_model: str) -> dict[str, Grid]:
-    place = {"model": ModelConfig(max_prompt_tokens=64), "model_path": demo_model}
+    place = {"model": ModelConfig(max_prompt_tokens=64), "model_files": find_model(demo_model, None)}
     hint, sum_ = PromptTemplate(text="{text} The city is"), PromptTemplate(text="Q: {text}\nA:")
     return {
         "choice": Grid(task=load_task("demo"), templates=TEMPLATES, examples=EXAMPLES, **place),
@@ -189,7 +190,7 @@ def answers(
         done = generate(
             ray.data.from_items(asked),
             name="test",
-            base=with_a_copy,
+            base=find_model(with_a_copy, None),
             models=[base, changed],
             parts=parts,
             engine=FP32,

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,8 @@ from paft_ray.config import EngineConfig, ModelConfig
 from paft_ray.errors import StageError
 from paft_ray.inference.answer_cache import AnswerCache
 from paft_ray.inference.grid import Free
+from paft_ray.models.local import find_model
+from paft_ray.models.reference import ModelFiles
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages.evaluate import Place
 from paft_ray.storage.store import Store
@@ -78,7 +81,7 @@ def asked(folder: Path) -> Counter[str]:
     )
 
 
-def ask(rows: list[dict[str, Any]], place: AnswerCache, model: str, engine: EngineConfig):
+def ask(rows: list[dict[str, Any]], place: AnswerCache, model: str | ModelFiles, engine: EngineConfig):
     import ray.data
 
     from paft_ray.inference.generate import generate
@@ -89,7 +92,7 @@ def ask(rows: list[dict[str, Any]], place: AnswerCache, model: str, engine: Engi
     return generate(
         ray.data.from_items(rows),
         name="test",
-        base=model,
+        base=find_model(model, None) if isinstance(model, str) else model,
         models=[weights],
         parts=place,
         engine=engine,
@@ -240,6 +243,31 @@ def test_an_engine_that_refuses_its_settings_is_not_started_again(
         )
 
 
+def test_an_engine_starts_with_the_folder_of_its_own_node(at_once: None, demo_model: str) -> None:
+    import ray.data
+
+    from paft_ray.inference.engine import answers, processor_config
+    from paft_ray.inference.model_weights import ModelWeights
+
+    weights, found = ModelWeights(key={}), find_model("demo", None)
+    rows = ray.data.from_items([{**row, "request": "", "weights": weights.id} for row in requests(1)])
+    only_there = replace(found, path="/only/on/the/driver")
+    arrived = answers.remote(rows, processor_config(demo_model, SMALL, 64, seed=0), only_there, {weights.id: weights})
+    assert [table["error"].to_pylist() for table in map(ray.get, arrived)] == [[""]]
+
+
+def test_an_engine_of_other_files_than_the_drivers_ends_with_its_node(
+    at_once: None, demo_model: str, tmp_path: Path
+) -> None:
+    found = find_model(demo_model, None)
+    other = replace(found, reference=replace(found.reference, identity={**found.identity, "files": {}}))
+    with pytest.raises(
+        StageError, match=r"the engine failed: .*node \S+: model \S+ in .* has other files than"
+    ) as ended:
+        ask(requests(1), parts(tmp_path), other, SMALL)
+    assert "\n" not in str(ended.value)
+
+
 def test_a_hang_ends_with_what_was_free_and_how_far_it_came(at_once: None, demo_model: str, tmp_path: Path) -> None:
     begin = time.monotonic()
     with pytest.raises(
@@ -272,7 +300,7 @@ def test_a_text_that_cannot_be_encoded_costs_its_cells_and_a_finished_measuremen
             templates=templates,
             examples=examples,
             model=ModelConfig(max_prompt_tokens=64),
-            base=demo_model,
+            base=find_model(demo_model, None),
             models=[ModelWeights(key={}), ModelWeights(key={})],
             parts=parts(tmp_path),
             engine=SMALL.model_copy(update={"max_failed_fraction": 0.5}),
@@ -299,7 +327,8 @@ def test_a_text_that_cannot_be_encoded_costs_its_cells_and_a_finished_measuremen
 def test_weights_left_by_a_killed_evaluation_go_and_those_of_another_stay(ray_session: None, tmp_path: Path) -> None:
     run = Store.open(str(tmp_path), "run")
     run.upload_dir(write_weights(tmp_path / "weights"), "train/paft-s0/weights")
-    place, other = (Place(run=run, engine=SMALL, owner=owner, base="unused") for owner in ("a", "b"))
+    base = find_model(str(tmp_path / "weights"), None)
+    place, other = (Place(run=run, engine=SMALL, owner=owner, base=base) for owner in ("a", "b"))
     candidate = trained_model(run, "train/paft-s0/weights")
 
     def there() -> list[str]:

@@ -15,6 +15,7 @@ import torch
 from paft_ray.cli.main import main
 from paft_ray.config import EngineConfig
 from paft_ray.errors import UserError
+from paft_ray.models.local import find_model
 from paft_ray.stages.evaluate import Place
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store
@@ -240,7 +241,7 @@ def test_the_weights_of_an_engine_come_to_its_node_and_go(
     run.upload_dir(model, "train/paft-s0/weights")
     (tmp_path / "node").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "node"))
-    place = Place(run=run, engine=EngineConfig(), owner="test", base="unused")
+    place = Place(run=run, engine=EngineConfig(), owner="test", base=find_model(str(model), None))
     with place.weights(trained_model(run, "train/paft-s0/weights")) as folder:
         assert {path.name for path in Path(folder).iterdir()} == {path.name for path in model.iterdir()}
         assert Path(folder).is_relative_to(tmp_path / "node")

@@ -1,6 +1,7 @@
 """The grid of a measurement and the judging of engine rows, with a fake tokenizer and no engine. Invariant 9."""
 
 import json
+import pickle
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -9,6 +10,7 @@ import pytest
 from paft_ray.config import ModelConfig
 from paft_ray.errors import UserError
 from paft_ray.inference.grid import NO_FREE, Free, Grid, requests_per_cell
+from paft_ray.models.reference import ModelFiles, ModelReference
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import Example, Task
 
@@ -35,6 +37,7 @@ class Letters:
 
 
 def grid(monkeypatch: pytest.MonkeyPatch, labels: list[str] | None, free: Free = NO_FREE) -> Grid:
+    monkeypatch.setattr("paft_ray.inference.grid.find_on_this_node", lambda model: model)
     monkeypatch.setattr("paft_ray.models.encoder.load_tokenizer", lambda path: Letters())
     rest: dict[str, Any] = (
         {"kind": "choice", "labels": labels}
@@ -47,7 +50,7 @@ def grid(monkeypatch: pytest.MonkeyPatch, labels: list[str] | None, free: Free =
         templates=TEMPLATES,
         examples=EXAMPLES,
         model=ModelConfig(max_prompt_tokens=64),
-        model_path="",
+        model_files=ModelFiles(reference=ModelReference(id="m", revision=None, identity={}), path=""),
         free=free,
     )
 
@@ -186,3 +189,17 @@ def test_only_the_cells_of_a_budget_are_asked_and_free_answers_are_spread_over_t
     assert (asked.num_failed(failed), failed["example_id"].to_pylist()) == (1, ["e0", "e2"]), (
         "cells that were not asked did not fail"
     )
+
+
+def test_a_node_that_encodes_finds_the_model_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = pickle.loads(pickle.dumps(grid(monkeypatch, ["yes", "no"])))  # noqa: S301 (our own)
+    read: list[str] = []
+    monkeypatch.setattr("paft_ray.inference.grid.find_on_this_node", lambda model: replace(model, path="/here"))
+
+    def load(path: str) -> Letters:
+        read.append(path)
+        return Letters()
+
+    monkeypatch.setattr("paft_ray.models.encoder.load_tokenizer", load)
+    assert sent.requests([0])
+    assert read == ["/here"]

@@ -145,7 +145,6 @@ def finished(own: Path, made: Path) -> Store:
         "train": weights_key(resolved.config.train),
     }
     run.write_json("train/manifest.json", manifest)
-    run.write_json("train/paft-s0/manifest.json", {"arm": "paft", "key": {}})
     rows = [{"id": str(n), "fields": {"ticket": f"row {n}"}, "answer": "billing"} for n in range(10)]
     run.write_table("prepare/test.parquet", pa.Table.from_pylist(rows))
     resolved.write()
