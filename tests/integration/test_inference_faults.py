@@ -317,11 +317,8 @@ def test_a_text_that_cannot_be_encoded_costs_its_cells_and_a_finished_measuremen
     assert all("surrogate" in failure["error"] or "TypeError" in failure["error"] for failure in first.failures)
     assert first.num_truncated == 2
     assert (started.engine_starts, kept.engine_starts, started.num_kept, kept.num_kept) == (1, 0, 0, 12)
-    assert (second.outcomes, second.failures, second.tokens_per_answer) == (
-        first.outcomes,
-        first.failures,
-        first.tokens_per_answer,
-    )
+    assert (second.outcomes, second.tokens_per_answer) == (first.outcomes, first.tokens_per_answer)
+    assert sorted(second.failures, key=str) == sorted(first.failures, key=str), "kept answers have no order of arrival"
 
 
 def test_weights_left_by_a_killed_evaluation_go_and_those_of_another_stay(ray_session: None, tmp_path: Path) -> None:
