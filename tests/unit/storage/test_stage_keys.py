@@ -14,6 +14,9 @@ KEY: dict[str, Any] = {
     "results_version": 1,
     "versions": {"torch": "2.13", "vllm": "0.31"},
     "train": {"learning_rate": 1e-4},
+    "score": {"num_examples": 50},
+    "evaluate": {"budget": 0.5, "latency_sample_rows": 8},
+    "cells": 0,
     "task": {"name": "demo"},
     "data": "0123",
     "prompts": "4567",
@@ -47,12 +50,16 @@ ACCEPTABLE = [
     ("results_version", 2),
     ("train.learning_rate", 2e-4),
     ("model.max_prompt_tokens", 256),
+    ("evaluate.latency_sample_rows", 0),
 ]
 NEVER = [
     ("task", {"name": "other"}),
     ("task.name", "other"),
     ("data", "89ab"),
     ("prompts", "89ab"),
+    ("score.num_examples", 10),
+    ("evaluate.budget", 1.0),
+    ("cells", 1),
     ("model.id", "n"),
     ("model.identity", {"files": {}}),
 ]
