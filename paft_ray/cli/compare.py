@@ -10,7 +10,7 @@ from paft_ray.errors import UserError
 from paft_ray.metrics import MIN_TEMPLATES_INTERVAL
 from paft_ray.report.compare import EvaluatedRun, compare
 from paft_ray.report.format import percent, points, span
-from paft_ray.report.inputs import Measured
+from paft_ray.report.inputs import Measured, check_current
 from paft_ray.stages.resolved_run import stored_config
 from paft_ray.storage.store import Store
 
@@ -42,6 +42,7 @@ def compare_runs(folders: Sequence[str], *, as_json: bool) -> None:
 
 
 def _evaluated(run: Store) -> EvaluatedRun:
+    check_current(run)
     return EvaluatedRun(name=run.name, config=stored_config(run), measured=Measured.of(run))
 
 

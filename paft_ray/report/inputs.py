@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.storage.artifacts import (
     OUTCOMES,
@@ -29,8 +30,9 @@ from paft_ray.storage.manifests import (
     ArmFields,
     ModelKey,
     TrainManifest,
+    trained_models,
 )
-from paft_ray.storage.outputs import read_manifest
+from paft_ray.storage.outputs import manifest_path, read_manifest
 from paft_ray.storage.stage_cache import Manifest
 from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import examples_from_table
@@ -112,6 +114,24 @@ class History:
             scores={row["template_id"]: row["accuracy"] for row in scores},
             sweep=SWEEP_RESULT.read(run) if SWEEP_RESULT.is_made(run) else {},
         )
+
+
+def check_current(run: Store) -> None:
+    """Raises `UserError` where the run's evaluation is one of other weights, templates or rows than the run holds now:
+    its figures would stand under a name that is not theirs."""
+    key = stage_manifest(run, EVALUATE).get("key", {})
+    now: dict[str, tuple[str, Any]] = {}
+    if run.exists(manifest_path(TRAIN)):
+        now["models"] = TRAIN, {str(model.key): model.sha256 for model in trained_models(run)}
+    for name, artifact in (("prompts", PROMPT_SET), ("data", ROWS["test"])):
+        if artifact.is_made(run):
+            now[name] = artifact.stage, artifact.key(run)
+    for name, (stage, value) in now.items():
+        if key.get(name, value) != value:
+            raise UserError(
+                f"run {run.root}: {manifest_path(EVALUATE)} is of other {name} than {manifest_path(stage)} names now; "
+                "run stage evaluate again with --force"
+            )
 
 
 def _examples(run: Store) -> dict[str, Example]:

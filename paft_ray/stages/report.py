@@ -9,6 +9,7 @@ from pathlib import Path
 from paft_ray.config import configured_model, input_key, weights_key
 from paft_ray.errors import UserError
 from paft_ray.models.resolve import hub_id, model_licence
+from paft_ray.report.inputs import check_current
 from paft_ray.report.model_card import Origins, write_cards
 from paft_ray.report.render import write_report
 from paft_ray.stages.resolved_run import ResolvedRun
@@ -26,10 +27,11 @@ _INPUTS = (OUTCOMES, PROMPT_SET)
 
 
 def run(resolved: ResolvedRun, *, stages: Sequence[str], force: bool = False) -> Manifest:
-    """The manifest: `verdict`. `stages`: names of the others, in their order. Raises `UserError` where the run has not
-    been evaluated."""
+    """The manifest: `verdict`. `stages`: names of the others, in their order. Raises `UserError` where the run as
+    it is now has not been evaluated."""
     config, run = resolved.config, resolved.store
     _check_trained(resolved)
+    check_current(run)
     key = {
         **decided_by("report", RESULTS_VERSION),
         "report": config.report.model_dump(mode="json"),
