@@ -89,7 +89,7 @@ def _unchanged_base(resolved: ResolvedRun, model: TrainedModel) -> str:
 def _trained_templates(config: Config, run: Store, model: TrainedModel) -> PromptSet:
     """The arm's training templates. Raises `UserError` where they are no longer there."""
     found = arm_prompts(config, run, model.arm)  # type: ignore[arg-type]  # an arm that was trained
-    if found.content_hash != model.settings["prompts"][model.arm]:
+    if found.content_hash != model.settings["prompts"].get(model.arm):
         raise UserError(
             f"run {run.root}: its prompt set or score section is not the one that arm {model.arm} was trained "
             "on; train again"

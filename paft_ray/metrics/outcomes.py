@@ -32,13 +32,13 @@ class ArmOutcomes:
 
     @property
     def by_template(self) -> NDArray[np.float64]:
-        """Accuracy per template, averaged over seeds. Shape [templates]. Raises `ValueError` for a template without any
+        """Accuracy per template, averaged over seeds. Shape [templates]. Raises `UserError` for a template without any
         outcome."""
         present = ~np.isnan(self.correct)
         counts = present.sum(axis=2)
         if (counts == 0).any():
             missing = sorted({self.template_ids[t] for t in np.nonzero(counts == 0)[1]})
-            raise ValueError(f"no outcomes for template {', '.join(missing)}")
+            raise UserError(f"no outcomes for template {', '.join(missing)[:200]}; run stage evaluate again (--force)")
         return np.asarray((np.nansum(self.correct, axis=2) / counts).mean(axis=0))
 
 
@@ -46,7 +46,7 @@ def arms_from_table(table: Any) -> dict[str, ArmOutcomes]:
     """Arm -> outcomes, from an Arrow table with columns arm, seed, template_id, example_id, predicted, parsed, correct.
 
     All arms share the ids of templates and examples (sorted); a missing row is NaN.
-    Raises `ValueError` for a row that comes twice, `UserError` for more than 2**26 cells.
+    Raises `UserError` for a row that comes twice, and for more than 2**26 cells.
     """
     arms, arm_code = np.unique(_texts(table, "arm"), return_inverse=True)
     templates, template_code = np.unique(_texts(table, "template_id"), return_inverse=True)
@@ -68,7 +68,10 @@ def arms_from_table(table: Any) -> dict[str, ArmOutcomes]:
             )
         cell = np.ravel_multi_index((seed_code, template_code[rows], example_code[rows]), shape)
         if (repeated := np.bincount(cell) > 1).any():
-            raise ValueError(f"arm {arm}: {int(repeated.sum())} (seed, template, example) come more than once")
+            raise UserError(
+                f"outcomes of arm {arm}: {int(repeated.sum())} (seed, template, example) come more than once; run "
+                "stage evaluate again (--force)"
+            )
         right, answer = np.full(shape, np.nan), np.full(shape, MISSING, dtype=np.int64)
         right.flat[cell], answer.flat[cell] = correct[rows], predicted[rows]
         found[str(arm)] = ArmOutcomes(

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -127,7 +127,7 @@ class PromptSet:
             return cls.of(
                 Entry(
                     template=PromptTemplate(text=row["text"], system=row["system"]),
-                    split=row["split"],
+                    split=_split(row["split"]),
                     cluster=row["cluster"],
                     provenance=json.loads(row["provenance"]),
                 )
@@ -213,3 +213,10 @@ def check_templates(templates: Sequence[PromptTemplate], fields: Iterable[str], 
             check_fields(template, wanted)
         except TemplateError as error:
             raise UserError(f"{source}: template {number}: {error}") from None
+
+
+def _split(name: Any) -> Split:
+    """Raises `ValueError` for a name that is none of a split."""
+    if name not in get_args(Split):
+        raise ValueError(f"split: given {str(name)[:60]!r}, allowed: {', '.join(get_args(Split))}")
+    return name  # type: ignore[no-any-return]

@@ -9,11 +9,11 @@ from typing import Any
 
 import pyarrow.compute as pc
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 from markupsafe import Markup
 
 from paft_ray.config import Config, EngineConfig, builtin, parse_config
-from paft_ray.errors import one_line
+from paft_ray.errors import UserError, one_line
 from paft_ray.inference.vllm_args import serve_command
 from paft_ray.metrics import RobustnessMetrics, arms_from_table, figures
 from paft_ray.prompts.chat import DATE
@@ -23,8 +23,8 @@ from paft_ray.report.markdown import cell
 from paft_ray.report.tables import arm_rank
 from paft_ray.report.trained_models import longest_request
 from paft_ray.sanitize import visible
-from paft_ray.storage.manifests import REPORT, TrainedModel, trained_models
-from paft_ray.storage.outputs import CARD, write_files
+from paft_ray.storage.manifests import REPORT, TRAIN, TrainedModel, trained_models
+from paft_ray.storage.outputs import CARD, manifest_path, write_files
 from paft_ray.storage.store import Store
 
 _KEPT = 4  # decimals of a figure in the metadata
@@ -86,7 +86,7 @@ def render_card(
     """The text of README.md, metadata first.
 
     `measured`: the run's evaluation, None where there is none. `engine`: serves the model. `adapter`: the folder holds
-    a PEFT adapter, else full weights.
+    a PEFT adapter, else full weights. Raises `UserError` where the settings of the training are not complete.
     """
     own = _figures(measured, config, model) if measured else None
     arms = arms_from_table(measured.outcomes) if measured else {}
@@ -105,19 +105,26 @@ def render_card(
     environment.filters.update(
         percent=percent, code=_code, quoted=lambda name: _code(json.dumps(name, ensure_ascii=False))
     )
-    text = environment.get_template("card.md.j2").render(
-        model=model,
-        origins=origins,
-        adapter=adapter,
-        serve=serve,
-        chat_variables=json.dumps({"date_string": DATE, **model.settings["model"].get("chat_template_kwargs", {})}),
-        base=origins.base_id
+    values = {
+        "model": model,
+        "origins": origins,
+        "adapter": adapter,
+        "serve": serve,
+        "chat_variables": json.dumps({"date_string": DATE, **model.settings["model"].get("chat_template_kwargs", {})}),
+        "base": origins.base_id
         or f"{str(model.settings['model']['id']).rstrip('/').rpartition('/')[2]} (a folder of the user's own)",
-        own=own,
-        arms={name: figures(arms[name], threshold=config.report.threshold) for name in sorted(arms, key=arm_rank)},
-        num_seeds=max((len(arm.seeds) for arm in arms.values()), default=1),
-        labels=list(dict.fromkeys(model.settings["task"]["labels"].values())),
-    )
+        "own": own,
+        "arms": {name: figures(arms[name], threshold=config.report.threshold) for name in sorted(arms, key=arm_rank)},
+        "num_seeds": max((len(arm.seeds) for arm in arms.values()), default=1),
+        "labels": list(dict.fromkeys(model.settings["task"]["labels"].values())),
+    }
+    try:
+        text = environment.get_template("card.md.j2").render(values)
+    except UndefinedError as error:
+        raise UserError(
+            f"run {model.run}: {manifest_path(TRAIN)} does not say what a card states ({one_line(error)[:200]}); "
+            "delete it and run stage train again"
+        ) from None
     metadata = _metadata(model, origins, own, adapter=adapter)
     card = f"---\n{metadata.to_yaml()}\n---\n\n{text}"
     assert ModelCard(card).data.to_dict() == metadata.to_dict()

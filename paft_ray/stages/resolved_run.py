@@ -150,8 +150,8 @@ def _stored_task(store: Store) -> Task:
     """The task that a run was made for. Raises `UserError` where the run has none, or none that is one."""
     if not store.exists(_TASK):
         raise UserError(
-            f"run {store.root}: {_TASK} is missing, an older version made the run; start `paft run` with its "
-            "configuration again, under another name"
+            f"run {store.root}: {_TASK} is missing; start `paft run` with its configuration again (under another name "
+            "if an older version made the run)"
         )
     try:
         return Task.model_validate(store.read_json(_TASK))

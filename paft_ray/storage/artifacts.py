@@ -139,7 +139,7 @@ def _check_scores(table: pa.Table) -> None:
 def _check_outcomes(table: pa.Table) -> None:
     if not table.num_rows:
         raise ValueError("it holds no rows")
-    _check_present(table, ("arm", "seed", "template_id", "example_id", "parsed", "correct"))
+    _check_present(table, ("arm", "seed", "template_id", "example_id", "answer", "parsed", "correct"))
     if pc.any(pc.is_inf(table["logprob"].cast(pa.float64()))).as_py():
         raise ValueError("logprob: finite numbers are needed")
 
@@ -299,7 +299,7 @@ class MetricsRow(Part):
 
     step: Annotated[int, Field(ge=0)] | None = None
     loss: float | None = None
-    tokens: Annotated[float, Field(ge=0)] = 0
+    tokens: Annotated[float, Field(ge=0, le=2**63)] = 0
     validation_loss: float | None = None
     validation_accuracy: Fraction | None = None
 

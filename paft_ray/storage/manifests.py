@@ -12,7 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from paft_ray.config import Positive, Seed, TrainedArm
 from paft_ray.errors import UserError, one_line
-from paft_ray.storage.outputs import Digest, StageManifest, manifest_path, parse_manifest, read_raw_manifest, summed
+from paft_ray.storage.outputs import (
+    Digest,
+    OutputPath,
+    StageManifest,
+    manifest_path,
+    parse_manifest,
+    read_raw_manifest,
+    summed,
+)
 from paft_ray.storage.store import Store
 
 PREPARE, SYNTHESIZE, SCORE, TRAIN, EVALUATE, REPORT, SWEEP = (
@@ -73,7 +81,7 @@ class TrainedFields(Part):
     """Folder of what was trained, relative to the run."""
     sha256: Digest
     """Over names and digests of `files`."""
-    files: Annotated[dict[str, Digest], Field(min_length=1)]
+    files: Annotated[dict[OutputPath, Digest], Field(min_length=1)]
     """Path relative to the folder -> SHA-256."""
     num_templates: Positive
     num_steps: Positive
@@ -255,6 +263,6 @@ def trained_models(run: Store) -> list[TrainedModel]:
         if found.path != f"{TRAIN}/{found.key}/{found.kind}" or found.sha256 != summed(found.files):
             raise UserError(
                 f"run {run.root}: {manifest_path(TRAIN)} does not name what was trained as arm {found.arm}, seed "
-                f"{found.seed} ({one_line(found.path)[:200]}); restore it, or run stage train again"
+                f"{found.seed} ({one_line(found.path)[:200]}); delete it and run stage train again"
             )
     return [TrainedModel.of(run, found.key, found, raw["key"]) for found in manifest.models]

@@ -20,6 +20,7 @@ from paft_ray.storage.store import Store
 CARD = "README.md"
 """Next to the weights of a model: stage report writes it later, so it is no output of stage train."""
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+OutputPath = Annotated[str, Field(pattern=r"^[^/\x00][^\x00]*$", max_length=1024)]
 _CHUNK = 2**22
 
 
@@ -31,7 +32,7 @@ class StageManifest(BaseModel):
     key: dict[str, Any]
     """What decided the result."""
     time_s: Annotated[float, Field(ge=0)]
-    outputs: dict[str, Digest]
+    outputs: dict[OutputPath, Digest]
     """Path, relative to the run -> SHA-256."""
 
 
@@ -131,9 +132,7 @@ def read_verified(run: Store, folder: str, path: str, *, largest: int | None = N
     Raises `UserError` naming file, stage and remedy where the stage is not finished, does not name the file, or the
     file is missing or not what the stage wrote.
     """
-    wanted = read_manifest(run, folder, StageManifest).outputs.get(path)
-    if wanted is None:
-        raise _bad(run, folder, path, f"is not named by {manifest_path(folder)}")
+    wanted = _wanted(run, folder, path)
     try:
         data = run.read_bytes(path, largest=largest)
     except FileNotFoundError:
@@ -145,9 +144,22 @@ def read_verified(run: Store, folder: str, path: str, *, largest: int | None = N
 
 def verified_digest(run: Store, folder: str, path: str) -> str:
     """SHA-256 of an output, 16 hex digits, for the key of a stage that reads it. Raises as `read_verified`."""
-    wanted = read_manifest(run, folder, StageManifest).outputs
-    check_files(run, folder, {path: wanted.get(path, "")})
-    return wanted[path][:16]
+    wanted = _wanted(run, folder, path)
+    check_files(run, folder, {path: wanted})
+    return wanted[:16]
+
+
+def _wanted(run: Store, folder: str, path: str) -> str:
+    """SHA-256 that the manifest of a stage states of an output. While the manifest is there the stage is finished, so
+    one that names no such file is to be deleted, and that of the whole stage with it."""
+    wanted = read_manifest(run, folder, StageManifest).outputs.get(path)
+    if wanted is None:
+        manifests = " and ".join(map(manifest_path, dict.fromkeys((folder, stage_of(folder)))))
+        raise UserError(
+            f"run {run.root}: {path} is not named by {manifest_path(folder)}; delete {manifests} and run stage "
+            f"{stage_of(folder)} again"
+        )
+    return wanted
 
 
 def check_files(run: Store, folder: str, files: Mapping[str, str]) -> None:

@@ -30,7 +30,7 @@ import psutil
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from paft_ray.errors import StageError, UserError
+from paft_ray.errors import StageError, UserError, one_line
 from paft_ray.log import get_logger
 from paft_ray.storage.store import Store
 
@@ -260,7 +260,7 @@ def _holder(found: bytes) -> Holder | None:
 
 def _who(found: bytes) -> str:
     holder = _holder(found)
-    return str(holder) if holder else f"another command ({LEASE} is torn, or of another version)"
+    return one_line(holder)[:300] if holder else f"another command ({LEASE} is torn, or of another version)"
 
 
 def _place() -> tuple[str, str | None, int | None]:

@@ -153,12 +153,12 @@ class Store:
                 yield bytes(chunk)
 
     def _check_regular(self, relative: str) -> None:
-        """Raises `UserError` for a local path that is a pipe or a device; folders are never read as one file."""
+        """Raises `UserError` for a local path that is a folder, a pipe or a device."""
         if not self.is_local:
             return
         with self._telling(relative, "read"):
             info = self.filesystem.get_file_info(self.path(relative))
-        if info.type == pafs.FileType.Unknown:
+        if info.type not in (pafs.FileType.File, pafs.FileType.NotFound):
             raise UserError(f"run {self.root}: {info.path} is not a regular file; delete it and run its stage again")
 
     def write_bytes(self, relative: str, data: bytes) -> None:
@@ -294,6 +294,8 @@ class Store:
         except OSError as error:
             if done == "read" and isinstance(error, FileNotFoundError):
                 raise
+            if done == "read" and error.errno == errno.ELOOP:  # a link to itself leads to no file
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), relative) from error
             reason = os.strerror(error.errno) if error.errno else one_line(error)[:300]
             remedy = _REMEDIES.get(
                 error.errno or 0, "see that it is there and lets you in (credentials come from the environment)"

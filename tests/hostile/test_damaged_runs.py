@@ -4,13 +4,18 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from paft_ray.cli.main import main
-from paft_ray.storage.artifacts import stage_manifest
+from paft_ray.storage.artifacts import stage_manifest, table_bytes
 from paft_ray.storage.outputs import damage as find_damage
+from paft_ray.storage.outputs import write_files
 from paft_ray.storage.store import Store
 from tests.support.finished_run import finished_run, run_config
 
@@ -67,7 +72,7 @@ def with_entry(name: str, value: object) -> Damage:
     def damage(file: Path) -> None:
         file.write_text(json.dumps({**json.loads(file.read_text()), name: value}))
 
-    damage.__name__ = f"{name}={value}"
+    damage.__name__ = f"{name}={value!r:.40}"
     return damage
 
 
@@ -86,6 +91,7 @@ MANIFEST = (
     *map(without_entry, ("key", "time_s", "outputs")),
     *(with_entry("time_s", float("nan")), with_entry("time_s", -1), with_entry("key", []), with_entry("outputs", [])),
     with_entry("outputs", {"a": "b"}),
+    *(with_entry("outputs", {path: "a" * 64}) for path in ("", "a\0", "/etc/passwd", "a" * 5000)),
 )
 ARM = (empty, truncate, *map(of_json, ([], None, 3, {})), without_entry("key"), with_entry("key", {"train": 3}))
 
@@ -189,3 +195,123 @@ def test_a_finished_report_that_is_damaged_is_made_again(
     assert not stopped.value.code
     assert f"{path} is" in "".join(capsys.readouterr())
     assert find_damage(copy, stage_manifest(copy, "report")["outputs"]) is None
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+@pytest.mark.parametrize(("entry", "stage"), [("models", "train"), ("prompts", "synthesize"), ("data", "prepare")])
+def test_figures_of_other_weights_templates_or_rows_are_not_shown(
+    entry: str, stage: str, command: str, made: Path, copy: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = copy.read_json("evaluate/manifest.json")
+    copy.write_json("evaluate/manifest.json", {**manifest, "key": {entry: "of another stage"}})
+    page = copy.content_hash("report/report.html")
+    code, err = ended(capsys, arguments(command, made, tmp_path))
+    assert (code, err.count("\n")) == (2, 1), err
+    assert f"evaluate/manifest.json is of other {entry} than {stage}/manifest.json names now; run stage eval" in err
+    assert copy.content_hash("report/report.html") == page
+
+
+def signed(run: Store, path: str, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Changes a table together with its digest in the manifest of its stage."""
+    name = f"{path.split('/')[0]}/manifest.json"
+    manifest = run.read_json(name)
+    outputs = write_files(run, {path: table_bytes(change(pq.read_table(run.path(path))))})
+    run.write_json(name, {**manifest, "outputs": {**manifest["outputs"], **outputs}})
+
+
+def replaced(name: str, value: Any) -> Callable[[pa.Table], pa.Table]:
+    def change(table: pa.Table) -> pa.Table:
+        place = table.schema.get_field_index(name)
+        return table.set_column(place, table.schema.field(name), pa.array([value] * table.num_rows, pa.string()))
+
+    return change
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda table: pa.concat_tables([table, table]), "come more than once"),
+        (lambda table: table.filter(pc.not_equal(table["arm"], "base")).slice(0, 100), "no outcomes for template"),
+        (replaced("answer", None), "answer: "),
+    ],
+    ids=["twice", "half", "without answers"],
+)
+def test_outcomes_that_make_no_figures_are_refused(
+    change: Callable[[pa.Table], pa.Table],
+    reason: str,
+    command: str,
+    made: Path,
+    copy: Store,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    copy.delete("report/manifest.json")
+    signed(copy, "evaluate/outcomes.parquet", change)
+    code, err = ended(capsys, arguments(command, made, tmp_path))
+    assert (code, err.count("\n")) == (2, 1), err
+    assert reason in err
+    assert "run stage evaluate again" in err
+    assert not copy.exists("logs")
+
+
+@pytest.mark.parametrize("command", ["report", "compare", "show"])
+def test_a_template_of_no_split_is_refused(
+    command: str, made: Path, copy: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy.delete("report/manifest.json")
+    signed(copy, "synthesize/prompt_set.parquet", replaced("split", "test"))
+    code, err = ended(capsys, arguments(command, made, tmp_path))
+    assert (code, err.count("\n")) == (2, 1), err
+    assert "split: given 'test', allowed: train, held_out" in err
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+@pytest.mark.parametrize("path", ["evaluate/outcomes.parquet", "evaluate/manifest.json"])
+@pytest.mark.parametrize("kind", ["folder", "link to itself"])
+def test_what_is_no_file_is_refused_by_its_path(
+    kind: str, path: str, command: str, made: Path, copy: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy.delete("report/manifest.json")
+    file = Path(copy.path(path))
+    file.unlink()
+    if kind == "folder":
+        file.mkdir()
+    else:
+        file.symlink_to(file.name)
+    code, err = ended(capsys, arguments(command, made, tmp_path))
+    assert (code, err.count("\n")) == (2, 1), err
+    assert f"{path} is {'not a regular file; delete it' if kind == 'folder' else 'missing'}" in err
+
+
+@pytest.mark.parametrize(
+    ("folder", "command", "remedy"),
+    [
+        ("evaluate", "report", "delete evaluate/manifest.json and run stage evaluate again"),
+        (
+            "train/paft-s0",
+            "audit",
+            "delete train/paft-s0/manifest.json and train/manifest.json and run stage train again",
+        ),
+    ],
+)
+def test_the_remedy_for_a_manifest_without_outputs_lets_the_stage_run(
+    folder: str, command: str, remedy: str, made: Path, copy: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the manifest there, the stage counts as finished and running it again changes nothing."""
+    with_entry("outputs", {})(Path(copy.path(f"{folder}/manifest.json")))
+    code, err = ended(capsys, arguments(command, made, tmp_path))
+    assert (code, err.count("\n")) == (2, 1), err
+    assert remedy in err
+
+
+@pytest.mark.parametrize(("entry", "value"), [("prompts", {}), ("train", {}), ("train", {"sampling": "x"})])
+def test_a_training_that_does_not_say_its_settings_is_not_exported(
+    entry: str, value: Any, made: Path, copy: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = copy.read_json("train/manifest.json")
+    copy.write_json("train/manifest.json", {**manifest, "key": {**manifest["key"], entry: value}})
+    code, err = ended(capsys, arguments("export", made, tmp_path))
+    assert (code, err.count("\n")) == (2, 1), err
+    assert "train again" in err
+    assert not (tmp_path / "out").exists()

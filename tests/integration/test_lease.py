@@ -184,6 +184,15 @@ def test_a_live_holder_whose_process_number_means_nothing_here_is_never_gone(
     assert f"; waiting {module.WATCH_S:.0f} s for its heartbeat" in said
 
 
+def test_who_holds_a_run_stays_on_one_line(run: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    put(run, replace(elsewhere(), user="me\n\x1b[31m", command="train\nx"))
+    with renewed(run), pytest.raises(UserError, match="is locked by"), hold(run, "prepare"):
+        pass
+    (line,) = "".join(capsys.readouterr()).splitlines()
+    assert "waiting" in line
+    assert "\x1b[31m" not in line
+
+
 _HOUR_S = 3600.0
 
 

@@ -203,7 +203,10 @@ def test_outcomes_of_other_types_or_ranges_are_refused(rows: list[dict], says: s
 
 @pytest.mark.parametrize(
     "lines",
-    [b'{"step": 1, "los', b'{"step": 1, "loss": NaN}\n', b'{"step": -1}\n', b"[]\n", b"\xff\n", b'{"step": "1"}\n'],
+    [
+        *(b'{"step": 1, "los', b'{"step": 1, "loss": NaN}\n', b'{"step": -1}\n', b"[]\n", b"\xff\n"),
+        *(b'{"step": "1"}\n', b'{"step": 1, "tokens": 1e308}\n'),
+    ],
 )
 def test_metrics_that_are_none_are_refused(lines: bytes, tmp_path: Path) -> None:
     run, key = Store(str(tmp_path)), ModelKey("paft", 0)
