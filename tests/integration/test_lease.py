@@ -311,4 +311,4 @@ def test_what_only_reads_a_run_needs_no_lease(run: Store, capsys: pytest.Capture
     put(run, elsewhere())
     with pytest.raises(SystemExit):
         main(["prompts", "show", run.root])
-    assert "no prompt set there" in capsys.readouterr().err
+    assert "stage synthesize is not finished" in capsys.readouterr().err
