@@ -2,10 +2,9 @@
 the two largest sizes.
 
 `python -m benchmarks.scaling [PART ...]`. Every measurement is a process of its own that imports and prepares first and
-is timed then; memory is what its peak lies above what it held before. Models and engines take no part: their time grows
-with the tokens that they read. Nodes are several raylets on this one machine, which share its cores: figures of the
-control plane, not of a cluster. Outcomes are drawn at random here and stand for no measurement.
-"""
+is timed then; memory is its peak less what it held before. Models and engines take no part: their time grows with the
+tokens that they read. Nodes are several raylets on this one machine, which share its cores: figures of the control
+plane, not of a cluster. Outcomes are drawn at random here and stand for no measurement."""
 
 from __future__ import annotations
 
@@ -35,6 +34,9 @@ from paft_ray.prompts.template import PromptTemplate
 from paft_ray.report.render import write_report
 from paft_ray.report.sweep import TrialOutcomes, write_sweep
 from paft_ray.stages.registry import REPORTED
+from paft_ray.storage.artifacts import OUTCOMES, PROMPT_SET, ROWS, SPEED
+from paft_ray.storage.manifests import EVALUATE, PREPARE, SYNTHESIZE
+from paft_ray.storage.stage_cache import finish
 from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import read_examples
 from paft_ray.tasks.task import Source
@@ -58,7 +60,7 @@ def drawing(size: int, folder: Path) -> Work:
     return _making_rows(table_of(size), TEMPLATES)
 
 
-def wording(size: int, folder: Path) -> Work:
+def templating(size: int, folder: Path) -> Work:
     """2,000 training rows of 1,000 examples, under templates drawn from `size`."""
     return _making_rows(table_of(1_000), tuple(PromptTemplate(text=text) for text in _templates(size)))
 
@@ -91,12 +93,14 @@ def reporting(size: int, folder: Path) -> Work:
     entries = [Entry(template=PromptTemplate(text=text), split="held_out") for text in _templates(12)]
     prompts = PromptSet.of([Entry(template=TEMPLATES[0]), *entries])
     ids = [entry.template.id for entry in entries]
-    run.write_table("synthesize/prompt_set.parquet", prompts.to_table())
-    run.write_table("prepare/test.parquet", table_of(50))
-    run.write_table(
-        "evaluate/outcomes.parquet", _outcomes(["sft", "paft", *(f"other{n}" for n in range(size - 2))], 12, 50, ids)
-    )
-    run.write_json("evaluate/manifest.json", {"time_s": 1.0, "engine_starts": 1, "key": {"versions": {}}})
+    outcomes = _outcomes(["sft", "paft", *(f"other{n}" for n in range(size - 2))], 12, 50, ids)
+    stages = {
+        PREPARE: {"outputs": ROWS["test"].write(run, table_of(50))},
+        SYNTHESIZE: {"outputs": PROMPT_SET.write(run, prompts)},
+        EVALUATE: {"outputs": OUTCOMES.write(run, outcomes) | SPEED.write(run, {}), "engine_starts": 1},
+    }
+    for stage, manifest in stages.items():
+        finish(run, stage, {}, manifest, time_s=1.0, announce=lambda _: None)
     return lambda: write_report(run, config=CONFIG, stages=REPORTED)
 
 
@@ -135,7 +139,7 @@ def looking(size: int, folder: Path) -> Work:
 PARTS: dict[str, tuple[Callable[[int, Path], Work], tuple[int, ...]]] = {
     "examples read": (reading, (1_000, 10_000, 100_000, 1_000_000)),
     "table that 2,000 rows are drawn from": (drawing, (1_000, 10_000, 100_000, 1_000_000)),
-    "templates that 2,000 rows are drawn from": (wording, (1, 100, 1_000, 10_000)),
+    "templates that 2,000 rows are drawn from": (templating, (1, 100, 1_000, 10_000)),
     "templates gated, clustered, split": (splitting, (300, 1_000, 3_000, 10_000)),
     "templates compared": (figuring, (12, 100, 1_000, 10_000)),
     "arms reported": (reporting, (2, 4, 8, 16)),
