@@ -3,8 +3,7 @@
 `python benchmarks/adapters.py RUN [ROWS]`, RUN a finished run with LoRA adapters. Every part is a process of its own
 with vLLM's bare engine under the settings of paft_ray/inference/vllm_args.py; the prompts are held-out templates x test
 rows, one answer token each. Seconds until the last adapter has answered, for the adapters of the run and, by the
-measured parts, for other numbers of adapters and rows.
-"""
+measured parts, for other numbers of adapters and rows."""
 
 from __future__ import annotations
 
@@ -73,11 +72,11 @@ def child(work: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_process(work: dict[str, Any], scratch: str) -> dict[str, Any]:
-    given, told = Path(scratch) / "work.json", Path(scratch) / "told.json"
+    given, reported = Path(scratch) / "work.json", Path(scratch) / "reported.json"
     given.write_text(json.dumps(work))
     begin = time.perf_counter()
-    subprocess.run([sys.executable, __file__, "--child", str(given), str(told)], check=True)
-    return {**json.loads(told.read_text()), "whole_s": time.perf_counter() - begin}
+    subprocess.run([sys.executable, __file__, "--child", str(given), str(reported)], check=True)
+    return {**json.loads(reported.read_text()), "whole_s": time.perf_counter() - begin}
 
 
 def main(folder: str, rows: int) -> None:

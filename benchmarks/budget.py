@@ -2,11 +2,10 @@
 the same budget.
 
 `python benchmarks/budget.py [RUN] [DRAWS]` (default runs/demo, 200 draws per budget, arm and seed). The run must have
-answered its whole grid: what is known is hidden and estimated. The peer: as many cells, drawn with equal chance from
+answered its full grid: what is known is hidden and estimated. The baseline: as many cells, drawn with equal chance from
 the grid; a template's accuracy is the mean of its seen cells, that of a template without any is the mean of all seen
 cells. Errors are root mean squares in points over draws, arms and seeds; `lowest` is the arm and seed whose interval
-covers least often.
-"""
+covers least often."""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ def grids(run: str) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64]]:
     answers = dict(zip(table["example_id"].to_pylist(), table["answer"].to_pylist(), strict=True))
     found = {f"{name}-s{seed}": arm.correct[i] for name, arm in arms.items() for i, seed in enumerate(arm.seeds)}
     if any(np.isnan(grid).any() for grid in found.values()):
-        sys.exit(f"{run}: a whole grid is needed, some cells are missing")
+        sys.exit(f"{run}: a complete grid is needed, some cells are missing")
     return found, answer_strata([answers[example] for example in next(iter(arms.values())).example_ids])
 
 
@@ -46,7 +45,7 @@ def figures(accuracy: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def by_random_cells(grid: NDArray[np.float64], num_cells: int, seed: int) -> NDArray[np.float64]:
-    """The peer's figures."""
+    """The baseline's figures."""
     seen = np.zeros(grid.size, dtype=bool)
     seen[np.random.default_rng([seed, 1]).choice(grid.size, num_cells, replace=False)] = True
     seen = seen.reshape(grid.shape)
@@ -57,9 +56,9 @@ def by_random_cells(grid: NDArray[np.float64], num_cells: int, seed: int) -> NDA
 def draws_of(
     grid: NDArray[np.float64], groups: NDArray[np.int64], budget: float, draws: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Errors of ours, errors of the peer, whether each interval covers. Shapes [draws, figures]."""
+    """Errors of ours, errors of the baseline, whether each interval covers. Shapes [draws, figures]."""
     true = figures(grid.mean(axis=1))
-    ours, peer, covers = [], [], []
+    ours, baseline, covers = [], [], []
     for seed in range(draws):
         cells = sample_cells(*grid.shape, budget, seed, groups)
         found = estimate(np.where(cells, grid, np.nan), rng=np.random.default_rng([seed, 0]), groups=groups)
@@ -67,8 +66,8 @@ def draws_of(
         assert found.std is not None
         ours.append([i.value for i in intervals if i] - true)
         covers.append([i.low - 1e-9 <= t <= i.high + 1e-9 for i, t in zip(intervals, true, strict=True) if i])
-        peer.append(by_random_cells(grid, int(cells.sum()), seed) - true)
-    return np.array(ours), np.array(peer), np.array(covers)
+        baseline.append(by_random_cells(grid, int(cells.sum()), seed) - true)
+    return np.array(ours), np.array(baseline), np.array(covers)
 
 
 def rms(errors: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -96,8 +95,8 @@ def main() -> None:
     worse = []
     for budget in BUDGETS:
         found = {name: draws_of(grid, groups, budget, draws) for name, grid in arms.items()}
-        ours, peer, covers = (np.concatenate([f[i] for f in found.values()]) for i in range(3))
-        errors = " | ".join(f"{a:.1f} / {b:.1f}" for a, b in zip(rms(ours), rms(peer), strict=True))
+        ours, baseline, covers = (np.concatenate([f[i] for f in found.values()]) for i in range(3))
+        errors = " | ".join(f"{a:.1f} / {b:.1f}" for a, b in zip(rms(ours), rms(baseline), strict=True))
         covered, lowest = covers.mean(axis=0), min(f[2][:, 0].mean() for f in found.values())
         rest = " | ".join(f"{100 * c:.1f} %" for c in covered[1:])
         print(

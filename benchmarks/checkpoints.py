@@ -1,12 +1,11 @@
-"""What share of a checkpoint's time is hidden behind the training: uploads beside it against waiting for each, on slow
-stores.
+"""What fraction of a checkpoint's time is hidden behind the training: uploads during it against waiting for each, on
+slow stores.
 
 `python -m benchmarks.checkpoints`. The real loop with ZeRO-2 and LoRA, one process, on a small Llama of random weights;
 stores that take so many seconds for a checkpoint. Both ways train the same steps in one process and must end with the
 same weights. A pause is the time between two optimizer steps with a checkpoint between them: collecting the state, and
-waiting for the upload of this one or the one before. Hidden: the share of all time that checkpoints took, the wait for
-the last one included, which nothing can hide.
-"""
+waiting for the upload of this one or the one before. Hidden: the fraction of all time that checkpoints took, the wait
+for the last one included, which nothing can hide."""
 
 from __future__ import annotations
 
@@ -66,7 +65,7 @@ class SlowJob(TrainingJob):
 
 
 class Waiting(background_upload.BackgroundUpload):
-    """The peer: each upload is waited for."""
+    """The baseline: each upload is waited for."""
 
     def start(self, what: str, work: Any) -> None:
         super().start(what, work)
@@ -148,7 +147,7 @@ def main() -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=0, world_size=1)
     print(
-        "| upload, s | way | pause per checkpoint, s | after the last step, s | optimizer step, s | whole "
+        "| upload, s | way | pause per checkpoint, s | after the last step, s | optimizer step, s | complete "
         "training, s | hidden |\n|---|---|---|---|---|---|---|"
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -164,18 +163,18 @@ def main() -> None:
         )
         batches = [rows_of(maker.rows(step_positions(step, 0, 1, CONFIG.global_batch))) for step in range(STEPS)]
         for upload_s in UPLOADS_S:
-            waiting, beside = (
+            waiting, during = (
                 measure(kind, batches, path, upload_s) for kind in (Waiting, background_upload.BackgroundUpload)
             )
-            assert all(torch.equal(tensor, beside.weights[name]) for name, tensor in waiting.weights.items()), (
+            assert all(torch.equal(tensor, during.weights[name]) for name, tensor in waiting.weights.items()), (
                 "the two trainings differ"
             )
-            hidden = f"{1 - beside.lost_s / waiting.lost_s:.0%}"
-            for name, one, share in (("waited for", waiting, ""), ("beside the training", beside, hidden)):
+            hidden = f"{1 - during.lost_s / waiting.lost_s:.0%}"
+            for name, one, fraction in (("waited for", waiting, ""), ("during the training", during, hidden)):
                 pause = statistics.mean(one.pauses_s)
                 print(
                     f"| {upload_s:g} | {name} | {pause:.2f} | {one.last_s:.2f} | {one.step_s:.2f} | "
-                    f"{one.whole_s:.1f} | {share} |",
+                    f"{one.whole_s:.1f} | {fraction} |",
                     flush=True,
                 )
 

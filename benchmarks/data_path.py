@@ -1,10 +1,9 @@
-"""Draw + render + encode: rows per second in one process, and memory of the whole Ray Data path at 1k, 10k and 200k
+"""Draw + render + encode: rows per second in one process, and memory of the complete Ray Data path at 1k, 10k and 200k
 rows.
 
 `python benchmarks/data_path.py`. Memory is the peak private memory (USS) of the reader and of the largest Ray Data task
 process, and the peak of the object store; a Ray of its own per size. At most 20,000 rows are read per size: what must
-not grow is the memory, whatever the size of the table.
-"""
+not grow is the memory, whatever the size of the table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Environments of peers: each in a folder of its own beside the project's, made once, so that the project's stays
+"""Environments of baselines: each in a folder of its own next to the project's, made once, so that the project's stays
 clean."""
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ _SHARED = (
 )
 
 
-def packages(peer: str) -> tuple[str, ...]:
-    """What a peer's environment holds; torch, transformers, PEFT and vLLM as the project has them, where the peer
-    allows it."""
-    if peer == "trl":
+def packages(baseline: str) -> tuple[str, ...]:
+    """What a baseline's environment holds; torch, transformers, PEFT and vLLM as the project has them, where the
+    baseline allows it."""
+    if baseline == "trl":
         return ("trl==1.16.0", *(["liger-kernel==0.8.5"] if torch.cuda.is_available() else []), *_SHARED)
-    if peer == "llamafactory":
+    if baseline == "llamafactory":
         # It brings transformers 5.6 and PEFT 0.18, and no torchaudio is made for a later torch.
         return ("llamafactory==0.9.5", "torch==2.11.0", "torchaudio==2.11.0")
     vllm = importlib.metadata.packages_distributions()["vllm"][0]  # the CPU build has a name of its own
     return ("lm-eval==0.4.13", f"{vllm}=={importlib.metadata.version(vllm)}", *_SHARED)
 
 
-def environment_of(peer: str) -> str:
+def environment_of(baseline: str) -> str:
     """Its Python."""
-    folder = Path(f".venv-{peer}")
+    folder = Path(f".venv-{baseline}")
     python, uv = folder / "bin/python", str(Path(sys.executable).with_name("uv"))
-    ready, wanted = folder / ".ready", packages(peer)
+    ready, wanted = folder / ".ready", packages(baseline)
     if not ready.exists() or ready.read_text().splitlines() != list(wanted):
         whole = (
-            peer == "llamafactory"
+            baseline == "llamafactory"
             # it imports torchvision and torchaudio, whose builds in the package index need the CUDA build of torch, on
             # a CPU too
         )

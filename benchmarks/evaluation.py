@@ -1,11 +1,10 @@
 """Evaluation of several models under many templates, against lm-evaluation-harness with vLLM on the same prompts.
 
 `python -m benchmarks.evaluation`; asks for ../shared (SST-2 and TREC) and a CPU engine. 12 templates x 50 examples x 4
-models (base and three adapters). Ours: `paft evaluate`, merging included. Peer: one process per model with a task for
-each template, on weights merged beforehand; and the way of the paper's code, a process per template, extrapolated from
-PROCESSES of them. Both under the engine settings of paft_ray/inference/vllm_args.py. Whole commands are timed; a second
-run of both on a sixth of the templates tells the cost of a start from that of a row.
-"""
+models (base and three adapters). Ours: `paft evaluate`, merging included. Baseline: one process per model with a task
+for each template, on weights merged beforehand; and the way of the paper's code, a process per template, extrapolated
+from PROCESSES of them. Both under the engine settings of paft_ray/inference/vllm_args.py. Whole commands are timed; a
+second run of both on a sixth of the templates tells the cost of a start from that of a row."""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ SHARED = Path("../shared/data")
 EXAMPLES, FEW, PROCESSES = 50, 2, 3
 LONGEST = 256
 """Tokens of a prompt with its answer."""
-WORDINGS = (
+TEXTS = (
     "{rows}\n{ask}:", "{ask} of this {what}: {rows}\nAnswer:", "Read the {what} and give its "
                                                                "{ask}.\n\n{rows}\n\n{ask}:", "{what}: {rows} => {ask}:",
     "Task: tell the {ask}.\nInput: {rows}\nOutput:", "Given the {what} \"{rows}\", the {ask} "
@@ -52,14 +51,14 @@ WORDS = {"sst2": {"what": "sentence", "ask": "sentiment"}, "trec": {"what": "que
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """One task's run, trained, with what the peer needs."""
+    """One task's run, trained, with what the baseline needs."""
 
     folder: Path
     settings: tuple[str, ...]
     models: dict[str, str]
-    """Arm and seed -> folder of whole weights."""
+    """Arm and seed -> folder of complete weights."""
     templates: tuple[str, ...]
-    """Ids, in the order of the peer's tasks `t00`, `t01`, ..."""
+    """Ids, in the order of the baseline's tasks `t00`, `t01`, ..."""
 
     @property
     def run(self) -> Store:
@@ -67,12 +66,12 @@ class Work:
 
 
 def name(number: int) -> str:
-    """The peer's task of a template."""
+    """The baseline's task of a template."""
     return f"t{number:02d}"
 
 
 def prepare(folder: Path, task: str) -> Work:
-    """Runs every stage up to `train` on small sizes, and writes the peer's tasks and weights."""
+    """Runs every stage up to `train` on small sizes, and writes the baseline's tasks and weights."""
     field, *labels = LABELS[task]
     given = map(json.loads, (SHARED / task / "train.jsonl").read_text().splitlines())
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given if row["label"] in labels))
@@ -87,10 +86,10 @@ def prepare(folder: Path, task: str) -> Work:
     }
     (folder / "task.yaml").write_text(json.dumps(definition))
     texts = [
-        wording.replace("{rows}", "{" + field + "}")
+        text.replace("{rows}", "{" + field + "}")
         .replace("{ask}", WORDS[task]["ask"])
         .replace("{what}", WORDS[task]["what"])
-        for wording in WORDINGS
+        for text in TEXTS
     ]
     (folder / "held_out.jsonl").write_text("".join(json.dumps({"text": text.rstrip()}) + "\n" for text in texts))
     (folder / "seeds.jsonl").write_text(
@@ -130,7 +129,7 @@ def prepare(folder: Path, task: str) -> Work:
         ]
         file = folder / f"tasks/{name(number)}.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        peer = {
+        baseline = {
             "task": name(number),
             "dataset_path": "json",
             "dataset_kwargs": {"data_files": {"test": str(file)}},
@@ -141,8 +140,8 @@ def prepare(folder: Path, task: str) -> Work:
             "doc_to_target": "label",
             "metric_list": [{"metric": "acc"}],
         }
-        file.with_suffix(".yaml").write_text(json.dumps(peer))
-    assert len(held_out) == len(WORDINGS), "a wording was refused"
+        file.with_suffix(".yaml").write_text(json.dumps(baseline))
+    assert len(held_out) == len(TEXTS), "a template was refused"
     return Work(folder=folder, settings=settings, models=models, templates=tuple(t.id for t in held_out))
 
 
@@ -159,7 +158,7 @@ def ours(work: Work, *settings: str) -> tuple[float, dict[tuple[str, str], float
     return seconds, {key: statistics.mean(found) for key, found in right.items()}
 
 
-def peer(
+def baseline(
     work: Work, python: str, models: dict[str, str], templates: range
 ) -> tuple[float, dict[tuple[str, str], float]]:
     """The same of lm-evaluation-harness, one process per model."""
@@ -208,18 +207,21 @@ def main(tasks: list[str], pairs: int) -> None:
 
 def measure(work: Work, python: str, task: str, pairs: int) -> None:
     whole = range(len(work.templates))
-    few, few_peer = ours(work, f"evaluate.budget={FEW / len(whole)}")[0], peer(work, python, work.models, range(FEW))[0]
-    single = [peer(work, python, {"base": work.models["base"]}, range(n, n + 1))[0] for n in range(PROCESSES)]
+    few, few_baseline = (
+        ours(work, f"evaluate.budget={FEW / len(whole)}")[0],
+        baseline(work, python, work.models, range(FEW))[0],
+    )
+    single = [baseline(work, python, {"base": work.models["base"]}, range(n, n + 1))[0] for n in range(PROCESSES)]
     seconds: list[float] = []
     peer_seconds: list[float] = []
     for _ in range(pairs):
         spent, accuracies = ours(work)
-        peer_spent, peer_accuracies = peer(work, python, work.models, whole)
+        baseline_spent, baseline_accuracies = baseline(work, python, work.models, whole)
         seconds.append(spent)
-        peer_seconds.append(peer_spent)
-        differing = [abs(accuracies[key] - peer_accuracies[key]) for key in accuracies]
+        peer_seconds.append(baseline_spent)
+        differing = [abs(accuracies[key] - baseline_accuracies[key]) for key in accuracies]
         apart = f"{statistics.mean(differing):.3f} in the mean, {max(differing):.3f} at most"
-        print(f"{task}: {spent:.0f} s, lm-eval {peer_spent:.0f} s; accuracies differ by {apart}", flush=True)
+        print(f"{task}: {spent:.0f} s, lm-eval {baseline_spent:.0f} s; accuracies differ by {apart}", flush=True)
     what = f"evaluation, {task}, {len(LABELS[task]) - 1} labels, {len(whole)} x {EXAMPLES} x {len(work.models)}"
     every = statistics.median(single) * len(whole) * len(work.models)
     record(
@@ -240,7 +242,7 @@ def measure(work: Work, python: str, task: str, pairs: int) -> None:
     rows = (len(whole) - FEW) * EXAMPLES * len(work.models)
     for who, all_of_it, part in (
         ("paft_ray", statistics.median(seconds), few),
-        ("lm-eval", statistics.median(peer_seconds), few_peer),
+        ("lm-eval", statistics.median(peer_seconds), few_baseline),
     ):
         row = (all_of_it - part) / rows
         start = (part - row * FEW * EXAMPLES * len(work.models)) / len(work.models)

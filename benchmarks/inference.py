@@ -4,8 +4,7 @@
 `python -m benchmarks.inference`. Every measurement is a process of its own, the two take turns, the engine's settings
 are the same. Both are timed from the start of the first row's computation (ours: the arrival of the first block of
 answers less the longest computation in it) to the last answer: starts are left out. Hit rates of the prefix cache are
-the bare engine's.
-"""
+the bare engine's."""
 
 from __future__ import annotations
 

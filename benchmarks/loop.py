@@ -1,11 +1,10 @@
 """One training loop without Ray on given rows: `python -m benchmarks.loop ours|dynamic|deepspeed|plain ROWS MODEL OUT`.
 
 `ours`: our batches, model and loss under torch's AdamW, without DeepSpeed. `dynamic`: the same, each step twice, with
-rows that are there and with rows made within the step, in turns. `deepspeed`: the loop of Ray's workers. `plain`: what
-one writes first, with PEFT: right padding to the longest row of the micro-batch, logits and labels at every position
-with the prompt masked. All run on the GPU where there is one. ROWS: JSON lines, one list of rows per step. OUT gets GiB
-and the seconds of each step, of those with rows made within them as `made`.
-"""
+rows that are there and with rows made within the step, interleaved. `deepspeed`: the loop of Ray's workers. `plain`:
+what one writes first, with PEFT: right padding to the longest row of the micro-batch, logits and labels at every
+position with the prompt masked. All run on the GPU where there is one. ROWS: JSON lines, one list of rows per step. OUT
+gets GiB and the seconds of each step, of those with rows made within them as `made`."""
 
 from __future__ import annotations
 

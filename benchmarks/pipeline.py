@@ -1,9 +1,8 @@
-"""Where the time of the demo goes, stage by stage, and the whole of it beside an earlier commit of this project.
+"""Where the time of the demo goes, stage by stage, and all of it next to an earlier commit of this project.
 
-`python -m benchmarks.pipeline [--before COMMIT] [--pairs N]`. Both run in turns as `paft run` in the same environment,
-each into a folder of its own; the clock is this process's, at each line of the console. A start of a training or an
-engine lasts until the first line that tells of a step or an answer.
-"""
+`python -m benchmarks.pipeline [--before COMMIT] [--pairs N]`. Both run interleaved as `paft run` in the same
+environment, each into a folder of its own; the clock is this process's, at each line of the console. A start of a
+training or an engine lasts until the first line that tells of a step or an answer."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def interleaved(names: Iterable[str], pairs: int) -> Iterator[str]:
 def paired(
     name: str, ours: Sequence[float], peer: Sequence[float], *, peer_name: str, unit: str, more_is_better: bool
 ) -> Result:
-    """Compares what was measured in turns: `ours[i]` beside `peer[i]`."""
+    """Compares interleaved measurements: `ours[i]` next to the baseline's `peer[i]`."""
     ratios = [o / p if more_is_better else p / o for o, p in zip(ours, peer, strict=True)]
     return Result(
         name=name,
@@ -74,7 +74,7 @@ def record(results: Sequence[Result]) -> None:
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The table of some results."""
     head = (
-        "| measured | unit | paft_ray | peer | | ratio | lowest to highest | pairs "
+        "| measured | unit | paft_ray | baseline | | ratio | lowest to highest | pairs "
         "|\n|---|---|---|---|---|---|---|---|\n"
     )
     lines = [

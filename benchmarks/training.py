@@ -1,16 +1,15 @@
-"""Training throughput of the whole path (Ray Train, Ray Data, DeepSpeed) against loops that users have today, on the
+"""Training throughput of the complete path (Ray Train, Ray Data, DeepSpeed) against loops that users have today, on the
 same rows.
 
 `python -m benchmarks.training [--set SETTING ...]`: on the GPU where there is one and `train.gpus_per_worker=1` is set.
 Every measurement is a process of its own; the loops take turns, so that other load on the machine meets all of them;
-the first three steps of each are left out. Peers: TRL's SFTTrainer and LLaMA-Factory (each in an environment of its
+the first three steps of each are left out. Baselines: TRL's SFTTrainer and LLaMA-Factory (each in an environment of its
 own, at the fastest of its settings in a run before the pairs), a plain PyTorch + PEFT loop, our own loop without Ray
-and without either of Ray and DeepSpeed. On CPUs ours also runs as two workers that share the cores, as the peers do,
-and with one thread, where Ray has the other cores. After the pairs our loop takes each step with rows that are there
-and with rows that are drawn, rendered and tokenised within it. Throughput: tokens of prompts and answers, without
-padding, per second; and as a share of the machine's matrix products (flops.py), which counts for all loops what the
-step needs at least.
-"""
+and without either of Ray and DeepSpeed. On CPUs ours also runs as two workers that share the cores, as the baselines
+do, and with one thread, where Ray has the other cores. After the pairs our loop takes each step with rows that are
+there and with rows that are drawn, rendered and tokenised within it. Throughput: tokens of prompts and answers, without
+padding, per second; and as a fraction of the machine's matrix products (flops.py), which counts for all loops what the
+step needs at least."""
 
 from __future__ import annotations
 
@@ -50,7 +49,7 @@ _PACKED = {
 SETTINGS: dict[str, dict[str, Any]] = {
     "padded": {},
     "grouped by length": _LENGTH,
-    "padded, whole batch at once": {"per_device_train_batch_size": 16},
+    "padded, full batch at once": {"per_device_train_batch_size": 16},
     "padding-free": {"padding_free": True},
     "packed": _PACKED | {"gradient_accumulation_steps": 2},
     "padding-free, two processes": {"padding_free": True, "processes": 2},
@@ -67,7 +66,7 @@ GPU_SETTINGS: dict[str, dict[str, Any]] = {
 FACTORY_SETTINGS: dict[str, dict[str, Any]] = {
     "padded": {},
     "grouped by length": {"disable_shuffling": False, **_LENGTH},
-    "padded, whole batch at once": {"per_device_train_batch_size": 16},
+    "padded, full batch at once": {"per_device_train_batch_size": 16},
     "packed": {"neat_packing": True, "per_device_train_batch_size": 1},
     "grouped by length, two processes": {"disable_shuffling": False, **_LENGTH, "processes": 2},
     "packed, two processes": {"neat_packing": True, "per_device_train_batch_size": 1, "processes": 2},
@@ -123,7 +122,7 @@ def prepare(folder: Path, num_steps: int, further: Sequence[str] = ()) -> Work:
     config = load_config(CONFIG, list(settings))
     if bool(config.train.gpus_per_worker) != torch.cuda.is_available():
         raise SystemExit(
-            "benchmarks: peers take the GPU where there is one: --set train.gpus_per_worker=1 with it, "
+            "benchmarks: baselines take the GPU where there is one: --set train.gpus_per_worker=1 with it, "
             "CUDA_VISIBLE_DEVICES= without it"
         )
     for stage in ("prepare", "synthesize"):
@@ -160,7 +159,7 @@ def without_ray(work: Work, kind: str, **variables: str) -> tuple[float, float]:
 
 
 def drawing(work: Work) -> tuple[float, float]:
-    """Tokens/s of our loop with rows made in every step, and with rows that are there, in turns in one process."""
+    """Tokens/s of our loop with rows made in every step, and with rows that are there, interleaved in one process."""
     found = _measured(work, [sys.executable, "-m", "benchmarks.loop", "dynamic"])
     return work.speed(found["made"]), work.speed(found["seconds"])
 
@@ -177,12 +176,12 @@ def llama_factory(work: Work, settings: dict[str, Any]) -> tuple[float, float]:
 
 def best_of(
     name: str,
-    peer: Callable[[Work, dict[str, Any]], tuple[float, float]],
+    baseline: Callable[[Work, dict[str, Any]], tuple[float, float]],
     work: Work,
     settings: dict[str, dict[str, Any]],
 ) -> str:
-    """The fastest of a peer's settings."""
-    tried = {each: peer(work, given)[0] for each, given in settings.items()}
+    """The fastest of a baseline's settings."""
+    tried = {each: baseline(work, given)[0] for each, given in settings.items()}
     print(f"{name}, tokens/s: " + ", ".join(f"{each} {speed:.0f}" for each, speed in tried.items()), flush=True)
     return max(tried, key=lambda each: tried[each])
 
@@ -239,11 +238,11 @@ def main(pairs: int, num_steps: int, further: Sequence[str]) -> None:
 
 
 def results(found: dict[str, list[tuple[float, float]]]) -> list[Result]:
-    """The whole path beside all others, of tokens/s and GiB per pair."""
+    """The complete path next to all others, of tokens/s and GiB per pair."""
     foreign = [name for name in found if not name.startswith((OURS, "our loop"))]
-    peers = [*foreign, *(name for name in found if name.startswith("our loop") and name != BARE_ONE_THREAD)]
+    baselines = [*foreign, *(name for name in found if name.startswith("our loop") and name != BARE_ONE_THREAD)]
     comparisons = {
-        OURS: ("training", peers),
+        OURS: ("training", baselines),
         WORKERS: ("training, two workers", foreign),
         COMPILED: ("training, train.compile", foreign),
         ONE_THREAD: ("training, one thread", [BARE_ONE_THREAD]),
@@ -252,25 +251,25 @@ def results(found: dict[str, list[tuple[float, float]]]) -> list[Result]:
         paired(
             what,
             [s for s, _ in found[mine]],
-            [s for s, _ in found[peer]],
-            peer_name=peer,
+            [s for s, _ in found[baseline]],
+            peer_name=baseline,
             unit="tokens/s",
             more_is_better=True,
         )
         for mine, (what, others) in comparisons.items()
         if mine in found
-        for peer in others
+        for baseline in others
     ]
     memory = [
         paired(
             "training, peak memory",
             [m for _, m in found[OURS]],
-            [m for _, m in found[peer]],
-            peer_name=peer,
+            [m for _, m in found[baseline]],
+            peer_name=baseline,
             unit="GiB",
             more_is_better=False,
         )
-        for peer in peers
+        for baseline in baselines
     ]
     return speed + memory
 

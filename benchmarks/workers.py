@@ -1,7 +1,6 @@
-"""Training with one and two workers and at every ZeRO stage: the whole path beside itself at one worker and ZeRO-2.
+"""Training with one and two workers and at every ZeRO stage: the complete path next to itself at one worker and ZeRO-2.
 
-`python -m benchmarks.workers`. Processes take turns as in training.py; two workers share the cores.
-"""
+`python -m benchmarks.workers`. Processes take turns as in training.py; two workers share the cores."""
 
 from __future__ import annotations
 

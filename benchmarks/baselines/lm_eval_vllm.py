@@ -2,8 +2,7 @@
 TASKS SETTINGS OUT`.
 
 FOLDER holds one YAML per task, TASKS are their names with commas, SETTINGS JSON of vLLM arguments. OUT gets the
-accuracy of each task.
-"""
+accuracy of each task."""
 
 import importlib.metadata
 import json

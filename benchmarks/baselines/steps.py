@@ -1,4 +1,4 @@
-"""What the peers that train with transformers' Trainer measure."""
+"""What the baselines that train with transformers' Trainer measure."""
 
 import itertools
 import json
@@ -30,7 +30,7 @@ class Steps(TrainerCallback):
         self.seen.append(state.num_input_tokens_seen)
 
     def on_train_end(self, *args, **kwargs) -> None:
-        """Adds up the memory of all processes, for a peer may leave their group before it returns."""
+        """Adds up the memory of all processes, for a baseline may leave their group before it returns."""
         peak = (
             torch.cuda.max_memory_allocated()
             if torch.cuda.is_available()

@@ -2,8 +2,7 @@
 
 SETTINGS: JSON of `SFTConfig` fields, over those below, and `weights`, the number format of the frozen weights (default
 float32). Rows go in tokenised, with the loss on answers only. OUT gets seconds and tokens per optimizer step (the first
-one included) and the peak memory in GiB, of all processes.
-"""
+one included) and the peak memory in GiB, of all processes."""
 
 import json
 import os
