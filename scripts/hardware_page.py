@@ -28,7 +28,7 @@ def read_results(folder: Path = RESULTS) -> list[dict[str, Any]]:
 
 
 def _table(results: Sequence[dict[str, Any]]) -> list[str]:
-    speeds = [f"{kind}: tokens/s (share of matrix peak)" for kind in _SPEEDS]
+    speeds = [f"{kind}: tokens/s (fraction of matrix peak)" for kind in _SPEEDS]
     head = ["machine", "date, commit", "libraries", "rows passed", "failed", "not run", "model that is timed", *speeds]
     lines = ["", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     lines += [f"| {' | '.join(_cells(result))} |" for result in results]
@@ -62,8 +62,8 @@ def _machine(result: dict[str, Any]) -> str:
 
 
 def _speed(values: dict[str, float], case: str) -> str:
-    speed, share = values.get(f"{case}: speed"), values.get(f"{case}: share of the matrix peak")
-    return "-" if speed is None or share is None else f"{speed:,.0f} ({share:.1f} %)"
+    speed, fraction = values.get(f"{case}: speed"), values.get(f"{case}: fraction of the matrix peak")
+    return "-" if speed is None or fraction is None else f"{speed:,.0f} ({fraction:.1f} %)"
 
 
 def _bad(row: dict[str, Any]) -> str:

@@ -129,7 +129,7 @@ def _speed(case: Case) -> list[Check]:
         ),
         Check(name=f"{name}: peak memory in steps", unit="GiB", needs=(name,), value=lambda own: own["steps_gib"]),
         Check(name=f"{name}: speed", unit="tokens/s", needs=(name,), value=_tokens_per_s),
-        Check(name=f"{name}: share of the matrix peak", unit="%", needs=(name, "peak"), value=_share),
+        Check(name=f"{name}: fraction of the matrix peak", unit="%", needs=(name, "peak"), value=_fraction),
     ]
     found += _memory(case) if case.device == "cuda" else []
     return found + (_beside_plain(case) if case.config.gradient_checkpointing or case.config.compile else [])
@@ -218,6 +218,6 @@ def _step_s(own: Found) -> float:
     return statistics.median(times[len(times) // 2 :])
 
 
-def _share(own: Found, peak: Found) -> float:
+def _fraction(own: Found, peak: Found) -> float:
     """Per cent of the device's matrix peak, by the operations that a step needs at least."""
     return float(100 * own["operations"] / _step_s(own) / peak["operations_per_s"])
