@@ -39,7 +39,7 @@ test-cluster: setup  ## several hosts on this machine: namespaces with sshd (roo
 test-all: setup  ## the slow ones too
 	$(BIN)/pytest tests --hypothesis-profile=thorough
 
-test-gpu: setup  ## the training on this machine's GPU, in at most 12 minutes, into docs/hardware/ (exit code 77 of the check: no GPU, nothing was checked)
+test-gpu: setup  ## the training on this machine's GPU, in at most 12 minutes, into docs/hardware/
 	$(BIN)/python -m tests.gpu
 
 lint: setup  ## style, types, import directions
@@ -61,16 +61,16 @@ mutants: setup  ## each invariant switched off by a small patch must turn its te
 fuzz: setup  ## template parser, readers and configuration, fuzzed by coverage for a minute each
 	$(BIN)/python -m tests.fuzz.run
 
-bench: setup  ## speed beside what users have today, in turns on the same rows (ONLY=training: one part)
+bench: setup  ## speed next to what users have today, interleaved on the same rows (ONLY=training: one part)
 	$(BIN)/python -m benchmarks $(ONLY)
 
 sweep: setup  ## Ray Tune over prompt-set sizes at demo scale
 	$(BIN)/paft sweep jobs/configs/demo.yaml
 
-chaos: setup  ## faults into every stage at random moments, against an uninterrupted run (CHAOS=3: three a stage, under half an hour on two cores; without it two hours)
+chaos: setup  ## faults into every stage at random moments, against an uninterrupted run (CHAOS=3: half an hour)
 	$(BIN)/python -m tests.chaos $(if $(CHAOS),--points $(CHAOS))
 
-soak: setup  ## the same for hours, with a real generator; then memory over 20 stages in one session and over a million rows
+soak: setup  ## the same for hours, with a real generator; then memory over 20 stages and a million rows
 	$(BIN)/python -m tests.chaos --soak
 	$(BIN)/python -m tests.chaos.memory stages
 	$(BIN)/python -m tests.chaos.memory rows
