@@ -49,10 +49,10 @@ def write_templates(
     requests: Sequence[Request],
     generator: GeneratorConfig,
     seed: int,
-    parts: AnswerCache,
+    cache: AnswerCache,
     insecure_hosts: Sequence[str] = (),
 ) -> list[Completion]:
-    """One answer per request, from a task on the driver's node; an empty one where the endpoint gave none. What `parts`
+    """One answer per request, from a task on the driver's node; an empty one where the endpoint gave none. What `cache`
     holds is not requested again.
 
     Raises `UserError` where the key is not in that node's environment, the endpoint refuses it, or nothing may be sent
@@ -61,7 +61,7 @@ def write_templates(
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     try:
         task = ray.remote(num_cpus=0, max_retries=0)(ask_missing).options(scheduling_strategy=here)
-        return list(ray.get(task.remote(list(requests), generator, seed, parts, insecure_hosts)))
+        return list(ray.get(task.remote(list(requests), generator, seed, cache, insecure_hosts)))
     except RayTaskError as error:
         raise error.cause from None if isinstance(error.cause, UserError) else error
 
@@ -70,16 +70,16 @@ def ask_missing(
     requests: Sequence[Request],
     generator: GeneratorConfig,
     seed: int,
-    parts: AnswerCache,
+    cache: AnswerCache,
     insecure_hosts: Sequence[str] = (),
 ) -> list[Completion]:
     """As `write_templates`, in this process."""
     unlimited = generator.endpoint and generator.endpoint.model_copy(update={"max_total_tokens": None})
-    parts = parts.keyed(
+    cache = cache.keyed(
         {"generator": generator_key(generator.model_copy(update={"endpoint": unlimited})), "seed": seed}
     )
     names = [identity(str(number), asked.message, asked.regex) for number, asked in enumerate(requests)]
-    rows = {row["request"]: row for row in parts.read(_ANSWERS).to_pylist()}
+    rows = {row["request"]: row for row in cache.read(_ANSWERS).to_pylist()}
     kept = {
         i: Completion(**{field: rows[name][field] for field in ("text", "finished", "tokens")})
         for i, name in enumerate(names)
@@ -87,7 +87,7 @@ def ask_missing(
     }
     if kept:
         _log.info(f"[synthesize {generator.label}] {len(kept)} answers of an earlier attempt are reused")
-    saver = BufferedWriter(parts)
+    saver = BufferedWriter(cache)
 
     def keep(number: int, written: Completion) -> None:
         row = {

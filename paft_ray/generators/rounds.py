@@ -28,7 +28,7 @@ def write_with_model(
     generator: GeneratorConfig,
     engine: EngineConfig,
     seed: int,
-    parts: AnswerCache,
+    cache: AnswerCache,
     model_of: Callable[[GeneratorConfig], ModelFiles],
     insecure_hosts: Sequence[str] = (),
 ) -> list[Completion]:
@@ -37,8 +37,8 @@ def write_with_model(
     from paft_ray.generators import openai, vllm
 
     if generator.endpoint is not None:
-        return openai.write_templates(requests, generator, seed, parts, insecure_hosts)
-    return vllm.write_templates(requests, generator, engine, seed, parts, model_of(generator))
+        return openai.write_templates(requests, generator, seed, cache, insecure_hosts)
+    return vllm.write_templates(requests, generator, engine, seed, cache, model_of(generator))
 
 
 @dataclass(kw_only=True)

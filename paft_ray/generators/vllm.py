@@ -23,10 +23,10 @@ def write_templates(
     generator: GeneratorConfig,
     engine: EngineConfig,
     seed: int,
-    parts: AnswerCache,
+    cache: AnswerCache,
     model: ModelFiles,
 ) -> list[Completion]:
-    """One answer per request; an empty one where the row failed. One engine start, none where `parts` holds all
+    """One answer per request; an empty one where the row failed. One engine start, none where `cache` holds all
     answers."""
     tokenizer, weights = load_tokenizer(model.path), ModelWeights(key=model.identity)
     tokens, rows = PromptTokens(tokenizer), []
@@ -50,7 +50,7 @@ def write_templates(
         name=f"synthesize {generator.id}",
         base=model,
         models=[weights],
-        parts=parts,
+        cache=cache,
         engine=engine,
         max_model_len=longest,
         seed=seed,

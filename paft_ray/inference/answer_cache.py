@@ -95,8 +95,8 @@ class BufferedWriter:
     """Collects rows into files of a useful size; stores waiting rows at the end of its block, loses them where the
     process is killed."""
 
-    def __init__(self, parts: AnswerCache) -> None:
-        self.parts = parts
+    def __init__(self, cache: AnswerCache) -> None:
+        self.cache = cache
         self.waiting: list[pa.Table] = []
         self.since_s = 0.0
 
@@ -123,7 +123,7 @@ class BufferedWriter:
     def save(self) -> None:
         """Stores the waiting rows."""
         if self.waiting:
-            self.parts.add(pa.concat_tables(self.waiting))
+            self.cache.add(pa.concat_tables(self.waiting))
             self.waiting = []
 
 

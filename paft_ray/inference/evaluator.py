@@ -55,7 +55,7 @@ def evaluate(
     model: ModelConfig,
     base: ModelFiles,
     models: Sequence[ModelWeights],
-    parts: AnswerCache,
+    cache: AnswerCache,
     engine: EngineConfig,
     speed: Free = NO_FREE,
     cells: NDArray[np.bool_] | None = None,
@@ -67,7 +67,7 @@ def evaluate(
 
     `choice`: greedy decoding constrained to the labels, from one forward pass per branch of the label trie (one in all
     where first tokens differ); `logprob` is that of the right label, normalized over the labels. `free`: greedy
-    generation, parsed; an answer that cannot be parsed is wrong. `name` opens the console lines; `parts` keeps finished
+    generation, parsed; an answer that cannot be parsed is wrong. `name` opens the console lines; `cache` keeps finished
     answers for the next attempt. Raises `UserError` for labels that cannot be scored, `StageError` where the engine
     fails.
     """
@@ -87,7 +87,7 @@ def evaluate(
         name=name,
         base=base,
         models=list(distinct.values()),
-        parts=parts,
+        cache=cache,
         engine=engine,
         max_model_len=grid.longest,
     )

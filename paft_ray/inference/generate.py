@@ -62,7 +62,7 @@ def generate(
     name: str,
     base: ModelFiles,
     models: Sequence[ModelWeights],
-    parts: AnswerCache,
+    cache: AnswerCache,
     engine: EngineConfig,
     max_model_len: int,
     seed: int = 0,
@@ -78,7 +78,7 @@ def generate(
     `engine.timeout_s` per model, and where more rows fail than allowed (quoting the first error).
     """
     key = {"engine": engine_key(engine), "max_model_len": max_model_len, "seed": seed}
-    session = _Session(name, parts.keyed(key), engine, base, models)
+    session = _Session(name, cache.keyed(key), engine, base, models)
     while (missing := session.missing(requests)) is not None:
         session.run(missing, processor_config(base.path, engine, max_model_len, seed))
     return session.result()
@@ -105,13 +105,13 @@ class _Session:
     """The answers of a stage so far, and what was spent on them."""
 
     def __init__(
-        self, name: str, parts: AnswerCache, engine: EngineConfig, base: ModelFiles, models: Sequence[ModelWeights]
+        self, name: str, cache: AnswerCache, engine: EngineConfig, base: ModelFiles, models: Sequence[ModelWeights]
     ) -> None:
         self.base = base
-        self.label, self.parts, self.engine = f"[{name}]", parts, engine
+        self.label, self.cache, self.engine = f"[{name}]", cache, engine
         self.models = {model.id: model for model in models}
         self.begin_s = self.bar_s = time.monotonic()
-        known = parts.read(ANSWERS)
+        known = cache.read(ANSWERS)
         kept = kept_rows(known.filter(pc.is_in(known["weights"], pa.array(self.models))), engine.max_failed_fraction)
         self.tables = [kept]
         self.num_answered = self.num_kept = kept.num_rows
@@ -167,7 +167,7 @@ class _Session:
 
     def _receive(self, missing: ray.data.Dataset, config: Any) -> None:
         """Stores answers as they come, until the engine has ended."""
-        writer = BufferedWriter(self.parts)
+        writer = BufferedWriter(self.cache)
         running = answers.options(scheduling_strategy=_here()).remote(missing, config, self.base, self.models)
         last = said = time.monotonic()
         with writer, _canceled_if_left(running):

@@ -41,7 +41,7 @@ NO_FREE = Free(num_rows=0, max_tokens=1)
 @dataclass(frozen=True, kw_only=True)
 class Grid:
     """Templates x examples, then the cells of unconstrained generation. Cell c is template c // E and example c mod E,
-    so that neighbours share their beginning."""
+    so that neighbors share their beginning."""
 
     task: Task
     templates: tuple[PromptTemplate, ...]

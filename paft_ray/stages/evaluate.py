@@ -88,15 +88,15 @@ def evaluate_models(
     models: Models,
     templates: Sequence[PromptTemplate],
     examples: Sequence[Example],
-    parts: AnswerCache,
+    cache: AnswerCache,
 ) -> tuple[pa.Table, Speed, Manifest]:
     """(outcomes with arm and seed, speed of free answers per model, counts). One engine, which loads one model after
     another, adapters merged: on a CPU adapter rows took 3.4 times as long as merged ones, and another start 20 times as
     long as another load (EXPERIMENTS.md).
 
-    `parts` keeps answers if this does not end: a model with all its answers is neither merged nor loaded again.
+    `cache` keeps answers if this does not end: a model with all its answers is neither merged nor loaded again.
     """
-    results, spent = _results(resolved, models, templates, examples, parts)
+    results, spent = _results(resolved, models, templates, examples, cache)
     outcomes = pa.concat_tables([_outcomes(key, result) for key, result in results.items()])
     manifest = {
         "engine_starts": spent.engine_starts,
@@ -116,14 +116,14 @@ def _results(
     models: Models,
     templates: Sequence[PromptTemplate],
     examples: Sequence[Example],
-    parts: AnswerCache,
+    cache: AnswerCache,
 ) -> tuple[dict[ModelKey, EvalResult], Generated]:
     """(result per model, what all took together)."""
     from paft_ray.inference.evaluator import evaluate
     from paft_ray.inference.grid import Free
 
     config, base = resolved.config, resolved.model
-    place = Place(run=resolved.store, engine=config.engine, owner=parts.run.uri(parts.folder), base=base)
+    place = Place(run=resolved.store, engine=config.engine, owner=cache.run.uri(cache.folder), base=base)
     place.clear()
     try:
         results, spent = evaluate(
@@ -134,7 +134,7 @@ def _results(
             model=config.model,
             base=base,
             models=[_weights(resolved, place, model) for model in models.values()],
-            parts=parts,
+            cache=cache,
             engine=config.engine,
             speed=Free(num_rows=config.evaluate.latency_sample_rows, max_tokens=config.evaluate.max_answer_tokens),
             cells=asked_cells(config, len(templates), examples),
@@ -185,7 +185,7 @@ def asked_cells(config: Config, num_templates: int, examples: Sequence[Example])
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where models with their adapters merged lie while an engine loads them: in the run where it is a folder, else in
+    """Where models with their adapters merged are while an engine loads them: in the run where it is a folder, else in
     the temporary folder of its node."""
 
     run: Store

@@ -52,7 +52,7 @@ def _score(resolved: ResolvedRun) -> Manifest:
         model=config.model,
         base=resolved.model,
         models=[ModelWeights(key={**resolved.model_key, "results_version": RESULTS_VERSION})],
-        parts=AnswerCache.of(run, "score"),
+        cache=AnswerCache.of(run, "score"),
         engine=config.engine,
     )
     scores = score_table(result.outcomes)

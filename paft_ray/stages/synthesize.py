@@ -73,7 +73,7 @@ def _writing(resolved: ResolvedRun) -> Write:
 
     return partial(
         write_with_model,
-        parts=AnswerCache.of(resolved.store, SYNTHESIZE),
+        cache=AnswerCache.of(resolved.store, SYNTHESIZE),
         model_of=resolved.generator_model,
         insecure_hosts=resolved.config.insecure_hosts,
     )
@@ -130,7 +130,7 @@ def _without_leaks(seeds: list[PromptTemplate], fixed: list[Entry], similarity: 
 
 
 def _split(config: Config, entries: list[Entry], fixed: list[Entry], *, keep_in_train: str | None) -> PromptSet:
-    """The prompt set: held-out templates as they were given, else whole clusters of near-copies."""
+    """The prompt set: held-out templates as they were given, else complete clusters of near-copies."""
     settings = config.prompts
     if fixed:
         return with_held_out(entries, fixed, threshold=settings.similarity)

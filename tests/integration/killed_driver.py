@@ -47,7 +47,7 @@ def main(storage: str) -> None:
     place = answer_cache.AnswerCache.of(Store.open(storage, "killed"), "score")
     with console():
         rows = ray.data.from_items([{"weights": weights.id, **row} for row in requests()])
-        done = generate(rows, name="test", base=model, models=[weights], parts=place, engine=SMALL, max_model_len=64)
+        done = generate(rows, name="test", base=model, models=[weights], cache=place, engine=SMALL, max_model_len=64)
     print(json.dumps({"kept": done.num_kept, "answers": done.answers.num_rows, "engine_starts": done.engine_starts}))
 
 

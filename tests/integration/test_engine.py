@@ -192,7 +192,7 @@ def answers(
             name="test",
             base=find_model(with_a_copy, None),
             models=[base, changed],
-            parts=parts,
+            cache=parts,
             engine=FP32,
             max_model_len=400,
         )

@@ -94,7 +94,7 @@ def ask(rows: list[dict[str, Any]], place: AnswerCache, model: str | ModelFiles,
         name="test",
         base=find_model(model, None) if isinstance(model, str) else model,
         models=[weights],
-        parts=place,
+        cache=place,
         engine=engine,
         max_model_len=64,
     )
@@ -302,7 +302,7 @@ def test_a_text_that_cannot_be_encoded_costs_its_cells_and_a_finished_measuremen
             model=ModelConfig(max_prompt_tokens=64),
             base=find_model(demo_model, None),
             models=[ModelWeights(key={}), ModelWeights(key={})],
-            parts=parts(tmp_path),
+            cache=parts(tmp_path),
             engine=SMALL.model_copy(update={"max_failed_fraction": 0.5}),
             speed=Free(num_rows=2, max_tokens=4),
         )
