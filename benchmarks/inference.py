@@ -93,7 +93,7 @@ def bare(requests: list[dict[str, Any]], model: str) -> dict[str, float]:
 
 
 def scoring(num_rows: int) -> list[dict[str, Any]]:
-    """Requests of the stage `score` on the demo task: templates x examples, neighbours under one template."""
+    """Requests of the stage `score` on the demo task: templates x examples, neighbors under one template."""
     task = load_task("demo")
     templates = read_templates(builtin("tasks", "data", "demo", "held_out_templates.jsonl"))
     examples = tuple(read_examples(task, task.sources["train"]))[: -(-num_rows // len(templates))]

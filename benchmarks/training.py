@@ -7,7 +7,7 @@ the first three steps of each are left out. Baselines: TRL's SFTTrainer and LLaM
 own, at the fastest of its settings in a run before the pairs), a plain PyTorch + PEFT loop, our own loop without Ray
 and without either of Ray and DeepSpeed. On CPUs ours also runs as two workers that share the cores, as the baselines
 do, and with one thread, where Ray has the other cores. After the pairs our loop takes each step with rows that are
-there and with rows that are drawn, rendered and tokenised within it. Throughput: tokens of prompts and answers, without
+there and with rows that are drawn, rendered and tokenized within it. Throughput: tokens of prompts and answers, without
 padding, per second; and as a fraction of the machine's matrix products (flops.py), which counts for all loops what the
 step needs at least."""
 

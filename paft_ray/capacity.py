@@ -20,7 +20,7 @@ GIB = 2**30
 BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 PROCESS_GIB = 0.66
 """Resident memory of a worker process with Ray, torch, DeepSpeed, PEFT and transformers imported, measured; on an
-accelerator it lies on the host."""
+accelerator it is on the host."""
 OUTCOME_BYTES = 17
 """One row of evaluate/outcomes.parquet, measured on the demo."""
 _LIVE_WEIGHTS = 1_000_000_000  # DeepSpeed's stage3_max_live_parameters, which stays at its default
@@ -72,24 +72,22 @@ def worker_memory(train: TrainConfig, shapes: Shapes, *, tokens_per_row: float) 
     """Memory of one of `train.num_workers` workers; `tokens_per_row`: prompt and answer of the longest rows of a
     micro-batch, padding included."""
     total, trained = num_weights(shapes), trained_weights(train, shapes)
-    half = (
-        train.lora is not None and train.precision != "fp32"
-    )  # frozen weights: all of them on an accelerator, on a CPU those of linear layers
+    # Frozen weights: all of them on an accelerator, on a CPU those of linear layers.
+    half = train.lora is not None and train.precision != "fp32"
     held = BYTES[train.precision] if half and train.gpus_per_worker else 4
     frozen = 0 if train.lora is None else total
     converted = _saved_by_half_linear(shapes) if half and held == 4 else 0
-    share = train.num_workers
+    ranks = train.num_workers
     stage = train.zero_stage
     weights = frozen * held - converted + trained * 4.0
     if stage == 3:
-        weights = weights / share + min(_LIVE_WEIGHTS, total) * held
-    gradients = trained * 4 / (share if stage >= 2 else 1)
-    master = trained * 4 / share if stage in (1, 2) else 0  # with ZeRO-3 the share of the weights is the master copy
-    moments = trained * 8 / (share if stage else 1)
+        weights = weights / ranks + min(_LIVE_WEIGHTS, total) * held
+    gradients = trained * 4 / (ranks if stage >= 2 else 1)
+    master = trained * 4 / ranks if stage in (1, 2) else 0  # with ZeRO-3 a rank's weights are the master copy
+    moments = trained * 8 / (ranks if stage else 1)
     states = gradients + master + moments
-    bucket = (
-        (BUCKET_ELEMENTS if train.gpus_per_worker else min(BUCKET_ELEMENTS, trained)) * 4 if stage else 0
-    )  # untouched pages of a CPU do not count
+    # Untouched pages of a CPU do not count.
+    bucket = (BUCKET_ELEMENTS if train.gpus_per_worker else min(BUCKET_ELEMENTS, trained)) * 4 if stage else 0
     offloaded = 0.0 if train.offload == "none" or not train.gpus_per_worker else states
     if offloaded and train.offload == "optimizer_and_weights":
         kept = min(_LIVE_WEIGHTS, total) * held
@@ -137,7 +135,7 @@ def training_rows(train: TrainConfig, num_train: int | None) -> float | None:
 
 
 def training_storage_bytes(train: TrainConfig, shapes: Shapes, *, num_steps: float | None) -> float:
-    """Bytes that one training leaves: checkpoints (fp32 weights and moments), and the adapter in fp32 or the whole
+    """Bytes that one training leaves: checkpoints (fp32 weights and moments), and the adapter in fp32 or the complete
     weights in `train.precision`."""
     trained = trained_weights(train, shapes)
     kept = (

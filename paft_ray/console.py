@@ -31,7 +31,7 @@ class _Lines:
 
 @contextmanager
 def console() -> Iterator[None]:
-    """Shows what this process and its workers log while the block runs. Ray must be initialised."""
+    """Shows what this process and its workers log while the block runs. Ray must be initialized."""
     import ray
 
     actor = ray.remote(_Lines).options(name=ACTOR, num_cpus=0).remote()

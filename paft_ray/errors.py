@@ -39,5 +39,5 @@ class StorageError(OSError):
 
 
 class StageError(RuntimeError):
-    """A stage failed on work that had started (an engine died, too many rows failed); exit code 1, the run can be
+    """A stage failed on work that had started (an engine crashed, too many rows failed); exit code 1, the run can be
     resumed."""

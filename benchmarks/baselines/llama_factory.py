@@ -1,7 +1,7 @@
 """LLaMA-Factory on given rows, in an environment of its own: `python llama_factory.py ROWS MODEL OUT SETTINGS`.
 
 SETTINGS: JSON of its training arguments, over those below; with `neat_packing` the rows of a micro-batch lie in one
-sequence, as its own packing leaves them. Rows go in tokenised, with the loss on answers only. OUT gets seconds per
+sequence, as its own packing leaves them. Rows go in tokenized, with the loss on answers only. OUT gets seconds per
 optimizer step (the first one included), its tokens where it takes other rows than ours, and the peak memory in GiB,
 under torchrun of all processes."""
 

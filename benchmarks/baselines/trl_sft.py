@@ -1,7 +1,7 @@
 """TRL's SFTTrainer on given rows, in an environment of its own: `python trl_sft.py ROWS MODEL OUT SETTINGS`.
 
 SETTINGS: JSON of `SFTConfig` fields, over those below, and `weights`, the number format of the frozen weights (default
-float32). Rows go in tokenised, with the loss on answers only. OUT gets seconds and tokens per optimizer step (the first
+float32). Rows go in tokenized, with the loss on answers only. OUT gets seconds and tokens per optimizer step (the first
 one included) and the peak memory in GiB, of all processes."""
 
 import json

@@ -63,7 +63,7 @@ def audit_run(folder: str) -> int:
     wrong = [number for number, each in enumerate(found.values()) if not each.agrees]
     echo_table(columns, rows, title="pairs used in training, against the replay", red=wrong)
     for name, each in found.items():
-        for line in each.told:
+        for line in each.reported:
             echo(f"{name}: {' '.join(line.split())}")
     return int(not all(each.agrees for each in found.values()))
 
@@ -135,12 +135,12 @@ def _training(run: Store, config: Config, examples: list[str], folder: str, log:
     )
 
 
-def _check_length(where: str, told: int, log: Store) -> None:
-    """Raises `UserError` where a manifest tells of far more rows than were logged."""
+def _check_length(where: str, stated: int, log: Store) -> None:
+    """Raises `UserError` where a manifest states far more rows than were logged."""
     logged = sum(table.num_rows for table in read_log(log))
-    if told > max(_ROWS_AT_LEAST, _ROWS_PER_LOGGED * logged):
+    if stated > max(_ROWS_AT_LEAST, _ROWS_PER_LOGGED * logged):
         raise UserError(
-            f"{where} says that {told} rows were trained on, and its log holds {logged}; restore the manifest, "
+            f"{where} says that {stated} rows were trained on, and its log holds {logged}; restore the manifest, "
             "or train again"
         )
 

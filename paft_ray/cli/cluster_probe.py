@@ -60,7 +60,7 @@ class Facts:
 
 
 def gather(root: str | None, models: Sequence[tuple[str, str | None]]) -> Facts:
-    """Facts of every node that is alive. Ray must be initialised. `root`: absolute folder or URI of storage; `models`:
+    """Facts of every node that is alive. Ray must be initialized. `root`: absolute folder or URI of storage; `models`:
     (id, revision)."""
     import ray
 

@@ -1,4 +1,4 @@
-"""Does anything answer at the address of a cluster? Asked before Ray is, which goes on for a quarter of an hour where
+"""Does anything answer at the address of a cluster? Asked before Ray is, which tries for a quarter of an hour where
 nothing does."""
 
 from __future__ import annotations

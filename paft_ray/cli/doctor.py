@@ -94,15 +94,15 @@ def judge(facts: Facts, config: Config | None, root: str | None) -> list[Finding
 def joining(reason: str, *, has_token: bool, mode: str | None) -> Finding:
     """Why the cluster could not be joined."""
     reason = reason.rpartition("; ")[0] or reason  # what stands behind it says what to do, and names the token too
-    told = any(word in reason.lower() for word in ("token", "unauthenticated", "authentication"))
-    if not has_token and (told or mode == "token"):
+    names_token = any(word in reason.lower() for word in ("token", "unauthenticated", "authentication"))
+    if not has_token and (names_token or mode == "token"):
         return Finding(
             level="FAIL",
             what="authentication",
             found=f"this machine has no token, and the cluster was not joined ({reason})",
             remedy=_SIGN_IN,
         )
-    if told:
+    if names_token:
         return Finding(
             level="FAIL",
             what="authentication",

@@ -180,16 +180,16 @@ def _evaluation(config: Config, counted: int | None, given: int, requests: int |
         config.prompts.min_held_out, round(config.prompts.num_candidates * config.prompts.held_out_fraction)
     )
     num_test = config.data.num_test or counted
-    share = "" if config.evaluate.budget == 1 else f" x {100 * config.evaluate.budget:g} % of the cells"
+    cells = "" if config.evaluate.budget == 1 else f" x {100 * config.evaluate.budget:g} % of the cells"
     if requests is None:
-        share += " x the requests of a cell (1, or more where labels share their first tokens)"
+        cells += " x the requests of a cell (1, or more where labels share their first tokens)"
     elif requests > 1:
-        share += f" x {requests} requests of a cell at most"
+        cells += f" x {requests} requests of a cell at most"
     if num_test is None:
-        return {"evaluation_prompts_per_arm": f"{held_out} templates x the test rows of a data set on a hub{share}"}
+        return {"evaluation_prompts_per_arm": f"{held_out} templates x the test rows of a data set on a hub{cells}"}
     arms = 1 + len(config.train.arms) * len(config.train.seeds)
     total = arms * num_cells(held_out, num_test, config.evaluate.budget) * (requests or 1)
-    return {"evaluation_prompts": f"{arms} models x {held_out} held-out templates x {num_test} rows{share} = {total}"}
+    return {"evaluation_prompts": f"{arms} models x {held_out} held-out templates x {num_test} rows{cells} = {total}"}
 
 
 def _needs(config: Config, path: str | None, tokens_per_row: float, num_train: int | None) -> dict[str, Any]:
@@ -216,8 +216,7 @@ def _memory(config: Config, weights: Shapes, tokens_per_row: float) -> dict[str,
         "training_worker": f"{worker.device:.1f} GiB {place}: weights {worker.weights:.1f}, "
         f"optimizer {worker.optimizer:.1f}, activations {worker.activations:.1f} at {tokens_per_row:.0f} tokens a row",
         "training_worker_cpu": f"{worker.loading:.1f} GiB while each worker loads the model; checkpoint of rank 0 "
-        f"{worker.checkpoint:.2f}, "
-        f"offloaded {worker.offloaded:.1f}",
+        f"{worker.checkpoint:.2f}, offloaded {worker.offloaded:.1f}",
     }
 
 

@@ -79,7 +79,7 @@ def _trained_task(resolved: ResolvedRun, model: TrainedModel) -> Task:
 
 
 def _check_target(out: str, run: Store) -> None:
-    """Raises `UserError` where the results would lie among other files: in the run or one of its own folders, or in a
+    """Raises `UserError` where the results would be among other files: in the run or one of its own folders, or in a
     folder that holds something else."""
     if not out.strip():
         raise UserError("--out: names no folder; give a new or empty one")

@@ -24,7 +24,7 @@ _SESSION = "/ray/session_2026-01-31_23-59-59_000000_{}/sockets/dash_TaskEventsHe
 
 
 def place_caches() -> None:
-    """Sets the variables of caches whose folders in the home cannot be written; models that lie there are still read.
+    """Sets the variables of caches whose folders in the home cannot be written; models that are there are still read.
     What the user has set becomes absolute.
 
     Workers stand in other folders than the driver: a relative path would be another folder there.
@@ -37,9 +37,8 @@ def place_caches() -> None:
         folder = home() / below
         if name in os.environ or (moved and name == "HF_HOME") or _can_be_written(folder):
             continue
-        kept = (
-            name in ("PAFT_CACHE", "HF_HOME") and os.path.isdir(folder) and any(folder.iterdir())
-        )  # models that can be read
+        # The cache holds models that can be read.
+        kept = name in ("PAFT_CACHE", "HF_HOME") and os.path.isdir(folder) and any(folder.iterdir())
         os.environ[name] = str(folder if kept else own_folder(tempfile.gettempdir()) / below)
 
 
@@ -59,7 +58,7 @@ def token_can_be_written() -> bool:
 
 
 def ray_folder() -> str | None:
-    """Where Ray's files must lie instead of the folder that RAY_TMPDIR or TMPDIR names; None where that one will do.
+    """Where Ray's files must be instead of the folder that RAY_TMPDIR or TMPDIR names; None where that one will do.
 
     Paths of sockets hold 107 bytes, and a job's own folder is often longer; one that is not there is no place either.
     """

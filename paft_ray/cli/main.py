@@ -170,7 +170,7 @@ def audit(run: Annotated[str, typer.Argument(metavar="RUN", help="Folder or URI 
     raise typer.Exit(audit_run(run))
 
 
-@app.command("export", help="Whole weights of a trained model, with its card, and the command that serves them.")
+@app.command("export", help="Complete weights of a trained model, with its card, and the command that serves them.")
 def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Folder or URI of the run")],
     out: Annotated[str, typer.Option(help="New or empty folder for the weights")],

@@ -51,7 +51,7 @@ AcceptOption = Annotated[
     list[str] | None,
     typer.Option(
         "--accept",
-        metavar="KEY",
+        metavar="ENTRY",
         help="Keep finished stages that differ in this entry of their key, such as versions.torch; may be repeated. "
         "Never for task, rows, templates or weights.",
     ),

@@ -77,6 +77,6 @@ def _check_ids(encoder: Encoder, path: str) -> None:
     if rows is not None and largest >= rows:
         raise UserError(
             f"model {path}: token {one_line(token)[:40]!r} has id {largest}, but the model's embedding has "
-            f"{rows} rows (ids below {rows}); "
-            "give the tokenizer that the model was trained with, or resize the embedding"
+            f"{rows} rows (ids below {rows}); give the tokenizer that the model was trained with, or resize the "
+            "embedding"
         )

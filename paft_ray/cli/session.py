@@ -116,9 +116,8 @@ def _places() -> dict[str, str]:
     if folder is None:
         return {}
     given = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
-    os.environ["TMPDIR"] = str(
-        Path(folder).parent
-    )  # of what Ray starts: sockets of multiprocessing and of vLLM lie there
+    # Of what Ray starts: sockets of multiprocessing and of vLLM are there.
+    os.environ["TMPDIR"] = str(Path(folder).parent)
     echo(
         f"paft: Ray's files are in {folder}: {given} cannot be written, or the paths of its sockets would be too long",
         err=True,
@@ -131,14 +130,13 @@ def _own_path() -> Any:
     is in the driver's folder."""
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)  # another node may have none
     found = PathFinder.find_spec("paft_ray", [entry for entry in sys.path if entry not in given])
-    known = is_submitted_job() or (
-        found is not None and found.origin == paft_ray.__file__
-    )  # a job's folder is on the path of its workers
+    # A job's folder is on the path of its workers.
+    known = is_submitted_job() or (found is not None and found.origin == paft_ray.__file__)
     return job_config([] if known else [str(Path(paft_ray.__file__).parents[1])])
 
 
 def _keep_sigterm() -> None:
     """Takes SIGTERM back from the handler in C that Ray puts before Python's: it aborts the process 3 s later, whatever
-    is being ended meanwhile."""
+    is being stopped meanwhile."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)

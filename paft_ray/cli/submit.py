@@ -36,7 +36,7 @@ STAGES = (*COMMANDS, "doctor")
 _METADATA = "paft"
 _SHOWN = 8
 _POLL_S = 1.0
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +180,7 @@ def watch(client: Any, job: str) -> int:
 
     async def tail() -> None:
         async for lines in client.tail_job_logs(job):
-            echo(_COLOURS.sub("", lines).replace("\r", "\n"), end="")
+            echo(_COLORS.sub("", lines).replace("\r", "\n"), end="")
 
     from aiohttp import ClientError
 

@@ -54,5 +54,5 @@ def input_key(model: ModelConfig) -> dict[str, Any]:
 
 def configured_model(key: Mapping[str, Any]) -> dict[str, Any]:
     """Section `model` as it was configured, out of a stage's key: without what was found in the model's folder
-    (`identity.model_key`)."""
+    (`ResolvedRun.model_key`)."""
     return {name: value for name, value in key.items() if name not in ("identity", "chat_frame")}

@@ -1,4 +1,4 @@
-"""Accuracy over templates from a part of the (template, example) cells: what the seen ones say about the whole grid.
+"""Accuracy over templates from a part of the (template, example) cells: what the seen ones say about the full grid.
 
 After PromptEval (Maia Polo et al. 2024, arXiv 2405.17202): an item-response model fills the cells that were not asked.
 Accuracies are fractions; axes are [templates, examples].
@@ -67,7 +67,7 @@ def estimate(
 
     `correct` [templates, examples]: 1, 0 or a mean over seeds in between; NaN where not seen. `groups` [examples]: code
     of the right answer (`answer_strata`). Seen cells count as they are; unseen ones are drawn from a logistic model
-    with effects of template, example, group and template x group (a template that favours one answer), so that
+    with effects of template, example, group and template x group (a template that favors one answer), so that
     quantiles and std do not shrink to the model's smooth predictions. The draws are moved by one common logit so that
     the mean is the seen cells' own, weighted by group (a model-assisted estimate: the design, not the model, keeps it
     unbiased). A mean over seeds is weighed like a single answer, which widens its intervals. Raises `ValueError` where

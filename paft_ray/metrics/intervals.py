@@ -169,7 +169,7 @@ def bootstrap_means(
 
 
 def percentile_interval(values: NDArray[np.float64], confidence: float) -> tuple[float, float]:
-    """The two ends between which the middle `confidence` of the values lies."""
+    """The two ends that hold the middle `confidence` of the values."""
     tail = (1 - confidence) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)

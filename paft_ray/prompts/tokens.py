@@ -81,10 +81,10 @@ def start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Ids in front of every plain text: what the tokenizer itself puts there, without an EOS token that is no BOS
     token.
 
-    What it puts behind a text (an EOS token, by `add_eos_token`) is left out: a prompt goes on with its answer.
+    What it puts behind a text (an EOS token, by `add_eos_token`) is left out: the answer follows a prompt.
     A BOS token that is only named (`bos_token`, which SmolLM2 has for its chat turns) is not one that plain text was
     trained with. Of models that were, but whose converted tokenizer adds none (Gemma; `add_bos_token: true` in
-    tokenizer_config.json), `models.load_tokenizer` makes the tokenizer add it.
+    tokenizer_config.json), `models.resolve.load_tokenizer` makes the tokenizer add it.
     """
     bare = _ids(tokenizer, _PROBE, special=True)
     whole = list(tokenizer(_PROBE, add_special_tokens=True, split_special_tokens=False)["input_ids"])

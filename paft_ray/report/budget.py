@@ -1,4 +1,4 @@
-"""What a report says where only a part of the cells was asked (`evaluate.budget` below 1): estimates of the whole grid
+"""What a report says where only a part of the cells was asked (`evaluate.budget` below 1): estimates of the full grid
 instead of raw figures."""
 
 from __future__ import annotations
@@ -109,11 +109,10 @@ def budget_note(values: Mapping[str, Any], confidence: float) -> str | None:
     means = "; ".join(
         f"{name} {percent(e['mean'])} ({span(e['low'], e['high'], percent)})" for name, e in found.items()
     )
-    share = 100 * min(e["budget"] for e in found.values())
+    budget = 100 * min(e["budget"] for e in found.values())
     return (
-        f"Only {share:.3g} % of the (template, example) cells were answered (evaluate.budget): mean, std and the "
-        "accuracy of each template are estimates of "
-        f"the whole grid, means with {100 * confidence:g} % intervals: {means}. Worst, best, fraction above the "
-        "threshold and consistency need every cell and are "
-        "not given; differences are over the cells that both arms answered."
+        f"Only {budget:.3g} % of the (template, example) cells were answered (evaluate.budget): mean, std and the "
+        f"accuracy of each template are estimates of the full grid, means with {100 * confidence:g} % intervals: "
+        f"{means}. Worst, best, fraction above the threshold and consistency need every cell and are not given; "
+        "differences are over the cells that both arms answered."
     )

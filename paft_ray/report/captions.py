@@ -111,6 +111,5 @@ def sweep(values: Values, trials: Sequence[Values]) -> Picture:
         text="Mean held-out accuracy by number of training templates. "
         f"{means}.{'' if size is None else f' Recommended: {size}.'}",
         caption="Held-out accuracy by number of training templates (logarithmic scale): mean with its interval, worst "
-        "template, every subset as a dot; "
-        "below, where given, the standard deviation over templates.",
+        "template, every subset as a dot; below, where given, the standard deviation over templates.",
     )

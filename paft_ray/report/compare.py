@@ -91,7 +91,7 @@ def _figures(side: _Side, arm: str) -> dict[str, Any]:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """Without what says only where a run lies."""
+    """Without what says only where a run is."""
     return config.model_dump(mode="json", exclude={"name", "storage"})
 
 

@@ -24,21 +24,21 @@ def render_markdown(
     results: Results,
     rows: Sequence[TemplateRow],
     rejected: Mapping[str, int],
-    cut: str | None = None,
+    truncation: str | None = None,
 ) -> str:
-    """The Markdown text. `rejected`: candidates by reason; `cut`: sentence about truncated prompts."""
+    """The Markdown text. `rejected`: candidates by reason; `truncation`: sentence about truncated prompts."""
     values = results.values
     kind = "held-out" if measured.held_out else "given"
     parts = [
         f"# {cell(title)}: robustness to the prompt template",
         f"**{values['verdict']}.**",
-        f"Task {cell(config.task)}, model {cell(config.model.id)}; {len(rows)} {kind} templates"
-        f" x {next(iter(values['arms'].values()))['num_examples']} test examples.",
+        f"Task {cell(config.task)}, model {cell(config.model.id)}; {len(rows)} {kind} templates x "
+        f"{next(iter(values['arms'].values()))['num_examples']} test examples.",
         "## Arms",
         *_arms(results, config),
     ]
-    if cut:
-        parts.append(cut)
+    if truncation:
+        parts.append(truncation)
     if results.insufficient_data_reason:
         reason = results.insufficient_data_reason
         parts.append(f"Standard deviation, quantiles, worst template and sensitivity are not given: {reason}.")
@@ -111,8 +111,8 @@ def _arms(results: Results, config: Config) -> list[str]:
     return [
         *parts,
         "How the arms answer. Consistency: template pairs with the same answer, %; sensitivity: PromptSensiScore "
-        "(arXiv 2410.12405), template pairs of which"
-        " only one is right, %; tokens and seconds per answer under unconstrained generation.",
+        "(arXiv 2410.12405), template pairs of which only one is right, %; tokens and seconds per answer under "
+        "unconstrained generation.",
         _table(("arm", "consistency", "sensitivity", "not parsed", "tokens", "seconds", "seeds"), answers),
     ]
 
@@ -135,8 +135,8 @@ def _differences(results: Results, config: Config) -> list[str]:
     ]
     return [
         f"In percentage points. p: bootstrap, corrected for {len(gaps)} comparison{'s' * (len(gaps) > 1)} (Holm); "
-        "detectable: the smallest true difference that would"
-        f" come out decisive with a chance of {100 * POWER:g} %, before that correction.",
+        f"detectable: the smallest true difference that would come out decisive with a chance of {100 * POWER:g} %, "
+        "before that correction.",
         _table(
             (
                 "difference",

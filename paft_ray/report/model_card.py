@@ -32,16 +32,16 @@ _KEPT = 4  # decimals of a figure in the metadata
 
 @dataclass(frozen=True, kw_only=True)
 class Origins:
-    """Where a model's parts come from. Licences are as their owners state them; None: none was found."""
+    """Where a model's parts come from. Licenses are as their owners state them; None: none was found."""
 
     base_id: str | None
     """Hub id of the base model; None: a folder of the user's own."""
-    base_licence: str | None
-    data_licence: str | None
+    base_license: str | None
+    data_license: str | None
     datasets: tuple[str, ...]
     """Hub ids of the data sets."""
     generators: Mapping[str, str | None]
-    """Model that wrote prompt templates -> its licence."""
+    """Model that wrote prompt templates -> its license."""
 
 
 def write_cards(run: Store, config: Config, origins: Origins) -> dict[str, str]:
@@ -142,7 +142,7 @@ def _metadata(model: TrainedModel, origins: Origins, own: RobustnessMetrics | No
         base_model=visible(origins.base_id) if origins.base_id else None,
         base_model_relation=("adapter" if adapter else "finetune") if origins.base_id else None,
         library_name="peft" if adapter else "transformers",
-        license=visible(origins.base_licence or "unknown").lower(),
+        license=visible(origins.base_license or "unknown").lower(),
         pipeline_tag="text-generation",
         tags=["paft", "lora"] if model.settings["train"]["lora"] else ["paft"],
         datasets=[visible(name) for name in origins.datasets] or None,

@@ -39,9 +39,9 @@ def render_page(
     history: History,
     results: Results,
     rows: Sequence[TemplateRow],
-    cut: str | None = None,
+    truncation: str | None = None,
 ) -> str:
-    """The HTML text of the page. `cut`: sentence about truncated prompts."""
+    """The HTML text of the page. `truncation`: sentence about truncated prompts."""
     arms, values = list(results.arms), results.values
     timings = values["timings_s"]
     return _render(
@@ -66,7 +66,7 @@ def render_page(
         provenance=provenance_counts(measured),
         origins=origins(measured.templates, history.scores, rows),
         prompts={"asked": 0, "kept": 0, "rejected": {}, "grammar_share": None, **history.manifests.get(SYNTHESIZE, {})},
-        cut=cut,
+        truncation=truncation,
         num_failed=measured.manifest.get("num_failed", 0),
         stages=stage_rows({**history.manifests, "evaluate": measured.manifest}, timings),
         total_s=sum(timings.values()) or 1.0,
@@ -102,7 +102,7 @@ def _render(template: str, config: Config, *, arms: Sequence[str], **values: Any
         finalize=_shown,
     )
     environment.filters.update(percent=percent, shade=shade, duration=duration, whole=whole, shown=visible)
-    css = environment.get_template("style.css.j2").render(colours=[colour for colour, _ in styles(arms).values()])
+    css = environment.get_template("style.css.j2").render(colors=[color for color, _ in styles(arms).values()])
     script = builtin("report", "sort.js").read_text(encoding="utf-8")
     return environment.get_template(template).render(
         css=Markup(css),  # noqa: S704 - our own file, no outside text in it

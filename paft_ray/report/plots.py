@@ -21,8 +21,8 @@ Curves = Mapping[ModelKey, Sequence[tuple[float, float]]]
 """`ARM-sSEED` -> (optimizer step, value)."""
 
 _INK, _GRID = "#22303a", "#dfe4e8"
-# Okabe-Ito colours (darkened where they are under 3:1 on white), and a marker of its own for each arm, so that plots
-# read in grey and for colour-blind eyes.
+# Okabe-Ito colors (darkened where they are under 3:1 on white), and a marker of its own for each arm, so that plots
+# read in grey and for color-blind eyes.
 _STYLES = {
     "base": ("#7a858e", "s"),
     "sft": ("#d55e00", "^"),
@@ -47,7 +47,7 @@ _RC: dict[str, Any] = {
 
 
 def styles(arms: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Arm -> (colour, marker); the four arms of the method always have the same."""
+    """Arm -> (color, marker); the four arms of the method always have the same."""
     others = [arm for arm in arms if arm not in _STYLES]
     return {arm: _STYLES[arm] if arm in _STYLES else _OTHERS[others.index(arm) % len(_OTHERS)] for arm in arms}
 
@@ -64,12 +64,12 @@ def arms_plot(rows: Sequence[TemplateRow], arms: Mapping[str, Mapping[str, Any]]
         figure = Figure(figsize=(_WIDTH, 0.75 + 0.62 * len(order)), layout="constrained")
         axes = figure.add_subplot()
         for place, arm in enumerate(order):
-            colour, marker = look[arm]
+            color, marker = look[arm]
             values = np.sort([100 * row.accuracy[arm] for row in rows])
             axes.scatter(
                 values,
                 place + np.linspace(0.34, -0.08, len(values)),
-                color=colour,
+                color=color,
                 marker=marker,
                 s=9,
                 alpha=0.75,
@@ -81,7 +81,7 @@ def arms_plot(rows: Sequence[TemplateRow], arms: Mapping[str, Mapping[str, Any]]
                     [(low + high) * 50],
                     [place - 0.26],
                     xerr=[(high - low) * 50],
-                    color=colour,
+                    color=color,
                     linewidth=2.2,
                     capsize=3,
                     capthick=1.5,
@@ -89,7 +89,7 @@ def arms_plot(rows: Sequence[TemplateRow], arms: Mapping[str, Mapping[str, Any]]
             axes.scatter(
                 [100 * arms[arm]["mean"]],
                 [place - 0.26],
-                color=colour,
+                color=color,
                 marker=marker,
                 s=46,
                 edgecolors="white",
@@ -115,14 +115,14 @@ def template_plot(rows: Sequence[TemplateRow], arms: Sequence[str]) -> bytes:
             spread = [100 * row.accuracy[arm] for arm in arms]
             axes.plot([min(spread), max(spread)], [row.number] * 2, color=_GRID, linewidth=1.5, zorder=1)
         for arm in arms:
-            colour, marker = look[arm]
+            color, marker = look[arm]
             values = [100 * row.accuracy[arm] for row in rows]
             mean = sum(values) / len(values)
-            axes.axvline(mean, color=colour, linestyle="--", linewidth=1, zorder=0)
+            axes.axvline(mean, color=color, linestyle="--", linewidth=1, zorder=0)
             axes.scatter(
                 values,
                 places,
-                color=colour,
+                color=color,
                 marker=marker,
                 s=size,
                 label=f"{_plain(arm)} (mean {mean:.1f})",
@@ -149,24 +149,24 @@ def curves_plot(curves: Curves, *, label: str, noisy: bool = False, scale: float
     with mpl.rc_context(_RC):
         figure = Figure(figsize=(_WIDTH, 2.7), layout="constrained")
         axes = figure.add_subplot()
-        labelled: set[str] = set()
+        labeled: set[str] = set()
         for model, points in curves.items():
             steps, values = [step for step, _ in points], [scale * value for _, value in points]
-            (colour, marker), shown = look[model.arm], None if model.arm in labelled else _plain(model.arm)
+            (color, marker), shown = look[model.arm], None if model.arm in labeled else _plain(model.arm)
             if noisy:
-                axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.35)
-            # Few marks, so that arms are told apart without colour too.
+                axes.plot(steps, values, color=color, linewidth=0.6, alpha=0.35)
+            # Few marks, so that arms are told apart without color too.
             axes.plot(
                 steps,
                 _smoothed(values) if noisy else values,
-                color=colour,
+                color=color,
                 linewidth=1.6,
                 marker=marker,
                 markersize=4,
                 markevery=0.2,
                 label=shown,
             )
-            labelled.add(model.arm)
+            labeled.add(model.arm)
         axes.set_xlabel("optimizer step")
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -176,7 +176,7 @@ def curves_plot(curves: Curves, *, label: str, noisy: bool = False, scale: float
             axes.yaxis.set_major_formatter("{x:g}")
             axes.minorticks_off()
         _finish(axes, "y")
-        figure.legend(loc="outside upper center", ncols=max(len(labelled), 1), frameon=False)
+        figure.legend(loc="outside upper center", ncols=max(len(labeled), 1), frameon=False)
         return _svg(figure)
 
 
@@ -225,7 +225,7 @@ def sweep_plot(
 def _accuracies(
     axes: Any, curve: Sequence[Mapping[str, Any]], sizes: Sequence[Mapping[str, Any]], fit: Mapping[str, Any] | None
 ) -> None:
-    colour, worst_colour = _STYLES["paft"][0], _STYLES["sft"][0]
+    color, worst_color = _STYLES["paft"][0], _STYLES["sft"][0]
     banded = [point for point in curve if point["low"] is not None and point["high"] is not None]
     if banded:
         low, high = ([100 * point[key] for point in banded] for key in ("low", "high"))
@@ -233,7 +233,7 @@ def _accuracies(
             [point["size"] for point in banded],
             low,
             high,
-            color=colour,
+            color=color,
             alpha=0.15,
             linewidth=0,
             label="interval of the mean",
@@ -241,13 +241,13 @@ def _accuracies(
     axes.plot(
         [point["size"] for point in curve],
         [100 * point["mean"] for point in curve],
-        color=colour,
+        color=color,
         marker="o",
         label="mean",
     )
     if worst := [point for point in curve if point.get("worst") is not None]:
         places, values = [point["size"] for point in worst], [100 * point["worst"] for point in worst]
-        axes.plot(places, values, color=worst_colour, marker="^", linestyle="--", linewidth=1.2, label="worst template")
+        axes.plot(places, values, color=worst_color, marker="^", linestyle="--", linewidth=1.2, label="worst template")
     axes.scatter(
         [trial["size"] for trial in sizes],
         [100 * trial["mean"] for trial in sizes],

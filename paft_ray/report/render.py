@@ -51,13 +51,25 @@ def write_report(
         budget_note(found.values, config.report.confidence),
         cut_note(measured, history, config.model.max_prompt_tokens),
     )
-    cut = " ".join(filter(None, notes)) or None
+    truncation = " ".join(filter(None, notes)) or None
     rejected = history.manifests.get(SYNTHESIZE, {}).get("rejected", {})
     page = render_page(
-        title=run.name, config=config, measured=measured, history=history, results=found, rows=rows, cut=cut
+        title=run.name,
+        config=config,
+        measured=measured,
+        history=history,
+        results=found,
+        rows=rows,
+        truncation=truncation,
     )
     text = render_markdown(
-        title=run.name, config=config, measured=measured, results=found, rows=rows, rejected=rejected, cut=cut
+        title=run.name,
+        config=config,
+        measured=measured,
+        results=found,
+        rows=rows,
+        rejected=rejected,
+        truncation=truncation,
     )
     prefix = f"{folder}/" if folder else ""
     files = {

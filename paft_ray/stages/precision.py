@@ -23,7 +23,7 @@ _TIMEOUT_S = 20
 
 def with_known_precision(resolved: ResolvedRun, starts: Sequence[Part]) -> ResolvedRun:
     """The run with the precisions that its configuration does not name: of what the command `starts`, for which
-    Ray must be initialised, those that every node which can hold one of its processes multiplies fast; else those that
+    Ray must be initialized, those that every node which can hold one of its processes multiplies fast; else those that
     the run was made with. Raises `UserError` where the nodes differ."""
     config, stored = resolved.config, resolved.stored_config()
     for part in get_args(Part):

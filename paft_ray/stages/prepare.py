@@ -199,7 +199,7 @@ def _read_all(task: Task, found: dict[SplitName, Source]) -> dict[SplitName, pa.
     """One table per source, its rows streamed and checked by one Ray Data task each. Raises the `UserError` of the
     first bad row.
 
-    Files without a scheme lie on this machine, so their tasks run here where it has a free CPU.
+    Files without a scheme are on this machine, so their tasks run here where it has a free CPU.
     """
     import ray
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from paft_ray.config import configured_model, input_key, weights_key
 from paft_ray.errors import UserError
-from paft_ray.models.resolve import hub_id, model_licence
+from paft_ray.models.resolve import hub_id, model_license
 from paft_ray.report.inputs import check_current
 from paft_ray.report.model_card import Origins, write_cards
 from paft_ray.report.render import write_report
@@ -73,18 +73,18 @@ def _check_trained(resolved: ResolvedRun) -> None:
 
 
 def origins(resolved: ResolvedRun) -> Origins:
-    """Where base model, data and generators come from. A licence is known where this machine holds what states it;
+    """Where base model, data and generators come from. A license is known where this machine holds what states it;
     files of the user's own have none."""
     config, task, data = resolved.config, resolved.task, resolved.config.data
     own_data = data.train or data.validation or data.test
     sources = {} if own_data else task.sources
     return Origins(
         base_id=hub_id(resolved.place(config.model.id)),
-        base_licence=model_licence(resolved.place(config.model.id), config.model.revision),
-        data_licence=None if own_data else task.license,
+        base_license=model_license(resolved.place(config.model.id), config.model.revision),
+        data_license=None if own_data else task.license,
         datasets=tuple(dict.fromkeys(source.dataset for source in sources.values() if source.dataset)),
         generators={
-            hub_id(resolved.place(g.id)) or Path(g.id).name: model_licence(resolved.place(g.id), g.revision)
+            hub_id(resolved.place(g.id)) or Path(g.id).name: model_license(resolved.place(g.id), g.revision)
             for g in config.prompts.generators
         },
     )

@@ -35,9 +35,8 @@ def reason(run: Store, stage: str, error: BaseException) -> str:
     """What went wrong first, in one line; the traceback of what no one foresaw is kept in the run, in a file that
     begins with `stage`."""
     found = causes(error)
-    plain = [
-        cause for cause in found if not hasattr(cause, "cause")
-    ]  # Ray's wrapper is of the class of its cause too, its text a traceback
+    # Ray's wrapper is of the class of its cause too, its text a traceback.
+    plain = [cause for cause in found if not hasattr(cause, "cause")]
     known = next(
         (cause for kind in (StorageError, StageError, UserError) for cause in plain if isinstance(cause, kind)), None
     )

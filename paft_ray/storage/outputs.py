@@ -170,7 +170,7 @@ def check_files(run: Store, folder: str, files: Mapping[str, str]) -> None:
 
 
 def fetch_verified(run: Store, folder: str, files: Mapping[str, str], local: str | Path) -> None:
-    """Copies the files below `folder` (path relative to it -> SHA-256) to a local folder, and nothing else that lies
+    """Copies the files below `folder` (path relative to it -> SHA-256) to a local folder, and nothing else that is
     there. Raises `UserError` as `read_verified`."""
     run.check_plain(folder)
     for name, wanted in files.items():

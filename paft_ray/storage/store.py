@@ -42,8 +42,7 @@ class Store:
         """`root`: local path or URI, with pyarrow's options behind a `?` (such as `endpoint_override`); credentials
         come from the environment.
 
-        Raises `UserError` for a URI no filesystem knows.
-        """
+        Raises `UserError` for a URI no filesystem knows."""
         if holds_credentials(root):
             raise UserError(
                 "storage: the URI holds credentials, which would be stored with the run; give them in the "
@@ -57,12 +56,8 @@ class Store:
         try:
             self.root = root if "://" in root else str(Path(root).expanduser().resolve())
             self.filesystem, base = pafs.FileSystem.from_uri(self.root)
-        except (
-            pa.ArrowInvalid,
-            OSError,
-            ValueError,
-            RuntimeError,
-        ) as error:  # Path: a NUL, a loop of links, an unknown user
+        # Of Path: a NUL, a loop of links, an unknown user.
+        except (pa.ArrowInvalid, OSError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"storage {root}: {one_line(error)}; give a folder or a URI such as s3://bucket/prefix"
             ) from None
@@ -162,21 +157,19 @@ class Store:
             raise UserError(f"run {self.root}: {info.path} is not a regular file; delete it and run its stage again")
 
     def write_bytes(self, relative: str, data: bytes) -> None:
-        """Writes all or nothing: to a neighbor first, then moved (object stores do so by themselves, and
-        know no folders).
+        """Writes all or nothing: to a neighbor first, then moved (object stores do so by themselves, and know no
+        folders).
 
         A process that is killed leaves what was there before; a machine that loses power may leave less, since nothing
-        waits for the disk.
-        """
+        waits for the disk."""
         with self._telling(relative, "written"):
             if not self.is_local:
                 with self.filesystem.open_output_stream(self.path(relative)) as stream:
                     stream.write(data)
                 return
             target = Path(self.path(relative))
-            part = (
-                f"{target}.{uuid.uuid4().hex[:8]}.part"  # hosts that share the folder may have the same process number
-            )
+            # No process number: hosts that share the folder may have the same one.
+            part = f"{target}.{uuid.uuid4().hex[:8]}.part"
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with self.filesystem.open_output_stream(part) as stream:
@@ -269,8 +262,8 @@ class Store:
         yield from folder.rglob("*")
 
     def delete(self, relative: str) -> None:
-        """Removes a file or folder if it is there; of a folder the manifest first, so that what a cut deletion leaves
-        is not taken as finished."""
+        """Removes a file or folder if it is there; of a folder the manifest first, so that what an interrupted deletion
+        leaves is not taken as finished."""
         with self._telling(relative, "deleted"), suppress(FileNotFoundError):  # another process was faster
             kind = self.filesystem.get_file_info(self.path(relative)).type
             if kind == pafs.FileType.Directory:

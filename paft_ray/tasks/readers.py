@@ -271,9 +271,8 @@ def _csv(filesystem: pafs.FileSystem, path: str, uri: str) -> Iterator[tuple[Row
     try:
         source = lines()
         first = next(source, "")
-        spaced = any(
-            name[:1] == " " for name in next(csv.reader([first]), [])
-        )  # `text, label`: a space follows each comma
+        # `text, label`: a space follows each comma.
+        spaced = any(name[:1] == " " for name in next(csv.reader([first]), []))
         reader = csv.DictReader(itertools.chain([first], source), strict=True, skipinitialspace=spaced)
         reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
         _check_columns(reader.fieldnames, f"{uri}:1")

@@ -89,7 +89,7 @@ class Task(BaseModel):
     held_out_templates: Place | None = None
     """Likewise for templates that are never trained on."""
     license: Annotated[str | None, Field(exclude=True)] = None
-    """Licence of the rows in `sources`, for the model card; decides no result, so no stage's key holds it."""
+    """License of the rows in `sources`, for the model card; decides no result, so no stage's key holds it."""
 
     @model_validator(mode="before")
     @classmethod

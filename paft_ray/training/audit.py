@@ -49,7 +49,7 @@ class Findings:
     """Uses beyond the first of the same example in the same epoch."""
     differing: int
     """Rows whose step, position, epoch, example, template or weight is not that of the replay."""
-    told: tuple[str, ...]
+    reported: tuple[str, ...]
     """The first differing rows in words."""
 
     @property
@@ -63,14 +63,14 @@ def check(training: Training, log: Iterable[pa.Table]) -> Findings:
     whatever the log's size."""
     n, total = len(training.example_ids), training.num_steps * training.global_batch
     uses = np.zeros((-(-total // n), n), dtype=np.int32)
-    rows, differing, steps, told = 0, 0, set[int](), list[str]()
+    rows, differing, steps, reported = 0, 0, set[int](), list[str]()
     for table in log:
         examples = _indices(table["example_id"], training.example_ids)
         epochs = table["epoch"].to_numpy()
         known = (examples >= 0) & (epochs >= 0) & (epochs < len(uses))
         np.add.at(uses, (epochs[known], examples[known]), 1)
         wrong = _differing(training, table, examples)
-        told += [_words(training, table, int(row)) for row in wrong[: _SHOWN - len(told)]]
+        reported += [_words(training, table, int(row)) for row in wrong[: _SHOWN - len(reported)]]
         differing += len(wrong)
         steps |= set(pc.unique(table["step"]).to_pylist())
         rows += table.num_rows
@@ -81,7 +81,7 @@ def check(training: Training, log: Iterable[pa.Table]) -> Findings:
         lost=_lost(training, uses),
         repeated=int(np.maximum(uses - 1, 0).sum()),
         differing=differing,
-        told=tuple(told),
+        reported=tuple(reported),
     )
 
 

@@ -53,9 +53,8 @@ def export_adapter(engine: Any, weights: dict[str, torch.Tensor], folder: Path, 
         for adapter in engine.module.peft_config.values():
             adapter.base_model_name_or_path = base_id
     engine.module.save_pretrained(str(folder), state_dict=weights, safe_serialization=True, save_embedding_layers=False)
-    (folder / "README.md").unlink(
-        missing_ok=True
-    )  # PEFT's is an empty form that names a folder of this machine; stage report writes a real one
+    # PEFT's card is an empty form that names a folder of this machine; stage report writes a real one.
+    (folder / "README.md").unlink(missing_ok=True)
     check_adapter(folder, num_tensors=len(weights))
 
 

@@ -41,7 +41,7 @@ def fit(trainings: Sequence[Training], *, callbacks: Sequence[UserCallback] = ()
     of its own, for DeepSpeed keeps hold of the weights of an engine of that stage until its process ends): all on the
     resources that the first one's `config` names.
 
-    A call with the same settings resumes each training from its newest checkpoint. Ray must be initialised.
+    A call with the same settings resumes each training from its newest checkpoint. Ray must be initialized.
     `callbacks`: Ray Train's, called where the workers report a checkpoint or a validation.
     Raises `UserError` before any resource is requested.
     """
@@ -163,9 +163,8 @@ def check(config: TrainConfig, *, num_examples: int, num_templates: int, cluster
     if cpus + data_cpus(config) > cluster.get("CPU", 0):
         raise UserError(
             f"train.{name}={workers} x cpus_per_worker={config.cpus_per_worker} leaves no CPU for Ray Data on a "
-            "cluster of "
-            f"{cluster.get('CPU', 0):g} CPUs; take fewer workers, or start Ray with more logical CPUs (ray start "
-            "--num-cpus)"
+            f"cluster of {cluster.get('CPU', 0):g} CPUs; take fewer workers, or start Ray with more logical CPUs (ray "
+            "start --num-cpus)"
         )
     if gpus > cluster.get("GPU", 0):
         raise UserError(

@@ -173,7 +173,7 @@ def test_text_stands_out_from_its_ground(each: Page) -> None:
 def test_every_table_has_a_name_and_heads_with_a_scope(each: Page) -> None:
     assert each.evaluate(
         "[...document.querySelectorAll('table')].every((t) => "
-        "document.getElementById(t.getAttribute('aria-labelledby')).textContent.trim())"
+        "document.getElementById(t.getAttribute('aria-labeledby')).textContent.trim())"
     )
     assert each.locator("th:not([scope])").count() == 0
     assert each.evaluate(

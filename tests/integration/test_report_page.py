@@ -226,9 +226,9 @@ def test_a_difference_says_what_was_decided() -> None:
     assert "corrected for 2 comparisons" in table.caption
 
 
-def test_each_arm_has_a_colour_and_a_marker_of_its_own() -> None:
+def test_each_arm_has_a_color_and_a_marker_of_its_own() -> None:
     found = styles(["base", "sft", "top_accuracy", "paft", "mine", "yours"])
-    assert len({colour for colour, _ in found.values()}) == len({marker for _, marker in found.values()}) == 6
+    assert len({color for color, _ in found.values()}) == len({marker for _, marker in found.values()}) == 6
     assert found["paft"] == styles(["paft"])["paft"], "the same in every report"
 
 

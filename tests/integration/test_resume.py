@@ -136,7 +136,7 @@ def whole(ray_session: None, prepared: Started) -> Started:
 def _agrees(started: Started) -> None:
     """Every example once per epoch under the drawn template, as `paft audit` finds it."""
     (found,) = audit(started.run).values()
-    assert (found.lost, found.repeated, found.differing) == (0, 0, 0), found.told
+    assert (found.lost, found.repeated, found.differing) == (0, 0, 0), found.reported
     assert (found.steps, found.rows) == (STEPS, STEPS * BATCH)
     with pytest.raises(SystemExit) as ended:
         main(["audit", started.run.root])

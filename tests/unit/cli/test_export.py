@@ -14,7 +14,7 @@ from paft_ray.config import EngineConfig, parse_config
 from paft_ray.errors import UserError
 from paft_ray.inference.vllm_args import engine_settings, serve_command
 from paft_ray.models.identity import model_identity
-from paft_ray.models.resolve import model_licence
+from paft_ray.models.resolve import model_license
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.report.inputs import Measured
@@ -118,7 +118,7 @@ def measure(run: Store) -> None:
 def card_of(run: Store, **settings: Any) -> str:
     config = parse_config({"name": "run", "task": "demo", **settings}, "test")
     given = Origins(
-        base_id=None, base_licence=HOSTILE, data_licence=None, datasets=(HOSTILE,), generators={HOSTILE: HOSTILE}
+        base_id=None, base_license=HOSTILE, data_license=None, datasets=(HOSTILE,), generators={HOSTILE: HOSTILE}
     )
     model = next(m for m in trained_models(run) if (m.arm, m.seed) == ("paft", 1))
     return render_card(model, config, given, Measured.of(run), engine=config.engine, adapter=model.is_adapter)
@@ -174,12 +174,12 @@ def test_every_trained_model_gets_its_card_and_the_report_that_of_paft(tmp_path:
     assert ModelCard(text).data.license == "unknown"
 
 
-def test_licences_are_those_that_the_owners_state(tmp_path: Path) -> None:
-    assert model_licence("demo", None) == "Apache-2.0"
+def test_licenses_are_those_that_the_owners_state(tmp_path: Path) -> None:
+    assert model_license("demo", None) == "Apache-2.0"
     assert load_task("demo").license == "Apache-2.0"
     assert "license" not in load_task("demo").model_dump(), "it decides no result"
     base = base_model(tmp_path / "base")
-    for readme, licence in [
+    for readme, license in [
         (None, None),
         ("no metadata", None),
         ("---\nlicense: mit\n---\n", "mit"),
@@ -189,10 +189,10 @@ def test_licences_are_those_that_the_owners_state(tmp_path: Path) -> None:
     ]:
         if readme:
             (base / "README.md").write_text(readme)
-        assert model_licence(str(base), None) == licence
-    assert model_licence("no such/id/at all", None) is None
+        assert model_license(str(base), None) == license
+    assert model_license("no such/id/at all", None) is None
     own = parse_config({"name": "run", "task": "demo", "data": {"train": "mine.jsonl"}}, "test")
-    assert origins(ResolvedRun.of(own)).data_licence is None, "the task's licence is that of its own rows"
+    assert origins(ResolvedRun.of(own)).data_license is None, "the task's license is that of its own rows"
 
 
 def test_an_export_holds_weights_card_and_templates_and_ends_with_the_command(

@@ -67,7 +67,7 @@ def answer(request: dict[str, Any], liked: str) -> dict[str, Any]:
     }
 
 
-def test_cells_are_ordered_by_template_so_that_neighbours_share_their_beginning(
+def test_cells_are_ordered_by_template_so_that_neighbors_share_their_beginning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cells = [grid(monkeypatch, ["yes", "no"]).cell(c) for c in range(6)]

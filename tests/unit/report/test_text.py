@@ -1,4 +1,4 @@
-"""Names that only a changed outcomes.parquet can hold, in the report and its pictures; and licences that a card could
+"""Names that only a changed outcomes.parquet can hold, in the report and its pictures; and licenses that a card could
 not say."""
 
 import base64
@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from paft_ray.config import parse_config
-from paft_ray.models.resolve import model_licence
+from paft_ray.models.resolve import model_license
 from paft_ray.report.inputs import Measured
 from paft_ray.report.model_card import Origins, render_card
 from paft_ray.report.render import write_report
@@ -46,7 +46,7 @@ def test_the_name_of_an_arm_is_text_in_page_markdown_and_pictures(arm: str, tmp_
         ElementTree.fromstring(base64.b64decode(picture))  # noqa: S314 (our own file)
 
 
-LICENCES = [
+LICENSES = [
     "mit\x85x",
     "a\u2028b",
     "a\x0cb",
@@ -67,16 +67,16 @@ LICENCES = [
 ]
 
 
-@pytest.mark.parametrize("licence", LICENCES)
-def test_a_licence_of_any_text_stands_in_the_card(licence: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("license", LICENSES)
+def test_a_license_of_any_text_stands_in_the_card(license: str, tmp_path: Path) -> None:
     run = trained_run(tmp_path)
     measure(run)
     given = Origins(
-        base_id=f"o/{licence}",
-        base_licence=licence,
-        data_licence=licence,
-        datasets=(licence,),
-        generators={licence: licence},
+        base_id=f"o/{license}",
+        base_license=license,
+        data_license=license,
+        datasets=(license,),
+        generators={license: license},
     )
     model = trained_models(run)[0]
     settings = parse_config({"name": "run", "task": "demo"}, "test")
@@ -85,7 +85,7 @@ def test_a_licence_of_any_text_stands_in_the_card(licence: str, tmp_path: Path) 
     assert not holds_hidden(card)
 
 
-def test_a_licence_that_a_base_model_states_with_a_control_character_is_read(tmp_path: Path) -> None:
+def test_a_license_that_a_base_model_states_with_a_control_character_is_read(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text('---\nlicense: "mit\\Nx"\n---\n')
     (tmp_path / "config.json").write_text("{}")
-    assert model_licence(str(tmp_path), None) == "mit\x85x"
+    assert model_license(str(tmp_path), None) == "mit\x85x"

@@ -78,7 +78,7 @@ def test_a_log_without_fault_agrees_in_any_order(of: Training, data: st.DataObje
     rows = used(of)
     seen = found(of, data.draw(st.permutations(rows)))
     assert seen.agrees
-    assert (seen.rows, seen.steps, seen.told) == (len(rows), of.num_steps, ())
+    assert (seen.rows, seen.steps, seen.reported) == (len(rows), of.num_steps, ())
 
 
 @given(of=trainings, data=st.data())
@@ -128,8 +128,8 @@ def test_another_template_than_the_drawn_one_is_found_and_told(of: Training, dat
     rows[rows.index(row)] = {**row, "template": other}
     seen = found(of, rows)
     assert (seen.lost, seen.repeated, seen.differing) == (0, 0, 1)
-    assert f"{row['example_id']} under {other}" in seen.told[0]
-    assert f"{row['example_id']} under {row['template']}" in seen.told[0]
+    assert f"{row['example_id']} under {other}" in seen.reported[0]
+    assert f"{row['example_id']} under {row['template']}" in seen.reported[0]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_every_column_counts(change: dict[str, object], lost: int) -> None:
     rows = used(training())
     rows[2] = {**rows[2], **change}
     seen = found(training(), rows)
-    assert (seen.lost, seen.differing, len(seen.told)) == (lost, 1, 1)
+    assert (seen.lost, seen.differing, len(seen.reported)) == (lost, 1, 1)
 
 
 def test_a_row_that_only_fills_the_last_batch_must_have_weight_0() -> None:

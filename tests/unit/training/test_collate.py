@@ -32,8 +32,8 @@ def test_each_kept_logit_stands_one_before_its_label() -> None:
     rows = [_row(0, 3, [7, 2]), _row(1, 5, [8, 9, 2])]
     batch = collate(rows)
     kept = batch.input_ids[:, -batch.logits_to_keep :]
-    labelled = batch.labels != IGNORE_INDEX
-    assert torch.equal(kept[:, 1:][labelled], batch.labels[labelled])
+    labeled = batch.labels != IGNORE_INDEX
+    assert torch.equal(kept[:, 1:][labeled], batch.labels[labeled])
 
 
 def test_padding_is_on_the_left_masked_and_positions_start_at_the_first_token() -> None:

@@ -97,8 +97,8 @@ def test_padding_free_rows_answer_and_learn_as_rows_do_one_by_one(kind: str) -> 
     answer_loss(logits, batch).backward()
     found = gradients(model)
     for i, wanted in enumerate(alone):
-        labelled = batch.labels[i] != IGNORE_INDEX
-        torch.testing.assert_close(logits[i, :-1][labelled], wanted, rtol=1e-4, atol=1e-5)
+        labeled = batch.labels[i] != IGNORE_INDEX
+        torch.testing.assert_close(logits[i, :-1][labeled], wanted, rtol=1e-4, atol=1e-5)
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
@@ -120,17 +120,17 @@ def test_under_autocast_the_devices_own_attention_gives_the_same_within_bf16(
     kind: str, device: str, kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, batch = build(kind, PLAIN[kind]).to(device), collate(rows()).to(torch.device(device))
-    labelled, calls, own = batch.labels != IGNORE_INDEX, [], getattr(padding_free, kernel)
+    labeled, calls, own = batch.labels != IGNORE_INDEX, [], getattr(padding_free, kernel)
     logits = forward(model, batch)
     answer_loss(logits, batch).backward()
-    expected = [logits[:, :-1][labelled].detach(), *gradients(model).values()]
+    expected = [logits[:, :-1][labeled].detach(), *gradients(model).values()]
     monkeypatch.setattr(padding_free, kernel, lambda *args, **kwargs: calls.append(1) or own(*args, **kwargs))
     model.set_attn_implementation(PADDING_FREE)
     with torch.autocast(device, torch.bfloat16):
         logits = forward(model, batch)
     answer_loss(logits, batch).backward()
     assert len(calls) == 2, "one call in each of two layers"
-    for found, wanted in zip([logits[:, :-1][labelled].float(), *gradients(model).values()], expected, strict=True):
+    for found, wanted in zip([logits[:, :-1][labeled].float(), *gradients(model).values()], expected, strict=True):
         assert (found - wanted).norm() <= 0.03 * wanted.norm() + 1e-4
 
 
