@@ -93,18 +93,6 @@ def render_card(
     serve = serve_command(
         "DIR" if adapter else ".", name=model.name, engine=engine, max_model_len=longest_request(config, model)
     )
-    loader = FileSystemLoader(str(builtin("report")))
-    environment = Environment(
-        loader=loader,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_escaped,
-        autoescape=True,
-    )
-    environment.filters.update(
-        percent=percent, code=_code, quoted=lambda name: _code(json.dumps(name, ensure_ascii=False))
-    )
     values = {
         "model": model,
         "origins": origins,
@@ -119,7 +107,7 @@ def render_card(
         "labels": list(dict.fromkeys(model.settings["task"]["labels"].values())),
     }
     try:
-        text = environment.get_template("card.md.j2").render(values)
+        text = _environment().get_template("card.md.j2").render(values)
     except UndefinedError as error:
         raise UserError(
             f"run {model.run}: {manifest_path(TRAIN)} does not say what a card states ({one_line(error)[:200]}); "
@@ -129,6 +117,22 @@ def render_card(
     card = f"---\n{metadata.to_yaml()}\n---\n\n{text}"
     assert ModelCard(card).data.to_dict() == metadata.to_dict()
     return card
+
+
+def _environment() -> Environment:
+    """Of the card's template: what is not there raises, what is there is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(str(builtin("report"))),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_escaped,
+        autoescape=True,
+    )
+    environment.filters.update(
+        percent=percent, code=_code, quoted=lambda name: _code(json.dumps(name, ensure_ascii=False))
+    )
+    return environment
 
 
 def _figures(measured: Measured, config: Config, model: TrainedModel) -> RobustnessMetrics | None:
