@@ -19,10 +19,12 @@ from mlflow import MlflowClient
 
 from paft_ray.config import TrackingConfig
 from paft_ray.errors import UserError
+from paft_ray.storage.outputs import digests
 from paft_ray.storage.store import Store
 from paft_ray.tracking.tracker_run import TrackerRun
 from paft_ray.tracking.trackers import Trackers, check, publish_report
 from paft_ray.training.metrics_writer import MetricsWriter
+from tests.support.made_stage import finish_stage
 
 NUM_STEPS = 250
 """More than one call to MLflow holds."""
@@ -123,6 +125,7 @@ def row(step: int, attempt: int) -> dict[str, Any]:
         "loss": step + attempt / 10,
         "grad_norm": None,
         "tokens": 80,
+        "truncated_rows": 0,
         "tokens_per_s": 40.0,
         "time_s": 2.0,
     }
@@ -227,8 +230,10 @@ def test_the_figures_of_a_report_and_its_page_reach_mlflow_once(server: str, tmp
         TrackingConfig(mlflow=server, experiment="report"),
         MlflowClient(server),
     )
-    run.write_json("report/results.json", {"arms": {"paft": {"mean": 0.8, "std": None, "worst": 0.6, "best": 0.9}}})
+    arms = {"paft": {"mean": 0.8, "std": None, "worst": 0.6, "best": 0.9}}
+    run.write_json("report/results.json", {"arms": arms, "verdict": "paft is better"})
     run.write_bytes("report/report.html", b"<p>page</p>")
+    finish_stage(run, "report", digests(run, ["report/results.json", "report/report.html"]))
     publish_report(config, run)
     publish_report(config, run)
     (found,) = runs(client, "report")
