@@ -56,8 +56,12 @@ def run_stage(
         resolved = check(given, name, local=not (address or os.environ.get("RAY_ADDRESS")))
 
     run, stages = resolved.store, stages_of(name, resolved.config)
-    session = ray_session(address) if any(stage.uses_ray for stage in stages) else nullcontext()
-    with interruptible(_remedy(run.name, force=force)), hold(run, name) as lease, session as total:
+    uses_ray = any(stage.uses_ray for stage in stages)
+    with (
+        interruptible(_remedy(run.name, force=force)),
+        hold(run, name) as lease,
+        ray_session(address) if uses_ray else nullcontext() as total,
+    ):
         if total is not None:
             check_resources(resolved.config, name, total)
         resolved = with_known_precision(resolved, started_by(name, resolved.config))

@@ -5,6 +5,7 @@ import json
 
 import pyarrow as pa
 
+from paft_ray.storage.outputs import summed
 from tests.hostile.bad_inputs.case import GOOD_CONFIG, GOOD_TASK, Case, parquet, setting
 
 RUN_CONFIG = json.dumps({"name": "a", "task": "demo"})
@@ -17,12 +18,14 @@ KEY = {
 }
 
 
+FILES = {"adapter_config.json": "0" * 64}
 TRAINED = {
     "arm": "paft",
     "seed": 0,
     "kind": "adapter",
-    "sha256": "0" * 64,
-    "files": {"adapter_config.json": "0" * 64},
+    "path": "train/paft-s0/adapter",
+    "sha256": summed(FILES),
+    "files": FILES,
     "num_templates": 1,
     "num_steps": 1,
 }
@@ -42,8 +45,9 @@ def finished(**outputs: bytes) -> str:
     return json.dumps({"key": {}, "time_s": 1.0, "outputs": named})
 
 
-def trained(adapter: str) -> str:
-    return json.dumps({"key": KEY, "time_s": 1.0, "outputs": {}, "models": [TRAINED | {"path": adapter}]})
+def trained(**changed: object) -> str:
+    """A train/manifest.json of one adapter, with something of it changed."""
+    return json.dumps({"key": KEY, "time_s": 1.0, "outputs": {}, "models": [TRAINED | changed]})
 
 
 MODELS = [
@@ -187,7 +191,7 @@ RUNS = [
     command("no run", "stage synthesize is not finished", "prompts", "show", "{dir}/none"),
     command(
         "a prompt set that is no Parquet",
-        "not Parquet",
+        "smaller than the minimum file footer",
         "prompts",
         "show",
         "{dir}",
@@ -237,16 +241,16 @@ RUNS = [
         "sft",
         "--out",
         "{dir}/o",
-        train__manifest_json=trained("x"),
+        train__manifest_json=trained(),
     ),
     command(
         "an adapter that climbs out of the run",
-        "leads out of the run",
+        "does not name what was trained as arm paft",
         "export",
         "{dir}",
         "--out",
         "{dir}/o",
-        train__manifest_json=trained("../../etc"),
+        train__manifest_json=trained(path="../../etc"),
         config_json=RUN_CONFIG,
     ),
     command(

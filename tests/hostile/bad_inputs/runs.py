@@ -4,6 +4,10 @@
 import hashlib
 import json
 
+from paft_ray.config import builtin
+from paft_ray.models.local import find_model
+from paft_ray.storage.outputs import summed
+from paft_ray.tasks.task import load_task
 from tests.hostile.bad_inputs.case import Case, setting
 from tests.hostile.bad_inputs.places import KEY, TRAINED, command, trained
 
@@ -61,7 +65,9 @@ ARGUMENTS = [
         dry=True,
     ),
 ]
-EVALUATE = ("evaluate", "{dir}", "--templates", "t", "--test", "t", "--out", "{dir}/o")
+DEMO = builtin("tasks", "data", "demo")
+GIVEN = ("--templates", str(DEMO / "held_out_templates.jsonl"), "--test", str(DEMO / "test.jsonl"))
+EVALUATE = ("evaluate", "{dir}", *GIVEN, "--out", "{dir}/o")
 EXPORT = ("export", "{dir}", "--out", "{dir}/o")
 CONFIGS = [
     *(
@@ -70,7 +76,7 @@ CONFIGS = [
             NOT_TUNING,
             *to,
             config_json=run_config(**{name: EVIL[name]}),
-            train__manifest_json=trained("x"),
+            train__manifest_json=trained(),
         )
         for to in (EVALUATE, EXPORT)
         for name in ("worker_cls", "trust_remote_code", "hf_overrides")
@@ -87,39 +93,44 @@ CONFIGS = [
 PLAIN = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"]}
 
 
+TASK = load_task("demo").model_dump(mode="json")
+WHOLE_KEY = KEY | {"task": TASK, "model": KEY["model"] | {"identity": dict(find_model("demo", None).identity)}}
+
+
 def manifest(*, key: object = None, **entry: object) -> str:
     """A train/manifest.json of one adapter, with something changed."""
-    said = {**TRAINED, "path": "x", **entry}
-    return json.dumps({"key": KEY if key is None else key, "time_s": 1.0, "outputs": {}, "models": [said]})
+    said = {**TRAINED, **entry}
+    return json.dumps({"key": WHOLE_KEY if key is None else key, "time_s": 1.0, "outputs": {}, "models": [said]})
 
 
-def _digest(content: str) -> dict[str, str]:
-    return {"adapter_config.json": hashlib.sha256(content.encode()).hexdigest()}
+def _written(content: str) -> dict[str, str]:
+    """A run with this adapter_config.json, and a manifest that vouches for it."""
+    files = {"adapter_config.json": hashlib.sha256(content.encode()).hexdigest()}
+    return {
+        "train/paft-s0/adapter/adapter_config.json": content,
+        "train/manifest.json": manifest(files=files, sha256=summed(files)),
+    }
 
 
 def both(given: str, says: str, **files: str) -> list[Case]:
     """A run for `evaluate RUN` and for `export`."""
-    base = {"config_json": run_config(), "train__manifest_json": manifest(), **files}
+    base = {"config_json": run_config(), "task_json": json.dumps(TASK), "train__manifest_json": manifest(), **files}
     return [command(f"{given}, {to[0]}", says, *to, **base) for to in (EVALUATE, EXPORT)]
 
 
 def adapter(given: str, says: str, **changed: object) -> list[Case]:
-    return both(
-        given,
-        says,
-        train__x__adapter_config_json=json.dumps(PLAIN | changed),
-        train__manifest_json=manifest(path="train/x", files=_digest(json.dumps(PLAIN | changed))),
-    )
+    return both(given, says, **_written(json.dumps(PLAIN | changed)))
 
 
+OTHER = "does not name what was trained as arm paft"
 UNSAID, NOT_PLAIN = "is no manifest of stage train", "not the plain LoRA adapter that stage train writes"
 MANIFESTS = [
     *both("a trained arm that is an option", UNSAID, train__manifest_json=manifest(arm="--trust-remote-code")),
     *both("a trained arm that leads elsewhere", UNSAID, train__manifest_json=manifest(arm="../../paft")),
     *both("a training seed with a line break", UNSAID, train__manifest_json=manifest(seed="0\n--trust-remote-code")),
     *both("a training seed beyond all numbers", UNSAID, train__manifest_json=manifest(seed=10**30)),
-    *both("an adapter that climbs", "leads out of the run", train__manifest_json=manifest(path="train/../../x")),
-    *both("weights that climb", "leads out of the run", train__manifest_json=manifest(kind="weights", path="..")),
+    *both("an adapter that climbs", OTHER, train__manifest_json=manifest(path="train/../../x")),
+    *both("weights that climb", OTHER, train__manifest_json=manifest(kind="weights", path="..")),
     *both("an adapter that is a list", UNSAID, train__manifest_json=manifest(path=["x"])),
     *both(
         "no model in a manifest",
@@ -158,12 +169,7 @@ MANIFESTS = [
     *adapter("an adapter on a pattern of layers", NOT_PLAIN, target_modules="((a+)+)+$"),
     *adapter("an adapter that starts from the base", "it sets init_lora_weights", init_lora_weights="pissa"),
     *both("an adapter without its configuration", "adapter_config.json is missing"),
-    *both(
-        "an adapter whose configuration is none",
-        "not JSON",
-        train__x__adapter_config_json="{",
-        train__manifest_json=manifest(path="train/x", files=_digest("{")),
-    ),
+    *both("an adapter whose configuration is none", "not JSON", **_written("{")),
 ]
 NAMES = [
     setting(f"storage with a coded {what}", "a character that does not show", f"storage=file://{{dir}}/a%{code}b")
