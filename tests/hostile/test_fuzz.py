@@ -62,8 +62,8 @@ def test_a_kept_input_still_does_what_its_target_asks(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-# The same examples each time: pyarrow ends the process for about one file in two thousand whose footer contradicts itself
-# (docs/security.md); `make fuzz` draws new ones.
+# The same examples each time: pyarrow ends the process for about one file in two thousand, whose footer contradicts
+# itself (docs/security.md); `make fuzz` draws new ones.
 @settings(max_examples=150, derandomize=True)
 @given(data=st.data())
 def test_a_mutated_input_does_so_too(name: str, data: st.DataObject) -> None:
