@@ -12,10 +12,9 @@ from paft_ray.report.inputs import History, Measured
 from paft_ray.report.markdown import render_markdown
 from paft_ray.report.page import render_page
 from paft_ray.report.tables import cut_note, results, template_rows
-from paft_ray.storage.artifacts import json_bytes
 from paft_ray.storage.manifests import REPORT, SYNTHESIZE
 from paft_ray.storage.outputs import write_files
-from paft_ray.storage.store import Store
+from paft_ray.storage.store import Store, json_bytes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import Field, TypeAdapter, ValidationError
 
 from paft_ray.errors import UserError, one_line
@@ -40,7 +39,7 @@ from paft_ray.storage.outputs import (
     verified_digest,
 )
 from paft_ray.storage.schemas import EVALUATED, SCORES
-from paft_ray.storage.store import LARGEST_JSON, Store
+from paft_ray.storage.store import LARGEST_JSON, Store, json_bytes, table_bytes
 from paft_ray.tasks.readers import holds_examples
 
 T = TypeVar("T")
@@ -98,13 +97,6 @@ def _reason(error: Exception) -> str:
     return one_line(error)
 
 
-def table_bytes(table: pa.Table) -> bytes:
-    """A table as a Parquet file, with a checksum of each page."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, write_page_checksum=True)
-    return bytes(sink.getvalue().to_pybytes())
-
-
 def _table(
     matches: Callable[[pa.Schema], bool], check: Callable[[pa.Table], None] = lambda _: None
 ) -> Callable[[bytes], pa.Table]:
@@ -114,11 +106,6 @@ def _table(
         return table
 
     return decode
-
-
-def json_bytes(value: Any) -> bytes:
-    """A JSON file."""
-    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def json_lines(rows: Any) -> bytes:

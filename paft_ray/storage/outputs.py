@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import pyarrow.fs as pafs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from paft_ray.errors import UserError, one_line
@@ -193,15 +192,6 @@ def write_files(run: Store, files: Mapping[str, bytes]) -> dict[str, str]:
     for path, data in files.items():
         run.write_bytes(path, data)
     return {path: digest(data) for path, data in files.items()}
-
-
-def files_below(run: Store, folder: str) -> list[str]:
-    """Paths of all files in a folder of the run, however deep, sorted."""
-    found = []
-    for entry in run.entries(folder):
-        path = f"{folder}/{entry.base_name}"
-        found += files_below(run, path) if entry.type == pafs.FileType.Directory else [path]
-    return sorted(found)
 
 
 def _bad(run: Store, folder: str, path: str, what: str) -> UserError:

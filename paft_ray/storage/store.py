@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import re
@@ -33,6 +32,18 @@ _REMEDIES = {
 }
 LARGEST_JSON = 2**26
 """Most bytes of a manifest or configuration of a run."""
+
+
+def json_bytes(value: Any) -> bytes:
+    """A JSON file."""
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def table_bytes(table: pa.Table) -> bytes:
+    """A table as a Parquet file, with a checksum of each page."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, write_page_checksum=True)
+    return bytes(sink.getvalue().to_pybytes())
 
 
 class Store:
@@ -189,7 +200,7 @@ class Store:
             raise UserError(f"{self.uri(relative)}: not JSON ({error}); delete it and run its stage again") from None
 
     def write_json(self, relative: str, value: Any) -> None:
-        self.write_bytes(relative, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+        self.write_bytes(relative, json_bytes(value))
 
     def read_table(self, relative: str, matches: Callable[[pa.Schema], bool] = parquet.holds_plain) -> pa.Table:
         """An Arrow table from a Parquet file whose schema `matches`. Raises `UserError` where there is no such
@@ -209,9 +220,7 @@ class Store:
             ) from None
 
     def write_table(self, relative: str, table: pa.Table) -> None:
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, write_page_checksum=True)
-        self.write_bytes(relative, sink.getvalue().to_pybytes())
+        self.write_bytes(relative, table_bytes(table))
 
     def upload_dir(self, local: str | Path, relative: str) -> None:
         """Copies a local folder into the run, in place of what is there. File by file: what vouches for all of it is
@@ -229,18 +238,6 @@ class Store:
                 source_filesystem=source,
                 destination_filesystem=self.filesystem,
                 use_threads=self.is_local,
-            )
-
-    def download_dir(self, relative: str, local: str | Path) -> None:
-        """Copies a folder of the run to a local one. Raises `UserError` as `check_plain`."""
-        self.check_plain(relative)
-        Path(local).mkdir(parents=True, exist_ok=True)
-        with self._telling(relative, "read"):
-            pafs.copy_files(
-                self.path(relative),
-                str(local),
-                source_filesystem=self.filesystem,
-                destination_filesystem=pafs.LocalFileSystem(),
             )
 
     def check_plain(self, relative: str) -> None:
@@ -271,10 +268,6 @@ class Store:
                 self.filesystem.delete_dir(self.path(relative))
             elif kind == pafs.FileType.File:
                 self.filesystem.delete_file(self.path(relative))
-
-    def content_hash(self, relative: str) -> str:
-        """SHA-256 of a file, 16 hex digits."""
-        return hashlib.sha256(self.read_bytes(relative)).hexdigest()[:16]
 
     @contextmanager
     def _telling(self, relative: str, done: str) -> Iterator[None]:

@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from paft_ray.cli.main import main
-from paft_ray.storage.artifacts import stage_manifest, table_bytes
+from paft_ray.storage.artifacts import stage_manifest
 from paft_ray.storage.outputs import damage as find_damage
-from paft_ray.storage.outputs import write_files
-from paft_ray.storage.store import Store
+from paft_ray.storage.outputs import file_digest, write_files
+from paft_ray.storage.store import Store, table_bytes
 from tests.support.finished_run import finished_run, run_config
 
 Damage = Callable[[Path], None]
@@ -204,11 +204,11 @@ def test_figures_of_other_weights_templates_or_rows_are_not_shown(
 ) -> None:
     manifest = copy.read_json("evaluate/manifest.json")
     copy.write_json("evaluate/manifest.json", {**manifest, "key": {entry: "of another stage"}})
-    page = copy.content_hash("report/report.html")
+    page = file_digest(copy, "report/report.html")
     code, err = ended(capsys, arguments(command, made, tmp_path))
     assert (code, err.count("\n")) == (2, 1), err
     assert f"evaluate/manifest.json is of other {entry} than {stage}/manifest.json names now; run stage eval" in err
-    assert copy.content_hash("report/report.html") == page
+    assert file_digest(copy, "report/report.html") == page
 
 
 def signed(run: Store, path: str, change: Callable[[pa.Table], pa.Table]) -> None:

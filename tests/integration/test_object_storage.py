@@ -17,6 +17,7 @@ from paft_ray.config import EngineConfig
 from paft_ray.errors import UserError
 from paft_ray.models.local import find_model
 from paft_ray.stages.evaluate import Place
+from paft_ray.storage.outputs import fetch_verified, file_digest
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import read_rows
@@ -25,7 +26,7 @@ from paft_ray.training.checkpoint import TrainingState
 from tests.chaos.tiny import save_tiny_model
 from tests.integration import object_store
 from tests.integration.object_store import Server
-from tests.support.made_stage import trained_model
+from tests.support.made_stage import sums_below, trained_model
 from tests.support.tiny_adapter import write_weights
 
 BIG = 12_000_000  # bytes; more than one part of a multipart upload
@@ -76,7 +77,7 @@ def test_artifacts_are_written_read_hashed_and_removed(storage: str, tmp_path: P
     assert run.read_table("data/t.parquet") == table
     assert run.read_json("data/j.json") == {"a": [1, "ä"]}
     assert len(run.read_bytes("data/big")) == BIG
-    assert run.content_hash("data/t.parquet") == local.content_hash("data/t.parquet")
+    assert file_digest(run, "data/t.parquet") == file_digest(local, "data/t.parquet")
     assert run.exists("data")
     assert not run.exists("data/t")
     run.delete("data/j.json")
@@ -96,7 +97,7 @@ def test_folders_go_up_in_place_of_old_ones_and_come_down(storage: str, tmp_path
     (up / "inner" / "g.bin").write_bytes(bytes(BIG))
     run.write_bytes("train/stale.txt", b"old")
     run.upload_dir(up, "train")
-    run.download_dir("train", tmp_path / "down")
+    fetch_verified(run, "train", sums_below(run, "train"), tmp_path / "down")
     found = {
         str(path.relative_to(tmp_path / "down")): path.stat().st_size
         for path in (tmp_path / "down").rglob("*")

@@ -15,6 +15,7 @@ from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.pipeline import run_all
 from paft_ray.stages.prepare import examples_of
+from paft_ray.storage.outputs import file_digest
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import load_task
 from tests.support.resolved import resolved
@@ -85,9 +86,9 @@ def test_a_finished_run_is_not_run_again_and_a_changed_key_is_named(
     finished: tuple[Config, Store], capsys: pytest.CaptureFixture[str]
 ) -> None:
     config, run = finished
-    before = run.content_hash("evaluate/outcomes.parquet"), run.read_json("train/manifest.json")
+    before = file_digest(run, "evaluate/outcomes.parquet"), run.read_json("train/manifest.json")
     run_all(resolved(config, run))
-    assert (run.content_hash("evaluate/outcomes.parquet"), run.read_json("train/manifest.json")) == before
+    assert (file_digest(run, "evaluate/outcomes.parquet"), run.read_json("train/manifest.json")) == before
     assert capsys.readouterr().out.count("up to date, skipping") == 5
     changed = config.model_copy(update={"train": config.train.model_copy(update={"learning_rate": 0.5})})
     with pytest.raises(UserError, match=r"train\.learning_rate: 0\.001 -> 0\.5"):

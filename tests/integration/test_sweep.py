@@ -15,6 +15,7 @@ from paft_ray.config import Config, load_config
 from paft_ray.errors import StageError, UserError
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages import prepare, synthesize
+from paft_ray.storage.outputs import file_digest
 from paft_ray.storage.store import Store
 from paft_ray.sweep import ray_tune, stage
 from paft_ray.sweep.trials import Setup, Trial, chosen
@@ -66,9 +67,9 @@ def test_a_sweep_of_two_sizes_writes_figures_and_a_curve_and_is_kept(
     assert run.exists("report/sweep.svg")
     assert "held-out accuracy by size" in capsys.readouterr().out
 
-    before = run.content_hash("sweep/outcomes.parquet")
+    before = file_digest(run, "sweep/outcomes.parquet")
     stage.run(resolved(config, run))
-    assert run.content_hash("sweep/outcomes.parquet") == before
+    assert file_digest(run, "sweep/outcomes.parquet") == before
     assert "[sweep] up to date, skipping" in capsys.readouterr().out
 
     stage.run(resolved(own("sweep.sizes=[1,2,3]"), run))

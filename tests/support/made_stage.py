@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 
 from paft_ray.config import Config, input_key, weights_key
 from paft_ray.prompts.prompt_set import PromptSet
@@ -20,13 +21,27 @@ from paft_ray.storage.artifacts import (
     training_result,
 )
 from paft_ray.storage.manifests import EVALUATE, PREPARE, SYNTHESIZE, TRAIN, ModelKey, TrainedModel
-from paft_ray.storage.outputs import digests, files_below, manifest_path, summed
+from paft_ray.storage.outputs import digests, manifest_path, summed
 from paft_ray.storage.stage_cache import Manifest, finish
 from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import examples_to_table
 from paft_ray.tasks.task import Example, load_task
 
 FINGERPRINT = "0123456789abcdef"
+
+
+def files_below(run: Store, folder: str) -> list[str]:
+    """Paths of all files in a folder of the run, however deep, sorted."""
+    found = []
+    for entry in run.entries(folder):
+        path = f"{folder}/{entry.base_name}"
+        found += files_below(run, path) if entry.type == pafs.FileType.Directory else [path]
+    return sorted(found)
+
+
+def sums_below(run: Store, folder: str) -> dict[str, str]:
+    """Path relative to a folder of the run -> SHA-256, of every file in it, however deep."""
+    return {path.removeprefix(f"{folder}/"): sha for path, sha in digests(run, files_below(run, folder)).items()}
 
 
 def finish_stage(run: Store, folder: str, outputs: Mapping[str, str], *, key: Any = None, **manifest: Any) -> Manifest:
@@ -99,7 +114,7 @@ def trained_arm(
 
 def trained_model(run: Store, folder: str, kind: str = "weights") -> TrainedModel:
     """Arm paft, seed 0, with the files that lie in this folder of the run."""
-    files = {path.removeprefix(f"{folder}/"): sha for path, sha in digests(run, files_below(run, folder)).items()}
+    files = sums_below(run, folder)
     return TrainedModel(
         key=ModelKey("paft", 0),
         kind=kind,  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from paft_ray.errors import UserError
 from paft_ray.files.regular import read_regular
 from paft_ray.prompts.gate import import_templates
 from paft_ray.prompts.prompt_set import read_templates
+from paft_ray.storage.outputs import fetch_verified, file_digest
 from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import read_rows
 from paft_ray.tasks.task import load_task
@@ -59,11 +61,11 @@ def test_a_pipe_in_a_run_is_refused_at_once(tmp_path: Path) -> None:
     run = Store(str(tmp_path))
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "folder" / "x.json")
-    for read in (run.read_bytes, run.read_json, run.read_table, run.content_hash):
+    for read in (run.read_bytes, run.read_json, run.read_table, partial(file_digest, run)):
         with pytest.raises(UserError, match=r"x\.json is not a regular file"):
             read("folder/x.json")
     with pytest.raises(UserError, match=r"x\.json is a link or a special file"):
-        run.download_dir("folder", tmp_path / "out")
+        fetch_verified(run, "folder", {"x.json": ""}, tmp_path / "out")
 
 
 def test_a_file_is_read_to_its_limit_and_not_beyond(tmp_path: Path) -> None:

@@ -21,12 +21,12 @@ from paft_ray.storage.artifacts import (
     training_metrics,
 )
 from paft_ray.storage.manifests import ModelKey, trained_models
-from paft_ray.storage.outputs import StageManifest, check_files, digest, fetch_verified, files_below, read_manifest
+from paft_ray.storage.outputs import StageManifest, check_files, digest, fetch_verified, read_manifest
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Example
 from tests.support import made_stage as stages
-from tests.support.made_stage import finish_stage
+from tests.support.made_stage import files_below, finish_stage
 
 MOST_BITS = 1000  # of one file, drawn; to a hash any bit is as good as another
 PROMPTS = PromptSet.of(Entry(template=PromptTemplate(text=f"{n}: {{text}}"), cluster=n) for n in range(3))

@@ -6,8 +6,10 @@ import pyarrow as pa
 import pytest
 
 from paft_ray.errors import UserError
+from paft_ray.storage.outputs import fetch_verified, file_digest
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store
+from tests.support.made_stage import sums_below
 
 
 class Body:
@@ -78,7 +80,7 @@ def test_paths_and_uris_hold_the_same_artifacts(tmp_path: Path, scheme: str) -> 
     assert run.read_table("prepare/t.parquet") == table
     assert run.name == "a"
     assert run.uri("prepare").endswith("/a/prepare")
-    assert run.content_hash("prepare/t.parquet") == Store(f"{tmp_path}/a").content_hash("prepare/t.parquet")
+    assert file_digest(run, "prepare/t.parquet") == file_digest(Store(f"{tmp_path}/a"), "prepare/t.parquet")
     run.delete("prepare")
     run.delete("prepare")
     assert not run.exists("prepare/t.parquet")
@@ -90,7 +92,7 @@ def test_folders_go_up_and_come_down(tmp_path: Path) -> None:
     (tmp_path / "up" / "f.txt").write_text("x")
     run.write_bytes("train/stale.txt", b"old")
     run.upload_dir(tmp_path / "up", "train")
-    run.download_dir("train", tmp_path / "down")
+    fetch_verified(run, "train", sums_below(run, "train"), tmp_path / "down")
     assert [p.name for p in (tmp_path / "down").iterdir()] == ["f.txt"]
 
 
