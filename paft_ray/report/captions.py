@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from paft_ray.report import plots
 from paft_ray.report.inputs import History
+from paft_ray.report.metric_tables import Values
 from paft_ray.report.tables import TemplateRow
-
-Values = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)

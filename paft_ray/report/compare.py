@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from paft_ray.config import Config, ReportConfig
 from paft_ray.errors import UserError
-from paft_ray.metrics import MIN_TEMPLATES_INTERVAL, ArmOutcomes, arms_from_table, difference, figures
+from paft_ray.metrics import MIN_TEMPLATES_INTERVAL, ArmOutcomes, difference, figures
 from paft_ray.report.inputs import Measured
 from paft_ray.report.tables import arm_rank
 from paft_ray.storage.stage_keys import differences
@@ -79,7 +79,7 @@ def _named(runs: Sequence[EvaluatedRun]) -> list[EvaluatedRun]:
 
 def _arms(run: EvaluatedRun) -> dict[str, ArmOutcomes]:
     try:
-        found = arms_from_table(run.measured.outcomes)
+        found = run.measured.arms
     except (KeyError, ValueError) as error:
         raise UserError(f"run {run.name}: its outcomes cannot be read ({error}); run stage evaluate again") from None
     return {arm: found[arm] for arm in sorted(found, key=arm_rank)}

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 
 from paft_ray.errors import UserError
+from paft_ray.metrics import ArmOutcomes, arms_from_table
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.storage.artifacts import (
     OUTCOMES,
@@ -59,6 +61,11 @@ class Measured:
     """Manifest of the evaluation: time_s, engine_starts."""
     held_out: bool = False
     """The templates are the run's own held-out split, checked against near-copies; False: given by the user."""
+
+    @cached_property
+    def arms(self) -> Mapping[str, ArmOutcomes]:
+        """Arm -> its answers as arrays. Raises `ValueError` and `KeyError` for outcomes that form no grid."""
+        return arms_from_table(self.outcomes)
 
     @classmethod
     def of(cls, run: Store) -> Measured:

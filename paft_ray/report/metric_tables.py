@@ -55,13 +55,10 @@ def accuracy_table(arms: Mapping[str, Values], *, confidence: float, threshold: 
 
 def spread_table(arms: Mapping[str, Values]) -> FigureTable:
     """The distribution of accuracy over templates, from worst to best."""
-    middle = [
-        (f"{100 * float(level):g} %" if level != "0.5" else "median", _quantile(level)) for level in _levels(arms)
-    ]
     columns = [
         ("worst", _percent("worst")),
         ("worst, shrunken", _percent("worst_shrunken")),
-        *middle,
+        *_quantiles(arms),
         ("best", _percent("best")),
     ]
     shrunken = (
@@ -98,14 +95,13 @@ def estimated_table(arms: Mapping[str, Values]) -> FigureTable | None:
     if not found:
         return None
     budget = ", ".join(sorted({f"{100 * arm['budget']:g} %" for arm in found.values()}))
-    levels = [
-        (f"{100 * float(level):g} %" if level != "0.5" else "median", _quantile(level)) for level in _levels(found)
-    ]
     caption = (
         f"Evaluation was budgeted: {budget} of all (template, example) cells were answered. "
         "Estimates for the full grid by an item-response model, accuracy in percent over templates."
     )
-    return _table("estimated", caption, [("mean", _percent("mean")), ("interval", _range(percent)), *levels], found)
+    return _table(
+        "estimated", caption, [("mean", _percent("mean")), ("interval", _range(percent)), *_quantiles(found)], found
+    )
 
 
 def difference_table(
@@ -138,8 +134,10 @@ def _table(name: str, caption: str, columns: Iterable[Column], values: Mapping[s
     return FigureTable(name=name, caption=caption, head=tuple(head for head, _ in kept), rows=rows)
 
 
-def _levels(arms: Mapping[str, Values]) -> list[str]:
-    return sorted({level for arm in arms.values() for level in arm.get("quantiles") or {}}, key=float)
+def _quantiles(arms: Mapping[str, Values]) -> list[Column]:
+    """A column for each quantile that an arm has, in their order."""
+    levels = sorted({level for arm in arms.values() for level in arm.get("quantiles") or {}}, key=float)
+    return [(f"{100 * float(level):g} %" if level != "0.5" else "median", _quantile(level)) for level in levels]
 
 
 def _percent(key: str) -> Callable[[Values], Cell]:

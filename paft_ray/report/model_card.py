@@ -9,10 +9,10 @@ from typing import Any
 
 import pyarrow.compute as pc
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
+from jinja2 import Environment, UndefinedError
 from markupsafe import Markup
 
-from paft_ray.config import Config, EngineConfig, builtin, parse_config
+from paft_ray.config import Config, EngineConfig, parse_config
 from paft_ray.errors import UserError, one_line
 from paft_ray.inference.vllm_args import serve_command
 from paft_ray.metrics import RobustnessMetrics, arms_from_table, figures
@@ -21,6 +21,7 @@ from paft_ray.report.format import percent
 from paft_ray.report.inputs import Measured
 from paft_ray.report.markdown import cell
 from paft_ray.report.tables import arm_rank
+from paft_ray.report.templates import template_environment
 from paft_ray.report.trained_models import longest_request
 from paft_ray.sanitize import visible
 from paft_ray.storage.manifests import REPORT, TRAIN, TrainedModel, trained_models
@@ -44,13 +45,12 @@ class Origins:
     """Model that wrote prompt templates -> its license."""
 
 
-def write_cards(run: Store, config: Config, origins: Origins) -> dict[str, str]:
+def write_cards(run: Store, config: Config, origins: Origins, measured: Measured) -> dict[str, str]:
     """Path -> SHA-256 of what was written: the card of every trained model as README.md next to its weights, and that
-    of arm `paft` (first seed) as report/model_card.md."""
-    measured, models = Measured.of(run), trained_models(run)
-    engine, cards = evaluated_engine(config, measured), dict[str, bytes]()
+    of arm `paft` (first seed) as report/model_card.md. `measured`: the run's own evaluation."""
+    models = trained_models(run)
+    engine, own, cards = evaluated_engine(config, measured), of_weights(measured, models), dict[str, bytes]()
     for model in models:
-        own = of_weights(measured, models)
         card = render_card(model, config, origins, own, engine=engine, adapter=model.is_adapter)
         cards[f"{model.path}/{CARD}"] = card.encode()
     if shown := next((model for model in models if model.arm == "paft"), None):
@@ -89,7 +89,7 @@ def render_card(
     a PEFT adapter, else full weights. Raises `UserError` where the settings of the training are not complete.
     """
     own = _figures(measured, config, model) if measured else None
-    arms = arms_from_table(measured.outcomes) if measured else {}
+    arms = measured.arms if measured else {}
     serve = serve_command(
         "DIR" if adapter else ".", name=model.name, engine=engine, max_model_len=longest_request(config, model)
     )
@@ -120,19 +120,10 @@ def render_card(
 
 
 def _environment() -> Environment:
-    """Of the card's template: what is not there raises, what is there is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(str(builtin("report"))),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_escaped,
-        autoescape=True,
+    """Of the card's template; what is inserted is escaped for Markdown."""
+    return template_environment(
+        _escaped, percent=percent, code=_code, quoted=lambda name: _code(json.dumps(name, ensure_ascii=False))
     )
-    environment.filters.update(
-        percent=percent, code=_code, quoted=lambda name: _code(json.dumps(name, ensure_ascii=False))
-    )
-    return environment
 
 
 def _figures(measured: Measured, config: Config, model: TrainedModel) -> RobustnessMetrics | None:

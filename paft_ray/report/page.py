@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from paft_ray.config import Config, builtin
@@ -25,6 +24,7 @@ from paft_ray.report.inputs import History, Measured
 from paft_ray.report.plots import styles
 from paft_ray.report.provenance import origins
 from paft_ray.report.tables import Results, TemplateRow, provenance_counts, stage_rows, worst_templates
+from paft_ray.report.templates import template_environment
 from paft_ray.sanitize import visible
 from paft_ray.storage.manifests import SYNTHESIZE
 
@@ -93,15 +93,9 @@ def render_sweep_page(
 
 
 def _render(template: str, config: Config, *, arms: Sequence[str], **values: Any) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(str(builtin("report"))),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_shown,
+    environment = template_environment(
+        _shown, percent=percent, shade=shade, duration=duration, whole=whole, shown=visible
     )
-    environment.filters.update(percent=percent, shade=shade, duration=duration, whole=whole, shown=visible)
     css = environment.get_template("style.css.j2").render(colors=[color for color, _ in styles(arms).values()])
     script = builtin("report", "sort.js").read_text(encoding="utf-8")
     return environment.get_template(template).render(

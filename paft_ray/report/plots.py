@@ -13,12 +13,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
+from paft_ray.report.inputs import Curves
 from paft_ray.report.tables import TemplateRow
 from paft_ray.sanitize import visible
-from paft_ray.storage.manifests import ModelKey
-
-Curves = Mapping[ModelKey, Sequence[tuple[float, float]]]
-"""`ARM-sSEED` -> (optimizer step, value)."""
 
 _INK, _GRID = "#22303a", "#dfe4e8"
 # Okabe-Ito colors (darkened where they are under 3:1 on white), and a marker of its own for each arm, so that plots

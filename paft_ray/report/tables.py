@@ -14,7 +14,6 @@ from paft_ray.metrics import (
     MIN_TEMPLATES_INTERVAL,
     ArmOutcomes,
     Difference,
-    arms_from_table,
     corrected,
     difference,
     figures,
@@ -82,7 +81,7 @@ class Results:
 
 def results(measured: Measured, history: History, config: ReportConfig, seed: int) -> Results:
     """Figures per arm and differences for every pair of arms (paft - sft first); intervals follow `seed`."""
-    found = arms_from_table(measured.outcomes)
+    found = measured.arms
     asked = {name: found[name] for name in sorted(found, key=arm_rank)}
     arms, estimated = estimates(measured, asked, confidence=config.confidence, seed=seed)
     tables = {name: figures(arm, threshold=config.threshold) for name, arm in arms.items()}

@@ -9,7 +9,7 @@ from pathlib import Path
 from paft_ray.config import configured_model, input_key, weights_key
 from paft_ray.errors import UserError
 from paft_ray.models.resolve import hub_id, model_license
-from paft_ray.report.inputs import check_current
+from paft_ray.report.inputs import Measured, check_current
 from paft_ray.report.model_card import Origins, write_cards
 from paft_ray.report.render import write_report
 from paft_ray.stages.resolved_run import ResolvedRun
@@ -40,8 +40,9 @@ def run(resolved: ResolvedRun, *, stages: Sequence[str], force: bool = False) ->
     }
 
     def body() -> Manifest:
-        written = write_report(run, config=config, stages=stages)
-        cards = write_cards(run, config, origins(resolved)) if run.exists(manifest_path(TRAIN)) else {}
+        measured = Measured.of(run)
+        written = write_report(run, config=config, stages=stages, measured=measured)
+        cards = write_cards(run, config, origins(resolved), measured) if run.exists(manifest_path(TRAIN)) else {}
         return {"verdict": written.values["verdict"], "outputs": written.files | cards}
 
     manifest = cached(run, REPORT, key, body, force=force, accept=resolved.accept)

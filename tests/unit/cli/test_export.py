@@ -163,7 +163,7 @@ def test_every_trained_model_gets_its_card_and_the_report_that_of_paft(tmp_path:
     measure(run)
     run.write_bytes("train/sft-s1/weights/README.md", b"a stub")
     config = parse_config(run.read_json("config.json"), "test")
-    write_cards(run, config, origins(ResolvedRun.of(config)))
+    write_cards(run, config, origins(ResolvedRun.of(config)), Measured.of(run))
     for model in trained_models(run):
         card = ModelCard(run.read_bytes(f"{model.path}/README.md").decode())
         assert card.data.model_name == model.name

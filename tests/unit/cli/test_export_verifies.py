@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import load, save
 
 from paft_ray.cli.main import main
+from paft_ray.report.inputs import Measured
 from paft_ray.report.model_card import write_cards
 from paft_ray.stages.report import origins
 from paft_ray.stages.resolved_run import ResolvedRun
@@ -149,13 +150,13 @@ def test_a_card_states_no_figures_of_other_weights(tmp_path: Path, capsys: pytes
     run = trained_run(tmp_path)
     measure(run)
     resolved = ResolvedRun.load(run)
-    write_cards(run, resolved.config, origins(resolved))
+    write_cards(run, resolved.config, origins(resolved), Measured.of(run))
     assert "This very model (seed 0): mean" in run.read_bytes("report/model_card.md").decode()
     again = trained_run(tmp_path / "again", files={"generation_config.json": b"{}"})
     for name in ("evaluate/manifest.json", "evaluate/outcomes.parquet", "evaluate/speed.json"):
         again.write_bytes(name, run.read_bytes(name))
     resolved = ResolvedRun.load(again)
-    write_cards(again, resolved.config, origins(resolved))
+    write_cards(again, resolved.config, origins(resolved), Measured.of(again))
     assert paft(capsys, "export", again.root, "--out", tmp_path / "out")[0] == 0
     for card in (again.read_bytes("report/model_card.md").decode(), (tmp_path / "out/README.md").read_text()):
         assert "has not been evaluated" in card
