@@ -15,7 +15,7 @@ from typing import Any
 
 import paft_ray
 from paft_ray.errors import UserError, one_line
-from paft_ray.models.resolve import resolve_model
+from paft_ray.models.resolve import is_hub_id, resolve_model
 from paft_ray.storage.store import Store
 from paft_ray.storage.versions import versions
 
@@ -117,7 +117,7 @@ def remove_probes(_: str, __: str, root: str, probe: str) -> None:
 
 def model_state(name: str, revision: str | None) -> str:
     """`HERE`, `ON_HUB`, or the reason why the model cannot be read on this machine. Fetches nothing."""
-    if name.count("/") != 1 or name.startswith((".", "/", "~")) or Path(name).is_dir():
+    if not is_hub_id(name):
         try:
             resolve_model(name, revision)
         except (UserError, OSError) as error:

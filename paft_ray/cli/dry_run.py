@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -17,7 +16,7 @@ from paft_ray.cpu_priority import usable_cpus
 from paft_ray.inference.grid import requests_per_cell
 from paft_ray.metrics.cell_sampling import num_cells
 from paft_ray.models.files import Shapes, shapes
-from paft_ray.models.resolve import resolve_model
+from paft_ray.models.resolve import is_hub_id, resolve_model
 from paft_ray.prompts.encode import Encoded
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.sanitize import visible
@@ -85,12 +84,7 @@ def plan(config: Config, stage: str = "run") -> str:
 
 def _model(model_id: str, revision: str | None) -> str | None:
     """Folder of a model with complete weight files, None where it is on a hub. Raises `UserError` as a run would."""
-    if not (
-        model_id == "demo"
-        or model_id.count("/") != 1
-        or model_id.startswith((".", "/", "~"))
-        or Path(model_id).is_dir()
-    ):
+    if is_hub_id(model_id):
         return None
     path = resolve_model(model_id, revision)
     shapes(path)

@@ -40,7 +40,7 @@ def resolve_model(model_id: str, revision: str | None) -> str:
     if folder.is_dir():
         check_files(folder)
         return str(folder.resolve())
-    if model_id.startswith((".", "/", "~")) or model_id.count("/") != 1:
+    if not is_hub_id(model_id):
         raise UserError(
             f"model {model_id}: no such folder; give a local folder, a Hugging Face id (owner/name) or `demo`"
         )
@@ -140,13 +140,12 @@ def _set_start(tokenizer: PreTrainedTokenizerBase, start: list[int]) -> None:
 
 def hub_id(model_id: str) -> str | None:
     """Under which id others find a model on the hub; None for a folder."""
-    return (
-        DEMO_ID
-        if model_id == "demo"
-        else None
-        if Path(model_id).expanduser().is_dir() or model_id.count("/") != 1
-        else model_id
-    )
+    return DEMO_ID if model_id == "demo" else model_id if is_hub_id(model_id) else None
+
+
+def is_hub_id(model_id: str) -> bool:
+    """Whether a model is named as on the hub (owner/name), and is no folder of this machine."""
+    return model_id.count("/") == 1 and not model_id.startswith((".", "/", "~")) and not Path(model_id).is_dir()
 
 
 def model_license(model_id: str, revision: str | None) -> str | None:
