@@ -1,5 +1,7 @@
 """The exception types, and what their messages of one line need."""
 
+from collections.abc import Sequence
+
 from paft_ray.sanitize import masked, visible
 
 
@@ -17,6 +19,11 @@ def one_line(text: object) -> str:
     What is too long is truncated afterwards, never before: half a secret is found by no one.
     """
     return visible(masked(" ".join(masked(str(text)).split())))
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first `most` of the names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def check_text(text: str, name: str, where: str) -> None:

@@ -14,7 +14,7 @@ from paft_ray.cli.preflight import check_inputs, check_resources
 from paft_ray.cli.submit import submit
 from paft_ray.config import Config, load_config
 from paft_ray.echo import echo, echo_json
-from paft_ray.errors import UserError
+from paft_ray.errors import UserError, some
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.store import Store
 
@@ -143,7 +143,7 @@ def versions_agree(found: Sequence[NodeFacts]) -> Finding:
             places[node.versions.get(name, "missing")].append(node.node)
         if len(places) > 1:
             differing.append(
-                f"{name} " + ", ".join(f"{text} on {_some(where)}" for text, where in sorted(places.items()))
+                f"{name} " + ", ".join(f"{text} on {some(where)}" for text, where in sorted(places.items()))
             )
         elif "missing" in places:
             differing.append(f"{name} missing on all nodes")
@@ -166,7 +166,7 @@ def authentication(found: Sequence[NodeFacts]) -> Finding:
         return Finding(
             level="warn",
             what="authentication",
-            found=f"off on {_some(open_)}: whoever reaches the cluster can run code on it",
+            found=f"off on {some(open_)}: whoever reaches the cluster can run code on it",
             remedy="start Ray with RAY_AUTH_MODE=token on every node (`ray get-auth-token --generate` makes the token)",
         )
     return Finding(level="ok", what="authentication", found="token asked for on every node")
@@ -214,7 +214,7 @@ def disk(found: Sequence[NodeFacts]) -> list[Finding]:
         least = min(frees.values())
         low = [node for node, free in frees.items() if free < _COMFORTABLE_GIB]
         level: Literal["ok", "warn", "FAIL"] = "FAIL" if least < _LEAST_GIB else "warn" if low else "ok"
-        where = f" on {_some(low)}" if low else ""
+        where = f" on {some(low)}" if low else ""
         remedy = (
             f"make room: below {_LEAST_GIB} GiB is refused, {_COMFORTABLE_GIB} and what docs/capacity.md says "
             "for the model are advised"
@@ -241,7 +241,7 @@ def storage(found: Sequence[NodeFacts], root: str) -> list[Finding]:
         Finding(
             level="FAIL",
             what="storage",
-            found=f"{root} on {node.node} does not show what {_some(node.unread)} wrote",
+            found=f"{root} on {node.node} does not show what {some(node.unread)} wrote",
             remedy="it must be one shared folder, or object storage that every node can read",
         )
         for node in found
@@ -263,7 +263,7 @@ def models_readable(found: Sequence[NodeFacts]) -> list[Finding]:
             Finding(
                 level="FAIL",
                 what="model",
-                found=f"{state}, on {_some(places)}",
+                found=f"{state}, on {some(places)}",
                 remedy="put it there, share HF_HOME, or check HF_TOKEN and the network",
             )
             for state, places in bad.items()
@@ -274,7 +274,7 @@ def models_readable(found: Sequence[NodeFacts]) -> list[Finding]:
                 Finding(
                     level="warn",
                     what="model",
-                    found=f"{name}: to be fetched from the hub on {_some(where[ON_HUB])}",
+                    found=f"{name}: to be fetched from the hub on {some(where[ON_HUB])}",
                     remedy=remedy,
                 )
             )
@@ -289,7 +289,3 @@ def _lacking(config: Config, there: Mapping[str, float]) -> str | None:
     except UserError as error:
         return str(error).partition("; ")[0]
     return None
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -25,7 +25,7 @@ from paft_ray.cli.shipping import named_files, resolved, write_job
 from paft_ray.cli.signals import interruptible
 from paft_ray.config import Config, load_config
 from paft_ray.echo import echo
-from paft_ray.errors import StageError, UserError, one_line
+from paft_ray.errors import StageError, UserError, one_line, some
 from paft_ray.stages.prepare import sources
 from paft_ray.stages.registry import COMMANDS
 from paft_ray.stages.resolved_run import ResolvedRun
@@ -211,9 +211,8 @@ def packed(asked: Request) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="paft-submit-") as scratch:
         folder = Path(scratch)
         own, size = write_job(folder, {asked.shipped_config: resolved(asked.config)}, asked.files)
-        shown = ", ".join(own[:_SHOWN]) + (f" and {len(own) - _SHOWN} more" if len(own) > _SHOWN else "")
         count = sum(file.is_file() for file in folder.rglob("*"))
-        echo(f"submit: ships {count} files, {size:.2f} MiB: paft_ray {package_version()}, {shown}")
+        echo(f"submit: ships {count} files, {size:.2f} MiB: paft_ray {package_version()}, {some(own, _SHOWN)}")
         yield folder
 
 

@@ -18,15 +18,15 @@ from collections.abc import Callable, Mapping, Sequence
 import pyarrow as pa
 import ray
 from ray.exceptions import RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from paft_ray.config import EndpointConfig, GeneratorConfig, generator_key
 from paft_ray.config.keys import read_key
 from paft_ray.errors import UserError, one_line
 from paft_ray.generators.completions import ChatReply, read_completion, read_error, whole_characters
 from paft_ray.generators.http_exchange import Exchange, Reply
-from paft_ray.generators.requests import Completion, Request
+from paft_ray.generators.requests import Completion, Request, request_seed
 from paft_ray.inference.answer_cache import AnswerCache, BufferedWriter, identity
+from paft_ray.inference.placement import on_this_node
 from paft_ray.log import get_logger
 from paft_ray.sanitize import without_key
 
@@ -58,9 +58,8 @@ def write_templates(
     Raises `UserError` where the key is not in that node's environment, the endpoint refuses it, or nothing may be sent
     to the endpoint's address.
     """
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     try:
-        task = ray.remote(num_cpus=0, max_retries=0)(ask_missing).options(scheduling_strategy=here)
+        task = ray.remote(num_cpus=0, max_retries=0)(ask_missing).options(scheduling_strategy=on_this_node())
         return list(ray.get(task.remote(list(requests), generator, seed, cache, insecure_hosts)))
     except RayTaskError as error:
         raise error.cause from None if isinstance(error.cause, UserError) else error
@@ -166,7 +165,7 @@ class _Session:
                 if number in kept:
                     return kept[number]
                 async with slots:
-                    written = await self._one(exchange, asked, seed * 1_000_003 + number)
+                    written = await self._one(exchange, asked, request_seed(seed, number))
                 if written.text:
                     keep(number, written)
                 return written

@@ -103,6 +103,11 @@ def _shown(example: Example) -> str:
     )
 
 
+def request_seed(seed: int, number: int) -> int:
+    """The seed of the request with this number in a round with this seed."""
+    return seed * 1_000_003 + number
+
+
 def grammar(task: Task, order: str) -> str:
     """A regular expression: the model writes the text, the grammar forces the placeholders with the letters of
     options, the task's answer format and, for few labels, that they are named."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import ray.data
 
 from paft_ray.config import EngineConfig, GeneratorConfig
-from paft_ray.generators.requests import Completion, Request
+from paft_ray.generators.requests import Completion, Request, request_seed
 from paft_ray.inference.answer_cache import AnswerCache
 from paft_ray.inference.generate import generate
 from paft_ray.inference.model_weights import ModelWeights
@@ -39,7 +39,7 @@ def write_templates(
             "max_tokens": generator.max_tokens,
             "temperature": generator.temperature,
             "top_p": 0.95,
-            "seed": seed * 1_000_003 + number,
+            "seed": request_seed(seed, number),
             "detokenize": False,
             "structured_outputs": {"regex": request.regex},
         }

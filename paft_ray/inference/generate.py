@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 import ray
 import ray.data
 from ray.exceptions import GetTimeoutError, RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from paft_ray.config import EngineConfig, engine_key
 from paft_ray.errors import StageError
@@ -23,6 +22,7 @@ from paft_ray.inference.answer_cache import AnswerCache, BufferedWriter, identit
 from paft_ray.inference.engine import ANSWERS, answers, processor_config, take_nodes
 from paft_ray.inference.engine_errors import failure_reason, is_process_failure, log_dir
 from paft_ray.inference.model_weights import ModelWeights
+from paft_ray.inference.placement import on_this_node
 from paft_ray.log import get_logger, log_progress
 from paft_ray.models.reference import ModelFiles
 
@@ -128,7 +128,7 @@ class _Session:
         missing = _unanswered(requests, pa.concat_tables(self.tables)["request"], data_tasks(self.engine))
         if not self.num_answered:
             return missing
-        has_rows = _any_row.options(scheduling_strategy=_here()).remote(missing)
+        has_rows = _any_row.options(scheduling_strategy=on_this_node()).remote(missing)
         try:
             with _canceled_if_left(has_rows):
                 return missing if ray.get(has_rows, timeout=self.engine.stall_timeout_s) else None
@@ -168,7 +168,7 @@ class _Session:
     def _receive(self, missing: ray.data.Dataset, config: Any) -> None:
         """Stores answers as they come, until the engine has ended."""
         writer = BufferedWriter(self.cache)
-        running = answers.options(scheduling_strategy=_here()).remote(missing, config, self.base, self.models)
+        running = answers.options(scheduling_strategy=on_this_node()).remote(missing, config, self.base, self.models)
         last = said = time.monotonic()
         with writer, _canceled_if_left(running):
             for arrived in _arriving(running):
@@ -274,10 +274,6 @@ def _unanswered(requests: ray.data.Dataset, answered: pa.ChunkedArray, most_task
     return requests.map_batches(
         keep, batch_format="pyarrow", compute=tasks, num_cpus=DATA_CPUS, udf_modifying_row_count=True
     )
-
-
-def _here() -> NodeAffinitySchedulingStrategy:
-    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 @ray.remote(num_cpus=0, max_retries=0)

@@ -20,6 +20,7 @@ from paft_ray.metrics.cell_sampling import answer_strata, sample_cells
 from paft_ray.models.local import find_on_this_node
 from paft_ray.models.reference import ModelFiles
 from paft_ray.prompts.template import PromptTemplate
+from paft_ray.stages.precision import able_nodes
 from paft_ray.stages.prepare import examples_of
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.artifacts import OUTCOMES, PROMPT_SET, ROWS, SPEED, Speed
@@ -239,9 +240,4 @@ class Place:
 
 def engine_nodes(nodes: Sequence[Mapping[str, Any]], engine: EngineConfig) -> list[str]:
     """Ids of the living `nodes` (as Ray lists them) whose resources hold one rank of an engine."""
-    needs = {"CPU": engine.num_cpus, "GPU": engine.num_gpus}
-    return [
-        node["NodeID"]
-        for node in nodes
-        if node["Alive"] and all(node["Resources"].get(kind, 0) >= count for kind, count in needs.items())
-    ]
+    return [node["NodeID"] for node in able_nodes(nodes, engine.num_cpus, engine.num_gpus)]

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from paft_ray.config import Config, Precision, fast_precision
-from paft_ray.errors import UserError
+from paft_ray.errors import UserError, some
 from paft_ray.log import get_logger
 from paft_ray.stages.registry import Part
 from paft_ray.stages.resolved_run import ResolvedRun
@@ -51,7 +51,7 @@ def agreed(answers: Mapping[str, Precision], setting: str, local: Precision) -> 
     for node, answer in sorted(answers.items()):
         nodes[answer].append(node)
     if len(nodes) > 1:
-        shown = "; ".join(f"{answer} on {_some(names)}" for answer, names in sorted(nodes.items()))
+        shown = "; ".join(f"{answer} on {some(names)}" for answer, names in sorted(nodes.items()))
         raise UserError(
             f"{setting}: the nodes differ in what they multiply fast ({shown}); set {setting}=fp32, which all can"
         )
@@ -81,15 +81,20 @@ def gpu_capability() -> float | None:
         return None
 
 
-def kinds(nodes: Sequence[Mapping[str, Any]], num_cpus: float, num_gpus: float) -> dict[str, str]:
-    """Address -> id of the living `nodes` (as Ray lists them) to ask, of those that can hold a process of so many CPUs
-    and GPUs: of GPU nodes one for each type of accelerator, of CPU nodes all."""
+def able_nodes(nodes: Sequence[Mapping[str, Any]], num_cpus: float, num_gpus: float) -> list[Mapping[str, Any]]:
+    """The living `nodes` (as Ray lists them) whose resources hold a process of so many CPUs and GPUs."""
     needs = {"CPU": num_cpus, "GPU": num_gpus}
-    able = [
+    return [
         node
         for node in nodes
         if node["Alive"] and all(node["Resources"].get(kind, 0) >= count for kind, count in needs.items())
     ]
+
+
+def kinds(nodes: Sequence[Mapping[str, Any]], num_cpus: float, num_gpus: float) -> dict[str, str]:
+    """Address -> id of the living `nodes` (as Ray lists them) to ask, of those that can hold a process of so many CPUs
+    and GPUs: of GPU nodes one for each type of accelerator, of CPU nodes all."""
+    able = able_nodes(nodes, num_cpus, num_gpus)
     if not num_gpus:
         return {node["NodeManagerAddress"]: node["NodeID"] for node in able}
     types: dict[str, Mapping[str, Any]] = {}
@@ -133,7 +138,3 @@ def _section(config: Config, part: Part) -> Any:
 def _set(config: Config, part: Part, precision: Precision) -> Config:
     section = _section(config, part).model_copy(update={"precision": precision})
     return config.model_copy(update={part: section})
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
