@@ -11,6 +11,7 @@ from paft_ray.models.encoder import make_encoder
 from paft_ray.models.resolve import resolve_model
 from paft_ray.prompts.sampling import make_draw
 from paft_ray.stages.train import arm_prompts
+from paft_ray.storage.artifacts import PROMPT_SET
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import load_task
 from paft_ray.training.example_builder import ExampleBuilder
@@ -38,7 +39,7 @@ def row_maker(settings: Iterable[str]) -> ExampleBuilder:
     )
     return ExampleBuilder(
         table=run.read_table("prepare/train.parquet"),
-        templates=arm_prompts(config, run, "paft").templates,
+        templates=arm_prompts(config, run, "paft", PROMPT_SET.read(run)).templates,
         encoder=make_encoder(task, config.model, path),
         draw=make_draw(config.train.sampling, seed=0),
         seed=0,

@@ -147,7 +147,7 @@ def _check_length(where: str, stated: int, log: Store) -> None:
 
 def _of_arm(run: Store, config: Config, manifest: dict[str, Any]) -> _Inputs:
     key = manifest["key"]
-    prompts = arm_prompts(config, run, manifest["arm"])
+    prompts = arm_prompts(config, run, manifest["arm"], PROMPT_SET.read(run))
     return _Inputs(
         settings=_Settings.model_validate({**key["train"], "seed": key["seed"]}, strict=True),
         data=key["data"],

@@ -24,10 +24,10 @@ from paft_ray.stages import prepare
 from paft_ray.stages.prepare import sources
 from paft_ray.stages.registry import started_by
 from paft_ray.stages.resolved_run import ResolvedRun
-from paft_ray.stages.user_templates import user_templates
+from paft_ray.stages.user_templates import Templates
 from paft_ray.sweep.trials import listed_trials, num_trials
 from paft_ray.tasks.readers import read_examples
-from paft_ray.tasks.task import Example, Task
+from paft_ray.tasks.task import Example
 
 _SAMPLE_ROWS = 64
 
@@ -39,13 +39,13 @@ def plan(config: Config, stage: str = "run") -> str:
     Raises `UserError` for bad input; reaches neither a hub nor a cluster.
     """
     resolved = ResolvedRun.of(config)
-    check_inputs(resolved)
-    task = resolved.task
-    templates, held_out = user_templates(config, task)
+    given = check_inputs(resolved)
+    task, (templates, held_out) = resolved.task, given
     found = sources(task, config.data)
     rows = list(islice(read_examples(task, found["train"]), _SAMPLE_ROWS)) if found["train"].path is not None else []
     path, *_ = [_model(*model) for model in config.models]
-    encoder = check_model(config, task, path, trains="train" in started_by(stage, config)) if path is not None else None
+    trains = "train" in started_by(stage, config)
+    encoder = check_model(config, task, path, given, trains=trains) if path is not None else None
     requests = requests_per_cell(encoder) if encoder is not None else None
     drawn = list(zip(rows, templates * _SAMPLE_ROWS, strict=False))
     encoded: list[Encoded] = []
@@ -69,7 +69,7 @@ def plan(config: Config, stage: str = "run") -> str:
         **_precision(config),
         **_training(config, num_train, encoded),
         **(
-            _sweep(config, task)
+            _sweep(config, given)
             if stage == "sweep"
             else _evaluation(config, counts.get("test"), len(held_out), requests)
         ),
@@ -150,9 +150,9 @@ def _training(config: Config, num_train: int | None, encoded: Sequence[Encoded])
     return {"training_rows_each": round(rows), **tokens}
 
 
-def _sweep(config: Config, task: Task) -> dict[str, Any]:
+def _sweep(config: Config, templates: Templates) -> dict[str, Any]:
     """Trials of a sweep, which one engine evaluates."""
-    most = most_templates(config, task)
+    most = most_templates(config, templates)
     listed = listed_trials(config.sweep, most)
     trials = num_trials(config.sweep, len(listed))
     return {

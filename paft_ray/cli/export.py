@@ -23,7 +23,7 @@ from paft_ray.report.trained_models import longest_request
 from paft_ray.stages.report import origins
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.train import arm_prompts
-from paft_ray.storage.artifacts import OUTCOMES
+from paft_ray.storage.artifacts import OUTCOMES, PROMPT_SET
 from paft_ray.storage.manifests import TrainedModel, trained_models
 from paft_ray.storage.stage_keys import differences
 from paft_ray.storage.store import Store
@@ -88,7 +88,7 @@ def _unchanged_base(resolved: ResolvedRun, model: TrainedModel) -> str:
 
 def _trained_templates(config: Config, run: Store, model: TrainedModel) -> PromptSet:
     """The arm's training templates. Raises `UserError` where they are no longer there."""
-    found = arm_prompts(config, run, model.arm)  # type: ignore[arg-type]  # an arm that was trained
+    found = arm_prompts(config, run, model.arm, PROMPT_SET.read(run))  # type: ignore[arg-type]  # that was trained
     if found.content_hash != model.settings["prompts"].get(model.arm):
         raise UserError(
             f"run {run.root}: its prompt set or score section is not the one that arm {model.arm} was trained "

@@ -18,10 +18,9 @@ from paft_ray.models.files import shapes
 from paft_ray.stages import prepare
 from paft_ray.stages.registry import ALL, STAGES, missing_inputs, stages_of, started_by
 from paft_ray.stages.resolved_run import ResolvedRun, check_version
-from paft_ray.stages.user_templates import user_templates
+from paft_ray.stages.user_templates import Templates, user_templates
 from paft_ray.storage.store import Store
 from paft_ray.sweep.trials import listed_trials
-from paft_ray.tasks.task import Task
 from paft_ray.tracking.trackers import check as check_trackers
 
 
@@ -33,13 +32,13 @@ def check(resolved: ResolvedRun, command: str, *, local: bool) -> ResolvedRun:
         check_no_secrets(config, resolved.task)
         _check_prepared(resolved, command)
         return resolved
-    check_inputs(resolved)
+    templates = check_inputs(resolved)
     if local:
         check_resources(config, command, local_resources())
     elif is_submitted_job():
         check_job_storage(config.storage)
     if command == "sweep":
-        _check_sweep(resolved)
+        _check_sweep(resolved, templates)
     _check_prepared(resolved, command)
     if any(stage.reads_model for stage in stages):
         asks = local and any(stage.asks_generators for stage in stages)
@@ -48,7 +47,8 @@ def check(resolved: ResolvedRun, command: str, *, local: bool) -> ResolvedRun:
         resolved = resolved.with_models()
         for generator in resolved.models[1:]:
             shapes(generator.path)
-        check_model(config, resolved.task, resolved.model.path, trains="train" in started_by(command, config))
+        trains = "train" in started_by(command, config)
+        check_model(config, resolved.task, resolved.model.path, templates, trains=trains)
     Store.at(resolved.store.root)  # makes it, so it comes last: what is refused leaves nothing behind
     return resolved
 
@@ -88,9 +88,9 @@ def _check_keys(config: Config) -> None:
             )
 
 
-def _check_sweep(resolved: ResolvedRun) -> None:
+def _check_sweep(resolved: ResolvedRun, templates: Templates) -> None:
     """Raises `UserError` for settings that a sweep cannot compare trials under."""
-    _check_sizes(resolved)
+    _check_sizes(resolved, templates)
     if (budget := resolved.config.evaluate.budget) < 1:
         raise UserError(f"evaluate.budget={budget:g}: a sweep answers all cells; leave it out, or set it to 1")
     if (export := resolved.config.train.export) != "last":
@@ -99,11 +99,11 @@ def _check_sweep(resolved: ResolvedRun) -> None:
         )
 
 
-def _check_sizes(resolved: ResolvedRun) -> None:
+def _check_sizes(resolved: ResolvedRun, templates: Templates) -> None:
     """Raises `UserError` for sweep sizes that the prompt set cannot reach even if every candidate is kept, and for a
     searcher that is not installed."""
     config = resolved.config
-    listed_trials(config.sweep, most_templates(config, resolved.task))
+    listed_trials(config.sweep, most_templates(config, templates))
     searcher = config.sweep.searcher
     if searcher is not None and importlib.util.find_spec(searcher.name) is None:
         raise UserError(
@@ -112,16 +112,16 @@ def _check_sizes(resolved: ResolvedRun) -> None:
         )
 
 
-def most_templates(config: Config, task: Task) -> int:
+def most_templates(config: Config, templates: Templates) -> int:
     """Templates that the trials of a sweep can train on if every candidate is kept."""
-    seeds, _ = user_templates(config, task)
+    seeds, _ = templates
     aside = config.sweep.num_validation_templates if config.sweep.compares else 0
     return len(seeds) + (config.prompts.num_candidates if config.prompts.generators else 0) - aside
 
 
-def check_inputs(resolved: ResolvedRun, *, rows: bool = True) -> None:
-    """Raises `UserError` for sources, templates and settings that do not go with the task; reaches neither a hub nor a
-    cluster.
+def check_inputs(resolved: ResolvedRun, *, rows: bool = True) -> Templates:
+    """The templates that the configuration names. Raises `UserError` for sources, templates and settings that do not go
+    with the task; reaches neither a hub nor a cluster.
 
     `rows`: look into the row files; not where only the cluster reads them.
     """
@@ -134,12 +134,13 @@ def check_inputs(resolved: ResolvedRun, *, rows: bool = True) -> None:
         )
     if rows:
         prepare.check(config.data, task)
-    user_templates(config, task)
+    templates = user_templates(config, task)
     if config.model.truncate_field is not None and config.model.truncate_field not in task.fields:
         raise UserError(
             f"model.truncate_field={config.model.truncate_field}: not a field of task {task.name}; allowed: "
             f"{', '.join(task.fields)}"
         )
+    return templates
 
 
 def check_resources(config: Config, command: str, total: Mapping[str, float]) -> None:

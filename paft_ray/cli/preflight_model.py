@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from paft_ray.compat.lazy_imports import without
 from paft_ray.config import Config
 from paft_ray.errors import UserError, one_line
 from paft_ray.inference.grid import check_labels
 from paft_ray.models.encoder import make_encoder
-from paft_ray.models.files import embedding_rows, quantization, read_config, shapes
+from paft_ray.models.files import Shapes, embedding_rows, quantization, read_config, shapes
 from paft_ray.models.resolve import tokenizer_errors
 from paft_ray.prompts.encode import Encoder
-from paft_ray.stages.user_templates import user_templates
+from paft_ray.stages.user_templates import Templates
 from paft_ray.tasks.task import Task
 
 
-def check_model(config: Config, task: Task, path: str, *, trains: bool) -> Encoder:
-    """The encoder of the model folder `path`; `trains`: whether it will be trained.
+def check_model(config: Config, task: Task, path: str, templates: Templates, *, trains: bool) -> Encoder:
+    """The encoder of the model folder `path`. `templates`: those of the configuration; `trains`: whether the model will
+    be trained.
 
     Raises `UserError` where its configuration, dtype, tokenizer or chat template cannot be used, or where
     templates, prompt length or adapter targets do not go with it.
@@ -29,11 +32,10 @@ def check_model(config: Config, task: Task, path: str, *, trains: bool) -> Encod
         )
     encoder = make_encoder(task, config.model, path)
     with tokenizer_errors(path):
-        _check_ids(encoder, path)
+        _check_ids(encoder, path, weights)
         check_labels(encoder)
-        for templates in user_templates(config, task):
-            for template in templates:
-                encoder.check(template)
+        for template in chain(*templates):
+            encoder.check(template)
     longest = read_config(path).get("max_position_embeddings")
     if isinstance(longest, int) and config.model.max_prompt_tokens >= longest:
         raise UserError(
@@ -69,10 +71,10 @@ def _check_config(path: str) -> None:
         ) from None
 
 
-def _check_ids(encoder: Encoder, path: str) -> None:
+def _check_ids(encoder: Encoder, path: str, weights: Shapes) -> None:
     """Raises `UserError` where a token that prompts or answers can hold has no embedding; a larger embedding is
     usual."""
-    rows = embedding_rows(path)
+    rows = embedding_rows(path, weights)
     token, largest = encoder.largest_id()
     if rows is not None and largest >= rows:
         raise UserError(

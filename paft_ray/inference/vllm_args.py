@@ -8,6 +8,7 @@ import shlex
 from typing import Any
 
 from paft_ray.config import EngineConfig
+from paft_ray.inference.trie import MOST_LABEL_TOKENS
 
 CPU_ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TORCHDYNAMO_DISABLE": "1"}
 """Variables of an engine on a CPU. Without vLLM's multi-process workers the engine core computes on every core; with
@@ -43,7 +44,7 @@ def _fixed(engine: EngineConfig, max_model_len: int) -> dict[str, Any]:
         "max_model_len": max_model_len,
         "dtype": _DTYPES[engine.precision],
         "tensor_parallel_size": engine.tensor_parallel,
-        "max_logprobs": 128,
+        "max_logprobs": MOST_LABEL_TOKENS,
         **_SAFE,
     }
 

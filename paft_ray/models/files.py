@@ -131,10 +131,10 @@ def quantization(path: str) -> str | None:
     )
 
 
-def embedding_rows(path: str) -> int | None:
+def embedding_rows(path: str, weights: Shapes) -> int | None:
     """Token ids that the model's input embedding holds, by its weight or else by config.json; None where neither
     says."""
-    rows = [shape[0] for name, shape in shapes(path).items() if len(shape) == 2 and _EMBEDDING.search(name)]
+    rows = [shape[0] for name, shape in weights.items() if len(shape) == 2 and _EMBEDDING.search(name)]
     config = read_config(path)
     text = config.get("text_config")
     stated = (text if isinstance(text, dict) else config).get("vocab_size")

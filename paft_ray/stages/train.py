@@ -13,7 +13,7 @@ from paft_ray.config import Config, TrainedArm, weights_key
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.score import best_first
-from paft_ray.storage.artifacts import PROMPT_SET, ROWS, SCORE_TABLE, metrics_path
+from paft_ray.storage.artifacts import PROMPT_SET, ROWS, SCORE_TABLE, metrics_path, training_result
 from paft_ray.storage.manifests import SCORE, SYNTHESIZE, TRAIN, ModelKey, ScoreManifest, SynthesizeManifest
 from paft_ray.storage.outputs import digests, read_manifest
 from paft_ray.storage.stage_cache import Manifest, cached, finish, kept
@@ -31,8 +31,9 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     hand."""
     config, run = resolved.config, resolved.store
     key = _shared_key(resolved)
-    sets: dict[str, PromptSet] = {arm: arm_prompts(config, run, arm) for arm in config.train.arms}
-    hashes = {arm: prompts.content_hash for arm, prompts in sets.items()}
+    prompts = PROMPT_SET.read(run)
+    sets: dict[str, PromptSet] = {arm: arm_prompts(config, run, arm, prompts) for arm in config.train.arms}
+    hashes = {arm: templates.content_hash for arm, templates in sets.items()}
     arms = {f"{TRAIN}/{key}": key for seed in config.train.seeds for arm in sets for key in [ModelKey(arm, seed)]}
     keys = {folder: {**key, "prompts": hashes[model.arm], "seed": model.seed} for folder, model in arms.items()}
 
@@ -115,7 +116,7 @@ def training_outputs(run: Store, folder: str, result: TrainResult) -> dict[str, 
     """Path -> SHA-256 of what a training leaves for other stages: its weights as they were written, its metrics, and
     its result."""
     weights = {f"{result.path}/{name}": wanted for name, wanted in result.files.items()}
-    return weights | digests(run, [metrics_path(folder), f"{folder}/result.json"])
+    return weights | digests(run, [metrics_path(folder), training_result(folder).path])
 
 
 def _manifest(run: Store, model: ModelKey, num_templates: int, folder: str, result: TrainResult) -> Manifest:
@@ -139,9 +140,10 @@ def _manifest(run: Store, model: ModelKey, num_templates: int, folder: str, resu
     }
 
 
-def arm_prompts(config: Config, run: Store, arm: TrainedArm) -> PromptSet:
-    """The training templates of an arm: one fixed beforehand, the best scored, or all (the best `score.select_top`)."""
-    prompts = PROMPT_SET.read(run).split("train")
+def arm_prompts(config: Config, run: Store, arm: TrainedArm, found: PromptSet) -> PromptSet:
+    """The training templates of an arm: one fixed beforehand, the best scored, or all (the best `score.select_top`).
+    `found`: the prompt set of the run."""
+    prompts = found.split("train")
     if arm == "sft":
         return prompts.only(filter(None, [read_manifest(run, SYNTHESIZE, SynthesizeManifest).sft_template]))
     if arm == "top_accuracy":

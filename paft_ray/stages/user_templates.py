@@ -10,8 +10,11 @@ from paft_ray.prompts.template import PromptTemplate
 from paft_ray.sanitize import masked
 from paft_ray.tasks.task import Task
 
+Templates = tuple[list[PromptTemplate], list[PromptTemplate]]
+"""(Seed templates, held-out templates)."""
 
-def user_templates(config: Config, task: Task) -> tuple[list[PromptTemplate], list[PromptTemplate]]:
+
+def user_templates(config: Config, task: Task) -> Templates:
     """(seed templates, held-out templates) of the configuration, checked. Raises `UserError`."""
     seeds = _templates(config, config.prompts.seed_templates, task.seed_templates, task)
     held_out = _templates(config, config.prompts.held_out_templates, task.held_out_templates, task)

@@ -19,8 +19,7 @@ from paft_ray.training.deepspeed_state import collect_weights
 from paft_ray.training.job import TrainingJob, Worker
 from paft_ray.training.model import DTYPES
 from paft_ray.training.step_metrics import read_metrics
-
-ADAPTER_FILE = "adapter_model.safetensors"
+from paft_ray.training.trained_weights import ADAPTER_FILE
 
 
 def final_weights(engine: Any, job: TrainingJob, worker: Worker) -> tuple[int, dict[str, torch.Tensor]]:

@@ -47,11 +47,19 @@ def fit(trainings: Sequence[Training], *, callbacks: Sequence[UserCallback] = ()
     """
     data = {id(training.data): training.data for training in trainings}
     tables = {key: ray.put(table.combine_chunks()) for key, table in data.items()}  # arms share theirs
+    encoders: dict[tuple[int, int, str], tuple[Encoder, ray.ObjectRef]] = {}  # and theirs
     jobs, orders = {}, {}
     for training in trainings:
-        encoder = _checked_encoder(training)
+        _check_training(training)
+        key = (id(training.task), id(training.model), training.model_files.path)
+        if key not in encoders:
+            made = make_encoder(training.task, training.model, training.model_files.path)
+            encoders[key] = made, ray.put(made)
+        encoder, shared = encoders[key]
+        for template in training.templates.templates:
+            encoder.check(template)
         jobs[training.folder] = _job(training, encoder)
-        orders[training.folder] = _order(training, encoder, tables[id(training.data)], jobs[training.folder])
+        orders[training.folder] = _order(training, shared, tables[id(training.data)], jobs[training.folder])
     own_group = trainings[0].config.zero_stage == 3
     for folders in [[folder] for folder in jobs] if own_group else [list(jobs)]:
         _run_on_ray(
@@ -63,18 +71,14 @@ def fit(trainings: Sequence[Training], *, callbacks: Sequence[UserCallback] = ()
     return [read_result(training.run, training.folder) for training in trainings]
 
 
-def _checked_encoder(training: Training) -> Encoder:
-    """The encoder of a training that can run. Raises `UserError` for one that cannot."""
+def _check_training(training: Training) -> None:
+    """Raises `UserError` for a training that cannot run on this cluster."""
     check(
         training.config,
         num_examples=training.data.num_rows,
         num_templates=len(training.templates),
         cluster=ray.cluster_resources(),
     )
-    encoder = make_encoder(training.task, training.model, training.model_files.path)
-    for template in training.templates.templates:
-        encoder.check(template)
-    return encoder
 
 
 def _job(training: Training, encoder: Encoder) -> TrainingJob:
@@ -130,13 +134,13 @@ def _tracker_run(training: Training, checkpoints: Store) -> TrackerRun | None:
     )
 
 
-def _order(training: Training, encoder: Encoder, table: ray.ObjectRef, job: TrainingJob) -> GlobalOrder:
-    """The rows of a training, which Ray Data makes from `table`."""
+def _order(training: Training, encoder: ray.ObjectRef, table: ray.ObjectRef, job: TrainingJob) -> GlobalOrder:
+    """The rows of a training, which Ray Data makes from `table` with `encoder`."""
     config, seed = training.config, training.seed
     num_steps, num_positions = training.plan
     source = RowSource(
         table=table,
-        encoder=ray.put(encoder),
+        encoder=encoder,
         templates=training.templates.templates,
         draw=make_draw(config.sampling, seed=seed),
         seed=seed,

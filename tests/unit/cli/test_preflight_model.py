@@ -11,7 +11,9 @@ from paft_ray.cli.preflight_model import check_model
 from paft_ray.config import Config, load_config
 from paft_ray.errors import UserError
 from paft_ray.prompts.chat import _rendered
+from paft_ray.prompts.encode import Encoder
 from paft_ray.stages.registry import COMMANDS, started_by
+from paft_ray.stages.user_templates import user_templates
 from paft_ray.tasks.task import load_task
 from tests.hostile.bad_inputs.models import CONFIG, GOOD, POINTER, TURNS, weights, words
 
@@ -30,11 +32,15 @@ def config(path: str, *overrides: str) -> Config:
     return load_config("jobs/configs/demo.yaml", [f"model.id={path}", "prompts.generators=[]", *overrides])
 
 
+def checked(settings: Config, path: str, *, trains: bool) -> Encoder:
+    return check_model(settings, TASK, path, user_templates(settings, TASK), trains=trains)
+
+
 def test_a_quantized_model_is_scored_and_evaluated_but_not_trained(tmp_path: Path) -> None:
     path = model(tmp_path, config__json=json.dumps({**CONFIG, "quantization_config": {"quant_method": "fp8"}}))
-    check_model(config(path), TASK, path, trains=False)
+    checked(config(path), path, trains=False)
     with pytest.raises(UserError, match=r"quantized \(fp8\), which is not supported yet for training"):
-        check_model(config(path), TASK, path, trains=True)
+        checked(config(path), path, trains=True)
     commands = {name for name in COMMANDS if "train" in started_by(name, config(path))}
     assert commands == {"run", "train", "sweep"}
 
@@ -45,9 +51,9 @@ def test_the_small_model_of_the_bad_folders_is_good_itself(tmp_path: Path) -> No
 
 def test_tokens_that_no_prompt_holds_need_no_embedding(tmp_path: Path) -> None:
     path = model(tmp_path, tokenizer__json=words("<image>", "<pad>"), model__safetensors=weights(6))
-    assert check_model(config(path), TASK, path, trains=True).largest_id() == ("negative", 5)
+    assert checked(config(path), path, trains=True).largest_id() == ("negative", 5)
     path = model(tmp_path, model__safetensors=weights(64))
-    check_model(config(path), TASK, path, trains=True)
+    checked(config(path), path, trains=True)
 
 
 def test_a_generator_whose_weights_are_pointers_is_refused_by_a_dry_run(tmp_path: Path) -> None:
@@ -60,5 +66,5 @@ def test_a_chat_template_costs_one_start_for_all_prompts_of_a_process(tmp_path: 
     path = model(tmp_path, chat_template__jinja=TURNS + "assistant:")
     _rendered.cache_clear()
     for _ in range(3):
-        check_model(config(path, "model.chat=true"), TASK, path, trains=True)
+        checked(config(path, "model.chat=true"), path, trains=True)
     assert _rendered.cache_info().misses == 1
