@@ -20,41 +20,14 @@ from paft_ray.compat import deepspeed as compat_deepspeed
 from paft_ray.compat import peft as compat_peft
 from paft_ray.compat import torch as compat_torch
 from paft_ray.compat import transformers as compat_transformers
-from paft_ray.config import TrainConfig
 from paft_ray.training import padding_free
-from paft_ray.training.fused_lora import add_adapter
 from paft_ray.training.model import repeated_layers
-
-SIZES = {
-    "vocab_size": 60,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
-IDS = torch.randint(5, 60, (3, 11), generator=torch.Generator().manual_seed(1))
+from tests.support.tiny_lora import SIZES, adapted, answers
 
 
 def model() -> Any:
     torch.manual_seed(0)
     return AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SIZES), attn_implementation="sdpa")
-
-
-def adapted() -> Any:
-    torch.manual_seed(0)
-    found = add_adapter(model(), TrainConfig.model_validate({"precision": "fp32", "lora": {"rank": 4, "alpha": 10}}))
-    for name, weight in found.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weight, std=0.2, generator=torch.Generator().manual_seed(2))
-    return found
-
-
-def outputs(adapter: Any) -> list[torch.Tensor]:
-    """Logits and the gradients of all that trains."""
-    logits = adapter(input_ids=IDS).logits
-    logits.square().mean().backward()
-    return [logits.detach(), *(p.grad for p in adapter.parameters() if p.requires_grad)]
 
 
 def test_deepspeed_asks_its_table_whether_it_compiles_the_all_reduce(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +73,7 @@ def test_peft_hands_its_forward_to_a_variant() -> None:
         "x",
         "result",
     ]
-    (layer, *_) = compat_peft.adapted_linears(adapted())
+    (layer, *_) = compat_peft.adapted_linears(adapted("fp32"))
     assert layer.cast_input_dtype_enabled is True
     assert list(layer.lora_variant) == list(layer.lora_A)
 
@@ -109,12 +82,12 @@ def test_where_pefts_variants_have_moved_its_own_forward_gives_the_same(
     monkeypatch: pytest.MonkeyPatch, warnings: pytest.LogCaptureFixture
 ) -> None:
     """In bf16, too: tests/unit/training/test_fused_lora.py compares both with fp32."""
-    fused = outputs(adapted())
+    fused = answers(adapted("fp32"), "fp32")
     monkeypatch.delattr(lora_layer, "LoraVariant")
-    plain = adapted()
+    plain = adapted("fp32")
     assert not any(layer.lora_variant for layer in compat_peft.adapted_linears(plain))
     assert "LoraVariant is not in the installed version" in warnings.text
-    for found, wanted in zip(fused, outputs(plain), strict=True):
+    for found, wanted in zip(fused, answers(plain, "fp32"), strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
 
 
@@ -166,6 +139,6 @@ def test_where_torch_has_none_it_is_known_at_import(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_copy_of_an_adapted_model_runs_the_same_forward() -> None:
-    first = adapted()
-    for found, wanted in zip(outputs(copy.deepcopy(first)), outputs(first), strict=True):
+    first = adapted("fp32")
+    for found, wanted in zip(answers(copy.deepcopy(first), "fp32"), answers(first, "fp32"), strict=True):
         torch.testing.assert_close(found, wanted)

@@ -10,33 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
-from paft_ray.config import TrainConfig
 from paft_ray.training.export import export_adapter
-from paft_ray.training.fused_lora import add_adapter
-
-SIZES = {
-    "vocab_size": 60,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
-IDS = torch.randint(5, 60, (3, 11), generator=torch.Generator().manual_seed(1))
-
-
-def adapted(precision: str, **settings: Any) -> Any:
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SIZES))
-    model = add_adapter(
-        model, TrainConfig.model_validate({"precision": precision, "lora": {"rank": 4, "alpha": 10}, **settings})
-    )
-    for name, weight in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weight, std=0.2)
-    return model
+from tests.support.tiny_lora import IDS, adapted, answers
 
 
 def as_peft_does(model: Any) -> Any:
@@ -45,14 +21,6 @@ def as_peft_does(model: Any) -> Any:
         if hasattr(layer, "lora_variant"):
             layer.lora_variant, layer.cast_input_dtype_enabled = {}, True
     return other
-
-
-def answers(model: Any, precision: str) -> list[torch.Tensor]:
-    """Logits and the gradients of all that trains."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        logits = model(input_ids=IDS).logits
-    logits.float().square().mean().backward()
-    return [logits.detach().float(), *(p.grad for p in model.parameters() if p.requires_grad)]
 
 
 def test_outputs_and_gradients_are_those_of_peft() -> None:
