@@ -1,6 +1,7 @@
 """The exception types, and what their messages of one line need."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from paft_ray.sanitize import masked, visible
 
@@ -19,6 +20,12 @@ def one_line(text: object) -> str:
     What is too long is truncated afterwards, never before: half a secret is found by no one.
     """
     return visible(masked(" ".join(masked(str(text)).split())))
+
+
+def first_fault(error: Any, whole: str = "it") -> str:
+    """`entry: what is wrong` of the first fault that pydantic found; `whole`: stands for the value itself."""
+    fault = error.errors()[0]
+    return one_line(f"{'.'.join(map(str, fault['loc'])) or whole}: {fault['msg']}")
 
 
 def some(names: Sequence[str], most: int = 3) -> str:

@@ -19,6 +19,8 @@ from paft_ray.stages import prepare
 from paft_ray.stages.registry import ALL, STAGES, missing_inputs, stages_of, started_by
 from paft_ray.stages.resolved_run import ResolvedRun, check_version
 from paft_ray.stages.user_templates import Templates, user_templates
+from paft_ray.storage.manifests import SYNTHESIZE
+from paft_ray.storage.outputs import manifest_path
 from paft_ray.storage.store import Store
 from paft_ray.sweep.trials import listed_trials
 from paft_ray.tracking.trackers import check as check_trackers
@@ -42,7 +44,7 @@ def check(resolved: ResolvedRun, command: str, *, local: bool) -> ResolvedRun:
     _check_prepared(resolved, command)
     if any(stage.reads_model for stage in stages):
         asks = local and any(stage.asks_generators for stage in stages)
-        if asks and not resolved.store.exists("synthesize/manifest.json"):
+        if asks and not resolved.store.exists(manifest_path(SYNTHESIZE)):
             _check_keys(config)
         resolved = resolved.with_models()
         for generator in resolved.models[1:]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.artifacts import OUTCOMES, PROMPT_SET, stage_manifest
 from paft_ray.storage.manifests import REPORT, TRAIN
 from paft_ray.storage.outputs import manifest_path
-from paft_ray.storage.stage_cache import Manifest, cached
+from paft_ray.storage.stage_cache import Manifest, as_stored, cached
 from paft_ray.storage.stage_keys import compare_keys, left_over
 from paft_ray.storage.versions import decided_by
 from paft_ray.tracking.trackers import publish_report
@@ -64,7 +63,7 @@ def _check_trained(resolved: ResolvedRun) -> None:
     }
     found = compare_keys(
         {"train": key["train"], "model": configured_model(key["model"]), "task": key["task"]},
-        json.loads(json.dumps(wanted)),
+        as_stored(wanted),
     )
     if differing := left_over(found, manifest, resolved.accept):
         raise UserError(

@@ -13,11 +13,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from paft_ray.config import Config, GeneratorConfig, configured_model, input_key, parse_config
-from paft_ray.errors import UserError, one_line
+from paft_ray.errors import UserError, first_fault
 from paft_ray.files.uris import split_uri
 from paft_ray.models.chat_frame import chat_frame
 from paft_ray.models.local import find_model
 from paft_ray.models.reference import ModelFiles
+from paft_ray.storage.outputs import manifest_path
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Task, load_task
 
@@ -139,7 +140,7 @@ def stored_config(store: Store) -> Config:
 def check_version(store: Store) -> None:
     """Raises `UserError` for a run whose stages have the folders of version 0.1."""
     for folder, name in _OLD_FOLDERS.items():
-        if store.exists(f"{folder}/manifest.json"):
+        if store.exists(manifest_path(folder)):
             raise UserError(
                 f"run {store.root}: made by an older version of paft (stage {name} has the folder {folder}); use "
                 "another name, or that version"
@@ -156,8 +157,7 @@ def _stored_task(store: Store) -> Task:
     try:
         return Task.model_validate(store.read_json(_TASK))
     except ValidationError as error:
-        fault = error.errors()[0]
-        reason = one_line(f"{'.'.join(map(str, fault['loc'])) or 'task'}: {fault['msg']}")[:200]
+        reason = first_fault(error, "task")[:200]
         raise UserError(f"{store.uri(_TASK)}: not a task ({reason}); restore it") from None
 
 

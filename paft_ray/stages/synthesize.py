@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from functools import partial
 from typing import Any
@@ -26,6 +27,7 @@ from paft_ray.tasks.readers import examples_from_table
 from paft_ray.tasks.task import Task
 
 _log = get_logger(__name__)
+_SHOWN = 4  # answers; the others with --verbose
 RESULTS_VERSION = 1
 """Raised where a change of the code changes results (`scripts/results_versions.py`)."""
 
@@ -104,10 +106,11 @@ def _build(
     rejected.update(row["rejected"] for row in raw if row["rejected"])
     sft = seeds[0].id if seeds else None
     prompts = _split(config, entries, fixed, keep_in_train=sft)
-    _announce(settings.num_candidates if settings.generators else 0, writers, raw, rejected)
+    counts = _counts(config, writers, raw)
+    _announce(counts, writers, raw, rejected)
     outputs = RAW_ANSWERS.write(run, raw) | LEAKAGE_REPORT.write(run, leakage_report(prompts, settings.similarity))
     return {
-        **_counts(config, writers, raw),
+        **counts,
         "rejected": dict(rejected),
         "num_train": len(prompts.split("train")),
         "num_held_out": len(prompts.split("held_out")),
@@ -159,16 +162,16 @@ def _counts(config: Config, writers: list[Writer], raw: list[dict[str, Any]]) ->
     }
 
 
-def _announce(asked: int, writers: list[Writer], raw: list[dict[str, Any]], rejected: Counter[str]) -> None:
+def _announce(counts: Manifest, writers: list[Writer], raw: list[dict[str, Any]], rejected: Counter[str]) -> None:
     if not raw:
         return
-    kept = sum(row["rejected"] is None for row in raw)
     reasons = ", ".join(f"{reason} {n}" for reason, n in rejected.most_common())
     label = stage_label("synthesize")
-    _log.info(f"{label} asked {asked}, got {kept} from {len(raw)} answers; rejected: {reasons or 'none'}")
+    _log.info(
+        f"{label} asked {counts['asked']}, got {counts['kept']} from {len(raw)} answers; rejected: {reasons or 'none'}"
+    )
     for writer in writers if len(writers) > 1 else ():
         _log.info(f"{label} {writer.generator.label}: asked {writer.target}, got {len(writer.accepted)}")
-    for row in raw[:4]:
-        _log.info(f"{label} {row['strategy']}, {row['rejected'] or 'kept'}: {row['text']!r}")
-    for row in raw[4:]:
-        _log.debug(f"{label} {row['strategy']}, {row['rejected'] or 'kept'}: {row['text']!r}")
+    for number, row in enumerate(raw):
+        level = logging.INFO if number < _SHOWN else logging.DEBUG
+        _log.log(level, f"{label} {row['strategy']}, {row['rejected'] or 'kept'}: {row['text']!r}")

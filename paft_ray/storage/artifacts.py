@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, TypeAdapter, ValidationError
 
-from paft_ray.errors import UserError, one_line
+from paft_ray.errors import UserError, first_fault, one_line
 from paft_ray.files import parquet
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.storage.manifests import (
@@ -92,8 +92,7 @@ class Artifact(Generic[T]):
 
 def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        fault = error.errors()[0]
-        return one_line(f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}")
+        return first_fault(error)
     return one_line(error)
 
 

@@ -82,7 +82,7 @@ def _checked(run: Store, stage: str, key: Mapping[str, Any], accept: Sequence[st
     """The manifest of a finished stage, with what was accepted of its differences. Raises `UserError` for others, and
     for a manifest that is none."""
     manifest = read_raw_manifest(run, stage)
-    differing = compare_keys(parse_manifest(run, stage, manifest, StageManifest).key, _stored(key))
+    differing = compare_keys(parse_manifest(run, stage, manifest, StageManifest).key, as_stored(key))
     if refused := left_over(differing, manifest, accept):
         raise UserError(refusal(f"stage {stage} of run {run.name}", refused))
     accepted = with_accepted(manifest, differing)
@@ -122,7 +122,7 @@ def finish(
     full = {
         "outputs": {},
         **manifest,
-        "key": _stored(key),
+        "key": as_stored(key),
         "time_s": round(time_s, 3),
         "made_with": made_with(),
     }
@@ -132,7 +132,7 @@ def finish(
     return full
 
 
-def _stored(key: Mapping[str, Any]) -> Manifest:
+def as_stored(key: Mapping[str, Any]) -> Manifest:
     """A key as a manifest states it."""
     return dict(json.loads(json.dumps(dict(key))))
 
@@ -140,4 +140,4 @@ def _stored(key: Mapping[str, Any]) -> Manifest:
 def finished_below(run: Store, folder: str) -> list[str]:
     """Names of the folders in `folder` that have a manifest, sorted."""
     names = sorted(entry.base_name for entry in run.entries(folder) if entry.type == pafs.FileType.Directory)
-    return [name for name in names if run.exists(f"{folder}/{name}/manifest.json")]
+    return [name for name in names if run.exists(manifest_path(f"{folder}/{name}"))]

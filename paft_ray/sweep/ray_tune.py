@@ -18,8 +18,9 @@ from ray import tune
 
 from paft_ray.config import Config, RangeConfig, TrainConfig
 from paft_ray.errors import StageError
-from paft_ray.log import get_logger, log_progress
+from paft_ray.log import get_logger, log_progress, stage_label
 from paft_ray.stages.stage_errors import reason
+from paft_ray.storage.outputs import manifest_path
 from paft_ray.storage.stage_cache import finished_below
 from paft_ray.storage.store import Store
 from paft_ray.sweep.trials import Setup, Trial, chosen, num_trials, ranges
@@ -93,7 +94,7 @@ def _sorted_out(run: Store, listed: Sequence[Trial], results: Sequence[Any], bef
         if result.error is not None:
             failed.append(found.name)
             _log.warning(f"[sweep {found.name}] failed: {reason(run, f'sweep-{found.name}', result.error)}")
-        elif run.exists(f"{found.folder}/manifest.json"):
+        elif run.exists(manifest_path(found.folder)):
             finished[found.name] = found
         else:
             stopped.append(found.name)
@@ -169,4 +170,4 @@ class _Progress(tune.Callback):
 
     def _report(self) -> None:
         self.ended += 1
-        log_progress(_log, f"[sweep] {self.ended} of {self.total} trials ended", self.ended / self.total)
+        log_progress(_log, f"{stage_label('sweep')} {self.ended} of {self.total} trials ended", self.ended / self.total)

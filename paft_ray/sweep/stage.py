@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from paft_ray.config import engine_key, weights_key
 from paft_ray.echo import echo, echo_table
 from paft_ray.errors import UserError
-from paft_ray.log import get_logger
+from paft_ray.log import get_logger, stage_label
 from paft_ray.report.format import percent
 from paft_ray.report.sweep import TrialOutcomes, write_sweep
 from paft_ray.stages import evaluate, prepare, synthesize
@@ -25,7 +25,7 @@ from paft_ray.stages.evaluate import evaluate_models
 from paft_ray.stages.prepare import examples_of
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.artifacts import PROMPT_SET, ROWS, SWEEP_OUTCOMES, trial_outcomes
-from paft_ray.storage.manifests import SWEEP, ModelKey, SweepManifest, TrainedModel, TrialManifest
+from paft_ray.storage.manifests import REPORT, SWEEP, ModelKey, SweepManifest, TrainedModel, TrialManifest
 from paft_ray.storage.outputs import manifest_path, read_manifest
 from paft_ray.storage.stage_cache import Manifest, cached, finish, kept
 from paft_ray.storage.stage_keys import differences
@@ -102,7 +102,7 @@ def _check_begun(run: Store, inputs: dict[str, Any], key: dict[str, Any], force:
 def _sweep(setup: Setup, listed: Sequence[Trial]) -> Manifest:
     config, run = setup.resolved.config, setup.resolved.store
     planned = num_trials(config.sweep, len(listed))
-    _log.info(f"[sweep] {planned} trials at most, then an engine evaluates them")
+    _log.info(f"{stage_label('sweep')} {planned} trials at most, then an engine evaluates them")
     trained = train_trials(setup, listed)
     evaluated, starts = _evaluate(setup, trained.finished)
     outputs = SWEEP_OUTCOMES.write(run, pa.concat_tables(trial.outcomes for trial in evaluated))
@@ -113,12 +113,12 @@ def _sweep(setup: Setup, listed: Sequence[Trial]) -> Manifest:
         "stopped": len(trained.stopped),
     }
     written = write_sweep(run, evaluated, config=config, starts=(starts, 1), counts=counts)
-    run.delete("report/manifest.json")  # the run's page shows the sweep, too: the next `paft report` writes it anew
+    run.delete(manifest_path(REPORT))  # the run's page shows the sweep, too: the next `paft report` writes it anew
     _show(written.values)
     if trained.failed:
         _log.warning(
-            f"[sweep] {len(trained.failed)} trials failed ({', '.join(trained.failed)}); the same command tries "
-            "only these again"
+            f"{stage_label('sweep')} {len(trained.failed)} trials failed ({', '.join(trained.failed)}); the same "
+            "command tries only these again"
         )
     return {**written.values, "failed": list(trained.failed), "outputs": outputs | written.files}
 

@@ -105,7 +105,7 @@ def publish_report(config: TrackingConfig, run: Store) -> None:
     """Sends `eval/ARM/accuracy_mean`, `_std` and `_worst` of a finished report, and its page to MLflow, as tracker run
     `report`."""
     tracker_run = TrackerRun.of(
-        config, Store(run.uri("report")), name="report", group=run.name, label=stage_label("report"), params={}
+        config, run.below("report"), name="report", group=run.name, label=stage_label("report"), params={}
     )
     if tracker_run is None:
         return

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from paft_ray.errors import UserError, one_line
+from paft_ray.errors import UserError, first_fault, one_line
 
 FILE = "adapter_config.json"
 _Dimension = Annotated[int, Field(gt=0, lt=2**20)]
@@ -42,8 +42,7 @@ def check_adapter_config(text: bytes, where: str) -> AdapterConfig:
         said = json.loads(text)
         found = AdapterConfig.model_validate(said)
     except ValidationError as error:
-        fault = error.errors()[0]
-        raise _refused(where, f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}") from None
+        raise _refused(where, first_fault(error)) from None
     except (ValueError, RecursionError) as error:
         raise _refused(where, f"not JSON, {error}") from None
     if other := sorted(

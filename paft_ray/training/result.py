@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
-from paft_ray.errors import UserError, one_line
+from paft_ray.errors import UserError, first_fault
 from paft_ray.storage.store import Store
 from paft_ray.training.step_metrics import read_metrics
 
@@ -75,8 +75,7 @@ def read_result(run: Store, folder: str) -> TrainResult:
     except FileNotFoundError:
         raise _broken(out, "it is missing") from None
     except ValidationError as error:
-        fault = error.errors()[0]
-        raise _broken(out, f"{'.'.join(map(str, fault['loc'])) or 'it'}: {one_line(fault['msg'])}") from None
+        raise _broken(out, first_fault(error)) from None
     return TrainResult(**stored.model_dump(), path=f"{folder}/{stored.kind}", history=read_metrics(out))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
 
-from paft_ray.errors import UserError, one_line
+from paft_ray.errors import UserError, first_fault, one_line
 from paft_ray.storage.store import Store
 
 METRICS = "metrics.jsonl"
@@ -43,8 +43,7 @@ def read_metrics(out: Store) -> list[dict[str, Any]]:
         for row in rows:
             _Row.model_validate(row)
     except ValidationError as error:
-        fault = error.errors()[0]
-        raise _broken(out, f"{'.'.join(map(str, fault['loc'])) or 'a line'}: {one_line(fault['msg'])}") from None
+        raise _broken(out, first_fault(error, "a line")) from None
     except (ValueError, RecursionError) as error:
         raise _broken(out, one_line(error)[:200]) from None
     return rows
