@@ -20,7 +20,7 @@ from paft_ray.metrics.cell_sampling import answer_strata, sample_cells
 from paft_ray.models.local import find_on_this_node
 from paft_ray.models.reference import ModelFiles
 from paft_ray.prompts.template import PromptTemplate
-from paft_ray.stages.precision import able_nodes
+from paft_ray.stages.nodes import able_nodes
 from paft_ray.stages.prepare import examples_of
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.artifacts import OUTCOMES, PROMPT_SET, ROWS, SPEED, Speed

@@ -12,6 +12,7 @@ from typing import Any, get_args
 from paft_ray.config import Config, Precision, fast_precision
 from paft_ray.errors import UserError, some
 from paft_ray.log import get_logger
+from paft_ray.stages.nodes import able_nodes
 from paft_ray.stages.registry import Part
 from paft_ray.stages.resolved_run import ResolvedRun
 
@@ -79,16 +80,6 @@ def gpu_capability() -> float | None:
         return min((float(line) for line in said.splitlines() if line.strip()), default=None)
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
-
-
-def able_nodes(nodes: Sequence[Mapping[str, Any]], num_cpus: float, num_gpus: float) -> list[Mapping[str, Any]]:
-    """The living `nodes` (as Ray lists them) whose resources hold a process of so many CPUs and GPUs."""
-    needs = {"CPU": num_cpus, "GPU": num_gpus}
-    return [
-        node
-        for node in nodes
-        if node["Alive"] and all(node["Resources"].get(kind, 0) >= count for kind, count in needs.items())
-    ]
 
 
 def kinds(nodes: Sequence[Mapping[str, Any]], num_cpus: float, num_gpus: float) -> dict[str, str]:
