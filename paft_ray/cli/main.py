@@ -34,6 +34,7 @@ prompts_app = typer.Typer(no_args_is_help=True, help="Prompt templates: import t
 app.add_typer(prompts_app, name="prompts")
 
 ConfigArg = Annotated[str, typer.Argument(metavar="CONFIG", help="YAML file of the run, e.g. jobs/configs/demo.yaml")]
+RunOrConfigArg = Annotated[str, typer.Argument(metavar="CONFIG|RUN", help="YAML file, or the folder of a finished run")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one setting; may be repeated.")
 ]
@@ -48,7 +49,6 @@ AddressOption = Annotated[
 
 
 def _command(name: str, text: str) -> None:
-    @app.command(name, help=text)
     def command(
         config: ConfigArg,
         set_: SetOption = None,
@@ -60,6 +60,10 @@ def _command(name: str, text: str) -> None:
     ) -> None:
         run_stage(name, config, set_, force=force, accept=accept or (), dry_run=dry_run, address=address)
 
+    if name == "report":
+        command.__annotations__["config"] = RunOrConfigArg
+    app.command(name, help=text)(command)
+
 
 for _name, _text in COMMANDS.items():
     if _name != "evaluate":  # it takes more options
@@ -68,7 +72,7 @@ for _name, _text in COMMANDS.items():
 
 @app.command("evaluate", help=COMMANDS["evaluate"])
 def evaluate(
-    config: Annotated[str, typer.Argument(metavar="CONFIG|RUN", help="YAML file, or the folder of a finished run")],
+    config: RunOrConfigArg,
     templates: Annotated[str | None, typer.Option(help="JSONL rows with `text` (with RUN)")] = None,
     test: Annotated[str | None, typer.Option(help="Rows of the task (with RUN)")] = None,
     out: Annotated[
@@ -114,6 +118,7 @@ def submit(
             "--address", help="http://HOST:8265; default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS, a Ray on this machine."
         ),
     ] = None,
+    verbose: VerboseOption = None,
 ) -> None:
     """A second submit of a run that is still going attaches to it; the job's exit code is the command's."""
     from paft_ray.cli.submit import submit
@@ -140,6 +145,7 @@ def doctor(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON")] = False,
+    verbose: VerboseOption = None,
 ) -> None:
     """Starts a local Ray where no cluster is named."""
     from paft_ray.cli.doctor import doctor
@@ -151,6 +157,7 @@ def doctor(
 def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN RUN ...", help="Folders or URIs of evaluated runs")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+    verbose: VerboseOption = None,
 ) -> None:
     """Figures of every arm, differences between runs, and what their configurations differ in."""
     from paft_ray.cli.compare import compare_runs
@@ -163,7 +170,10 @@ def compare(
     help="Replay order and draws of every training and compare with what its steps used; exit code 1 where they "
     "differ.",
 )
-def audit(run: Annotated[str, typer.Argument(metavar="RUN", help="Folder or URI of the run")]) -> None:
+def audit(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Folder or URI of the run")],
+    verbose: VerboseOption = None,
+) -> None:
     """Every example once per epoch, under the template that was drawn for it."""
     from paft_ray.cli.audit import audit_run
 
@@ -179,6 +189,7 @@ def export(
     precision: Annotated[
         Precision | None, typer.Option(help="Dtype of the weights; default: that of the evaluation")
     ] = None,
+    verbose: VerboseOption = None,
 ) -> None:
     """Merges the adapter into its base model."""
     from paft_ray.cli.export import export_run

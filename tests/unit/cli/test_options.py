@@ -35,3 +35,11 @@ def test_a_quiet_command_still_prints_its_result(tmp_path: Path, capsys: pytest.
         main(["run", "jobs/configs/demo.yaml", "--dry-run", "--set", f"storage={tmp_path}", "--quiet"])
     assert not re.search(r"^\d\d:\d\d:\d\d ", out := capsys.readouterr().out, re.MULTILINE)
     assert "stages" in out or "training_workers" in out
+
+
+@pytest.mark.parametrize("command", ["run", "evaluate", "report", "submit", "doctor", "compare", "audit", "export"])
+def test_every_command_can_be_quiet(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert "--quiet" in (out := capsys.readouterr().out)
+    assert ("CONFIG|RUN" in out) == (command in ("evaluate", "report"))
