@@ -1,5 +1,5 @@
 """Robustness figures over templates, paired bootstrap intervals, saturation over sizes: pure functions of arrays of
-right and wrong answers.
+scores (right and wrong answers, or values in between).
 
 Accuracies are fractions. Axes are always [seeds, templates, examples].
 """
@@ -15,7 +15,7 @@ from paft_ray.metrics.intervals import (
     mean_interval,
     verdict,
 )
-from paft_ray.metrics.outcomes import ArmOutcomes, arms_from_table
+from paft_ray.metrics.outcomes import ArmOutcomes, Measure, arms_from_table
 from paft_ray.metrics.robustness import (
     MIN_TEMPLATES,
     MIN_TEMPLATES_INTERVAL,
@@ -39,6 +39,7 @@ __all__ = [
     "QUANTILES",
     "ArmOutcomes",
     "Difference",
+    "Measure",
     "RobustnessMetrics",
     "Saturation",
     "arms_from_table",

@@ -1,16 +1,19 @@
-"""Right and wrong answers of the arms, from the rows of outcomes.parquet."""
+"""Scores of the answers of the arms, from the rows of outcomes.parquet."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from paft_ray.errors import UserError
 
+Measure = Literal["behavior", "strict", "knowledge"]
+"""behavior: the unconstrained answer, parsed leniently; strict: without leniency; knowledge: the choice constrained to
+the labels."""
 NOT_PARSED, MISSING = -1, -2
 """Codes in `ArmOutcomes.predicted`: an answer that could not be parsed, a row that failed."""
 _MOST_CELLS = 2**26
@@ -20,15 +23,21 @@ number."""
 
 @dataclass(frozen=True, kw_only=True)
 class ArmOutcomes:
-    """Right and wrong answers of one arm."""
+    """Scores of the answers of one arm, in [0, 1]."""
 
     template_ids: tuple[str, ...]
     example_ids: tuple[str, ...]
     seeds: tuple[int, ...]
     correct: NDArray[np.float64]
-    """Shape [seeds, templates, examples]: 1, 0, or NaN where the row failed."""
+    """Shape [seeds, templates, examples]: 1 right, 0 wrong, in between for a grader with part marks; NaN where the row
+    failed."""
     predicted: NDArray[np.int64] | None = None
     """Same shape: code of the predicted text, -1 not parsed, -2 row failed. None: not known."""
+
+    @property
+    def is_graded(self) -> bool:
+        """Some value is neither right (1) nor wrong (0)."""
+        return bool(((self.correct > 0) & (self.correct < 1)).any())
 
     @property
     def by_template(self) -> NDArray[np.float64]:
@@ -42,19 +51,18 @@ class ArmOutcomes:
         return np.asarray((np.nansum(self.correct, axis=2) / counts).mean(axis=0))
 
 
-def arms_from_table(table: Any) -> dict[str, ArmOutcomes]:
-    """Arm -> outcomes, from an Arrow table with columns arm, seed, template_id, example_id, predicted, parsed, correct.
+def arms_from_table(table: Any, measure: Measure = "knowledge") -> dict[str, ArmOutcomes]:
+    """Arm -> outcomes, from an Arrow table with the columns of evaluate/outcomes.parquet.
 
-    All arms share the ids of templates and examples (sorted); a missing row is NaN.
-    Raises `UserError` for a row that comes twice, and for more than 2**26 cells.
+    knowledge: columns `correct`, `predicted`, `parsed`; behavior, strict: the column of that name, and `named` as the
+    prediction. All arms share the ids of templates and examples (sorted); a missing row is NaN. Raises `UserError` for
+    a row that comes twice, for more than 2**26 cells, for values outside [0, 1] and for a table without the measure.
     """
     arms, arm_code = np.unique(_texts(table, "arm"), return_inverse=True)
     templates, template_code = np.unique(_texts(table, "template_id"), return_inverse=True)
     examples, example_code = np.unique(_texts(table, "example_id"), return_inverse=True)
-    _, predicted_code = np.unique(_texts(table, "predicted"), return_inverse=True)
     seed = table.column("seed").to_numpy()
-    predicted = np.where(table.column("parsed").to_numpy(), predicted_code, NOT_PARSED)
-    correct = table.column("correct").to_numpy().astype(np.float64)
+    correct, predicted = _answers(table, measure)
     found = {}
     for number, arm in enumerate(arms):
         rows = arm_code == number
@@ -82,6 +90,20 @@ def arms_from_table(table: Any) -> dict[str, ArmOutcomes]:
             predicted=answer,
         )
     return found
+
+
+def _answers(table: Any, measure: Measure) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Value of every row (NaN: not asked) and code of its prediction."""
+    value, prediction = ("correct", "predicted") if measure == "knowledge" else (measure, "named")
+    absent = {value, prediction} - set(table.column_names)
+    if absent or table.column(value).null_count == len(table) > 0:
+        raise UserError(f"these outcomes do not hold the measure {measure}; run stage evaluate again")
+    correct = table.column(value).cast("float64").to_numpy()
+    if ((correct < 0) | (correct > 1)).any():
+        raise UserError(f"outcomes: column {value} has values outside 0 to 1; run stage evaluate again (--force)")
+    _, codes = np.unique(_texts(table, prediction), return_inverse=True)
+    parsed = table.column("parsed") if measure == "knowledge" else table.column(prediction).is_valid()
+    return correct, np.where(np.isnan(correct), MISSING, np.where(parsed.to_numpy(), codes, NOT_PARSED))
 
 
 def _texts(table: Any, column: str) -> NDArray[np.str_]:

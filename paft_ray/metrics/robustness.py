@@ -42,7 +42,7 @@ class RobustnessMetrics:
     consistency: float | None
     """Fraction of template pairs that agree on the prediction, averaged over examples."""
     sensitivity: float | None
-    """PromptSensiScore, 0 (no template matters) to about 0.5; see `sensitivity`."""
+    """PromptSensiScore, 0 (no template matters) to about 0.5; needs right or wrong; see `sensitivity`."""
     parse_failure_rate: float | None
     num_templates: int
     num_examples: int
@@ -157,11 +157,13 @@ def consistency(arm: ArmOutcomes) -> float | None:
 
 def sensitivity(arm: ArmOutcomes) -> float | None:
     """PromptSensiScore (PSS): mean over template pairs of |correct_i - correct_j|, averaged over examples and
-    seeds. None where there is no pair.
+    seeds. Needs right or wrong: None for graded values, and where there is no pair.
 
     Zhuo et al. 2024, ProSA (arXiv 2410.12405). 0: no template changes whether an example is solved; at most about 0.5,
     where half the templates solve it. Of n outcomes with k right, k (n - k) pairs differ. Failed rows are left out.
     """
+    if arm.is_graded:
+        return None
     present = (~np.isnan(arm.correct)).sum(axis=1)
     right = np.nansum(arm.correct, axis=1)
     usable = present >= 2

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from paft_ray import metrics
+from paft_ray.errors import UserError
 from paft_ray.metrics import ArmOutcomes
 from tests.support.made_outcomes import arm
 
@@ -223,3 +224,53 @@ def test_a_table_becomes_arms_with_shared_ids_and_missing_rows() -> None:
     assert arms["base"].seeds == (-1,)
     with pytest.raises(ValueError, match="more than once"):
         metrics.arms_from_table(pa.Table.from_pylist([*rows, rows[0]]))
+
+
+def answer_row(example: str, **values: object) -> dict[str, object]:
+    row = {"arm": "paft", "seed": 0, "template_id": "t", "example_id": example}
+    return row | {"predicted": "no", "parsed": True, "correct": False} | values
+
+
+def test_a_measure_picks_its_column_and_its_prediction() -> None:
+    rows = [
+        answer_row("a", behavior=1.0, strict=0.0, named="yes"),
+        answer_row("b", behavior=0.25, strict=0.25, named="no"),
+        answer_row("c", behavior=0.0, strict=0.0, named=None),
+        answer_row("d", behavior=None, strict=None, named=None),
+    ]
+    table = pa.Table.from_pylist(rows)
+    found = metrics.arms_from_table(table, measure="behavior")["paft"]
+    np.testing.assert_array_equal(found.correct, [[[1.0, 0.25, 0.0, np.nan]]])
+    assert found.predicted is not None
+    assert (found.predicted[0, 0] < 0).tolist() == [False, False, True, True]
+    assert found.predicted[0, 0, 2:].tolist() == [-1, -2], "nothing parsed, not asked"
+    assert found.is_graded
+    np.testing.assert_array_equal(metrics.arms_from_table(table, "strict")["paft"].correct, [[[0, 0.25, 0, np.nan]]])
+    knowledge = metrics.arms_from_table(table)["paft"]
+    np.testing.assert_array_equal(knowledge.correct, [[[0.0] * 4]])
+    assert not knowledge.is_graded
+
+
+@pytest.mark.parametrize("measure", ["behavior", "strict"])
+def test_outcomes_without_the_measure_ask_for_another_evaluation(measure: metrics.Measure) -> None:
+    old, null = answer_row("a"), answer_row("a", behavior=None, strict=None, named=None)
+    for row in (old, null):
+        with pytest.raises(UserError, match=f"do not hold the measure {measure}; run stage evaluate again"):
+            metrics.arms_from_table(pa.Table.from_pylist([row]), measure)
+    assert metrics.arms_from_table(pa.Table.from_pylist([old])).keys() == {"paft"}
+
+
+def test_values_outside_0_to_1_are_refused() -> None:
+    table = pa.Table.from_pylist([answer_row("a", behavior=1.5, strict=0.0, named="yes")])
+    with pytest.raises(UserError, match="column behavior has values outside 0 to 1"):
+        metrics.arms_from_table(table, "behavior")
+
+
+def test_graded_values_have_every_figure_but_those_that_need_right_or_wrong() -> None:
+    graded = arm(np.random.default_rng(3).random((12, 20)))
+    assert metrics.sensitivity(graded) is None
+    found = metrics.figures(graded, threshold=0.5)
+    assert found.sensitivity is None
+    assert found.std is not None
+    assert found.worst_shrunken is not None
+    assert 0 <= found.worst_shrunken <= found.mean <= 1
