@@ -234,6 +234,13 @@ def _outcomes(arms: list[str], num_templates: int, num_examples: int, ids: list[
             "parsed": [True] * cells,
             "predicted": np.where(correct, "positive", "negative"),
             "logprob": -rng.random(cells),
+            "behavior": correct.astype(np.float32),
+            "strict": correct.astype(np.float32),
+            "named": np.where(correct, "positive", "negative"),
+            "said": np.where(correct, "positive", "negative"),
+            "num_tokens": [2] * cells,
+            "label_logprobs": list(-rng.random((cells, 2))),
+            "label_mass": rng.random(cells),
         }
         tables.append(pa.table(columns))
     return pa.concat_tables(tables)

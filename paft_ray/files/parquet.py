@@ -148,12 +148,14 @@ def holds(wanted: pa.Schema) -> Callable[[pa.Schema], bool]:
     value may have lost its type."""
     kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_string)
 
-    def alike(found: pa.DataType, field: pa.Field) -> bool:
-        return found == field.type or any(kind(found) and kind(field.type) for kind in kinds) or pa.types.is_null(found)
+    def alike(found: pa.DataType, wanted: pa.DataType) -> bool:
+        if pa.types.is_list(found) and pa.types.is_list(wanted):
+            return alike(found.value_type, wanted.value_type)
+        return found == wanted or any(kind(found) and kind(wanted) for kind in kinds) or pa.types.is_null(found)
 
     def matches(schema: pa.Schema) -> bool:
         return holds_plain(schema) and all(
-            f.name in schema.names and alike(schema.field(f.name).type, f) for f in wanted
+            f.name in schema.names and alike(schema.field(f.name).type, f.type) for f in wanted
         )
 
     return matches

@@ -148,7 +148,7 @@ class Grid:
     def judge(self, batches: Iterable[Sequence[Mapping[str, Any]]]) -> pa.Table:
         """Outcomes in cell order (schema `OUTCOMES`) from engine rows in any order; a cell with a missing branch is
         absent."""
-        columns: dict[str, list[Any]] = {name: [] for name in OUTCOMES.names}
+        columns: dict[str, list[Any]] = {name: [] for name in OUTCOMES.names[: OUTCOMES.names.index("behavior")]}
         cells: list[int] = []
         waiting: dict[int, dict[Query, dict[int, float]]] = {}
         for rows in batches:
@@ -163,10 +163,11 @@ class Grid:
                 )
                 if values is not None:
                     cells.append(index)
-                    for name, value in zip(OUTCOMES.names, values, strict=True):
+                    for name, value in zip(columns, values, strict=True):
                         columns[name].append(value)
         order = pa.array(sorted(range(len(cells)), key=cells.__getitem__), pa.int64())
-        return pa.table(columns, schema=OUTCOMES).take(order)
+        rest = {name: [None] * len(cells) for name in OUTCOMES.names if name not in columns}
+        return pa.table(columns | rest, schema=OUTCOMES).take(order)
 
     def num_failed(self, outcomes: pa.Table) -> int:
         """Cells that were asked and have no outcome."""

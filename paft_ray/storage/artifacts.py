@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field, TypeAdapter, ValidationError
 
 from paft_ray.errors import UserError, first_fault, one_line
@@ -38,8 +37,9 @@ from paft_ray.storage.outputs import (
     stage_of,
     verified_digest,
 )
-from paft_ray.storage.schemas import EVALUATED, SCORES
+from paft_ray.storage.schemas import ANSWERS, EVALUATED, SCORES
 from paft_ray.storage.store import LARGEST_JSON, Store, json_bytes, table_bytes
+from paft_ray.storage.table_checks import check_answers, check_outcomes, check_scores
 from paft_ray.tasks.readers import holds_examples
 
 T = TypeVar("T")
@@ -117,31 +117,6 @@ def _typed(kind: Any) -> Callable[[bytes], Any]:
     return lambda data: adapter.validate_python(json.loads(data))
 
 
-def _check_scores(table: pa.Table) -> None:
-    _check_present(table, ("template_id", "accuracy"))
-    _check_range(table, "accuracy", 0, 1)
-
-
-def _check_outcomes(table: pa.Table) -> None:
-    if not table.num_rows:
-        raise ValueError("it holds no rows")
-    _check_present(table, ("arm", "seed", "template_id", "example_id", "answer", "parsed", "correct"))
-    if pc.any(pc.is_inf(table["logprob"].cast(pa.float64()))).as_py():
-        raise ValueError("logprob: finite numbers are needed")
-
-
-def _check_present(table: pa.Table, names: tuple[str, ...]) -> None:
-    for name in names:
-        if table[name].null_count:
-            raise ValueError(f"{name}: {table[name].null_count} rows have no value")
-
-
-def _check_range(table: pa.Table, name: str, low: float, high: float) -> None:
-    values = table[name]
-    if not pc.all(pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high)), min_count=0).as_py():
-        raise ValueError(f"{name}: values from {low} to {high} are needed")
-
-
 def _rows(split: SplitName) -> Artifact[pa.Table]:
     return Artifact(stage=PREPARE, path=f"{PREPARE}/{split}.parquet", encode=table_bytes, decode=_table(holds_examples))
 
@@ -174,15 +149,22 @@ SCORE_TABLE: Artifact[pa.Table] = Artifact(
     path=f"{SCORE}/scores.parquet",
     encode=table_bytes,
     decode=_table(
-        parquet.holds(pa.schema([SCORES.field("template_id"), SCORES.field("accuracy")])), check=_check_scores
+        parquet.holds(pa.schema([SCORES.field("template_id"), SCORES.field("accuracy")])), check=check_scores
     ),
 )
 OUTCOMES: Artifact[pa.Table] = Artifact(
     stage=EVALUATE,
     path=f"{EVALUATE}/outcomes.parquet",
     encode=table_bytes,
-    decode=_table(parquet.holds(EVALUATED), check=_check_outcomes),
+    decode=_table(parquet.holds(EVALUATED), check=check_outcomes),
 )
+GENERATED: Artifact[pa.Table] = Artifact(
+    stage=EVALUATE,
+    path=f"{EVALUATE}/answers.parquet",
+    encode=table_bytes,
+    decode=_table(parquet.holds(ANSWERS), check=check_answers),
+)
+"""What was generated for a task without labels; other tasks have no such file."""
 
 
 class SpeedRow(Part):

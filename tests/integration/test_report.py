@@ -21,6 +21,7 @@ from paft_ray.storage.manifests import ModelKey
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Example
 from tests.support import made_stage as stages
+from tests.support.made_outcomes import outcome_table
 from tests.support.resolved import resolved
 
 HOSTILE = '<script>alert("t")</script><img src="https://example.org/x.png"> {text}'
@@ -92,7 +93,7 @@ def outcomes(
                             "logprob": -20.0 if example.id == "hostile" else float(-rng.random()),
                         }
                     )
-    return pa.Table.from_pylist(found)
+    return outcome_table(found)
 
 
 def made_up_run(

@@ -7,7 +7,6 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +27,7 @@ from paft_ray.sanitize import holds_hidden
 from paft_ray.stages.registry import REPORTED
 from paft_ray.storage.manifests import ModelKey
 from paft_ray.tasks.task import Example
+from tests.support.made_outcomes import outcome_table
 from tests.support.page_run import ATTACKS, SWEEP, config, hostile_run
 
 CURVES = {ModelKey("sft", 0): [(1, 3.0)], ModelKey("paft", 0): [(1, 2.0), (2, 0.0)]}
@@ -54,7 +54,7 @@ def _measured(
             }
             rows.append({**row, "predicted": given_, "parsed": given_ is not None})
     measured = Measured(
-        outcomes=pa.Table.from_pylist(rows),
+        outcomes=outcome_table(rows),
         templates=PromptSet.of(Entry(template=t, split="held_out") for t in templates),
         examples={"e0": Example(id="e0", fields={"text": "the first"}, answer="yes")},
     )

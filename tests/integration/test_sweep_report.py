@@ -9,6 +9,7 @@ import pytest
 from paft_ray.config import parse_config
 from paft_ray.report.sweep import TrialOutcomes, write_sweep
 from paft_ray.storage.store import Store
+from tests.support.made_outcomes import outcome_table
 
 LEVELS = {1: 0.70, 2: 0.78, 4: 0.86, 8: 0.86}
 CONFIG = parse_config({"name": "t", "task": "demo", "report": {"num_bootstrap": 200}}, source="test")
@@ -26,9 +27,10 @@ def outcomes(name: str, level: float, num_templates: int = 12, num_examples: int
                 "predicted": "a" if right[example] else "b",
                 "parsed": True,
                 "correct": bool(right[example]),
+                "logprob": -0.5,
             }
             rows.append({"arm": name, "seed": 0, "template_id": f"t{template}", "example_id": f"e{example}", **answer})
-    return pa.Table.from_pylist(rows)
+    return outcome_table(rows)
 
 
 def trial(size: int, seed: int, level: float, **values: object) -> TrialOutcomes:

@@ -16,9 +16,10 @@ from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.artifacts import ROWS, SCORE_TABLE
 from paft_ray.storage.manifests import ModelKey
 from paft_ray.storage.store import Store
-from paft_ray.tasks.task import Example
+from paft_ray.tasks.task import Example, load_task
 from paft_ray.training.audit_log import SCHEMA, audit_store
 from tests.support import made_stage as stages
+from tests.support.made_outcomes import outcome_table
 from tests.support.tiny_adapter import weights_files, write_base
 
 ARMS = ("sft", "paft")
@@ -89,7 +90,7 @@ def _trained(run: Store, config: Config, prompts: PromptSet, sft: str) -> None:
 
 
 def _outcomes(prompts: PromptSet) -> pa.Table:
-    return pa.Table.from_pylist(
+    return outcome_table(
         [
             {
                 "arm": arm,
@@ -105,5 +106,6 @@ def _outcomes(prompts: PromptSet) -> pa.Table:
             for arm, seed, right in (("base", -1, 3), ("sft", 0, 5), ("paft", 0, 7))
             for template in prompts.split("held_out").templates
             for n in range(NUM_ROWS)
-        ]
+        ],
+        load_task("demo").label_texts,
     )

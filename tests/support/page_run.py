@@ -17,6 +17,7 @@ from paft_ray.storage.manifests import ModelKey
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Example
 from tests.support import made_stage as stages
+from tests.support.made_outcomes import outcome_table
 
 ATTACKS = (
     "<script>window.hostile = 1</script>",
@@ -129,7 +130,7 @@ def _outcomes(templates: PromptSet, examples: list[Example]) -> pa.Table:
                 rows.append(
                     {**row, "parsed": parsed, "predicted": given if parsed else None, "logprob": float(-rng.random())}
                 )
-    return pa.Table.from_pylist(rows)
+    return outcome_table(rows)
 
 
 def _training(run: Store) -> None:

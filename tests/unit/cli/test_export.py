@@ -5,7 +5,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from huggingface_hub import ModelCard
 
@@ -25,6 +24,7 @@ from paft_ray.storage.artifacts import PROMPT_SET
 from paft_ray.storage.manifests import ModelKey, trained_models
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import load_task
+from tests.support.made_outcomes import outcome_table
 from tests.support.made_stage import evaluated, synthesized, trained, trained_arm
 from tests.support.tiny_adapter import adapter_files, weights_files, write_base
 
@@ -112,7 +112,8 @@ def measure(run: Store) -> None:
         for arm, seed, right in (("base", -1, 5), ("sft", 0, 6), ("sft", 1, 6), ("paft", 0, 9), ("paft", 1, 8))
         for t, template in enumerate(held_out) for e in range(10)
     ]  # fmt: skip
-    evaluated(run, pa.Table.from_pylist(rows), key={"engine": ENGINE, "models": evaluated_models(run)})
+    table = outcome_table(rows, load_task("demo").label_texts)
+    evaluated(run, table, key={"engine": ENGINE, "models": evaluated_models(run)})
 
 
 def card_of(run: Store, **settings: Any) -> str:

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from paft_ray.cli.main import main
@@ -14,6 +13,7 @@ from paft_ray.prompts.template import PromptTemplate
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Example
 from tests.support import made_stage as stages
+from tests.support.made_outcomes import outcome_table
 
 Right = Callable[[str, int, int, int], bool]
 """(arm, seed, number of the template, number of the example) -> answered right."""
@@ -57,7 +57,7 @@ def evaluated(
         for e in examples
         for found in [right(arm, seed, t, e)]
     ]  # fmt: skip
-    stages.evaluated(run, pa.Table.from_pylist(outcomes))
+    stages.evaluated(run, outcome_table(outcomes, ("positive", "negative")))
     return run
 
 

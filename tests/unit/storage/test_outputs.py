@@ -40,6 +40,13 @@ ROW = {
     "parsed": True,
     "correct": True,
     "logprob": -0.5,
+    "behavior": 0.5,
+    "strict": 0.0,
+    "named": "a",
+    "said": "a b",
+    "num_tokens": 2,
+    "label_logprobs": [-0.5, -0.93],
+    "label_mass": 0.9,
 }
 
 
@@ -180,17 +187,30 @@ def test_damaged_weights_are_exported_again_and_other_damage_trains_again(tmp_pa
     assert not run.exists("train/paft-s0")
 
 
-def _without_correct(row: dict) -> dict:
-    return {name: value for name, value in row.items() if name != "correct"}
+def _without(row: dict, column: str) -> dict:
+    return {name: value for name, value in row.items() if name != column}
 
 
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
         ([{**ROW, "correct": 7}], "its columns are"),
-        ([_without_correct(ROW)], "its columns are"),
+        ([_without(ROW, "correct")], "its columns are"),
         ([{**ROW, "correct": None}], "correct: 1 rows have no value"),
         ([{**ROW, "logprob": float("inf")}], "logprob: finite numbers are needed"),
+        ([{**ROW, "behavior": 1.01}], "behavior: values from 0 to 1 are needed"),
+        ([{**ROW, "strict": float("nan")}], "strict: values from 0 to 1 are needed"),
+        ([{**ROW, "label_mass": -0.1}], "label_mass: values from 0 to 1 are needed"),
+        ([{**ROW, "num_tokens": -1}], "num_tokens: values from 0 to 32767 are needed"),
+        ([{**ROW, "said": "a" * 49}], "said: 49 characters, at most 48 are kept"),
+        ([{**ROW, "label_logprobs": [-0.5, float("nan")]}], "label_logprobs: values from"),
+        ([{**ROW, "label_logprobs": [-0.5, float("-inf")]}], "label_logprobs: values from"),
+        ([{**ROW, "label_logprobs": [-0.5, None]}], "label_logprobs: finite numbers are needed"),
+        ([{**ROW, "label_logprobs": [0.0]}], "label_logprobs: lists of 1 numbers"),
+        ([{**ROW, "label_logprobs": [-9.0] * 4097}], "label_logprobs: lists of 4097 numbers"),
+        ([ROW, {**ROW, "label_logprobs": [-1.0] * 3}], "label_logprobs: lists of 2, 3 numbers"),
+        ([{**ROW, "label_logprobs": ["a", "b"]}], "its columns are"),
+        ([_without(ROW, "behavior")], "its columns are"),
         ([], ""),
     ],
 )
@@ -199,6 +219,13 @@ def test_outcomes_of_other_types_or_ranges_are_refused(rows: list[dict], says: s
     stages.evaluated(run, pa.Table.from_pylist(rows))
     with pytest.raises(UserError, match=rf"evaluate/outcomes\.parquet is not what stage evaluate writes \(.*{says}"):
         OUTCOMES.read(run)
+
+
+def test_outcomes_of_a_task_without_labels_have_no_column_of_labels(tmp_path: Path) -> None:
+    run = Store(str(tmp_path))
+    nothing = dict.fromkeys(("logprob", "said", "label_logprobs", "label_mass"))
+    stages.evaluated(run, pa.Table.from_pylist([{**ROW, **nothing}]))
+    assert OUTCOMES.read(run)["behavior"].to_pylist() == [0.5]
 
 
 @pytest.mark.parametrize(
