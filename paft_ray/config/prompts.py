@@ -33,7 +33,7 @@ class PromptsConfig(Section):
     max_words: Positive = 120
     """Longest template in words."""
     similarity: Fraction = 0.7
-    """Word-trigram Jaccard above which two templates are near-duplicates (one cluster)."""
+    """Jaccard similarity (words, or word trigrams) from which two templates are near-duplicates (one cluster)."""
     held_out_fraction: Fraction = 1 / 9
     """Fraction of templates held out when no file is given (8:1, paper section 3.1)."""
     min_held_out: Annotated[int, Field(ge=2)] = 12

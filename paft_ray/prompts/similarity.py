@@ -1,44 +1,61 @@
-"""Near-duplicates of templates: exact Jaccard similarity of word trigrams after a stated normalisation."""
+"""Near-duplicates of templates: exact Jaccard similarity of words and of word trigrams after a stated normalization."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 
 from rensa import RMinHash, RMinHashLSH
 
 from paft_ray.prompts.template import PromptTemplate
 
-Grams = frozenset[tuple[str, ...]]
+Trigram = tuple[str, str, str]
 
 NORMALISATION = (
-    "lower-case, literal line breaks unescaped, everything but letters, braces and spaces removed; sets of word "
-    "trigrams (texts under three words: the complete text)"
+    "lower-case, literal line breaks unescaped, a field in braces is one word, everything else but letters becomes a "
+    "space; the larger of two Jaccard similarities, of the sets of words and of word trigrams (where one text has "
+    "under eight words: of words alone)"
 )
-EXACT_LIMIT = 2000
-"""Sets above this size are compared only where MinHash proposes it; the comparison itself is exact."""
+EXACT_LIMIT = 1000
+"""In sets above this size only pairs that MinHash proposes are compared; the comparison itself is exact."""
+_SHORT = 8
 _NUM_PERM = 256
 _MISS = 1e-6
+_WORD = re.compile(r"\{\w+\}|[^\W\d_]+")
 
 
-def trigrams(template: PromptTemplate) -> Grams:
-    """Word trigrams of the normalized text (system part included)."""
-    text = f"{template.system or ''} {template.text}".lower().replace("\\n", "\n")
-    words = re.sub(r"[^\w{}\s]|[\d_]", "", text).split()
-    return frozenset(zip(words, words[1:], words[2:], strict=False)) if len(words) > 2 else frozenset([tuple(words)])
+@dataclass(frozen=True, kw_only=True)
+class Shingles:
+    """What of a template is compared."""
+
+    words: frozenset[str]
+    """Of the normalized text, system part included."""
+    trigrams: frozenset[Trigram]
+    """Of neighboring words; empty for a text of under eight words."""
 
 
-def jaccard(a: Grams, b: Grams) -> float:
-    """|a & b| / |a | b|."""
-    shared = len(a & b)
-    return shared / (len(a) + len(b) - shared)
+def shingles(template: PromptTemplate) -> Shingles:
+    """Words and word trigrams of the normalized text."""
+    text = unicodedata.normalize("NFC", f"{template.system or ''} {template.text}".lower().replace("\\n", "\n"))
+    words = _WORD.findall("".join(char for char in text if not unicodedata.category(char).startswith("M")))
+    trigrams = zip(words, words[1:], words[2:], strict=False) if len(words) >= _SHORT else ()
+    return Shingles(words=frozenset(words), trigrams=frozenset(trigrams))
+
+
+def similarity(a: Shingles, b: Shingles) -> float:
+    """The larger of the Jaccard similarities of words and of trigrams, in [0, 1]; of words alone where one text is
+    short."""
+    of_words = _jaccard(a.words, b.words)
+    return max(of_words, _jaccard(a.trigrams, b.trigrams)) if a.trigrams and b.trigrams else of_words
 
 
 def clusters(templates: Sequence[PromptTemplate], threshold: float) -> list[int]:
     """Cluster number of each template: those with similarity at or above the threshold, directly or through others,
     share one. Shape [len(templates)]."""
-    grams = [trigrams(t) for t in templates]
+    found = [shingles(t) for t in templates]
     parent = list(range(len(templates)))
 
     def root(i: int) -> int:
@@ -47,9 +64,9 @@ def clusters(templates: Sequence[PromptTemplate], threshold: float) -> list[int]
             i = parent[i]
         return i
 
-    pairs = _minhash_pairs(grams, threshold) if len(grams) > EXACT_LIMIT else _sharing(grams, grams)
+    pairs = _proposed(found, threshold) if len(found) > EXACT_LIMIT else combinations(range(len(found)), 2)
     for i, j in pairs:
-        if root(i) != root(j) and jaccard(grams[i], grams[j]) >= threshold:
+        if root(i) != root(j) and similarity(found[i], found[j]) >= threshold:
             parent[max(root(i), root(j))] = min(root(i), root(j))
     numbers: dict[int, int] = {}
     return [numbers.setdefault(root(i), len(numbers)) for i in range(len(templates))]
@@ -57,34 +74,39 @@ def clusters(templates: Sequence[PromptTemplate], threshold: float) -> list[int]
 
 def largest_similarity(a: Sequence[PromptTemplate], b: Sequence[PromptTemplate]) -> tuple[float, str, str]:
     """Largest similarity between a template of `a` and one of `b`, exact, with their content ids; (0.0, "", "") where
-    no trigram is shared."""
-    left, right = [trigrams(t) for t in a], [trigrams(t) for t in b]
+    no word is shared."""
+    right = [(shingles(other), other.id) for other in b]
     best = (0.0, "", "")
-    for i, j in _sharing(left, right):
-        value = jaccard(left[i], right[j])
-        if value > best[0]:
-            best = (value, a[i].id, b[j].id)
+    for one in a:
+        left = shingles(one)
+        for found, other in right:
+            if (value := similarity(left, found)) > best[0]:
+                best = (value, one.id, other)
     return best
 
 
-def _sharing(left: Sequence[Grams], right: Sequence[Grams]) -> Iterator[tuple[int, int]]:
-    """Pairs that share a trigram (the similarity of all others is 0), by an inverted index."""
-    places: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for j, grams in enumerate(right):
-        for gram in grams:
-            places[gram].append(j)
-    for i, grams in enumerate(left):
-        for j in Counter(j for gram in grams for j in places.get(gram, ())):
-            yield i, j
+def _jaccard(a: frozenset[str] | frozenset[Trigram], b: frozenset[str] | frozenset[Trigram]) -> float:
+    """|a & b| / |a | b|; 1 for two empty sets."""
+    shared = len(a & b)
+    total = len(a) + len(b) - shared
+    return shared / total if total else 1.0
 
 
-def _minhash_pairs(grams: Sequence[Grams], threshold: float) -> Iterator[tuple[int, int]]:
-    """Pairs that share a MinHash band; one of similarity `threshold` is missed with a probability under a millionth."""
+def _proposed(found: Sequence[Shingles], threshold: float) -> Iterator[tuple[int, int]]:
+    """Pairs that share a MinHash band of words or of trigrams; one of similarity `threshold` is missed with a
+    probability under a millionth."""
+    yield from _minhash_pairs({i: sorted(each.words) or [""] for i, each in enumerate(found)}, threshold)
+    yield from _minhash_pairs(
+        {i: sorted(map(" ".join, each.trigrams)) for i, each in enumerate(found) if each.trigrams}, threshold
+    )
+
+
+def _minhash_pairs(sets: dict[int, list[str]], threshold: float) -> Iterator[tuple[int, int]]:
     rows = next(r for r in (8, 4, 2, 1) if r == 1 or (1 - threshold**r) ** (_NUM_PERM // r) <= _MISS)
     index = RMinHashLSH(threshold=threshold, num_perm=_NUM_PERM, num_bands=_NUM_PERM // rows)
-    for j, words in enumerate(grams):
+    for j, items in sets.items():
         sketch = RMinHash(num_perm=_NUM_PERM, seed=7)
-        sketch.update([" ".join(gram) for gram in words])
+        sketch.update(items)
         for i in index.query(sketch):
             yield i, j
         index.insert(j, sketch)

@@ -10,7 +10,7 @@ from typing import Any
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.sampling import keyed_order
-from paft_ray.prompts.similarity import NORMALISATION, clusters, jaccard, largest_similarity, trigrams
+from paft_ray.prompts.similarity import NORMALISATION, clusters, largest_similarity, shingles, similarity
 from paft_ray.sanitize import masked
 
 _LARGEST_CLUSTER = 0.3
@@ -71,8 +71,12 @@ def split_by_cluster(
 
 def near(entries: Sequence[Entry], others: Sequence[Entry], threshold: float) -> set[str]:
     """Content ids of the entries that are at or above the threshold with any of the others."""
-    grams = [trigrams(e.template) for e in others]
-    return {e.template.id for e in entries if any(jaccard(trigrams(e.template), g) >= threshold for g in grams)}
+    known = [shingles(e.template) for e in others]
+    return {
+        e.template.id
+        for e, found in ((e, shingles(e.template)) for e in entries)
+        if any(similarity(found, other) >= threshold for other in known)
+    }
 
 
 def leakage_report(prompts: PromptSet, threshold: float) -> dict[str, Any]:

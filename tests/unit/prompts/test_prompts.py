@@ -9,7 +9,7 @@ from paft_ray.errors import UserError
 from paft_ray.generators.requests import grammar_share, request
 from paft_ray.prompts.gate import gate, rejection
 from paft_ray.prompts.prompt_set import Entry, read_templates
-from paft_ray.prompts.similarity import clusters, jaccard, trigrams
+from paft_ray.prompts.similarity import clusters, shingles, similarity
 from paft_ray.prompts.split import leakage_report, near, split_by_cluster, with_held_out
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import load_task
@@ -64,12 +64,12 @@ def test_shipped_templates_pass_the_gate_and_do_not_leak() -> None:
     assert gate([*SEEDS, *HELD_OUT], TASK, max_words=120).rejected == {}
     prompts = with_held_out([Entry(template=t) for t in SEEDS], [Entry(template=t) for t in HELD_OUT], threshold=0.7)
     assert len(prompts.split("held_out")) == 12
-    assert leakage_report(prompts, 0.7)["largest_similarity"] < 0.3
+    assert leakage_report(prompts, 0.7)["largest_similarity"] <= 0.5
 
 
-def test_similarity_is_the_jaccard_index_of_word_trigrams() -> None:
-    a, b = trigrams(PromptTemplate(text="one two three four")), trigrams(PromptTemplate(text="One, two THREE five"))
-    assert jaccard(a, b) == pytest.approx(1 / 3)
+def test_similarity_of_short_texts_is_the_jaccard_index_of_their_words() -> None:
+    a, b = shingles(PromptTemplate(text="one two three four")), shingles(PromptTemplate(text="One, two THREE five"))
+    assert similarity(a, b) == pytest.approx(3 / 5)
 
 
 def test_near_copies_share_a_cluster_through_others() -> None:

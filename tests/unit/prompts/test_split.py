@@ -14,7 +14,7 @@ def entry(text: str) -> Entry:
 
 
 def wording(number: int, copy: str = "") -> Entry:
-    """Wordings of different numbers share no trigram; copies of one number are near-duplicates."""
+    """Wordings of different numbers share the field alone; copies of one number are near-duplicates."""
     name = "abcdefghijklmnopqrstuvwxyz"[number % 26] + "abcdefghijklmnopqrstuvwxyz"[number // 26]
     return entry(
         " ".join(f"{word}{name}" for word in ["please", "read", "this", "review", "and", "say", "what", "you", "feel"])
@@ -80,7 +80,7 @@ def test_the_proof_names_the_closest_pair_the_normalisation_and_the_threshold() 
     a, b = entry("please say whether you like this {text}"), entry("please say whether they hate that {text}")
     found = leakage_report(with_held_out([a], [b], threshold=0.7), 0.7)
     assert found == {
-        "largest_similarity": round(1 / 9, 4),
+        "largest_similarity": 0.4,
         "pair": [a.template.id, b.template.id],
         "threshold": 0.7,
         "normalisation": NORMALISATION,
