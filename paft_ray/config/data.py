@@ -17,6 +17,7 @@ class DataConfig(Section):
     num_train: Positive | None = None
     """Training rows, drawn by seed; default: all."""
     num_validation: Positive = 100
-    """Validation rows, drawn by seed; scoring and periodic validation use them."""
+    """Validation rows, drawn by seed; labels in the proportions of the source. Scoring and periodic validation use
+    them."""
     num_test: Positive | None = None
-    """Test rows, drawn by seed; default: all."""
+    """Test rows, drawn by seed; labels in the proportions of the source. Default: all."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -28,7 +29,7 @@ from paft_ray.tasks.readers import (
 )
 from paft_ray.tasks.task import Example, Source, Task, content_id
 
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 """Raised where a change of the code changes results (`scripts/results_versions.py`)."""
 _ROWS_PER_BLOCK, _CHARACTERS_PER_BLOCK = 4096, 2**24
 
@@ -120,9 +121,14 @@ def examples_of(run: Store, split: SplitName) -> list[Example]:
     return examples_from_table(ROWS[split].read(run))
 
 
-def divide(tables: dict[SplitName, pa.Table], data: DataConfig, seed: int) -> dict[SplitName, pa.Table]:
+def divide(
+    tables: dict[SplitName, pa.Table], data: DataConfig, seed: int, *, by_answer: bool
+) -> dict[SplitName, pa.Table]:
     """The three splits, drawn by seed; validation and test rows that no source gives are kept back from training, so
     the splits are disjoint.
+
+    `by_answer`: the answers are labels, and every first part of the validation and of the test rows holds them in the
+    proportions of the rows that it is drawn from (`in_proportion`).
 
     Raises `UserError` where there are fewer rows than asked for (of a validation source with fewer, all are used).
     """
@@ -132,9 +138,24 @@ def divide(tables: dict[SplitName, pa.Table], data: DataConfig, seed: int) -> di
     }
     result: dict[SplitName, pa.Table] = {}
     for name, (origin, count) in taken.items():
-        result[name] = pool[origin].slice(0, count)
-        pool[origin] = pool[origin].slice(count)
+        rows = pool[origin]
+        if by_answer and name != "train":
+            order = in_proportion(rows["answer"])
+            rows = rows.take(np.concatenate([order[:count], np.sort(order[count:])]))
+        result[name], pool[origin] = rows.slice(0, count), rows.slice(count)
     return result
+
+
+def in_proportion(answers: pa.ChunkedArray) -> np.ndarray:
+    """Indices in an order of which every prefix holds each answer in its share of all rows, as nearly as whole rows
+    can: none of its length has a smaller chi-squared (Sainte-Lague's method). Rows with one answer keep their order.
+    Shape [len(answers)]."""
+    code = answers.combine_chunks().dictionary_encode().indices.to_numpy()
+    sizes = np.bincount(code)
+    sorted_by_answer = np.argsort(code, kind="stable")
+    rank = np.empty(len(code), dtype=np.int64)
+    rank[sorted_by_answer] = np.arange(len(code)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.argsort((2 * rank + 1) / sizes[code], kind="stable")
 
 
 def check_counts(
@@ -172,7 +193,7 @@ def check_counts(
 
 def _prepare(data: DataConfig, seed: int, task: Task, found: dict[SplitName, Source], run: Store) -> Manifest:
     check(data, task)
-    splits = divide(_read_all(task, found), data, seed)
+    splits = divide(_read_all(task, found), data, seed, by_answer=bool(task.label_texts))
     outputs: dict[str, str] = {}
     for name, table in splits.items():
         outputs |= ROWS[name].write(run, table)

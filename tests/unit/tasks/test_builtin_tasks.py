@@ -81,6 +81,7 @@ def test_splits_kept_back_from_training_are_disjoint() -> None:
         {"train": examples_to_table(rows, TASK.fields)},
         DataConfig(num_train=200, num_validation=50, num_test=60),
         seed=1,
+        by_answer=True,
     )
     ids = [set(parts[name]["id"].to_pylist()) for name in ("train", "validation", "test")]
     assert [len(i) for i in ids] == [200, 50, 60]

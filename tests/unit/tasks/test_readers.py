@@ -178,10 +178,10 @@ def table(name: str, n: int) -> pa.Table:
 def test_the_choice_of_rows_follows_the_seed_and_not_the_order_of_the_file() -> None:
     rows = table("r", 50)
     data = DataConfig(num_train=10, num_validation=5, num_test=5)
-    first = divide({"train": rows}, data, seed=0)
-    assert divide({"train": rows.take(list(range(49, -1, -1)))}, data, seed=0) == first
-    assert divide({"train": rows}, data, seed=1) != first
-    more = divide({"train": rows}, DataConfig(num_train=20, num_validation=5, num_test=5), seed=0)
+    first = divide({"train": rows}, data, seed=0, by_answer=True)
+    assert divide({"train": rows.take(list(range(49, -1, -1)))}, data, seed=0, by_answer=True) == first
+    assert divide({"train": rows}, data, seed=1, by_answer=True) != first
+    more = divide({"train": rows}, DataConfig(num_train=20, num_validation=5, num_test=5), seed=0, by_answer=True)
     assert set(first["train"]["id"].to_pylist()) < set(more["train"]["id"].to_pylist())
 
 
@@ -191,13 +191,17 @@ def test_more_rows_than_there_are_cannot_be_asked_for() -> None:
             {"train": table("r", 50), "validation": table("v", 5), "test": table("t", 5)},
             DataConfig(num_train=60),
             seed=0,
+            by_answer=True,
         )
     with pytest.raises(UserError, match="50 training rows are too few to keep back 60 for test"):
-        divide({"train": table("r", 50)}, DataConfig(num_test=60), seed=0)
+        divide({"train": table("r", 50)}, DataConfig(num_test=60), seed=0, by_answer=True)
     assert (
-        divide({"train": table("r", 9), "validation": table("v", 5), "test": table("t", 5)}, DataConfig(), seed=0)[
-            "validation"
-        ].num_rows
+        divide(
+            {"train": table("r", 9), "validation": table("v", 5), "test": table("t", 5)},
+            DataConfig(),
+            seed=0,
+            by_answer=True,
+        )["validation"].num_rows
         == 5
     )
 
