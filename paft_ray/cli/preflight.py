@@ -129,7 +129,7 @@ def check_inputs(resolved: ResolvedRun, *, rows: bool = True) -> Templates:
     """
     config, task = resolved.config, resolved.task
     check_no_secrets(config, task)
-    if config.train.export != "last" and task.kind != "choice":
+    if config.train.export != "last" and not task.label_texts:
         raise UserError(
             f"train.export={config.train.export}: task {task.name} has no labels to measure accuracy with; set "
             "train.export=last"

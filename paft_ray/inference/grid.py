@@ -74,7 +74,7 @@ class Grid:
     @property
     def num_free(self) -> int:
         """Cells of unconstrained generation after the grid; a `free` task has none, for all its cells are."""
-        return 0 if self.task.kind == "free" else min(self.free.num_rows, len(self.asked))
+        return 0 if not self.task.label_texts else min(self.free.num_rows, len(self.asked))
 
     @property
     def num_rows(self) -> int:
@@ -89,7 +89,7 @@ class Grid:
     def longest(self) -> int:
         """Longest request with its answer, in tokens."""
         answer = (
-            self.task.max_answer_tokens if self.task.kind == "free" else self.free.max_tokens if self.num_free else 1
+            self.task.max_answer_tokens if not self.task.label_texts else self.free.max_tokens if self.num_free else 1
         )
         labels = [ids for newline in (True, False) for ids in self.encoder.label_ids(newline).values()]
         return self.model.max_prompt_tokens + max(answer, *map(len, labels), 1)
@@ -113,8 +113,8 @@ class Grid:
             except (ValueError, TypeError) as error:  # TypeError: how a tokenizer refuses text that is none
                 rows.append({**_request([index, 0], [], {}), "error": ascii(f"{type(error).__name__}: {error}")})
                 continue
-            if self.task.kind == "free" or index >= self.num_cells:
-                limit = self.task.max_answer_tokens if self.task.kind == "free" else self.free.max_tokens
+            if not self.task.label_texts or index >= self.num_cells:
+                limit = self.task.max_answer_tokens if not self.task.label_texts else self.free.max_tokens
                 sampling: dict[str, Any] = {
                     "max_tokens": limit,
                     "temperature": 0.0,
@@ -158,7 +158,7 @@ class Grid:
                     continue
                 values = (
                     self._judge_free(index, row["token_ids"])
-                    if self.task.kind == "free"
+                    if not self.task.label_texts
                     else self._judge_choice(index, branch, row, waiting)
                 )
                 if values is not None:
@@ -203,13 +203,14 @@ class Grid:
     def _judge_free(self, index: int, token_ids: Sequence[int]) -> tuple[Any, ...]:
         template, example = self.cell(index)
         text = str(self.encoder.tokenizer.decode(list(token_ids), skip_special_tokens=True))
-        parsed, correct = self.task.judge(text, example.answer)
-        return template.id, example.id, example.answer, self.task.final(text) if parsed else None, parsed, correct, None
+        found = self.task.grader.parse(text)
+        correct = found is not None and self.task.grader.score(found, example) == 1
+        return template.id, example.id, example.answer, found, found is not None, correct, None
 
 
 def requests_per_cell(encoder: Encoder) -> int:
     """Most requests that one cell takes: the parts of the label trie, or one generation."""
-    if encoder.task.kind == "free":
+    if not encoder.task.label_texts:
         return 1
     return max(1, *(len(queries(encoder.label_ids(newline))) for newline in (True, False)))
 

@@ -182,7 +182,7 @@ def _unfilled(text: str, task: Task) -> bool:
     if _BRACES.search(text):
         return True
     labels = {label.lower() for label in task.label_texts} | {"or", "and"}
-    place = _PLACE if task.kind == "free" else frozenset()  # `#### <number>` says where a free answer stands
+    place = frozenset() if task.label_texts else _PLACE  # `#### <number>` says where a free answer stands
     for match in _BRACKET.finditer(text):
         words = re.findall(r"\w+", match.group(1).lower())
         if words and (place.issuperset(words) or f"[/{match.group(1)}]" in text or match.group(1).startswith("/")):
@@ -210,9 +210,9 @@ def _leaks(text: str, task: Task) -> bool:
     """The text ends by stating an answer (`Answer: positive`, `#### 42`), not by listing the choices or asking
     whether one holds."""
     end = text.rstrip(" \t\n.\"'!*)]")
-    if task.kind == "free":
+    if not task.label_texts:
         try:
-            matches = finditer(task.pattern or "", text)
+            matches = finditer(task.answer_pattern, text) if task.answer_pattern else []
         except TimeoutError:
             return False
         return bool(matches) and matches[-1].end() >= len(end)

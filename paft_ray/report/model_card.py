@@ -158,7 +158,7 @@ def _eval_results(model: TrainedModel, origins: Origins, own: RobustnessMetrics)
     }
     return [
         EvalResult(
-            task_type="text-classification" if model.settings["task"]["kind"] == "choice" else "text-generation",
+            task_type="text-classification" if model.settings["task"].get("labels") else "text-generation",
             dataset_type=visible(origins.datasets[0]) if origins.datasets else task,
             dataset_name=task,
             dataset_split="test",

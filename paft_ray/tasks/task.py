@@ -1,34 +1,32 @@
-"""Task and Example: what is asked, what is the answer, and how a completion is judged."""
+"""A task: what is asked, what is the answer, and which grader judges it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from paft_ray.config import Place, builtin, read_yaml_file
 from paft_ray.errors import UserError
-from paft_ray.sanitize import masked
-from paft_ray.tasks.pattern import MATCH_S, PatternError, check_pattern, finditer
+from paft_ray.tasks.example import Example
+from paft_ray.tasks.graders.grader import ChecksReferences, Grader
+from paft_ray.tasks.graders.registry import make_grader
 from paft_ray.tasks.values import at, find_label, listed, nfc, plain, shown, text_of
-
-
-@dataclass(frozen=True, kw_only=True)
-class Example:
-    """One row of a task."""
-
-    id: str
-    """Given by the data, else a content hash and occurrence number; unique in a run."""
-    fields: Mapping[str, str]
-    """Text of every field of the task."""
-    answer: str
-    """Label text (`choice`) or the complete reference answer (`free`)."""
 
 
 class Source(BaseModel):
@@ -59,10 +57,13 @@ class Source(BaseModel):
 class Task(BaseModel):
     """A task as its YAML file declares it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
 
     name: str
-    kind: Literal["choice", "free"]
+    kind: Literal["choice", "free"] | None = None
+    """Short for a grader: `choice` for that one, `free` for `regex` with `pattern`."""
+    grader_settings: Annotated[dict[str, JsonValue] | None, Field(alias="grader")] = None
+    """`grader`: how answers are judged, `type` with its settings; instead of `kind`."""
     description: str
     """One sentence for the generator models: what is asked of whom."""
     fields: dict[str, str]
@@ -72,15 +73,15 @@ class Task(BaseModel):
     columns: dict[str, str] = {}
     """Field name -> column, or dotted path (list items by number), where they differ."""
     labels: dict[str, str] = {}
-    """`choice`: value in the data -> label text; the label texts are the allowed answers. `"true"` is also the value
-    true of JSON and Parquet."""
+    """Value in the data -> label text; the label texts are the allowed answers. `"true"` is also the value true of JSON
+    and Parquet."""
     pattern: str | None = None
     """`free`: regular expression whose first group is the final answer, in completion and reference alike."""
     options: dict[str, str] = {}
-    """`choice`: label text -> field that holds this option, where labels are letters; synthesized templates then show
+    """Label text -> field that holds this option, where labels are letters; synthesized templates then show
     `A: {field}`."""
     answer_format: str | None = None
-    """`free`: the sentence that asks for what `pattern` reads; ends the question of every synthesized template."""
+    """The sentence that asks for what the grader reads; ends the question of every synthesized template."""
     max_answer_tokens: Annotated[int, Field(gt=0)] = 16
     """Longest answer in tokens when it is generated."""
     sources: dict[Literal["train", "validation", "test"], Source] = {}
@@ -113,14 +114,11 @@ class Task(BaseModel):
                 f"fields: {wrong[0]!r} is no name that a template can hold as {{name}}; use letters, digits and "
                 "_, not a digit first"
             )
-        if self.kind == "choice" and len(self.label_texts) < 2:
-            raise ValueError("labels: a task of kind choice needs at least two")
+        self._check_grader_named()
         if wrong := [label for label in self.label_texts if label != label.strip() or not label]:
             raise ValueError(
                 f"labels: {wrong[0]!r} is empty or has spaces around it, so no answer can be it; take them away"
             )
-        if self.kind == "free" and self.pattern is None:
-            raise ValueError("pattern: a task of kind free needs a regular expression with one group")
         if unknown := sorted(set(self.columns) - set(self.fields)):
             raise ValueError(
                 f"columns: {', '.join(unknown)} are no fields of the task; allowed: {', '.join(self.fields)}"
@@ -131,12 +129,22 @@ class Task(BaseModel):
             if label not in self.label_texts or name not in self.fields
         ]:
             raise ValueError(f"options: {', '.join(unknown)}: label text -> field name is needed")
-        if self.pattern is not None:
-            try:
-                check_pattern(self.pattern)
-            except PatternError as error:
-                raise ValueError(f"pattern: {error}") from None
+        make_grader(*self._grader_key)
+        if self.kind == "free" and self.labels:
+            raise ValueError("labels: a task of kind free has none; take them away, or write kind: choice")
         return self
+
+    def _check_grader_named(self) -> None:
+        """Raises `ValueError` where neither `kind` nor `grader` says how answers are judged, or both do."""
+        settings = self.grader_settings
+        if (self.kind is None) == (settings is None):
+            raise ValueError("kind: choice or free is needed, or grader: {type: ...} instead")
+        if settings is not None and not isinstance(settings.get("type"), str):
+            raise ValueError("grader.type: the name of a grader is needed, e.g. grader: {type: token_f1}")
+        if self.kind != "free" and self.pattern is not None:
+            raise ValueError("pattern: is of kind free; write it into grader, or take it away")
+        if self.kind == "free" and self.pattern is None:
+            raise ValueError("pattern: a task of kind free needs a regular expression with one group")
 
     @model_validator(mode="after")
     def _labels_apart(self) -> Task:
@@ -151,10 +159,35 @@ class Task(BaseModel):
                     )
         return self
 
+    @model_serializer(mode="wrap")
+    def _as_given(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Of `kind` and `grader` the one that was given: what a task says is in every stage's key."""
+        return {key: value for key, value in plain(self).items() if value is not None or key not in ("kind", "grader")}
+
     @property
     def label_texts(self) -> tuple[str, ...]:
-        """Allowed answers of a `choice` task, in the order of the YAML file, without repeats."""
+        """Allowed answers, in the order of the YAML file, without repeats; `()`: answers are generated only."""
         return tuple(dict.fromkeys(self.labels.values()))
+
+    @property
+    def grader(self) -> Grader:
+        """What judges the answers; its labels are `label_texts`."""
+        kind, settings, labels = self._grader_key
+        return _made(kind, json.dumps(settings), labels)
+
+    @property
+    def _grader_key(self) -> tuple[str, dict[str, JsonValue], tuple[str, ...]]:
+        """(type of the grader, its settings, the task's labels)."""
+        if self.grader_settings is not None:
+            settings = dict(self.grader_settings)
+            return str(settings.pop("type")), settings, self.label_texts
+        return ("choice", {}, self.label_texts) if self.kind == "choice" else ("regex", {"pattern": self.pattern}, ())
+
+    @property
+    def answer_pattern(self) -> str | None:
+        """The pattern that finds an answer, None where the grader has none."""
+        kind, settings, _ = self._grader_key
+        return str(settings["pattern"]) if kind == "regex" else None
 
     def example(self, row: Mapping[str, Any], where: str) -> Example:
         """The `Example` in a raw row; `where` (file and line) opens the `UserError` of a bad one."""
@@ -162,7 +195,7 @@ class Task(BaseModel):
         value = plain(at(row, self.answer, where))
         answer = (
             self._label(value, where)
-            if self.kind == "choice"
+            if self.label_texts
             else self._reference(text_of(value, self.answer, where), where)
         )
         given = row.get("id")
@@ -180,36 +213,22 @@ class Task(BaseModel):
         return label
 
     def _reference(self, answer: str, where: str) -> str:
-        pattern = f"pattern {masked(self.pattern or '')[:100]!r} of task {self.name}"
-        try:
-            if self._last_match(answer) is None:
-                raise UserError(f"{where}: the reference answer does not match {pattern}; fix the row or the pattern")
-        except TimeoutError:
-            raise UserError(
-                f"{where}: {pattern} searches the reference answer for over {MATCH_S:g} s; write one without "
-                "repeats of repeats"
-            ) from None
+        grader = self.grader
+        fault = (
+            grader.reference_fault(answer)
+            if isinstance(grader, ChecksReferences)
+            else None
+            if grader.parse(answer) is not None
+            else "the reference answer holds nothing that the task's grader could judge; fix the row or the grader"
+        )
+        if fault:
+            raise UserError(f"{where}: {fault}")
         return answer
 
-    def _last_match(self, text: str) -> str | None:
-        """What the group of `pattern` holds at its last match. Raises `TimeoutError`."""
-        matches = finditer(self.pattern or "", text)
-        return (matches[-1].group(1) or "").replace(",", "").rstrip(".").strip() if matches else None
 
-    def final(self, text: str) -> str | None:
-        """The judged part of a completion or a reference: a label, or the last match of `pattern`; None if there is
-        none, or none in time."""
-        if self.kind == "choice":
-            return next((label for label in self.label_texts if nfc(label) == nfc(text.strip())), None)
-        try:
-            return self._last_match(text)
-        except TimeoutError:
-            return None
-
-    def judge(self, completion: str, answer: str) -> tuple[bool, bool]:
-        """(parsed, correct) of a completion against a reference; what cannot be parsed is wrong."""
-        found = self.final(completion)
-        return found is not None, found is not None and found == self.final(answer)
+@lru_cache(maxsize=64)
+def _made(kind: str, settings: str, labels: tuple[str, ...]) -> Grader:
+    return make_grader(kind, json.loads(settings), labels)
 
 
 def content_id(fields: Mapping[str, str], answer: str) -> str:
@@ -255,7 +274,7 @@ def _check_written(value: Any, written: Any, where: str, path: tuple[str, ...] =
     elif isinstance(value, list) and isinstance(written, list):
         for inner, text in zip(value, written, strict=False):
             _check_written(inner, text, where, path)
-    elif value is not None and path != ("max_answer_tokens",):
+    elif value is not None and path != ("max_answer_tokens",) and path[:1] != ("grader",):  # which checks its types
         _check_scalar(value, written, where, path)
 
 

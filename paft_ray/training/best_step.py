@@ -52,7 +52,7 @@ def label_rows(table: pa.Table | None, templates: PromptSet, encoder: Encoder, c
     """
     if config.export == "last":
         return None
-    if encoder.task.kind != "choice":
+    if not encoder.task.label_texts:
         raise UserError(
             f"train.export={config.export}: task {encoder.task.name} has no labels to measure accuracy with; set "
             "train.export=last"

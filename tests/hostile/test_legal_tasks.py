@@ -95,8 +95,8 @@ def test_a_label_in_another_unicode_form_is_the_label(tmp_path: Path, name: str,
     assert answers(
         task, written(tmp_path / name, [{"text": "x", "label": value}, {"text": "y", "label": "positif"}])
     ) == [label, "positif"]
-    assert task.judge(f" {value}\n", label) == (True, True)
-    assert task.final(value) == label
+    assert task.grader.parse_strict(f" {value}\n") == task.grader.parse(f" {value}\n") == label
+    assert task.grader.parse(value) == label
 
 
 def test_a_value_in_another_unicode_form_is_mapped() -> None:

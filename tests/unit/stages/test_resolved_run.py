@@ -100,7 +100,7 @@ def test_places_of_models_that_say_nothing_are_left_out(stored: ResolvedRun, own
         ("config.json", None, r"config\.json is missing; give the folder of a run that `paft` made"),
         ("task.json", None, r"task\.json is missing; start `paft run`"),
         ("task.json", "[]", r"task\.json: not a task \(task: .*\); restore it"),
-        ("task.json", '{"name": "x"}', r"task\.json: not a task \(kind: Field required\); restore it"),
+        ("task.json", '{"name": "x"}', r"task\.json: not a task \(description: Field required\); restore it"),
     ],
 )
 def test_what_cannot_be_loaded_is_one_line(stored: ResolvedRun, file: str, said: str | None, line: str) -> None:

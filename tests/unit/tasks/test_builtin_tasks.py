@@ -8,6 +8,7 @@ import pytest
 from paft_ray.config import DataConfig, builtin
 from paft_ray.errors import UserError
 from paft_ray.stages.prepare import divide
+from paft_ray.tasks.example import Example
 from paft_ray.tasks.readers import examples_from_table, examples_to_table, read_examples
 from paft_ray.tasks.task import Source, load_task
 
@@ -89,8 +90,10 @@ def test_splits_kept_back_from_training_are_disjoint() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "parsed", "correct"),
-    [("so it is #### 1,234", True, True), ("#### 12", True, False), ("twelve", False, False)],
+    ("text", "parsed", "score"),
+    [("so it is #### 1,234", "1234", 1), ("#### 12", "12", 0), ("twelve", None, None)],
 )
-def test_free_answers_are_parsed_and_what_cannot_be_parsed_is_wrong(text: str, parsed: bool, correct: bool) -> None:
-    assert load_task("gsm8k").judge(text, "work\n#### 1234") == (parsed, correct)
+def test_free_answers_are_parsed_and_scored(text: str, parsed: str | None, score: int | None) -> None:
+    grader, example = load_task("gsm8k").grader, Example(id="1", fields={}, answer="work\n#### 1234")
+    assert grader.parse(text) == parsed
+    assert parsed is None or grader.score(parsed, example) == score

@@ -76,23 +76,21 @@ def test_a_pattern_that_cannot_be_taken_is_refused_at_once(pattern: str) -> None
 def test_a_search_ends_in_time(pattern: str, text: str) -> None:
     task = looping().model_copy(update={"pattern": pattern})
     start = time.process_time()
-    task.final(text)
+    task.grader.parse(text)
     assert time.process_time() - start < 10
 
 
 def test_a_completion_that_takes_too_long_is_not_parsed_and_a_reference_is_refused_with_its_row() -> None:
     task, text = looping(), "a" * 60 + "b"
-    assert task.judge(text, "aa") == (False, False)
-    assert task.judge("aa", "aa") == (True, True)
-    with pytest.raises(
-        UserError, match=r"rows.jsonl:3: pattern '.*' of task t searches the reference answer for over 1 s"
-    ):
+    assert task.grader.parse(text) is None
+    assert task.grader.parse("aa") == "aa"
+    with pytest.raises(UserError, match=r"rows.jsonl:3: pattern '.*' searches the reference answer for over 1 s"):
         task.example({"text": "x", "label": text}, "rows.jsonl:3")
 
 
 def test_only_the_beginning_of_a_text_is_searched() -> None:
-    assert load_task("gsm8k").final("x" * (LONGEST_TEXT - 10) + "#### 7") == "7"
-    assert load_task("gsm8k").final("x" * LONGEST_TEXT + "#### 7") is None
+    assert load_task("gsm8k").grader.parse("x" * (LONGEST_TEXT - 10) + "#### 7") == "7"
+    assert load_task("gsm8k").grader.parse("x" * LONGEST_TEXT + "#### 7") is None
 
 
 def test_a_template_on_which_the_pattern_does_not_end_is_kept() -> None:

@@ -7,6 +7,7 @@ import pytest
 from paft_ray.config import builtin
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import check_templates, read_templates
+from paft_ray.tasks.example import Example
 from paft_ray.tasks.task import content_id, load_task
 
 GOOD = "name: t\nkind: choice\ndescription: d\nfields: {text: the text}\nlabels: ['no', maybe]\n"
@@ -41,6 +42,13 @@ def test_templates_shipped_with_a_task_name_its_fields(name: str) -> None:
         (GOOD.replace("choice", "free"), "needs a regular expression with one group"),
         (GOOD.replace("choice", "free") + "pattern: '(a)(b)'\n", "exactly one group is needed"),
         (GOOD.replace("choice", "free") + "pattern: '('\n", "not a regular expression"),
+        (GOOD.replace("choice", "free") + "pattern: '(a)'\n", "a task of kind free has none"),
+        (GOOD.replace("kind: choice\n", ""), "kind: choice or free is needed, or grader: {type: ...} instead"),
+        (GOOD + "grader: {type: choice}\n", "kind: choice or free is needed, or grader: {type: ...} instead"),
+        (GOOD.replace("kind: choice", "grader: {tolerance: 1}"), "grader.type: the name of a grader is needed"),
+        (GOOD.replace("kind: choice", "grader: {type: choice, mark: 1}"), "mark: Extra inputs"),
+        (GOOD.replace("kind: choice", "grader: {type: regex, pattern: '(a)'}"), "labels: grader regex takes none"),
+        (GOOD + "pattern: '(a)'\n", "pattern: is of kind free"),
         (GOOD.replace("{text: the text}", "{}"), "at least one field"),
         (GOOD + "sources: {train: {path: a, dataset: b}}\n", "exactly one of path and dataset"),
         (GOOD + "sources: {dev: {path: a}}\n", "sources"),
@@ -49,22 +57,6 @@ def test_templates_shipped_with_a_task_name_its_fields(name: str) -> None:
 )
 def test_a_task_that_cannot_work_is_refused_with_its_entry(tmp_path: Path, text: str, message: str) -> None:
     assert message in refused(tmp_path, text)
-
-
-@pytest.mark.parametrize(
-    ("completion", "parsed", "correct"),
-    [
-        (" positive\n", True, True),
-        ("negative", True, False),
-        ("Positive", False, False),
-        ("positive.", False, False),
-        ("", False, False),
-    ],
-)
-def test_a_choice_is_parsed_exactly_and_what_is_not_a_label_is_wrong(
-    completion: str, parsed: bool, correct: bool
-) -> None:
-    assert load_task("demo").judge(completion, "positive") == (parsed, correct)
 
 
 def test_a_label_that_yaml_reads_as_something_else_is_refused(tmp_path: Path) -> None:
@@ -85,7 +77,21 @@ def test_a_label_that_yaml_reads_as_something_else_is_refused(tmp_path: Path) ->
     ],
 )
 def test_the_number_of_the_first_answer_counts(completion: str, correct: bool) -> None:
-    assert load_task("gsm8k").judge(completion, "#### 1000") == (True, correct)
+    grader = load_task("gsm8k").grader
+    assert grader.score(str(grader.parse(completion)), Example(id="1", fields={}, answer="#### 1000")) == correct
+
+
+def test_kind_is_short_for_a_grader(tmp_path: Path) -> None:
+    short, long = tmp_path / "short.yaml", tmp_path / "long.yaml"
+    short.write_text(GOOD)
+    long.write_text(GOOD.replace("kind: choice", "grader: {type: choice}"))
+    one, other = load_task(str(short)), load_task(str(long))
+    assert one.grader == other.grader
+    assert one.label_texts == other.label_texts == one.grader.labels
+    assert "grader" not in one.model_dump()
+    assert other.model_dump()["grader"] == {"type": "choice"}
+    assert "kind" not in other.model_dump()
+    assert type(other).model_validate_json(other.model_dump_json()) == other
 
 
 def test_content_ids_tell_fields_apart() -> None:

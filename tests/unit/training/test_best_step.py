@@ -92,7 +92,7 @@ def test_no_validation_row_is_refused(table: pa.Table, prompts: PromptSet, encod
 def test_a_task_without_labels_is_refused(
     table: pa.Table, prompts: PromptSet, encoder: Encoder, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoder, "task", task.model_copy(update={"kind": "free"}))
+    monkeypatch.setattr(encoder, "task", task.model_copy(update={"labels": {}}))
     with pytest.raises(UserError, match=r"train.export=worst: task demo has no labels .*; set train.export=last"):
         label_rows(table, prompts, encoder, BEST)
 

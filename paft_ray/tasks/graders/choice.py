@@ -1,0 +1,72 @@
+"""Grader `choice`: the answer is one of the task's labels."""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import cached_property
+from typing import ClassVar
+
+from pydantic import field_validator
+
+from paft_ray.tasks.example import Example
+from paft_ray.tasks.graders.grader import GraderSettings
+from paft_ray.tasks.graders.lead import without_leads
+from paft_ray.tasks.values import nfc
+
+_LONGEST_LEAD = 1000
+"""Characters before and behind a label that are looked at."""
+
+
+class Choice(GraderSettings):
+    """Right or wrong. Leniently, an answer is the label that it begins with, whatever follows, but for a letter or a
+    digit; letter case, quotes, Markdown and `Answer:` in front do not count. Strictly, it is the label alone."""
+
+    is_graded: ClassVar[bool] = False
+    labels: tuple[str, ...] = ()
+
+    @field_validator("labels", mode="after")
+    @classmethod
+    def _two(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        if len(labels) < 2:
+            raise ValueError("a task of kind choice needs at least two")
+        return labels
+
+    def parse(self, completion: str) -> str | None:
+        """The label that the answer begins with; the longest of several."""
+        text = completion.lstrip()[: _LONGEST_LEAD + max(map(len, self.labels))]
+        return next((label for part in without_leads(text) if (label := self._first(part))), None)
+
+    def parse_strict(self, completion: str) -> str | None:
+        """The label that the whole answer is, but for spaces around it and its Unicode form."""
+        text = nfc(completion.strip())
+        return next((label for label in self.labels if nfc(label) == text), None)
+
+    def score(self, prediction: str, example: Example) -> float:
+        """1 where it is the right label, else 0."""
+        return float(prediction == example.answer)
+
+    @cached_property
+    def _spelt(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """(spelling without case, the labels that have it), the longest first."""
+        spellings: dict[str, list[str]] = {}
+        for label in self.labels:
+            spellings.setdefault(_caseless(label), []).append(label)
+        return tuple((key, tuple(found)) for key, found in sorted(spellings.items(), key=lambda item: -len(item[0])))
+
+    def _first(self, text: str) -> str | None:
+        """The longest label that the text begins with; of two that differ in case alone the one in the text's case."""
+        caseless, written = _caseless(text), nfc(text)
+        for spelling, labels in self._spelt:
+            if caseless.startswith(spelling) and not _goes_on(caseless[len(spelling) :]):
+                exact = [label for label in labels if written.startswith(nfc(label))]
+                return next(iter(exact or (labels if len(labels) == 1 else ())), None)
+        return None
+
+
+def _caseless(text: str) -> str:
+    return nfc(nfc(text).casefold())
+
+
+def _goes_on(rest: str) -> bool:
+    """Whether a word goes on: with a letter, a digit, or a mark on the letter before."""
+    return bool(rest) and unicodedata.category(rest[0])[0] in "LNM"
