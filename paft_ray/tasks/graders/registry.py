@@ -8,10 +8,19 @@ from typing import Any
 from pydantic import ValidationError
 
 from paft_ray.tasks.graders.choice import Choice
+from paft_ray.tasks.graders.exact_match import ExactMatch
 from paft_ray.tasks.graders.grader import Grader, GraderSettings
+from paft_ray.tasks.graders.numeric import Numeric
 from paft_ray.tasks.graders.regex import Regex
+from paft_ray.tasks.graders.token_f1 import TokenF1
 
-GRADERS: dict[str, type[GraderSettings]] = {"choice": Choice, "regex": Regex}
+GRADERS: dict[str, type[GraderSettings]] = {
+    "choice": Choice,
+    "regex": Regex,
+    "exact_match": ExactMatch,
+    "numeric": Numeric,
+    "token_f1": TokenF1,
+}
 """One entry for each file of this package that holds a grader."""
 
 
