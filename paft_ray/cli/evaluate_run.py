@@ -39,7 +39,7 @@ def evaluate_run(folder: str, templates: str, test: str, out: str, address: str 
     task = _trained_task(resolved, trained[0])
     given = gated_templates(templates, config, task)
     examples = list(read_examples(task, Source(path=test)))
-    prompts = PromptSet.of(Entry(template=t, split="held_out", provenance={"source": "user"}) for t in given)
+    prompts = PromptSet.of(Entry.of_file(t, "user", "held_out") for t in given)
     _check_target(out, run)
     if not (address or os.environ.get("RAY_ADDRESS")):
         check_resources(config, "evaluate", local_resources())

@@ -223,7 +223,7 @@ def prompts_import(
     name = Path(out).name
     try:
         folder = Store("/".join(out.split("/")[:-1] or ["."]) or "/")
-        kept = PromptSet.of(Entry(template=t, provenance={"source": "user"}) for t in result.kept)
+        kept = PromptSet.of(Entry.of_file(t, "user") for t in result.kept)
         if name.endswith(".parquet"):
             folder.write_table(name, kept.to_table())
         else:

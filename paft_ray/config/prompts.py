@@ -17,8 +17,8 @@ class PromptsConfig(Section):
     """JSONL file of user templates (rows with `text`, optional `system`); `builtin` takes the task's own. The first one
     is the template of arm `sft`."""
     held_out_templates: Place | None = None
-    """JSONL file of templates never trained on; `builtin` takes the task's own. Default: split 8:1 by cluster from all
-    candidates."""
+    """JSONL file of templates never trained on (rows may name a `group`); `builtin` takes the task's own. Default:
+    split 8:1 by cluster from all candidates."""
     generators: tuple[GeneratorConfig, ...] = ()
     """Models that write candidates; none: only the user's templates are used."""
     num_candidates: Positive = 40

@@ -13,14 +13,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import regex
 
-from paft_ray.errors import UserError, check_text
+from paft_ray.errors import UserError
 from paft_ray.files.regular import LARGEST_TEXT, read_regular
-from paft_ray.prompts.prompt_set import read_templates
+from paft_ray.prompts.prompt_set import is_template_row, read_templates, template_of_row
 from paft_ray.prompts.template import PromptTemplate, Slot, TemplateError
 from paft_ray.sanitize import holds_hidden
 from paft_ray.tasks.pattern import finditer
@@ -114,7 +114,7 @@ def repair(template: PromptTemplate, *, escaped: bool = False) -> tuple[PromptTe
     given = _parts(template)
     text, system = [_unescaped(part) for part in given] if escaped or _unmistakable(template) else given
     repairs = ["literal_newline"] if [text, system] != given else []
-    return PromptTemplate(text=text.lstrip().rstrip(" \t"), system=system.strip() or None), repairs
+    return replace(template, text=text.lstrip().rstrip(" \t"), system=system.strip() or None), repairs
 
 
 def holds_escapes(templates: Sequence[PromptTemplate]) -> bool:
@@ -250,8 +250,8 @@ def _any(labels: Iterable[str]) -> str:
 
 
 def import_templates(path: str, task: Task, max_words: int) -> GateResult:
-    """What the gate makes of a file: JSONL (`text`, optional `system`), JSON (list of texts or such objects) or text
-    (one template per line).
+    """What the gate makes of a file: JSONL (`text`, optional `system` and `group`), JSON (texts or such objects)
+    or text (one template per line).
 
     Raises `UserError` with file and line where the file cannot be read.
     """
@@ -280,13 +280,9 @@ def _read(path: str) -> list[PromptTemplate]:
                 "with `text`"
             ) from None
     rows = [row if isinstance(row, dict) else {"text": row} for row in found] if isinstance(found, list) else []
-    if not rows or not all(
-        isinstance(row.get("text"), str) and isinstance(row.get("system"), str | None) for row in rows
-    ):
+    if not rows or not all(map(is_template_row, rows)):
         raise UserError(
-            f"templates {path}: no list of texts, or of objects with `text` (and optional `system`), in the "
-            "file; fix it"
+            f"templates {path}: no list of texts, or of objects with `text` (and optional `system` and `group`), in "
+            "the file; fix it"
         )
-    for number, row in enumerate(rows, start=1):
-        check_text(row["text"] + (row.get("system") or ""), "text", f"{path}: template {number}")
-    return [PromptTemplate(text=row["text"], system=row.get("system")) for row in rows]
+    return [template_of_row(row, f"{path}: template {number}") for number, row in enumerate(rows, start=1)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,6 +17,7 @@ from paft_ray.files import parquet
 from paft_ray.files.regular import LARGEST_TEXT, read_regular
 from paft_ray.prompts.sampling import keyed_order
 from paft_ray.prompts.template import PromptTemplate, TemplateError, check_fields
+from paft_ray.sanitize import holds_hidden, visible
 from paft_ray.tasks.readers import read_json
 
 Split = Literal["train", "held_out"]
@@ -33,7 +34,8 @@ SCHEMA = pa.schema(
 )
 
 
-_TEXT_COLUMNS = ("text", "system")
+_TEXT_COLUMNS = ("text", "system", "group", "provenance")
+_LONGEST_GROUP = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +47,14 @@ class Entry:
     cluster: int = -1
     """Cluster of near-duplicates; templates of one cluster share a split."""
     provenance: dict[str, Any] = field(default_factory=dict)
-    """`source` (seed, held_out, user, or generator id), and for generated ones strategy, axes, attempt,
-    grammar_share."""
+    """`source` (seed, held_out, user, or generator id), `group` where the template's file names one, and for generated
+    ones strategy, axes, attempt, grammar_share."""
+
+    @classmethod
+    def of_file(cls, template: PromptTemplate, source: str, split: Split = "train") -> Entry:
+        """The entry of a template that somebody wrote into a file."""
+        group = {} if template.group is None else {"group": template.group}
+        return cls(template=template, split=split, provenance={"source": source, **group})
 
 
 @dataclass(frozen=True)
@@ -110,8 +118,13 @@ class PromptSet:
         return pa.Table.from_pylist(rows, schema=SCHEMA)
 
     def to_jsonl(self) -> str:
-        """Rows with `text` and, where there is one, `system`: what `read_templates` reads."""
-        rows = [{"text": t.text} if t.system is None else {"text": t.text, "system": t.system} for t in self.templates]
+        """Rows with `text` and, where there is one, `system` and `group`: what `read_templates` reads."""
+        rows = [
+            {"text": e.template.text}
+            | ({} if e.template.system is None else {"system": e.template.system})
+            | ({"group": e.provenance["group"]} if "group" in e.provenance else {})
+            for e in self.entries
+        ]
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
     @classmethod
@@ -138,8 +151,8 @@ class PromptSet:
 
 
 def read_templates(path: str | Path) -> list[PromptTemplate]:
-    """Templates of a JSONL file (rows with `text`, optional `system`) or of a Parquet file with these columns, in file
-    order, not yet parsed.
+    """Templates of a JSONL file (rows with `text`, optional `system` and `group`) or of a Parquet file with these
+    columns, in file order, not yet parsed.
 
     Raises `UserError` with file and line.
     """
@@ -159,17 +172,38 @@ def read_templates(path: str | Path) -> list[PromptTemplate]:
             row = read_json(line)
         except ValueError as error:
             raise UserError(f"{path}:{number}: not JSON ({error}); each line is one object with `text`") from None
-        if (
-            not isinstance(row, dict)
-            or not isinstance(row.get("text"), str)
-            or not isinstance(row.get("system"), str | None)
-        ):
-            raise UserError(f"{path}:{number}: an object with the text `text` (and optional text `system`) is needed")
-        check_text(row["text"] + (row.get("system") or ""), "text", f"{path}:{number}")
-        templates.append(PromptTemplate(text=row["text"], system=row.get("system")))
+        if not is_template_row(row):
+            raise UserError(
+                f"{path}:{number}: an object with the text `text` (and optional texts `system`, `group`) is needed"
+            )
+        templates.append(template_of_row(row, f"{path}:{number}"))
     if not templates:
         raise UserError(f"templates {path}: no templates in the file; give JSONL rows with `text`")
     return templates
+
+
+def is_template_row(row: Any) -> bool:
+    """Whether it is an object with the text `text`, and `system` and `group` are texts where they are there."""
+    return (
+        isinstance(row, dict)
+        and isinstance(row.get("text"), str)
+        and all(isinstance(row.get(name), str | None) for name in ("system", "group"))
+    )
+
+
+def template_of_row(row: Mapping[str, Any], where: str) -> PromptTemplate:
+    """The template in a row that `is_template_row`. Raises `UserError`, opened by `where` (file and line), for text
+    that no file can hold and for a group whose name cannot be shown."""
+    check_text(row["text"] + (row.get("system") or ""), "text", where)
+    group: str | None = row.get("group")
+    if group is not None:
+        check_text(group, "group", where)
+        if not 0 < len(group.strip()) == len(group) <= _LONGEST_GROUP or "\n" in group or holds_hidden(group):
+            raise UserError(
+                f"{where}: group {visible(group)[:60]!r} is no short name; allowed: 1 to {_LONGEST_GROUP} visible "
+                "characters on one line, without spaces around them"
+            )
+    return PromptTemplate(text=row["text"], system=row.get("system"), group=group)
 
 
 def _parquet_templates(path: str | Path) -> list[PromptTemplate]:
@@ -190,14 +224,24 @@ def _parquet_templates(path: str | Path) -> list[PromptTemplate]:
         raise UserError(
             f"templates {path}: cannot be read ({one_line(error)[:200]}); give a Parquet or JSONL file with `text`"
         ) from None
-    if not rows or not all(
-        isinstance(row.get("text"), str) and isinstance(row.get("system"), str | None) for row in rows
-    ):
+    if not rows or not all(map(is_template_row, rows)):
         raise UserError(
-            f"templates {path}: no rows with the text column `text`; give a file that `paft prompts import` "
-            "wrote, or JSONL"
+            f"templates {path}: no rows with the text column `text` (and optional `system`, `group`); give a file that "
+            "`paft prompts import` wrote, or JSONL"
         )
-    return [PromptTemplate(text=row["text"], system=row.get("system")) for row in rows]
+    return [
+        template_of_row({"group": _group_in(row.get("provenance")), **row}, f"{path}: template {number}")
+        for number, row in enumerate(rows, start=1)
+    ]
+
+
+def _group_in(provenance: Any) -> str | None:
+    """The group that the provenance column of a written prompt set names."""
+    try:
+        group = json.loads(provenance)["group"]
+    except (TypeError, ValueError, KeyError, RecursionError):
+        return None
+    return group if isinstance(group, str) else None
 
 
 def check_templates(templates: Sequence[PromptTemplate], fields: Iterable[str], source: str) -> None:

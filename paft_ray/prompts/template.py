@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from paft_ray.errors import UserError
@@ -47,6 +47,8 @@ class PromptTemplate:
     """User part with `{field}` placeholders."""
     system: str | None = None
     """System part, without placeholders; plain models get it above the text, after an empty line."""
+    group: str | None = field(default=None, compare=False)
+    """Group of its file that it is counted to, such as `plain`: no part of its content, so not of its id either."""
 
     @cached_property
     def id(self) -> str:

@@ -44,7 +44,7 @@ def run(resolved: ResolvedRun, *, force: bool = False, write: Write | None = Non
         "prompts": prompts_key(config.prompts),
         "seed": config.seed,
         "task": resolved.task_key,
-        "templates": {"seed": [t.id for t in seeds], "held_out": [t.id for t in held_out]},
+        "templates": {"seed": [t.id for t in seeds], "held_out": [t.id for t in held_out], **_grouped(seeds, held_out)},
         "generators": [_identity(resolved, generator) for generator in config.prompts.generators],
         "engine": engine_key(config.engine),
     }
@@ -63,6 +63,12 @@ def run(resolved: ResolvedRun, *, force: bool = False, write: Write | None = Non
         force=force,
         accept=resolved.accept,
     )
+
+
+def _grouped(*files: list[PromptTemplate]) -> dict[str, dict[str, str]]:
+    """The groups of the templates, by id: part of the key where a file names one."""
+    groups = {t.id: t.group for templates in files for t in templates if t.group is not None}
+    return {"groups": groups} if groups else {}
 
 
 def _decided_as(config: Config) -> str:
@@ -92,7 +98,7 @@ def _build(
     config: Config, task: Task, seeds: list[PromptTemplate], held_out: list[PromptTemplate], run: Store, write: Write
 ) -> Manifest:
     settings = config.prompts
-    fixed = [Entry(template=t, provenance={"source": "held_out"}) for t in held_out]
+    fixed = [Entry.of_file(t, "held_out") for t in held_out]
     entries, leaks = _without_leaks(seeds, fixed, settings.similarity)
     examples = (
         examples_from_table(ROWS["train"].read(run).slice(0, settings.num_shared_examples))
@@ -122,7 +128,7 @@ def _build(
 def _without_leaks(seeds: list[PromptTemplate], fixed: list[Entry], similarity: float) -> tuple[list[Entry], int]:
     """(seed templates that are no near-copies of held-out ones, number of the others). Raises `UserError` where the
     first seed template, which arm sft trains on, is one of the others."""
-    entries = [Entry(template=t, provenance={"source": "seed"}) for t in seeds]
+    entries = [Entry.of_file(t, "seed") for t in seeds]
     leaks = near(entries, fixed, similarity)
     if leaks and seeds and seeds[0].id in leaks:
         raise UserError(

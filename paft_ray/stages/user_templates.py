@@ -70,4 +70,7 @@ def gated_templates(path: str, config: Config, task: Task) -> list[PromptTemplat
                 f"fix it, or let `paft prompts import {path} --task {config.task} --out FILE.jsonl` remove "
                 "all such templates"
             )
-    return list({template.id: template for template in templates}.values())
+    distinct: dict[str, PromptTemplate] = {}
+    for template in templates:
+        distinct.setdefault(template.id, template)
+    return list(distinct.values())

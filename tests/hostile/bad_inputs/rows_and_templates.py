@@ -187,6 +187,11 @@ TEMPLATES = [
     ),
     templates("a template nested too deep", "nested too deep", '{"text": ' + "[" * 100_000),
     templates("half a character in a template", "text holds half a character", '{"text": "Good? \\ud83d {text}"}\n'),
+    templates(
+        "a group that is a number", "templates.jsonl:1: an object with", '{"text": "Good? {text}", "group": 3}\n'
+    ),
+    templates("a group without a name", "group '' is no short name", '{"text": "Good? {text}", "group": ""}\n'),
+    templates("half a character in a group", "group holds half", '{"text": "Good? {text}", "group": "\\ud83d"}\n'),
     templates("a template without its field", "template 1: template", template("Is it good?")),
     templates("a field that the task lacks", "unknown {author}", template("Is {text} by {author} good?")),
     templates("a stray brace", "stray '{'", template("Is it good? {text")),

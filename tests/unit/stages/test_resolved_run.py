@@ -164,7 +164,7 @@ def test_commands_on_a_run_need_nothing_that_it_was_made_from(
     assert (tmp_path / "out" / "README.md").is_file()
     assert runs[0].read_json("report/results.json")["arms"]["paft"]["num_templates"] == 12
     assert "left no audit log" in paft(capsys, "audit", root)[2], "it has read the run"
-    (tmp_path / "new.jsonl").write_text('{"text": "Which team?\\n{ticket}\\nTeam:"}\n')
+    (tmp_path / "new.jsonl").write_text('{"text": "Which team?\\n{ticket}\\nTeam:", "group": "plain"}\n')
     (tmp_path / "rows.jsonl").write_text('{"ticket": "it broke", "team": "technical"}\n')
     asked: list[Any] = []
 
@@ -178,6 +178,10 @@ def test_commands_on_a_run_need_nothing_that_it_was_made_from(
     files = ("--templates", tmp_path / "new.jsonl", "--test", tmp_path / "rows.jsonl")
     assert "paft: the engine" in paft(capsys, "evaluate", root, *files, "--out", tmp_path / "own")[2]
     assert asked == [(str((tmp_path / "base").resolve()), ["technical"])]
+    monkeypatch.setattr("paft_ray.stages.evaluate.evaluate_models", lambda *_: (pa.table({"a": [1]}), None, {}))
+    monkeypatch.setattr("paft_ray.report.render.write_report", lambda *_, measured, **__: asked.append(measured))
+    assert paft(capsys, "evaluate", root, *files, "--out", tmp_path / "own")[0] == 0
+    assert [e.provenance for e in asked[-1].templates.entries] == [{"source": "user", "group": "plain"}]
 
 
 class no_session:
