@@ -1,0 +1,60 @@
+"""Collapsed templates are named, and balanced accuracy does not reward them."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paft_ray.metrics.collapse import balanced_accuracy, collapsed_templates
+from tests.support.made_outcomes import outcome_table
+
+
+def rows(said: list[str | None], answers: list[str], template: str = "t", arm: str = "sft") -> list[dict[str, Any]]:
+    return [
+        {
+            "arm": arm,
+            "seed": 0,
+            "template_id": template,
+            "example_id": str(number),
+            "answer": answer,
+            "predicted": one,
+            "parsed": one is not None,
+            "correct": one == answer,
+            "logprob": -0.5,
+        }
+        for number, (one, answer) in enumerate(zip(said, answers, strict=True))
+    ]
+
+
+def test_one_answer_on_nearly_every_row_is_named_also_none_at_all() -> None:
+    answers = ["a", "b"] * 20
+    made = outcome_table(
+        rows(["a"] * 39 + ["b"], answers, "one")
+        + rows([None] * 40, answers, "silent")
+        + rows(["a"] * 38 + ["b"] * 2, answers, "not quite")
+        + rows(answers, answers, "right")
+        + rows(["a"] * 40, ["a"] * 40, "right, for all rows are a")
+    )
+    found = [(c.arm, c.template_id, c.answer, c.fraction) for c in collapsed_templates(made)]
+    assert found == [("sft", "one", "a", 0.975), ("sft", "silent", None, 1.0)]
+
+
+@given(num_a=st.integers(1, 30), num_b=st.integers(1, 30))
+def test_a_constant_answer_has_a_balanced_accuracy_of_one_in_the_number_of_labels(num_a: int, num_b: int) -> None:
+    answers = ["a"] * num_a + ["b"] * num_b
+    assert balanced_accuracy(outcome_table(rows(["a"] * len(answers), answers))) == {"sft": 0.5}
+
+
+def test_balanced_accuracy_averages_labels_then_seeds() -> None:
+    made = rows(["a", "a", "b", "b"], ["a", "a", "a", "b"])
+    again = [{**row, "seed": 1} for row in rows(["a", "a", "a", "a"], ["a", "a", "a", "b"])]
+    assert balanced_accuracy(outcome_table(made + again)) == {"sft": pytest.approx(((2 / 3 + 1) / 2 + 0.5) / 2)}
+    assert balanced_accuracy(outcome_table(made + again), "correct")["sft"] == pytest.approx(2 / 3)
+
+
+def test_one_label_or_an_unknown_score_has_none() -> None:
+    assert balanced_accuracy(outcome_table(rows(["a"], ["a"]))) == {"sft": None}
+    assert balanced_accuracy(outcome_table([{**row, "behavior": None} for row in rows(["a", "b"], ["a", "b"])])) == {
+        "sft": None
+    }
