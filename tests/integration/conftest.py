@@ -18,7 +18,7 @@ _SMALL = (
     "name=tiny",
     "data.num_train=40",
     "data.num_validation=10",
-    "data.num_test=6",
+    "data.num_test=3",
     "prompts.generators=[]",
     "score.enabled=false",
     "train.arms=[sft,paft]",
@@ -67,7 +67,7 @@ def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> tuple[Config, Store]:
-    """A small run with every stage done: arms base, sft and paft, 12 held-out templates x 6 test rows, fp32."""
+    """A small run with every stage done: arms base, sft and paft, 24 held-out templates x 3 test rows, fp32."""
     from paft_ray.config import load_config
     from paft_ray.stages.pipeline import run_all
     from paft_ray.storage.store import Store

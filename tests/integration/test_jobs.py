@@ -142,7 +142,7 @@ def test_a_submitted_pipeline_needs_only_what_was_shipped(head: Head, tmp_path: 
     run = Store(f"{tmp_path}/runs/job")
     results = run.read_json("report/results.json")
     assert set(results["arms"]) == {"base", "paft"}
-    assert results["arms"]["paft"]["num_templates"] == 12
+    assert results["arms"]["paft"]["num_templates"] == 24
     assert run.read_json("train/manifest.json")["models"][0]["num_steps"] == 2
 
 

@@ -25,7 +25,7 @@ def test_every_arm_is_measured_on_every_held_out_template_and_test_row(finished:
     _, run = finished
     outcomes = run.read_table("evaluate/outcomes.parquet").to_pandas()
     assert outcomes.groupby("arm").size().to_dict() == {"base": 72, "sft": 72, "paft": 72}
-    assert (outcomes.groupby("arm")["template_id"].nunique() == 12).all()
+    assert (outcomes.groupby("arm")["template_id"].nunique() == 24).all()
     assert outcomes["logprob"].le(0).all()
 
 
@@ -34,7 +34,7 @@ def test_results_hold_the_stable_figures(finished: tuple[Config, Store]) -> None
     results = run.read_json("report/results.json")
     assert set(results["arms"]) == {"base", "sft", "paft"}
     assert {"mean", "std", "worst", "best", "num_templates", "num_examples"} <= set(results["arms"]["paft"])
-    assert results["arms"]["paft"]["num_templates"] == 12
+    assert results["arms"]["paft"]["num_templates"] == 24
     assert {"mean", "low", "high"} <= set(results["differences"]["paft-sft"])
     assert results["engine_starts"] == 1
     assert results["peak_memory_gib"] > 0.5

@@ -73,7 +73,7 @@ def test_a_plan_shows_configuration_loss_mask_and_estimates_without_ray(
     assert "Answer: |  positive<|im_end|>" in out
     assert out.count("prompt tokens without loss | 2 with loss") == 3
     assert "training_rows_each: 56" in out
-    assert "4 models x 12 held-out templates x 50 rows = 2400" in out
+    assert "4 models x 24 held-out templates x 40 rows = 3840" in out
     assert not (tmp_path / "runs").exists()
 
 
@@ -83,7 +83,7 @@ def test_a_budget_shrinks_the_planned_prompts_and_a_sweep_refuses_it(
     settings = ("--set", "evaluation.budget=0.1", "--set", f"storage={tmp_path}/runs")
     code, out, _ = run_cli(capsys, "run", DEMO, "--dry-run", *settings)
     assert code == 0
-    assert "4 models x 12 held-out templates x 50 rows x 10 % of the cells = 240" in out
+    assert "4 models x 24 held-out templates x 40 rows x 10 % of the cells = 384" in out
     config = load_config(DEMO, ["evaluate.budget=0.1", f"storage={tmp_path}/runs"])
     with pytest.raises(UserError, match=r"evaluate\.budget=0\.1: a sweep answers all cells"):
         preflight.check(ResolvedRun.of(config), "sweep", local=True)

@@ -63,7 +63,7 @@ def test_the_gate_repairs_literal_line_breaks_and_counts_everything() -> None:
 def test_shipped_templates_pass_the_gate_and_do_not_leak() -> None:
     assert gate([*SEEDS, *HELD_OUT], TASK, max_words=120).rejected == {}
     prompts = with_held_out([Entry(template=t) for t in SEEDS], [Entry(template=t) for t in HELD_OUT], threshold=0.7)
-    assert len(prompts.split("held_out")) == 12
+    assert len(prompts.split("held_out")) == 24
     assert leakage_report(prompts, 0.7)["largest_similarity"] <= 0.5
 
 

@@ -46,7 +46,7 @@ def test_what_a_command_starts(command: str, starts: tuple[str, ...]) -> None:
 def test_scores_are_needed_where_training_reads_them() -> None:
     train, nothing = STAGES["train"], lambda path: False
     assert "score" in missing_inputs(train, load_config(DEMO), nothing).values()
-    plain = load_config(DEMO, ["train.arms=[sft,paft]", "score.select_top=null"])
+    plain = load_config(DEMO, ["train.arms=[sft,paft]"])
     assert "score" not in missing_inputs(train, plain, nothing).values()
     assert missing_inputs(train, plain, lambda path: True) == {}
 
