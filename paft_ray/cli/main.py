@@ -156,13 +156,21 @@ def doctor(
 @app.command("compare", help="Runs side by side, paired where templates and examples agree.")
 def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN RUN ...", help="Folders or URIs of evaluated runs")],
+    arms: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="A:B",
+            help="Arm A of the earlier run against arm B of the later one; may be given several times (default: arms "
+            "of the same name)",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
     verbose: VerboseOption = None,
 ) -> None:
     """Figures of every arm, differences between runs, and what their configurations differ in."""
     from paft_ray.cli.compare import compare_runs
 
-    compare_runs(runs, as_json=as_json)
+    compare_runs(runs, arms or [], as_json=as_json)
 
 
 @app.command(

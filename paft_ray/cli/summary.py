@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from paft_ray.echo import echo, echo_table
+from paft_ray.report.arm_figures import arm_rank
 from paft_ray.report.format import percent
-from paft_ray.report.tables import arm_rank
 from paft_ray.storage.artifacts import RESULTS
 from paft_ray.storage.store import Store
 
 
 def print_summary(run: Store) -> None:
-    """Accuracy of every arm over held-out templates, in percent, from report/results.json."""
+    """Accuracy of every arm over held-out templates, in percent, from report/results.json, and what it says."""
     results = RESULTS.read(run)
-    columns = ("mean", "std", "worst", "best")
     arms = sorted(results["arms"].items(), key=lambda item: arm_rank(item[0]))
-    rows = [(arm, *(percent(figures[column]) for column in columns)) for arm, figures in arms]
-    echo_table(("arm", *columns), rows, title="accuracy on held-out templates, %")
-    echo(results["verdict"])
+    measures, spread = list(arms[0][1]["measures"]), ("std", "decile", "worst", "best")
+    rows = [
+        (
+            arm,
+            *(percent(row["measures"][measure]["mean"]) for measure in measures),
+            percent(row["named_rate"]),
+            *(percent(row[column]) for column in spread),
+        )
+        for arm, row in arms
+    ]
+    title = f"accuracy on held-out templates, %; {', '.join(spread)} are of {results['headline']}"
+    echo_table(("arm", *measures, "names a label", *spread), rows, title=title)
+    echo("\n".join([results["verdict"], *results["findings"]]))

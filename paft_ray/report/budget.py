@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 _KEPT = (
     "mean",
     "parse_failure_rate",
-    "tokens_per_answer",
-    "seconds_per_answer",
+    "collapsed",
     "num_templates",
     "num_examples",
     "num_seeds",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from paft_ray.report import plots
+from paft_ray.report.findings import JUDGED_BY
 from paft_ray.report.inputs import History
 from paft_ray.report.metric_tables import Values
 from paft_ray.report.tables import TemplateRow
@@ -22,39 +23,64 @@ class Picture:
     caption: str
 
 
-def arms(rows: Sequence[TemplateRow], values: Mapping[str, Values], *, confidence: float) -> Picture:
-    """Mean of each arm with its interval, and its templates. `values`: the part `arms` of results.json."""
-    parts = []
-    for arm in sorted(values, key=lambda arm: -values[arm]["mean"]):
-        low, high = values[arm].get("low"), values[arm].get("high")
+def arms(rows: Sequence[TemplateRow], values: Values) -> Picture:
+    """Mean of each arm by the headline measure with its interval, and its templates. `values`: the content of
+    results.json."""
+    parts, by_arm = [], values["arms"]
+    for arm in sorted(by_arm, key=lambda arm: -by_arm[arm]["mean"]):
+        low, high = by_arm[arm].get("low"), by_arm[arm].get("high")
         interval = "" if low is None or high is None else f" (interval {100 * low:.1f} to {100 * high:.1f})"
-        parts.append(f"{arm} {100 * values[arm]['mean']:.1f} %{interval}")
-    bars = any(arm.get("low") is not None for arm in values.values())
+        parts.append(f"{arm} {100 * by_arm[arm]['mean']:.1f} %{interval}")
+    bars = any(arm.get("low") is not None for arm in by_arm.values())
+    headline, level = values["headline"], f"{100 * values['confidence']:g} %"
     return Picture(
-        uri=plots.data_uri(plots.arms_plot(rows, values)),
-        text=f"Mean accuracy of each arm, highest first: {'; '.join(parts)}. Small marks are the {len(rows)} "
-        "templates.",
-        caption=f"Large marks are means{f' with their {100 * confidence:g} % intervals' if bars else ''}; "
-        "small marks under them are the templates, sorted from lowest to highest accuracy.",
+        uri=plots.data_uri(plots.arms_plot(rows, by_arm, label=_label(headline))),
+        text=f"Mean accuracy of each arm ({headline}), highest first: {'; '.join(parts)}. Small marks are the "
+        f"{len(rows)} templates.",
+        caption=f"{headline.capitalize()}: accuracy of {JUDGED_BY[headline]}. Large marks are means"
+        f"{f' with their {level} intervals' if bars else ''}; small marks under them are the templates, sorted from "
+        "lowest to highest accuracy.",
     )
 
 
-def templates(
-    rows: Sequence[TemplateRow], names: Sequence[str], values: Mapping[str, Values], *, held_out: bool
-) -> Picture:
-    """Every template's accuracy per arm."""
+def templates(rows: Sequence[TemplateRow], names: Sequence[str], values: Values, *, kind: str) -> list[Picture]:
+    """Every template's accuracy per arm by the headline measure, and next to it by knowledge where that is another.
+    `values`: the content of results.json; `kind`: held-out or given."""
+    headline = values["headline"]
+    first = _templates(rows, names, headline, kind)
+    first = replace(
+        first,
+        caption=f"{headline.capitalize()}: accuracy of {JUDGED_BY[headline]}. One row per template, ordered by "
+        f"{'sft' if 'sft' in names else names[0]}; dashed lines are means. Numbers are those of the table below.",
+    )
+    known = [replace(row, accuracy=row.knowledge) for row in rows if row.knowledge is not None]
+    if not known:
+        return [first]
+    second = _templates(known, names, "knowledge", kind)
+    return [
+        first,
+        replace(
+            second,
+            caption=f"Knowledge: accuracy of {JUDGED_BY['knowledge']}. The same templates in the same order: where a "
+            "mark is far to the right of that on the other plot, the arm knows the answer and does not say it.",
+        ),
+    ]
+
+
+def _templates(rows: Sequence[TemplateRow], names: Sequence[str], measure: str, kind: str) -> Picture:
     parts = []
     for arm in names:
-        table = values[arm]
-        worst = "" if table["worst"] is None else f", from {100 * table['worst']:.1f} to {100 * table['best']:.1f}"
-        parts.append(f"{arm} mean {100 * table['mean']:.1f} %{worst}")
+        found = [100 * row.accuracy[arm] for row in rows]
+        parts.append(f"{arm} mean {sum(found) / len(found):.1f} %, from {min(found):.1f} to {max(found):.1f}")
     return Picture(
-        uri=plots.data_uri(plots.template_plot(rows, names)),
-        text=f"Accuracy of each arm on each of {len(rows)} {'held-out' if held_out else 'given'} templates. "
-        f"{'; '.join(parts)}.",
-        caption=f"One row per template, ordered by the accuracy of {'sft' if 'sft' in names else names[0]}; dashed "
-        "lines are means. Numbers are those of the matrix below.",
+        uri=plots.data_uri(plots.template_plot(rows, names, label=_label(measure))),
+        text=f"Accuracy of each arm ({measure}) on each of {len(rows)} {kind} templates. {'; '.join(parts)}.",
+        caption="",
     )
+
+
+def _label(measure: str) -> str:
+    return f"{measure}: accuracy, %"
 
 
 def training(history: History) -> list[Picture]:

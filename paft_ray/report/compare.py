@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from paft_ray.config import Config, ReportConfig
+from paft_ray.config import Config
 from paft_ray.errors import UserError
-from paft_ray.metrics import MIN_TEMPLATES_INTERVAL, ArmOutcomes, difference, figures
+from paft_ray.metrics import MIN_TEMPLATES_INTERVAL, ArmOutcomes, Difference, Measure, corrected, figures
+from paft_ray.report.answers import label_rates
+from paft_ray.report.arm_figures import difference_of, ordered, short_row, spread_row
 from paft_ray.report.inputs import Measured
-from paft_ray.report.tables import arm_rank
 from paft_ray.storage.stage_keys import differences
 
 _FIGURES = ("mean", "std", "worst", "best", "num_templates", "num_examples", "num_seeds")
@@ -31,37 +32,82 @@ class EvaluatedRun:
 
 @dataclass(frozen=True, kw_only=True)
 class _Side:
-    """One run of a comparison, by arm."""
+    """One run of a comparison."""
 
     run: EvaluatedRun
-    arms: dict[str, ArmOutcomes]
+    by_measure: Mapping[Measure, Mapping[str, ArmOutcomes]]
+    """Measure -> arm -> outcomes, the headline first."""
+
+    @property
+    def arms(self) -> Mapping[str, ArmOutcomes]:
+        """By the headline measure."""
+        return next(iter(self.by_measure.values()))
 
 
-def compare(runs: Sequence[EvaluatedRun]) -> dict[str, Any]:
-    """`runs`: name -> arms -> figures; `differences`: of every arm that two runs share, first minus second; `settings`:
-    what their configurations differ in.
+@dataclass(frozen=True, kw_only=True)
+class _Pair:
+    """An arm of one run and an arm of another."""
 
-    A difference is `paired` over the cells (template, example) that both runs measured, with the interval of
-    `metrics.difference`; else it is that of the two means, without an interval. `num_templates`, `num_examples`: in
-    common. Names that come twice get a number. Intervals follow the report section and the seed of the earlier run.
-    Raises `UserError` for outcomes that cannot be read.
+    first: _Side
+    second: _Side
+    arms: tuple[str, str]
+
+    @property
+    def arm(self) -> str:
+        """The name that both have, else `FIRST:SECOND`."""
+        return self.arms[0] if self.arms[0] == self.arms[1] else ":".join(self.arms)
+
+
+def compare(runs: Sequence[EvaluatedRun], arms: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
+    """`headline`: the measure of all figures that name none; `runs`: name -> arms -> figures; `differences`: first
+    minus second; `settings`: what their configurations differ in.
+
+    `arms`: (arm of the earlier run, arm of the later one), any of either; default: every arm that both have. A
+    difference is `paired` over the cells (template, example) that both runs measured, with interval, p (`p_adjusted`:
+    corrected for all differences here, Holm), ratio of stds and difference of the lowest deciles; `measures` has the
+    other measures that both runs hold. Else it is that of the two means, without an interval. `num_templates`,
+    `num_examples`: in common. Names that come twice get a number. Intervals follow the report section and the seed of
+    the earlier run. Raises `UserError` for outcomes that cannot be read, and for an arm that a run lacks.
     """
-    sides = [_Side(run=run, arms=_arms(run)) for run in _named(runs)]
-    pairs = list(combinations(sides, 2))
+    sides = [_Side(run=run, by_measure=_by_measure(run)) for run in _named(runs)]
+    headline = _headline(sides)
+    pairs = [pair for one, other in combinations(sides, 2) for pair in _pairs(one, other, arms)]
+    gaps = {number: _gap(pair, headline) for number, pair in enumerate(pairs)}
+    tested = corrected({str(number): gap for number, gap in gaps.items() if gap is not None})
     return {
-        "runs": {side.run.name: {"arms": {arm: _figures(side, arm) for arm in side.arms}} for side in sides},
-        "differences": [
-            _difference(first, second, arm) for first, second in pairs for arm in first.arms if arm in second.arms
-        ],
+        "headline": headline,
+        "runs": {side.run.name: {"arms": _figures(side, headline)} for side in sides},
+        "differences": [_row(pair, headline, tested.get(str(number))) for number, pair in enumerate(pairs)],
         "settings": [
             {
                 "first": first.run.name,
                 "second": second.run.name,
                 "differing": differences(_settings(first.run.config), _settings(second.run.config)),
             }
-            for first, second in pairs
+            for first, second in combinations(sides, 2)
         ],
     }
+
+
+def _headline(sides: Sequence[_Side]) -> Measure:
+    """The first measure that every run holds. Raises `UserError` where there is none."""
+    for measure in sides[0].by_measure:
+        if all(measure in side.by_measure for side in sides):
+            return measure
+    raise UserError("paft compare: the runs have no measure in common; compare runs of tasks of one kind")
+
+
+def _pairs(first: _Side, second: _Side, arms: Sequence[tuple[str, str]]) -> list[_Pair]:
+    """Raises `UserError` for an arm that a run lacks."""
+    for given in arms:
+        for side, arm in zip((first, second), given, strict=True):
+            if arm not in side.arms:
+                raise UserError(
+                    f"--arms {':'.join(given)}: run {side.run.name} has no arm {arm}; its arms are "
+                    f"{', '.join(side.arms)}"
+                )
+    which = arms or [(arm, arm) for arm in first.arms if arm in second.arms]
+    return [_Pair(first=first, second=second, arms=names) for names in which]
 
 
 def _named(runs: Sequence[EvaluatedRun]) -> list[EvaluatedRun]:
@@ -77,17 +123,27 @@ def _named(runs: Sequence[EvaluatedRun]) -> list[EvaluatedRun]:
     return found
 
 
-def _arms(run: EvaluatedRun) -> dict[str, ArmOutcomes]:
+def _by_measure(run: EvaluatedRun) -> dict[Measure, dict[str, ArmOutcomes]]:
     try:
-        found = run.measured.arms
+        return {measure: ordered(arms) for measure, arms in run.measured.by_measure.items()}
     except (KeyError, ValueError) as error:
         raise UserError(f"run {run.name}: its outcomes cannot be read ({error}); run stage evaluate again") from None
-    return {arm: found[arm] for arm in sorted(found, key=arm_rank)}
 
 
-def _figures(side: _Side, arm: str) -> dict[str, Any]:
-    found = figures(side.arms[arm], threshold=side.run.config.report.threshold)
-    return {name: getattr(found, name) for name in _FIGURES}
+def _figures(side: _Side, headline: Measure) -> dict[str, dict[str, Any]]:
+    """Arm -> figures by the headline measure, mean by each, and fraction of answers that name a label."""
+    rates = label_rates(side.run.measured)
+    rows = {}
+    for arm, outcomes in side.by_measure[headline].items():
+        found = figures(outcomes, threshold=side.run.config.report.threshold)
+        means = {measure: float(arms[arm].by_template.mean()) for measure, arms in side.by_measure.items()}
+        rows[arm] = {
+            **{name: getattr(found, name) for name in _FIGURES},
+            "decile": found.quantiles["0.1"],
+            "named_rate": rates[arm]["named_rate"],
+            "measures": {measure: {"mean": mean} for measure, mean in means.items()},
+        }
+    return rows
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -95,36 +151,54 @@ def _settings(config: Config) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude={"name", "storage"})
 
 
-def _difference(first: _Side, second: _Side, arm: str) -> dict[str, Any]:
-    one, other = _common(first, second, arm)
+def _gap(pair: _Pair, measure: Measure) -> Difference | None:
+    """The paired difference; None where there are too few common templates or no common seed."""
+    one, other = _common(pair, measure)
+    if one.correct.shape[1] < MIN_TEMPLATES_INTERVAL or not _seeds_pair(one, other):
+        return None
+    config, names = pair.first.run.config, (pair.first.run.name, pair.second.run.name)
+    return difference_of(one, other, names, config.report, config.seed)
+
+
+def _row(pair: _Pair, headline: Measure, gap: Difference | None) -> dict[str, Any]:
+    one, other = _common(pair, headline)
     num_templates, num_examples = one.correct.shape[1:]
-    low = high = None
-    paired = num_templates >= MIN_TEMPLATES_INTERVAL and _seeds_pair(one, other)
-    if paired:
-        report: ReportConfig = first.run.config.report
-        rng = np.random.default_rng(first.run.config.seed)
-        gap = difference(
-            one,
-            other,
-            rng=rng,
-            num_bootstrap=report.num_bootstrap,
-            confidence=report.confidence,
-            names=(first.run.name, second.run.name),
-        )
-        mean, low, high = gap.mean, gap.low, gap.high
-    else:
-        mean = float(first.arms[arm].by_template.mean() - second.arms[arm].by_template.mean())
-    return {
-        "first": first.run.name,
-        "second": second.run.name,
-        "arm": arm,
-        "mean": mean,
-        "low": low,
-        "high": high,
+    row: dict[str, Any] = {
+        "first": pair.first.run.name,
+        "second": pair.second.run.name,
+        "arm": pair.arm,
+        "first_arm": pair.arms[0],
+        "second_arm": pair.arms[1],
+        "mean": _gap_of_means(pair, headline),
+        "low": None,
+        "high": None,
+        "p_value": None,
+        "p_adjusted": None,
+        "decisive": False,
+        "std_ratio": None,
+        "decile": None,
+        "measures": {},
         "num_templates": num_templates,
         "num_examples": num_examples,
-        "paired": paired,
+        "paired": gap is not None,
     }
+    if gap is None:
+        return row
+    config, others = pair.first.run.config, [measure for measure in pair.first.by_measure if measure != headline]
+    gaps = {measure: _gap(pair, measure) for measure in others if measure in pair.second.by_measure}
+    return {
+        **row,
+        **short_row(gap),
+        **{name: getattr(gap, name) for name in ("p_value", "p_adjusted", "decisive")},
+        **spread_row(one, other, config.report, config.seed),
+        "measures": {measure: short_row(found) for measure, found in gaps.items() if found is not None},
+    }
+
+
+def _gap_of_means(pair: _Pair, measure: Measure) -> float:
+    sides = zip((pair.first, pair.second), pair.arms, strict=True)
+    one, other = (float(side.by_measure[measure][arm].by_template.mean()) for side, arm in sides)
+    return one - other
 
 
 def _seeds_pair(one: ArmOutcomes, other: ArmOutcomes) -> bool:
@@ -132,10 +206,11 @@ def _seeds_pair(one: ArmOutcomes, other: ArmOutcomes) -> bool:
     return bool(set(one.seeds) & set(other.seeds)) or 1 in (len(one.seeds), len(other.seeds))
 
 
-def _common(first: _Side, second: _Side, arm: str) -> tuple[ArmOutcomes, ArmOutcomes]:
-    """The arm's outcomes of both runs on the templates and examples of which both measured a cell; an example agrees in
-    text and answer, not in id alone."""
-    one, other = first.arms[arm], second.arms[arm]
+def _common(pair: _Pair, measure: Measure) -> tuple[ArmOutcomes, ArmOutcomes]:
+    """The outcomes of both arms on the templates and examples of which both measured a cell; an example agrees in text
+    and answer, not in id alone."""
+    first, second = pair.first, pair.second
+    one, other = first.by_measure[measure][pair.arms[0]], second.by_measure[measure][pair.arms[1]]
     templates = sorted(set(one.template_ids) & set(other.template_ids))
     known, others = first.run.measured.examples, second.run.measured.examples
     examples = [e for e in sorted(set(one.example_ids) & set(other.example_ids)) if known.get(e) == others.get(e)]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from paft_ray.metrics import ArmOutcomes
 from paft_ray.report.inputs import Measured
-from paft_ray.report.tables import TemplateRow
+from paft_ray.report.tables import Given, TemplateRow, given, scores
 
 _ARMS = ("sft", "paft")
 
@@ -24,8 +24,8 @@ class FlipExample:
     answer: str
     right: tuple[int, ...]
     """Numbers of the templates under which it is answered right."""
-    wrong: tuple[tuple[str | None, tuple[int, ...]], ...]
-    """(answer given, numbers of the templates); None: could not be parsed. Most frequent first."""
+    wrong: tuple[tuple[Given, tuple[int, ...]], ...]
+    """(answer given, numbers of the templates), most frequent first."""
 
     @property
     def num_wrong(self) -> int:
@@ -69,9 +69,12 @@ class Flips:
 
 
 def flips_by_arm(measured: Measured, rows: Sequence[TemplateRow], arms: Mapping[str, ArmOutcomes]) -> dict[str, Flips]:
-    """Arm -> flips, for sft and paft where they were measured, else for every arm; none with a single template."""
+    """Arm -> flips, for sft and paft where they were measured, else for every arm; none with a single template, and
+    none for scores between right and wrong."""
     shown = [arm for arm in _ARMS if arm in arms] or list(arms)
-    return {arm: flips(measured, rows, arm, arms[arm]) for arm in shown} if len(rows) > 1 else {}
+    if len(rows) < 2 or any(arm.is_graded for arm in arms.values()):
+        return {}
+    return {arm: flips(measured, rows, arm, arms[arm]) for arm in shown}
 
 
 def flips(
@@ -125,23 +128,24 @@ def _examples(
         & (seeds == seed)
         & np.isin(measured.outcomes.column("example_id").to_numpy(zero_copy_only=False), list(ids))
     )
-    outcomes = measured.outcomes.filter(chosen).to_pylist()
+    asked = measured.outcomes.filter(chosen)
+    outcomes = asked.append_column("score", scores(asked, measured.headline)).to_pylist()
     found = []
     for example_id in ids:
         own = [row for row in outcomes if row["example_id"] == example_id and row["template_id"] in numbers]
         own.sort(key=lambda row: numbers[row["template_id"]])
-        wrong: dict[str | None, list[int]] = {}
+        wrong: dict[Given, list[int]] = {}
         for row in own:
-            if not row["correct"]:
-                wrong.setdefault(row["predicted"] if row["parsed"] else None, []).append(numbers[row["template_id"]])
+            if row["score"] == 0:
+                wrong.setdefault(given(row, measured.headline), []).append(numbers[row["template_id"]])
         example = measured.examples.get(example_id)
         found.append(
             FlipExample(
                 fields=example.fields if example else {"id": example_id},
                 answer=own[0]["answer"],
-                right=tuple(numbers[row["template_id"]] for row in own if row["correct"]),
+                right=tuple(numbers[row["template_id"]] for row in own if row["score"] == 1),
                 wrong=tuple(
-                    (given, tuple(places)) for given, places in sorted(wrong.items(), key=lambda item: -len(item[1]))
+                    (answer, tuple(places)) for answer, places in sorted(wrong.items(), key=lambda item: -len(item[1]))
                 ),
             )
         )

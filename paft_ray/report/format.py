@@ -15,6 +15,16 @@ def points(value: float | None) -> str:
     return "–" if value is None else f"{round(100 * value, 6):+.1f}".replace("-", "−")
 
 
+def ratio(value: float | None) -> str:
+    """A ratio with two decimals; a missing one as a dash."""
+    return "–" if value is None else f"{value:.2f}"
+
+
+def number(decimals: int) -> Callable[[float | None], str]:
+    """How a number with so many decimals is written; a missing one as a dash."""
+    return lambda value: "–" if value is None else f"{value:.{decimals}f}"
+
+
 def probability(value: float | None) -> str:
     """A p-value with three decimals, `< 0.001` below that; a missing one as a dash."""
     return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"

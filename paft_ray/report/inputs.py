@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from paft_ray.errors import UserError
-from paft_ray.metrics import ArmOutcomes, arms_from_table
+from paft_ray.metrics import ArmOutcomes, Measure, arms_from_table
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.storage.artifacts import (
     OUTCOMES,
@@ -49,8 +49,7 @@ class Measured:
     """One evaluation of all arms."""
 
     outcomes: pa.Table
-    """Rows of evaluate/outcomes.parquet: arm, seed, template_id, example_id, answer, predicted, parsed, correct,
-    logprob."""
+    """Rows of evaluate/outcomes.parquet."""
     templates: PromptSet
     """At least the templates that the outcomes name."""
     examples: Mapping[str, Example]
@@ -63,9 +62,30 @@ class Measured:
     """The templates are the run's own held-out split, checked against near-copies; False: given by the user."""
 
     @cached_property
+    def by_measure(self) -> Mapping[Measure, Mapping[str, ArmOutcomes]]:
+        """As `arms_by_measure`. Raises `UserError` for rows that form no grid, and for those of an earlier version."""
+        return arms_by_measure(self.outcomes)
+
+    @property
+    def headline(self) -> Measure:
+        """behavior, or knowledge where no unconstrained answers were asked for."""
+        return next(iter(self.by_measure))
+
+    @property
     def arms(self) -> Mapping[str, ArmOutcomes]:
-        """Arm -> its answers as arrays. Raises `ValueError` and `KeyError` for outcomes that form no grid."""
-        return arms_from_table(self.outcomes)
+        """Arm -> its answers by the headline measure."""
+        return self.by_measure[self.headline]
+
+    @cached_property
+    def has_labels(self) -> bool:
+        """The task has labels, so there is a choice constrained to them."""
+        return _has_values(self.outcomes, "label_logprobs")
+
+    @property
+    def groups(self) -> Mapping[str, str]:
+        """Template id -> the group that its file gave it; templates without one are left out."""
+        given = {entry.template.id: entry.provenance.get("group") for entry in self.templates.entries}
+        return {template: str(group) for template, group in given.items() if group}
 
     @classmethod
     def of(cls, run: Store) -> Measured:
@@ -139,6 +159,22 @@ def check_current(run: Store) -> None:
                 f"run {run.root}: {manifest_path(EVALUATE)} is of other {name} than {manifest_path(stage)} names now; "
                 "run stage evaluate again with --force"
             )
+
+
+def arms_by_measure(outcomes: pa.Table) -> dict[Measure, dict[str, ArmOutcomes]]:
+    """Measure -> arm -> answers, the headline first: behavior, strict, and knowledge where the task has labels;
+    knowledge alone where no unconstrained answers were asked for."""
+    names: list[Measure] = ["behavior", "strict"] if _has_values(outcomes, "behavior") else []
+    if not names or _has_values(outcomes, "label_logprobs"):
+        names.append("knowledge")
+    return {name: arms_from_table(outcomes, name) for name in names}
+
+
+def _has_values(outcomes: pa.Table, column: str) -> bool:
+    """Some row has a value in a column. Raises `UserError` for a table of an earlier version, which lacks it."""
+    if column not in outcomes.column_names:
+        raise UserError(f"the outcomes lack column {column}, as those of earlier versions do; run stage evaluate again")
+    return bool(outcomes[column].null_count < outcomes.num_rows)
 
 
 def _examples(run: Store) -> dict[str, Example]:

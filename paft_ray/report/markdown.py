@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from paft_ray.config import Config
-from paft_ray.metrics import POWER
-from paft_ray.report.format import duration, percent, points, probability, span
+from paft_ray.report.figure_tables import CollapsedTemplates, collapsed_templates, figure_tables
+from paft_ray.report.format import duration, percent
 from paft_ray.report.inputs import Measured
-from paft_ray.report.tables import Results, TemplateRow, provenance_counts, worst_templates
+from paft_ray.report.metric_tables import FigureTable
+from paft_ray.report.results import Results
+from paft_ray.report.tables import Given, TemplateRow, provenance_counts, worst_templates
 from paft_ray.sanitize import visible
 
 _ESCAPES = str.maketrans(
@@ -29,132 +31,81 @@ def render_markdown(
     """The Markdown text. `rejected`: candidates by reason; `truncation`: sentence about truncated prompts."""
     values = results.values
     kind = "held-out" if measured.held_out else "given"
+    tables = figure_tables(results, config.report, where=f"{len(rows)} {kind} templates")
     parts = [
         f"# {cell(title)}: robustness to the prompt template",
-        f"**{values['verdict']}.**",
+        f"**{cell(values['verdict'])}.**",
+        "\n".join(f"- {cell(sentence)}" for sentence in values["findings"]),
         f"Task {cell(config.task)}, model {cell(config.model.id)}; {len(rows)} {kind} templates x "
         f"{next(iter(values['arms'].values()))['num_examples']} test examples.",
         "## Arms",
-        *_arms(results, config),
+        *_tables(tables.arms),
+        *map(cell, tables.notes),
+        *_collapsed(collapsed_templates(values, rows)),
     ]
     if truncation:
         parts.append(truncation)
-    if results.insufficient_data_reason:
-        reason = results.insufficient_data_reason
-        parts.append(f"Standard deviation, quantiles, worst template and sensitivity are not given: {reason}.")
-    if results.no_intervals:
-        parts.append(f"Intervals are not given: {results.no_intervals}.")
-    if results.differences:
-        parts += ["## Differences", *_differences(results, config)]
+    for head, section in (
+        ("Differences", tables.differences),
+        ("Groups of templates", tables.groups),
+        ("Calibration control", tables.calibration),
+    ):
+        parts += [f"## {head}", *_tables(section)] if section else []
     parts += [
         f"## Accuracy per {kind} template, %",
         _matrix(results, rows),
+        *_knowledge(results, rows),
         *_worst(results, measured, rows),
         "## Prompt set",
     ]
-    parts.append(
-        _table(
-            ("source", "training", "held out"),
-            [(name, str(n["train"]), str(n["held_out"])) for name, n in provenance_counts(measured).items()],
-        )
-    )
+    parts += [*_prompt_set(measured, rejected), "## Cost", _cost(results)]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _prompt_set(measured: Measured, rejected: Mapping[str, int]) -> list[str]:
+    sources = [(name, str(n["train"]), str(n["held_out"])) for name, n in provenance_counts(measured).items()]
+    parts = [_table(("source", "training", "held out"), sources)]
     if rejected:
-        parts.append(
-            _table(("rejected because", "candidates"), [(reason, str(number)) for reason, number in rejected.items()])
-        )
-    parts += ["## Cost", _cost(results)]
-    return "\n\n".join(parts) + "\n"
+        reasons = [(reason, str(number)) for reason, number in rejected.items()]
+        parts.append(_table(("rejected because", "candidates"), reasons))
+    return parts
 
 
-def _arms(results: Results, config: Config) -> list[str]:
-    """Accuracy over templates, its quantiles, and how the arms answer: three narrow tables with what their columns
-    mean."""
-    arms = results.values["arms"]
-    level, threshold = f"{100 * config.report.confidence:g} %", f"above {100 * config.report.threshold:g} %"
-    head = (
-        "arm",
-        "mean",
-        f"{level} interval",
-        "std",
-        "std, noise removed",
-        "worst",
-        "worst, shrunken",
-        "best",
-        threshold,
-    )
-    keys = ("std", "std_noise_corrected", "worst", "worst_shrunken", "best", "share_above")
-    accuracy = [
-        (arm, percent(row["mean"]), span(row["low"], row["high"], percent), *(percent(row[key]) for key in keys))
-        for arm, row in arms.items()
-    ]
-    found = {arm: row["quantiles"] or row["estimated"]["quantiles"] or {} for arm, row in arms.items()}
-    levels = list(next(iter(found.values())))
-    quantiles = [(arm, *(percent(row[level]) for level in levels)) for arm, row in found.items()]
-    answers = [
-        (
-            arm,
-            *(percent(row[key]) for key in ("consistency", "sensitivity", "parse_failure_rate")),
-            *_speed(row),
-            str(row["num_seeds"]),
-        )
-        for arm, row in arms.items()
-    ]
-    parts = [
-        "Accuracy over templates, %. Worst, shrunken: the worst template with most of its bad luck removed.",
-        _table(head, accuracy),
-    ]
-    if levels and not results.insufficient_data_reason:
-        parts += [
-            "Quantiles over templates, %.",
-            _table(("arm", *(f"{100 * float(level):g} %" for level in levels)), quantiles),
+def _tables(tables: Sequence[FigureTable]) -> list[str]:
+    """Each table under its caption."""
+    parts = []
+    for table in tables:
+        body = [(name, *(figure.text for figure in cells)) for name, cells in table.rows.items()]
+        parts += [cell(table.caption), _table((table.first, *table.head), body)]
+    return parts
+
+
+def _collapsed(found: Sequence[CollapsedTemplates]) -> list[str]:
+    lines = []
+    for arm in found:
+        answers = [
+            f"{'nothing that could be judged' if answer is None else f'always {cell(answer)}'} under "
+            f"{', '.join(map(str, numbers))}"
+            for answer, numbers in arm.by_answer.items()
         ]
-    return [
-        *parts,
-        "How the arms answer. Consistency: template pairs with the same answer, %; sensitivity: PromptSensiScore "
-        "(arXiv 2410.12405), template pairs of which only one is right, %; tokens and seconds per answer under "
-        "unconstrained generation.",
-        _table(("arm", "consistency", "sensitivity", "not parsed", "tokens", "seconds", "seeds"), answers),
-    ]
-
-
-def _speed(row: Mapping[str, float | None]) -> list[str]:
-    return ["–" if row[key] is None else f"{row[key]:.1f}" for key in ("tokens_per_answer", "seconds_per_answer")]
-
-
-def _differences(results: Results, config: Config) -> list[str]:
-    gaps = [
-        (
-            f"{g.first} - {g.second}",
-            points(g.mean),
-            span(g.low, g.high, points),
-            probability(g.p_adjusted),
-            percent(g.detectable),
-            "yes" if g.decisive else "no",
-        )
-        for g in results.differences.values()
-    ]
-    return [
-        f"In percentage points. p: bootstrap, corrected for {len(gaps)} comparison{'s' * (len(gaps) > 1)} (Holm); "
-        f"detectable: the smallest true difference that would come out decisive with a chance of {100 * POWER:g} %, "
-        "before that correction.",
-        _table(
-            (
-                "difference",
-                "percentage points",
-                f"{100 * config.report.confidence:g} % interval",
-                "p",
-                "detectable",
-                "decisive",
-            ),
-            gaps,
-        ),
-    ]
+        lines.append(f"- {cell(arm.arm)}: {'; '.join(answers)}")
+    head = "Templates under which an arm gives one answer, or none, on over 95 % of the rows (of some seed):"
+    return [head, "\n".join(lines)] if lines else []
 
 
 def _matrix(results: Results, rows: Sequence[TemplateRow]) -> str:
     arms = list(results.arms)
     body = [(str(row.number), *(percent(row.accuracy[arm]) for arm in arms), _shown(row)) for row in rows]
     return _table(("no.", *arms, "template"), body)
+
+
+def _knowledge(results: Results, rows: Sequence[TemplateRow]) -> list[str]:
+    arms = list(results.arms)
+    known = [(row.number, row.knowledge) for row in rows if row.knowledge is not None]
+    body = [(str(number), *(percent(values[arm]) for arm in arms)) for number, values in known]
+    return (
+        ["The same by knowledge, the answer constrained to the labels:", _table(("no.", *arms), body)] if body else []
+    )
 
 
 def _worst(results: Results, measured: Measured, rows: Sequence[TemplateRow]) -> list[str]:
@@ -166,12 +117,18 @@ def _worst(results: Results, measured: Measured, rows: Sequence[TemplateRow]) ->
             (
                 " / ".join(failure.fields.values()),
                 failure.answer,
-                "(not parsed)" if failure.predicted is None else failure.predicted,
+                _given(failure.given),
             )
             for failure in worst.failures
         ]
         parts.append(_table(("example", "right answer", "given"), mistakes) if mistakes else "No wrong answer.")
     return parts
+
+
+def _given(answer: Given) -> str:
+    if answer.parsed:
+        return answer.text
+    return f"(nothing that could be judged) {answer.text}".rstrip()
 
 
 def _cost(results: Results) -> str:

@@ -1,13 +1,14 @@
-"""The tables of figures on the page: which columns, how they are written, what they sort by. A column without any
-figure is left out."""
+"""The tables of figures in page and Markdown file: which columns, how they are written, what they sort by. A column
+without any figure is left out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from paft_ray.report.format import percent, points, probability, span
+from paft_ray.metrics import POWER
+from paft_ray.report.format import number, percent, points, probability, ratio, span
 
 Values = Mapping[str, Any]
 """One arm, or one difference, of results.json."""
@@ -29,64 +30,85 @@ class FigureTable:
     name: str
     """Id in the page."""
     caption: str
+    first: str
+    """Head of the column with the names of the rows."""
     head: tuple[str, ...]
-    """Of the columns after the row's name."""
+    """Of the columns after it."""
     rows: Mapping[str, tuple[Cell, ...]]
     """Name of the row -> one cell per column."""
 
 
+Form = Callable[[float | None], str]
 Column = tuple[str, Callable[[Values], Cell]]
 
 
-def accuracy_table(arms: Mapping[str, Values], *, confidence: float, threshold: float, where: str) -> FigureTable:
-    """Mean, interval and spread of each arm."""
+def measures_table(arms: Mapping[str, Values], *, confidence: float, where: str) -> FigureTable:
+    """What the arms say and what they know, side by side."""
+    level = f"{100 * confidence:g} % interval"
     columns = [
-        ("mean", _percent("mean")),
-        (f"{100 * confidence:g} % interval", _range(percent)),
-        ("std", _percent("std")),
-        ("std, noise removed", _percent("std_noise_corrected")),
-        (f"above {100 * threshold:g} %", _percent("share_above")),
+        ("behavior", _figure("measures.behavior.mean", percent)),
+        (level, _range("measures.behavior", percent)),
+        ("strict", _figure("measures.strict.mean", percent)),
+        ("knowledge", _figure("measures.knowledge.mean", percent)),
+        (level, _range("measures.knowledge", percent)),
+        ("names a label", _figure("named_rate", percent)),
+        ("probability on labels", _figure("label_mass", percent)),
+        ("seeds", _figure("num_seeds", number(0))),
     ]
-    caption = (
-        f"Accuracy in percent over {where}; above {100 * threshold:g} %: fraction of templates with a higher accuracy."
-    )
-    return _table("accuracy", caption, columns, arms)
+    said = {
+        "behavior": "Behavior: the unconstrained answer, parsed leniently. Strict: the same without leniency.",
+        "knowledge": "Knowledge: the most probable label, whatever the model would have said.",
+        "label_mass": "Probability on labels: that an answer begins with one.",
+    }
+    held = {*next(iter(arms.values()))["measures"], *(key for arm in arms.values() for key in said if arm.get(key))}
+    told = " ".join(text for key, text in said.items() if key in held)
+    return _table("accuracy", f"Mean accuracy in percent over {where}. {told}", columns, arms)
 
 
-def spread_table(arms: Mapping[str, Values]) -> FigureTable:
-    """The distribution of accuracy over templates, from worst to best."""
+def spread_table(arms: Mapping[str, Values], *, confidence: float, threshold: float, headline: str) -> FigureTable:
+    """How accuracy differs between templates, by the headline measure."""
+    level = f"{100 * confidence:g} % interval"
     columns = [
-        ("worst", _percent("worst")),
-        ("worst, shrunken", _percent("worst_shrunken")),
-        *_quantiles(arms),
-        ("best", _percent("best")),
+        ("std", _figure("std", percent)),
+        (level, _range("intervals.std", percent)),
+        ("std, noise removed", _figure("std_noise_corrected", percent)),
+        ("worst", _figure("worst", percent)),
+        ("worst, shrunken", _figure("worst_shrunken", percent)),
+        ("lowest decile", _figure("decile", percent)),
+        (level, _range("intervals.decile", percent)),
+        ("median", _quantile("0.5")),
+        ("best", _figure("best", percent)),
+        (f"above {100 * threshold:g} %", _figure("share_above", percent)),
     ]
-    shrunken = (
-        " Shrunken: the worst template without the luck of being the lowest of many."
-        if any(arm.get("worst_shrunken") is not None for arm in arms.values())
-        else ""
-    )
-    return _table("spread", f"From the worst template to the best, accuracy in percent.{shrunken}", columns, arms)
+    said = [f"Spread of {headline} over templates, in percent."]
+    if any(arm.get("decile") is not None for arm in arms.values()):
+        said.append("Lowest decile: one template in ten is below it.")
+    if any(arm.get("worst_shrunken") is not None for arm in arms.values()):
+        said.append("Worst, shrunken: without the luck of being the lowest of many.")
+    said.append(f"Above {100 * threshold:g} %: fraction of templates with a higher accuracy.")
+    return _table("spread", " ".join(said), columns, arms)
 
 
-def answer_table(arms: Mapping[str, Values]) -> FigureTable:
+def answer_table(arms: Mapping[str, Values], *, headline: str) -> FigureTable:
     """How the arms answer."""
     columns = [
-        ("consistency", _percent("consistency")),
-        ("sensitivity", _percent("sensitivity")),
-        ("not parsed", _percent("parse_failure_rate")),
-        ("tokens per answer", _number("tokens_per_answer", "{:.1f}")),
-        ("seconds per answer", _number("seconds_per_answer", "{:.2f}")),
-        ("seeds", _number("num_seeds", "{}")),
+        ("not parsed", _figure("parse_failure_rate", percent)),
+        ("balanced accuracy", _figure("balanced_accuracy", percent)),
+        ("consistency", _figure("consistency", percent)),
+        ("sensitivity", _figure("sensitivity", percent)),
+        ("tokens per right answer", _figure("tokens_per_answer", number(1))),
+        ("interval", _range("speed.tokens", number(1))),
+        ("seconds per right answer", _figure("seconds_per_answer", number(2))),
+        ("interval ", _range("speed.seconds", number(2))),
     ]
-    said = ["consistency is the fraction of template pairs that give the same answer"]
-    if any(arm.get("sensitivity") is not None for arm in arms.values()):
-        said.append(
-            "sensitivity (PromptSensiScore, arXiv 2410.12405) the fraction of template pairs of which only one is right"
-        )
-    if any(arm.get("tokens_per_answer") is not None for arm in arms.values()):
-        said.append("length and time are those of unconstrained generation")
-    return _table("answers", f"How the arms answer, shares in percent: {'; '.join(said)}.", columns, arms)
+    said = {
+        "parse_failure_rate": "Not parsed: answers in which nothing was found that could be judged.",
+        "balanced_accuracy": "Balanced accuracy: the mean over the right answers of the accuracy on their rows.",
+        "consistency": "Consistency: template pairs with the same answer.",
+        "sensitivity": "Sensitivity (PromptSensiScore, arXiv 2410.12405): template pairs of which only one is right.",
+    }
+    told = [text for key, text in said.items() if any(arm.get(key) is not None for arm in arms.values())]
+    return _table("answers", " ".join([f"How the arms answer ({headline}), in percent.", *told]), columns, arms)
 
 
 def estimated_table(arms: Mapping[str, Values]) -> FigureTable | None:
@@ -99,53 +121,145 @@ def estimated_table(arms: Mapping[str, Values]) -> FigureTable | None:
         f"Evaluation was budgeted: {budget} of all (template, example) cells were answered. "
         "Estimates for the full grid by an item-response model, accuracy in percent over templates."
     )
-    return _table(
-        "estimated", caption, [("mean", _percent("mean")), ("interval", _range(percent)), *_quantiles(found)], found
-    )
+    columns = [("mean", _figure("mean", percent)), ("interval", _range("", percent)), *_quantiles(found)]
+    return _table("estimated", caption, columns, found)
 
 
-def difference_table(
-    differences: Mapping[str, Values], *, confidence: float, num_bootstrap: int, seeds: bool
-) -> FigureTable:
-    """Differences of the mean, by name of the row."""
+def difference_table(differences: Mapping[str, Values], *, confidence: float, headline: str) -> FigureTable:
+    """Differences of the mean by the headline measure."""
     columns = [
-        ("percentage points", _points("mean")),
-        (f"{100 * confidence:g} % interval", _range(points)),
-        ("p", _number("p_value", probability)),
-        ("p, corrected", _number("p_adjusted", probability)),
-        ("detectable", _percent("detectable")),
+        ("percentage points", _figure("mean", points)),
+        (f"{100 * confidence:g} % interval", _range("", points)),
+        ("p", _figure("p_value", probability)),
+        ("p, corrected", _figure("p_adjusted", probability)),
+        ("detectable", _figure("detectable", percent)),
         ("decisive", _decisive),
-        ("seeds", _number("num_seeds", "{}")),
+        ("seeds", _figure("num_seeds", number(0))),
+    ]
+    caption = f"Differences of mean {headline} in percentage points, first minus second."
+    if any(gap.get("p_adjusted") is not None for gap in differences.values()):
+        caption += (
+            f" p is corrected for {len(differences)} comparison{'s' * (len(differences) > 1)}; detectable is the true "
+            f"difference that would come out decisive with a chance of {100 * POWER:g} %."
+        )
+    return _table("differences", caption, columns, differences, first="difference")
+
+
+def spread_difference_table(differences: Mapping[str, Values], *, confidence: float, headline: str) -> FigureTable:
+    """Differences of spread, and of the mean by the other measures."""
+    level = f"{100 * confidence:g} % interval"
+    columns = [
+        ("ratio of stds", _figure("std_ratio.value", ratio)),
+        (level, _range("std_ratio", ratio)),
+        ("lowest decile", _figure("decile.mean", points)),
+        (level, _range("decile", points)),
+        ("strict", _figure("measures.strict.mean", points)),
+        (level, _range("measures.strict", points)),
+        ("knowledge", _figure("measures.knowledge.mean", points)),
+        (level, _range("measures.knowledge", points)),
     ]
     caption = (
-        "Differences of the mean in percentage points: paired bootstrap over templates and "
-        f"examples{' and seeds' if seeds else ''} ({num_bootstrap} draws)."
+        f"The same pairs: std over templates of {headline}, first divided by second (below 1: the first depends less "
+        "on the template); then differences in percentage points. These intervals are not corrected for their number."
     )
-    if any(gap.get("p_adjusted") is not None for gap in differences.values()):
-        caption += f" p is corrected for {len(differences)} comparison{'s' * (len(differences) > 1)}"
-        caption += "; detectable is the smallest true difference that would likely have come out."
-    return _table("differences", caption, columns, differences)
+    return _table("spread-differences", caption, columns, differences, first="difference")
 
 
-def _table(name: str, caption: str, columns: Iterable[Column], values: Mapping[str, Values]) -> FigureTable:
+def group_table(groups: Mapping[str, Values], *, confidence: float, headline: str) -> FigureTable | None:
+    """Every arm in every group of templates; None without groups."""
+    rows = {f"{name}: {arm}": row for name, group in groups.items() for arm, row in group["arms"].items()}
+    if not rows:
+        return None
+    columns = [
+        (headline, _figure("mean", percent)),
+        (f"{100 * confidence:g} % interval", _range("", percent)),
+        ("knowledge", _figure("measures.knowledge.mean", percent)),
+        ("std", _figure("std", percent)),
+        ("lowest decile", _figure("decile", percent)),
+        ("worst", _figure("worst", percent)),
+        ("templates", _figure("num_templates", number(0))),
+    ]
+    caption = (
+        "Groups of templates apart, accuracy in percent: templates of one group share a style. Figures of spread need "
+        "12 templates, intervals 8."
+    )
+    return _table("groups", caption, columns, rows, first="group: arm")
+
+
+def group_difference_table(groups: Mapping[str, Values], *, confidence: float, headline: str) -> FigureTable | None:
+    """Every difference in every group; None without groups."""
+    rows = {
+        f"{name}: {gap['first']} − {gap['second']}": gap
+        for name, group in groups.items()
+        for gap in group["differences"].values()
+    }
+    if not rows:
+        return None
+    level = f"{100 * confidence:g} % interval"
+    columns = [
+        (headline, _figure("mean", points)),
+        (level, _range("", points)),
+        ("knowledge", _figure("measures.knowledge.mean", points)),
+        (level, _range("measures.knowledge", points)),
+    ]
+    caption = "Differences within each group, in percentage points; intervals are not corrected for their number."
+    return _table("group-differences", caption, columns, rows, first="group: difference")
+
+
+def calibration_table(
+    arms: Mapping[str, Values], calibrated: Mapping[str, Values], *, confidence: float
+) -> FigureTable | None:
+    """Knowledge with and without calibrated labels; None where nothing was calibrated."""
+    if not calibrated:
+        return None
+    rows = {
+        name: row
+        for arm, found in arms.items()
+        for name, row in ((arm, found["measures"]["knowledge"]), (f"{arm}+cal", calibrated.get(f"{arm}+cal")))
+        if row is not None
+    }
+    level = f"{100 * confidence:g} % interval"
+    columns = [
+        ("knowledge", _figure("mean", percent)),
+        (level, _range("", percent)),
+        ("std", _figure("std", percent)),
+        ("lowest decile", _figure("decile", percent)),
+        ("worst", _figure("worst", percent)),
+        ("balanced accuracy", _figure("balanced_accuracy", percent)),
+    ]
+    caption = (
+        "Calibration control, accuracy in percent of the answer constrained to the labels. +cal: from the "
+        "log-probability of each label its mean over the test rows under the same template is taken off. That uses "
+        "the test rows together, without their answers (transductive), and trains nothing."
+    )
+    return _table("calibration", caption, columns, rows)
+
+
+def _table(
+    name: str, caption: str, columns: Iterable[Column], values: Mapping[str, Values], first: str = "arm"
+) -> FigureTable:
     built = [(head, [cell(row) for row in values.values()]) for head, cell in columns]
     kept = [(head, cells) for head, cells in built if any(cell.text != "–" for cell in cells)]
-    rows = {row: tuple(cells[number] for _, cells in kept) for number, row in enumerate(values)}
-    return FigureTable(name=name, caption=caption, head=tuple(head for head, _ in kept), rows=rows)
+    rows = {row: tuple(cells[place] for _, cells in kept) for place, row in enumerate(values)}
+    return FigureTable(name=name, caption=caption, first=first, head=tuple(head for head, _ in kept), rows=rows)
 
 
 def _quantiles(arms: Mapping[str, Values]) -> list[Column]:
     """A column for each quantile that an arm has, in their order."""
-    levels = sorted({level for arm in arms.values() for level in arm.get("quantiles") or {}}, key=float)
+    levels: Sequence[str] = sorted({level for arm in arms.values() for level in arm.get("quantiles") or {}}, key=float)
     return [(f"{100 * float(level):g} %" if level != "0.5" else "median", _quantile(level)) for level in levels]
 
 
-def _percent(key: str) -> Callable[[Values], Cell]:
-    return lambda row: Cell(text=percent(row.get(key)), value=row.get(key))
+def _at(row: Values, path: str) -> Any:
+    """The entry at a dotted path; None where it or one above it is missing."""
+    found: Any = row
+    for name in path.split(".") if path else ():
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
 
 
-def _points(key: str) -> Callable[[Values], Cell]:
-    return lambda row: Cell(text=points(row.get(key)), value=row.get(key))
+def _figure(path: str, form: Form) -> Callable[[Values], Cell]:
+    return lambda row: Cell(text=form(_at(row, path)), value=_at(row, path))
 
 
 def _quantile(level: str) -> Callable[[Values], Cell]:
@@ -156,21 +270,12 @@ def _quantile(level: str) -> Callable[[Values], Cell]:
     return cell
 
 
-def _number(key: str, form: str | Callable[[float | None], str]) -> Callable[[Values], Cell]:
-    def cell(row: Values) -> Cell:
-        value = row.get(key)
-        return Cell(
-            text="–" if value is None else form.format(value) if isinstance(form, str) else form(value), value=value
-        )
-
-    return cell
-
-
-def _range(form: Callable[[float | None], str]) -> Callable[[Values], Cell]:
-    """Sorted by the lower end."""
+def _range(path: str, form: Form) -> Callable[[Values], Cell]:
+    """`low` to `high` of the entry at a path, sorted by the lower end."""
 
     def cell(row: Values) -> Cell:
-        low, high = row.get("low"), row.get("high")
+        found = _at(row, path) or {}
+        low, high = found.get("low"), found.get("high")
         return Cell(text=span(low, high, form), value=low)
 
     return cell

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow.compute as pc
@@ -15,12 +15,14 @@ from markupsafe import Markup
 from paft_ray.config import Config, EngineConfig, parse_config
 from paft_ray.errors import UserError, one_line
 from paft_ray.inference.vllm_args import serve_command
-from paft_ray.metrics import RobustnessMetrics, arms_from_table, figures
+from paft_ray.metrics import RobustnessMetrics, figures
 from paft_ray.prompts.chat import DATE
+from paft_ray.report.answers import label_rates
+from paft_ray.report.arm_figures import ordered
+from paft_ray.report.findings import JUDGED_BY
 from paft_ray.report.format import percent
 from paft_ray.report.inputs import Measured
 from paft_ray.report.markdown import cell
-from paft_ray.report.tables import arm_rank
 from paft_ray.report.templates import template_environment
 from paft_ray.report.trained_models import longest_request
 from paft_ray.sanitize import visible
@@ -88,8 +90,7 @@ def render_card(
     `measured`: the run's evaluation, None where there is none. `engine`: serves the model. `adapter`: the folder holds
     a PEFT adapter, else full weights. Raises `UserError` where the settings of the training are not complete.
     """
-    own = _figures(measured, config, model) if measured else None
-    arms = measured.arms if measured else {}
+    own = _own(measured, config, model) if measured else None
     serve = serve_command(
         "DIR" if adapter else ".", name=model.name, engine=engine, max_model_len=longest_request(config, model)
     )
@@ -102,8 +103,8 @@ def render_card(
         "base": origins.base_id
         or f"{str(model.settings['model']['id']).rstrip('/').rpartition('/')[2]} (a folder of the user's own)",
         "own": own,
-        "arms": {name: figures(arms[name], threshold=config.report.threshold) for name in sorted(arms, key=arm_rank)},
-        "num_seeds": max((len(arm.seeds) for arm in arms.values()), default=1),
+        "arms": _arms(measured, config) if measured else {},
+        "num_seeds": max((len(arm.seeds) for arm in measured.arms.values()), default=1) if measured else 1,
         "labels": list(dict.fromkeys(model.settings["task"]["labels"].values())),
     }
     try:
@@ -126,13 +127,37 @@ def _environment() -> Environment:
     )
 
 
-def _figures(measured: Measured, config: Config, model: TrainedModel) -> RobustnessMetrics | None:
-    """Those of this arm and seed alone, None where it was not evaluated."""
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """One arm, or one model, as the card shows it."""
+
+    figures: RobustnessMetrics
+    """By the headline measure."""
+    means: Mapping[str, float]
+    """Measure -> mean accuracy."""
+    named_rate: float | None
+    """Fraction of unconstrained answers that name a label; None for a task without labels."""
+
+
+def _own(measured: Measured, config: Config, model: TrainedModel) -> _Row | None:
+    """That of this arm and seed alone, None where it was not evaluated."""
     rows = measured.outcomes.filter((pc.field("arm") == model.arm) & (pc.field("seed") == model.seed))
-    return figures(arms_from_table(rows)[model.arm], threshold=config.report.threshold) if rows.num_rows else None
+    return _arms(replace(measured, outcomes=rows), config)[model.arm] if rows.num_rows else None
 
 
-def _metadata(model: TrainedModel, origins: Origins, own: RobustnessMetrics | None, *, adapter: bool) -> ModelCardData:
+def _arms(measured: Measured, config: Config) -> dict[str, _Row]:
+    rates = label_rates(measured)
+    return {
+        name: _Row(
+            figures=figures(arm, threshold=config.report.threshold),
+            means={measure: float(arms[name].by_template.mean()) for measure, arms in measured.by_measure.items()},
+            named_rate=rates[name]["named_rate"],
+        )
+        for name, arm in ordered(measured.arms).items()
+    }
+
+
+def _metadata(model: TrainedModel, origins: Origins, own: _Row | None, *, adapter: bool) -> ModelCardData:
     return ModelCardData(
         base_model=visible(origins.base_id) if origins.base_id else None,
         base_model_relation=("adapter" if adapter else "finetune") if origins.base_id else None,
@@ -146,16 +171,18 @@ def _metadata(model: TrainedModel, origins: Origins, own: RobustnessMetrics | No
     )
 
 
-def _eval_results(model: TrainedModel, origins: Origins, own: RobustnessMetrics) -> list[EvalResult]:
+def _eval_results(model: TrainedModel, origins: Origins, own: _Row) -> list[EvalResult]:
     """Accuracies are fractions. A figure that is not given is left out."""
-    task = one_line(model.settings["task"]["name"])
-    over = f"over {own.num_templates} held-out prompt templates, {own.num_examples} test examples each"
-    found = {
-        ("accuracy", f"mean accuracy {over}"): own.mean,
-        ("accuracy_std", f"standard deviation of the accuracy {over}"): own.std,
-        ("accuracy_worst", f"accuracy on the worst template {over}"): own.worst,
-        ("num_templates", "number of held-out prompt templates"): own.num_templates,
-    }
+    task, found = one_line(model.settings["task"]["name"]), own.figures
+    headline, *others = own.means
+    over = f"over {found.num_templates} held-out prompt templates, {found.num_examples} test examples each"
+    named = [
+        ("accuracy", f"mean accuracy of {JUDGED_BY[headline]} {over}", found.mean),
+        ("accuracy_std", f"standard deviation of that accuracy {over}", found.std),
+        ("accuracy_worst", f"that accuracy on the worst template {over}", found.worst),
+        *((f"accuracy_{name}", f"mean accuracy of {JUDGED_BY[name]} {over}", own.means[name]) for name in others),
+        ("num_templates", "number of held-out prompt templates", found.num_templates),
+    ]
     return [
         EvalResult(
             task_type="text-classification" if model.settings["task"].get("labels") else "text-generation",
@@ -166,7 +193,7 @@ def _eval_results(model: TrainedModel, origins: Origins, own: RobustnessMetrics)
             metric_name=name,
             metric_value=round(value, _KEPT),
         )
-        for (kind, name), value in found.items()
+        for kind, name, value in named
         if value is not None
     ]
 

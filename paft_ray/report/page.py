@@ -16,14 +16,16 @@ import yaml
 from markupsafe import Markup
 
 from paft_ray.config import Config, builtin
-from paft_ray.report import captions, metric_tables
+from paft_ray.report import captions
 from paft_ray.report.cost import training_costs, worker_time
+from paft_ray.report.figure_tables import collapsed_templates, figure_tables
 from paft_ray.report.flips import flips_by_arm
 from paft_ray.report.format import duration, percent, shade, whole
 from paft_ray.report.inputs import History, Measured
 from paft_ray.report.plots import styles
 from paft_ray.report.provenance import origins
-from paft_ray.report.tables import Results, TemplateRow, provenance_counts, stage_rows, worst_templates
+from paft_ray.report.results import Results
+from paft_ray.report.tables import TemplateRow, provenance_counts, stage_rows, worst_templates
 from paft_ray.report.templates import template_environment
 from paft_ray.sanitize import visible
 from paft_ray.storage.manifests import SYNTHESIZE
@@ -42,7 +44,7 @@ def render_page(
     truncation: str | None = None,
 ) -> str:
     """The HTML text of the page. `truncation`: sentence about truncated prompts."""
-    arms, values = list(results.arms), results.values
+    arms, values, kind = list(results.arms), results.values, "held-out" if measured.held_out else "given"
     timings = values["timings_s"]
     return _render(
         "report.html.j2",
@@ -51,14 +53,15 @@ def render_page(
         title=title,
         subject=_SUBJECT,
         held_out=measured.held_out,
+        kind=kind,
         values=values,
         num_examples=values["arms"][arms[0]]["num_examples"],
         several_seeds=_most_seeds(values["arms"]) > 1,
-        refusals=_refusals(results),
-        arms_plot=captions.arms(rows, values["arms"], confidence=config.report.confidence),
-        **_figure_tables(config, measured, results, len(rows)),
+        tables=figure_tables(results, config.report, where=f"{len(rows)} {kind} templates"),
+        collapsed=collapsed_templates(values, rows),
+        arms_plot=captions.arms(rows, values),
         rows=rows,
-        template_plot=captions.templates(rows, arms, values["arms"], held_out=measured.held_out),
+        template_plots=captions.templates(rows, arms, values, kind=kind),
         flips=flips_by_arm(measured, rows, results.arms),
         worst={arm: worst_templates(measured, rows, arm) for arm in reversed(arms)},
         sweep=_sweep(history.sweep) if history.sweep and measured.held_out else None,
@@ -120,45 +123,8 @@ def _policy_hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def _figure_tables(config: Config, measured: Measured, results: Results, num_templates: int) -> dict[str, Any]:
-    arms = results.values["arms"]
-    where = f"{num_templates} {'held-out' if measured.held_out else 'given'} templates"
-    tables = [
-        metric_tables.accuracy_table(
-            arms, confidence=config.report.confidence, threshold=config.report.threshold, where=where
-        ),
-        metric_tables.estimated_table(arms),
-        metric_tables.spread_table(arms),
-        metric_tables.answer_table(arms),
-    ]
-    gaps = {
-        f"{gap.first} − {gap.second}": results.values["differences"][name] for name, gap in results.differences.items()
-    }
-    seeds = max((gap.num_seeds for gap in results.differences.values()), default=1) > 1
-    return {
-        "arm_tables": [table for table in tables if table and table.head],
-        "differences": metric_tables.difference_table(
-            gaps, confidence=config.report.confidence, num_bootstrap=config.report.num_bootstrap, seeds=seeds
-        )
-        if gaps
-        else None,
-    }
-
-
 def _most_seeds(arms: Mapping[str, Mapping[str, Any]]) -> int:
     return max(int(arm["num_seeds"]) for arm in arms.values())
-
-
-def _refusals(results: Results) -> list[str]:
-    sentences = []
-    if results.insufficient_data_reason:
-        sentences.append(
-            "Figures of spread (standard deviation, quantiles, worst template) are not given: "
-            f"{results.insufficient_data_reason}."
-        )
-    if results.no_intervals:
-        sentences.append(f"Intervals are not given: {results.no_intervals}.")
-    return sentences
 
 
 def _effort(config: Config, history: History, values: Mapping[str, Any]) -> list[str]:
@@ -183,6 +149,7 @@ def _sweep(sweep: Mapping[str, Any]) -> dict[str, Any]:
     if starts and "planned_engine_starts" in sweep:
         starts += f" ({sweep['planned_engine_starts']} planned)"
     return {
+        "headline": sweep.get("headline", "accuracy"),
         "curve": [{"std": None, "worst": None, **point} for point in sweep["curve"]],
         "sizes": trials,
         "compared": any(trial["settings"] for trial in trials),

@@ -49,11 +49,11 @@ def styles(arms: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {arm: _STYLES[arm] if arm in _STYLES else _OTHERS[others.index(arm) % len(_OTHERS)] for arm in arms}
 
 
-def arms_plot(rows: Sequence[TemplateRow], arms: Mapping[str, Mapping[str, Any]]) -> bytes:
+def arms_plot(rows: Sequence[TemplateRow], arms: Mapping[str, Mapping[str, Any]], *, label: str) -> bytes:
     """SVG: one row per arm, highest mean on top: the mean with its interval, and under it the templates as small marks,
     sorted.
 
-    `arms`: the part `arms` of results.json.
+    `arms`: the part `arms` of results.json; `label`: of the accuracies.
     """
     look = styles(list(arms))
     order = sorted(arms, key=lambda arm: -arms[arm]["mean"])
@@ -95,13 +95,16 @@ def arms_plot(rows: Sequence[TemplateRow], arms: Mapping[str, Mapping[str, Any]]
             )
         axes.set_yticks(range(len(order)), [_plain(arm) for arm in order])
         axes.set_ylim(len(order) - 0.4, -0.6)
-        axes.set_xlabel("accuracy, %")
+        axes.set_xlabel(label)
         _finish(axes, "x")
         return _svg(figure)
 
 
-def template_plot(rows: Sequence[TemplateRow], arms: Sequence[str]) -> bytes:
-    """SVG: one line per template (numbered as in the table), one mark per arm, a dashed line at each arm's mean."""
+def template_plot(rows: Sequence[TemplateRow], arms: Sequence[str], *, label: str) -> bytes:
+    """SVG: one line per template (numbered as in the table), one mark per arm, a dashed line at each arm's mean.
+
+    `label`: of the accuracies.
+    """
     look = styles(arms)
     height, size, small = (0.22, 30, 9.0) if len(rows) <= _MANY else (0.15, 18, 7.5)
     with mpl.rc_context(_RC):
@@ -129,7 +132,8 @@ def template_plot(rows: Sequence[TemplateRow], arms: Sequence[str]) -> bytes:
             )
         axes.set_yticks(places, [str(place) for place in places], fontsize=small)
         axes.set_ylim(len(rows) + 0.7, 0.3)
-        axes.set_xlabel("accuracy, %")
+        axes.set_xlim(-4, 104)  # the same in every plot, so that two of them compare
+        axes.set_xlabel(label)
         axes.set_ylabel("template")
         axes.tick_params(length=0)
         figure.legend(loc="outside upper center", ncols=2, frameon=False)

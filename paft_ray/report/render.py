@@ -11,7 +11,8 @@ from paft_ray.report.budget import budget_note
 from paft_ray.report.inputs import History, Measured
 from paft_ray.report.markdown import render_markdown
 from paft_ray.report.page import render_page
-from paft_ray.report.tables import cut_note, results, template_rows
+from paft_ray.report.results import results
+from paft_ray.report.tables import cut_note, template_rows
 from paft_ray.storage.manifests import REPORT, SYNTHESIZE
 from paft_ray.storage.outputs import write_files
 from paft_ray.storage.store import Store, json_bytes
@@ -45,7 +46,7 @@ def write_report(
     out = out or run
     history = History.of(run, stages)
     found = results(measured, history, config.report, config.seed)
-    rows = template_rows(measured, found.arms)
+    rows = template_rows(measured, found.by_measure)
     notes = (
         budget_note(found.values, config.report.confidence),
         cut_note(measured, history, config.model.max_prompt_tokens),

@@ -11,11 +11,13 @@ import numpy as np
 import pyarrow as pa
 
 from paft_ray.config import Config, ReportConfig
-from paft_ray.metrics import ArmOutcomes, arms_from_table, figures, fit_saturation, mean_interval, recommended_size
+from paft_ray.metrics import ArmOutcomes, Measure, figures, fit_saturation, mean_interval, recommended_size
 from paft_ray.report.format import percent, span
+from paft_ray.report.inputs import arms_by_measure
 from paft_ray.report.page import render_sweep_page
 from paft_ray.report.plots import sweep_plot
 from paft_ray.report.render import WrittenReport
+from paft_ray.report.results import SCHEMA_VERSION
 from paft_ray.storage.artifacts import SWEEP_RESULT
 from paft_ray.storage.manifests import REPORT
 from paft_ray.storage.outputs import write_files
@@ -54,9 +56,11 @@ def write_sweep(
     if not trials:
         raise ValueError("a sweep report needs at least one trial")
     trials = sorted(trials, key=lambda trial: (trial.size, trial.subset_seed, trial.name))
-    arms = {trial.name: _only_arm(trial) for trial in trials}
+    by_measure = {trial.name: _only_arm(trial) for trial in trials}
+    headline = next(iter(by_measure[trials[0].name]))
+    arms = {name: found[headline] for name, found in by_measure.items()}
     on_curve = _best_settings(trials)
-    rows = [_row(trial, arms[trial.name], config.report, trial.name in on_curve) for trial in trials]
+    rows = [_row(trial, by_measure[trial.name], config.report, trial.name in on_curve) for trial in trials]
     curve = []
     for size in sorted({trial.size for trial in trials}):
         chosen = [arms[trial.name] for trial in trials if trial.size == size and trial.name in on_curve]
@@ -65,6 +69,8 @@ def write_sweep(
     means = {point["size"]: [row["mean"] for row in taken if row["size"] == point["size"]] for point in curve}
     recommended, reason = recommended_size(means)
     result: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "headline": headline,
         "sizes": rows,
         "curve": curve,
         "fit": asdict(fit_saturation(means)),
@@ -98,8 +104,10 @@ def _loss(trial: TrialOutcomes) -> float:
     return math.inf if trial.validation_loss is None else trial.validation_loss
 
 
-def _row(trial: TrialOutcomes, arm: ArmOutcomes, config: ReportConfig, on_curve: bool) -> dict[str, Any]:
-    found = figures(arm, threshold=config.threshold)
+def _row(
+    trial: TrialOutcomes, by_measure: Mapping[Measure, ArmOutcomes], config: ReportConfig, on_curve: bool
+) -> dict[str, Any]:
+    found = figures(next(iter(by_measure.values())), threshold=config.threshold)
     return {
         "trial": trial.name,
         "size": trial.size,
@@ -110,6 +118,7 @@ def _row(trial: TrialOutcomes, arm: ArmOutcomes, config: ReportConfig, on_curve:
         "mean": found.mean,
         "std": found.std,
         "worst": found.worst,
+        "measures": {measure: {"mean": float(arm.by_template.mean())} for measure, arm in by_measure.items()},
     }
 
 
@@ -130,6 +139,10 @@ def _point(size: int, arms: Sequence[ArmOutcomes], rows: Sequence[Mapping[str, A
         "low": low,
         "high": high,
         "num_trials": len(rows),
+        "measures": {
+            measure: {"mean": float(np.mean([row["measures"][measure]["mean"] for row in rows]))}
+            for measure in rows[0]["measures"]
+        },
     }
     for name in ("std", "worst"):
         known = [row[name] for row in rows if row[name] is not None]
@@ -140,24 +153,30 @@ def _point(size: int, arms: Sequence[ArmOutcomes], rows: Sequence[Mapping[str, A
     return point
 
 
-def _only_arm(trial: TrialOutcomes) -> ArmOutcomes:
-    arms = list(arms_from_table(trial.outcomes).values())
-    if len(arms) != 1:
-        raise ValueError(f"trial {trial.name}: outcomes of one arm are needed, found {len(arms)}")
-    return arms[0]
+def _only_arm(trial: TrialOutcomes) -> dict[Measure, ArmOutcomes]:
+    """Measure -> outcomes of the trial, the headline first."""
+    found = arms_by_measure(trial.outcomes)
+    if (number := len(next(iter(found.values())))) != 1:
+        raise ValueError(f"trial {trial.name}: outcomes of one arm are needed, found {number}")
+    return {measure: next(iter(arms.values())) for measure, arms in found.items()}
 
 
 def _markdown(result: dict[str, Any]) -> str:
+    others = [measure for measure in result["curve"][0]["measures"] if measure != result["headline"]]
+    head = ("training templates", "trials", f"{result['headline']}, %", "interval", "std", "worst, %")
     lines = [
-        "| training templates | trials | mean, % | interval | std | worst, % |",
-        "| --- | --- | --- | --- | --- | --- |",
+        f"| {' | '.join((*head, *(f'{measure}, %' for measure in others)))} |",
+        f"| {' | '.join(['---'] * (len(head) + len(others)))} |",
     ]
     for point in result["curve"]:
         figures_ = (
-            f"{percent(point['mean'])} | {span(point['low'], point['high'], percent)} | {percent(point['std'])} | "
-            f"{percent(point['worst'])}"
+            percent(point["mean"]),
+            span(point["low"], point["high"], percent),
+            percent(point["std"]),
+            percent(point["worst"]),
+            *(percent(point["measures"][measure]["mean"]) for measure in others),
         )
-        lines.append(f"| {point['size']} | {point['num_trials']} | {figures_} |")
+        lines.append(f"| {point['size']} | {point['num_trials']} | {' | '.join(figures_)} |")
     ended = ", ".join(f"{number} {how}" for how, number in result["trials"].items())
     lines += [
         "",

@@ -192,16 +192,26 @@ SPEED: Artifact[Speed] = Artifact(
 """Key of a model -> tokens_per_answer, seconds_per_answer."""
 
 
+class _MeasureFigures(Part):
+    mean: Fraction
+
+
 class _ArmFigures(Part):
     mean: Fraction
     std: float | None
+    decile: Fraction | None
     worst: Fraction | None
-    best: Fraction | None = None
+    best: Fraction | None
+    named_rate: Fraction | None
+    measures: Annotated[dict[str, _MeasureFigures], Field(min_length=1)]
 
 
 class _Results(Part):
+    schema_version: Literal[2]
+    headline: str
     arms: Annotated[dict[str, _ArmFigures], Field(min_length=1)]
     verdict: str
+    findings: list[str]
 
 
 def _checked_json(kind: type[Part]) -> Callable[[bytes], dict[str, Any]]:

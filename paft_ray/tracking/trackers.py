@@ -14,7 +14,7 @@ import importlib.util
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from paft_ray.config import TrackingConfig
@@ -102,16 +102,18 @@ def _kinds(config: TrackingConfig) -> dict[str, Callable[[TrackerRun], Tracker]]
 
 
 def publish_report(config: TrackingConfig, run: Store) -> None:
-    """Sends `eval/ARM/accuracy_mean`, `_std` and `_worst` of a finished report, and its page to MLflow, as tracker run
+    """Sends `eval/ARM/accuracy_mean`, `_std`, `_decile` and `_worst` of a finished report (by its headline measure),
+    `eval/ARM/behavior_mean` and so on for every measure, `eval/ARM/named_rate`, and its page to MLflow, as tracker run
     `report`."""
     tracker_run = TrackerRun.of(
         config, run.below("report"), name="report", group=run.name, label=stage_label("report"), params={}
     )
     if tracker_run is None:
         return
-    arms = RESULTS.read(run)["arms"]
     wanted = {
-        f"eval/{arm}/accuracy_{name}": table[name] for arm, table in arms.items() for name in ("mean", "std", "worst")
+        f"eval/{arm}/{name}": value
+        for arm, row in RESULTS.read(run)["arms"].items()
+        for name, value in _metrics(row).items()
     }
     trackers = Trackers(tracker_run)
     trackers.show(
@@ -119,6 +121,15 @@ def publish_report(config: TrackingConfig, run: Store) -> None:
         REPORT_PAGE.read(run),
     )
     trackers.close()
+
+
+def _metrics(row: Mapping[str, Any]) -> dict[str, float | None]:
+    """What trackers show of one arm of results.json."""
+    return {
+        **{f"accuracy_{name}": row[name] for name in ("mean", "std", "decile", "worst")},
+        **{f"{measure}_mean": found["mean"] for measure, found in row["measures"].items()},
+        "named_rate": row["named_rate"],
+    }
 
 
 def check(config: TrackingConfig, insecure_hosts: Sequence[str] = ()) -> None:

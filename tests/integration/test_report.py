@@ -27,7 +27,60 @@ from tests.support.resolved import resolved
 HOSTILE = '<script>alert("t")</script><img src="https://example.org/x.png"> {text}'
 HOSTILE_FIELD = '</td></table><script src=https://example.org/a.js></script> & "quotes" | pipe\n# heading'
 LEVELS = {"base": (0.55, 0.09), "sft": (0.74, 0.09), "top_accuracy": (0.77, 0.07), "paft": (0.87, 0.02)}
+DOCUMENTED = {
+    "schema_version",
+    "headline",
+    "confidence",
+    "primary",
+    "arms",
+    "differences",
+    "groups",
+    "calibration",
+    "timings_s",
+    "engine_starts",
+    "peak_memory_gib",
+    "verdict",
+    "findings",
+}
+OF_A_MEASURE = {
+    "mean",
+    "low",
+    "high",
+    "std",
+    "std_noise_corrected",
+    "quantiles",
+    "decile",
+    "worst",
+    "worst_shrunken",
+    "best",
+    "share_above",
+    "consistency",
+    "sensitivity",
+    "parse_failure_rate",
+    "balanced_accuracy",
+    "collapsed",
+    "num_templates",
+    "num_examples",
+    "num_seeds",
+}
+OF_A_DIFFERENCE = {
+    "first",
+    "second",
+    "mean",
+    "low",
+    "high",
+    "p_value",
+    "p_adjusted",
+    "detectable",
+    "decisive",
+    "num_seeds",
+    "std_ratio",
+    "decile",
+    "measures",
+}
 ONLY_OF_THE_WHOLE_GRID = [
+    "balanced_accuracy",
+    "decile",
     "std_noise_corrected",
     "quantiles",
     "low",
@@ -144,29 +197,27 @@ def test_results_hold_the_documented_keys(tmp_path: Path) -> None:
     run = made_up_run(tmp_path)
     found = write_report(run, config=config(), stages=REPORTED).values
     assert found == run.read_json("report/results.json")
-    assert set(found) == {"arms", "differences", "timings_s", "engine_starts", "peak_memory_gib", "verdict"}
+    assert set(found) == DOCUMENTED
+    assert (found["schema_version"], found["headline"], found["primary"]) == (2, "behavior", "paft-sft")
     assert list(found["arms"]) == ["base", "sft", "top_accuracy", "paft"]
-    figures = {
-        "mean",
-        "low",
-        "high",
-        "std",
-        "std_noise_corrected",
-        "quantiles",
-        "worst",
-        "worst_shrunken",
-        "best",
-        "share_above",
-    }
-    answers = {"consistency", "sensitivity", "parse_failure_rate", "tokens_per_answer", "seconds_per_answer"}
-    assert all(
-        set(arm) == figures | answers | {"num_templates", "num_examples", "num_seeds"} for arm in found["arms"].values()
-    )
+    for arm in found["arms"].values():
+        assert set(arm) == OF_A_MEASURE | {
+            "named_rate",
+            "label_mass",
+            "tokens_per_answer",
+            "seconds_per_answer",
+            "speed",
+            "measures",
+        }
+        assert list(arm["measures"]) == ["behavior", "strict", "knowledge"]
+        assert all(set(measure) == OF_A_MEASURE for measure in arm["measures"].values())
+        assert {key: arm[key] for key in OF_A_MEASURE} == arm["measures"]["behavior"], "the headline"
     paft = found["arms"]["paft"]
     assert list(paft["quantiles"]) == ["0.1", "0.25", "0.5", "0.75", "0.9"]
     assert paft["worst"] <= paft["worst_shrunken"] <= paft["quantiles"]["0.5"] <= paft["best"]
     assert paft["low"] < paft["mean"] < paft["high"]
-    assert (paft["tokens_per_answer"], paft["seconds_per_answer"]) == (2.0, 0.11)
+    assert paft["tokens_per_answer"] == pytest.approx(2.0), "a label and its end token"
+    assert paft["seconds_per_answer"] is None, "it was measured on answers that may be wrong"
     assert next(iter(found["differences"])) == "paft-sft"
     assert set(found["differences"]) == {
         "paft-sft",
@@ -178,13 +229,15 @@ def test_results_hold_the_documented_keys(tmp_path: Path) -> None:
     }
     gap = found["differences"]["paft-sft"]
     assert gap["mean"] == pytest.approx(found["arms"]["paft"]["mean"] - found["arms"]["sft"]["mean"])
-    assert set(gap) == {"mean", "low", "high", "p_value", "p_adjusted", "detectable", "decisive", "num_seeds"}
+    assert set(gap) == OF_A_DIFFERENCE
+    assert set(gap["measures"]) == {"strict", "knowledge"}
+    assert gap["measures"]["knowledge"]["low"] < gap["measures"]["knowledge"]["high"]
     assert gap["low"] < gap["mean"] < gap["high"]
     assert gap["p_value"] < gap["p_adjusted"] < 0.05, "six comparisons are corrected for"
     assert (gap["decisive"], gap["num_seeds"]) == (True, 1)
     text = run.read_bytes("report/report.md").decode()
-    assert f"| paft - sft | +{100 * gap['mean']:.1f} |" in text
-    assert "corrected for 6 comparisons (Holm)" in text
+    assert f"| paft − sft | +{100 * gap['mean']:.1f} |" in text
+    assert "corrected for 6 comparisons" in text
     assert found["engine_starts"] == 6
     assert found["peak_memory_gib"] == 3.25
     assert found["timings_s"] == {
@@ -211,7 +264,7 @@ def test_outside_text_is_escaped_and_nothing_is_loaded_from_elsewhere(tmp_path: 
     assert page.count("</td></table>") == 0
     sources = re.findall(r"""<[^>]*\b(?:src|href|srcset|action|data)\s*=\s*["']?([^"'\s>]+)""", page)
     sources = [source for source in sources if not source.startswith("#")]
-    assert len(sources) == 3
+    assert len(sources) == 4
     assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
     assert "url(" not in page
     assert "@import" not in page
@@ -225,11 +278,11 @@ def test_absent_optional_artifacts_leave_a_shorter_report(tmp_path: Path) -> Non
     run = made_up_run(tmp_path, optional=False)
     found = write_report(run, config=config(), stages=REPORTED).values
     assert found["peak_memory_gib"] is None
-    assert found["arms"]["sft"]["tokens_per_answer"] is found["arms"]["sft"]["seconds_per_answer"] is None
+    assert found["arms"]["sft"]["seconds_per_answer"] is None
     assert found["timings_s"] == {"prepare": 0.42, "synthesize": 95.0, "evaluate": 310.4}
     page = run.read_bytes("report/report.html").decode()
     assert 'id="training"' not in page
-    assert "tokens per" not in page
+    assert "Time per right answer is not given" in page
 
 
 def test_too_few_templates_are_said_and_not_computed(tmp_path: Path) -> None:
@@ -342,7 +395,8 @@ def test_a_report_of_a_part_of_the_cells_gives_estimates_and_refuses_the_rest(tm
         assert estimated["low"] <= whole["arms"][name]["mean"] <= estimated["high"]
         assert abs(row["std"] - whole["arms"][name]["std"]) < 0.1
         assert row["num_examples"] == len(examples)
-        assert {key for key in row if row[key] is None} == set(ONLY_OF_THE_WHOLE_GRID)
+        of_measure = row["measures"]["behavior"]
+        assert {key for key in of_measure if of_measure[key] is None} == set(ONLY_OF_THE_WHOLE_GRID)
     assert "estimated" not in whole["arms"]["paft"]
     gap = found["differences"]["paft-sft"]
     assert gap["low"] <= whole["differences"]["paft-sft"]["mean"] <= gap["high"]

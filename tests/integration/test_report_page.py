@@ -22,7 +22,7 @@ from paft_ray.report.page import render_sweep_page
 from paft_ray.report.plots import arms_plot, curves_plot, styles, sweep_plot, template_plot
 from paft_ray.report.provenance import origins
 from paft_ray.report.render import write_report
-from paft_ray.report.tables import TemplateRow
+from paft_ray.report.tables import Given, TemplateRow
 from paft_ray.sanitize import holds_hidden
 from paft_ray.stages.registry import REPORTED
 from paft_ray.storage.manifests import ModelKey
@@ -87,7 +87,8 @@ def test_flips_of_a_small_table_by_hand() -> None:
     assert found.pair_share == pytest.approx((4 + 3) / (6 * 4)), "4 of 6 pairs flip example 0, 3 of 6 example 3"
     first, second = found.examples
     assert first.fields == {"text": "the first"}
-    assert (first.answer, first.right, first.wrong, first.num_wrong) == ("yes", (1, 2), (("no", (3,)), (None, (4,))), 2)
+    assert (first.answer, first.right, first.num_wrong) == ("yes", (1, 2), 2)
+    assert first.wrong == ((Given(text="no", parsed=True), (3,)), (Given(text="", parsed=False), (4,)))
     assert (second.fields, second.right, second.num_wrong) == ({"id": "e3"}, (4,), 3), (
         "an example that is not at hand is shown by its id"
     )
@@ -162,16 +163,19 @@ def test_curves_tokens_and_worker_time_come_from_the_trainings(tmp_path: Path) -
 
 
 def test_a_column_without_a_figure_is_left_out() -> None:
-    arms = {
-        "base": {"mean": 0.5, "worst": None, "quantiles": {"0.5": None, "0.1": None}},
-        "sft": {"mean": 0.75, "low": 0.7, "high": 0.8},
+    arms: dict[str, dict] = {
+        "base": {"measures": {"knowledge": {"mean": 0.5, "low": None, "high": None}}, "named_rate": None},
+        "sft": {"measures": {"knowledge": {"mean": 0.75, "low": 0.7, "high": 0.8}}, "named_rate": None},
     }
-    table = metric_tables.accuracy_table(arms, confidence=0.9, threshold=0.8, where="12 templates")
-    assert table.head == ("mean", "90 % interval")
+    table = metric_tables.measures_table(arms, confidence=0.9, where="12 templates")
+    assert table.head == ("knowledge", "90 % interval")
     assert [cell.text for cell in table.rows["sft"]] == ["75.0", "70.0 to 80.0"]
     assert [(cell.text, cell.value) for cell in table.rows["base"]] == [("50.0", 0.5), ("–", None)]
-    assert metric_tables.spread_table(arms).head == ()
+    assert "Strict" not in table.caption, "what was not measured is not explained"
+    assert metric_tables.spread_table(arms, confidence=0.9, threshold=0.8, headline="knowledge").head == ()
     assert metric_tables.estimated_table(arms) is None
+    assert metric_tables.group_table({}, confidence=0.9, headline="behavior") is None
+    assert metric_tables.calibration_table(arms, {}, confidence=0.9) is None
 
 
 def test_budgeted_figures_are_shown_with_their_budget() -> None:
@@ -211,7 +215,7 @@ def test_a_difference_says_what_was_decided() -> None:
         "num_seeds": 3,
     }
     table = metric_tables.difference_table(
-        {"paft − sft": gap, "sft − base": {"mean": -0.01}}, confidence=0.95, num_bootstrap=100, seeds=True
+        {"paft − sft": gap, "sft − base": {"mean": -0.01}}, confidence=0.95, headline="behavior"
     )
     assert [cell.text for cell in table.rows["paft − sft"]] == [
         "+15.0",
@@ -242,11 +246,11 @@ def test_plots_of_many_templates_and_arms_are_drawn_the_same_each_time() -> None
         for n in range(1, 51)
     ]
     values = {arm: {"mean": 0.5, "low": 0.4, "high": 0.6} for arm in arms[:-1]} | {"yours": {"mean": 0.7}}
-    svg = template_plot(rows, arms)
+    svg = template_plot(rows, arms, label="behavior: accuracy, %")
     height = float(re.search(rb'height="([\d.]+)pt"', svg)[1])
     assert height < 72 * 10, "50 templates fit a sheet"
-    assert svg == template_plot(rows, arms)
-    assert b"<svg" in arms_plot(rows, values)
+    assert svg == template_plot(rows, arms, label="behavior: accuracy, %")
+    assert b"<svg" in arms_plot(rows, values, label="behavior: accuracy, %")
     assert b"<svg" in curves_plot(CURVES, label="loss", noisy=True)
 
 

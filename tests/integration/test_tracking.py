@@ -230,14 +230,23 @@ def test_the_figures_of_a_report_and_its_page_reach_mlflow_once(server: str, tmp
         TrackingConfig(mlflow=server, experiment="report"),
         MlflowClient(server),
     )
-    arms = {"paft": {"mean": 0.8, "std": None, "worst": 0.6, "best": 0.9}}
-    run.write_json("report/results.json", {"arms": arms, "verdict": "paft is better"})
+    row = {"mean": 0.8, "std": None, "decile": 0.7, "worst": 0.6, "best": 0.9, "named_rate": 1.0}
+    arms = {"paft": {**row, "measures": {"behavior": {"mean": 0.8}, "knowledge": {"mean": 0.9}}}}
+    values = {"schema_version": 2, "headline": "behavior", "verdict": "paft is better", "findings": []}
+    run.write_json("report/results.json", {**values, "arms": arms})
     run.write_bytes("report/report.html", b"<p>page</p>")
     finish_stage(run, "report", digests(run, ["report/results.json", "report/report.html"]))
     publish_report(config, run)
     publish_report(config, run)
     (found,) = runs(client, "report")
-    assert found.data.metrics == {"eval/paft/accuracy_mean": 0.8, "eval/paft/accuracy_worst": 0.6}
+    assert found.data.metrics == {
+        "eval/paft/accuracy_mean": 0.8,
+        "eval/paft/accuracy_decile": 0.7,
+        "eval/paft/accuracy_worst": 0.6,
+        "eval/paft/behavior_mean": 0.8,
+        "eval/paft/knowledge_mean": 0.9,
+        "eval/paft/named_rate": 1.0,
+    }
     assert len(client.get_metric_history(found.info.run_id, "eval/paft/accuracy_mean")) == 1
     page = client.download_artifacts(found.info.run_id, "report.html", str(tmp_path))
     assert Path(page).read_text() == "<p>page</p>"

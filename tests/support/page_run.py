@@ -70,11 +70,9 @@ def hostile_run(folder: Path, *, sweep: bool = True) -> Store:
         for n in range(NUM_EXAMPLES)
     ]
     stages.prepared(run, {"test": examples})
-    speed = {ModelKey("sft", 0): {"tokens_per_answer": 2.0}, ModelKey("paft", 0): {"tokens_per_answer": 10.0}}
     stages.evaluated(
         run,
         _outcomes(templates, examples),
-        speed,
         time_s=4000.0,
         engine_starts=5,
         key={"versions": {ATTACK: ATTACK}},
@@ -126,6 +124,7 @@ def _outcomes(templates: PromptSet, examples: list[Example]) -> pa.Table:
                     "example_id": example.id,
                     "answer": example.answer,
                     "correct": correct,
+                    "num_tokens": 10 if arm == "paft" else 2,
                 }
                 rows.append(
                     {**row, "parsed": parsed, "predicted": given if parsed else None, "logprob": float(-rng.random())}

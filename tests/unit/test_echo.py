@@ -174,9 +174,11 @@ def test_example_ids_of_the_data_are_shown_not_obeyed(tmp_path: Path, capsys: py
 
 def test_a_verdict_is_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = Store(str(tmp_path))
-    figures = dict.fromkeys(("mean", "std", "worst", "best"), 0.5)
+    row = dict.fromkeys(("mean", "std", "decile", "worst", "best", "named_rate"), 0.5)
+    arms = {"[/y]\x1b[2J": {**row, "measures": {"behavior": {"mean": 0.5}}}}
     for verdict in ("[/x] paft is better \x1b[31m", "[link=x]y"):
-        outputs = RESULTS.write(run, {"arms": {"[/y]\x1b[2J": figures}, "verdict": verdict})
+        values = {"schema_version": 2, "headline": "behavior", "verdict": verdict, "findings": [f"found: {verdict}"]}
+        outputs = RESULTS.write(run, {**values, "arms": arms})
         finish_stage(run, "report", outputs)
         print_summary(run)
         out, _ = capsys.readouterr()

@@ -140,6 +140,8 @@ def test_the_metadata_of_a_card_hold_the_figures_of_that_very_seed(tmp_path: Pat
         "accuracy": round((11 * 0.8 + 0.6) / 12, 4),
         "accuracy_std": round(0.2 / 12**0.5, 4),
         "accuracy_worst": 0.6,
+        "accuracy_strict": round((11 * 0.8 + 0.6) / 12, 4),
+        "accuracy_knowledge": round((11 * 0.8 + 0.6) / 12, 4),
         "num_templates": 12,
     }
     assert (data.model_name, data.library_name, data.tags) == ("run-paft-s1", "peft", ["paft", "lora"])

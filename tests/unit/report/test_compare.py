@@ -85,7 +85,8 @@ def test_runs_on_the_same_cells_are_paired(tmp_path: Path, capsys: pytest.Captur
     code, out, _ = compared(capsys, first.root, f"file://{second.root}", "--json")
     found = json.loads(out)
     assert code == 0
-    assert set(found) == {"runs", "differences", "settings"}
+    assert set(found) == {"headline", "runs", "differences", "settings"}
+    assert found["headline"] == "behavior"
     figures = {
         "mean": 0.6,
         "std": 0.0,
@@ -95,19 +96,29 @@ def test_runs_on_the_same_cells_are_paired(tmp_path: Path, capsys: pytest.Captur
         "num_examples": 10,
         "num_seeds": 1,
     }
-    assert found["runs"]["new"]["arms"]["paft"] == pytest.approx(figures)
+    row = found["runs"]["new"]["arms"]["paft"]
+    assert {key: row[key] for key in figures} == pytest.approx(figures)
+    assert {name: each["mean"] for name, each in row["measures"].items()} == pytest.approx(
+        {"behavior": 0.6, "strict": 0.6, "knowledge": 0.6}
+    )
+    assert (row["named_rate"], row["decile"]) == (1.0, pytest.approx(0.6))
     base, paft = found["differences"]
-    assert base == {
+    expected = {
         "first": "old",
         "second": "new",
         "arm": "base",
+        "first_arm": "base",
+        "second_arm": "base",
         "mean": 0,
         "low": 0,
         "high": 0,
+        "decisive": False,
         "num_templates": 12,
         "num_examples": 10,
         "paired": True,
     }
+    assert {key: base[key] for key in expected} == expected
+    assert base["measures"]["knowledge"] == {"mean": 0, "low": 0, "high": 0}
     assert paft["mean"] == pytest.approx(-0.1)
     assert paft["low"] <= -0.1 <= paft["high"] <= 0, "only one of ten examples differs, so no draw is above zero"
     assert found["settings"] == [{"first": "old", "second": "new", "differing": ["train.warmup_fraction: 0.1 -> 0.2"]}]

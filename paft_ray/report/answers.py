@@ -1,0 +1,55 @@
+"""How the arms answer: the fraction that names a label, probability on the labels, and templates under which an arm
+gives one answer whatever the example is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from paft_ray.metrics import Measure
+from paft_ray.metrics.collapse import collapsed_templates
+from paft_ray.report.inputs import Measured
+
+_OF_TEMPLATE = ("arm", "seed", "template_id")
+MIN_ROWS = 20
+"""With fewer rows under a template, "over 95 %" is all of them."""
+
+
+def label_rates(measured: Measured) -> dict[str, dict[str, float | None]]:
+    """Arm -> `named_rate`, the fraction of unconstrained answers that name a label, and `label_mass`, the mean
+    probability that an answer begins with one. None where the task has no labels, or nothing was asked."""
+    found = {}
+    for arm, rows in _by_arm(measured.outcomes).items():
+        asked = rows.filter(pc.is_valid(rows["behavior"]))
+        named = pc.mean(pc.is_valid(asked["named"]).cast("float64")).as_py()
+        found[arm] = {
+            "named_rate": named if measured.has_labels else None,
+            "label_mass": pc.mean(rows["label_mass"].cast("float64")).as_py(),
+        }
+    return found
+
+
+def _by_arm(outcomes: pa.Table) -> dict[str, pa.Table]:
+    return {arm: outcomes.filter(pc.field("arm") == arm) for arm in pc.unique(outcomes["arm"]).to_pylist()}
+
+
+def collapses(outcomes: pa.Table, measure: Measure) -> dict[str, list[dict[str, Any]]]:
+    """Arm -> its collapsed templates by seed, as results.json holds them: one answer, or nothing that could be parsed,
+    on over 95 % of at least `MIN_ROWS` rows."""
+    rows = outcomes.filter(pc.is_valid(outcomes[value_column(measure)]))
+    number = Counter(zip(*(rows[name].to_pylist() for name in _OF_TEMPLATE), strict=True))
+    found: dict[str, list[dict[str, Any]]] = {arm: [] for arm in pc.unique(outcomes["arm"]).to_pylist()}
+    for collapse in collapsed_templates(rows, "predicted" if measure == "knowledge" else "named"):
+        row = asdict(collapse)
+        if number[tuple(row[name] for name in _OF_TEMPLATE)] >= MIN_ROWS:
+            found[row.pop("arm")].append(row)
+    return found
+
+
+def value_column(measure: Measure) -> str:
+    """The column of outcomes with the score by a measure."""
+    return "correct" if measure == "knowledge" else measure
