@@ -21,6 +21,7 @@ def target(data: bytes) -> None:
                 assert len(read_templates(path)) == len(result.verdicts)
         except UserError:
             continue
-        kept = PromptSet.of(Entry(template=template) for template in result.kept)
+        kept = PromptSet.of(Entry.of_file(template, "user") for template in result.kept)
         if kept.entries:
-            assert set(read_templates(written("again.jsonl", kept.to_jsonl().encode()))) == set(kept.templates)
+            again = read_templates(written("again.jsonl", kept.to_jsonl().encode()))
+            assert {(t.id, t.group) for t in again} == {(t.id, t.group) for t in kept.templates}
