@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 
 from paft_ray.cli.preflight import check_resources, local_resources
 from paft_ray.cli.session import ray_session
@@ -29,12 +30,17 @@ _MARK = "evaluated_run.json"
 templates."""
 
 
-def evaluate_run(folder: str, templates: str, test: str, out: str, address: str | None) -> None:
+def evaluate_run(
+    folder: str, templates: str, test: str, out: str, address: str | None, plugins: Sequence[str] = ()
+) -> None:
     """Writes results.json, report.md and report.html (and outcomes.parquet) into `out`. Raises `UserError` before Ray
-    starts."""
+    starts.
+
+    `plugins`: files of graders that the run was made with.
+    """
     run = Store(folder)
     trained = trained_models(run)
-    resolved = ResolvedRun.load(run).as_trained(trained[0].settings)
+    resolved = ResolvedRun.load(run).as_trained(trained[0].settings).with_plugins(plugins)
     config = resolved.config
     task = _trained_task(resolved, trained[0])
     given = gated_templates(templates, config, task)

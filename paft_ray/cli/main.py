@@ -78,6 +78,9 @@ def evaluate(
     out: Annotated[
         str | None, typer.Option(help="New or empty folder for the results, or that of an earlier one (with RUN)")
     ] = None,
+    plugins: Annotated[
+        list[str] | None, typer.Option(help="File of graders that the run was made with; may be repeated (with RUN)")
+    ] = None,
     set_: SetOption = None,
     force: ForceOption = False,
     accept: AcceptOption = None,
@@ -87,19 +90,19 @@ def evaluate(
 ) -> None:
     """Two forms, see the help."""
     config = expanduser(config)
-    if not (templates or test or out or Path(config).is_dir()):
+    if not (templates or test or out or plugins or Path(config).is_dir()):
         run_stage("evaluate", config, set_, force=force, accept=accept or (), dry_run=dry_run, address=address)
         return
     if set_ or force or accept or dry_run:
         raise UserError(
-            "paft evaluate RUN takes --templates, --test, --out and --address only: the run's settings are those "
-            "that it was trained with"
+            "paft evaluate RUN takes --templates, --test, --out, --plugins and --address only: the run's settings are "
+            "those that it was trained with"
         )
     if not (templates and test and out):
         raise UserError("paft evaluate RUN needs --templates FILE, --test FILE and --out DIR")
     from paft_ray.cli.evaluate_run import evaluate_run
 
-    evaluate_run(config, expanduser(templates), expanduser(test), out, address)
+    evaluate_run(config, expanduser(templates), expanduser(test), out, address, [*map(expanduser, plugins or ())])
 
 
 @app.command(

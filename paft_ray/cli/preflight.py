@@ -134,6 +134,7 @@ def check_inputs(resolved: ResolvedRun, *, rows: bool = True) -> Templates:
             f"train.export={config.train.export}: task {task.name} has no labels to measure accuracy with; set "
             "train.export=last"
         )
+    _ = task.grader
     if rows:
         prepare.check(config.data, task)
     templates = user_templates(config, task)

@@ -15,6 +15,7 @@ import yaml
 import paft_ray
 from paft_ray.cli.secrets import check_file, is_secret_file
 from paft_ray.config import Config
+from paft_ray.config.plugins import split_pin
 from paft_ray.errors import UserError
 from paft_ray.sanitize import holds_hidden
 from paft_ray.tasks.task import Task
@@ -37,7 +38,8 @@ def resolved(config: Config) -> str:
 
 
 def named_files(config: Config, task: Task) -> tuple[str, ...]:
-    """Task, templates and rows at relative paths. Raises `UserError` for those outside the working folder, or `my/`."""
+    """Task, plugins, templates and rows at relative paths. Raises `UserError` for those outside the working folder, or
+    `my/`."""
     data = {"data." + name: getattr(config.data, name) for name in ("train", "validation", "test")}
     sources = {
         f"sources.{name} of task {task.name}": source.path
@@ -52,6 +54,7 @@ def named_files(config: Config, task: Task) -> tuple[str, ...]:
                 f"reads, or move them into the folder {OWN}/"
             )
     wanted = [config.task] if config.task.endswith(_RUN_FILES) else []
+    wanted += [split_pin(plugin)[0] for plugin in config.plugins]
     for given, own in (
         (config.prompts.seed_templates, task.seed_templates),
         (config.prompts.held_out_templates, task.held_out_templates),

@@ -51,7 +51,7 @@ class Request:
     accept: tuple[str, ...] = ()
     """Entries of keys in which finished stages may differ."""
     files: tuple[str, ...] = ()
-    """Small files that the configuration names by relative paths: task, templates, and rows in `my/`."""
+    """Small files that the configuration names by relative paths: task, plugins, templates, and rows in `my/`."""
 
     @property
     def base(self) -> str:
@@ -119,7 +119,7 @@ def request(path: str, stage: str, overrides: Sequence[str], *, force: bool, acc
     config = load_config(path, overrides)
     check_job_storage(config.storage)
     resolved_run = ResolvedRun.of(config)
-    task = resolved_run.task
+    config, task = resolved_run.config, resolved_run.task
     files = named_files(config, task)
     _check_models(config)
     if _rows_are_here(config, task):

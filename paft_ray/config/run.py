@@ -12,6 +12,7 @@ from paft_ray.config.data import DataConfig
 from paft_ray.config.engine import EngineConfig
 from paft_ray.config.evaluate import EvaluateConfig
 from paft_ray.config.model import ModelConfig
+from paft_ray.config.plugins import Plugin
 from paft_ray.config.prompts import PromptsConfig
 from paft_ray.config.report import ReportConfig
 from paft_ray.config.score import ScoreConfig
@@ -31,6 +32,9 @@ class Config(Section):
     """Seed of the choice of rows, of synthesis and of the split."""
     task: Place
     """Built-in task name or path of a task YAML."""
+    plugins: tuple[Plugin, ...] = ()
+    """Python files of your own graders (docs/extending.md), run on every node; `#sha256=HEX` behind a path allows this
+    content alone."""
     insecure_hosts: tuple[Host, ...] = ()
     """Hosts of endpoints and trackers that may get a key over plain http, or have a link-local address. The loopback
     needs no entry for http."""

@@ -55,6 +55,7 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
         "evaluate": config.evaluate.model_dump(mode="json"),
         "model": resolved.model_key,
         "task": resolved.task_key,
+        **resolved.grader_key,
         "engine": engine_key(config.engine),
         "data": ROWS["test"].key(run),
         "prompts": PROMPT_SET.key(run),

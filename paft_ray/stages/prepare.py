@@ -230,7 +230,7 @@ def _read_all(task: Task, found: dict[SplitName, Source]) -> dict[SplitName, pa.
         _read,
         batch_size=1,
         batch_format="pyarrow",
-        fn_kwargs={"task_json": task.model_dump_json()},
+        fn_kwargs={"task": task},
         label_selector=here,
         fallback_strategy=[{"label_selector": {}}],
         udf_modifying_row_count=True,
@@ -244,9 +244,8 @@ def _read_all(task: Task, found: dict[SplitName, Source]) -> dict[SplitName, pa.
     return {name: pa.concat_tables(tables) for name, tables in parts.items()}
 
 
-def _read(batch: pa.Table, task_json: str) -> Iterator[pa.Table]:
+def _read(batch: pa.Table, task: Task) -> Iterator[pa.Table]:
     """Blocks of one source's rows; a user error travels as a row, since Ray would wrap the exception in its own."""
-    task = Task.model_validate_json(task_json)
     name, source = batch["split"][0].as_py(), Source.model_validate_json(batch["source"][0].as_py())
     pending: list[Example] = []
     characters = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from os.path import isabs, isdir
@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from paft_ray.config import Config, GeneratorConfig, configured_model, input_key, parse_config
+from paft_ray.config.plugins import split_pin
 from paft_ray.errors import UserError, first_fault
 from paft_ray.files.uris import split_uri
 from paft_ray.models.chat_frame import chat_frame
@@ -20,7 +21,8 @@ from paft_ray.models.local import find_model
 from paft_ray.models.reference import ModelFiles
 from paft_ray.storage.outputs import manifest_path
 from paft_ray.storage.store import Store
-from paft_ray.tasks.task import Task, load_task
+from paft_ray.tasks.graders.plugins import read_plugin
+from paft_ray.tasks.task import NoGraderError, Task, load_task
 
 _OLD_FOLDERS = {"data": "prepare", "prompts": "synthesize"}
 _CONFIG, _TASK, _FOLDERS = "config.json", "task.json", "model_folders.json"
@@ -45,24 +47,49 @@ class ResolvedRun:
     @classmethod
     def of(cls, config: Config, store: Store | None = None) -> ResolvedRun:
         """The run of a configuration, its models not found yet; neither a hub nor storage is reached, nothing is
-        written. Raises `UserError` for a task that cannot be used.
+        written. Plugins are read, not loaded. Raises `UserError` for a task or plugin that cannot be used.
 
         `store`: the run's directory; default: the one that the configuration names.
         """
-        task = load_task(config.task)
+        plugins = tuple(map(read_plugin, config.plugins))
+        if plugins:
+            config = config.model_copy(update={"plugins": tuple(plugin.pinned for plugin in plugins)})
+        task = load_task(config.task).with_plugins(plugins)
         root = store.root if store else _root(config)
         return cls(config=config, task=task, root=root, folders=_model_folders(config))
 
     @classmethod
     def load(cls, store: Store) -> ResolvedRun:
         """The run in a directory from what it holds itself, its models not found yet: the configuration, task and row
-        files that it was made from may be gone.
+        files that it was made from may be gone. A plugin that its configuration names is not read (`with_plugins`).
 
         Raises `UserError` where it holds no configuration or task that can be read.
         """
         config, task = stored_config(store), _stored_task(store)
         folders = {**_model_folders(config), **_stored_folders(store)}
         return cls(config=config, task=task, root=store.root, folders=folders)
+
+    def with_plugins(self, given: Sequence[str]) -> ResolvedRun:
+        """The same run, loaded, with the files of its graders. Raises `UserError` for a file that is not one of those
+        that it was made with, and where its task needs another one."""
+        made_with = {digest: path for path, digest in map(split_pin, self.config.plugins)}
+        known = ", ".join(f"{path} ({str(digest)[:16]}…)" for digest, path in made_with.items())
+        plugins = tuple(map(read_plugin, given))
+        for plugin in plugins:
+            if plugin.sha256 not in made_with:
+                raise UserError(
+                    f"--plugins {plugin.path}: its SHA-256 is {plugin.sha256[:16]}…, run {self.root} was made with "
+                    f"{known or 'no plugins'}; give that file"
+                )
+        task = self.task.with_plugins(plugins)
+        try:
+            _ = task.grader
+        except NoGraderError:
+            raise UserError(
+                f"run {self.root}: its answers are judged by the grader of a plugin; give the same file, --plugins "
+                f"FILE: {known or 'an installed package that has it'}"
+            ) from None
+        return replace(self, task=task)
 
     @cached_property
     def store(self) -> Store:
@@ -117,6 +144,13 @@ class ResolvedRun:
     def task_key(self) -> dict[str, Any]:
         """The part of a stage's key that says which task it was."""
         return self.task.model_dump(mode="json")
+
+    @property
+    def grader_key(self) -> dict[str, Any]:
+        """The part of the key of a stage that judges answers: which code of a third party did; empty for a grader of
+        this package."""
+        identity = self.task.grader_identity
+        return {"grader": identity} if identity else {}
 
     def place(self, model_id: str) -> str:
         """The absolute path of a model that is a local folder, another name as it is."""

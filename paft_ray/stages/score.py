@@ -29,6 +29,7 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
         "score": config.score.model_dump(mode="json", exclude={"select_top"}),
         "model": resolved.model_key,
         "task": resolved.task_key,
+        **resolved.grader_key,
         "engine": engine_key(config.engine),
         "data": ROWS["validation"].key(run),
         "prompts": PROMPT_SET.key(run),

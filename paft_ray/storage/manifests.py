@@ -113,7 +113,7 @@ class _Model(Part):
 class _Task(Part):
     name: str
     description: str
-    kind: str
+    kind: str | None = None
     labels: dict[str, str]
     max_answer_tokens: Positive
 

@@ -13,7 +13,7 @@ from paft_ray.errors import UserError
 from paft_ray.sanitize import masked
 
 _NEVER = (
-    *("task", "data", "sources", "validation", "test", "seed", "seeds"),
+    *("task", "grader", "data", "sources", "validation", "test", "seed", "seeds"),
     *("cells", "evaluate.budget", "score.num_examples"),  # which rows are answered
     *("prompts", "templates", "validation_templates", "inputs"),
     *("model.id", "model.revision", "model.identity", "model.chat_frame", "generators", "models", "sha256"),

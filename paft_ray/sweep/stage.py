@@ -69,6 +69,7 @@ def setup(resolved: ResolvedRun) -> Setup:
         "train": weights_key(config.train),
         "evaluate": config.evaluate.model_dump(mode="json"),
         "task": resolved.task_key,
+        **resolved.grader_key,
         "engine": engine_key(config.engine),
         "seed": config.train.seeds[0],
         "model": resolved.model_key,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    PrivateAttr,
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
@@ -24,8 +25,10 @@ from pydantic import (
 from paft_ray.config import Place, builtin, read_yaml_file
 from paft_ray.errors import UserError
 from paft_ray.tasks.example import Example
-from paft_ray.tasks.graders.grader import ChecksReferences, Grader
-from paft_ray.tasks.graders.registry import make_grader
+from paft_ray.tasks.graders.grader import UNJUDGED, ChecksReferences, Grader
+from paft_ray.tasks.graders.guard import guarded
+from paft_ray.tasks.graders.plugins import Found, PluginFile, find
+from paft_ray.tasks.graders.registry import GRADERS, make_grader
 from paft_ray.tasks.values import at, find_label, listed, nfc, plain, shown, text_of
 
 
@@ -91,6 +94,8 @@ class Task(BaseModel):
     """Likewise for templates that are never trained on."""
     license: Annotated[str | None, Field(exclude=True)] = None
     """License of the rows in `sources`, for the model card; decides no result, so no stage's key holds it."""
+    _plugins: tuple[PluginFile, ...] = PrivateAttr(default=())
+    """Files of graders that the user's configuration names; they travel with the task."""
 
     @model_validator(mode="before")
     @classmethod
@@ -129,7 +134,8 @@ class Task(BaseModel):
             if label not in self.label_texts or name not in self.fields
         ]:
             raise ValueError(f"options: {', '.join(unknown)}: label text -> field name is needed")
-        make_grader(*self._grader_key)
+        if self._grader_key[0] in GRADERS:  # one of a third party is made when it is asked for
+            make_grader(*self._grader_key)
         if self.kind == "free" and self.labels:
             raise ValueError("labels: a task of kind free has none; take them away, or write kind: choice")
         return self
@@ -171,9 +177,23 @@ class Task(BaseModel):
 
     @property
     def grader(self) -> Grader:
-        """What judges the answers; its labels are `label_texts`."""
+        """What judges the answers; its labels are `label_texts`. Raises `UserError` for a third party's that cannot be
+        made, `NoGraderError` where nothing has one of this type."""
         kind, settings, labels = self._grader_key
-        return _made(kind, json.dumps(settings), labels)
+        return _made(self.name, kind, json.dumps(settings), labels, self._plugins)
+
+    @property
+    def grader_identity(self) -> dict[str, str]:
+        """Which code a third party's grader is, as a stage's key holds it; empty for one of this package. Raises as
+        `grader`."""
+        kind = self._grader_key[0]
+        return {} if kind in GRADERS else dict(_found(self.name, kind, self._plugins).identity)
+
+    def with_plugins(self, plugins: Sequence[PluginFile]) -> Task:
+        """The same task, whose grader may come from these files."""
+        task = self.model_copy()
+        task._plugins = tuple(plugins)
+        return task
 
     @property
     def _grader_key(self) -> tuple[str, dict[str, JsonValue], tuple[str, ...]]:
@@ -219,16 +239,32 @@ class Task(BaseModel):
             if isinstance(grader, ChecksReferences)
             else None
             if grader.parse(answer) is not None
-            else "the reference answer holds nothing that the task's grader could judge; fix the row or the grader"
+            else UNJUDGED
         )
         if fault:
             raise UserError(f"{where}: {fault}")
         return answer
 
 
+class NoGraderError(UserError):
+    """Nothing here has a grader of the type that a task names."""
+
+
 @lru_cache(maxsize=64)
-def _made(kind: str, settings: str, labels: tuple[str, ...]) -> Grader:
-    return make_grader(kind, json.loads(settings), labels)
+def _made(task: str, kind: str, settings: str, labels: tuple[str, ...], plugins: tuple[PluginFile, ...]) -> Grader:
+    if kind in GRADERS:
+        return make_grader(kind, json.loads(settings), labels)
+    return guarded(kind, json.loads(settings), labels, _found(task, kind, plugins))
+
+
+def _found(task: str, kind: str, plugins: tuple[PluginFile, ...]) -> Found:
+    found = find(kind, plugins)
+    if found is None:
+        raise NoGraderError(
+            f"task {task}: no grader {kind!r}; allowed: {', '.join(GRADERS)}; one of your own is in a file that the "
+            "configuration names (plugins: [FILE]), or in an installed package"
+        )
+    return found
 
 
 def content_id(fields: Mapping[str, str], answer: str) -> str:

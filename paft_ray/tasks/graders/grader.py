@@ -44,6 +44,10 @@ class ChecksReferences(Protocol):
         ...
 
 
+UNJUDGED = "the reference answer holds nothing that the task's grader could judge; fix the row or the grader"
+"""Why a reference is of no use that cannot be parsed."""
+
+
 class GraderSettings(BaseModel):
     """Base of the graders of this package: their settings are the keys of `grader` in a task."""
 

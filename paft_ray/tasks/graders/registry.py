@@ -25,10 +25,10 @@ GRADERS: dict[str, type[GraderSettings]] = {
 
 
 def make_grader(kind: str, settings: Mapping[str, Any], labels: tuple[str, ...]) -> Grader:
-    """The grader of this type with its settings, and with the task's labels where it has some. Raises `ValueError` with
-    the key at fault for settings that do not go with it."""
-    if kind not in GRADERS:
-        raise ValueError(f"grader.type: no grader {kind!r}; allowed: {', '.join(GRADERS)}")
+    """The grader of this type, one of `GRADERS`, with its settings, and with the task's labels where it has some.
+
+    Raises `ValueError` with the key at fault for settings that do not go with it.
+    """
     made = GRADERS[kind]
     if labels and "labels" not in made.model_fields:
         raise ValueError(f"labels: grader {kind} takes none; take them away")

@@ -15,6 +15,8 @@ def wordings(field: str) -> str:
 
 CHOICE = "name: t\nkind: choice\ndescription: d\nfields: {text: the text}\n"
 FREE = "name: t\nkind: free\ndescription: d\nfields: {text: the text}\nanswer: label\n"
+JUDGED = FREE.replace("kind: free\n", "") + "grader: "
+ROWS_HERE = "sources: {train: {path: '{dir}/rows.jsonl'}}\n"
 
 
 def own(
@@ -235,6 +237,27 @@ LABELS = [
 ]
 LOOPING = FREE + "pattern: '((?:x+x+)+)y'\n"
 PATTERNS = [
+    task(
+        "a grader that nothing has",
+        "no grader 'os.system'; allowed: choice, regex",
+        ROWS_HERE + JUDGED + "{type: os.system}\n",
+    ),
+    task(
+        "a grader that is a path",
+        "rows.jsonl'; allowed: choice, regex",
+        ROWS_HERE + JUDGED + "{type: '{dir}/rows.jsonl'}\n",
+    ),
+    task(
+        "a grader without a type",
+        "grader.type: the name of a grader is needed",
+        ROWS_HERE + JUDGED + "{pattern: '(a)'}\n",
+    ),
+    own(
+        "a reference without a number for grader numeric",
+        "the reference answer holds no number",
+        JUDGED + "{type: numeric}\n",
+        {"text": "a", "label": "seven"},
+    ),
     own(
         "a pattern that backtracks without end",
         "the reference answer does not match pattern '((?:x+x+)+)y'",

@@ -1,6 +1,7 @@
 """`paft submit` against a job API that is passed in: what is shipped, which attempt it is, and whose exit code comes
 back."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ from typing import Any
 from zipfile import ZipFile
 
 import pytest
+import yaml
 from ray._private.runtime_env.packaging import _zip_files
 from ray.job_submission import JobStatus
 
@@ -171,6 +173,24 @@ def test_task_and_templates_at_relative_paths_are_shipped_with_the_configuration
     out = capsys.readouterr().out
     assert "the rows are not on this machine" in out
     assert "MiB: paft_ray" in out
+
+
+def test_plugins_are_shipped_and_their_content_is_named_in_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, OWN)
+    example = Path("docs/examples/contains_all.py").read_bytes()
+    (tmp_path / "graders").mkdir()
+    (tmp_path / "graders/contains_all.py").write_bytes(example)
+    monkeypatch.chdir(tmp_path)
+    cluster = Cluster()
+    submit.start(cluster, asked("plugins=[graders/contains_all.py]", path="my/run.yaml"))
+    assert cluster.contents["graders/contains_all.py"] == example.decode()
+    shipped = yaml.safe_load(cluster.contents["my/run.yaml"])["plugins"]
+    assert shipped == [f"graders/contains_all.py#sha256={hashlib.sha256(example).hexdigest()}"]
+    (tmp_path.parent / "x.py").write_bytes(example)
+    with pytest.raises(UserError, match=r"\.\./x\.py: outside the folder that you start in"):
+        asked("plugins=[../x.py]", path="my/run.yaml")
 
 
 @pytest.mark.parametrize("path", sorted(Path("jobs/configs").glob("*.yaml")), ids=lambda path: path.stem)

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +134,11 @@ def test_stages_do_not_go_on_with_a_run_of_an_older_version(
     assert "made by an older version of paft (stage prepare has the folder data)" in err
 
 
-def finished(own: Path, made: Path) -> Store:
+def finished(own: Path, made: Path, settings: Sequence[str] = ()) -> Store:
     """A made-up finished run of the own task, whose model is `./model`."""
     run = trained_run(made)
     measure(run)
-    resolved = ResolvedRun.of(load_config("run.yaml", SETTINGS), run)
+    resolved = ResolvedRun.of(load_config("run.yaml", [*SETTINGS, *settings]), run)
     manifest = run.read_json("train/manifest.json")
     manifest["key"] |= {
         "model": {**input_key(resolved.config.model), "identity": model_identity("./model", None, "model")},
