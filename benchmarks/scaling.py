@@ -82,9 +82,7 @@ def splitting(size: int, folder: Path) -> Work:
 def figuring(size: int, folder: Path) -> Work:
     """The difference of two arms with its interval, `size` templates x 50 examples."""
     arms = arms_from_table(_outcomes(["sft", "paft"], size, 50))
-    return lambda: difference(
-        arms["paft"], arms["sft"], rng=np.random.default_rng(0), num_bootstrap=2000, confidence=0.95
-    )
+    return lambda: difference(arms["paft"], arms["sft"], confidence=0.95)
 
 
 def reporting(size: int, folder: Path) -> Work:

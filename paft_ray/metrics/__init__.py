@@ -1,16 +1,25 @@
-"""Robustness figures over templates, paired bootstrap intervals, saturation over sizes: pure functions of arrays of
+"""Robustness figures over templates, paired intervals, saturation over sizes: pure functions of arrays of
 scores (right and wrong answers, or values in between).
 
 Accuracies are fractions. Axes are always [seeds, templates, examples].
 """
 
+from paft_ray.metrics.bootstrap import (
+    Interval,
+    SpreadDifference,
+    SpreadIntervals,
+    spread_difference,
+    spread_intervals,
+)
+from paft_ray.metrics.crossed import POWER, MeanEstimate, crossed_mean
 from paft_ray.metrics.intervals import (
-    POWER,
+    MIN_SEEDS,
+    PRIMARY,
     Difference,
-    bootstrap_interval,
-    bootstrap_means,
+    Grid,
     corrected,
     difference,
+    gain_over_average,
     holm,
     mean_interval,
     verdict,
@@ -32,24 +41,31 @@ from paft_ray.metrics.robustness import (
 from paft_ray.metrics.saturation import MIN_SIZES, Saturation, fit_saturation, recommended_size
 
 __all__ = [
+    "MIN_SEEDS",
     "MIN_SIZES",
     "MIN_TEMPLATES",
     "MIN_TEMPLATES_INTERVAL",
     "POWER",
+    "PRIMARY",
     "QUANTILES",
     "ArmOutcomes",
     "Difference",
+    "Grid",
+    "Interval",
+    "MeanEstimate",
     "Measure",
     "RobustnessMetrics",
     "Saturation",
+    "SpreadDifference",
+    "SpreadIntervals",
     "arms_from_table",
-    "bootstrap_interval",
-    "bootstrap_means",
     "consistency",
     "corrected",
+    "crossed_mean",
     "difference",
     "figures",
     "fit_saturation",
+    "gain_over_average",
     "holm",
     "insufficient_data_reason",
     "mean_interval",
@@ -57,6 +73,8 @@ __all__ = [
     "parse_failure_rate",
     "recommended_size",
     "sensitivity",
+    "spread_difference",
+    "spread_intervals",
     "verdict",
     "worst_shrunken",
 ]

@@ -18,7 +18,8 @@ from scipy.special import expit, softmax
 from sklearn import config_context
 from sklearn.linear_model import LogisticRegression
 
-from paft_ray.metrics.intervals import percentile_interval
+from paft_ray.metrics.bootstrap import Interval, percentile_interval
+from paft_ray.metrics.intervals import Grid
 
 QUANTILES = (0.1, 0.5, 0.9)
 _TEMPLATE, _GROUP, _EXAMPLE = 0.5, 1.0, 1.0
@@ -31,28 +32,20 @@ _BLOCK = 8_000_000  # (cell, draw) pairs at once: bounds the memory
 
 
 @dataclass(frozen=True, kw_only=True)
-class Interval:
-    """A figure of the full grid with what is not known about it."""
-
-    value: float
-    """Estimate, the mean over posterior draws."""
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class GridEstimate:
     """What a part of the cells says about the full grid; accuracies in [0, 1]."""
 
     by_template: tuple[Interval, ...]
     mean: Interval
     std: Interval | None
-    """Standard deviation over templates (ddof 1); None for one template."""
+    """Standard deviation over templates (ddof 1), value: mean over posterior draws; None for one template."""
     quantiles: Mapping[float, Interval]
     """Quantile (of `QUANTILES`) over templates of their accuracy."""
     budget: float
     """Fraction of the cells that were seen, in (0, 1]."""
     confidence: float
+    grid: Grid = "these cells"
+    """What the intervals are for: nothing is claimed about other templates and examples."""
 
 
 def estimate(

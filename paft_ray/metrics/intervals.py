@@ -1,26 +1,31 @@
-"""Paired differences of arms with bootstrap intervals, and what may be said of them in a sentence."""
+"""Paired differences of arms with t intervals, and what may be said of them in a sentence."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
+from paft_ray.errors import UserError
+from paft_ray.metrics.crossed import POWER, MeanEstimate, crossed_mean
 from paft_ray.metrics.outcomes import ArmOutcomes
 from paft_ray.metrics.robustness import MIN_TEMPLATES_INTERVAL, insufficient_data_reason
 
-POWER = 0.8
-"""Chance of a decisive result at the minimum detectable effect."""
+PRIMARY = "paft-sft"
+"""The comparison that is named beforehand where the configuration names none and both arms are there."""
+MIN_SEEDS = 3
+"""With fewer seeds nothing is said of other trainings: "better" is not."""
+Grid = Literal["these cells", "other templates and rows"]
+"""What an interval is for: the complete grid of these very templates and examples, or other draws of both."""
 _SHOWN_AS_ZERO = 0.0005
-_BLOCK = 256  # bootstrap draws computed at once: bounds the memory of the resampling weights
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Mean accuracy of one arm minus that of another, with a bootstrap interval."""
+    """Mean score of one arm minus that of another, with a t interval."""
 
     first: str
     second: str
@@ -31,14 +36,20 @@ class Difference:
     p_value: float | None
     """Of no difference, two-sided; see `difference`."""
     p_adjusted: float | None
-    """The same, corrected for all differences reported together; `p_value` itself until `corrected` has seen them."""
+    """The same, corrected for the differences reported together; `p_value` itself for a primary difference, and until
+    `corrected` has seen them."""
     detectable: float | None
-    """Minimum detectable effect: the true difference that comes out decisive with a chance of `POWER` (before
-    correction)."""
+    """Minimum detectable effect: the true difference that comes out decisive with a chance of `POWER`, at the level
+    that the correction leaves."""
     num_seeds: int
-    """Seeds behind the comparison."""
+    """Seeds behind the comparison. With one the interval is for these weights."""
     insufficient_data_reason: str | None
     """Why there is no interval."""
+    estimate: MeanEstimate | None = None
+    """Standard error and degrees of freedom behind the interval."""
+    grid: Grid = "other templates and rows"
+    is_primary: bool = False
+    """Named beforehand, so not corrected."""
 
     @property
     def excludes_zero(self) -> bool:
@@ -52,57 +63,90 @@ class Difference:
 
 
 def difference(
-    paft: ArmOutcomes,
-    sft: ArmOutcomes,
-    *,
-    rng: np.random.Generator,
-    num_bootstrap: int,
-    confidence: float,
-    names: tuple[str, str] = ("paft", "sft"),
+    first: ArmOutcomes, second: ArmOutcomes, *, confidence: float, names: tuple[str, str] = ("paft", "sft")
 ) -> Difference:
-    """Mean accuracy of the first arm minus the second, with a percentile interval by resampling templates, examples and
-    (if several) seeds.
+    """Mean score of the first arm minus the second, with the t interval of `crossed_mean`: for other templates and
+    examples, and for other trainings where there are several seeds; with one seed it is for these weights.
 
-    Both arms get the same resampled templates, examples and seeds. Seeds are paired by number; an arm with one seed
-    (`base`) stands against every seed of the other. Cells that failed in either arm are left out. The p-value is the
-    level at which the percentile interval touches zero: twice the smaller fraction of draws at or beyond zero, one draw
-    added (Davison & Hinkley 1997), so it is never below 2 / (draws + 1). `detectable` is (z of the confidence + z of
-    `POWER`) times the bootstrap standard error (Bloom 1995). Below `MIN_TEMPLATES_INTERVAL` templates there is a mean
-    only. Raises `ValueError` where ids differ or no seed is common.
+    Arms are paired by template, example and, where numbers agree, seed; an arm with one seed (`base`) stands against
+    every seed of the other. Cells that failed or were not asked in either arm are left out. The p-value is from the
+    same t. Below `MIN_TEMPLATES_INTERVAL` templates there is a mean only. Where templates fail rarely (under one in
+    ten) the interval holds the truth somewhat less often than it says (docs/method.md). Raises `ValueError` where ids
+    differ or no seed is common.
     """
-    if paft.template_ids != sft.template_ids or paft.example_ids != sft.example_ids:
-        raise ValueError(f"{names[0]} and {names[1]} were not measured on the same templates and examples")
-    first, second = _paired(paft, sft, names)
-    values = first - second
-    missing = insufficient_data_reason(len(paft.template_ids), MIN_TEMPLATES_INTERVAL)
-    low = high = p_value = detectable = None
-    if not missing:
-        means = bootstrap_means(values, rng=rng, num_bootstrap=num_bootstrap)
-        low, high = percentile_interval(means, confidence)
-        beyond = int(min((means <= 0).sum(), (means >= 0).sum()))
-        p_value = min(1.0, 2 * (beyond + 1) / (len(means) + 1))
-        detectable = float((norm.ppf((1 + confidence) / 2) + norm.ppf(POWER)) * means.std(ddof=1))
+    _same_grid(first, second, names)
+    one, other = _paired(first, second, names)
+    values = one - other
+    return _difference(values, _per_seed(values), names, confidence, len(values))
+
+
+def gain_over_average(
+    arm: ArmOutcomes, singles: Sequence[ArmOutcomes], *, confidence: float, name: str = "paft"
+) -> Difference:
+    """Mean score of the arm minus that of the average single-template arm, with the interval of `difference`.
+
+    `singles`: arms that were each trained on one template (several templates, or seeds of one); every arm and seed is
+    one draw of such a training. Which template a baseline is trained on is chance, too, so its variance is in the
+    interval where there are several. Raises `ValueError` without singles and where ids differ.
+    """
+    if not singles:
+        raise ValueError("the gain over the average single template needs at least one such arm")
+    for single in singles:
+        _same_grid(arm, single, (name, "single template"))
+    draws = np.concatenate([single.correct for single in singles])
+    values = _over_seeds(arm.correct)[None] - _over_seeds(draws)[None]
+    means = [*_per_seed(arm.correct), *_per_seed(draws)]
+    pair = (name, "the average single template" if len(draws) > 1 else "single template")
+    return _difference(values, means, pair, confidence, min(len(arm.correct), len(draws)))
+
+
+def _difference(
+    values: NDArray[np.float64],
+    seed_means: Sequence[NDArray[np.float64]],
+    names: tuple[str, str],
+    confidence: float,
+    num_seeds: int,
+) -> Difference:
+    missing = insufficient_data_reason(values.shape[1], MIN_TEMPLATES_INTERVAL)
+    found = crossed_mean(_over_seeds(values), seed_means)
+    low, high = (None, None) if missing else found.interval(confidence)
     return Difference(
         first=names[0],
         second=names[1],
-        mean=float(np.nanmean(values)),
+        mean=found.value,
         low=low,
         high=high,
         confidence=confidence,
-        p_value=p_value,
-        p_adjusted=p_value,
-        detectable=detectable,
-        num_seeds=len(values),
+        p_value=None if missing else found.p_value,
+        p_adjusted=None if missing else found.p_value,
+        detectable=None if missing else found.detectable(confidence),
+        num_seeds=num_seeds,
         insufficient_data_reason=missing,
+        estimate=None if missing else found,
     )
 
 
-def corrected(differences: Mapping[str, Difference]) -> dict[str, Difference]:
-    """The differences with `p_adjusted` corrected for being reported together (Holm); those without an interval do not
-    count."""
-    tested = {name: gap.p_value for name, gap in differences.items() if gap.p_value is not None}
+def corrected(differences: Mapping[str, Difference], primary: str | None = None) -> dict[str, Difference]:
+    """The differences with `p_adjusted` corrected for being reported together (Holm) and `detectable` at the level of
+    Holm's first step; those without an interval do not count.
+
+    The `primary` one (default: `PRIMARY`, where it is there) was named beforehand: it is not corrected and does not
+    count. Raises `UserError` where it is not among the differences.
+    """
+    if primary is not None and primary not in differences:
+        raise UserError(f"report.primary={primary}: no such difference; these are: {', '.join(differences)}")
+    named = primary or PRIMARY
+    tested = {name: gap.p_value for name, gap in differences.items() if gap.p_value is not None and name != named}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
-    return {name: replace(gap, p_adjusted=adjusted.get(name)) for name, gap in differences.items()}
+    return {
+        name: replace(gap, is_primary=True) if name == named else _adjusted(gap, adjusted.get(name), len(tested))
+        for name, gap in differences.items()
+    }
+
+
+def _adjusted(gap: Difference, p_value: float | None, comparisons: int) -> Difference:
+    detectable = gap.estimate.detectable(gap.confidence, comparisons) if gap.estimate else gap.detectable
+    return replace(gap, p_adjusted=p_value, detectable=detectable)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -116,82 +160,53 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def mean_interval(
-    arm: ArmOutcomes, *, rng: np.random.Generator, num_bootstrap: int, confidence: float
-) -> tuple[float, float] | None:
-    """Interval of the arm's mean accuracy, resampled as in `difference`; None below `MIN_TEMPLATES_INTERVAL`
-    templates."""
+def mean_interval(arm: ArmOutcomes, *, confidence: float) -> tuple[float, float] | None:
+    """Interval of the arm's mean score, as in `difference`; None below `MIN_TEMPLATES_INTERVAL` templates."""
     if insufficient_data_reason(len(arm.template_ids), MIN_TEMPLATES_INTERVAL):
         return None
-    return bootstrap_interval(arm.correct, rng=rng, num_bootstrap=num_bootstrap, confidence=confidence)
+    return crossed_mean(_over_seeds(arm.correct), _per_seed(arm.correct)).interval(confidence)
+
+
+def _over_seeds(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over seeds of every cell, NaN where none was measured. Shape [templates, examples]."""
+    counts = (~np.isnan(values)).sum(axis=0)
+    return np.where(counts, np.nansum(values, axis=0) / np.maximum(counts, 1), np.nan)
+
+
+def _per_seed(values: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """One sample of seeds: the mean of each over its cells."""
+    return [np.nanmean(values, axis=(1, 2))]
+
+
+def _same_grid(first: ArmOutcomes, second: ArmOutcomes, names: tuple[str, str]) -> None:
+    if first.template_ids != second.template_ids or first.example_ids != second.example_ids:
+        raise ValueError(f"{names[0]} and {names[1]} were not measured on the same templates and examples")
 
 
 def _paired(
-    paft: ArmOutcomes, sft: ArmOutcomes, names: tuple[str, str]
+    first: ArmOutcomes, second: ArmOutcomes, names: tuple[str, str]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    common = sorted(set(paft.seeds) & set(sft.seeds))
+    common = sorted(set(first.seeds) & set(second.seeds))
     if common:
-        return paft.correct[[paft.seeds.index(s) for s in common]], sft.correct[[sft.seeds.index(s) for s in common]]
-    if 1 in (len(paft.seeds), len(sft.seeds)):
-        return paft.correct, sft.correct
-    raise ValueError(f"{names[0]} (seeds {paft.seeds}) and {names[1]} (seeds {sft.seeds}) have no seed in common")
-
-
-def bootstrap_interval(
-    values: NDArray[np.float64], *, rng: np.random.Generator, num_bootstrap: int, confidence: float
-) -> tuple[float, float]:
-    """Percentile interval of the mean of `values` [seeds, templates, examples] (NaN: left out); see
-    `bootstrap_means`."""
-    return percentile_interval(bootstrap_means(values, rng=rng, num_bootstrap=num_bootstrap), confidence)
-
-
-def bootstrap_means(
-    values: NDArray[np.float64], *, rng: np.random.Generator, num_bootstrap: int
-) -> NDArray[np.float64]:
-    """Means of `values` [seeds, templates, examples] (NaN: left out) with every axis resampled with replacement. Shape
-    [num_bootstrap].
-
-    A draw that meets no value at all (few cells of a grid) is left out.
-
-    Resampling the axes independently treats both templates and examples as samples (the pigeonhole bootstrap, Owen
-    2007), which is mildly conservative; a single seed is not resampled, so the interval then says nothing about other
-    seeds.
-    """
-    filled = np.nan_to_num(values)
-    present = (~np.isnan(values)).astype(np.float64)
-    means: list[NDArray[np.float64]] = []
-    for start in range(0, num_bootstrap, _BLOCK):
-        draws = min(_BLOCK, num_bootstrap - start)
-        weights = [rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float64) for n in values.shape]
-        total = _weighted_sum(present, weights)
-        means.append((_weighted_sum(filled, weights) / np.where(total, total, 1.0))[total > 0])
-    return np.concatenate(means)
-
-
-def percentile_interval(values: NDArray[np.float64], confidence: float) -> tuple[float, float]:
-    """The two ends that hold the middle `confidence` of the values."""
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def _weighted_sum(values: NDArray[np.float64], weights: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Sum of values [s, t, e] under each draw's weights [draws, s], [draws, t], [draws, e]. Shape [draws]."""
-    seeds, templates, examples = weights
-    over_examples = values @ examples.T
-    over_templates = (over_examples * templates.T[None]).sum(axis=1)
-    return np.asarray((over_templates * seeds.T).sum(axis=0))
+        return (
+            first.correct[[first.seeds.index(s) for s in common]],
+            second.correct[[second.seeds.index(s) for s in common]],
+        )
+    if 1 in (len(first.seeds), len(second.seeds)):
+        return first.correct, second.correct
+    raise ValueError(f"{names[0]} (seeds {first.seeds}) and {names[1]} (seeds {second.seeds}) have no seed in common")
 
 
 def verdict(found: Difference, *, templates: str = "held-out templates") -> str:
     """One plain sentence: who is above whom, by how many percentage points, and where that is not decisive, which
     difference would likely have been.
 
-    "better" is said only with several seeds and a decisive difference above zero.
+    "better" is said only with at least `MIN_SEEDS` seeds and a decisive difference above zero; with one seed the
+    sentence is for these weights.
     """
     points = 100 * found.mean
     side = "above" if points >= 0 else "below"
-    seeds = "on this seed" if found.num_seeds == 1 else f"over {found.num_seeds} seeds"
+    seeds = "for these weights (one seed)" if found.num_seeds == 1 else f"over {found.num_seeds} seeds"
     claim = f"{found.first} is {abs(points):.1f} percentage points {side} {found.second} on {templates}"
     if found.low is None or found.high is None or found.detectable is None:
         return f"{claim}, {seeds}; no interval: {found.insufficient_data_reason}"
@@ -199,7 +214,7 @@ def verdict(found: Difference, *, templates: str = "held-out templates") -> str:
     if not found.decisive:
         after = " after correction for several comparisons" if found.excludes_zero else ""
         return f"not decisive{after}: {claim} {interval}, {seeds}; {_would_show(found)}"
-    if found.num_seeds > 1 and found.low > 0:
+    if found.num_seeds >= MIN_SEEDS and found.low > 0:
         return (
             f"{found.first} is better than {found.second}: {abs(points):.1f} percentage points above it on {templates} "
             f"{interval}, {seeds}"
@@ -211,9 +226,5 @@ def _would_show(found: Difference) -> str:
     """What a difference that is not decisive leaves open."""
     if not found.detectable or found.detectable < _SHOWN_AS_ZERO:
         return "both are right in the same places"
-    corrected = " before correction" if found.p_adjusted != found.p_value else ""
     points = f"{100 * found.detectable:.1f} percentage points"
-    return (
-        f"a true difference of {points} would have come out decisive {10 * POWER:g} times in 10{corrected}, a "
-        "smaller one less often"
-    )
+    return f"a true difference of {points} would have shown {10 * POWER:g} times in 10, a smaller one less often"

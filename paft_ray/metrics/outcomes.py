@@ -40,15 +40,20 @@ class ArmOutcomes:
         return bool(((self.correct > 0) & (self.correct < 1)).any())
 
     @property
-    def by_template(self) -> NDArray[np.float64]:
-        """Accuracy per template, averaged over seeds. Shape [templates]. Raises `UserError` for a template without any
+    def by_seed(self) -> NDArray[np.float64]:
+        """Accuracy per seed and template. Shape [seeds, templates]. Raises `UserError` for a template without any
         outcome."""
         present = ~np.isnan(self.correct)
         counts = present.sum(axis=2)
         if (counts == 0).any():
             missing = sorted({self.template_ids[t] for t in np.nonzero(counts == 0)[1]})
             raise UserError(f"no outcomes for template {', '.join(missing)[:200]}; run stage evaluate again (--force)")
-        return np.asarray((np.nansum(self.correct, axis=2) / counts).mean(axis=0))
+        return np.asarray(np.nansum(self.correct, axis=2) / counts)
+
+    @property
+    def by_template(self) -> NDArray[np.float64]:
+        """`by_seed` averaged over seeds. Shape [templates]."""
+        return np.asarray(self.by_seed.mean(axis=0))
 
 
 def arms_from_table(table: Any, measure: Measure = "knowledge") -> dict[str, ArmOutcomes]:

@@ -14,25 +14,30 @@ MIN_TEMPLATES = 12
 """With fewer templates figures of spread (std, quantiles, worst, sensitivity) say little about templates in general,
 and are not given."""
 MIN_TEMPLATES_INTERVAL = 8
-"""With fewer templates a bootstrap interval can hold the truth clearly less often than it says (simulation in
-EXPERIMENTS.md), and is not given."""
+"""With fewer templates an interval rests on too few draws of a template, and is not given."""
+DECILE = 0.1
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 _ROUNDING = 1e-9  # a mean of three 0.8 is 0.8000000000000002
 
 
 @dataclass(frozen=True, kw_only=True)
 class RobustnessMetrics:
-    """Robustness figures of one arm; accuracies in [0, 1]."""
+    """Robustness figures of one arm; accuracies in [0, 1].
+
+    Figures of spread are of each seed, a model that somebody could use, and then averaged over the seeds.
+    """
 
     mean: float
     """Mean over templates of the accuracy."""
     std: float | None
-    """Standard deviation over templates (ddof 1) of the accuracy averaged over seeds."""
+    """Standard deviation over templates (ddof 1) of the accuracy."""
     std_noise_corrected: float | None
-    """The same with binomial noise removed; see `noise_corrected_std`."""
+    """The same on an endless test set; see `noise_corrected_std`."""
     quantiles: Mapping[str, float | None]
     """Quantile of the accuracy over templates (linear between order statistics), by level: "0.1", "0.25", "0.5",
     "0.75", "0.9"."""
+    decile: float | None
+    """Lowest decile over templates, quantile 0.1: less a matter of luck than the worst."""
     worst: float | None
     worst_shrunken: float | None
     """Accuracy of the worst template with most of its bad luck removed; see `worst_shrunken`."""
@@ -57,16 +62,20 @@ def figures(arm: ArmOutcomes, *, threshold: float) -> RobustnessMetrics:
 
     Raises `ValueError` for a template without any outcome.
     """
-    accuracy = arm.by_template
-    missing = insufficient_data_reason(len(accuracy))
+    accuracy = arm.by_seed
+    missing = insufficient_data_reason(accuracy.shape[1])
+    quantiles = {
+        f"{level:g}": None if missing else float(np.quantile(accuracy, level, axis=1).mean()) for level in QUANTILES
+    }
     return RobustnessMetrics(
         mean=float(accuracy.mean()),
-        std=None if missing else float(accuracy.std(ddof=1)),
+        std=None if missing else float(accuracy.std(axis=1, ddof=1).mean()),
         std_noise_corrected=None if missing else noise_corrected_std(arm),
-        quantiles={f"{level:g}": None if missing else float(np.quantile(accuracy, level)) for level in QUANTILES},
-        worst=None if missing else float(accuracy.min()),
+        quantiles=quantiles,
+        decile=quantiles[f"{DECILE:g}"],
+        worst=None if missing else float(accuracy.min(axis=1).mean()),
         worst_shrunken=None if missing else worst_shrunken(arm),
-        best=float(accuracy.max()),
+        best=float(accuracy.max(axis=1).mean()),
         share_above=float((accuracy > threshold + _ROUNDING).mean()),
         consistency=consistency(arm),
         sensitivity=None if missing else sensitivity(arm),
@@ -85,47 +94,57 @@ def insufficient_data_reason(num_templates: int, minimum: int = MIN_TEMPLATES) -
 
 
 def noise_corrected_std(arm: ArmOutcomes) -> float | None:
-    """sqrt(max(0, variance over templates - mean noise variance)): the spread an endless test set would show. None
-    below two examples.
-
-    The noise of one template is the unbiased variance of its mean over n examples; with one seed that is p (1 - p) / (n
-    - 1). Templates share their examples, so part of that noise moves all of them alike and never was in the spread: the
-    figure is a lower bound.
-    """
-    per_example, present = by_example(arm)
-    counts = present.sum(axis=1)
-    if (counts < 2).any():
+    """sqrt(max(0, variance over templates - noise of one accuracy)): the spread that an endless test set would show,
+    averaged over seeds. None where the noise cannot be told, see `_noise`."""
+    noise = _noise(arm)
+    if noise is None:
         return None
-    mean = per_example.sum(axis=1) / counts
-    squares = (((per_example - mean[:, None]) ** 2) * present).sum(axis=1)
-    noise = (squares / (counts - 1) / counts).mean()
-    return float(np.sqrt(max(0.0, arm.by_template.var(ddof=1) - noise)))
+    return float(np.sqrt(np.maximum(0.0, arm.by_seed.var(axis=1, ddof=1) - noise)).mean())
 
 
 def worst_shrunken(arm: ArmOutcomes) -> float | None:
     """What the template that looks worst would reach on an endless test set: its accuracy, pulled toward the mean of
-    all templates.
+    all templates; averaged over seeds.
 
     The lowest of many noisy accuracies is low by luck as well (the winner's curse). Every template moves toward the
     mean by the fraction of the variance over templates that is noise: the positive-part James-Stein estimator toward
     the mean (Efron & Morris 1975), an empirical-Bayes estimate whose prior is fitted by moments; for independent
-    answers it nears the posterior mean of a beta-binomial. The noise is the residual of a two-way analysis of variance
-    (template + example), since what is hard about an example moves all templates alike. None below two examples or four
-    templates. Raises `ValueError` for a template without any outcome.
+    answers it nears the posterior mean of a beta-binomial. Right on average where templates are exchangeable; where
+    some fail outright it is some points too kind. None below four templates or where the noise cannot be told, see
+    `_noise`. Raises `UserError` for a template without any outcome.
     """
-    per_example, present = by_example(arm)
-    num_cells, num_templates, num_examples = present.sum(), len(present), present.any(axis=0).sum()
-    freedom = num_cells - num_templates - num_examples + 1
-    if num_templates < 4 or freedom < 1:
+    noise, accuracy = _noise(arm), arm.by_seed
+    num_templates = accuracy.shape[1]
+    if num_templates < 4 or noise is None:
         return None
-    per_template = per_example.sum(axis=1, keepdims=True) / present.sum(axis=1, keepdims=True)
-    of_example = per_example.sum(axis=0) / np.maximum(present.sum(axis=0), 1)
-    residual = (per_example - per_template - of_example + per_example.sum() / num_cells) * present
-    noise = (residual**2).sum() / freedom * (1 / present.sum(axis=1)).mean()
-    accuracy = arm.by_template
-    spread = accuracy.var(ddof=1)
-    kept = max(0.0, 1 - (num_templates - 3) / (num_templates - 1) * noise / spread) if spread > 0 else 0.0
-    return float(accuracy.mean() + kept * (accuracy.min() - accuracy.mean()))
+    spread = accuracy.var(axis=1, ddof=1)
+    share = np.divide(noise, spread, out=np.full_like(spread, np.inf), where=spread > 0)
+    kept = np.maximum(0.0, 1 - (num_templates - 3) / (num_templates - 1) * share)
+    mean = accuracy.mean(axis=1)
+    return float((mean + kept * (accuracy.min(axis=1) - mean)).mean())
+
+
+def _noise(arm: ArmOutcomes) -> NDArray[np.float64] | None:
+    """Variance of a template's accuracy that is due to its test examples alone, per seed. Shape [seeds]. None where a
+    seed has too few cells (below two examples).
+
+    It is the residual of a two-way analysis of variance (template + example), since what is hard about an example moves
+    all templates alike and is no spread.
+    """
+    present = ~np.isnan(arm.correct)
+    values = np.nan_to_num(arm.correct)
+    per_template, per_example = present.sum(axis=2, keepdims=True), present.sum(axis=1, keepdims=True)
+    num_cells = present.sum(axis=(1, 2), keepdims=True)
+    freedom = (num_cells - arm.correct.shape[1] - (per_example > 0).sum(axis=2, keepdims=True) + 1)[:, 0, 0]
+    if (freedom < 1).any() or (per_template == 0).any():
+        return None
+    residual = present * (
+        values
+        - values.sum(axis=2, keepdims=True) / per_template
+        - values.sum(axis=1, keepdims=True) / np.maximum(per_example, 1)
+        + values.sum(axis=(1, 2), keepdims=True) / num_cells
+    )
+    return np.asarray((residual**2).sum(axis=(1, 2)) / freedom * (1 / per_template).mean(axis=(1, 2)))
 
 
 def by_example(arm: ArmOutcomes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -10,10 +10,32 @@ from typing import Any
 import numpy as np
 
 from paft_ray.config import ReportConfig
-from paft_ray.metrics import ArmOutcomes, Difference, corrected, difference, figures, mean_interval
+from paft_ray.metrics import (
+    ArmOutcomes,
+    Difference,
+    corrected,
+    difference,
+    figures,
+    mean_interval,
+    spread_difference,
+    spread_intervals,
+)
 
 ARM_ORDER = ("base", "sft", "top_accuracy", "paft")
-_DIFFERENCE = ("first", "second", "mean", "low", "high", "p_value", "p_adjusted", "detectable", "decisive", "num_seeds")
+_DIFFERENCE = (
+    "first",
+    "second",
+    "mean",
+    "low",
+    "high",
+    "p_value",
+    "p_adjusted",
+    "is_primary",
+    "detectable",
+    "decisive",
+    "num_seeds",
+    "grid",
+)
 
 
 def arm_rank(arm: str) -> tuple[int, str]:
@@ -33,44 +55,46 @@ def pairs(arms: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def arm_row(arm: ArmOutcomes, config: ReportConfig, seed: int) -> dict[str, Any]:
-    """Figures of an arm by one measure with the interval of the mean, `low` and `high`."""
+    """Figures of an arm by one measure with the interval of the mean, `low` and `high`, and `intervals` of std, decile
+    and worst (None where there are none)."""
     found = asdict(figures(arm, threshold=config.threshold))
     found.pop("insufficient_data_reason")
-    low, high = mean_interval(
+    low, high = mean_interval(arm, confidence=config.confidence) or (None, None)
+    spread = spread_intervals(
         arm, rng=np.random.default_rng(seed), num_bootstrap=config.num_bootstrap, confidence=config.confidence
-    ) or (None, None)
-    return {"mean": found.pop("mean"), "low": low, "high": high, **found, "decile": found["quantiles"]["0.1"]}
+    )
+    intervals = spread and {name: {"low": one["low"], "high": one["high"]} for name, one in asdict(spread).items()}
+    return {"mean": found.pop("mean"), "low": low, "high": high, **found, "intervals": intervals}
 
 
 def differences(
-    arms: Mapping[str, ArmOutcomes], which: Iterable[tuple[str, str]], config: ReportConfig, seed: int
+    arms: Mapping[str, ArmOutcomes], which: Iterable[tuple[str, str]], config: ReportConfig
 ) -> dict[str, Difference]:
-    """`FIRST-SECOND` -> difference, p-values corrected over all of them."""
-    return corrected(
-        {
-            f"{first}-{second}": difference_of(arms[first], arms[second], (first, second), config, seed)
-            for first, second in which
-        }
-    )
+    """`FIRST-SECOND` -> difference, p-values corrected over all but the primary one."""
+    found = {
+        f"{first}-{second}": difference(arms[first], arms[second], confidence=config.confidence, names=(first, second))
+        for first, second in which
+    }
+    return corrected(found, config.primary) if found else {}
 
 
-def difference_of(
-    first: ArmOutcomes, second: ArmOutcomes, names: tuple[str, str], config: ReportConfig, seed: int
-) -> Difference:
-    """Mean of the first minus that of the second, with the interval that the section asks for."""
-    return difference(
-        first,
-        second,
-        rng=np.random.default_rng(seed),
-        num_bootstrap=config.num_bootstrap,
-        confidence=config.confidence,
-        names=names,
-    )
+def primary(found: Mapping[str, Difference]) -> str | None:
+    """Name of the comparison that was named beforehand, else of the first."""
+    return next((name for name, gap in found.items() if gap.is_primary), next(iter(found), None))
 
 
 def spread_row(first: ArmOutcomes, second: ArmOutcomes, config: ReportConfig, seed: int) -> dict[str, Any]:
     """`std_ratio` of the two arms and difference of their lowest `decile`s, as results.json holds them."""
-    return {"std_ratio": None, "decile": None}
+    found = spread_difference(
+        first, second, rng=np.random.default_rng(seed), num_bootstrap=config.num_bootstrap, confidence=config.confidence
+    )
+    if found is None:
+        return {"std_ratio": None, "decile": None}
+    ratio, decile = found.std_ratio, found.decile
+    return {
+        "std_ratio": ratio and asdict(ratio),
+        "decile": {"mean": decile.value, "low": decile.low, "high": decile.high},
+    }
 
 
 def difference_row(gap: Difference) -> dict[str, Any]:

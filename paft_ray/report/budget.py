@@ -90,6 +90,7 @@ def _row(row: Mapping[str, Any], found: GridEstimate) -> dict[str, Any]:
         "std": found.std.value if spread and found.std else None,
         "estimated": {
             "budget": found.budget,
+            "grid": found.grid,
             "mean": found.mean.value,
             "low": found.mean.low,
             "high": found.mean.high,

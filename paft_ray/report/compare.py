@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from paft_ray.config import Config
 from paft_ray.errors import UserError
-from paft_ray.metrics import MIN_TEMPLATES_INTERVAL, ArmOutcomes, Difference, Measure, corrected, figures
+from paft_ray.metrics import MIN_TEMPLATES_INTERVAL, ArmOutcomes, Difference, Measure, corrected, difference, figures
 from paft_ray.report.answers import label_rates
-from paft_ray.report.arm_figures import difference_of, ordered, short_row, spread_row
+from paft_ray.report.arm_figures import ordered, short_row, spread_row
 from paft_ray.report.inputs import Measured
 from paft_ray.storage.stage_keys import differences
 
@@ -139,7 +139,7 @@ def _figures(side: _Side, headline: Measure) -> dict[str, dict[str, Any]]:
         means = {measure: float(arms[arm].by_template.mean()) for measure, arms in side.by_measure.items()}
         rows[arm] = {
             **{name: getattr(found, name) for name in _FIGURES},
-            "decile": found.quantiles["0.1"],
+            "decile": found.decile,
             "named_rate": rates[arm]["named_rate"],
             "measures": {measure: {"mean": mean} for measure, mean in means.items()},
         }
@@ -156,8 +156,8 @@ def _gap(pair: _Pair, measure: Measure) -> Difference | None:
     one, other = _common(pair, measure)
     if one.correct.shape[1] < MIN_TEMPLATES_INTERVAL or not _seeds_pair(one, other):
         return None
-    config, names = pair.first.run.config, (pair.first.run.name, pair.second.run.name)
-    return difference_of(one, other, names, config.report, config.seed)
+    names = (pair.first.run.name, pair.second.run.name)
+    return difference(one, other, confidence=pair.first.run.config.report.confidence, names=names)
 
 
 def _row(pair: _Pair, headline: Measure, gap: Difference | None) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def groups(
             "num_templates": len(members[name]),
             "templates": members[name],
             "arms": _arms(part, config, seed, intervals=whole),
-            "differences": _differences(part, headline, config, seed) if whole else {},
+            "differences": _differences(part, headline, config) if whole else {},
         }
     return found
 
@@ -61,10 +61,10 @@ def _arms(
 
 
 def _differences(
-    part: Mapping[Measure, Mapping[str, ArmOutcomes]], headline: Measure, config: ReportConfig, seed: int
+    part: Mapping[Measure, Mapping[str, ArmOutcomes]], headline: Measure, config: ReportConfig
 ) -> dict[str, dict[str, Any]]:
     which = pairs(list(part[headline]))
-    gaps = {measure: differences(of, which, config, seed) for measure, of in part.items()}
+    gaps = {measure: differences(of, which, config) for measure, of in part.items()}
     return {
         name: {
             "first": gap.first,
@@ -77,4 +77,4 @@ def _differences(
 
 
 def _without_intervals(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {**row, "low": None, "high": None}
+    return {**row, "low": None, "high": None, "intervals": None}

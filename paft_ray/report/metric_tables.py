@@ -138,9 +138,11 @@ def difference_table(differences: Mapping[str, Values], *, confidence: float, he
     ]
     caption = f"Differences of mean {headline} in percentage points, first minus second."
     if any(gap.get("p_adjusted") is not None for gap in differences.values()):
+        number_corrected = sum(not gap.get("is_primary") for gap in differences.values())
+        apart = ", the primary one apart" if number_corrected < len(differences) else ""
         caption += (
-            f" p is corrected for {len(differences)} comparison{'s' * (len(differences) > 1)}; detectable is the true "
-            f"difference that would come out decisive with a chance of {100 * POWER:g} %."
+            f" p is corrected for {number_corrected} comparison{'s' * (number_corrected != 1)}{apart}; detectable is "
+            f"the true difference that would have shown {10 * POWER:g} times in 10."
         )
     return _table("differences", caption, columns, differences, first="difference")
 

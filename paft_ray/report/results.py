@@ -24,6 +24,7 @@ from paft_ray.report.arm_figures import (
     differences,
     ordered,
     pairs,
+    primary,
     short_row,
     spread_row,
 )
@@ -77,9 +78,9 @@ def results(measured: Measured, history: History, config: ReportConfig, seed: in
         "schema_version": SCHEMA_VERSION,
         "headline": headline,
         "confidence": config.confidence,
-        "primary": next(iter(main.differences), None),
+        "primary": primary(main.differences),
         "arms": _arms(measured, found, config, seed),
-        "differences": {name: _difference(name, found, config, seed) for name in main.differences},
+        "differences": {name: _difference(measured, name, found, config, seed) for name in main.differences},
         "groups": groups(measured, by_measure, config, seed),
         "calibration": {},
         "timings_s": {stage: manifest["time_s"] for stage, manifest in manifests.items() if "time_s" in manifest},
@@ -112,7 +113,7 @@ def _measured(measured: Measured, measure: Measure, config: ReportConfig, seed: 
     return _Measured(
         arms=arms,
         rows=estimated_rows(rows, estimated),
-        differences=differences(asked, pairs(list(asked)), config, seed),
+        differences=differences(asked, pairs(list(asked)), config),
     )
 
 
@@ -132,11 +133,13 @@ def _arms(
     }
 
 
-def _difference(name: str, found: Mapping[Measure, _Measured], config: ReportConfig, seed: int) -> dict[str, Any]:
-    """The difference by the headline measure with that of spread, and `measures`: by the others, which are not
-    corrected for."""
+def _difference(
+    measured: Measured, name: str, found: Mapping[Measure, _Measured], config: ReportConfig, seed: int
+) -> dict[str, Any]:
+    """The difference by the headline measure with that of spread (of the cells that were asked), and `measures`: by the
+    others, which are not corrected for."""
     main, *others = found
-    gap, arms = found[main].differences[name], found[main].arms
+    gap, arms = found[main].differences[name], measured.by_measure[main]
     return {
         **difference_row(gap),
         **spread_row(arms[gap.first], arms[gap.second], config, seed),
@@ -145,10 +148,11 @@ def _difference(name: str, found: Mapping[Measure, _Measured], config: ReportCon
 
 
 def _verdict(measured: Measured, main: _Measured, headline: Measure) -> str:
-    if not main.differences:
+    named = primary(main.differences)
+    if named is None:
         return f"only arm {next(iter(main.arms))} was measured: nothing to compare"
     where = "held-out templates" if measured.held_out else "the given templates"
-    return verdict(next(iter(main.differences.values())), templates=f"{where}, judged by {JUDGED_BY[headline]}")
+    return verdict(main.differences[named], templates=f"{where}, judged by {JUDGED_BY[headline]}")
 
 
 def _peak_memory(manifests: Iterable[Manifest]) -> float | None:

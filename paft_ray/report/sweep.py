@@ -123,16 +123,11 @@ def _row(
 
 
 def _point(size: int, arms: Sequence[ArmOutcomes], rows: Sequence[Mapping[str, Any]], config: Config) -> dict[str, Any]:
-    """One size of the curve: means over its subsets, the interval of the mean, and the range of std and worst (a
-    minimum has no bootstrap interval)."""
+    """One size of the curve: means over its subsets, the interval of the mean, and the range of std and worst."""
     whole = replace(
         arms[0], seeds=tuple(range(len(arms))), correct=np.concatenate([arm.correct for arm in arms]), predicted=None
     )
-    report = config.report
-    interval = mean_interval(
-        whole, rng=np.random.default_rng(config.seed), num_bootstrap=report.num_bootstrap, confidence=report.confidence
-    )
-    low, high = interval or (None, None)
+    low, high = mean_interval(whole, confidence=config.report.confidence) or (None, None)
     point: dict[str, Any] = {
         "size": size,
         "mean": float(np.mean([row["mean"] for row in rows])),

@@ -54,6 +54,7 @@ OF_A_MEASURE = {
     "worst_shrunken",
     "best",
     "share_above",
+    "intervals",
     "consistency",
     "sensitivity",
     "parse_failure_rate",
@@ -71,6 +72,8 @@ OF_A_DIFFERENCE = {
     "high",
     "p_value",
     "p_adjusted",
+    "is_primary",
+    "grid",
     "detectable",
     "decisive",
     "num_seeds",
@@ -89,6 +92,7 @@ ONLY_OF_THE_WHOLE_GRID = [
     "worst_shrunken",
     "best",
     "share_above",
+    "intervals",
     "consistency",
     "sensitivity",
 ]
@@ -233,11 +237,14 @@ def test_results_hold_the_documented_keys(tmp_path: Path) -> None:
     assert set(gap["measures"]) == {"strict", "knowledge"}
     assert gap["measures"]["knowledge"]["low"] < gap["measures"]["knowledge"]["high"]
     assert gap["low"] < gap["mean"] < gap["high"]
-    assert gap["p_value"] < gap["p_adjusted"] < 0.05, "six comparisons are corrected for"
+    assert gap["p_value"] == gap["p_adjusted"] < 0.05, "the primary comparison is not corrected"
+    assert gap["is_primary"]
+    other = found["differences"]["paft-base"]
+    assert other["p_value"] < other["p_adjusted"]
     assert (gap["decisive"], gap["num_seeds"]) == (True, 1)
     text = run.read_bytes("report/report.md").decode()
     assert f"| paft − sft | +{100 * gap['mean']:.1f} |" in text
-    assert "corrected for 6 comparisons" in text
+    assert "corrected for 5 comparisons, the primary one apart" in text
     assert found["engine_starts"] == 6
     assert found["peak_memory_gib"] == 3.25
     assert found["timings_s"] == {
@@ -247,7 +254,7 @@ def test_results_hold_the_documented_keys(tmp_path: Path) -> None:
         "train": 450.0,
         "evaluate": 310.4,
     }, "an interrupted train stage counts all steps"
-    assert found["verdict"].endswith("on this seed")
+    assert found["verdict"].endswith("for these weights (one seed)")
     assert write_report(run, config=config(), stages=REPORTED).values == found, (
         "a second report gives the same intervals"
     )
@@ -388,7 +395,8 @@ def test_a_report_of_a_part_of_the_cells_gives_estimates_and_refuses_the_rest(tm
     found = write_report(run, config=config(), stages=REPORTED).values
     for name, row in found["arms"].items():
         estimated = row["estimated"]
-        assert set(estimated) == {"budget", "mean", "low", "high", "quantiles", "refused"}
+        assert estimated["grid"] == "these cells"
+        assert set(estimated) == {"budget", "grid", "mean", "low", "high", "quantiles", "refused"}
         assert set(estimated["quantiles"]) == {"0.1", "0.5", "0.9"}
         assert estimated["budget"] == pytest.approx(cells.mean())
         assert row["mean"] == estimated["mean"]

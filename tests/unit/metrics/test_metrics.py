@@ -9,7 +9,7 @@ from scipy import stats
 
 from paft_ray import metrics
 from paft_ray.errors import UserError
-from paft_ray.metrics import ArmOutcomes
+from paft_ray.metrics import ArmOutcomes, robustness
 from tests.support.made_outcomes import arm
 
 
@@ -25,8 +25,10 @@ def test_figures_of_a_hand_computed_case() -> None:
     assert found.worst == 0.5
     assert found.best == 1.0
     assert found.share_above == 0.5, "a template at the threshold is not above it"
-    # noise: mean of p (1 - p) / (n - 1) = (0.25 / 9 + 0) / 2
-    assert found.std_noise_corrected == pytest.approx(np.sqrt(12 * 0.0625 / 11 - 0.25 / 18))
+    # squares: 22.5 in all, 7.5 of templates, 7.5 of examples (the last five are right half of the time), so 7.5 of
+    # residuals with 11 x 9 degrees of freedom; noise of one accuracy: a tenth
+    assert found.std_noise_corrected == pytest.approx(np.sqrt(12 * 0.0625 / 11 - 7.5 / 99 / 10))
+    assert found.decile == 0.5
     assert (found.num_templates, found.num_examples, found.num_seeds) == (12, 10, 1)
     assert found.insufficient_data_reason is None
 
@@ -38,29 +40,40 @@ def test_std_agrees_with_scipy() -> None:
     assert found.mean == pytest.approx(stats.describe(values).mean)
 
 
-def test_seeds_are_averaged_per_template_before_the_spread_is_taken() -> None:
+def test_spread_is_of_each_seed_and_then_averaged() -> None:
     up, down = accuracies([0.0, 1.0] * 6, 4), accuracies([1.0, 0.0] * 6, 4)
-    both = arm(np.concatenate([up.correct, down.correct]))
-    found = metrics.figures(both, threshold=0.8)
-    assert (found.mean, found.std, found.worst, found.num_seeds) == (0.5, 0.0, 0.5, 2)
+    both = metrics.figures(arm(np.concatenate([up.correct, down.correct])), threshold=0.8)
+    one = metrics.figures(up, threshold=0.8)
+    assert (both.mean, both.num_seeds) == (0.5, 2), "the average of both models is 0.5 everywhere; nobody deploys it"
+    assert (both.std, both.worst, both.decile, both.best) == (one.std, 0.0, 0.0, 1.0)
+    assert both.quantiles == one.quantiles
+    steady = accuracies([0.5] * 12, 4)
+    mixed = metrics.figures(arm(np.concatenate([up.correct, steady.correct])), threshold=0.8)
+    assert one.std is not None
+    assert (mixed.worst, mixed.std) == (0.25, pytest.approx(one.std / 2))
 
 
-def test_noise_correction_is_unbiased_for_independent_answers() -> None:
+@pytest.mark.parametrize("spread", [0.0475, 0.161])
+def test_std_without_noise_is_right_on_average_where_examples_differ_in_difficulty(spread: float) -> None:
+    """Binomial noise p (1 - p) / (n - 1) would take out the difficulty that all templates share: 3.7 for 4.75."""
     rng = np.random.default_rng(0)
-    true = np.linspace(0.6, 0.9, 20)
     variances = []
-    for _ in range(400):
-        one = arm(rng.random((20, 100)) < true[:, None])
-        p = one.by_template
-        variances.append(p.var(ddof=1) - (p * (1 - p) / 99).mean())
+    for _ in range(600):
+        hard = rng.normal(0, 0.18, 50)
+        values = 0.7 + rng.normal(0, spread, (12, 1)) + hard + rng.normal(0, 0.4, (12, 50))
+        one = arm(values)
+        noise = robustness._noise(one)
+        assert noise is not None
+        variances.append(one.by_template.var(ddof=1) - noise[0])
         assert metrics.noise_corrected_std(one) == pytest.approx(np.sqrt(max(0, variances[-1])))
-    assert np.mean(variances) == pytest.approx(true.var(ddof=1), rel=0.05)
+    assert np.mean(variances) == pytest.approx(spread**2, abs=3 * np.std(variances) / np.sqrt(600))
 
 
 def test_below_twelve_templates_spread_is_refused_and_the_mean_stays() -> None:
     few = accuracies([0.5] * 11, 10)
     found = metrics.figures(few, threshold=0.8)
     assert (found.std, found.std_noise_corrected, found.worst, found.worst_shrunken, found.sensitivity) == (None,) * 5
+    assert found.decile is None
     assert found.quantiles == dict.fromkeys(("0.1", "0.25", "0.5", "0.75", "0.9"))
     assert found.mean == 0.5
     assert found.insufficient_data_reason == "only 11 templates, at least 12 are needed"
