@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from paft_ray.errors import UserError
 from paft_ray.metrics.crossed import POWER, MeanEstimate, crossed_mean
-from paft_ray.metrics.outcomes import ArmOutcomes
+from paft_ray.metrics.outcomes import ArmOutcomes, mean_over_seeds
 from paft_ray.metrics.robustness import MIN_TEMPLATES_INTERVAL, insufficient_data_reason
 
 PRIMARY = "paft-sft"
@@ -94,7 +94,7 @@ def gain_over_average(
     for single in singles:
         _same_grid(arm, single, (name, "single template"))
     draws = np.concatenate([single.correct for single in singles])
-    values = _over_seeds(arm.correct)[None] - _over_seeds(draws)[None]
+    values = mean_over_seeds(arm.correct)[None] - mean_over_seeds(draws)[None]
     means = [*_per_seed(arm.correct), *_per_seed(draws)]
     pair = (name, "the average single template" if len(draws) > 1 else "single template")
     return _difference(values, means, pair, confidence, min(len(arm.correct), len(draws)))
@@ -108,7 +108,7 @@ def _difference(
     num_seeds: int,
 ) -> Difference:
     missing = insufficient_data_reason(values.shape[1], MIN_TEMPLATES_INTERVAL)
-    found = crossed_mean(_over_seeds(values), seed_means)
+    found = crossed_mean(mean_over_seeds(values), seed_means)
     low, high = (None, None) if missing else found.interval(confidence)
     return Difference(
         first=names[0],
@@ -164,13 +164,7 @@ def mean_interval(arm: ArmOutcomes, *, confidence: float) -> tuple[float, float]
     """Interval of the arm's mean score, as in `difference`; None below `MIN_TEMPLATES_INTERVAL` templates."""
     if insufficient_data_reason(len(arm.template_ids), MIN_TEMPLATES_INTERVAL):
         return None
-    return crossed_mean(_over_seeds(arm.correct), _per_seed(arm.correct)).interval(confidence)
-
-
-def _over_seeds(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over seeds of every cell, NaN where none was measured. Shape [templates, examples]."""
-    counts = (~np.isnan(values)).sum(axis=0)
-    return np.where(counts, np.nansum(values, axis=0) / np.maximum(counts, 1), np.nan)
+    return crossed_mean(mean_over_seeds(arm.correct), _per_seed(arm.correct)).interval(confidence)
 
 
 def _per_seed(values: NDArray[np.float64]) -> list[NDArray[np.float64]]:

@@ -56,6 +56,13 @@ class ArmOutcomes:
         return np.asarray(self.by_seed.mean(axis=0))
 
 
+def mean_over_seeds(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over the first axis of every cell of `values` [seeds, templates, examples], NaN where none was measured.
+    Shape [templates, examples]."""
+    counts = (~np.isnan(values)).sum(axis=0)
+    return np.where(counts, np.nansum(values, axis=0) / np.maximum(counts, 1), np.nan)
+
+
 def arms_from_table(table: Any, measure: Measure = "knowledge") -> dict[str, ArmOutcomes]:
     """Arm -> outcomes, from an Arrow table with the columns of evaluate/outcomes.parquet.
 

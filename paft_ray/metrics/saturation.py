@@ -9,8 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import OptimizeWarning, curve_fit
 
+from paft_ray.metrics.crossed import crossed_mean
+from paft_ray.metrics.outcomes import ArmOutcomes, mean_over_seeds
+
 MIN_SIZES = 4
 """With fewer distinct sizes a curve of three parameters runs through the points and says nothing."""
+MAX_STANDARD_ERROR = 0.05
+"""Of the asymptote: above it the curve says nothing of more templates."""
 _TOLERANCE = 0.01
 _ROUNDING = 1e-9
 _MIN_GAIN = (
@@ -29,6 +34,10 @@ class Saturation:
     """Asymptote minus accuracy at one template."""
     exponent: float | None
     """How fast the curve flattens: each doubling of the size leaves 2 ** -exponent of what is missing."""
+    asymptote_se: float | None
+    """Standard error, from the covariance of the fit: of other trials under the same templates and examples."""
+    gain_se: float | None
+    exponent_se: float | None
     residual_std: float | None
     """Standard deviation of the trials around the curve, three degrees of freedom taken off."""
     reason: str | None
@@ -52,7 +61,8 @@ def fit_saturation(trials: Mapping[int, Sequence[float]]) -> Saturation:
     exception.
 
     The power law toward an asymptote is the learning curve of Cortes et al. (1993), taken here over templates in place
-    of examples. Usable with at least `MIN_SIZES` sizes and a fit that converged on a rising curve.
+    of examples. Usable with at least `MIN_SIZES` sizes and a fit that converged on a rising curve whose asymptote has a
+    standard error of at most `MAX_STANDARD_ERROR`.
     """
     sizes, accuracies = (np.array(axis, dtype=np.float64) for axis in _points(trials))
     if (distinct := len(np.unique(sizes))) < MIN_SIZES:
@@ -65,50 +75,75 @@ def fit_saturation(trials: Mapping[int, Sequence[float]]) -> Saturation:
                 (np.clip(high, 0.01, 0.99), np.clip(high - low, -0.9, 0.9), 0.7),
                 ((0.0, -1.0, 0.01), (1.0, 1.0, 10.0)),
             )
-            (asymptote, gain, exponent), _ = curve_fit(_curve, sizes, accuracies, p0=start, bounds=bounds)
+            (asymptote, gain, exponent), covariance = curve_fit(_curve, sizes, accuracies, p0=start, bounds=bounds)
     except (RuntimeError, ValueError, OptimizeWarning) as error:  # no convergence, or accuracies that are no numbers
         return _unusable(f"the fit did not converge ({str(error).splitlines()[0]})")
     if gain < _MIN_GAIN:
         return _unusable("accuracy does not grow with the number of templates")
+    errors = np.sqrt(np.diag(covariance))
+    if not errors[0] <= MAX_STANDARD_ERROR:
+        return _unusable(
+            f"the asymptote has a standard error of {100 * errors[0]:.1f} percentage points, at most "
+            f"{100 * MAX_STANDARD_ERROR:g} are allowed; train more sizes or repeat them with other seeds"
+        )
     residual = accuracies - _curve(sizes, asymptote, gain, exponent)
     return Saturation(
         asymptote=float(asymptote),
         gain=float(gain),
         exponent=float(exponent),
+        asymptote_se=float(errors[0]),
+        gain_se=float(errors[1]),
+        exponent_se=float(errors[2]),
         residual_std=float(np.sqrt((residual**2).sum() / (len(sizes) - 3))),
         reason=None,
     )
 
 
-def recommended_size(trials: Mapping[int, Sequence[float]], *, tolerance: float = _TOLERANCE) -> tuple[int, str]:
-    """The smallest size not shown to be worse than the best one, and the reason in one sentence. `trials`: size -> mean
-    accuracy of each trial.
+def recommended_size(arms: Mapping[int, ArmOutcomes], *, tolerance: float = _TOLERANCE) -> tuple[int, str]:
+    """The smallest size not shown to be worse than the best one, and the reason in one sentence. `arms`: size ->
+    outcomes, its trials as seeds, all on the same templates and examples.
 
-    A size passes where its mean is at most `tolerance`, or one standard error of the best mean over its trials, below
-    the best mean, whichever is larger: the one-standard-error rule (Breiman et al. 1984). The best size's own noise
-    counts, so that a size cannot pass by being noisy itself. Raises `ValueError` without trials.
+    A size passes where its mean is at most `tolerance`, or one standard error of its difference from the best size,
+    below the best mean, whichever is larger: the one-standard-error rule (Breiman et al. 1984) for pairs. The
+    difference is paired over templates and examples (`crossed_mean`); to its variance comes that of a training, pooled
+    over all sizes that were trained several times, for each side, so that neither a best size of one trial counts as
+    certain nor a size passes by being noisier than the others. Raises `ValueError` without a trial.
     """
-    if not trials:
+    if not arms:
         raise ValueError("a size can only be recommended from at least one trial")
-    means = {size: float(np.mean(trials[size])) for size in sorted(trials)}
+    means = {size: float(arms[size].by_template.mean()) for size in sorted(arms)}
     best = max(means, key=lambda size: means[size])
-    noise = float(np.std(trials[best], ddof=1) / np.sqrt(len(trials[best]))) if len(trials[best]) > 1 else 0.0
-    allowed = max(tolerance, noise)
-    size = next(size for size, mean in means.items() if mean >= means[best] - allowed - _ROUNDING)
-    best_said, allowed_said = f"the best mean, {100 * means[best]:.1f} %", f"{100 * allowed:.1f} percentage points"
+    noise = _trial_variance(list(arms.values()))
+    errors = {size: _paired_error(arms[size], arms[best], noise or 0.0) for size in means if size != best}
+    passed = [size for size in errors if means[size] >= means[best] - max(tolerance, errors[size]) - _ROUNDING]
+    size = min([*passed, best])
+    best_said = f"the best mean, {100 * means[best]:.1f} %"
+    unknown = "" if noise is not None else " No size was trained twice, so the noise of a training is left out."
     if size == best:
-        smaller = (
-            f", and every smaller size is more than {allowed_said} below it"
-            if best != min(means)
-            else ", with the fewest templates measured"
-        )
-        return size, f"{_templates(size)} reached {best_said}{smaller}."
-    source = "one standard error of that mean over its trials" if noise > tolerance else "the tolerance"
+        rule = f"more than {100 * tolerance:.1f} percentage points and one standard error of the difference below it"
+        smaller = best != min(means)
+        rest = f", and every smaller size is {rule}" if smaller else ", with the fewest templates measured"
+        return size, f"{_templates(size)} reached {best_said}{rest}.{unknown}"
+    allowed = f"{100 * max(tolerance, errors[size]):.1f} percentage points"
+    source = "one standard error of the paired difference" if errors[size] > tolerance else "the tolerance"
     return (
         size,
-        f"{_templates(size)} reached {100 * means[size]:.1f} %, within {allowed_said} ({source}) of {best_said} "
-        f"at {_templates(best)}.",
+        f"{_templates(size)} reached {100 * means[size]:.1f} %, within {allowed} ({source}) of {best_said} "
+        f"at {_templates(best)}.{unknown}",
     )
+
+
+def _trial_variance(arms: Sequence[ArmOutcomes]) -> float | None:
+    """Variance of the mean of one trial around that of its size, pooled over sizes; None where none has two trials."""
+    means = [arm.by_seed.mean(axis=1) for arm in arms]
+    freedom = sum(len(trials) - 1 for trials in means)
+    return sum(float(((trials - trials.mean()) ** 2).sum()) for trials in means) / freedom if freedom else None
+
+
+def _paired_error(arm: ArmOutcomes, best: ArmOutcomes, noise: float) -> float:
+    """Standard error of the difference of two sizes."""
+    grid = crossed_mean(mean_over_seeds(arm.correct) - mean_over_seeds(best.correct)).standard_error
+    return float(np.sqrt(grid**2 + noise / len(arm.seeds) + noise / len(best.seeds)))
 
 
 def _points(trials: Mapping[int, Sequence[float]]) -> tuple[list[int], list[float]]:
@@ -121,7 +156,8 @@ def _curve(size: float | np.ndarray, asymptote: float, gain: float, exponent: fl
 
 
 def _unusable(reason: str) -> Saturation:
-    return Saturation(asymptote=None, gain=None, exponent=None, residual_std=None, reason=f"not usable: {reason}")
+    absent = dict.fromkeys(("asymptote", "gain", "exponent", "asymptote_se", "gain_se", "exponent_se", "residual_std"))
+    return Saturation(**absent, reason=f"not usable: {reason}")
 
 
 def _templates(size: int) -> str:

@@ -61,13 +61,17 @@ def write_sweep(
     arms = {name: found[headline] for name, found in by_measure.items()}
     on_curve = _best_settings(trials)
     rows = [_row(trial, by_measure[trial.name], config.report, trial.name in on_curve) for trial in trials]
-    curve = []
-    for size in sorted({trial.size for trial in trials}):
-        chosen = [arms[trial.name] for trial in trials if trial.size == size and trial.name in on_curve]
-        curve.append(_point(size, chosen, [row for row in rows if row["size"] == size and row["on_curve"]], config))
+    wholes = {
+        size: _whole([arms[trial.name] for trial in trials if trial.size == size and trial.name in on_curve])
+        for size in sorted({trial.size for trial in trials})
+    }
+    curve = [
+        _point(size, whole, [row for row in rows if row["size"] == size and row["on_curve"]], config)
+        for size, whole in wholes.items()
+    ]
     taken = [row for row in rows if row["on_curve"]]
     means = {point["size"]: [row["mean"] for row in taken if row["size"] == point["size"]] for point in curve}
-    recommended, reason = recommended_size(means)
+    recommended, reason = recommended_size(wholes)
     result: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "headline": headline,
@@ -122,11 +126,15 @@ def _row(
     }
 
 
-def _point(size: int, arms: Sequence[ArmOutcomes], rows: Sequence[Mapping[str, Any]], config: Config) -> dict[str, Any]:
-    """One size of the curve: means over its subsets, the interval of the mean, and the range of std and worst."""
-    whole = replace(
+def _whole(arms: Sequence[ArmOutcomes]) -> ArmOutcomes:
+    """All trials of a size, as its seeds."""
+    return replace(
         arms[0], seeds=tuple(range(len(arms))), correct=np.concatenate([arm.correct for arm in arms]), predicted=None
     )
+
+
+def _point(size: int, whole: ArmOutcomes, rows: Sequence[Mapping[str, Any]], config: Config) -> dict[str, Any]:
+    """One size of the curve: means over its subsets, the interval of the mean, and the range of std and worst."""
     low, high = mean_interval(whole, confidence=config.report.confidence) or (None, None)
     point: dict[str, Any] = {
         "size": size,

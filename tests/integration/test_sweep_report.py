@@ -54,7 +54,7 @@ def test_a_sweep_gives_rows_a_curve_and_a_size(tmp_path: Path) -> None:
     assert all(point["low"] <= point["mean"] <= point["high"] for point in found["curve"])
     assert (found["engine_starts"], found["planned_engine_starts"], found["trials"]) == (8, 9, COUNTS)
     assert found["recommended_size"] == 4
-    assert "every smaller size is more than 1.0 percentage points below it" in found["reason"]
+    assert "every smaller size is more than 1.0 percentage points and one standard error" in found["reason"]
     assert found["fit"]["reason"] is None
     assert 0.86 < found["fit"]["asymptote"] <= 1
     assert run.read_bytes("report/sweep.png").startswith(b"\x89PNG")
