@@ -3,8 +3,9 @@
 `python -m benchmarks.evaluation`; asks for ../shared (SST-2 and TREC) and a CPU engine. 12 templates x 50 examples x 4
 models (base and three adapters). Ours: `paft evaluate`, merging included. Baseline: one process per model with a task
 for each template, on weights merged beforehand; and the way of the paper's code, a process per template, extrapolated
-from PROCESSES of them. Both under the engine settings of paft_ray/inference/vllm_args.py. Whole commands are timed; a
-second run of both on a sixth of the templates tells the cost of a start from that of a row."""
+from PROCESSES of them. Then with the unconstrained answer, too: ours in the same request, the baseline with a second
+task of each template, which generates. Both under the engine settings of paft_ray/inference/vllm_args.py. Whole
+commands are timed; a second run of both on a sixth of the templates tells the cost of a start from that of a row."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from pathlib import Path
 from benchmarks.environments import environment_of
 from benchmarks.results import paired, record
 from benchmarks.stages import CONFIG, paft
-from paft_ray.config import EngineConfig, load_config
+from paft_ray.config import EngineConfig, EvaluateConfig, load_config
 from paft_ray.cpu_priority import usable_cpus
 from paft_ray.inference.vllm_args import CPU_ENVIRONMENT, engine_settings
 from paft_ray.models.resolve import resolve_model
@@ -45,6 +46,8 @@ TEXTS = (
                                                                                                 "is",
     "### {what}\n{rows}\n### {ask}", "Here is a {what}. {rows} Its {ask} is",
 )  # fmt: skip
+LABELS_ALONE = "evaluate.max_answer_tokens=1"
+"""Of an unconstrained answer the first token, which is computed with the labels' probabilities anyway."""
 LABELS = {"sst2": ("text", "negative", "positive"), "trec": ("question", "description", "entity", "human", "location")}
 WORDS = {"sst2": {"what": "sentence", "ask": "sentiment"}, "trec": {"what": "question", "ask": "kind of answer"}}
 
@@ -65,9 +68,9 @@ class Work:
         return Store(f"{self.folder}/run")
 
 
-def name(number: int) -> str:
-    """The baseline's task of a template."""
-    return f"t{number:02d}"
+def name(number: int, kind: str = "t") -> str:
+    """The baseline's task of a template: `t` chooses a label, `g` generates."""
+    return f"{kind}{number:02d}"
 
 
 def prepare(folder: Path, task: str) -> Work:
@@ -124,7 +127,7 @@ def prepare(folder: Path, task: str) -> Work:
     (folder / "tasks").mkdir()
     for number, template in enumerate(held_out):
         rows = [
-            {"prompt": template.render(e.fields).rstrip(" \t"), "label": labels.index(e.answer)}
+            {"prompt": template.render(e.fields).rstrip(" \t"), "label": labels.index(e.answer), "answer": e.answer}
             for e in examples_of(run, "test")
         ]
         file = folder / f"tasks/{name(number)}.jsonl"
@@ -141,6 +144,14 @@ def prepare(folder: Path, task: str) -> Work:
             "metric_list": [{"metric": "acc"}],
         }
         file.with_suffix(".yaml").write_text(json.dumps(baseline))
+        generated = {key: value for key, value in baseline.items() if key != "doc_to_choice"} | {
+            "task": name(number, "g"),
+            "output_type": "generate_until",
+            "doc_to_target": "{{answer}}",
+            "generation_kwargs": {"until": [], "max_gen_toks": EvaluateConfig().max_answer_tokens, "do_sample": False},
+            "metric_list": [{"metric": "exact_match"}],
+        }
+        (folder / f"tasks/{name(number, 'g')}.yaml").write_text(json.dumps(generated))
     assert len(held_out) == len(TEXTS), "a template was refused"
     return Work(folder=folder, settings=settings, models=models, templates=tuple(t.id for t in held_out))
 
@@ -159,10 +170,10 @@ def ours(work: Work, *settings: str) -> tuple[float, dict[tuple[str, str], float
 
 
 def baseline(
-    work: Work, python: str, models: dict[str, str], templates: range
+    work: Work, python: str, models: dict[str, str], templates: range, kinds: str = "t"
 ) -> tuple[float, dict[tuple[str, str], float]]:
-    """The same of lm-evaluation-harness, one process per model."""
-    names, out = ",".join(map(name, templates)), work.folder / "out.json"
+    """The same of lm-evaluation-harness, one process per model, with these kinds of its tasks."""
+    names, out = ",".join(name(number, kind) for kind in kinds for number in templates), work.folder / "out.json"
     settings = json.dumps(engine_settings(EngineConfig(), LONGEST))
     environment = {
         **os.environ,
@@ -187,7 +198,9 @@ def baseline(
         ]
         subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
         found |= {
-            (model, work.templates[int(key[1:])]): accuracy for key, accuracy in json.loads(out.read_text()).items()
+            (model, work.templates[int(key[1:])]): accuracy
+            for key, accuracy in json.loads(out.read_text()).items()
+            if key.startswith("t")
         }
     return time.perf_counter() - begin, found
 
@@ -208,14 +221,18 @@ def main(tasks: list[str], pairs: int) -> None:
 def measure(work: Work, python: str, task: str, pairs: int) -> None:
     whole = range(len(work.templates))
     few, few_baseline = (
-        ours(work, f"evaluate.budget={FEW / len(whole)}")[0],
+        ours(work, LABELS_ALONE, f"evaluate.budget={FEW / len(whole)}")[0],
         baseline(work, python, work.models, range(FEW))[0],
     )
     single = [baseline(work, python, {"base": work.models["base"]}, range(n, n + 1))[0] for n in range(PROCESSES)]
     seconds: list[float] = []
     peer_seconds: list[float] = []
+    both: list[float] = []
+    peer_both: list[float] = []
     for _ in range(pairs):
-        spent, accuracies = ours(work)
+        both.append(ours(work)[0])
+        peer_both.append(baseline(work, python, work.models, whole, "tg")[0])
+        spent, accuracies = ours(work, LABELS_ALONE)
         baseline_spent, baseline_accuracies = baseline(work, python, work.models, whole)
         seconds.append(spent)
         peer_seconds.append(baseline_spent)
@@ -223,12 +240,14 @@ def measure(work: Work, python: str, task: str, pairs: int) -> None:
         apart = f"{statistics.mean(differing):.3f} in the mean, {max(differing):.3f} at most"
         print(f"{task}: {spent:.0f} s, lm-eval {baseline_spent:.0f} s; accuracies differ by {apart}", flush=True)
     what = f"evaluation, {task}, {len(LABELS[task]) - 1} labels, {len(whole)} x {EXAMPLES} x {len(work.models)}"
+    two = "lm-evaluation-harness with vLLM, a choice and a generation"
     every = statistics.median(single) * len(whole) * len(work.models)
     record(
         [
             paired(
                 what, seconds, peer_seconds, peer_name="lm-evaluation-harness with vLLM", unit="s", more_is_better=False
             ),
+            paired(f"{what}, with behavior", both, peer_both, peer_name=two, unit="s", more_is_better=False),
             paired(
                 what,
                 seconds,

@@ -21,8 +21,8 @@ BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 PROCESS_GIB = 0.66
 """Resident memory of a worker process with Ray, torch, DeepSpeed, PEFT and transformers imported, measured; on an
 accelerator it is on the host."""
-OUTCOME_BYTES = 17
-"""One row of evaluate/outcomes.parquet, measured on the demo."""
+OUTCOME_BYTES = 25
+"""One row of evaluate/outcomes.parquet, measured on a task of two labels."""
 _LIVE_WEIGHTS = 1_000_000_000  # DeepSpeed's stage3_max_live_parameters, which stays at its default
 _STATE_BYTES = 12  # a checkpoint: fp32 weight and two moments
 

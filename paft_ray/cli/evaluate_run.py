@@ -62,14 +62,20 @@ def evaluate_run(
         with ray_session(address) as total:
             check_resources(config, "evaluate", total)
             begin = time.perf_counter()
-            outcomes, speed, manifest = evaluate_models(
+            found = evaluate_models(
                 resolved, with_base(trained), prompts.templates, examples, AnswerCache.of(target, "")
             )
-            manifest = {**manifest, "time_s": round(time.perf_counter() - begin, 3)}
-        target.write_table("outcomes.parquet", outcomes)
+            manifest = {**found.manifest, "time_s": round(time.perf_counter() - begin, 3)}
+        target.write_table("outcomes.parquet", found.outcomes)
+        if found.answers is not None:
+            target.write_table("answers.parquet", found.answers)
         target.delete(PARTIAL)
         measured = Measured(
-            outcomes=outcomes, templates=prompts, examples={e.id: e for e in examples}, speed=speed, manifest=manifest
+            outcomes=found.outcomes,
+            templates=prompts,
+            examples={e.id: e for e in examples},
+            speed=found.speed,
+            manifest=manifest,
         )
         write_report(run, config=config, stages=REPORTED, measured=measured, out=target, folder="")
     echo(f"evaluate: {target.uri('report.html')}")

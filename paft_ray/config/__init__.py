@@ -8,7 +8,7 @@ from paft_ray.config.base import Fraction, Place, Positive, Precision, Section, 
 from paft_ray.config.data import DataConfig
 from paft_ray.config.endpoint import EndpointConfig
 from paft_ray.config.engine import EngineConfig, engine_key
-from paft_ray.config.evaluate import EvaluateConfig
+from paft_ray.config.evaluate import EvaluateConfig, answers_key
 from paft_ray.config.generator import GeneratorConfig, generator_key
 from paft_ray.config.load import load_config, parse_config, read_yaml_file
 from paft_ray.config.model import ModelConfig, configured_model, input_key
@@ -50,6 +50,7 @@ __all__ = [
     "TrackingConfig",
     "TrainConfig",
     "TrainedArm",
+    "answers_key",
     "builtin",
     "configured_model",
     "engine_key",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -16,7 +16,16 @@ class EvaluateConfig(Section):
     budget: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Fraction of the (template, test row) cells that are answered, the same ones for every arm and seed; below 1 the
     report estimates the full grid."""
-    latency_sample_rows: Annotated[int, Field(ge=0)] = 32
-    """Rows per arm answered by unconstrained generation to measure answer length and time; 0: none."""
-    max_answer_tokens: Positive = 32
-    """Longest answer of an unconstrained generation in tokens (tasks of kind `free` state their own)."""
+    latency_sample_rows: Annotated[int, Field(ge=0)] = 96
+    """Rows per arm answered once more, to the end, to measure tokens and time of a right answer (given from 64 right
+    ones on); 0: none."""
+    max_answer_tokens: Positive = 16
+    """Longest unconstrained answer in tokens (tasks without labels state their own)."""
+    calibration: Literal["batch"] | None = "batch"
+    """Control in the report: each arm once more with its labels calibrated per template over the evaluated rows
+    (transductive; Batch Calibration, arXiv 2309.17249), from stored log-probabilities; null: none."""
+
+
+def answers_key(evaluate: EvaluateConfig) -> dict[str, Any]:
+    """The settings that decide answers."""
+    return evaluate.model_dump(mode="json", exclude={"calibration"})

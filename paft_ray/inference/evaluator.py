@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +19,11 @@ from paft_ray.compat.ray_range import indices
 from paft_ray.config import EngineConfig, ModelConfig
 from paft_ray.inference.answer_cache import AnswerCache
 from paft_ray.inference.generate import DATA_CPUS, Generated, data_tasks, generate
-from paft_ray.inference.grid import NO_FREE, Free, Grid
+from paft_ray.inference.grid import Free, Grid
 from paft_ray.inference.model_weights import ModelWeights
 from paft_ray.models.reference import ModelFiles
 from paft_ray.prompts.template import PromptTemplate
+from paft_ray.storage.schemas import OUTCOMES
 from paft_ray.tasks.task import Example, Task
 
 _MOST_BLOCKS = 4096
@@ -38,12 +40,22 @@ class EvalResult:
     """`template_id`, `example_id` and `error` of the first requests that failed."""
     num_truncated: int
     """Cells whose fields were truncated to keep to `model.max_prompt_tokens`."""
-    tokens_per_answer: float | None
-    """Mean length of the answers of unconstrained generation with their EOS token, at most the limit; None where none
-    were asked for."""
-    seconds_per_answer: float | None
-    """Mean time of such an answer from the start of its computation, with others in the same batch; comparable within
-    one run only."""
+    texts: pa.ChunkedArray
+    """What was generated, row by row of `outcomes`; null for a task with labels."""
+    timed: tuple[TimedAnswer, ...]
+    """Answers that were generated to their end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedAnswer:
+    """What one unconstrained answer took."""
+
+    is_right: bool
+    """Leniently parsed, with a score of 1."""
+    num_tokens: int
+    """With its EOS token, at most the limit."""
+    seconds: float
+    """From the start of its computation, with others in the same batch; NaN where the engine took no time."""
 
 
 def evaluate(
@@ -57,7 +69,7 @@ def evaluate(
     models: Sequence[ModelWeights],
     cache: AnswerCache,
     engine: EngineConfig,
-    speed: Free = NO_FREE,
+    free: Free | None = None,
     cells: NDArray[np.bool_] | None = None,
 ) -> tuple[list[EvalResult], Generated]:
     """(The answers of each model to every example under every template, judged; with `cells` [templates, examples] only
@@ -65,11 +77,11 @@ def evaluate(
 
     `base`: the model of section `model`, of whose architecture all `models` are.
 
-    `choice`: greedy decoding constrained to the labels, from one forward pass per branch of the label trie (one in all
-    where first tokens differ); `logprob` is that of the right label, normalized over the labels. `free`: greedy
-    generation, parsed; an answer that cannot be parsed is wrong. `name` opens the console lines; `cache` keeps finished
-    answers for the next attempt. Raises `UserError` for labels that cannot be scored, `StageError` where the engine
-    fails.
+    Tasks with labels: greedy decoding constrained to the labels, from one forward pass per branch of the label trie
+    (one in all where first tokens differ); `logprob` is that of the right label, normalized over the labels; with
+    `free` the unconstrained answer as well. Other tasks: greedy generation. An answer that cannot be parsed is wrong.
+    `name` opens the console lines; `cache` keeps finished answers for the next attempt. Raises `UserError` for labels
+    that cannot be scored and for a grader's score that is none, `StageError` where the engine fails.
     """
     grid = Grid(
         task=task,
@@ -77,7 +89,7 @@ def evaluate(
         examples=tuple(examples),
         model=model,
         model_files=base,
-        free=speed,
+        free=free,
         cells=None if cells is None else tuple(np.flatnonzero(cells).tolist()),
     )
     grid.check()
@@ -96,26 +108,35 @@ def evaluate(
 
 def _result(grid: Grid, model: str, answered: Generated) -> EvalResult:
     answers = answered.answers.filter(pc.field("weights") == model)
-    outcomes = grid.judge(_batches(answers))
-    free, truncated = [], set()
+    judged = grid.judge(_batches(answers))
+    timed, truncated = [], set()
     for rows in _batches(answers):
         for row in rows:
-            cell, truncated_characters, *branch = json.loads(row["key"])
-            if not branch:
-                free.append(row)
+            cell, truncated_characters, *_ = json.loads(row["key"])
+            if cell >= grid.num_cells or not grid.has_labels:
+                timed.append(_timed(grid, row))
             if truncated_characters:
                 truncated.add(cell)
     return EvalResult(
-        outcomes=outcomes,
-        num_failed=grid.num_failed(outcomes),
+        outcomes=judged.select(OUTCOMES.names),
+        texts=judged["text"],
+        timed=tuple(timed),
+        num_failed=grid.num_failed(judged),
         failures=[
             _failure(grid, failure["key"], failure["error"])
             for failure in answered.failures
             if failure["weights"] == model
         ],
         num_truncated=len(truncated),
-        tokens_per_answer=_mean([len(row["token_ids"]) for row in free]),
-        seconds_per_answer=_mean([row["latency_s"] for row in free if row["latency_s"] is not None]),
+    )
+
+
+def _timed(grid: Grid, row: dict[str, Any]) -> TimedAnswer:
+    seconds = row["latency_s"]
+    return TimedAnswer(
+        is_right=grid.answered_right(row),
+        num_tokens=len(row["token_ids"]),
+        seconds=math.nan if seconds is None else seconds,
     )
 
 
@@ -164,7 +185,3 @@ def _batches(answers: pa.Table) -> Iterator[list[dict[str, Any]]]:
     """Rows as Python values, a bounded number at a time."""
     for batch in answers.to_batches(max_chunksize=4096):
         yield batch.to_pylist()
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return round(sum(values) / len(values), 4) if values else None

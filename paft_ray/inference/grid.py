@@ -4,8 +4,9 @@ engine."""
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -13,29 +14,34 @@ import pyarrow as pa
 
 from paft_ray.config import ModelConfig
 from paft_ray.errors import UserError
-from paft_ray.inference.trie import Prefix, greedy_label, label_logprobs, queries
+from paft_ray.inference.said import AnswerJudge, deciding_tokens
+from paft_ray.inference.trie import Prefix, greedy_label, label_logprobs, queries, rooted_queries
 from paft_ray.models.encoder import make_encoder
+from paft_ray.models.end_tokens import end_token_ids
 from paft_ray.models.local import find_on_this_node
 from paft_ray.models.reference import ModelFiles
-from paft_ray.prompts.encode import Encoder
+from paft_ray.prompts.encode import Encoded, Encoder
 from paft_ray.prompts.template import PromptTemplate
-from paft_ray.storage.schemas import OUTCOMES
+from paft_ray.storage.schemas import MOST_SAID, MOST_TOKENS, OUTCOMES
 from paft_ray.tasks.task import Example, Task
 
 Query = tuple[Prefix, int]
+_ROOT: Query = ((), 0)
+_ONE_TOKEN = {"max_tokens": 1, "temperature": 0.0, "detokenize": False}
+JUDGED = OUTCOMES.append(pa.field("text", pa.string()))
+"""Columns of judged cells: `OUTCOMES`, and what was generated for a task without labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Free:
-    """Unconstrained generation next to the constrained answers, to measure the length of answers (the paper's
-    inference-time claim)."""
+    """Unconstrained answers to a task with labels, in the request that asks for the labels' log-probabilities: one
+    whose first token is a label or ends it is decided there, every other one is generated on."""
 
-    num_rows: int
-    """Cells, spread evenly over the evaluated ones."""
     max_tokens: int
-
-
-NO_FREE = Free(num_rows=0, max_tokens=1)
+    """Longest answer."""
+    num_rows: int = 0
+    """Cells, spread evenly over the evaluated ones, that are answered once more to the end, to measure time and tokens
+    of an answer (the paper's inference-time claim)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,18 +55,38 @@ class Grid:
     model: ModelConfig
     model_files: ModelFiles
     """Found again on the node that encodes, unless the encoder is there already: it is pickled with the grid."""
-    free: Free = NO_FREE
+    free: Free | None = None
+    """None: a task with labels is asked for them alone."""
     cells: tuple[int, ...] | None = None
     """The evaluated cells; None: all."""
 
     @cached_property
+    def _path(self) -> str:
+        """Folder of the model on this node."""
+        return find_on_this_node(self.model_files).path
+
+    @cached_property
     def encoder(self) -> Encoder:
-        return make_encoder(self.task, self.model, find_on_this_node(self.model_files).path)
+        return make_encoder(self.task, self.model, self._path)
+
+    @cached_property
+    def _ends(self) -> tuple[int, ...]:
+        return end_token_ids(self._path, self.encoder.tokenizer)
+
+    @cached_property
+    def _judge_said(self) -> AnswerJudge:
+        return AnswerJudge(self.encoder, self._ends)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether answers are chosen from labels, too; else they are generated only."""
+        return bool(self.task.label_texts)
 
     @cached_property
     def _queries(self) -> dict[bool, dict[Query, tuple[int, ...]]]:
         """Whether the prompt ends with a line break -> what a cell asks for (see `queries`)."""
-        return {newline: queries(self.encoder.label_ids(newline)) for newline in (True, False)}
+        find = rooted_queries if self.free else queries
+        return {newline: find(self.encoder.label_ids(newline)) for newline in (True, False)}
 
     @property
     def num_cells(self) -> int:
@@ -73,8 +99,9 @@ class Grid:
 
     @property
     def num_free(self) -> int:
-        """Cells of unconstrained generation after the grid; a `free` task has none, for all its cells are."""
-        return 0 if not self.task.label_texts else min(self.free.num_rows, len(self.asked))
+        """Cells that are answered once more after the grid; a task without labels has none: all its cells are answered
+        to the end."""
+        return min(self.free.num_rows, len(self.asked)) if self.has_labels and self.free else 0
 
     @property
     def num_rows(self) -> int:
@@ -86,13 +113,17 @@ class Grid:
         return self.asked[row] if row < len(self.asked) else self.num_cells + row - len(self.asked)
 
     @property
+    def max_answer_tokens(self) -> int:
+        """Longest unconstrained answer; 1 where none is asked for."""
+        if not self.has_labels:
+            return self.task.max_answer_tokens
+        return self.free.max_tokens if self.free else 1
+
+    @property
     def longest(self) -> int:
         """Longest request with its answer, in tokens."""
-        answer = (
-            self.task.max_answer_tokens if not self.task.label_texts else self.free.max_tokens if self.num_free else 1
-        )
         labels = [ids for newline in (True, False) for ids in self.encoder.label_ids(newline).values()]
-        return self.model.max_prompt_tokens + max(answer, *map(len, labels), 1)
+        return self.model.max_prompt_tokens + max(self.max_answer_tokens, *map(len, labels), 1)
 
     def cell(self, index: int) -> tuple[PromptTemplate, Example]:
         """Template and example of a cell, or of the cell that a free index stands for."""
@@ -101,8 +132,8 @@ class Grid:
         return self.templates[index // len(self.examples)], self.examples[index % len(self.examples)]
 
     def requests(self, indices: Iterable[int]) -> list[dict[str, Any]]:
-        """Engine rows: for `choice` one per branch of the label trie (one where first tokens differ; more where they
-        are very many), else one generation.
+        """Engine rows: of a task with labels one per branch of the label trie (one where first tokens differ; more
+        where they are very many), the first of which gives the unconstrained answer, too; else one generation.
 
         A cell whose text cannot be encoded gives one row with the reason in `error`.
         """
@@ -113,31 +144,23 @@ class Grid:
             except (ValueError, TypeError) as error:  # TypeError: how a tokenizer refuses text that is none
                 rows.append({**_request([index, 0], [], {}), "error": ascii(f"{type(error).__name__}: {error}")})
                 continue
-            if not self.task.label_texts or index >= self.num_cells:
-                limit = self.task.max_answer_tokens if not self.task.label_texts else self.free.max_tokens
-                sampling: dict[str, Any] = {
-                    "max_tokens": limit,
-                    "temperature": 0.0,
-                    "detokenize": False,
-                    "stop_token_ids": [self._end],
-                }
-                rows.append(_request([index, encoded.truncated_characters], encoded.prompt_ids, sampling))
+            if not self.has_labels or index >= self.num_cells:
+                rows.append(_request(_key(index, encoded), encoded.prompt_ids, self._generated(self._ends)))
                 continue
-            for (prefix, part), tokens in self._queries[encoded.after_newline].items():
-                sampling = {
-                    "max_tokens": 1,
-                    "temperature": 0.0,
-                    "detokenize": False,
-                    "logprobs": len(tokens),
-                    "logprob_token_ids": list(tokens),
-                }
-                key = [index, encoded.truncated_characters, list(prefix), part, encoded.after_newline]
-                rows.append(_request(key, [*encoded.prompt_ids, *prefix], sampling))
+            for query, tokens in self._queries[encoded.after_newline].items():
+                asked = {"logprobs": len(tokens), "logprob_token_ids": list(tokens)}
+                answer = self._generated(self._stops) if query == _ROOT and self.free else _ONE_TOKEN
+                prompt_ids = [*encoded.prompt_ids, *query[0]]
+                rows.append(_request([*_key(index, encoded), *query], prompt_ids, {**answer, **asked}))
         return rows
 
-    @property
-    def _end(self) -> int:
-        return int(self.encoder.tokenizer.eos_token_id)
+    def _generated(self, stops: Sequence[int]) -> dict[str, Any]:
+        """Sampling of an unconstrained answer that ends with one of these tokens."""
+        return {**_ONE_TOKEN, "max_tokens": self.max_answer_tokens, "stop_token_ids": list(stops)}
+
+    @cached_property
+    def _stops(self) -> tuple[int, ...]:
+        return tuple(sorted({*self._ends, *deciding_tokens(self.encoder)}))
 
     def check(self) -> None:
         """Raises `UserError` for a template that is too long, or two labels of the same tokens."""
@@ -146,73 +169,91 @@ class Grid:
         check_labels(self.encoder)
 
     def judge(self, batches: Iterable[Sequence[Mapping[str, Any]]]) -> pa.Table:
-        """Outcomes in cell order (schema `OUTCOMES`) from engine rows in any order; a cell with a missing branch is
+        """Outcomes in cell order (schema `JUDGED`) from engine rows in any order; a cell with a missing branch is
         absent."""
-        columns: dict[str, list[Any]] = {name: [] for name in OUTCOMES.names[: OUTCOMES.names.index("behavior")]}
+        columns: dict[str, list[Any]] = {name: [] for name in JUDGED.names}
         cells: list[int] = []
-        waiting: dict[int, dict[Query, dict[int, float]]] = {}
+        waiting: dict[int, dict[Query, Mapping[str, Any]]] = {}
         for rows in batches:
             for row in rows:
-                index, _, *branch = json.loads(row["key"])
+                index, _, after_newline, *query = json.loads(row["key"])
                 if index >= self.num_cells:
                     continue
-                values = (
-                    self._judge_free(index, row["token_ids"])
-                    if not self.task.label_texts
-                    else self._judge_choice(index, branch, row, waiting)
-                )
-                if values is not None:
-                    cells.append(index)
-                    for name, value in zip(columns, values, strict=True):
-                        columns[name].append(value)
+                if self.has_labels:
+                    found = waiting.setdefault(index, {})
+                    found[tuple(query[0]), query[1]] = row
+                    if len(found) < len(self._queries[after_newline]):
+                        continue
+                    values = self._judge_choice(index, after_newline, waiting.pop(index))
+                else:
+                    values = self._judge_generated(index, after_newline, row)
+                cells.append(index)
+                for name, column in columns.items():
+                    column.append(values.get(name))
         order = pa.array(sorted(range(len(cells)), key=cells.__getitem__), pa.int64())
-        rest = {name: [None] * len(cells) for name in OUTCOMES.names if name not in columns}
-        return pa.table(columns | rest, schema=OUTCOMES).take(order)
+        return pa.table(columns, schema=JUDGED).take(order)
+
+    def answered_right(self, row: Mapping[str, Any]) -> bool:
+        """Whether the unconstrained answer in an engine row is right, leniently parsed."""
+        index, _, after_newline, *_ = json.loads(row["key"])
+        return self._judge_said(row["token_ids"], self.cell(index)[1], after_newline).behavior == 1
 
     def num_failed(self, outcomes: pa.Table) -> int:
         """Cells that were asked and have no outcome."""
         return len(self.asked) - outcomes.num_rows
 
     def _judge_choice(
-        self, index: int, branch: list[Any], row: Mapping[str, Any], waiting: dict[int, dict[Query, dict[int, float]]]
-    ) -> tuple[Any, ...] | None:
-        """Values of `OUTCOMES` once every branch of the cell has answered."""
-        prefix, part, after_newline = branch
-        wanted, found = self._queries[after_newline], waiting.setdefault(index, {})
-        top = dict(zip(row["top_ids"], row["top_logprobs"], strict=True))
-        found[tuple(prefix), part] = {token: top[token] for token in wanted[tuple(prefix), part]}
-        if len(found) < len(wanted):
-            return None
-        del waiting[index]
+        self, index: int, after_newline: bool, found: Mapping[Query, Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """Values of `JUDGED` of a cell whose branches have all answered."""
         answers: dict[Prefix, dict[int, float]] = {}
-        for (asked, _), tokens in found.items():
-            answers.setdefault(asked, {}).update(tokens)
-        template, example = self.cell(index)
+        for query, tokens in self._queries[after_newline].items():
+            row = found[query]
+            top = dict(zip(row["top_ids"], row["top_logprobs"], strict=True))
+            answers.setdefault(query[0], {}).update({token: top[token] for token in tokens})
         labels = self.encoder.label_ids(after_newline)
-        predicted = greedy_label(labels, answers)
-        return (
-            template.id,
-            example.id,
-            example.answer,
-            predicted,
-            True,
-            predicted == example.answer,
-            label_logprobs(labels, answers)[example.answer],
-        )
+        predicted, logprobs = greedy_label(labels, answers), label_logprobs(labels, answers)
+        _, example = self.cell(index)
+        said = self._values_said(found[_ROOT], example, after_newline) if self.free else {}
+        return {
+            **said,
+            **self._ids(index),
+            "predicted": predicted,
+            "parsed": True,
+            "correct": predicted == example.answer,
+            "logprob": logprobs[example.answer],
+            "said": said["text"][:MOST_SAID] if said else None,
+            "label_logprobs": [min(value, 0.0) for value in logprobs.values()],
+            "label_mass": min(sum(map(math.exp, answers[()].values())), 1.0) if () in answers else None,
+            "text": None,
+        }
 
-    def _judge_free(self, index: int, token_ids: Sequence[int]) -> tuple[Any, ...]:
+    def _judge_generated(self, index: int, after_newline: bool, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Values of `JUDGED` of a cell of a task without labels."""
+        said = self._values_said(row, self.cell(index)[1], after_newline)
+        parsed = said["named"] is not None
+        return {
+            **said,
+            **self._ids(index),
+            "predicted": said["named"],
+            "parsed": parsed,
+            "correct": said["behavior"] == 1,
+        }
+
+    def _values_said(self, row: Mapping[str, Any], example: Example, after_newline: bool) -> dict[str, Any]:
+        said = self._judge_said(row["token_ids"], example, after_newline)
+        return {**asdict(said), "num_tokens": min(len(row["token_ids"]), MOST_TOKENS)}
+
+    def _ids(self, index: int) -> dict[str, str]:
         template, example = self.cell(index)
-        text = str(self.encoder.tokenizer.decode(list(token_ids), skip_special_tokens=True))
-        found = self.task.grader.parse(text)
-        correct = found is not None and self.task.grader.score(found, example) == 1
-        return template.id, example.id, example.answer, found, found is not None, correct, None
+        return {"template_id": template.id, "example_id": example.id, "answer": example.answer}
 
 
 def requests_per_cell(encoder: Encoder) -> int:
-    """Most requests that one cell takes: the parts of the label trie, or one generation."""
+    """Most requests that one cell takes in stage evaluate: the parts of the label trie, or one generation."""
     if not encoder.task.label_texts:
         return 1
-    return max(1, *(len(queries(encoder.label_ids(newline))) for newline in (True, False)))
+    return max(1, *(len(rooted_queries(encoder.label_ids(newline))) for newline in (True, False)))
 
 
 def check_labels(encoder: Encoder) -> None:
@@ -225,6 +266,10 @@ def check_labels(encoder: Encoder) -> None:
                     f"task {encoder.task.name}: labels {other!r} and {label!r} have the same tokens for this "
                     "model; write them differently"
                 )
+
+
+def _key(index: int, encoded: Encoded) -> list[Any]:
+    return [index, encoded.truncated_characters, encoded.after_newline]
 
 
 def _request(key: list[Any], prompt_ids: list[int], sampling: dict[str, Any]) -> dict[str, Any]:

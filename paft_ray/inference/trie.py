@@ -33,6 +33,11 @@ def queries(labels: Mapping[str, list[int]]) -> dict[tuple[Prefix, int], tuple[i
     }
 
 
+def rooted_queries(labels: Mapping[str, list[int]]) -> dict[tuple[Prefix, int], tuple[int, ...]]:
+    """`queries`, and always one for the empty prefix, which it leaves out where labels share their first token."""
+    return {((), 0): tuple(sorted({ids[0] for ids in labels.values()})), **queries(labels)}
+
+
 def label_logprobs(labels: Mapping[str, list[int]], answers: Mapping[Prefix, Mapping[int, float]]) -> dict[str, float]:
     """Log-probability of each label among the labels: at every branch the raw log-probabilities are normalized over its
     tokens, then added along the label."""

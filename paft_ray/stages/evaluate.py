@@ -5,17 +5,19 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from paft_ray.config import Config, EngineConfig, engine_key
+from paft_ray.config import Config, EngineConfig, answers_key, engine_key
 from paft_ray.log import get_logger, stage_label
+from paft_ray.metrics.answer_cost import answer_cost
 from paft_ray.metrics.cell_sampling import answer_strata, sample_cells
 from paft_ray.models.local import find_on_this_node
 from paft_ray.models.reference import ModelFiles
@@ -23,8 +25,9 @@ from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages.nodes import able_nodes
 from paft_ray.stages.prepare import examples_of
 from paft_ray.stages.resolved_run import ResolvedRun
-from paft_ray.storage.artifacts import OUTCOMES, PROMPT_SET, ROWS, SPEED, Speed
+from paft_ray.storage.artifacts import GENERATED, OUTCOMES, PROMPT_SET, ROWS, SPEED, Speed
 from paft_ray.storage.manifests import ModelKey, TrainedModel, trained_models
+from paft_ray.storage.schemas import ANSWERS
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store
 from paft_ray.storage.temp_dirs import owned_prefix, remove_left
@@ -40,19 +43,19 @@ if TYPE_CHECKING:
     from paft_ray.inference.generate import Generated
     from paft_ray.inference.model_weights import ModelWeights
 
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 """Raised where a change of the code changes results (`scripts/results_versions.py`)."""
 Models = Mapping[ModelKey, TrainedModel | None]
 """Models to evaluate; None: the base model."""
 
 
 def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
-    """Writes evaluate/outcomes.parquet and evaluate/speed.json."""
+    """Writes evaluate/outcomes.parquet and evaluate/speed.json; for a task without labels evaluate/answers.parquet."""
     config, run = resolved.config, resolved.store
     trained = trained_models(run)
     key = {
         **decided_by("evaluate", RESULTS_VERSION),
-        "evaluate": config.evaluate.model_dump(mode="json"),
+        "evaluate": answers_key(config.evaluate),
         "model": resolved.model_key,
         "task": resolved.task_key,
         **resolved.grader_key,
@@ -68,14 +71,17 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
 
         check_trained(run, trained, base=resolved.model.path)
         held_out = PROMPT_SET.read(run).split("held_out")
-        outcomes, speed, manifest = evaluate_models(
+        found = evaluate_models(
             resolved,
             with_base(trained),
             held_out.templates,
             examples_of(run, "test"),
             AnswerCache.of(run, "evaluate"),
         )
-        return {**manifest, "outputs": OUTCOMES.write(run, outcomes) | SPEED.write(run, speed)}
+        outputs = OUTCOMES.write(run, found.outcomes) | SPEED.write(run, found.speed)
+        if found.answers is not None:
+            outputs |= GENERATED.write(run, found.answers)
+        return {**found.manifest, "outputs": outputs}
 
     return cached(run, "evaluate", key, body, force=force, accept=resolved.accept)
 
@@ -85,16 +91,28 @@ def with_base(trained: Sequence[TrainedModel]) -> Models:
     return {ModelKey.BASE: None, **{model.key: model for model in trained}}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Several models, measured."""
+
+    outcomes: pa.Table
+    """Schema `EVALUATED`."""
+    answers: pa.Table | None
+    """Schema `ANSWERS`; None for a task with labels."""
+    speed: Speed
+    manifest: Manifest
+    """Counts."""
+
+
 def evaluate_models(
     resolved: ResolvedRun,
     models: Models,
     templates: Sequence[PromptTemplate],
     examples: Sequence[Example],
     cache: AnswerCache,
-) -> tuple[pa.Table, Speed, Manifest]:
-    """(outcomes with arm and seed, speed of free answers per model, counts). One engine, which loads one model after
-    another, adapters merged: on a CPU adapter rows took 3.4 times as long as merged ones, and another start 20 times as
-    long as another load (EXPERIMENTS.md).
+) -> Evaluation:
+    """What the models answer. One engine, which loads one model after another, adapters merged: on a CPU adapter rows
+    took 3.4 times as long as merged ones, and another start 20 times as long as another load (EXPERIMENTS.md).
 
     `cache` keeps answers if this does not end: a model with all its answers is neither merged nor loaded again.
     """
@@ -110,7 +128,8 @@ def evaluate_models(
         "nodes": list(spent.nodes),
         "budget": resolved.config.evaluate.budget,
     }
-    return outcomes, _speed(results), manifest
+    answers = None if resolved.task.label_texts else pa.concat_tables(_texts(*each) for each in results.items())
+    return Evaluation(outcomes=outcomes, answers=answers, speed=_speed(results), manifest=manifest)
 
 
 def _results(
@@ -138,7 +157,7 @@ def _results(
             models=[_weights(resolved, place, model) for model in models.values()],
             cache=cache,
             engine=config.engine,
-            speed=Free(num_rows=config.evaluate.latency_sample_rows, max_tokens=config.evaluate.max_answer_tokens),
+            free=Free(max_tokens=config.evaluate.max_answer_tokens, num_rows=config.evaluate.latency_sample_rows),
             cells=asked_cells(config, len(templates), examples),
         )
     finally:
@@ -160,18 +179,37 @@ def _weights(resolved: ResolvedRun, place: Place, model: TrainedModel | None) ->
 def _outcomes(key: ModelKey, result: EvalResult) -> pa.Table:
     """The outcomes of one model, with its arm and seed; logs its accuracy."""
     table = result.outcomes
-    accuracy = sum(table["correct"].to_pylist()) / max(1, table.num_rows)
-    _log.info(f"{stage_label('evaluate')} {key.label}: {accuracy:.1%} of {table.num_rows} answers right")
+    behavior = pc.mean(table["behavior"]).as_py() or 0.0
+    knowledge = f" (knowledge {pc.mean(table['correct']).as_py() or 0.0:.1%})" if len(table) and _chosen(table) else ""
+    _log.info(f"{stage_label('evaluate')} {key.label}: behavior {behavior:.1%}{knowledge} of {table.num_rows} answers")
     table = table.append_column("arm", pa.array([key.arm] * table.num_rows, pa.string()))
     return table.append_column("seed", pa.array([key.seed] * table.num_rows, pa.int32()))
 
 
-def _speed(results: Mapping[ModelKey, EvalResult]) -> dict[ModelKey, Mapping[str, float | None]]:
-    """Tokens and seconds per unconstrained answer, of the models that gave some."""
+def _chosen(outcomes: pa.Table) -> bool:
+    """Whether answers were chosen from labels, too."""
+    return outcomes["label_logprobs"].null_count < len(outcomes)
+
+
+def _texts(key: ModelKey, result: EvalResult) -> pa.Table:
+    """What one model generated, schema `ANSWERS`."""
+    ids = {name: result.outcomes[name] for name in ("template_id", "example_id")}
+    model = {"arm": [key.arm] * len(result.texts), "seed": [key.seed] * len(result.texts)}
+    return pa.table({**model, **ids, "text": result.texts}, schema=ANSWERS)
+
+
+def _speed(results: Mapping[ModelKey, EvalResult]) -> Speed:
+    """What a right unconstrained answer took, of the models that were timed."""
     return {
-        key: {"tokens_per_answer": result.tokens_per_answer, "seconds_per_answer": result.seconds_per_answer}
+        key: asdict(
+            answer_cost(
+                [timed.is_right for timed in result.timed],
+                [timed.num_tokens for timed in result.timed],
+                [timed.seconds for timed in result.timed],
+            )
+        )
         for key, result in results.items()
-        if result.tokens_per_answer is not None
+        if result.timed
     }
 
 

@@ -34,6 +34,7 @@ def run(resolved: ResolvedRun, *, stages: Sequence[str], force: bool = False) ->
     key = {
         **decided_by("report", RESULTS_VERSION),
         "report": config.report.model_dump(mode="json"),
+        "calibration": config.evaluate.calibration,
         "seed": config.seed,
         "inputs": {each.path: each.key(run) for each in _INPUTS},
     }

@@ -17,7 +17,7 @@ from paft_ray.storage.schemas import SCORES
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.versions import decided_by
 
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 """Raised where a change of the code changes results (`scripts/results_versions.py`)."""
 
 
@@ -77,20 +77,21 @@ def best_first(scores: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def score_table(outcomes: pa.Table) -> pa.Table:
-    """Per template: accuracy with its binomial standard error, mean log-probability of the right answer (nats; null for
-    `free`), parse-failure rate."""
+    """Per template: mean score with its standard error, mean log-probability of the right answer (nats; null for a task
+    without labels), parse-failure rate (null for a task with labels, whose unconstrained answers are not asked for)."""
     frame = outcomes.to_pandas()
+    frame["score"] = frame["behavior"].fillna(frame["correct"].astype(float)).astype(float)
     rows = []
     for identity, group in frame.groupby("template_id"):
-        accuracy, n = float(group["correct"].mean()), len(group)
+        accuracy, n = float(group["score"].mean()), len(group)
         logprob = group["logprob"].mean()
         rows.append(
             {
                 "template_id": str(identity),
                 "accuracy": accuracy,
-                "stderr": math.sqrt(accuracy * (1 - accuracy) / n),
+                "stderr": float(group["score"].std(ddof=0)) / math.sqrt(n),
                 "mean_logprob": None if math.isnan(logprob) else float(logprob),
-                "parse_failure_rate": float(1 - group["parsed"].mean()),
+                "parse_failure_rate": None if group["behavior"].isna().all() else float(1 - group["parsed"].mean()),
                 "num_examples": n,
             }
         )

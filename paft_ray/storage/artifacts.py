@@ -43,6 +43,7 @@ from paft_ray.storage.table_checks import check_answers, check_outcomes, check_s
 from paft_ray.tasks.readers import holds_examples
 
 T = TypeVar("T")
+_Amount = Annotated[float, Field(ge=0)]
 SplitName = Literal["train", "validation", "test"]
 
 
@@ -117,6 +118,11 @@ def _typed(kind: Any) -> Callable[[bytes], Any]:
     return lambda data: adapter.validate_python(json.loads(data))
 
 
+def outcome_bytes(table: pa.Table) -> bytes:
+    """Outcomes as a Parquet file: texts as dictionaries, numbers as they are, for few log-probabilities repeat."""
+    return table_bytes(table, [field.name for field in table.schema if pa.types.is_string(field.type)])
+
+
 def _rows(split: SplitName) -> Artifact[pa.Table]:
     return Artifact(stage=PREPARE, path=f"{PREPARE}/{split}.parquet", encode=table_bytes, decode=_table(holds_examples))
 
@@ -155,7 +161,7 @@ SCORE_TABLE: Artifact[pa.Table] = Artifact(
 OUTCOMES: Artifact[pa.Table] = Artifact(
     stage=EVALUATE,
     path=f"{EVALUATE}/outcomes.parquet",
-    encode=table_bytes,
+    encode=outcome_bytes,
     decode=_table(parquet.holds(EVALUATED), check=check_outcomes),
 )
 GENERATED: Artifact[pa.Table] = Artifact(
@@ -168,13 +174,20 @@ GENERATED: Artifact[pa.Table] = Artifact(
 
 
 class SpeedRow(Part):
-    """What free answers of one model took."""
+    """What right unconstrained answers of one model took (`metrics.answer_cost`)."""
 
-    tokens_per_answer: Annotated[float, Field(ge=0)] | None = None
-    seconds_per_answer: Annotated[float, Field(ge=0)] | None = None
+    tokens_per_answer: _Amount | None = None
+    tokens_low: _Amount | None = None
+    tokens_high: _Amount | None = None
+    seconds_per_answer: _Amount | None = None
+    seconds_low: _Amount | None = None
+    seconds_high: _Amount | None = None
+    num_rows: int | None = None
+    num_asked: int | None = None
+    reason: str | None = None
 
 
-Speed = Mapping[ModelKey, Mapping[str, float | None]]
+Speed = Mapping[ModelKey, Mapping[str, Any]]
 
 
 def _read_speed(data: bytes) -> Speed:
@@ -189,7 +202,7 @@ SPEED: Artifact[Speed] = Artifact(
     decode=_read_speed,
     largest=LARGEST_JSON,
 )
-"""Key of a model -> tokens_per_answer, seconds_per_answer."""
+"""Key of a model -> tokens_per_answer, seconds_per_answer, their intervals, and over how many answers."""
 
 
 class _MeasureFigures(Part):
@@ -261,14 +274,14 @@ SWEEP_RESULT: Artifact[dict[str, Any]] = Artifact(
     largest=LARGEST_JSON,
 )
 SWEEP_OUTCOMES: Artifact[pa.Table] = Artifact(
-    stage=SWEEP, path=f"{SWEEP}/outcomes.parquet", encode=table_bytes, decode=OUTCOMES.decode
+    stage=SWEEP, path=f"{SWEEP}/outcomes.parquet", encode=outcome_bytes, decode=OUTCOMES.decode
 )
 
 
 def trial_outcomes(folder: str) -> Artifact[pa.Table]:
     """What the trial in this folder answered."""
     return Artifact(
-        stage=f"{folder}/evaluate", path=f"{folder}/outcomes.parquet", encode=table_bytes, decode=OUTCOMES.decode
+        stage=f"{folder}/evaluate", path=f"{folder}/outcomes.parquet", encode=outcome_bytes, decode=OUTCOMES.decode
     )
 
 

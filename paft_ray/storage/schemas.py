@@ -5,6 +5,8 @@ import pyarrow as pa
 
 MOST_SAID = 48
 """Characters of an unconstrained answer that outcomes keep."""
+MOST_TOKENS = 2**15 - 1
+"""Tokens of an answer that outcomes count."""
 MOST_LABELS = 4096
 """Labels whose log-probabilities outcomes keep, in a row."""
 OUTCOMES = pa.schema(

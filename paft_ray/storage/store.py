@@ -7,7 +7,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,12 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
-def table_bytes(table: pa.Table) -> bytes:
-    """A table as a Parquet file, with a checksum of each page."""
+def table_bytes(table: pa.Table, dictionaries: Sequence[str] | None = None) -> bytes:
+    """A table as a Parquet file, with a checksum of each page. `dictionaries`: columns whose values repeat; None: all
+    may."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, write_page_checksum=True)
+    named = True if dictionaries is None else list(dictionaries)
+    pq.write_table(table, sink, write_page_checksum=True, compression="zstd", use_dictionary=named)
     return bytes(sink.getvalue().to_pybytes())
 
 

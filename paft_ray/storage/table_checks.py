@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from paft_ray.storage.schemas import MOST_LABELS, MOST_SAID
+from paft_ray.storage.schemas import MOST_LABELS, MOST_SAID, MOST_TOKENS
 
 _FRACTIONS = ("behavior", "strict", "label_mass")
 
@@ -23,7 +23,7 @@ def check_outcomes(table: pa.Table) -> None:
         raise ValueError("logprob: finite numbers are needed")
     for name in _FRACTIONS:
         _check_range(table[name], name, 0, 1)
-    _check_range(table["num_tokens"], "num_tokens", 0, 2**15 - 1)
+    _check_range(table["num_tokens"], "num_tokens", 0, MOST_TOKENS)
     if (longest := pc.max(pc.utf8_length(table["said"].cast(pa.string()))).as_py() or 0) > MOST_SAID:
         raise ValueError(f"said: {longest} characters, at most {MOST_SAID} are kept")
     _check_label_logprobs(table["label_logprobs"])

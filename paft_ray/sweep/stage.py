@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from paft_ray.config import engine_key, weights_key
+from paft_ray.config import answers_key, engine_key, weights_key
 from paft_ray.echo import echo, echo_table
 from paft_ray.errors import UserError
 from paft_ray.log import get_logger, stage_label
@@ -67,7 +67,7 @@ def setup(resolved: ResolvedRun) -> Setup:
     pool, validation = pool_and_validation(config, PROMPT_SET.read(run))
     inputs = {
         "train": weights_key(config.train),
-        "evaluate": config.evaluate.model_dump(mode="json"),
+        "evaluate": answers_key(config.evaluate),
         "task": resolved.task_key,
         **resolved.grader_key,
         "engine": engine_key(config.engine),
@@ -168,7 +168,7 @@ def _measure(setup: Setup, trained: Mapping[str, TrialManifest]) -> dict[str, tu
     held_out = PROMPT_SET.read(run).split("held_out")
     keys = {name: ModelKey(name, config.train.seeds[0]) for name in trained}
     models = {keys[name]: TrainedModel.of(run, keys[name], each, {}) for name, each in trained.items()}
-    outcomes, _, info = evaluate_models(
+    found = evaluate_models(
         replace(setup.resolved, config=quick),
         models,
         held_out.templates,
@@ -178,8 +178,8 @@ def _measure(setup: Setup, trained: Mapping[str, TrialManifest]) -> dict[str, tu
     first = next(iter(trained))
     return {
         name: (
-            outcomes.filter(pc.field("arm") == name),
-            {**info, "engine_starts": info["engine_starts"] if name == first else 0},
+            found.outcomes.filter(pc.field("arm") == name),
+            {**found.manifest, "engine_starts": found.manifest["engine_starts"] if name == first else 0},
         )
         for name in trained
     }

@@ -124,6 +124,8 @@ def _changed(name: str, reference: Mapping[Any, Any], found: Mapping[Any, Any]) 
 def _alike(one: Any, other: Any) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_alike(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_alike, one, other))
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=0, abs_tol=_TOLERANCE) or (math.isnan(one) and math.isnan(other))
     return bool(one == other)

@@ -23,7 +23,7 @@ from paft_ray.compat.vllm import PRELOAD
 from paft_ray.config import EngineConfig, ModelConfig
 from paft_ray.errors import StageError
 from paft_ray.generators.requests import request
-from paft_ray.inference.grid import Grid
+from paft_ray.inference.grid import Free, Grid
 from paft_ray.models.local import find_model
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.storage.store import Store
@@ -58,6 +58,13 @@ NUMBERS = Task(
     pattern=r"(\d+)",
     max_answer_tokens=8,
 )
+SHOWN_ANSWERS = PromptTemplate(
+    text="Review: a great film\nVerdict: Answer: positive\nReview: an awful film\nVerdict: Answer: negative\n"
+    "Review: what a great film\nVerdict: Answer: positive\nReview: {text}\nVerdict:"
+)
+SHOWN_CITIES = PromptTemplate(
+    text="the Eiffel Tower: Paris\nthe Statue of Liberty: New York\nBroadway: New York\nTimes Square: New York\n{text}:"
+)
 TOO_LONG = {"key": "poison", "prompt_ids": [5] * 5000, "sampling": json.dumps({"max_tokens": 1})}
 SEEDED = 40
 """Rows whose prompts, together, are longer than a step of the engine."""
@@ -67,13 +74,17 @@ FP32 = EngineConfig(precision="fp32", kv_cache_gib=0.5, max_failed_fraction=0.2)
 @pytest.fixture(scope="module")
 def grids(demo_model: str) -> dict[str, Grid]:
     place = {"model": ModelConfig(max_prompt_tokens=64), "model_files": find_model(demo_model, None)}
+    free = Free(max_tokens=6, num_rows=2)
     hint, sum_ = PromptTemplate(text="{text} The city is"), PromptTemplate(text="Q: {text}\nA:")
     return {
-        "choice": Grid(task=load_task("demo"), templates=TEMPLATES, examples=EXAMPLES, **place),
+        "choice": Grid(
+            task=load_task("demo"), templates=(*TEMPLATES, SHOWN_ANSWERS), examples=EXAMPLES, free=free, **place
+        ),
         "cities": Grid(
             task=CITIES,
-            templates=(hint,),
-            examples=(Example(id="a", fields={"text": "It never sleeps."}, answer="New York"),),
+            templates=(hint, SHOWN_CITIES),
+            examples=(Example(id="a", fields={"text": "the Brooklyn Bridge"}, answer="New York"),),
+            free=free,
             **place,
         ),
         "free": Grid(
@@ -101,6 +112,24 @@ def changed_model(hugging_face, demo_model: str, tmp_path_factory: pytest.TempPa
             if "_proj" in name:
                 weight += 0.01 * torch.randn(weight.shape, generator=noise)
     other.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(demo_model).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def silent_model(
+    hugging_face, grids: dict[str, Grid], tmp_path_factory: pytest.TempPathFactory, demo_model: str
+) -> str:
+    """A folder with weights that end every answer at once, and score labels as the demo model does."""
+    folder, grid = str(tmp_path_factory.mktemp("silent")), grids["choice"]
+    prompts = [grid.encoder.encode(*grid.cell(cell)).prompt_ids for cell in range(grid.num_cells)]
+    with torch.no_grad():
+        last = torch.stack([hugging_face.model(torch.tensor([ids])).last_hidden_state[0, -1] for ids in prompts])
+        direction = torch.linalg.lstsq(last, torch.full((len(prompts), 1), 100.0)).solution[:, 0]
+    silent = copy.deepcopy(hugging_face)
+    with torch.no_grad():
+        silent.get_input_embeddings().weight[grid.encoder.tokenizer.eos_token_id] = direction
+    silent.save_pretrained(folder)
     AutoTokenizer.from_pretrained(demo_model).save_pretrained(folder)
     return folder
 
@@ -142,26 +171,28 @@ def answers(
     grammar_request,
     with_a_copy: str,
     changed_model: str,
+    silent_model: str,
     ray_session: None,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Kind -> engine rows, all from one start in fp32; `failed` holds the number of failed rows. Kind `changed` has the
-    changed model's answers to the requests of `choice`, asked between rows of the base model, and `again` the base
-    model's after them."""
+    """Kind -> engine rows, all from one start in fp32; `failed` holds the number of failed rows. Kinds `changed` and
+    `silent` have these models' answers to the requests of `choice`, asked between rows of the base model, and `again`
+    the base model's after them."""
     import ray.data
 
     from paft_ray.inference.answer_cache import AnswerCache
     from paft_ray.inference.generate import generate
     from paft_ray.inference.model_weights import ModelWeights
 
-    base, changed = (
+    base, changed, silent = (
         ModelWeights(key={}),
         ModelWeights(key={"changed": True}, materialize=partial(nullcontext, changed_model)),
+        ModelWeights(key={"silent": True}, materialize=partial(nullcontext, silent_model)),
     )
     rows = [
         {**row, "key": f"{kind}|{row['key']}"}
         for kind, grid in grids.items()
-        for row in grid.requests(range(grid.num_cells))
+        for row in grid.requests(range(grid.num_cells + grid.num_free))
     ]
     sampling = {
         "max_tokens": 80,
@@ -176,6 +207,7 @@ def answers(
     choice = grids["choice"].requests(range(grids["choice"].num_cells))
     asked = [{**row, "weights": base.id} for row in rows]
     asked[3:3] = [{**row, "key": f"changed|{row['key']}", "weights": changed.id} for row in choice]
+    asked += [{**row, "key": f"silent|{row['key']}", "weights": silent.id} for row in choice]
     asked += [{**row, "key": f"again|{row['key']}", "weights": base.id} for row in choice]
     asked += [
         {
@@ -191,7 +223,7 @@ def answers(
             ray.data.from_items(asked),
             name="test",
             base=find_model(with_a_copy, None),
-            models=[base, changed],
+            models=[base, changed, silent],
             cache=parts,
             engine=FP32,
             max_model_len=400,
@@ -257,8 +289,65 @@ def test_label_log_probabilities_are_those_of_a_plain_forward_pass_over_whole_la
                 assert outcome["logprob"] == pytest.approx(scores[outcome["answer"]][0] - norm, abs=2e-3)
                 assert outcome["predicted"] == max(scores, key=lambda label: scores[label][0])
             else:
+                assert sum(map(math.exp, outcome["label_logprobs"])) == pytest.approx(1, abs=1e-5)
                 (new, york), (_, delhi), (rome, _) = (scores[label][:2] for label in ("New York", "New Delhi", "Rome"))
                 assert outcome["logprob"] == pytest.approx(_normalised(new, rome) + _normalised(york, delhi), abs=4e-3)
+
+
+def test_a_model_that_ends_at_once_knows_and_does_not_answer(grids, answers) -> None:
+    first, silent = (grids["choice"].judge([answers[kind]]) for kind in ("choice", "silent"))
+    assert silent["said"].to_pylist() == [""] * grids["choice"].num_cells
+    assert set(silent["behavior"].to_pylist()) == set(silent["strict"].to_pylist()) == {0.0}
+    assert (set(silent["named"].to_pylist()), set(silent["num_tokens"].to_pylist())) == ({None}, {1})
+    assert silent["predicted"].to_pylist() == first["predicted"].to_pylist()
+    assert sum(silent["correct"].to_pylist()) > 0
+    assert max(silent["label_mass"].to_pylist()) < 1e-6 < max(first["label_mass"].to_pylist())
+
+
+def test_a_first_token_that_is_a_label_is_the_choice_among_labels_and_ends_the_answer(grids, answers) -> None:
+    grid = grids["choice"]
+    outcomes = grid.judge([answers["choice"]]).to_pylist()
+    rows = {json.loads(row["key"])[0]: row["token_ids"] for row in answers["choice"]}
+    decided = 0
+    for index, outcome in enumerate(outcomes):
+        encoded = grid.encoder.encode(*grid.cell(index))
+        labels = {ids[0]: label for label, ids in grid.encoder.label_ids(encoded.after_newline).items()}
+        if rows[index][0] in labels:
+            assert outcome["named"] == outcome["predicted"] == labels[rows[index][0]]
+            assert (outcome["strict"], outcome["num_tokens"]) == (outcome["behavior"], 1)
+            decided += 1
+    assert decided, [outcome["said"] for outcome in outcomes]
+
+
+def test_an_answer_with_a_lead_counts_leniently_and_not_strictly(grids, answers) -> None:
+    outcomes = grids["choice"].judge([answers["choice"]]).to_pylist()[-len(EXAMPLES) :]
+    assert {outcome["said"].split(":")[0] for outcome in outcomes} == {" Answer"}
+    assert all(outcome["named"] and outcome["strict"] == 0 for outcome in outcomes)
+    assert [outcome["behavior"] for outcome in outcomes] == [
+        float(outcome["named"] == outcome["answer"]) for outcome in outcomes
+    ]
+
+
+def test_a_label_of_two_tokens_is_generated_and_not_guessed_from_its_first(grids, answers) -> None:
+    shown = grids["cities"].judge([answers["cities"]]).to_pylist()[-1]
+    assert (shown["named"], shown["behavior"], shown["predicted"]) == ("New York", 1.0, "New York")
+    assert shown["num_tokens"] > 2
+
+
+def test_unconstrained_answers_are_those_of_greedy_decoding(grids, answers, hugging_face) -> None:
+    """Those to the end, and those that a label ends, as far as they go."""
+    for kind in ("choice", "cities"):
+        grid = grids[kind]
+        for row in answers[kind]:
+            index, _, _, *query = json.loads(row["key"])
+            if query and query != [[], 0]:
+                continue
+            ids, said = list(grid.encoder.encode(*grid.cell(index)).prompt_ids), row["token_ids"]
+            with torch.no_grad():
+                logits = hugging_face(torch.tensor([ids + said])).logits[0, len(ids) - 1 : -1]
+            assert logits.argmax(-1).tolist() == said
+            if index >= grid.num_cells:
+                assert len(said) == 6 or said[-1] == grid.encoder.tokenizer.eos_token_id
 
 
 def _normalised(chosen: float, other: float) -> float:

@@ -1,7 +1,9 @@
 """The grid of a measurement and the judging of engine rows, with a fake tokenizer and no engine. Invariant 9."""
 
 import json
+import math
 import pickle
+import re
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -9,9 +11,10 @@ import pytest
 
 from paft_ray.config import ModelConfig
 from paft_ray.errors import UserError
-from paft_ray.inference.grid import NO_FREE, Free, Grid, requests_per_cell
+from paft_ray.inference.grid import Free, Grid, requests_per_cell
 from paft_ray.models.reference import ModelFiles, ModelReference
 from paft_ray.prompts.template import PromptTemplate
+from paft_ray.stages.score import score_table
 from paft_ray.tasks.task import Example, Task
 
 EXAMPLES = tuple(
@@ -21,8 +24,11 @@ EXAMPLES = tuple(
 TEMPLATES = (PromptTemplate(text="Q {text} A"), PromptTemplate(text="{text}?\n"))
 
 
+SPACED = 2**20
+
+
 class Letters:
-    """One token per character; its own code point is the id, 0 ends an answer."""
+    """One token per character, with the space before it; its code point is the id, 0 ends an answer."""
 
     eos_token_id = 0
     chat_template = None
@@ -30,13 +36,13 @@ class Letters:
     added_tokens_decoder: ClassVar[dict[int, Any]] = {}
 
     def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
-        return {"input_ids": [ord(c) for c in text]}
+        return {"input_ids": [ord(part[-1]) + SPACED * (len(part) - 1) for part in re.findall(r"(?s) ?[^ ]| ", text)]}
 
     def decode(self, ids: list[int], skip_special_tokens: bool = True) -> str:
-        return "".join(chr(i) for i in ids if i)
+        return "".join(" " * (i // SPACED) + chr(i % SPACED) for i in ids if i)
 
 
-def grid(monkeypatch: pytest.MonkeyPatch, labels: list[str] | None, free: Free = NO_FREE) -> Grid:
+def grid(monkeypatch: pytest.MonkeyPatch, labels: list[str] | None, free: Free | None = None) -> Grid:
     monkeypatch.setattr("paft_ray.inference.grid.find_on_this_node", lambda model: model)
     monkeypatch.setattr("paft_ray.models.encoder.load_tokenizer", lambda path: Letters())
     rest: dict[str, Any] = (
@@ -55,16 +61,93 @@ def grid(monkeypatch: pytest.MonkeyPatch, labels: list[str] | None, free: Free =
     )
 
 
-def answer(request: dict[str, Any], liked: str) -> dict[str, Any]:
-    """An engine that likes the characters of one word."""
+def answer(request: dict[str, Any], liked: str, said: str = "") -> dict[str, Any]:
+    """An engine that likes the characters of one word, and says another."""
     ids = json.loads(request["sampling"])["logprob_token_ids"]
     return {
         "key": request["key"],
-        "token_ids": [1],
+        "token_ids": [*map(ord, said), 0],
         "top_ids": ids,
-        "top_logprobs": [-0.1 if chr(i) in liked else -3.0 for i in ids],
+        "top_logprobs": [-0.1 if chr(i % SPACED) in liked else -3.0 for i in ids],
         "latency_s": 0.1,
     }
+
+
+SAID = (" yes", "Answer: Yes", " no", "")
+
+
+def test_one_request_of_a_cell_gives_the_unconstrained_answer_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = grid(monkeypatch, ["no", "not", "yes"], Free(max_tokens=7))
+    first, second = (json.loads(r["sampling"]) for r in asked.requests([0]))
+    assert (first["max_tokens"], first["stop_token_ids"], first["logprob_token_ids"]) == (
+        7,
+        [0],
+        [SPACED + ord("n"), SPACED + ord("y")],
+    )
+    assert (second["max_tokens"], second.get("stop_token_ids")) == (1, None)
+    assert asked.longest == 64 + 7
+    score = grid(monkeypatch, ["no", "not", "yes"])
+    assert {json.loads(r["sampling"])["max_tokens"] for r in score.requests([0])} == {1}, "a stage that asks for labels"
+
+
+def test_a_token_that_is_a_label_ends_the_answer_and_one_that_begins_another_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stops(labels: list[str]) -> set[str]:
+        (request,) = grid(monkeypatch, labels, Free(max_tokens=7)).requests([3])[:1]
+        return {chr(i % SPACED) for i in json.loads(request["sampling"])["stop_token_ids"]} - {"\0"}
+
+    assert stops(["Y", "N"]) == {"Y", "N"}
+    assert stops(["Y", "N", "nx"]) == {"Y"}, "N may be the beginning of nx"
+    assert stops(["yes", "no"]) == set()
+
+
+@pytest.mark.parametrize(
+    ("said", "behavior", "strict", "named"),
+    [
+        (" yes", 1.0, 1.0, "yes"),
+        ("yes", 1.0, 1.0, "yes"),
+        ("Answer: Yes", 1.0, 0.0, "yes"),
+        ("yes, of course", 1.0, 0.0, "yes"),
+        (" no", 0.0, 0.0, "no"),
+        ("", 0.0, 0.0, None),
+        ("I say yes", 0.0, 0.0, None),
+        ("yesterday", 0.0, 0.0, None),
+    ],
+)
+def test_what_is_said_is_judged_apart_from_what_is_chosen(
+    said: str, behavior: float, strict: float, named: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = replace(grid(monkeypatch, ["yes", "no"], Free(max_tokens=20)), examples=EXAMPLES[:1], cells=(0,))
+    requests = asked.requests(asked.asked)
+    (outcome,) = asked.judge([[answer(r, "yes", said) for r in requests]]).to_pylist()
+    assert (outcome["behavior"], outcome["strict"], outcome["named"]) == (behavior, strict, named)
+    assert (outcome["predicted"], outcome["correct"], outcome["parsed"]) == ("yes", True, True)
+    assert (outcome["said"], outcome["num_tokens"], outcome["text"]) == (said, len(said) + 1, None)
+
+
+def test_outcomes_hold_every_labels_probability_in_the_tasks_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = grid(monkeypatch, ["yes", "no"], Free(max_tokens=3))
+    outcome = asked.judge([[answer(r, "yes") for r in asked.requests([3])]]).to_pylist()[0]
+    yes, no = outcome["label_logprobs"]
+    assert yes == pytest.approx(outcome["logprob"], abs=1e-6)
+    assert math.exp(yes) + math.exp(no) == pytest.approx(1, abs=1e-6)
+    assert yes - no == pytest.approx(2.9, abs=1e-6)
+    assert outcome["label_mass"] == pytest.approx(math.exp(-0.1) + math.exp(-3.0), abs=1e-6)
+
+
+def test_a_long_answer_is_cut_in_outcomes_and_judged_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = grid(monkeypatch, ["yes", "no"], Free(max_tokens=200))
+    (request,) = asked.requests([3])
+    outcome = asked.judge([[answer(request, "yes", " " * 60 + "yes")]]).to_pylist()[0]
+    assert (outcome["said"], outcome["behavior"], outcome["num_tokens"]) == (" " * 48, 1.0, 64)
+
+
+def test_a_grader_without_a_score_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = grid(monkeypatch, ["yes", "no"], Free(max_tokens=9))
+    monkeypatch.setattr(type(asked.task.grader), "score", lambda self, prediction, example: 1.5)
+    with pytest.raises(UserError, match=r"task t: its grader gave 1\.5; a score from 0 to 1 is needed"):
+        asked.judge([[answer(r, "yes", "yes") for r in asked.requests([0])]])
 
 
 def test_cells_are_ordered_by_template_so_that_neighbors_share_their_beginning(
@@ -105,17 +188,52 @@ def test_a_free_answer_without_the_pattern_is_wrong_and_unparsed(monkeypatch: py
     asked = grid(monkeypatch, None)
     object.__setattr__(asked, "examples", (Example(id="n", fields={"text": "1+1"}, answer="2"),))
     key = {"top_ids": [], "top_logprobs": [], "latency_s": 0.1}
-    rows = [{**key, "key": "[0, 0]", "token_ids": [ord("2"), 0]}, {**key, "key": "[1, 0]", "token_ids": [ord("?")]}]
+    rows = [
+        {**key, "key": "[0, 0, false]", "token_ids": [ord("2"), 0]},
+        {**key, "key": "[1, 0, true]", "token_ids": [ord("?")]},
+    ]
     outcomes = asked.judge([rows]).to_pylist()
     assert [(o["parsed"], o["correct"], o["predicted"]) for o in outcomes] == [(True, True, "2"), (False, False, None)]
+    assert [(o["behavior"], o["strict"], o["num_tokens"], o["text"]) for o in outcomes] == [
+        (1.0, 1.0, 2, "2"),
+        (0.0, 0.0, 1, "?"),
+    ]
+    assert {o[name] for o in outcomes for name in ("said", "label_logprobs", "label_mass", "logprob")} == {None}
+
+
+def test_a_graded_answer_keeps_its_score_and_is_right_at_1_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Task.model_validate(
+        {"name": "t", "description": "d", "fields": {"text": "a text"}, "grader": {"type": "token_f1"}}
+    )
+    example = Example(id="n", fields={"text": "who?"}, answer="Ada Lovelace")
+    asked = replace(grid(monkeypatch, None), task=task, examples=(example,))
+    said = ("Ada Lovelace", "Ada Byron")
+    rows = [{"key": f"[{cell}, 0, false]", "token_ids": [*map(ord, text), 0]} for cell, text in enumerate(said)]
+    outcomes = asked.judge([rows]).to_pylist()
+    assert [(o["behavior"], o["correct"], o["parsed"]) for o in outcomes] == [(1.0, True, True), (0.5, False, True)]
+    assert score_table(asked.judge([rows]).set_column(0, "template_id", [["t", "t"]]))["accuracy"].to_pylist() == [0.75]
+
+
+def test_a_scoring_that_asks_for_labels_alone_knows_no_parse_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = grid(monkeypatch, ["yes", "no"])
+    outcomes = asked.judge([[answer(r, "yes") for r in asked.requests(range(asked.num_cells))]])
+    scores = score_table(outcomes).to_pylist()
+    assert outcomes["behavior"].null_count == len(outcomes)
+    assert [(s["accuracy"], s["parse_failure_rate"]) for s in scores] == [(pytest.approx(2 / 3), None)] * 2
+    assert scores[0]["stderr"] == pytest.approx(math.sqrt(2 / 3 * 1 / 3 / 3))
 
 
 def test_freely_answered_cells_come_after_the_grid_and_are_spread_over_it(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = grid(monkeypatch, ["yes", "no"], Free(num_rows=3, max_tokens=4))
     assert asked.num_free == 3
     assert [asked.cell(i) for i in range(6, 9)] == [asked.cell(c) for c in (0, 2, 4)]
-    assert [json.loads(r["key"]) for r in asked.requests([6, 7])] == [[6, 0], [7, 0]]
-    assert asked.judge([[{"key": "[6, 0]", "token_ids": [5]}]]).num_rows == 0
+    requests = asked.requests([6, 8])
+    assert [json.loads(r["key"]) for r in requests] == [[6, 0, False], [8, 0, True]]
+    sampling = json.loads(requests[0]["sampling"])
+    assert (sampling["max_tokens"], sampling["stop_token_ids"]) == (4, [0]), "no label ends a timed answer"
+    assert asked.judge([[{"key": "[6, 0, false]", "token_ids": [5]}]]).num_rows == 0
+    said = {text: asked.answered_right({"key": "[6, 0, false]", "token_ids": [*map(ord, text), 0]}) for text in SAID}
+    assert said == {" yes": True, "Answer: Yes": True, " no": False, "": False}
 
 
 @pytest.mark.parametrize("num_labels", [128, 129, 150, 256, 257])
@@ -154,7 +272,7 @@ def scored(request: dict[str, Any]) -> dict[str, Any]:
         "key": request["key"],
         "token_ids": [1050],
         "top_ids": ids,
-        "top_logprobs": [logprob(i) for i in ids],
+        "top_logprobs": [logprob(i % SPACED) for i in ids],
         "latency_s": 0.1,
     }
 
@@ -166,7 +284,9 @@ def test_a_cell_needs_a_request_for_each_place_where_labels_part(monkeypatch: py
 
 
 def test_two_labels_of_the_same_tokens_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Letters, "__call__", lambda self, text, **_: {"input_ids": [min(ord(c), 200) for c in text]})
+    monkeypatch.setattr(
+        Letters, "__call__", lambda self, text, **_: {"input_ids": [min(ord(c), 200) for c in text.strip()]}
+    )
     with pytest.raises(UserError, match="labels 'ж' and 'ы' have the same tokens"):
         grid(monkeypatch, ["ж", "ы"]).check()
 

@@ -13,6 +13,7 @@ from paft_ray.cli.main import main
 from paft_ray.config import input_key, load_config, weights_key
 from paft_ray.errors import UserError
 from paft_ray.models.identity import model_identity
+from paft_ray.stages.evaluate import Evaluation
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.store import Store
 from tests.support.own_task import write_own_task
@@ -179,10 +180,12 @@ def test_commands_on_a_run_need_nothing_that_it_was_made_from(
     files = ("--templates", tmp_path / "new.jsonl", "--test", tmp_path / "rows.jsonl")
     assert "paft: the engine" in paft(capsys, "evaluate", root, *files, "--out", tmp_path / "own")[2]
     assert asked == [(str((tmp_path / "base").resolve()), ["technical"])]
-    monkeypatch.setattr("paft_ray.stages.evaluate.evaluate_models", lambda *_: (pa.table({"a": [1]}), None, {}))
+    made = Evaluation(outcomes=pa.table({"a": [1]}), answers=pa.table({"text": ["x"]}), speed={}, manifest={})
+    monkeypatch.setattr("paft_ray.stages.evaluate.evaluate_models", lambda *_: made)
     monkeypatch.setattr("paft_ray.report.render.write_report", lambda *_, measured, **__: asked.append(measured))
     assert paft(capsys, "evaluate", root, *files, "--out", tmp_path / "own")[0] == 0
     assert [e.provenance for e in asked[-1].templates.entries] == [{"source": "user", "group": "plain"}]
+    assert Store(str(tmp_path / "own")).read_table("answers.parquet").to_pylist() == [{"text": "x"}]
 
 
 class no_session:

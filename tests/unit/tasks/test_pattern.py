@@ -101,7 +101,10 @@ def test_the_grid_judges_a_completion_that_takes_too_long_as_not_parsed(monkeypa
     asked: Any = grid(monkeypatch, None)
     object.__setattr__(asked, "task", looping())
     object.__setattr__(asked, "examples", (asked.examples[0].__class__(id="n", fields={"text": "1"}, answer="aa"),))
-    rows = [{"key": f"[{i}, 0]", "token_ids": [ord(c) for c in text]} for i, text in enumerate(["a" * 60 + "b", "aa"])]
+    rows = [
+        {"key": f"[{i}, 0, false]", "token_ids": [ord(c) for c in text]}
+        for i, text in enumerate(["a" * 60 + "b", "aa"])
+    ]
     assert [(o["parsed"], o["correct"], o["predicted"]) for o in asked.judge([rows]).to_pylist()] == [
         (False, False, None),
         (True, True, "aa"),
