@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from paft_ray.echo import echo, echo_json, echo_table
@@ -59,48 +59,46 @@ def _evaluated(run: Store) -> EvaluatedRun:
 
 
 def _show_arms(found: dict[str, Any]) -> None:
-    rows: list[tuple[str, ...]] = []
-    last = []
-    measures = list(
-        dict.fromkeys(m for run in found["runs"].values() for row in run["arms"].values() for m in row["measures"])
-    )
     for name, run in found["runs"].items():
-        for arm, row in run["arms"].items():
-            means = (percent(row["measures"].get(measure, {}).get("mean")) for measure in measures)
-            spread = (percent(row[key]) for key in ("named_rate", "std", "decile", "worst", "best"))
-            cells = f"{row['num_templates']} x {row['num_examples']}"
-            rows.append((name, arm, *means, *spread, cells, str(row["num_seeds"])))
-        last.append(len(rows) - 1)
-    columns = ("run", "arm", *measures, "names a label", "std", "lowest decile", "worst", "best", "cells", "seeds")
-    title = f"accuracy on held-out templates, %; spread is of {found['headline']}; cells: templates x examples"
-    echo_table(columns, rows, title=title, last_of_part=last)
+        arms = run["arms"]
+        measures = list(next(iter(arms.values()))["measures"])
+        rows = [
+            (
+                arm,
+                *(percent(row["measures"][measure]["mean"]) for measure in measures),
+                *(percent(row[key]) for key in ("named_rate", "std", "decile", "worst")),
+            )
+            for arm, row in arms.items()
+        ]
+        size = next(iter(arms.values()))
+        seeds = max(row["num_seeds"] for row in arms.values())
+        title = (
+            f"{name}: {size['num_templates']} held-out templates x {size['num_examples']} examples, "
+            f"{seeds} seed{'s' * (seeds > 1)}, %"
+        )
+        echo_table(("arm", *measures, "named", "std", "decile", "worst"), rows, title=title)
+    echo(f"named: unconstrained answers that name a label; std, lowest decile and worst are of {found['headline']}")
 
 
 def _show_differences(pair: str, found: Sequence[dict[str, Any]], headline: str) -> None:
-    others = list(dict.fromkeys(measure for row in found for measure in row["measures"]))
-    rows = []
+    rows: list[tuple[str, ...]] = []
+    last = []
     for row in found:
-        ratios, decile = row["std_ratio"] or {}, row["decile"] or {}
-        rows.append(
-            (
-                row["arm"],
-                points(row["mean"]),
-                span(row["low"], row["high"], points),
-                probability(row["p_adjusted"]),
-                *(_with_interval(row["measures"].get(measure, {}), "mean", points) for measure in others),
-                _with_interval(ratios, "value", ratio),
-                _with_interval(decile, "mean", points),
-                f"{row['num_templates']} x {row['num_examples']}",
-                "yes" if row["paired"] else "no",
-            )
-        )
-    columns = ("arm", headline, "interval", "p", *others, "ratio of stds", "lowest decile", "common cells", "paired")
-    echo_table(columns, rows, title=f"{pair}, percentage points")
-
-
-def _with_interval(found: Mapping[str, Any], key: str, form: Callable[[float | None], str]) -> str:
-    low, high = found.get("low"), found.get("high")
-    return form(found.get(key)) + ("" if low is None else f" ({span(low, high, form)})")
+        figures = [
+            (headline, row, "mean", points),
+            *((measure, gap, "mean", points) for measure, gap in row["measures"].items()),
+            ("ratio of stds", row["std_ratio"] or {}, "value", ratio),
+            ("lowest decile", row["decile"] or {}, "mean", points),
+        ]
+        cells = f"{row['num_templates']} x {row['num_examples']}"
+        for place, (name, gap, key, form) in enumerate(figures):
+            if gap.get(key) is not None:
+                first = (row["arm"], probability(row["p_adjusted"]), cells) if place == 0 else ("", "", "")
+                interval = span(gap.get("low"), gap.get("high"), form)
+                rows.append((first[0], name, form(gap[key]), interval, *first[1:]))
+        last.append(len(rows) - 1)
+    columns = ("arm", "figure", "difference", "interval", "p", "cells")
+    echo_table(columns, rows, title=f"{pair}, percentage points", last_of_part=last)
 
 
 def _unpaired(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from paft_ray.cli.preflight import check_resources, local_resources
 from paft_ray.cli.session import ray_session
@@ -23,6 +24,9 @@ from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import read_examples
 from paft_ray.tasks.task import Source, Task
 from paft_ray.training.trained_weights import check_trained
+
+if TYPE_CHECKING:
+    from paft_ray.stages.evaluate import Evaluation
 
 _OWN_FOLDERS = ("", *STAGES, "logs")
 _MARK = "evaluated_run.json"
@@ -66,9 +70,7 @@ def evaluate_run(
                 resolved, with_base(trained), prompts.templates, examples, AnswerCache.of(target, "")
             )
             manifest = {**found.manifest, "time_s": round(time.perf_counter() - begin, 3)}
-        target.write_table("outcomes.parquet", found.outcomes)
-        if found.answers is not None:
-            target.write_table("answers.parquet", found.answers)
+        _write_tables(target, found)
         target.delete(PARTIAL)
         measured = Measured(
             outcomes=found.outcomes,
@@ -76,9 +78,17 @@ def evaluate_run(
             examples={e.id: e for e in examples},
             speed=found.speed,
             manifest=manifest,
+            texts=found.answers,
+            labels=task.label_texts if config.evaluate.calibration else (),
         )
         write_report(run, config=config, stages=REPORTED, measured=measured, out=target, folder="")
     echo(f"evaluate: {target.uri('report.html')}")
+
+
+def _write_tables(target: Store, found: Evaluation) -> None:
+    target.write_table("outcomes.parquet", found.outcomes)
+    if found.answers is not None:
+        target.write_table("answers.parquet", found.answers)
 
 
 def _trained_task(resolved: ResolvedRun, model: TrainedModel) -> Task:

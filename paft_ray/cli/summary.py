@@ -13,7 +13,7 @@ def print_summary(run: Store) -> None:
     """Accuracy of every arm over held-out templates, in percent, from report/results.json, and what it says."""
     results = RESULTS.read(run)
     arms = sorted(results["arms"].items(), key=lambda item: arm_rank(item[0]))
-    measures, spread = list(arms[0][1]["measures"]), ("std", "decile", "worst", "best")
+    measures, spread = list(arms[0][1]["measures"]), ("std", "decile", "worst")
     rows = [
         (
             arm,
@@ -23,6 +23,6 @@ def print_summary(run: Store) -> None:
         )
         for arm, row in arms
     ]
-    title = f"accuracy on held-out templates, %; {', '.join(spread)} are of {results['headline']}"
-    echo_table(("arm", *measures, "names a label", *spread), rows, title=title)
+    title = f"accuracy on held-out templates, %; std, lowest decile and worst are of {results['headline']}"
+    echo_table(("arm", *measures, "named", *spread), rows, title=title)
     echo("\n".join([results["verdict"], *results["findings"]]))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from paft_ray.report import plots
 from paft_ray.report.findings import JUDGED_BY
+from paft_ray.report.format import percent, span, within
 from paft_ray.report.inputs import History
 from paft_ray.report.metric_tables import Values
 from paft_ray.report.tables import TemplateRow
@@ -28,8 +29,8 @@ def arms(rows: Sequence[TemplateRow], values: Values) -> Picture:
     results.json."""
     parts, by_arm = [], values["arms"]
     for arm in sorted(by_arm, key=lambda arm: -by_arm[arm]["mean"]):
-        low, high = by_arm[arm].get("low"), by_arm[arm].get("high")
-        interval = "" if low is None or high is None else f" (interval {100 * low:.1f} to {100 * high:.1f})"
+        interval = span(*within(by_arm[arm].get("low"), by_arm[arm].get("high")), percent)
+        interval = "" if interval == "–" else f" (interval {interval})"
         parts.append(f"{arm} {100 * by_arm[arm]['mean']:.1f} %{interval}")
     bars = any(arm.get("low") is not None for arm in by_arm.values())
     headline, level = values["headline"], f"{100 * values['confidence']:g} %"

@@ -91,14 +91,12 @@ def _refusals(results: Results) -> list[str]:
 
 
 def _speed_notes(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Which arms have no length or time of an answer, and why."""
-    sentences = []
-    for key, what in (("tokens", "Tokens per right answer are"), ("seconds", "Time per right answer is")):
-        reasons: dict[str, list[str]] = {}
-        for arm, row in arms.items():
-            if reason := row["speed"][key]["reason"]:
-                reasons.setdefault(reason, []).append(arm)
-        if reasons:
-            told = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
-            sentences.append(f"{what} not given for {told}.")
-    return sentences
+    """Which arms have no length and time of an answer, and why."""
+    reasons: dict[str, list[str]] = {}
+    for arm, row in arms.items():
+        if reason := row["speed"]["reason"]:
+            reasons.setdefault(reason, []).append(arm)
+    if not reasons:
+        return []
+    told = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
+    return [f"Tokens and time per right answer are not given for {told}."]

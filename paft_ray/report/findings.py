@@ -23,8 +23,9 @@ def findings(values: Values) -> list[str]:
     gap = values["differences"].get(values["primary"])
     pair = (gap["first"], gap["second"]) if gap else ("", "")
     of_pair = [_knowledge(gap, *pair), _spread(gap, *pair), _decile(gap, *pair), _groups(values)] if gap else []
-    told = [*of_pair, values.get("calibration_verdict"), _named(values["arms"]), _collapsed(values["arms"])]
-    return [sentence for sentence in told if sentence]
+    compared = [sentence for sentence in (*of_pair, values["calibration_verdict"]) if sentence]
+    of_arms = [sentence for sentence in (_named(values["arms"]), _collapsed(values["arms"])) if sentence]
+    return [*compared, *of_arms, *([_brackets(gap, values["confidence"])] if compared else [])]
 
 
 def _knowledge(gap: Values, first: str, second: str) -> str | None:
@@ -41,14 +42,15 @@ def _spread(gap: Values, first: str, second: str) -> str | None:
     ratio = gap["std_ratio"]
     if not ratio or ratio["value"] is None or ratio["low"] is None:
         return None
+    side = _side(ratio["low"], ratio["high"], 1.0)
     said = {
-        -1: f"{first} depends less on the template",
+        -1: f"{first} depends less on the template" + (", at a lower mean" if gap["mean"] < 0 else ""),
         0: "a difference in spread is not shown",
-        1: f"{first} depends more on the template",
-    }[_side(ratio["low"], ratio["high"], 1.0)]
+        1: f"{first} depends more on the template" + (", at a higher mean" if gap["mean"] > 0 else ""),
+    }[side]
     return (
-        f"Spread over templates: the std of {first} is {ratio['value']:.2f} times that of {second} (interval "
-        f"{ratio['low']:.2f} to {ratio['high']:.2f}); {said}."
+        f"Spread over templates: the std of {first} is {ratio['value']:.2f} times that of {second} "
+        f"({ratio['low']:.2f} to {ratio['high']:.2f}); {said}."
     )
 
 
@@ -70,6 +72,16 @@ def _groups(values: Values) -> str | None:
         return None
     primary = values["differences"][values["primary"]]
     return f"{primary['first']} − {primary['second']} in each group of templates: {'; '.join(parts)}."
+
+
+def _brackets(gap: Values, confidence: float) -> str:
+    """What the intervals of these sentences are, and are not, for."""
+    weights = (
+        "; one seed was trained, so they are for these weights and say nothing of other trainings"
+        if gap["num_seeds"] == 1
+        else ""
+    )
+    return f"Numbers in brackets are {100 * confidence:g} % intervals, not corrected for their number{weights}."
 
 
 def _named(arms: Mapping[str, Values]) -> str | None:

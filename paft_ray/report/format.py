@@ -35,6 +35,11 @@ def span(low: float | None, high: float | None, form: Callable[[float | None], s
     return "–" if low is None or high is None else f"{form(low)} to {form(high)}"
 
 
+def within(low: float | None, high: float | None) -> tuple[float | None, float | None]:
+    """An interval of a fraction as far as it lies in 0 to 1: a t interval may reach beyond."""
+    return (None, None) if low is None or high is None else (max(low, 0.0), min(high, 1.0))
+
+
 def shade(accuracy: float) -> int:
     """Class of a cell's background, 0 (accuracy 0) to 10 (accuracy 1)."""
     return round(10 * accuracy)

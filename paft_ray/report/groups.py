@@ -12,7 +12,7 @@ from paft_ray.report.inputs import Measured
 
 UNGROUPED = "other"
 """Templates without a group, where others have one."""
-_OF_MEASURE = ("mean", "low", "high", "std", "worst")
+_OF_MEASURE = ("mean", "low", "high", "std", "decile", "worst")
 
 
 def groups(

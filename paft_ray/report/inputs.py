@@ -14,6 +14,7 @@ from paft_ray.errors import UserError
 from paft_ray.metrics import ArmOutcomes, Measure, arms_from_table
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.storage.artifacts import (
+    GENERATED,
     OUTCOMES,
     PROMPT_SET,
     ROWS,
@@ -58,6 +59,10 @@ class Measured:
     """Tokens and seconds per answer of each model, under unconstrained generation; may be empty."""
     manifest: Manifest = field(default_factory=dict)
     """Manifest of the evaluation: time_s, engine_starts."""
+    texts: pa.Table | None = None
+    """Rows of evaluate/answers.parquet, what was generated for a task without labels; None: not at hand."""
+    labels: Sequence[str] = ()
+    """Of the task, in the order of `label_logprobs`; none: nothing is calibrated."""
     held_out: bool = False
     """The templates are the run's own held-out split, checked against near-copies; False: given by the user."""
 
@@ -88,7 +93,7 @@ class Measured:
         return {template: str(group) for template, group in given.items() if group}
 
     @classmethod
-    def of(cls, run: Store) -> Measured:
+    def of(cls, run: Store, labels: Sequence[str] = ()) -> Measured:
         """The run's own evaluation. Raises `UserError` where it has not been made or is damaged."""
         return cls(
             outcomes=OUTCOMES.read(run),
@@ -96,6 +101,8 @@ class Measured:
             examples=_examples(run),
             speed=SPEED.read(run),
             manifest=stage_manifest(run, EVALUATE),
+            texts=GENERATED.read(run) if run.exists(GENERATED.path) else None,
+            labels=labels,
             held_out=True,
         )
 

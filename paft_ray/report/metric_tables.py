@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from paft_ray.metrics import POWER
-from paft_ray.report.format import number, percent, points, probability, ratio, span
+from paft_ray.report.format import number, percent, points, probability, ratio, span, within
 
 Values = Mapping[str, Any]
 """One arm, or one difference, of results.json."""
@@ -77,7 +77,6 @@ def spread_table(arms: Mapping[str, Values], *, confidence: float, threshold: fl
         ("lowest decile", _figure("decile", percent)),
         (level, _range("intervals.decile", percent)),
         ("median", _quantile("0.5")),
-        ("best", _figure("best", percent)),
         (f"above {100 * threshold:g} %", _figure("share_above", percent)),
     ]
     said = [f"Spread of {headline} over templates, in percent."]
@@ -138,11 +137,12 @@ def difference_table(differences: Mapping[str, Values], *, confidence: float, he
     ]
     caption = f"Differences of mean {headline} in percentage points, first minus second."
     if any(gap.get("p_adjusted") is not None for gap in differences.values()):
-        number_corrected = sum(not gap.get("is_primary") for gap in differences.values())
-        apart = ", the primary one apart" if number_corrected < len(differences) else ""
+        named = next((name for name, gap in differences.items() if gap.get("is_primary")), None)
+        others = len(differences) - bool(named)
+        apart = f", the primary one apart: {named} was named beforehand" if named else ""
         caption += (
-            f" p is corrected for {number_corrected} comparison{'s' * (number_corrected != 1)}{apart}; detectable is "
-            f"the true difference that would have shown {10 * POWER:g} times in 10."
+            f" p is corrected for {others} comparison{'s' * (others != 1)}{apart} (Holm); detectable is the true "
+            f"difference that would have shown {10 * POWER:g} times in 10."
         )
     return _table("differences", caption, columns, differences, first="difference")
 
@@ -156,7 +156,6 @@ def spread_difference_table(differences: Mapping[str, Values], *, confidence: fl
         ("lowest decile", _figure("decile.mean", points)),
         (level, _range("decile", points)),
         ("strict", _figure("measures.strict.mean", points)),
-        (level, _range("measures.strict", points)),
         ("knowledge", _figure("measures.knowledge.mean", points)),
         (level, _range("measures.knowledge", points)),
     ]
@@ -227,7 +226,6 @@ def calibration_table(
         ("std", _figure("std", percent)),
         ("lowest decile", _figure("decile", percent)),
         ("worst", _figure("worst", percent)),
-        ("balanced accuracy", _figure("balanced_accuracy", percent)),
     ]
     caption = (
         "Calibration control, accuracy in percent of the answer constrained to the labels. +cal: from the "
@@ -273,12 +271,14 @@ def _quantile(level: str) -> Callable[[Values], Cell]:
 
 
 def _range(path: str, form: Form) -> Callable[[Values], Cell]:
-    """`low` to `high` of the entry at a path, sorted by the lower end."""
+    """`low` to `high` of the entry at a path, sorted by the lower end. What is written in percent is a fraction: its
+    interval is shown as far as it lies in 0 to 100 %."""
 
     def cell(row: Values) -> Cell:
         found = _at(row, path) or {}
         low, high = found.get("low"), found.get("high")
-        return Cell(text=span(low, high, form), value=low)
+        text = span(*within(low, high), form) if form is percent else span(low, high, form)
+        return Cell(text=text, value=low)
 
     return cell
 

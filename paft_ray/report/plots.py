@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
+from paft_ray.report.format import within
 from paft_ray.report.inputs import Curves
 from paft_ray.report.tables import TemplateRow
 from paft_ray.sanitize import visible
@@ -72,7 +73,7 @@ def arms_plot(rows: Sequence[TemplateRow], arms: Mapping[str, Mapping[str, Any]]
                 alpha=0.75,
                 linewidths=0,
             )
-            low, high = arms[arm].get("low"), arms[arm].get("high")
+            low, high = within(arms[arm].get("low"), arms[arm].get("high"))
             if low is not None and high is not None:
                 axes.errorbar(
                     [(low + high) * 50],

@@ -29,6 +29,7 @@ from paft_ray.report.arm_figures import (
     spread_row,
 )
 from paft_ray.report.budget import estimated_rows, estimates
+from paft_ray.report.calibration import calibration
 from paft_ray.report.findings import JUDGED_BY, findings
 from paft_ray.report.groups import groups
 from paft_ray.report.inputs import History, Measured
@@ -79,10 +80,10 @@ def results(measured: Measured, history: History, config: ReportConfig, seed: in
         "headline": headline,
         "confidence": config.confidence,
         "primary": primary(main.differences),
-        "arms": _arms(measured, found, config, seed),
+        "arms": _arms(measured, found),
         "differences": {name: _difference(measured, name, found, config, seed) for name in main.differences},
         "groups": groups(measured, by_measure, config, seed),
-        "calibration": {},
+        **calibration(measured, by_measure, main.differences, config, seed),
         "timings_s": {stage: manifest["time_s"] for stage, manifest in manifests.items() if "time_s" in manifest},
         "engine_starts": sum(manifest.get("engine_starts", 0) for manifest in manifests.values()),
         "peak_memory_gib": _peak_memory(manifests.values()),
@@ -117,11 +118,9 @@ def _measured(measured: Measured, measure: Measure, config: ReportConfig, seed: 
     )
 
 
-def _arms(
-    measured: Measured, found: Mapping[Measure, _Measured], config: ReportConfig, seed: int
-) -> dict[str, dict[str, Any]]:
+def _arms(measured: Measured, found: Mapping[Measure, _Measured]) -> dict[str, dict[str, Any]]:
     """Arm -> figures by the headline measure, how it answers, and `measures`: the figures by each."""
-    rates, speed, main = label_rates(measured), speeds(measured, config, seed), next(iter(found.values()))
+    rates, speed, main = label_rates(measured), speeds(measured), next(iter(found.values()))
     return {
         arm: {
             **row,
@@ -136,8 +135,8 @@ def _arms(
 def _difference(
     measured: Measured, name: str, found: Mapping[Measure, _Measured], config: ReportConfig, seed: int
 ) -> dict[str, Any]:
-    """The difference by the headline measure with that of spread (of the cells that were asked), and `measures`: by the
-    others, which are not corrected for."""
+    """The difference by the headline measure with that of spread, and `measures`: by the others, which are not
+    corrected for."""
     main, *others = found
     gap, arms = found[main].differences[name], measured.by_measure[main]
     return {

@@ -2,58 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from paft_ray.config import ReportConfig
-from paft_ray.metrics import MIN_TEMPLATES_INTERVAL
 from paft_ray.report.inputs import Measured
 
-MIN_ROWS = 64
-"""With fewer right answers nothing is said of tokens and time."""
+_AMOUNTS = ("tokens", "seconds")
 
 
-def speeds(measured: Measured, config: ReportConfig, seed: int) -> dict[str, dict[str, Any]]:
-    """Arm -> `tokens_per_answer` and `seconds_per_answer` over its right unconstrained answers, and `speed`: intervals,
-    number of answers, and the reason where there is no figure."""
-    found = {}
-    for arm in pc.unique(measured.outcomes["arm"]).to_pylist():
-        right = measured.outcomes.filter((pc.field("arm") == arm) & (pc.field("behavior") == 1))
-        tokens = _of_rows(right, "num_tokens", config, seed)
-        found[arm] = {
-            "tokens_per_answer": tokens["value"],
-            "seconds_per_answer": None,
-            "speed": {"tokens": tokens, "seconds": _nothing(0, "not measured")},
-        }
-    return found
+def speeds(measured: Measured) -> dict[str, dict[str, Any]]:
+    """Arm -> `tokens_per_answer` and `seconds_per_answer` over its right unconstrained answers (None: not given), and
+    `speed`: their intervals, over how many answers (`num_rows`), and the `reason` where there is no figure.
+
+    Of several seeds the figures are means, those of the intervals' ends too. A seed without a figure leaves the arm
+    without one.
+    """
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for model, row in measured.speed.items():
+        found.setdefault(model.arm, []).append(row)
+    return {arm: _of_seeds(found.get(arm, [])) for arm in measured.arms}
 
 
-def _of_rows(right: pa.Table, column: str, config: ReportConfig, seed: int) -> dict[str, Any]:
-    rows = right.filter(pc.is_valid(right[column]))
-    templates, place = np.unique(rows["template_id"].to_numpy(zero_copy_only=False), return_inverse=True)
-    if rows.num_rows < MIN_ROWS:
-        return _nothing(rows.num_rows, f"{rows.num_rows} right answers, at least {MIN_ROWS} are needed")
-    if len(templates) < MIN_TEMPLATES_INTERVAL:
-        return _nothing(
-            rows.num_rows,
-            f"right answers under {len(templates)} templates, at least {MIN_TEMPLATES_INTERVAL} are needed",
-        )
-    values = rows[column].to_numpy().astype(np.float64)
-    low, high = _interval(np.bincount(place, values), np.bincount(place), config, seed)
-    return {"value": float(values.mean()), "low": low, "high": high, "num_rows": rows.num_rows, "reason": None}
+def _of_seeds(seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    amounts = {name: _amount(seeds, name) for name in _AMOUNTS}
+    reasons = [row["reason"] for row in seeds if row.get("reason")]
+    return {
+        **{f"{name}_per_answer": amount["value"] for name, amount in amounts.items()},
+        "speed": {
+            **amounts,
+            "num_rows": sum(row.get("num_rows") or 0 for row in seeds),
+            "reason": reasons[0] if reasons else None if seeds else "not measured",
+        },
+    }
 
 
-def _interval(sums: Any, counts: Any, config: ReportConfig, seed: int) -> tuple[float, float]:
-    """Percentile interval of the mean with templates resampled: answers under one template are of like length."""
-    number = len(sums)
-    weights = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=config.num_bootstrap)
-    tail = (1 - config.confidence) / 2
-    low, high = np.quantile((weights @ sums) / (weights @ counts), [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def _nothing(num_rows: int, reason: str) -> dict[str, Any]:
-    return {"value": None, "low": None, "high": None, "num_rows": num_rows, "reason": reason}
+def _amount(seeds: Sequence[Mapping[str, Any]], name: str) -> dict[str, float | None]:
+    keys = {"value": f"{name}_per_answer", "low": f"{name}_low", "high": f"{name}_high"}
+    if not seeds or any(row.get(key) is None for row in seeds for key in keys.values()):
+        return dict.fromkeys(keys)
+    return {end: float(np.mean([row[key] for row in seeds])) for end, key in keys.items()}

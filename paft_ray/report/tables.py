@@ -16,6 +16,8 @@ from paft_ray.report.answers import value_column
 from paft_ray.report.inputs import History, Measured
 from paft_ray.storage.stage_cache import Manifest
 
+_LONGEST = 200  # characters of a generated text that are shown
+
 
 @dataclass(frozen=True, kw_only=True)
 class TemplateRow:
@@ -118,18 +120,31 @@ def scores(rows: pa.Table, measure: Measure) -> pa.ChunkedArray:
     return rows[value_column(measure)].cast("float64")
 
 
-def given(outcome: Mapping[str, Any], measure: Measure) -> Given:
-    """What an outcome holds of the answer that a measure judges."""
+def given(outcome: Mapping[str, Any], measure: Measure, text: str = "") -> Given:
+    """What an outcome holds of the answer that a measure judges. `text`: what was generated, for a task without
+    labels, whose outcomes do not hold it."""
     if measure == "knowledge":
         return Given(text=outcome["predicted"] or "", parsed=outcome["parsed"])
     named = outcome["named"]
-    return Given(text=(outcome["said"] if named is None else named) or "", parsed=named is not None)
+    said = outcome["said"] or text[:_LONGEST]
+    return Given(text=said if named is None else named, parsed=named is not None)
+
+
+def _text(outcome: Mapping[str, Any], texts: pa.Table | None) -> str:
+    """What was generated; empty where it is not at hand."""
+    if texts is None:
+        return ""
+    for name in ("example_id", "template_id", "arm", "seed"):
+        texts = texts.filter(pc.field(name) == outcome[name])
+    return str(texts["text"][0].as_py()) if texts.num_rows else ""
 
 
 def _failure(outcome: dict[str, Any], measured: Measured) -> Failure:
     example = measured.examples.get(outcome["example_id"])
     fields = example.fields if example else {"id": outcome["example_id"]}
-    return Failure(fields=fields, answer=outcome["answer"], given=given(outcome, measured.headline))
+    return Failure(
+        fields=fields, answer=outcome["answer"], given=given(outcome, measured.headline, _text(outcome, measured.texts))
+    )
 
 
 def cut_note(measured: Measured, history: History, limit: int) -> str | None:

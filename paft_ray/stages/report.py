@@ -20,7 +20,7 @@ from paft_ray.storage.stage_keys import compare_keys, left_over
 from paft_ray.storage.versions import decided_by
 from paft_ray.tracking.trackers import publish_report
 
-RESULTS_VERSION = 3
+RESULTS_VERSION = 4
 """Raised where a change of the code changes results (`scripts/results_versions.py`)."""
 _INPUTS = (OUTCOMES, PROMPT_SET)
 
@@ -40,7 +40,8 @@ def run(resolved: ResolvedRun, *, stages: Sequence[str], force: bool = False) ->
     }
 
     def body() -> Manifest:
-        measured = Measured.of(run)
+        labels = resolved.task.label_texts if config.evaluate.calibration else ()
+        measured = Measured.of(run, labels)
         written = write_report(run, config=config, stages=stages, measured=measured)
         cards = write_cards(run, config, origins(resolved), measured) if run.exists(manifest_path(TRAIN)) else {}
         return {"verdict": written.values["verdict"], "outputs": written.files | cards}

@@ -27,6 +27,15 @@ from tests.support.resolved import resolved
 HOSTILE = '<script>alert("t")</script><img src="https://example.org/x.png"> {text}'
 HOSTILE_FIELD = '</td></table><script src=https://example.org/a.js></script> & "quotes" | pipe\n# heading'
 LEVELS = {"base": (0.55, 0.09), "sft": (0.74, 0.09), "top_accuracy": (0.77, 0.07), "paft": (0.87, 0.02)}
+SPEED_OF_A_MODEL = {
+    "tokens_per_answer": 2.0,
+    "tokens_low": 1.9,
+    "tokens_high": 2.1,
+    "seconds_per_answer": 0.11,
+    "seconds_low": 0.1,
+    "seconds_high": 0.12,
+    "num_rows": 70,
+}
 DOCUMENTED = {
     "schema_version",
     "headline",
@@ -36,6 +45,8 @@ DOCUMENTED = {
     "differences",
     "groups",
     "calibration",
+    "calibration_differences",
+    "calibration_verdict",
     "timings_s",
     "engine_starts",
     "peak_memory_gib",
@@ -172,7 +183,7 @@ def made_up_run(
     stages.evaluated(
         run,
         outcomes(templates.split("held_out"), rows, levels or LEVELS, seeds),
-        {name: {"tokens_per_answer": 2.0, "seconds_per_answer": 0.11} for name in names} if optional else {},
+        dict.fromkeys(names, SPEED_OF_A_MODEL) if optional else {},
         time_s=310.4,
         engine_starts=4,
         num_failed=0,
@@ -220,8 +231,8 @@ def test_results_hold_the_documented_keys(tmp_path: Path) -> None:
     assert list(paft["quantiles"]) == ["0.1", "0.25", "0.5", "0.75", "0.9"]
     assert paft["worst"] <= paft["worst_shrunken"] <= paft["quantiles"]["0.5"] <= paft["best"]
     assert paft["low"] < paft["mean"] < paft["high"]
-    assert paft["tokens_per_answer"] == pytest.approx(2.0), "a label and its end token"
-    assert paft["seconds_per_answer"] is None, "it was measured on answers that may be wrong"
+    assert (paft["tokens_per_answer"], paft["seconds_per_answer"]) == (2.0, 0.11)
+    assert paft["speed"]["seconds"] == {"value": 0.11, "low": 0.1, "high": 0.12}
     assert next(iter(found["differences"])) == "paft-sft"
     assert set(found["differences"]) == {
         "paft-sft",
@@ -289,7 +300,7 @@ def test_absent_optional_artifacts_leave_a_shorter_report(tmp_path: Path) -> Non
     assert found["timings_s"] == {"prepare": 0.42, "synthesize": 95.0, "evaluate": 310.4}
     page = run.read_bytes("report/report.html").decode()
     assert 'id="training"' not in page
-    assert "Time per right answer is not given" in page
+    assert "Tokens and time per right answer are not given for base, sft, top_accuracy, paft: not measured." in page
 
 
 def test_too_few_templates_are_said_and_not_computed(tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ def hostile_run(folder: Path, *, sweep: bool = True) -> Store:
     stages.evaluated(
         run,
         _outcomes(templates, examples),
+        {ModelKey(arm, seed): _speed(tokens) for arm, tokens in (("sft", 2.0), ("paft", 10.0)) for seed in (0, 1)},
         time_s=4000.0,
         engine_starts=5,
         key={"versions": {ATTACK: ATTACK}},
@@ -85,6 +86,10 @@ def hostile_run(folder: Path, *, sweep: bool = True) -> Store:
     if sweep:
         stages.finish_stage(run, "sweep", SWEEP_RESULT.write(run, SWEEP))
     return run
+
+
+def _speed(tokens: float) -> dict[str, float]:
+    return {"tokens_per_answer": tokens, "tokens_low": tokens - 0.5, "tokens_high": tokens + 0.5, "num_rows": 70}
 
 
 def _templates() -> PromptSet:
@@ -124,7 +129,6 @@ def _outcomes(templates: PromptSet, examples: list[Example]) -> pa.Table:
                     "example_id": example.id,
                     "answer": example.answer,
                     "correct": correct,
-                    "num_tokens": 10 if arm == "paft" else 2,
                 }
                 rows.append(
                     {**row, "parsed": parsed, "predicted": given if parsed else None, "logprob": float(-rng.random())}

@@ -124,6 +124,45 @@ def test_runs_on_the_same_cells_are_paired(tmp_path: Path, capsys: pytest.Captur
     assert found["settings"] == [{"first": "old", "second": "new", "differing": ["train.warmup_fraction: 0.1 -> 0.2"]}]
 
 
+def test_any_arm_of_one_run_stands_against_any_of_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def varied(arm: str, seed: int, template: int, example: int) -> bool:
+        return example < (9 if arm == "paft" else template % 6)
+
+    first, second = evaluated(tmp_path / "a", better), evaluated(tmp_path / "b", varied)
+    arguments = (first.root, second.root, "--arms", "paft:base", "--arms", "base:base")
+    _, out, _ = compared(capsys, *arguments, "--json")
+    gap, other = json.loads(out)["differences"]
+    assert (gap["arm"], gap["first_arm"], gap["second_arm"]) == ("paft:base", "paft", "base")
+    assert other["arm"] == "base"
+    assert gap["mean"] == pytest.approx(0.6 - 0.25)
+    assert 0 < gap["low"] < gap["mean"] < gap["high"]
+    assert gap["p_value"] < gap["p_adjusted"] < 0.05, "two comparisons are corrected for"
+    assert gap["decisive"]
+    assert (gap["std_ratio"]["value"], gap["decile"]["mean"]) == pytest.approx((0.0, 0.6 - 0.01), abs=1e-9)
+    assert list(gap["measures"]) == ["strict", "knowledge"]
+    _, out, _ = compared(capsys, *arguments)
+    assert "paft:base" in out
+    assert "corrected for 2 comparisons of behavior (Holm)" in out
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("paft", "--arms paft: give two arms as A:B"),
+        ("paft:", "give two arms as A:B"),
+        ("a:b:c", "give two arms as A:B"),
+        ("paft:sft", "--arms paft:sft: run b has no arm sft; its arms are base, paft"),
+    ],
+)
+def test_arms_that_cannot_be_paired_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], given: str, message: str
+) -> None:
+    runs = [evaluated(tmp_path / name, half).root for name in ("a", "b")]
+    code, out, err = compared(capsys, *runs, "--arms", given)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert message in err
+
+
 def test_only_common_templates_and_examples_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def odd(arm: str, seed: int, template: int, example: int) -> bool:
         return template < 2 or example >= 8 or half(arm, seed, template, example)
