@@ -1,10 +1,10 @@
 """Bootstrap intervals of figures of spread over templates: std, lowest decile, worst, and their comparison in pairs.
 
 The scheme, so that others can recompute every draw: from one NumPy generator, in blocks of at most `BLOCK` draws, come
-first the seeds, `integers(S, size=(draws, S))` (only where there are several, S), then the templates, `integers(T,
-size=(draws, T))`, then how often each example counts, `multinomial(E, [1 / E] * E, size=draws)`. Both arms of a pair
-get the same draws. A figure of a draw is the mean over its seeds of the seed's own figure, on the accuracies of its
-templates, each weighted by its examples.
+first the seeds, `integers(S, size=(draws, S))` (where there are several, S, and both arms of a pair have the same),
+then the templates, `integers(T, size=(draws, T))`, then how often each example counts, `multinomial(E, [1 / E] * E,
+size=draws)`. Both arms of a pair get the same draws. A figure of a draw is the mean over its seeds of the seed's own
+figure, on the accuracies of its templates, each weighted by its examples.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ POWER = 0.8
 """Chance of a decisive result at the minimum detectable effect."""
 _ROUNDING = 1e-12
 """Scores lie in [0, 1]: a smaller difference is none."""
+_OF_TOTAL = 1e-3
+"""Weight of the total among the moments."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,19 +53,27 @@ def crossed_mean(cells: NDArray[np.float64], seed_means: Sequence[NDArray[np.flo
     """Mean of `cells` [templates, examples] (means over seeds; NaN: left out), for other templates and examples.
 
     Every effect of template, example and cell is random. Their variances are those at which the squared deviations by
-    template, by example and in total are as expected of this very pattern of cells (the method of moments, none below
-    zero): for a complete grid the usual analysis of variance, and valid for a grid of which only a part was asked.
-    `seed_means`: for every sample of seeds the mean of each; several seeds are a third random axis, a single one is
-    not, and then the estimate is for these weights. Raises `ValueError` without a cell.
+    template, by example and in total are as expected of this very pattern of cells (the method of moments, see
+    `_components`): for a complete grid the usual analysis of variance, and valid for a grid of which only a part was
+    asked. The standard error is never below that of independent cells. `seed_means`: for every sample of seeds the mean
+    of each; several seeds are a third random axis, a single one is not, and then the estimate is for these weights.
+    Raises `ValueError` without a cell.
     """
     present = ~np.isnan(cells)
     if not present.any():
         raise ValueError("a mean needs at least one cell")
-    by_template, by_example = _variances(np.nan_to_num(cells), present.astype(np.float64))
-    parts = [(by_template[0], cells.shape[0] - 1), (by_example[0], cells.shape[1] - 1)]
-    parts += [(float(means.var(ddof=1)) / len(means), len(means) - 1) for means in seed_means if len(means) > 1]
-    variance = float(sum(part for part, _ in parts)) - by_template[1]
-    spread = sum(part**2 / max(freedom, 1) for part, freedom in parts)
+    count = int(present.sum())
+    components = _components(np.nan_to_num(cells), present.astype(np.float64))
+    of_cells = float(components[2]) / count
+    parts = [
+        (float((present.sum(axis=1 - axis) ** 2).sum()) / count**2 * float(components[axis]) + of_cells, size - 1)
+        for axis, size in enumerate(cells.shape)
+    ]
+    independent = float(np.nanvar(cells)) / max(count - 1, 1)
+    grid = max(parts[0][0] + parts[1][0] - of_cells, independent)
+    of_seeds = [(float(means.var(ddof=1)) / len(means), len(means) - 1) for means in seed_means if len(means) > 1]
+    variance = grid + sum(part for part, _ in of_seeds)
+    spread = sum(part**2 / max(freedom, 1) for part, freedom in (*parts, *of_seeds))
     return MeanEstimate(
         value=float(np.nanmean(cells)),
         standard_error=float(np.sqrt(variance)) if variance > _ROUNDING**2 else 0.0,
@@ -71,29 +81,21 @@ def crossed_mean(cells: NDArray[np.float64], seed_means: Sequence[NDArray[np.flo
     )
 
 
-def _variances(
-    values: NDArray[np.float64], present: NDArray[np.float64]
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """((variance of the mean by templates, of that by cells), the same by examples); the part by cells is in each."""
-    num_cells = present.sum()
-    components = _components(values, present)
-    weights = [float((present.sum(axis=axis) ** 2).sum() / num_cells**2) for axis in (1, 0)]
-    of_cells = components[2] / num_cells
-    return (weights[0] * components[0] + of_cells, of_cells), (weights[1] * components[1] + of_cells, of_cells)
-
-
 def _components(values: NDArray[np.float64], present: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Variances of template, example and cell effects, by moments. Shape [3]."""
+    """Variances of template, example and cell effects, by moments. Shape [3].
+
+    Only where one of them would be negative are there more equations than unknowns: then the sums by template and by
+    example decide, for it is they that the variance of the mean is made of, and the total hardly counts.
+    """
     count = present.sum()
     left = (values - values.sum() / count) * present
     moments = np.array([(left.sum(axis=1) ** 2).sum(), (left.sum(axis=0) ** 2).sum(), (left**2).sum()])
     if moments[2] <= count * _ROUNDING**2:
         return np.zeros(3)
     expected = _expected(present.sum(axis=1), present.sum(axis=0), present, count)
-    freedom = np.maximum([present.shape[0] - 1, present.shape[1] - 1, count - 1], 1)
-    # Only where a variance would be negative are there more equations than unknowns: then the surer ones count more.
-    surer = np.sqrt(freedom) / np.maximum(expected.sum(axis=1) * moments[2] / count, np.finfo(float).tiny)
-    return np.asarray(nnls(expected * surer[:, None], moments * surer)[0])
+    scale = np.maximum(expected.sum(axis=1) * moments[2] / count, np.finfo(float).tiny)
+    weight = np.array([1.0, 1.0, _OF_TOTAL]) / scale
+    return np.asarray(nnls(expected * weight[:, None], moments * weight)[0])
 
 
 def _expected(
