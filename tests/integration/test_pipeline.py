@@ -1,5 +1,6 @@
 """The whole pipeline on the real small model: Ray Data + vLLM, Ray Train + DeepSpeed + PEFT. Invariant 10."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,14 @@ def test_every_arm_is_measured_on_every_held_out_template_and_test_row(finished:
     assert outcomes.groupby("arm").size().to_dict() == {"base": 72, "sft": 72, "paft": 72}
     assert (outcomes.groupby("arm")["template_id"].nunique() == 24).all()
     assert outcomes["logprob"].le(0).all()
+    assert outcomes[["behavior", "strict"]].isin([0, 1]).all(axis=None)
+    assert (outcomes["strict"] <= outcomes["behavior"]).all()
+    assert (outcomes["behavior"] == (outcomes["named"] == outcomes["answer"])).all()
+    assert outcomes["num_tokens"].between(1, 16).all()
+    assert outcomes["label_logprobs"].map(lambda row: sum(map(math.exp, row))).between(1 - 1e-4, 1 + 1e-4).all()
+    speed = run.read_json("evaluate/speed.json")
+    assert {row["num_asked"] for row in speed.values()} == {2}
+    assert all("a mean of right answers needs 64" in row["reason"] for row in speed.values())
 
 
 def test_results_hold_the_stable_figures(finished: tuple[Config, Store]) -> None:
