@@ -258,12 +258,12 @@ def pair_spread(first: np.ndarray, second: np.ndarray, settings: Settings) -> Va
         return {"std_ratio": None, "decile": None}
     one, other = (spread(np.nanmean(grid, axis=2)) for grid in (first, second))
     of_one, of_other = spread_draws([first, second], settings)
-    size, kept = first.shape[1], of_other[:, 0] > 0
+    size, kept = first.shape[1], of_other[:, 0] > 1e-9
     ratio = of_one[kept, 0] / of_other[kept, 0]
     decile = expanded(of_one[:, 1] - of_other[:, 1], size, settings.confidence)
     return {
         "std_ratio": {"value": one[0] / other[0], **expanded(ratio, size, settings.confidence)}
-        if other[0] > 0 and kept.any()
+        if other[0] > 1e-9 and kept.mean() >= 0.99
         else None,
         "decile": {"mean": one[1] - other[1], **decile},
     }

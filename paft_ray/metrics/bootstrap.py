@@ -22,6 +22,9 @@ from paft_ray.metrics.robustness import DECILE, insufficient_data_reason
 BLOCK = 256
 _MOST_MISSING = 0.1
 """Above this fraction of cells that were not measured, accuracies of templates are mostly noise."""
+_ROUNDING = 1e-9
+_MOST_FLAT = 0.01
+"""Above this fraction of draws without any spread in the second arm, the ratio of stds has no upper end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +54,7 @@ class SpreadDifference:
 
     std_ratio: Interval | None
     """Std of the first over that of the second, below 1 where the first depends less on the template; None where the
-    second has no spread."""
+    second has no spread, or none in over a hundredth of the draws."""
     decile: Interval
     """Lowest decile of the first minus that of the second."""
 
@@ -84,8 +87,8 @@ def spread_difference(
     (std, decile, _), (other_std, other_decile, _) = _spread(first.by_seed), _spread(second.by_seed)
     one, other = _drawn([first, second], rng, num_bootstrap)
     num_templates = len(first.template_ids)
-    kept = other[0] > 0
-    has_ratio = other_std > 0 and kept.any()
+    kept = other[0] > _ROUNDING
+    has_ratio = other_std > _ROUNDING and kept.mean() >= 1 - _MOST_FLAT
     ratio = one[0][kept] / other[0][kept]
     return SpreadDifference(
         std_ratio=_interval(float(std / other_std), ratio, num_templates, confidence) if has_ratio else None,

@@ -112,7 +112,8 @@ def budget_note(values: Mapping[str, Any], confidence: float) -> str | None:
     budget = 100 * min(e["budget"] for e in found.values())
     return (
         f"Only {budget:.3g} % of the (template, example) cells were answered (evaluate.budget): mean, std and the "
-        f"accuracy of each template are estimates of the full grid, means with {100 * confidence:g} % intervals: "
-        f"{means}. Worst, best, fraction above the threshold and consistency need every cell and are not given; "
-        "differences are over the cells that both arms answered."
+        f"accuracy of each template are estimates of the full grid, means with {100 * confidence:g} % intervals "
+        f"for these cells: {means}. Worst, best, fraction above the threshold and consistency need every cell and are "
+        "not given; differences are over the cells that both arms answered, their intervals for other templates and "
+        "rows."
     )

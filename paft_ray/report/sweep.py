@@ -11,8 +11,16 @@ import numpy as np
 import pyarrow as pa
 
 from paft_ray.config import Config, ReportConfig
-from paft_ray.metrics import ArmOutcomes, Measure, figures, fit_saturation, mean_interval, recommended_size
-from paft_ray.report.format import percent, span
+from paft_ray.metrics import (
+    ArmOutcomes,
+    Measure,
+    figures,
+    fit_saturation,
+    gain_over_average,
+    mean_interval,
+    recommended_size,
+)
+from paft_ray.report.format import percent, points, span
 from paft_ray.report.inputs import arms_by_measure
 from paft_ray.report.page import render_sweep_page
 from paft_ray.report.plots import sweep_plot
@@ -72,6 +80,7 @@ def write_sweep(
     taken = [row for row in rows if row["on_curve"]]
     means = {point["size"]: [row["mean"] for row in taken if row["size"] == point["size"]] for point in curve}
     recommended, reason = recommended_size(wholes)
+    gain = _gain(wholes, recommended, config)
     result: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "headline": headline,
@@ -80,6 +89,7 @@ def write_sweep(
         "fit": asdict(fit_saturation(means)),
         "recommended_size": recommended,
         "reason": reason,
+        "gain_over_one_template": gain,
         "engine_starts": starts[0],
         "planned_engine_starts": starts[1],
         "trials": dict(counts),
@@ -124,6 +134,14 @@ def _row(
         "worst": found.worst,
         "measures": {measure: {"mean": float(arm.by_template.mean())} for measure, arm in by_measure.items()},
     }
+
+
+def _gain(wholes: Mapping[int, ArmOutcomes], size: int, config: Config) -> dict[str, Any] | None:
+    """What the recommended size has over the average training on one template, of which there must be several."""
+    if size == 1 or 1 not in wholes or len(wholes[1].seeds) < 2:
+        return None
+    gap = gain_over_average(wholes[size], [wholes[1]], confidence=config.report.confidence)
+    return {"size": size, "num_templates": len(wholes[1].seeds), "mean": gap.mean, "low": gap.low, "high": gap.high}
 
 
 def _whole(arms: Sequence[ArmOutcomes]) -> ArmOutcomes:
@@ -184,7 +202,19 @@ def _markdown(result: dict[str, Any]) -> str:
     lines += [
         "",
         f"Recommended size: **{result['recommended_size']}**. {result['reason']}",
+        *_gain_sentence(result["gain_over_one_template"]),
         "",
         f"Trials: {ended}; {result['engine_starts']} engine starts.",
     ]
     return "# Prompt-set size\n\n" + "\n".join([*lines, "", "![Held-out accuracy by size](sweep.svg)"]) + "\n"
+
+
+def _gain_sentence(gain: Mapping[str, Any] | None) -> list[str]:
+    if gain is None:
+        return []
+    interval = "" if gain["low"] is None else f" ({span(gain['low'], gain['high'], points)})"
+    return [
+        "",
+        f"{gain['size']} templates against the average of {gain['num_templates']} single ones: "
+        f"{points(gain['mean'])} percentage points{interval}.",
+    ]

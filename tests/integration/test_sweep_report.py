@@ -56,6 +56,12 @@ def test_a_sweep_gives_rows_a_curve_and_a_size(tmp_path: Path) -> None:
     assert found["recommended_size"] == 4
     assert "every smaller size is more than 1.0 percentage points and one standard error" in found["reason"]
     assert found["fit"]["reason"] is None
+    gain = found["gain_over_one_template"]
+    assert (gain["size"], gain["num_templates"], gain["mean"]) == (4, 2, pytest.approx(0.16))
+    assert gain["low"] < gain["mean"] < gain["high"]
+    assert "4 templates against the average of 2 single ones: +16.0 percentage points" in (
+        run.read_bytes("report/sweep.md").decode()
+    )
     assert 0.86 < found["fit"]["asymptote"] <= 1
     assert run.read_bytes("report/sweep.png").startswith(b"\x89PNG")
     assert b"<svg" in run.read_bytes("report/sweep.svg")

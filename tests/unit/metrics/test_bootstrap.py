@@ -78,6 +78,11 @@ def test_few_templates_many_missing_cells_and_no_spread_have_no_interval() -> No
     found = metrics.spread_difference(made_up(0, 0.1), flat, rng=rng, **SETTINGS)
     assert found is not None
     assert found.std_ratio is None
+    almost = np.tile(np.arange(50) % 2, (12, 1))
+    almost[:2, 0] = 1  # in a tenth of the draws neither comes
+    found = metrics.spread_difference(made_up(0, 0.1), arm(almost), rng=rng, **SETTINGS)
+    assert found is not None
+    assert found.std_ratio is None, "an interval without an upper end is none"
     with pytest.raises(ValueError, match="the same templates"):
         metrics.spread_difference(made_up(0, 0.1), few, rng=rng, **SETTINGS)
 
