@@ -139,9 +139,9 @@ def difference_table(differences: Mapping[str, Values], *, confidence: float, he
     if any(gap.get("p_adjusted") is not None for gap in differences.values()):
         named = next((name for name, gap in differences.items() if gap.get("is_primary")), None)
         others = len(differences) - bool(named)
-        apart = f", the primary one apart: {named} was named beforehand" if named else ""
+        apart = f", the primary one apart ({named} was named beforehand)" if named else ""
         caption += (
-            f" p is corrected for {others} comparison{'s' * (others != 1)}{apart} (Holm); detectable is the true "
+            f" p is corrected for {others} comparison{'s' * (others != 1)}{apart}, after Holm. Detectable: the true "
             f"difference that would have shown {10 * POWER:g} times in 10."
         )
     return _table("differences", caption, columns, differences, first="difference")
