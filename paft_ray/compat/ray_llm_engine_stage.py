@@ -26,6 +26,7 @@ async def load_weights(stage: EngineStage, folder: str) -> None:
     """
     engine = stage.llm.engine
     await engine.collective_rpc("reload_weights", kwargs={"weights_path": folder})
+    await engine.collective_rpc("refresh_tied_heads")
     await empty_prefix_cache(engine)
 
 

@@ -15,6 +15,7 @@ from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
 from paft_ray.compat.lazy_imports import uncollected, without
 from paft_ray.compat.ray_llm_processor import ERROR_COLUMN, replace_engine, without_telemetry
+from paft_ray.compat.vllm_worker import WORKER_EXTENSION
 from paft_ray.config import EngineConfig
 from paft_ray.cpu_priority import usable_cpus
 from paft_ray.errors import one_line
@@ -87,6 +88,7 @@ def processor_config(model_path: str, engine: EngineConfig, max_model_len: int, 
     kwargs: dict[str, Any] = {
         "distributed_executor_backend": "uni" if engine.tensor_parallel == 1 else "mp",
         **engine_settings(engine, max_model_len),
+        "worker_extension_cls": WORKER_EXTENSION,
         "seed": seed,
     }
     environment = {

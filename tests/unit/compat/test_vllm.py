@@ -2,16 +2,19 @@
 
 import ast
 import asyncio
+import dataclasses
 import importlib.util
 import inspect
 import multiprocessing
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from paft_ray.compat import vllm as compat
+from paft_ray.compat.vllm_worker import WORKER_EXTENSION
 
 
 class Engine:
@@ -83,7 +86,32 @@ def test_new_weights_are_answered_from_an_empty_cache(monkeypatch: pytest.Monkey
     monkeypatch.setattr(ray_llm_engine_stage, "_RESET_WAIT_S", 0)
     engine = Engine(False, False, True)
     asyncio.run(ray_llm_engine_stage.load_weights(SimpleNamespace(llm=SimpleNamespace(engine=engine)), "/m"))
-    assert engine.calls == [("reload_weights", {"kwargs": {"weights_path": "/m"}}), "reset", "reset", "reset"]
+    assert engine.calls == [
+        ("reload_weights", {"kwargs": {"weights_path": "/m"}}),
+        ("refresh_tied_heads", {}),
+        *["reset"] * 3,
+    ]
+
+
+def test_vllms_worker_takes_on_what_refreshes_a_tied_head() -> None:
+    from torch import nn
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+    from vllm.utils.import_utils import resolve_obj_by_qualname
+    from vllm.v1.worker.cpu_worker import CPUWorker
+
+    extension = resolve_obj_by_qualname(WORKER_EXTENSION)
+    assert "worker_extension_cls" in {field.name for field in dataclasses.fields(AsyncEngineArgs)}
+    assert not hasattr(CPUWorker, "refresh_tied_heads")
+    packed: list[Any] = []
+    head, model = ParallelLMHead.__new__(ParallelLMHead), nn.Module()
+    nn.Module.__init__(head)
+    head.quant_method = SimpleNamespace(process_weights_after_loading=packed.append)
+    model.head, model.other = head, nn.Linear(1, 1)
+    worker = extension()
+    worker.model_runner = SimpleNamespace(get_model=lambda: model)
+    worker.refresh_tied_heads()
+    assert packed == [head]
 
 
 def test_a_cache_that_is_kept_after_a_change_of_weights_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
