@@ -58,6 +58,9 @@ NUMBERS = Task(
     pattern=r"(\d+)",
     max_answer_tokens=8,
 )
+SHOWN_LABELS = PromptTemplate(
+    text="Review: a great film\nVerdict: positive\nReview: an awful film\nVerdict: negative\nReview: {text}\nVerdict:"
+)
 SHOWN_ANSWERS = PromptTemplate(
     text="Review: a great film\nVerdict: Answer: positive\nReview: an awful film\nVerdict: Answer: negative\n"
     "Review: what a great film\nVerdict: Answer: positive\nReview: {text}\nVerdict:"
@@ -78,7 +81,11 @@ def grids(demo_model: str) -> dict[str, Grid]:
     hint, sum_ = PromptTemplate(text="{text} The city is"), PromptTemplate(text="Q: {text}\nA:")
     return {
         "choice": Grid(
-            task=load_task("demo"), templates=(*TEMPLATES, SHOWN_ANSWERS), examples=EXAMPLES, free=free, **place
+            task=load_task("demo"),
+            templates=(*TEMPLATES, SHOWN_LABELS, SHOWN_ANSWERS),
+            examples=EXAMPLES,
+            free=free,
+            **place,
         ),
         "cities": Grid(
             task=CITIES,
@@ -316,7 +323,7 @@ def test_a_first_token_that_is_a_label_is_the_choice_among_labels_and_ends_the_a
             assert outcome["named"] == outcome["predicted"] == labels[rows[index][0]]
             assert (outcome["strict"], outcome["num_tokens"]) == (outcome["behavior"], 1)
             decided += 1
-    assert decided, [outcome["said"] for outcome in outcomes]
+    assert decided >= len(EXAMPLES), [outcome["said"] for outcome in outcomes]
 
 
 def test_an_answer_with_a_lead_counts_leniently_and_not_strictly(grids, answers) -> None:
