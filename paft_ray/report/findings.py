@@ -11,7 +11,7 @@ Values = Mapping[str, Any]
 """The content of results.json, or a part of it."""
 JUDGED_BY = {
     "behavior": "unconstrained answers",
-    "strict": "unconstrained answers, parsed strictly",
+    "strict": "strictly parsed unconstrained answers",
     "knowledge": "answers constrained to the labels",
 }
 """Measure -> what it judges."""
