@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from paft_ray.storage.store import Store
+from tests.support.plugin_run import judged, write_plugin_run
 from tests.support.ports import free_ports
 from tests.support.small_run import ONE_ARM
 
@@ -182,6 +183,25 @@ def test_paft_submit_ships_the_package_and_returns_the_jobs_exit_code(head: Head
     assert again.returncode == 0
     assert "-prepare-" in again.stdout
     assert "-2 succeeded" in again.stdout
+
+
+@pytest.mark.slow
+def test_a_submitted_run_is_judged_by_the_plugin_that_was_shipped(head: Head, tmp_path: Path, tiny_model: str) -> None:
+    write_plugin_run(tmp_path, tiny_model, tmp_path / "runs")
+    done = subprocess.run(
+        [str(BIN / "paft"), "submit", "my/run.yaml", "--address", head.url],
+        env={name: value for name, value in head.environment.items() if name != "RAY_API_SERVER_ADDRESS"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+    assert "my/contains_all.py" in done.stdout
+    answers = judged(Store(f"{tmp_path}/runs/letters"))
+    assert all(said == found for said, found in answers)
+    assert {said for said, _ in answers} == {True, False}
 
 
 def test_paft_submit_without_the_token_is_refused_in_one_line(head: Head, tmp_path: Path) -> None:

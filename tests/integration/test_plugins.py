@@ -1,0 +1,37 @@
+"""A worked example of docs/extending.md in a real run: its file judges the answers, and goes where they are judged."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+from paft_ray.storage.store import Store
+from tests.support.plugin_run import PLUGIN, judged, write_plugin_run
+
+PAFT = Path(sys.executable).parent / "paft"
+
+
+def paft(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(PAFT), *arguments], cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+
+
+def test_a_run_is_judged_by_the_file_that_its_configuration_names(tmp_path: Path, tiny_model: str) -> None:
+    write_plugin_run(tmp_path, tiny_model, tmp_path / "runs")
+    done = paft(tmp_path, "run", "my/run.yaml")
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    run = Store(f"{tmp_path}/runs/letters")
+    answers = judged(run)
+    assert all(said == found for said, found in answers)
+    assert {said for said, _ in answers} == {True, False}
+    sha256 = hashlib.sha256(PLUGIN.read_bytes()).hexdigest()
+    assert run.read_json("evaluate/manifest.json")["key"]["grader"] == {"sha256": sha256}
+    assert "grader" not in run.read_json("train/manifest.json")["key"]
+
+    files = ("--templates", "my/templates.jsonl", "--test", "my/test.jsonl", "--out", "own")
+    asks = paft(tmp_path, "evaluate", "runs/letters", *files)
+    assert (asks.returncode, asks.stderr.count("\n")) == (2, 1)
+    assert f"--plugins FILE: my/contains_all.py ({sha256[:16]}" in asks.stderr
+    (tmp_path / "my/contains_all.py").rename(tmp_path / "moved.py")
+    again = paft(tmp_path, "evaluate", "runs/letters", *files, "--plugins", "moved.py")
+    assert again.returncode == 0, (again.stdout + again.stderr)[-4000:]
+    assert (tmp_path / "own/results.json").is_file()
