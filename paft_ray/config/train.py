@@ -91,8 +91,8 @@ class TrainConfig(Section):
     """Newest checkpoints kept per arm."""
     export: Literal["last", "worst", "q0.1", "mean"] = "last"
     """Whose weights are exported: those of the last step, or of the checkpoint with the best accuracy on validation
-    rows under training templates: of the worst template, the 10 % quantile, or the mean over templates (tasks of kind
-    choice)."""
+    rows under training templates: of the worst template, the 10 % quantile, or the mean over templates (tasks with
+    labels)."""
     validate_every: Positive | None = None
     """Optimizer steps between validations on training templates; null: none."""
     num_validation: Positive = 32

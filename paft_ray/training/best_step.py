@@ -1,7 +1,7 @@
 """Which checkpoint is exported: accuracy on validation rows under training templates, and the choice by it. Pure; needs
 neither Ray nor torch.
 
-Only for tasks of kind choice. An answer counts as right where the complete right label, EOS included, is the most
+Only for tasks with labels. An answer counts as right where the complete right label, EOS included, is the most
 likely one of all labels (sums of token log-probabilities). Evaluation answers greedily over the trie of labels instead,
 so the two can differ where labels have several tokens.
 """
