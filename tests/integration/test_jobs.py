@@ -186,8 +186,8 @@ def test_paft_submit_ships_the_package_and_returns_the_jobs_exit_code(head: Head
 
 
 @pytest.mark.slow
-def test_a_submitted_run_is_judged_by_the_plugin_that_was_shipped(head: Head, tmp_path: Path, tiny_model: str) -> None:
-    write_plugin_run(tmp_path, tiny_model, tmp_path / "runs")
+def test_a_submitted_run_is_judged_by_the_plugin_that_was_shipped(head: Head, tmp_path: Path) -> None:
+    write_plugin_run(tmp_path)
     done = subprocess.run(
         [str(BIN / "paft"), "submit", "my/run.yaml", "--address", head.url],
         env={name: value for name, value in head.environment.items() if name != "RAY_API_SERVER_ADDRESS"},

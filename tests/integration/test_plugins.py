@@ -15,8 +15,8 @@ def paft(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(PAFT), *arguments], cwd=folder, capture_output=True, text=True, timeout=600, check=False)
 
 
-def test_a_run_is_judged_by_the_file_that_its_configuration_names(tmp_path: Path, tiny_model: str) -> None:
-    write_plugin_run(tmp_path, tiny_model, tmp_path / "runs")
+def test_a_run_is_judged_by_the_file_that_its_configuration_names(tmp_path: Path, demo_model: str) -> None:
+    write_plugin_run(tmp_path)
     plugin, run = tmp_path / "my/contains_all.py", Store(f"{tmp_path}/runs/letters")
     plugin.write_text(PLUGIN.read_text().replace("return float(all(", "raise KeyError('odd') or float(all("))
     broken = paft(tmp_path, "run", "my/run.yaml")

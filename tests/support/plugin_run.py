@@ -8,6 +8,7 @@ from pathlib import Path
 
 from paft_ray.storage.artifacts import OUTCOMES
 from paft_ray.storage.store import Store
+from tests.chaos.tiny import save_tiny_model
 
 PLUGIN = Path(__file__).parents[2] / "docs" / "examples" / "contains_all.py"
 _TASK = """\
@@ -21,10 +22,10 @@ sources: {train: {path: my/rows.jsonl}}
 """
 _RUN = """\
 name: letters
-storage: STORAGE
+storage: FOLDER/runs
 task: my/task.yaml
 plugins: [my/contains_all.py]
-model: {id: MODEL, max_prompt_tokens: 64}
+model: {id: FOLDER/model, max_prompt_tokens: 64}
 data: {num_train: 16, num_validation: 4, num_test: 6}
 prompts:
   seed_templates: builtin:tasks/data/demo/seed_templates.jsonl
@@ -38,12 +39,13 @@ _WANTED = ("e", "a,e", "q,x,z", "o,t")
 """Letters that a text of a random model holds often, sometimes or never."""
 
 
-def write_plugin_run(folder: Path, model: str, storage: Path) -> None:
-    """`my/` in the folder, with the run file `my/run.yaml`, the plugin next to it."""
+def write_plugin_run(folder: Path) -> None:
+    """`my/` in the folder, with the run file `my/run.yaml` and the plugin; a random model, and runs in `runs`."""
     (folder / "my").mkdir()
+    save_tiny_model(folder / "model")
     shutil.copy(PLUGIN, folder / "my")
     (folder / "my/task.yaml").write_text(_TASK)
-    (folder / "my/run.yaml").write_text(_RUN.replace("STORAGE", str(storage)).replace("MODEL", model))
+    (folder / "my/run.yaml").write_text(_RUN.replace("FOLDER", str(folder)))
     rows = [{"text": f"wish {n}", "letters": _WANTED[n % 4]} for n in range(40)]
     _write_lines(folder / "my/rows.jsonl", rows)
     _write_lines(folder / "my/test.jsonl", rows[:6])
