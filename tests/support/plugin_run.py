@@ -35,8 +35,8 @@ engine: {precision: fp32}
 train: {arms: [paft], num_epochs: null, num_steps: 2, global_batch: 8, micro_batch: 4, precision: fp32}
 evaluate: {latency_sample_rows: 0}
 """
-_WANTED = ("e", "a,e", "q,x,z", "o,t")
-"""Letters that a text of a random model holds often, sometimes or never."""
+_WANTED = ("e,k", "x", "z,a")
+"""Letters that some texts of a random model hold and some do not."""
 
 
 def write_plugin_run(folder: Path) -> None:
@@ -46,7 +46,7 @@ def write_plugin_run(folder: Path) -> None:
     shutil.copy(PLUGIN, folder / "my")
     (folder / "my/task.yaml").write_text(_TASK)
     (folder / "my/run.yaml").write_text(_RUN.replace("FOLDER", str(folder)))
-    rows = [{"text": f"wish {n}", "letters": _WANTED[n % 4]} for n in range(40)]
+    rows = [{"text": f"wish {n}", "letters": _WANTED[n % 3]} for n in range(40)]
     _write_lines(folder / "my/rows.jsonl", rows)
     _write_lines(folder / "my/test.jsonl", rows[:6])
     _write_lines(folder / "my/templates.jsonl", [{"text": "{text}, in letters:"}, {"text": "Spell this. {text}"}])
