@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from paft_ray.config import ReportConfig
+from paft_ray.metrics.answer_cost import MIN_RIGHT
 from paft_ray.report import metric_tables
 from paft_ray.report.metric_tables import FigureTable
 from paft_ray.report.results import Results
@@ -92,11 +93,13 @@ def _refusals(results: Results) -> list[str]:
 
 def _speed_notes(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Which arms have no length and time of an answer, and why."""
-    reasons: dict[str, list[str]] = {}
-    for arm, row in arms.items():
-        if reason := row["speed"]["reason"]:
-            reasons.setdefault(reason, []).append(arm)
-    if not reasons:
-        return []
-    told = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
-    return [f"Tokens and time per right answer are not given for {told}."]
+    sentences, speed = [], {arm: row["speed"] for arm, row in arms.items() if row["speed"]["reason"]}
+    if unmeasured := [arm for arm, row in speed.items() if row["num_asked"] == 0]:
+        sentences.append(f"Tokens and time per right answer were not measured for {', '.join(unmeasured)}.")
+    few = [f"{arm} ({row['num_rows']} of {row['num_asked']})" for arm, row in speed.items() if row["num_asked"]]
+    if few:
+        sentences.append(
+            "Tokens and time per right answer are not given where fewer than "
+            f"{MIN_RIGHT} of the sampled answers of a seed are right: {', '.join(few)}."
+        )
+    return sentences

@@ -116,7 +116,7 @@ def calibration_verdict(knowledge: Values, calibrated: Values, *, first: str, se
     if calibrated["high"] <= 0:
         return f"{told}; calibration alone closes the gap of {_points_with(knowledge)}."
     return (
-        f"{told}; calibration alone may close the gap of {_points_with(knowledge)}: the interval holds zero, so it is "
+        f"{told}; this interval holds zero, so calibration alone may close the gap of {_points_with(knowledge)}: it is "
         "not shown that a difference is left, nor that none is."
     )
 

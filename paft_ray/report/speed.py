@@ -14,7 +14,7 @@ _AMOUNTS = ("tokens", "seconds")
 
 def speeds(measured: Measured) -> dict[str, dict[str, Any]]:
     """Arm -> `tokens_per_answer` and `seconds_per_answer` over its right unconstrained answers (None: not given), and
-    `speed`: their intervals, over how many answers (`num_rows`), and the `reason` where there is no figure.
+    `speed`: their intervals, over how many answers (`num_rows` of `num_asked`), and the `reason` where there is none.
 
     Of several seeds the figures are means, those of the intervals' ends too. A seed without a figure leaves the arm
     without one.
@@ -33,6 +33,7 @@ def _of_seeds(seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "speed": {
             **amounts,
             "num_rows": sum(row.get("num_rows") or 0 for row in seeds),
+            "num_asked": sum(row.get("num_asked") or 0 for row in seeds),
             "reason": reasons[0] if reasons else None if seeds else "not measured",
         },
     }

@@ -300,7 +300,7 @@ def test_absent_optional_artifacts_leave_a_shorter_report(tmp_path: Path) -> Non
     assert found["timings_s"] == {"prepare": 0.42, "synthesize": 95.0, "evaluate": 310.4}
     page = run.read_bytes("report/report.html").decode()
     assert 'id="training"' not in page
-    assert "Tokens and time per right answer are not given for base, sft, top_accuracy, paft: not measured." in page
+    assert "Tokens and time per right answer were not measured for base, sft, top_accuracy, paft." in page
 
 
 def test_too_few_templates_are_said_and_not_computed(tmp_path: Path) -> None:

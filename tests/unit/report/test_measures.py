@@ -10,13 +10,14 @@ import pytest
 
 from paft_ray.config import parse_config
 from paft_ray.errors import UserError
-from paft_ray.report.figure_tables import collapsed_templates
+from paft_ray.report.figure_tables import collapsed_templates, figure_tables
 from paft_ray.report.inputs import History, Measured
 from paft_ray.report.render import write_report
 from paft_ray.report.results import Results, results
 from paft_ray.report.tables import Given, template_rows, worst_templates
 from paft_ray.stages.registry import REPORTED
 from paft_ray.storage.artifacts import OUTCOMES
+from paft_ray.storage.manifests import ModelKey
 from paft_ray.storage.store import Store
 from tests.support import made_stage as stages
 from tests.support.silent_run import ARMS, LABELS, silent_run
@@ -199,6 +200,22 @@ def test_page_and_markdown_show_the_same_tables(run: Store) -> None:
         assert sentence in page
         assert sentence in text
     assert page.count("<img") == 3, "arms, templates, knowledge of templates"
+
+
+def test_too_few_right_answers_have_no_time_and_say_so(run: Store) -> None:
+    few = {"num_rows": 3, "num_asked": 96, "reason": "3 of 96 sampled answers are right"}
+    enough = {"tokens_per_answer": 2.0, "tokens_low": 1.9, "tokens_high": 2.1, "num_rows": 90, "num_asked": 96}
+    measured = replace(Measured.of(run), speed={ModelKey("sft", 0): few, ModelKey("paft", 0): enough})
+    found = results(measured, History.of(run, REPORTED), CONFIG.report, 0)
+    arms = found.values["arms"]
+    assert (arms["sft"]["tokens_per_answer"], arms["paft"]["tokens_per_answer"]) == (None, 2.0)
+    assert arms["paft"]["speed"]["tokens"] == {"value": 2.0, "low": 1.9, "high": 2.1}
+    assert arms["paft"]["speed"]["seconds"] == {"value": None, "low": None, "high": None}
+    assert figure_tables(found, CONFIG.report, where="all").notes == (
+        "Tokens and time per right answer were not measured for base.",
+        "Tokens and time per right answer are not given where fewer than 64 of the sampled answers of a seed are "
+        "right: sft (3 of 96).",
+    )
 
 
 def test_outcomes_of_an_earlier_version_end_in_one_line(run: Store, tmp_path: Path) -> None:
