@@ -151,7 +151,7 @@ def test_a_card_states_no_figures_of_other_weights(tmp_path: Path, capsys: pytes
     measure(run)
     resolved = ResolvedRun.load(run)
     write_cards(run, resolved.config, origins(resolved), Measured.of(run))
-    assert "This very model (seed 0): mean" in run.read_bytes("report/model_card.md").decode()
+    assert "This very model (seed 0): " in run.read_bytes("report/model_card.md").decode()
     again = trained_run(tmp_path / "again", files={"generation_config.json": b"{}"})
     for name in ("evaluate/manifest.json", "evaluate/outcomes.parquet", "evaluate/speed.json"):
         again.write_bytes(name, run.read_bytes(name))
