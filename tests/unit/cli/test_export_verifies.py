@@ -151,7 +151,9 @@ def test_a_card_states_no_figures_of_other_weights(tmp_path: Path, capsys: pytes
     measure(run)
     resolved = ResolvedRun.load(run)
     write_cards(run, resolved.config, origins(resolved), Measured.of(run))
-    assert "This very model (seed 0): " in run.read_bytes("report/model_card.md").decode()
+    card = run.read_bytes("report/model_card.md").decode()
+    assert "This very model (seed 0): " in card
+    assert "value:" in card.split("---")[1]
     again = trained_run(tmp_path / "again", files={"generation_config.json": b"{}"})
     for name in ("evaluate/manifest.json", "evaluate/outcomes.parquet", "evaluate/speed.json"):
         again.write_bytes(name, run.read_bytes(name))
@@ -160,4 +162,5 @@ def test_a_card_states_no_figures_of_other_weights(tmp_path: Path, capsys: pytes
     assert paft(capsys, "export", again.root, "--out", tmp_path / "out")[0] == 0
     for card in (again.read_bytes("report/model_card.md").decode(), (tmp_path / "out/README.md").read_text()):
         assert "has not been evaluated" in card
-        assert "mean" not in card.split("---")[1]
+        assert "This very model" not in card
+        assert "value:" not in card.split("---")[1]
