@@ -13,9 +13,9 @@ from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from traceback import extract_tb
-from types import ModuleType
 from typing import Any
 
+from paft_ray.compat.source_module import run_source
 from paft_ray.config.plugins import pinned, split_pin
 from paft_ray.errors import UserError, one_line
 from paft_ray.files.regular import read_regular
@@ -95,12 +95,9 @@ def find(kind: str, plugins: Sequence[PluginFile]) -> Found | None:
 def _makers(plugin: PluginFile) -> Mapping[str, Maker]:
     """The graders of a file, which is run once in a process. Raises `UserError`."""
     name = f"paft_ray_plugin_{plugin.sha256[:16]}"
-    module = ModuleType(name)
-    module.__file__ = plugin.path
-    sys.modules[name] = module  # where dataclasses and pydantic look for the names of annotations
     try:
         with time_limit(_LOAD_S):
-            exec(compile(plugin.source, plugin.path, "exec"), module.__dict__)  # noqa: S102 (named by the user's own configuration)
+            module = run_source(name, plugin.source, plugin.path)  # named by the user's own configuration
     except (Exception, SystemExit) as error:
         raise _unloadable(f"plugin {plugin.path}{_line(plugin, error)}", error) from None
     makers = getattr(module, _TABLE, None)
