@@ -20,7 +20,8 @@ class EvaluateConfig(Section):
     """Rows per arm answered once more, to the end, to measure tokens and time of a right answer (given from 64 right
     ones on); 0: none."""
     max_answer_tokens: Positive = 16
-    """Longest unconstrained answer in tokens (tasks without labels state their own)."""
+    """Longest unconstrained answer in tokens, or that of the longest label where it is longer (tasks without labels
+    state their own)."""
     calibration: Literal["batch"] | None = "batch"
     """Control in the report: each arm once more with its labels calibrated per template over the evaluated rows
     (transductive; Batch Calibration, arXiv 2309.17249), from stored log-probabilities; null: none."""

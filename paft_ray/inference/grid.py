@@ -114,16 +114,20 @@ class Grid:
 
     @property
     def max_answer_tokens(self) -> int:
-        """Longest unconstrained answer; 1 where none is asked for."""
+        """Longest unconstrained answer, long enough for every label; 1 where none is asked for."""
         if not self.has_labels:
             return self.task.max_answer_tokens
-        return self.free.max_tokens if self.free else 1
+        return max(self.free.max_tokens, self._longest_label) if self.free else 1
 
     @property
     def longest(self) -> int:
         """Longest request with its answer, in tokens."""
-        labels = [ids for newline in (True, False) for ids in self.encoder.label_ids(newline).values()]
-        return self.model.max_prompt_tokens + max(self.max_answer_tokens, *map(len, labels), 1)
+        return self.model.max_prompt_tokens + max(self.max_answer_tokens, self._longest_label)
+
+    @cached_property
+    def _longest_label(self) -> int:
+        """Tokens with the end token; 1 of a task without labels."""
+        return max([1, *(len(ids) for newline in (True, False) for ids in self.encoder.label_ids(newline).values())])
 
     def cell(self, index: int) -> tuple[PromptTemplate, Example]:
         """Template and example of a cell, or of the cell that a free index stands for."""

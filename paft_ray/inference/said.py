@@ -11,6 +11,8 @@ from paft_ray.prompts.encode import Encoder
 from paft_ray.tasks.task import Example
 from paft_ray.tasks.values import nfc
 
+_SHORTEST_WORD = 3
+
 
 @dataclass(frozen=True, kw_only=True)
 class Said:
@@ -65,19 +67,25 @@ class AnswerJudge:
 
 def deciding_tokens(encoder: Encoder) -> tuple[int, ...]:
     """Ids of the tokens that are a complete label, behind a line break or not, ascending: where an answer is one of
-    them, no more of it has to be generated. A label that another one begins with is not decided by its token."""
-    labels = encoder.task.label_texts
-    found = {
-        ids[0]
-        for newline in (True, False)
-        for label, ids in encoder.label_ids(newline).items()
-        if len(ids) == 2 and not any(_begins(other, label) for other in labels if other != label)
+    them, no more of it has to be generated. Left out are labels that words or numbers easily begin with (under three
+    letters, or with a digit), those that another label holds, and tokens within another label."""
+    texts = encoder.task.label_texts
+    ids = [(label, row) for newline in (True, False) for label, row in encoder.label_ids(newline).items()]
+    alone = {
+        row[0]
+        for label, row in ids
+        if len(row) == 2 and _is_word(label) and not any(_holds(other, label) for other in texts if other != label)
     }
-    return tuple(sorted(found))
+    within = {token for _, row in ids if len(row) > 2 for token in row[:-1]}
+    return tuple(sorted(alone - within))
 
 
-def _begins(text: str, label: str) -> bool:
-    return nfc(text).casefold().startswith(nfc(label).casefold())
+def _is_word(label: str) -> bool:
+    return label.isalpha() and len(label) >= _SHORTEST_WORD
+
+
+def _holds(text: str, label: str) -> bool:
+    return nfc(label).casefold() in nfc(text).casefold()
 
 
 def _trained(labels: Mapping[str, list[int]]) -> dict[tuple[int, ...], str]:

@@ -71,8 +71,8 @@ def difference(
     Arms are paired by template, example and, where numbers agree, seed; an arm with one seed (`base`) stands against
     every seed of the other. Cells that failed or were not asked in either arm are left out. The p-value is from the
     same t. Below `MIN_TEMPLATES_INTERVAL` templates there is a mean only. Where templates fail rarely (under one in
-    ten) the interval holds the truth somewhat less often than it says (docs/method.md). Raises `ValueError` where ids
-    differ or no seed is common.
+    ten) the interval holds the truth somewhat less often than it says (docs/evaluation.md). Raises `ValueError` where
+    ids differ or no seed is common.
     """
     _same_grid(first, second, names)
     one, other = _paired(first, second, names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import cached_property
 from typing import ClassVar
@@ -13,13 +14,16 @@ from paft_ray.tasks.graders.grader import GraderSettings
 from paft_ray.tasks.graders.lead import without_leads
 from paft_ray.tasks.values import nfc
 
+_OPENED = re.compile(r"(?:[\s(\[{<•*_`\"'-]|\d{1,2}[.)]\s)+")
+"""Brackets and marks of a list in front of an answer."""
 _LONGEST_LEAD = 1000
 """Characters before and behind a label that are looked at."""
 
 
 class Choice(GraderSettings):
     """Right or wrong. Leniently, an answer is the label that it begins with, whatever follows, but for a letter or a
-    digit; letter case, quotes, Markdown and `Answer:` in front do not count. Strictly, it is the label alone."""
+    digit; letter case, quotes, brackets, Markdown, marks of a list and `Answer:` in front do not count, but a label of
+    one letter is no small word ("a matter of taste" is not A). Strictly, it is the label alone."""
 
     is_graded: ClassVar[bool] = False
     labels: tuple[str, ...] = ()
@@ -34,7 +38,9 @@ class Choice(GraderSettings):
     def parse(self, completion: str) -> str | None:
         """The label that the answer begins with; the longest of several."""
         text = completion.lstrip()[: _LONGEST_LEAD + max(map(len, self.labels))]
-        return next((label for part in without_leads(text) if (label := self._first(part))), None)
+        parts = [*without_leads(text)]
+        parts += [_OPENED.sub("", part) for part in parts]
+        return next((label for part in parts if (label := self._first(part))), None)
 
     def parse_strict(self, completion: str) -> str | None:
         """The label that the whole answer is, but for spaces around it and its Unicode form."""
@@ -59,6 +65,8 @@ class Choice(GraderSettings):
         for spelling, labels in self._spelt:
             if caseless.startswith(spelling) and not _goes_on(caseless[len(spelling) :]):
                 exact = [label for label in labels if written.startswith(nfc(label))]
+                if not exact and len(spelling) == 1 and any(map(str.isalnum, caseless[1:])):
+                    continue
                 return next(iter(exact or (labels if len(labels) == 1 else ())), None)
         return None
 

@@ -97,6 +97,8 @@ def test_a_token_that_is_a_label_ends_the_answer_and_one_that_begins_another_doe
         (request,) = grid(monkeypatch, labels, Free(max_tokens=7)).requests([3])[:1]
         return {chr(i % SPACED) for i in json.loads(request["sampling"])["stop_token_ids"]} - {"\0"}
 
+    assert stops(["Y", "N"]) == set(), "other words begin with these letters"
+    monkeypatch.setattr("paft_ray.inference.said._SHORTEST_WORD", 1)
     assert stops(["Y", "N"]) == {"Y", "N"}
     assert stops(["Y", "N", "nx"]) == {"Y"}, "N may be the beginning of nx"
     assert stops(["yes", "no"]) == set()
