@@ -25,8 +25,9 @@ class Collapse:
     """Of the template's rows."""
 
 
-def collapsed_templates(table: Any, column: str = "named") -> list[Collapse]:
-    """Templates of each arm and seed on which one answer stands in over 95 % of the rows, by arm, seed, template.
+def collapsed_templates(table: Any, column: str = "named", *, min_rows: int = 1) -> list[Collapse]:
+    """Templates of each arm and seed on which one answer stands in over 95 % of at least `min_rows` rows, by arm, seed,
+    template.
 
     `table`: rows of evaluate/outcomes.parquet. `column`: `named` (what the unconstrained answer says; null counts as an
     answer) or `predicted`. An answer that most rows of the template have as their right one is none: a model that is
@@ -34,6 +35,8 @@ def collapsed_templates(table: Any, column: str = "named") -> list[Collapse]:
     """
     found = []
     for (arm, seed, template), rows in _by_template(table, (column, "answer")).items():
+        if len(rows) < min_rows:
+            continue
         answers = [answer for answer, _ in rows]
         most = max(dict.fromkeys(answers), key=answers.count)
         fraction = answers.count(most) / len(rows)

@@ -3,7 +3,6 @@ gives one answer whatever the example is."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
@@ -14,7 +13,6 @@ from paft_ray.metrics import Measure
 from paft_ray.metrics.collapse import collapsed_templates
 from paft_ray.report.inputs import Measured
 
-_OF_TEMPLATE = ("arm", "seed", "template_id")
 MIN_ROWS = 20
 """With fewer rows under a template, "over 95 %" is all of them."""
 
@@ -41,12 +39,11 @@ def collapses(outcomes: pa.Table, measure: Measure) -> dict[str, list[dict[str, 
     """Arm -> its collapsed templates by seed, as results.json holds them: one answer, or nothing that could be parsed,
     on over 95 % of at least `MIN_ROWS` rows."""
     rows = outcomes.filter(pc.is_valid(outcomes[value_column(measure)]))
-    number = Counter(zip(*(rows[name].to_pylist() for name in _OF_TEMPLATE), strict=True))
     found: dict[str, list[dict[str, Any]]] = {arm: [] for arm in pc.unique(outcomes["arm"]).to_pylist()}
-    for collapse in collapsed_templates(rows, "predicted" if measure == "knowledge" else "named"):
+    answered = "predicted" if measure == "knowledge" else "named"
+    for collapse in collapsed_templates(rows, answered, min_rows=MIN_ROWS):
         row = asdict(collapse)
-        if number[tuple(row[name] for name in _OF_TEMPLATE)] >= MIN_ROWS:
-            found[row.pop("arm")].append(row)
+        found[row.pop("arm")].append(row)
     return found
 
 

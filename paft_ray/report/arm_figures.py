@@ -107,13 +107,19 @@ def short_row(gap: Difference) -> dict[str, Any]:
     return {"mean": gap.mean, "low": gap.low, "high": gap.high}
 
 
-def on_templates(arm: ArmOutcomes, templates: Iterable[str]) -> ArmOutcomes:
-    """The outcomes on these templates."""
-    wanted = set(templates)
-    places = [place for place, template in enumerate(arm.template_ids) if template in wanted]
+def part_of(arm: ArmOutcomes, templates: Sequence[str], examples: Sequence[str] | None = None) -> ArmOutcomes:
+    """The outcomes on these templates and examples (None: all), in this order."""
+    examples = arm.example_ids if examples is None else examples
+    cells = np.ix_(range(len(arm.seeds)), _places(arm.template_ids, templates), _places(arm.example_ids, examples))
     return replace(
         arm,
-        template_ids=tuple(arm.template_ids[place] for place in places),
-        correct=arm.correct[:, places],
-        predicted=None if arm.predicted is None else arm.predicted[:, places],
+        template_ids=tuple(templates),
+        example_ids=tuple(examples),
+        correct=arm.correct[cells],
+        predicted=None if arm.predicted is None else arm.predicted[cells],
     )
+
+
+def _places(ids: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    place = {each: number for number, each in enumerate(ids)}
+    return [place[each] for each in wanted]

@@ -16,12 +16,12 @@ from paft_ray.report.inputs import Measured
 def calibration(
     measured: Measured,
     by_measure: Mapping[Measure, Mapping[str, ArmOutcomes]],
-    differences: Mapping[str, Difference],
+    knowledge: Mapping[str, Difference],
     config: ReportConfig,
     seed: int,
 ) -> dict[str, Any]:
     """Parts of results.json: `calibration`, arm with suffix `+cal` -> figures of knowledge; of the primary one of
-    `differences` also `calibration_differences` and the sentence `calibration_verdict`.
+    the differences of `knowledge` also `calibration_differences` and the sentence `calibration_verdict`.
 
     Empty and None for a task without labels, where no labels were given to `measured`, and where only a part of the
     cells was asked.
@@ -35,12 +35,14 @@ def calibration(
         return nothing
     rows = {name: arm_row(calibrated[name], config, seed) for name in names}
     arms = {**by_measure["knowledge"], **calibrated}
-    named = primary(differences)
-    of_pair = _of_pair(arms, differences[named].first, differences[named].second, config) if named else {}
+    named = primary(knowledge)
+    of_pair = _of_pair(arms, knowledge[named], config) if named else {}
     return {**nothing, "calibration": rows, **of_pair}
 
 
-def _of_pair(arms: Mapping[str, ArmOutcomes], first: str, second: str, config: ReportConfig) -> dict[str, Any]:
+def _of_pair(arms: Mapping[str, ArmOutcomes], knowledge: Difference, config: ReportConfig) -> dict[str, Any]:
+    first, second = knowledge.first, knowledge.second
+
     def gap(one: str, other: str) -> dict[str, Any]:
         found = difference(arms[one], arms[other], confidence=config.confidence, names=(one, other))
         return {"first": one, "second": other, **short_row(found)}
@@ -48,5 +50,5 @@ def _of_pair(arms: Mapping[str, ArmOutcomes], first: str, second: str, config: R
     gaps = [gap(first, f"{second}{SUFFIX}"), gap(f"{first}{SUFFIX}", f"{second}{SUFFIX}")]
     return {
         "calibration_differences": {f"{found['first']}-{found['second']}": found for found in gaps},
-        "calibration_verdict": calibration_verdict(gap(first, second), gaps[0], first=first, second=second),
+        "calibration_verdict": calibration_verdict(short_row(knowledge), gaps[0], first=first, second=second),
     }

@@ -14,7 +14,7 @@ from paft_ray.config import Config
 from paft_ray.errors import UserError
 from paft_ray.metrics import MIN_TEMPLATES_INTERVAL, ArmOutcomes, Difference, Measure, corrected, difference, figures
 from paft_ray.report.answers import label_rates
-from paft_ray.report.arm_figures import ordered, short_row, spread_row
+from paft_ray.report.arm_figures import ordered, part_of, short_row, spread_row
 from paft_ray.report.inputs import Measured
 from paft_ray.storage.stage_keys import differences
 
@@ -214,25 +214,13 @@ def _common(pair: _Pair, measure: Measure) -> tuple[ArmOutcomes, ArmOutcomes]:
     templates = sorted(set(one.template_ids) & set(other.template_ids))
     known, others = first.run.measured.examples, second.run.measured.examples
     examples = [e for e in sorted(set(one.example_ids) & set(other.example_ids)) if known.get(e) == others.get(e)]
-    one, other = _part(one, templates, examples), _part(other, templates, examples)
+    one, other = part_of(one, templates, examples), part_of(other, templates, examples)
     both = _measured(one) & _measured(other)
     templates = [templates[t] for t in np.flatnonzero(both.any(axis=1))]
     examples = [examples[e] for e in np.flatnonzero(both.any(axis=0))]
-    return _part(one, templates, examples), _part(other, templates, examples)
+    return part_of(one, templates, examples), part_of(other, templates, examples)
 
 
 def _measured(arm: ArmOutcomes) -> NDArray[np.bool_]:
     """Shape [templates, examples]."""
     return np.asarray(~np.isnan(arm.correct).all(axis=0))
-
-
-def _part(arm: ArmOutcomes, templates: Sequence[str], examples: Sequence[str]) -> ArmOutcomes:
-    """The outcomes on these templates and examples."""
-    rows, columns = [arm.template_ids.index(t) for t in templates], [arm.example_ids.index(e) for e in examples]
-    return replace(
-        arm,
-        template_ids=tuple(templates),
-        example_ids=tuple(examples),
-        correct=arm.correct[:, rows][:, :, columns],
-        predicted=None,
-    )

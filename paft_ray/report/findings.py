@@ -29,13 +29,7 @@ def findings(values: Values) -> list[str]:
 
 
 def _knowledge(gap: Values, first: str, second: str) -> str | None:
-    found = gap["measures"].get("knowledge")
-    if not found or found["low"] is None:
-        return None
-    return (
-        f"Knowledge (the answer constrained to the labels): {first} − {second} is {_points_with(found)}; "
-        f"{_said(found['low'], found['high'], 0.0, 'a difference is not shown')}."
-    )
+    return _gap("Knowledge (the answer constrained to the labels)", gap["measures"].get("knowledge"), first, second)
 
 
 def _spread(gap: Values, first: str, second: str) -> str | None:
@@ -55,13 +49,16 @@ def _spread(gap: Values, first: str, second: str) -> str | None:
 
 
 def _decile(gap: Values, first: str, second: str) -> str | None:
-    found = gap["decile"]
+    return _gap("Worst templates (lowest decile)", gap["decile"], first, second)
+
+
+def _gap(what: str, found: Values | None, first: str, second: str) -> str | None:
+    """A difference and what its interval shows; None where there is no interval."""
     if not found or found["mean"] is None or found["low"] is None:
         return None
-    return (
-        f"Worst templates (lowest decile): {first} − {second} is {_points_with(found)}; "
-        f"{_said(found['low'], found['high'], 0.0, 'a difference is not shown')}."
-    )
+    is_shown = _side(found["low"], found["high"], 0.0) != 0
+    shown = "the interval excludes zero" if is_shown else "a difference is not shown"
+    return f"{what}: {first} − {second} is {_points_with(found)}; {shown}."
 
 
 def _groups(values: Values) -> str | None:
@@ -130,7 +127,3 @@ def _points_with(gap: Values) -> str:
 def _side(low: float, high: float, neutral: float) -> int:
     """-1: the interval lies below `neutral`, 1: above, 0: it holds it."""
     return 1 if low > neutral else -1 if high < neutral else 0
-
-
-def _said(low: float, high: float, neutral: float, undecided: str) -> str:
-    return undecided if _side(low, high, neutral) == 0 else "the interval excludes zero"

@@ -7,7 +7,7 @@ from typing import Any
 
 from paft_ray.config import ReportConfig
 from paft_ray.metrics import ArmOutcomes, Measure
-from paft_ray.report.arm_figures import arm_row, differences, on_templates, pairs, short_row
+from paft_ray.report.arm_figures import arm_row, differences, pairs, part_of, short_row
 from paft_ray.report.inputs import Measured
 
 UNGROUPED = "other"
@@ -35,7 +35,7 @@ def groups(
     found = {}
     for name in sorted(members):
         part = {
-            measure: {arm: on_templates(outcomes, members[name]) for arm, outcomes in of.items()}
+            measure: {arm: part_of(outcomes, members[name]) for arm, outcomes in of.items()}
             for measure, of in by_measure.items()
         }
         found[name] = {

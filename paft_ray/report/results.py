@@ -83,7 +83,9 @@ def results(measured: Measured, history: History, config: ReportConfig, seed: in
         "arms": _arms(measured, found),
         "differences": {name: _difference(measured, name, found, config, seed) for name in main.differences},
         "groups": groups(measured, by_measure, config, seed),
-        **calibration(measured, by_measure, main.differences, config, seed),
+        **calibration(
+            measured, by_measure, found["knowledge"].differences if "knowledge" in found else {}, config, seed
+        ),
         "timings_s": {stage: manifest["time_s"] for stage, manifest in manifests.items() if "time_s" in manifest},
         "engine_starts": sum(manifest.get("engine_starts", 0) for manifest in manifests.values()),
         "peak_memory_gib": _peak_memory(manifests.values()),
