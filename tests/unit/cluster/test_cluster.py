@@ -227,32 +227,52 @@ def test_the_image_gets_what_is_copied_and_nothing_else() -> None:
 # SLURM
 
 
-def test_the_slurm_script_starts_ray_on_every_node_and_paft_once(tmp_path: Path) -> None:
+ROUTE = "10.1.0.8 dev ib0 src 10.1.0.7 uid 1000"
+
+
+def slurm(folder: Path, route: str = ROUTE, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The script with programs in place of SLURM's and of the network's, which write down what they were given."""
     stubs = {
         "scontrol": "printf 'node7\\nnode8\\n'",
-        "getent": 'echo "10.1.0.7 STREAM $2"',
+        "getent": '[ "$2" = node7 ] && echo "127.0.1.1 STREAM $2" || echo "10.1.0.8 STREAM $2"',
+        "ip": f'[ "$*" = "-4 route get 10.1.0.8" ] && echo "{route}"',
         "srun": 'env > environment; printf "%s\\n" "$@" > arguments',
     }
     for name, body in stubs.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
-        (tmp_path / name).chmod(stat.S_IRWXU)
-    slurm = {
-        "SLURM_JOB_NODELIST": "node[7-8]",
-        "SLURM_JOB_NUM_NODES": "2",
-        "SLURM_CPUS_PER_TASK": "8",
-        "SLURM_GPUS_ON_NODE": "1",
-    }
-    script = ["bash", str(Path("cluster/slurm.sh").resolve()), "run", "my.yaml", "--set", "name=a b"]
-    subprocess.run(script, env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **slurm}, cwd=tmp_path, check=True)
+        (folder / name).write_text(f"#!/bin/sh\n{body}\n")
+        (folder / name).chmod(stat.S_IRWXU)
+    given = {"SLURM_JOB_NODELIST": "node[7-8]", "SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "8", **variables}
+    return subprocess.run(
+        ["bash", str(Path("cluster/slurm.sh").resolve()), "run", "my.yaml", "--set", "name=a b"],
+        env={"PATH": f"{folder}:{os.environ['PATH']}", **given},
+        cwd=folder,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("gpus", ["4", ""], ids=["with GPUs", "without GPUs"])
+def test_the_slurm_script_starts_ray_on_every_node_and_paft_once(tmp_path: Path, gpus: str) -> None:
+    assert slurm(tmp_path, **({"SLURM_GPUS_ON_NODE": gpus} if gpus else {})).returncode == 0
     arguments = (tmp_path / "arguments").read_text().splitlines()
     end = arguments.index("--")
-    assert arguments[end + 1 :] == ["paft", "run", "my.yaml", "--set", "name=a b", "--address", "10.1.0.7:6379"]
+    assert arguments[end + 1 :] == ["paft", "run", "my.yaml", "--set", "name=a b", "--address", "10.1.0.7:6379"], (
+        "the address that other nodes reach, not the 127.0.1.1 of the first node's own name"
+    )
     started = " ".join(arguments[arguments.index("ray") : end])
     assert (
-        started == "ray symmetric-run --address 10.1.0.7:6379 --min-nodes 2 --num-cpus 8 --num-gpus 1 "
+        started == f"ray symmetric-run --address 10.1.0.7:6379 --min-nodes 2 --num-cpus 8 --num-gpus {gpus or 0} "
         "--dashboard-host=127.0.0.1"
     )
     assert "RAY_AUTH_MODE=token" in (tmp_path / "environment").read_text().splitlines()
+
+
+def test_the_slurm_script_says_where_there_is_no_way_to_the_other_nodes(tmp_path: Path) -> None:
+    result = slurm(tmp_path, route="unreachable 10.1.0.8")
+    assert result.returncode == 2
+    assert "no IPv4 route to node8" in result.stderr
+    assert not (tmp_path / "arguments").exists()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from ray._private import ray_constants as constants
 
 from paft_ray.config import load_config
 
@@ -17,7 +18,15 @@ FOLDER = Path("cluster/kubernetes")
 SCHEMAS = Path(__file__).parents[4] / "shared" / "data" / "kuberay"
 JOBS = ("pipeline", "sweep")
 FILES = ("raycluster", *JOBS)
-POD_KEYS = {"automountServiceAccountToken", "securityContext", "volumes", "containers"}
+POD_KEYS = {
+    "automountServiceAccountToken",
+    "imagePullSecrets",
+    "terminationGracePeriodSeconds",
+    "securityContext",
+    "volumes",
+    "containers",
+}
+GPU_POD_KEYS = {"nodeSelector", "tolerations"}
 CONTAINER_KEYS = {"name", "image", "securityContext", "env", "volumeMounts", "resources"}
 
 
@@ -77,7 +86,8 @@ def test_a_file_has_the_structure_that_kuberay_asks_for(name: str) -> None:
         assert set(group) == {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"}
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
     for pod in pods(name):
-        assert set(pod) == POD_KEYS
+        gpus = "nvidia.com/gpu" in pod["containers"][0]["resources"]["limits"]
+        assert set(pod) == POD_KEYS | (GPU_POD_KEYS if gpus else set())
         assert [set(container) for container in pod["containers"]] == [CONTAINER_KEYS]
         assert all(isinstance(value, str) for value in pod["containers"][0]["resources"]["limits"].values())
         assert all(isinstance(variable.get("value", ""), str) for variable in pod["containers"][0]["env"])
@@ -150,6 +160,45 @@ def test_a_pod_gets_what_it_asks_for(name: str) -> None:
     """Requests equal limits: Ray counts the limits, and pods of the guaranteed class are evicted last."""
     for pod in pods(name):
         assert pod["containers"][0]["resources"]["requests"] == pod["containers"][0]["resources"]["limits"]
+
+
+def mebibytes(quantity: str) -> int:
+    number, unit = re.fullmatch(r"(\d+)(Mi|Gi)", quantity).groups()  # type: ignore[union-attr]
+    return int(number) * {"Mi": 1, "Gi": 1024}[unit]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_object_store_fits_into_shared_memory(name: str) -> None:
+    """Ray puts a store that does not fit on the container's disk, and NCCL needs some of /dev/shm too."""
+    spec = cluster(name)
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        store = int(group["rayStartParams"]["object-store-memory"]) / 2**20
+        (shm,) = [volume["emptyDir"] for volume in group["template"]["spec"]["volumes"] if "emptyDir" in volume]
+        memory = group["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
+        assert shm["medium"] == "Memory"
+        assert store < 0.8 * mebibytes(shm["sizeLimit"]) < 0.5 * mebibytes(memory)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_pod_that_is_taken_away_drains_before_it_is_killed(name: str) -> None:
+    for pod in pods(name):
+        variables = {variable["name"]: variable.get("value") for variable in pod["containers"][0]["env"]}
+        drain = float(variables["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"])
+        assert 0 < drain < pod["terminationGracePeriodSeconds"]
+    assert constants.RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S, "Ray still reads the variable"
+
+
+def test_the_network_policy_closes_the_pods_of_the_clusters() -> None:
+    (policy,) = documents("network")
+    assert (policy["apiVersion"], policy["kind"]) == ("networking.k8s.io/v1", "NetworkPolicy")
+    spec = policy["spec"]
+    assert spec["policyTypes"] == ["Ingress"]
+    nodes = {"matchLabels": {"ray.io/is-ray-node": "yes"}}
+    assert spec["podSelector"] == nodes, "the label that KubeRay gives to heads and workers"
+    inside, dashboard = spec["ingress"]
+    assert inside == {"from": [{"podSelector": nodes}]}, "all ports, to each other alone"
+    assert dashboard["ports"] == [{"protocol": "TCP", "port": 8265}]
+    assert not any("ipBlock" in peer for peer in dashboard["from"])
 
 
 @pytest.mark.parametrize("name", JOBS)
