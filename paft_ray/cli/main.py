@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from os.path import expanduser
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -244,6 +244,21 @@ def prompts_import(
             f"--out {out}: cannot be written ({error.strerror or error}); give the path of a file that you may write"
         ) from None
     echo(json.dumps(result.summary()) if as_json else "\n".join(f"{k}: {v}" for k, v in result.summary().items()))
+
+
+@prompts_app.command("generate", help="Compose templates for a task without a model.")
+def prompts_generate(
+    task: Annotated[str, typer.Option(help="Built-in task or path of a task YAML")],
+    out: Annotated[str, typer.Option(help="New file to write: .jsonl")],
+    kind: Annotated[Literal["grammar"], typer.Option("--type", help="What composes them")] = "grammar",
+    num: Annotated[int, typer.Option(min=1, max=10_000, help="Number of templates")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Other seeds give other templates")] = 0,
+    max_words: Annotated[int, typer.Option(help="Longest template in words")] = 120,
+) -> None:
+    """Prints how many templates, frames and clusters of near-copies the file has."""
+    from paft_ray.cli.prompts_generate import generate
+
+    echo(generate(expanduser(task), num, expanduser(out), seed=seed, max_words=max_words))
 
 
 @prompts_app.command("show", help="Print the templates of a run.")

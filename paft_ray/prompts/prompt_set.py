@@ -35,7 +35,8 @@ SCHEMA = pa.schema(
 
 
 _TEXT_COLUMNS = ("text", "system", "group", "provenance")
-_LONGEST_GROUP = 40
+_NAMES = ("group", "frame")
+_LONGEST_NAME = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +48,14 @@ class Entry:
     cluster: int = -1
     """Cluster of near-duplicates; templates of one cluster share a split."""
     provenance: dict[str, Any] = field(default_factory=dict)
-    """`source` (seed, held_out, user, or generator id), `group` where the template's file names one, and for generated
-    ones strategy, axes, attempt, grammar_share."""
+    """`source` (seed, held_out, user, or generator id), `group` where the template's file names one, `frame` where a
+    grammar composed it, and for generated ones strategy, axes, attempt, grammar_share."""
 
     @classmethod
     def of_file(cls, template: PromptTemplate, source: str, split: Split = "train") -> Entry:
         """The entry of a template that somebody wrote into a file."""
-        group = {} if template.group is None else {"group": template.group}
-        return cls(template=template, split=split, provenance={"source": source, **group})
+        named = {name: getattr(template, name) for name in _NAMES if getattr(template, name) is not None}
+        return cls(template=template, split=split, provenance={"source": source, **named})
 
 
 @dataclass(frozen=True)
@@ -118,11 +119,11 @@ class PromptSet:
         return pa.Table.from_pylist(rows, schema=SCHEMA)
 
     def to_jsonl(self) -> str:
-        """Rows with `text` and, where there is one, `system` and `group`: what `read_templates` reads."""
+        """Rows with `text` and, where there is one, `system`, `group` and `frame`: what `read_templates` reads."""
         rows = [
             {"text": e.template.text}
             | ({} if e.template.system is None else {"system": e.template.system})
-            | ({"group": e.provenance["group"]} if "group" in e.provenance else {})
+            | {name: e.provenance[name] for name in _NAMES if name in e.provenance}
             for e in self.entries
         ]
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -187,7 +188,7 @@ def is_template_row(row: Any) -> bool:
     return (
         isinstance(row, dict)
         and isinstance(row.get("text"), str)
-        and all(isinstance(row.get(name), str | None) for name in ("system", "group"))
+        and all(isinstance(row.get(name), str | None) for name in ("system", *_NAMES))
     )
 
 
@@ -195,15 +196,16 @@ def template_of_row(row: Mapping[str, Any], where: str) -> PromptTemplate:
     """The template in a row that `is_template_row`. Raises `UserError`, opened by `where` (file and line), for text
     that no file can hold and for a group whose name cannot be shown."""
     check_text(row["text"] + (row.get("system") or ""), "text", where)
-    group: str | None = row.get("group")
-    if group is not None:
-        check_text(group, "group", where)
-        if not 0 < len(group.strip()) == len(group) <= _LONGEST_GROUP or "\n" in group or holds_hidden(group):
-            raise UserError(
-                f"{where}: group {visible(group)[:60]!r} is no short name; allowed: 1 to {_LONGEST_GROUP} visible "
-                "characters on one line, without spaces around them"
-            )
-    return PromptTemplate(text=row["text"], system=row.get("system"), group=group)
+    for name in _NAMES:
+        value: str | None = row.get(name)
+        if value is not None:
+            check_text(value, name, where)
+            if not 0 < len(value.strip()) == len(value) <= _LONGEST_NAME or "\n" in value or holds_hidden(value):
+                raise UserError(
+                    f"{where}: {name} {visible(value)[:60]!r} is no short name; allowed: 1 to {_LONGEST_NAME} visible "
+                    "characters on one line, without spaces around them"
+                )
+    return PromptTemplate(text=row["text"], system=row.get("system"), group=row.get("group"), frame=row.get("frame"))
 
 
 def _parquet_templates(path: str | Path) -> list[PromptTemplate]:
@@ -230,18 +232,19 @@ def _parquet_templates(path: str | Path) -> list[PromptTemplate]:
             "`paft prompts import` wrote, or JSONL"
         )
     return [
-        template_of_row({"group": _group_in(row.get("provenance")), **row}, f"{path}: template {number}")
+        template_of_row({**_names_in(row.get("provenance")), **row}, f"{path}: template {number}")
         for number, row in enumerate(rows, start=1)
     ]
 
 
-def _group_in(provenance: Any) -> str | None:
-    """The group that the provenance column of a written prompt set names."""
+def _names_in(provenance: Any) -> dict[str, str]:
+    """The group and the frame that the provenance column of a written prompt set names."""
     try:
-        group = json.loads(provenance)["group"]
-    except (TypeError, ValueError, KeyError, RecursionError):
-        return None
-    return group if isinstance(group, str) else None
+        found = json.loads(provenance)
+    except (TypeError, ValueError, RecursionError):
+        return {}
+    names = {name: found.get(name) for name in _NAMES} if isinstance(found, dict) else {}
+    return {name: value for name, value in names.items() if isinstance(value, str)}
 
 
 def check_templates(templates: Sequence[PromptTemplate], fields: Iterable[str], source: str) -> None:

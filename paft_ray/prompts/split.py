@@ -1,14 +1,15 @@
-"""The leak-free split: near-duplicates share a cluster, and a cluster is never on both sides."""
+"""The leak-free split: near-duplicates share a cluster, and neither a cluster nor a frame of the grammar is on both
+sides."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from paft_ray.errors import UserError
-from paft_ray.prompts.prompt_set import Entry, PromptSet
+from paft_ray.prompts.prompt_set import Entry, PromptSet, Split
 from paft_ray.prompts.sampling import keyed_order
 from paft_ray.prompts.similarity import NORMALISATION, clusters, largest_similarity, shingles, similarity
 from paft_ray.sanitize import masked
@@ -18,7 +19,7 @@ _LARGEST_CLUSTER = 0.3
 
 def with_held_out(train: Sequence[Entry], held_out: Sequence[Entry], *, threshold: float) -> PromptSet:
     """A prompt set from candidates and given held-out templates; candidates near a held-out one must have been taken
-    out (`near`).
+    out (`near_held_out`).
 
     Raises `UserError` where one cluster holds over 30 % of the candidates.
     """
@@ -37,12 +38,12 @@ def split_by_cluster(
     seed: int,
     keep_in_train: str | None,
 ) -> PromptSet:
-    """Complete clusters held out at random: `fraction` of the templates, but at least `min_held_out`; the cluster of
-    `keep_in_train` never is.
+    """Complete clusters held out at random, with all clusters that share a frame of the grammar: `fraction` of the
+    templates, but at least `min_held_out`; what holds `keep_in_train` never is.
 
     Raises `UserError` where one cluster holds over 30 % of the templates or too few templates are there.
     """
-    groups = _clustered(entries, threshold)
+    groups = _with_frames(_clustered(entries, threshold))
     free = [group for group in _shuffled(groups, seed) if all(e.template.id != keep_in_train for e in group)]
     wanted = max(min_held_out, round(fraction * sum(map(len, groups))))
     held: list[Entry] = []
@@ -79,11 +80,19 @@ def near(entries: Sequence[Entry], others: Sequence[Entry], threshold: float) ->
     }
 
 
+def near_held_out(entries: Sequence[Entry], held_out: Sequence[Entry], threshold: float) -> set[str]:
+    """Content ids of the entries that are near a held-out template, or composed from the same frame as one."""
+    frames = {e.provenance.get("frame") for e in held_out} - {None}
+    return near(entries, held_out, threshold) | {e.template.id for e in entries if e.provenance.get("frame") in frames}
+
+
 def leakage_report(prompts: PromptSet, threshold: float) -> dict[str, Any]:
     """What shows that the split does not leak: the largest exact similarity across it, the pair, the normalisation and
     the threshold."""
     value, a, b = largest_similarity(prompts.split("train").templates, prompts.split("held_out").templates)
     assert value < threshold, f"templates {a} and {b} leak across the split ({value:.2f})"
+    frames = [{e.provenance.get("frame") for e in prompts.split(side).entries} for side in get_args(Split)]
+    assert not set.intersection(*frames) - {None}, "templates of one frame are on both sides of the split"
     return {
         "largest_similarity": round(value, 4),
         "pair": [a, b],
@@ -105,6 +114,17 @@ def _clustered(entries: Sequence[Entry], threshold: float) -> list[list[Entry]]:
             f"({masked(largest[0].template.text)[:60]!r}...), at most 30 % may be; add more varied templates"
         )
     return list(groups.values())
+
+
+def _with_frames(groups: Sequence[list[Entry]]) -> list[list[Entry]]:
+    """The groups, joined where templates of one frame are in several."""
+    joined: list[list[Entry]] = []
+    for group in groups:
+        frames = {e.provenance.get("frame") for e in group} - {None}
+        same = [other for other in joined if frames & {e.provenance.get("frame") for e in other}]
+        joined = [other for other in joined if other not in same]
+        joined.append([e for each in (*same, group) for e in each])
+    return joined
 
 
 def _shuffled(groups: Sequence[list[Entry]], seed: int) -> list[list[Entry]]:

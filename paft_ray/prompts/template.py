@@ -49,6 +49,8 @@ class PromptTemplate:
     """System part, without placeholders; plain models get it above the text, after an empty line."""
     group: str | None = field(default=None, compare=False)
     """Group of its file that it is counted to, such as `plain`: no part of its content, so not of its id either."""
+    frame: str | None = field(default=None, compare=False)
+    """Frame of the grammar that composed it: a split keeps templates of one frame on one side."""
 
     @cached_property
     def id(self) -> str:

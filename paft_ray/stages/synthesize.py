@@ -13,7 +13,7 @@ from paft_ray.generators.rounds import Write, Writer, ask_generators, write_with
 from paft_ray.log import get_logger, stage_label
 from paft_ray.models.chat_frame import chat_frame
 from paft_ray.prompts.prompt_set import Entry, PromptSet
-from paft_ray.prompts.split import leakage_report, near, split_by_cluster, with_held_out
+from paft_ray.prompts.split import leakage_report, near_held_out, split_by_cluster, with_held_out
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.sanitize import masked
 from paft_ray.stages.resolved_run import ResolvedRun
@@ -66,9 +66,11 @@ def run(resolved: ResolvedRun, *, force: bool = False, write: Write | None = Non
 
 
 def _grouped(*files: list[PromptTemplate]) -> dict[str, dict[str, str]]:
-    """The groups of the templates, by id: part of the key where a file names one."""
-    groups = {t.id: t.group for templates in files for t in templates if t.group is not None}
-    return {"groups": groups} if groups else {}
+    """The groups and frames of the templates, by id: part of the key where a file names one."""
+    given = [template for templates in files for template in templates]
+    groups = {t.id: t.group for t in given if t.group is not None}
+    frames = {t.id: t.frame for t in given if t.frame is not None}
+    return {name: found for name, found in (("groups", groups), ("frames", frames)) if found}
 
 
 def _decided_as(config: Config) -> str:
@@ -129,7 +131,7 @@ def _without_leaks(seeds: list[PromptTemplate], fixed: list[Entry], similarity: 
     """(seed templates that are no near-copies of held-out ones, number of the others). Raises `UserError` where the
     first seed template, which arm sft trains on, is one of the others."""
     entries = [Entry.of_file(t, "seed") for t in seeds]
-    leaks = near(entries, fixed, similarity)
+    leaks = near_held_out(entries, fixed, similarity)
     if leaks and seeds and seeds[0].id in leaks:
         raise UserError(
             "prompts: the first seed template is a near-copy of a held-out one "

@@ -17,10 +17,12 @@ from paft_ray.cli.main import main
 from paft_ray.config import TrainConfig, load_config
 from paft_ray.errors import StageError, UserError
 from paft_ray.models.files import shapes
+from paft_ray.prompts.gate import import_templates
 from paft_ray.stages.pipeline import run_stage
 from paft_ray.stages.registry import STAGES
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.store import Store
+from paft_ray.tasks.task import load_task
 
 DEMO = "jobs/configs/demo.yaml"
 PUBLISHED = Path(__file__).parents[4] / "shared/data/prompts/winogrande.jsonl"
@@ -167,6 +169,35 @@ def test_a_published_set_is_repaired_and_its_duplicates_are_rejected(
     assert counts["read"] == counts["kept"] + sum(counts["rejected"].values())
     assert counts["rejected"]["duplicate"] >= 24
     assert counts["repaired"]["literal_newline"] > 100
+
+
+def test_generate_writes_templates_that_import_keeps_with_their_frames_and_overwrites_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out_file = tmp_path / "new" / "piqa.jsonl"
+    asked = ("prompts", "generate", "--task", "piqa", "--type", "grammar", "--num", "12", "--out", str(out_file))
+    code, out, _ = run_cli(capsys, *asked)
+    assert (code, out) == (0, f"12 templates of 12 frames, 12 clusters: {out_file}\n")
+    rows = [json.loads(line) for line in out_file.read_text().splitlines()]
+    assert all(row["frame"].startswith(row["group"]) for row in rows)
+    result = import_templates(str(out_file), load_task("piqa"), 120)
+    assert [(t.text, t.group, t.frame) for t in result.kept] == [(r["text"], r["group"], r["frame"]) for r in rows]
+    code, _, err = run_cli(capsys, *asked)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "is there and is not overwritten" in err
+    assert [json.loads(line) for line in out_file.read_text().splitlines()] == rows
+
+
+def test_generate_refuses_a_task_whose_description_is_no_request(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    task = tmp_path / "t.yaml"
+    task.write_text("{name: t, kind: choice, description: Sentiment., fields: {text: the text}, labels: [good, bad]}")
+    out_file = tmp_path / "t.jsonl"
+    code, _, err = run_cli(capsys, "prompts", "generate", "--task", str(task), "--out", str(out_file))
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "description: 'Sentiment.' does not begin with a verb" in err
+    assert not out_file.exists()
 
 
 def test_import_refuses_a_place_that_cannot_be_written(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -1,11 +1,15 @@
 """The leak-free split. Invariant 5."""
 
+from dataclasses import replace
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.similarity import NORMALISATION
-from paft_ray.prompts.split import leakage_report, near, split_by_cluster, with_held_out
+from paft_ray.prompts.split import leakage_report, near, near_held_out, split_by_cluster, with_held_out
 from paft_ray.prompts.template import PromptTemplate
 
 
@@ -105,3 +109,35 @@ def test_too_few_templates_say_how_many_are_missing() -> None:
         UserError, match="8 distinct templates, but 12 held out and at least one to train on are needed: 5 missing"
     ):
         split([wording(i) for i in range(8)], min_held_out=12)
+
+
+def framed(number: int, frame: str | None) -> Entry:
+    return replace(wording(number), provenance={} if frame is None else {"frame": frame})
+
+
+@given(
+    st.lists(st.sampled_from(["form-0", "form-1", "role-0", "role-1", "role-2", None]), min_size=12, max_size=30),
+    st.integers(0, 5),
+)
+def test_a_frame_of_the_grammar_never_stands_on_both_sides(frames: list[str | None], seed: int) -> None:
+    entries = [framed(number, frame) for number, frame in enumerate([None, *frames])]
+    try:
+        prompts = split(entries, seed=seed, min_held_out=2)
+    except UserError:  # two frames hold all templates
+        return
+    sides = [{e.provenance.get("frame") for e in prompts.split(side).entries} for side in ("train", "held_out")]
+    assert not sides[0] & sides[1] - {None}
+    assert len(prompts) == len(entries)
+    leakage_report(prompts, 0.7)
+
+
+def test_a_frame_on_both_sides_is_a_leak() -> None:
+    sides = [framed(0, "form-0"), replace(framed(1, "form-0"), split="held_out")]
+    with pytest.raises(AssertionError, match="one frame"):
+        leakage_report(PromptSet.of(sides), 0.7)
+
+
+def test_templates_of_a_held_out_frame_count_as_near() -> None:
+    held_out = [framed(0, "form-0"), framed(1, None)]
+    entries = [framed(2, "form-0"), framed(3, "form-1"), framed(4, None), wording(1, "!")]
+    assert near_held_out(entries, held_out, 0.7) == {entries[0].template.id, entries[3].template.id}
