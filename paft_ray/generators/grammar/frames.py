@@ -72,7 +72,7 @@ FRAMES: tuple[Frame, ...] = _named(
     ),
     *_frames(
         "instruction",
-        "Read <it> with care, then <do>.",
+        "Carefully read <it>, then <do>.",
         "1. Study <it>.\n2. <Do>.\n3. Write down the outcome.",
         "Follow two steps. First, look at <it>. Second, <do>.",
         place="first",
@@ -95,11 +95,15 @@ FRAMES: tuple[Frame, ...] = _named(
         "My colleagues and I need to <do>. We would be grateful if you did it for us.",
         "Do me a favor and <do>.",
         "I wonder if you could <do>.",
-        "Hello there! I am hoping to find somebody who can <do>. Is that something you can manage?",
         "Would it be possible for you to <do>? I need the result today.",
         "It would save us a lot of work if you could <do>.",
         "Sorry to bother you, but could you <do>?",
         "Kindly <do>.",
+    ),
+    *_frames(
+        "request",
+        "Hello there! I am hoping to find somebody who can <do>. Is that something you can manage?",
+        place="first",
     ),
     *_frames(
         "question",
@@ -135,7 +139,6 @@ FRAMES: tuple[Frame, ...] = _named(
     ),
     *_frames(
         "exam",
-        "Exam question. <Do>. A right answer earns one point.",
         "In this part of the test, candidates have to <do>.",
         "Quiz time! In this round, players have to <do>.",
         "Homework for Tuesday: <do>.",
@@ -143,6 +146,7 @@ FRAMES: tuple[Frame, ...] = _named(
         "Practice makes perfect. In today's lesson, we learn how to <do>. Now it is your turn.",
         "A final examination asked students to <do>. Give the answer that the examiners expected.",
     ),
+    *_frames("exam", "Exam question. <Do>. A right answer earns one point.", place="first"),
     *_frames(
         "role",
         "You are an experienced annotator. Your job is to <do>.",
