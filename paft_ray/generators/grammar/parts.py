@@ -88,6 +88,11 @@ def answers(words: Words, pick: Pick) -> str:
         "Format of the answer: {0}",
         "Do not forget: {0}",
         "One rule applies: {0}",
+        "A word on formatting: {0}",
+        "Please mind how the answer is written: {0}",
+        "Keep to the following convention: {0}",
+        "Readers expect a certain layout: {0}",
+        "A program will mark the answer, so keep to its form: {0}",
     )
     return leads[pick("format", len(leads))].replace("{0}", words.answer_format)
 
@@ -147,6 +152,8 @@ _CUES = (
     "Write your answer here:",
     "Result:",
     "The answer:",
+    "Here is what I came up with:",
+    "Space for your answer:",
 )
 _CHOICE_CUES = (
     "The answer is",
