@@ -67,8 +67,9 @@ def test_every_machine_gets_this_package_at_one_version(name: str) -> None:
     assert len(installs) == 1
     assert installs[0].startswith("cd ~/paft_ray && ")
     mounts = {remote: local for remote, local in config["file_mounts"].items() if remote.startswith("~/paft_ray/")}
-    assert set(mounts.values()) == {"pyproject.toml", "README.md", "LICENSE", "locks", "scripts", "paft_ray"}, (
-        "what the package is built from, and no more"
+    built = {"pyproject.toml", "README.md", "LICENSE", "locks", "scripts", "paft_ray"}
+    assert set(mounts.values()) == built | ({"cluster/spot_notice.py"} if name in CLOUDS else set()), (
+        "what the package is built from, what watches for notices, and no more"
     )
     assert all(remote == f"~/paft_ray/{local}" and Path(local).exists() for remote, local in mounts.items())
 
@@ -103,6 +104,16 @@ def test_runs_and_models_of_a_cloud_lie_on_the_folder_that_is_mounted(name: str)
     assert any(" mount -t nfs" in command and command.endswith(" /mnt/shared") for command in config["setup_commands"])
     assert all("HF_HOME=/mnt/shared/" in command for command in starts(config, "head") + starts(config, "worker"))
     assert all(load_config(f"jobs/configs/{each}.yaml").storage.startswith("/mnt/shared/") for each in GPU_CONFIGS)
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_a_spot_worker_hears_that_it_is_taken_away(name: str) -> None:
+    config = machines(name)
+    *_, watch = config["worker_start_ray_commands"]
+    assert f"~/paft_ray/cluster/spot_notice.py {name} " in watch
+    assert "RAY_ADDRESS=$RAY_HEAD_IP:6379" in watch, "the node that is drained is that of this cluster"
+    assert watch.endswith("&"), "the command returns"
+    assert not any("spot_notice" in command for command in config["head_start_ray_commands"]), "no spot machine"
 
 
 def nodes(name: str) -> list[dict[str, float]]:
