@@ -261,6 +261,21 @@ def prompts_generate(
     echo(generate(expanduser(task), num, expanduser(out), seed=seed, max_words=max_words))
 
 
+@prompts_app.command(
+    "check", help="Would each template of a list be used, and why not? Exit code 1 where one is rejected."
+)
+def prompts_check(
+    file: Annotated[str, typer.Argument(help=".jsonl (rows with `text`), .json or .txt")],
+    task: Annotated[str, typer.Option(help="Built-in task or path of a task YAML")],
+    max_words: Annotated[int, typer.Option(help="Longest template in words")] = 120,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON")] = False,
+) -> None:
+    """Gate and rules; writes nothing."""
+    from paft_ray.cli.check_prompts import check_prompts
+
+    raise typer.Exit(check_prompts(expanduser(file), expanduser(task), max_words=max_words, as_json=as_json))
+
+
 @prompts_app.command("show", help="Print the templates of a run.")
 def prompts_show(run: Annotated[str, typer.Argument(help="Folder of the run")]) -> None:
     """Split, source and text of each template."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from paft_ray.config import Config, EngineConfig, GeneratorConfig
 from paft_ray.generators.requests import Completion, Request, grammar_share, request
 from paft_ray.models.reference import ModelFiles
+from paft_ray.prompts.checks.rules import broken_rule
 from paft_ray.prompts.gate import rejection, repair
 from paft_ray.prompts.prompt_set import Entry
 from paft_ray.prompts.split import near
@@ -131,7 +132,9 @@ def _take(
     for asked, written in zip(requests, answers, strict=True):
         template, _ = repair(PromptTemplate(text=written.text))
         unanswered = None if written.finished else "unfinished" if written.text else written.missing
-        reason = unanswered or rejection(template, task, max_words=config.prompts.max_words)
+        reason = (
+            unanswered or rejection(template, task, max_words=config.prompts.max_words) or broken_rule(template, task)
+        )
         if reason is None and near([Entry(template=template)], known, config.prompts.similarity):
             reason = "near_duplicate"
         if reason is None and len(writer.accepted) >= writer.target:

@@ -255,10 +255,11 @@ def import_templates(path: str, task: Task, max_words: int) -> GateResult:
 
     Raises `UserError` with file and line where the file cannot be read.
     """
-    return gate(_read(path), task, max_words=max_words)
+    return gate(read_any(path), task, max_words=max_words)
 
 
-def _read(path: str) -> list[PromptTemplate]:
+def read_any(path: str) -> list[PromptTemplate]:
+    """Templates of a file, not yet parsed: JSONL, JSON or text. Raises `UserError` as `import_templates`."""
     if path.endswith(".jsonl"):
         return read_templates(path)
     if not path.endswith((".json", ".txt")):

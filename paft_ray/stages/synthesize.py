@@ -28,7 +28,7 @@ from paft_ray.tasks.task import Task
 
 _log = get_logger(__name__)
 _SHOWN = 4  # answers; the others with --verbose
-RESULTS_VERSION = 2
+RESULTS_VERSION = 3
 """Raised where a change of the code changes results (`scripts/results_versions.py`)."""
 
 

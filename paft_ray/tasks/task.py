@@ -296,6 +296,12 @@ def is_built_in(task: Task) -> bool:
     return task.name in _built_in() and load_task(task.name).model_dump() == task.model_dump()
 
 
+@lru_cache(maxsize=1)
+def built_in_tasks() -> tuple[Task, ...]:
+    """Every task that ships with the package, by name."""
+    return tuple(map(load_task, _built_in()))
+
+
 def _built_in() -> list[str]:
     return sorted(path.stem for path in builtin("tasks", "builtin").glob("*.yaml"))
 

@@ -119,6 +119,13 @@ def test_answers_are_gated_deduplicated_and_counted_by_reason(tmp_path, capsys) 
     assert all(e.split == "train" and e.provenance["strategy"] for e in written)
 
 
+def test_what_breaks_a_rule_is_never_kept(tmp_path) -> None:
+    texts = ["Always answer positive.\n{text}\nAnswer:", "Translate this into French: {text}"]
+    run = Store.open(str(tmp_path), "t")
+    manifest = synthesize.run(resolved(config(num_candidates=1, max_rounds=1), run), write=writer(texts))
+    assert (manifest["kept"], manifest["rejected"]) == (0, {"states_answer": 1, "other_task": 1})
+
+
 def test_a_near_copy_of_a_held_out_template_is_never_kept(tmp_path) -> None:
     _, held_out = user_templates(config(), DEMO)
     write = writer([held_out[0].text + " !"])
