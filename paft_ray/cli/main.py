@@ -30,7 +30,9 @@ app = typer.Typer(
 )
 _HALF_LINE = 600
 _UsageError: Any = typer.BadParameter.__mro__[1]  # typer names this class of its own nowhere else
-prompts_app = typer.Typer(no_args_is_help=True, help="Prompt templates: import through the gate, show those of a run.")
+prompts_app = typer.Typer(
+    no_args_is_help=True, help="Prompt templates: import through the gate, show those of a run, review them."
+)
 app.add_typer(prompts_app, name="prompts")
 
 ConfigArg = Annotated[str, typer.Argument(metavar="CONFIG", help="YAML file of the run, e.g. jobs/configs/demo.yaml")]
@@ -274,6 +276,17 @@ def prompts_check(
     from paft_ray.cli.check_prompts import check_prompts
 
     raise typer.Exit(check_prompts(expanduser(file), expanduser(task), max_words=max_words, as_json=as_json))
+
+
+@prompts_app.command("review", help="Write a page that shows every template of a run, to accept or reject.")
+def prompts_review(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Folder or URI of the run")],
+    out: Annotated[str | None, typer.Option(help="File to write; default: report/review.html in the run")] = None,
+) -> None:
+    """The page writes the file that `prompts.decisions` of the next run takes."""
+    from paft_ray.cli.prompts_review import review
+
+    review(expanduser(run), expanduser(out) if out else None)
 
 
 @prompts_app.command("show", help="Print the templates of a run.")

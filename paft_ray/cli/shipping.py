@@ -58,6 +58,7 @@ def named_files(config: Config, task: Task) -> tuple[str, ...]:
     for given, own in (
         (config.prompts.seed_templates, task.seed_templates),
         (config.prompts.held_out_templates, task.held_out_templates),
+        (config.prompts.decisions, None),
     ):
         wanted += [path for path in [own if given == "builtin" else given] if path]
     found = tuple(dict.fromkeys(path for path in [*wanted, *rows.values()] if _relative(path)))

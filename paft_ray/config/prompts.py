@@ -19,6 +19,10 @@ class PromptsConfig(Section):
     held_out_templates: Place | None = None
     """JSONL file of templates never trained on (rows may name a `group`); `builtin` takes the task's own. Default:
     split 8:1 by cluster from all candidates."""
+    decisions: Place | None = None
+    """JSONL file of decisions (`id`, `decision`: accept or reject) that the page of `paft prompts review RUN` wrote. A
+    rejected template is never in the prompt set, an accepted one is unless the gate refuses it or it is a near-copy of
+    a held-out one."""
     generators: tuple[GeneratorConfig, ...] = ()
     """Models that write candidates; none: only the user's templates are used."""
     num_candidates: Positive = 40
@@ -46,8 +50,9 @@ class PromptsConfig(Section):
 
 
 def prompts_key(prompts: PromptsConfig) -> dict[str, Any]:
-    """The settings that decide the prompt set."""
+    """The settings that decide the prompt set; the decisions themselves stand with the templates."""
     key = prompts.model_dump(
-        mode="json", exclude={"generators"} | (set() if prompts.num_shared_examples else {"num_shared_examples"})
+        mode="json",
+        exclude={"generators", "decisions"} | (set() if prompts.num_shared_examples else {"num_shared_examples"}),
     )
     return {**key, "generators": [generator_key(generator) for generator in prompts.generators]}

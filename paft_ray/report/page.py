@@ -7,15 +7,10 @@ Content-Security-Policy, nothing else is.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-from markupsafe import Markup
-
-from paft_ray.config import Config, builtin
+from paft_ray.config import Config
 from paft_ray.report import captions
 from paft_ray.report.cost import training_costs, worker_time
 from paft_ray.report.figure_tables import collapsed_templates, figure_tables
@@ -26,14 +21,14 @@ from paft_ray.report.plots import styles
 from paft_ray.report.provenance import origins
 from paft_ray.report.results import Results
 from paft_ray.report.tables import TemplateRow, provenance_counts, stage_rows, worst_templates
-from paft_ray.report.templates import template_environment
+from paft_ray.report.templates import render_page
 from paft_ray.sanitize import visible
 from paft_ray.storage.manifests import SYNTHESIZE
 
 _SUBJECT = "robustness to the prompt template"
 
 
-def render_page(
+def render_report_page(
     *,
     title: str,
     config: Config,
@@ -96,31 +91,15 @@ def render_sweep_page(
 
 
 def _render(template: str, config: Config, *, arms: Sequence[str], **values: Any) -> str:
-    environment = template_environment(
-        _shown, percent=percent, shade=shade, duration=duration, whole=whole, shown=visible
-    )
-    css = environment.get_template("style.css.j2").render(colors=[color for color, _ in styles(arms).values()])
-    script = builtin("report", "sort.js").read_text(encoding="utf-8")
-    return environment.get_template(template).render(
-        css=Markup(css),  # noqa: S704 - our own file, no outside text in it
-        css_hash=_policy_hash(css),
-        script=Markup(script),  # noqa: S704 - likewise
-        script_hash=_policy_hash(script),
+    return render_page(
+        template,
+        config,
+        script="sort.js",
+        filters={"percent": percent, "shade": shade, "duration": duration, "whole": whole, "shown": visible},
+        colors=[color for color, _ in styles(arms).values()],
         arms=arms,
-        config=config,
-        config_yaml=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         **values,
     )
-
-
-def _shown(value: Any) -> Any:
-    """Outside text with its hidden characters written out."""
-    return value if isinstance(value, Markup) or not isinstance(value, str) else visible(value)
-
-
-def _policy_hash(text: str) -> str:
-    """The element with this content, as a Content-Security-Policy names it."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def _most_seeds(arms: Mapping[str, Mapping[str, Any]]) -> int:

@@ -10,7 +10,7 @@ from paft_ray.config import Config
 from paft_ray.report.budget import budget_note
 from paft_ray.report.inputs import History, Measured
 from paft_ray.report.markdown import render_markdown
-from paft_ray.report.page import render_page
+from paft_ray.report.page import render_report_page
 from paft_ray.report.results import results
 from paft_ray.report.tables import cut_note, template_rows
 from paft_ray.storage.manifests import REPORT, SYNTHESIZE
@@ -53,7 +53,7 @@ def write_report(
     )
     truncation = " ".join(filter(None, notes)) or None
     rejected = history.manifests.get(SYNTHESIZE, {}).get("rejected", {})
-    page = render_page(
+    page = render_report_page(
         title=run.name,
         config=config,
         measured=measured,

@@ -9,16 +9,18 @@ from typing import Any
 
 from paft_ray.config import Config, GeneratorConfig, engine_key, generator_key, prompts_key
 from paft_ray.errors import UserError
+from paft_ray.generators.candidates import recorded
 from paft_ray.generators.rounds import Write, Writer, ask_generators, write_with_model
 from paft_ray.log import get_logger, stage_label
 from paft_ray.models.chat_frame import chat_frame
+from paft_ray.prompts.decisions import Decided, Decisions, check_known, decide, mark
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.split import leakage_report, near_held_out, split_by_cluster, with_held_out
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.sanitize import masked
 from paft_ray.stages.resolved_run import ResolvedRun
-from paft_ray.stages.user_templates import user_templates
-from paft_ray.storage.artifacts import LEAKAGE_REPORT, PROMPT_SET, RAW_ANSWERS, ROWS
+from paft_ray.stages.user_templates import decisions_of, given_templates, user_templates
+from paft_ray.storage.artifacts import DECISIONS, LEAKAGE_REPORT, PROMPT_SET, RAW_ANSWERS, ROWS
 from paft_ray.storage.manifests import SYNTHESIZE
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store
@@ -33,7 +35,8 @@ RESULTS_VERSION = 3
 
 
 def run(resolved: ResolvedRun, *, force: bool = False, write: Write | None = None) -> Manifest:
-    """Writes prompt_set.parquet, raw.jsonl (what generators answered) and split.json (the proof) into synthesize/.
+    """Writes prompt_set.parquet, raw.jsonl (what generators answered), split.json (the proof) and, where people decided
+    about templates, decisions.jsonl into synthesize/.
 
     `write`: what asks a generator; None: the real ones.
     """
@@ -44,7 +47,8 @@ def run(resolved: ResolvedRun, *, force: bool = False, write: Write | None = Non
         "prompts": prompts_key(config.prompts),
         "seed": config.seed,
         "task": resolved.task_key,
-        "templates": {"seed": [t.id for t in seeds], "held_out": [t.id for t in held_out], **_grouped(seeds, held_out)},
+        "templates": {"seed": [t.id for t in seeds], "held_out": [t.id for t in held_out], **_grouped(seeds, held_out)}
+        | _verdicts(decisions_of(config)),
         "generators": [_identity(resolved, generator) for generator in config.prompts.generators],
         "engine": engine_key(config.engine),
     }
@@ -71,6 +75,11 @@ def _grouped(*files: list[PromptTemplate]) -> dict[str, dict[str, str]]:
     groups = {t.id: t.group for t in given if t.group is not None}
     frames = {t.id: t.frame for t in given if t.frame is not None}
     return {name: found for name, found in (("groups", groups), ("frames", frames)) if found}
+
+
+def _verdicts(decisions: Decisions) -> dict[str, dict[str, str]]:
+    """What people decided, by id: part of the key where they did."""
+    return {"decisions": {name: each.decision for name, each in sorted(decisions.items())}} if decisions else {}
 
 
 def _decided_as(config: Config) -> str:
@@ -110,6 +119,9 @@ def _build(
     writers = ask_generators(config, task, seeds, [*entries, *fixed], examples, write)
     raw = [row for writer in writers for row in writer.raw]
     entries += [entry for writer in writers for entry in writer.accepted]
+    decisions = decisions_of(config)
+    decided = _decided(config, task, decisions, entries, fixed, raw)
+    entries = decided.entries
     rejected = Counter({"near_held_out": leaks} if leaks else {})
     rejected.update(row["rejected"] for row in raw if row["rejected"])
     sft = seeds[0].id if seeds else None
@@ -117,6 +129,9 @@ def _build(
     counts = _counts(config, writers, raw)
     _announce(counts, writers, raw, rejected)
     outputs = RAW_ANSWERS.write(run, raw) | LEAKAGE_REPORT.write(run, leakage_report(prompts, settings.similarity))
+    if decisions:
+        outputs |= DECISIONS.write(run, [each.model_dump(exclude_none=True) for each in decisions.values()])
+        counts["decisions"] = _counted(decisions, decided)
     return {
         **counts,
         "rejected": dict(rejected),
@@ -125,6 +140,47 @@ def _build(
         "sft_template": sft,
         "outputs": outputs | PROMPT_SET.write(run, prompts),
     }
+
+
+def _decided(
+    config: Config,
+    task: Task,
+    decisions: Decisions,
+    entries: list[Entry],
+    fixed: list[Entry],
+    raw: list[dict[str, Any]],
+) -> Decided:
+    """The entries after what people decided, which is written into `raw`, too. Raises `UserError` for a decision about
+    a template that is nowhere."""
+    if not decisions:
+        return Decided(entries=entries, left_out={})
+    written, (seeds, held_out) = recorded(raw), given_templates(config, task)
+    ids = [entry.template.id if entry else None for entry in written]
+    candidates = {t.id: Entry.of_file(t, "seed") for t in seeds}
+    for entry in filter(None, written):
+        candidates.setdefault(entry.template.id, entry)
+    check_known(decisions, [*candidates, *(t.id for t in held_out)], config.prompts.decisions)
+    decided = decide(
+        decisions,
+        entries,
+        fixed,
+        candidates,
+        task,
+        max_words=config.prompts.max_words,
+        similarity=config.prompts.similarity,
+    )
+    mark(raw, ids, decisions, decided.left_out)
+    return decided
+
+
+def _counted(decisions: Decisions, decided: Decided) -> Manifest:
+    """What people decided, and which accepted templates stay out all the same."""
+    given = Counter(each.decision for each in decisions.values())
+    label = stage_label("synthesize")
+    _log.info(f"{label} decisions: {given['accept']} accepted, {given['reject']} rejected")
+    for name, reason in decided.left_out.items():
+        _log.warning(f"{label} template {name} was accepted and stays out: {reason}")
+    return {"accepted": given["accept"], "rejected": given["reject"], "left_out": decided.left_out}
 
 
 def _without_leaks(seeds: list[PromptTemplate], fixed: list[Entry], similarity: float) -> tuple[list[Entry], int]:

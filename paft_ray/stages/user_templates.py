@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from paft_ray.config import Config, builtin
 from paft_ray.errors import UserError
+from paft_ray.prompts.decisions import Decisions, check_known, not_rejected, read_decisions
 from paft_ray.prompts.gate import holds_escapes, rejection, repair
 from paft_ray.prompts.prompt_set import check_templates, read_templates
 from paft_ray.prompts.template import PromptTemplate
@@ -15,9 +16,12 @@ Templates = tuple[list[PromptTemplate], list[PromptTemplate]]
 
 
 def user_templates(config: Config, task: Task) -> Templates:
-    """(seed templates, held-out templates) of the configuration, checked. Raises `UserError`."""
-    seeds = _templates(config, config.prompts.seed_templates, task.seed_templates, task)
-    held_out = _templates(config, config.prompts.held_out_templates, task.held_out_templates, task)
+    """(seed templates, held-out templates) of the configuration, checked, without those that a person rejected. Raises
+    `UserError`."""
+    decisions, given = decisions_of(config), given_templates(config, task)
+    if not config.prompts.generators:
+        check_known(decisions, [t.id for templates in given for t in templates], config.prompts.decisions)
+    seeds, held_out = (not_rejected(templates, decisions) for templates in given)
     if not seeds and not config.prompts.generators:
         raise UserError(
             "prompts: neither seed_templates nor generators are given; set prompts.seed_templates=FILE or name a "
@@ -29,7 +33,8 @@ def user_templates(config: Config, task: Task) -> Templates:
             "are needed; add some"
         )
     least = config.prompts.min_held_out + 1
-    if not held_out and not config.prompts.generators and len(seeds) < least:
+    accepted = {name for name, each in decisions.items() if each.decision == "accept"} - {t.id for t in seeds}
+    if not held_out and not config.prompts.generators and len(seeds) + len(accepted) < least:
         raise UserError(
             f"prompts: {len(seeds)} distinct templates and no generators, at least {least} are needed to hold "
             f"{least - 1} out; bring more"
@@ -40,6 +45,19 @@ def user_templates(config: Config, task: Task) -> Templates:
             "or leave sft out of train.arms"
         )
     return seeds, held_out
+
+
+def given_templates(config: Config, task: Task) -> Templates:
+    """(seed templates, held-out templates) as their files have them. Raises `UserError`."""
+    return (
+        _templates(config, config.prompts.seed_templates, task.seed_templates, task),
+        _templates(config, config.prompts.held_out_templates, task.held_out_templates, task),
+    )
+
+
+def decisions_of(config: Config) -> Decisions:
+    """What people decided about templates; empty where no file is named. Raises `UserError`."""
+    return {} if config.prompts.decisions is None else read_decisions(config.prompts.decisions)
 
 
 def _templates(config: Config, path: str | None, own: str | None, task: Task) -> list[PromptTemplate]:

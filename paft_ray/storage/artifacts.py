@@ -146,6 +146,10 @@ RAW_ANSWERS: Artifact[Any] = Artifact(
     decode=lambda data: [json.loads(line) for line in data.splitlines()],
 )
 """What the generators answered."""
+DECISIONS: Artifact[Any] = Artifact(
+    stage=SYNTHESIZE, path=f"{SYNTHESIZE}/decisions.jsonl", encode=json_lines, decode=RAW_ANSWERS.decode
+)
+"""What people decided about templates; a run without decisions has no such file."""
 LEAKAGE_REPORT: Artifact[Any] = Artifact(
     stage=SYNTHESIZE, path=f"{SYNTHESIZE}/split.json", encode=json_bytes, decode=json.loads, largest=LARGEST_JSON
 )
