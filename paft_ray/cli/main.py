@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -210,42 +209,30 @@ def export(
     export_run(run, arm, seed, out, precision)
 
 
-@prompts_app.command("import", help="Put a list of templates through the gate.")
+@prompts_app.command("import", help="Put lists of templates, ours or published ones, through the gate.")
 def prompts_import(
-    file: Annotated[str, typer.Argument(help=".jsonl (rows with `text`), .json or .txt")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE ...",
+            help=".jsonl (rows with `text`), .json, .txt, or what lm-evaluation-harness, NeMo Skills, PromptSource "
+            "(.yaml) and PromptSuite (.json, .csv) publish",
+        ),
+    ],
     task: Annotated[str, typer.Option(help="Built-in task or path of a task YAML")],
     out: Annotated[str, typer.Option(help="File to write: .parquet or .jsonl")],
     max_words: Annotated[int, typer.Option(help="Longest template in words")] = 120,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON")] = False,
+    map_: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="THEIR=OURS", help="Their name of one of the task's fields; may be repeated"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print counts and rejected templates as JSON")] = False,
 ) -> None:
-    """Prints what was read, kept, repaired and rejected."""
-    from paft_ray.prompts.gate import import_templates
-    from paft_ray.prompts.prompt_set import Entry, PromptSet
-    from paft_ray.storage.store import Store
-    from paft_ray.tasks.task import load_task
+    """Prints what was read, kept, repaired and rejected, and each rejected template with its reason."""
+    from paft_ray.cli.prompts_import import import_files
 
-    file, task, out = map(expanduser, (file, task, out))
-    if not out.endswith((".parquet", ".jsonl")):
-        raise UserError(f"--out {out}: unknown kind of file; allowed: .parquet, .jsonl")
-    result = import_templates(file, load_task(task), max_words)
-    if not result.kept:
-        raise UserError(
-            f"templates {file}: none of {len(result.verdicts)} came through the gate ({dict(result.rejected)}); "
-            "see paft prompts import --help"
-        )
-    name = Path(out).name
-    try:
-        folder = Store("/".join(out.split("/")[:-1] or ["."]) or "/")
-        kept = PromptSet.of(Entry.of_file(t, "user") for t in result.kept)
-        if name.endswith(".parquet"):
-            folder.write_table(name, kept.to_table())
-        else:
-            folder.write_bytes(name, kept.to_jsonl().encode())
-    except OSError as error:
-        raise UserError(
-            f"--out {out}: cannot be written ({error.strerror or error}); give the path of a file that you may write"
-        ) from None
-    echo(json.dumps(result.summary()) if as_json else "\n".join(f"{k}: {v}" for k, v in result.summary().items()))
+    paths = [*map(expanduser, files)]
+    import_files(paths, expanduser(task), expanduser(out), max_words, map_ or [], as_json=as_json)
 
 
 @prompts_app.command("generate", help="Compose templates for a task without a model.")

@@ -44,7 +44,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return parse_config(values, source=str(path))
 
 
-class _Plain(yaml.SafeLoader):
+class PlainLoader(yaml.SafeLoader):
     """A safe loader that refuses aliases, which a few lines can multiply to billions of values, and a key that comes
     twice."""
 
@@ -91,7 +91,7 @@ def read_yaml(text: str) -> Any:
     """Plain values of a YAML text. Raises `yaml.YAMLError`, also for an alias, a key that comes twice and nesting that
     is too deep."""
     try:
-        return yaml.load(text, Loader=_Plain)  # noqa: S506 (a SafeLoader)
+        return yaml.load(text, Loader=PlainLoader)  # noqa: S506 (a SafeLoader)
     except RecursionError:
         raise yaml.YAMLError("nested too deep") from None
 
@@ -222,7 +222,7 @@ def _takes_text(annotation: Any) -> bool:
 def _holds_comment(text: str) -> bool:
     """Whether something stands between the tokens of a YAML text: only a comment can."""
     end = 0
-    for token in yaml.scan(text, Loader=_Plain):
+    for token in yaml.scan(text, Loader=PlainLoader):
         if text[end : token.start_mark.index].strip():
             return True
         end = token.end_mark.index

@@ -18,13 +18,9 @@ from typing import Any
 
 import regex
 
-from paft_ray.errors import UserError
-from paft_ray.files.regular import LARGEST_TEXT, read_regular
-from paft_ray.prompts.prompt_set import is_template_row, read_templates, template_of_row
 from paft_ray.prompts.template import PromptTemplate, Slot, TemplateError
 from paft_ray.sanitize import holds_hidden
 from paft_ray.tasks.pattern import finditer
-from paft_ray.tasks.readers import read_json
 from paft_ray.tasks.task import Task
 
 _FIELD = "\0"  # stands for a field's value in the text that is inspected
@@ -247,43 +243,3 @@ def _any(labels: Iterable[str]) -> str:
         re.escape(label) if len(label) == 1 else f"(?i:{re.escape(label)})"
         for label in sorted(labels, key=len, reverse=True)
     )
-
-
-def import_templates(path: str, task: Task, max_words: int) -> GateResult:
-    """What the gate makes of a file: JSONL (`text`, optional `system` and `group`), JSON (texts or such objects)
-    or text (one template per line).
-
-    Raises `UserError` with file and line where the file cannot be read.
-    """
-    return gate(read_any(path), task, max_words=max_words)
-
-
-def read_any(path: str) -> list[PromptTemplate]:
-    """Templates of a file, not yet parsed: JSONL, JSON or text. Raises `UserError` as `import_templates`."""
-    if path.endswith(".jsonl"):
-        return read_templates(path)
-    if not path.endswith((".json", ".txt")):
-        raise UserError(f"templates {path}: unknown kind of file; allowed: .jsonl, .json, .txt")
-    try:
-        text = read_regular(path, largest=LARGEST_TEXT).decode("utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"templates {path}: cannot be read ({error}); give a UTF-8 .jsonl, .json or .txt file"
-        ) from None
-    if path.endswith(".txt"):
-        found: list[Any] = [line for line in text.splitlines() if line.strip()]
-    else:
-        try:
-            found = read_json(text)
-        except ValueError as error:
-            raise UserError(
-                f"{path}:{getattr(error, 'lineno', 1)}: not JSON ({error}); give a list of texts, or of objects "
-                "with `text`"
-            ) from None
-    rows = [row if isinstance(row, dict) else {"text": row} for row in found] if isinstance(found, list) else []
-    if not rows or not all(map(is_template_row, rows)):
-        raise UserError(
-            f"templates {path}: no list of texts, or of objects with `text` (and optional `system` and `group`), in "
-            "the file; fix it"
-        )
-    return [template_of_row(row, f"{path}: template {number}") for number, row in enumerate(rows, start=1)]

@@ -10,7 +10,7 @@ import pytest
 from paft_ray.config import load_config
 from paft_ray.errors import UserError
 from paft_ray.files.regular import read_regular
-from paft_ray.prompts.gate import import_templates
+from paft_ray.prompts.imports import import_templates
 from paft_ray.prompts.prompt_set import read_templates
 from paft_ray.storage.outputs import fetch_verified, file_digest
 from paft_ray.storage.store import Store
@@ -20,8 +20,8 @@ from paft_ray.tasks.task import load_task
 READERS = {
     "templates.jsonl": read_templates,
     "templates.parquet": read_templates,
-    "templates.txt": lambda path: import_templates(path, load_task("demo"), 100),
-    "templates.json": lambda path: import_templates(path, load_task("demo"), 100),
+    "templates.txt": lambda path: import_templates([path], load_task("demo"), 100),
+    "templates.json": lambda path: import_templates([path], load_task("demo"), 100),
     "config.yaml": load_config,
     "task.yaml": load_task,
     "rows.jsonl": lambda path: list(read_rows(path)),

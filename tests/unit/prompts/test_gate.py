@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paft_ray.errors import UserError
-from paft_ray.prompts.gate import gate, import_templates, rejection
+from paft_ray.prompts.gate import gate, rejection
+from paft_ray.prompts.imports import import_templates
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import load_task
 
@@ -140,7 +141,7 @@ def test_every_template_read_is_kept_or_counted_and_what_is_kept_passes_again(te
 )
 def test_three_kinds_of_files_are_imported(tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).write_text(content)
-    assert len(import_templates(str(tmp_path / name), TASK, 120).kept) == 2
+    assert len(import_templates([str(tmp_path / name)], TASK, 120).kept) == 2
 
 
 @pytest.mark.parametrize(
@@ -160,7 +161,7 @@ def test_files_that_hold_no_templates_are_refused(
 ) -> None:
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError, match=message):
-        import_templates(str(tmp_path / name), TASK, 120)
+        import_templates([str(tmp_path / name)], TASK, 120)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ def test_the_published_sets_come_through_the_gate_as_counted_by_hand(
     path = PUBLISHED / f"{name}.jsonl"
     if not path.exists():
         pytest.skip("../shared is absent")
-    result = import_templates(str(path), load_task(name), 120)
+    result = import_templates([str(path)], load_task(name), 120)
     assert (len(result.kept), result.rejected) == (kept, rejected)
     literal = sum("\\n" in json.loads(line)["text"] for line in path.read_text().splitlines())
     assert 0 < result.repaired["literal_newline"] <= literal

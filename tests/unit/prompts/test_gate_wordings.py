@@ -8,7 +8,8 @@ import pytest
 
 from paft_ray.config import load_config
 from paft_ray.errors import UserError
-from paft_ray.prompts.gate import gate, holds_escapes, import_templates, rejection, repair
+from paft_ray.prompts.gate import gate, holds_escapes, rejection, repair
+from paft_ray.prompts.imports import import_templates
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages.user_templates import gated_templates
 from paft_ray.tasks.task import Task, load_task
@@ -225,7 +226,7 @@ def test_a_backslash_of_the_wording_is_kept_in_every_file(tmp_path: Path, text: 
     config, task = load_config("jobs/configs/demo.yaml"), load_task("demo")
     path = written(tmp_path / "a.jsonl", [*others, text])
     assert gated_templates(path, config, task)[-1].text == text
-    result = import_templates(path, task, 120)
+    result = import_templates([path], task, 120)
     assert (result.kept[-1].text, result.repaired) == (text, {})
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from paft_ray.cli.main import main
 from paft_ray.config import Config
 from paft_ray.errors import UserError
-from paft_ray.prompts.gate import gate, import_templates, repair
+from paft_ray.prompts.gate import gate, repair
+from paft_ray.prompts.imports import import_templates
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages import synthesize
@@ -51,7 +52,7 @@ def test_a_group_is_no_part_of_the_templates_content(name: str) -> None:
 def test_groups_are_read_and_pass_the_gate(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"t.{kind}"
     path.write_text(json.dumps(ROWS) if kind == "json" else "".join(json.dumps(row) + "\n" for row in ROWS))
-    assert {t.text: t.group for t in import_templates(str(path), TASK, 120).kept} == EXPECTED
+    assert {t.text: t.group for t in import_templates([str(path)], TASK, 120).kept} == EXPECTED
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
