@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from paft_ray.echo import echo
-from paft_ray.errors import UserError, one_line
+from paft_ray.errors import UserError, one_line, some
 from paft_ray.prompts.imports import Imported, Rejection, import_templates
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.storage.store import Store
@@ -30,8 +30,8 @@ def import_files(
     _show(result, as_json=as_json)
     if not result.kept:
         raise UserError(
-            f"templates {', '.join(files)}: none of {len(result.verdicts)} came through ({result.rejected}); nothing "
-            "was written, see paft prompts import --help"
+            f"templates {some(files)}: none of {len(result.verdicts)} came through the gate ({result.rejected}); "
+            "nothing was written, see paft prompts import --help"
         )
 
 

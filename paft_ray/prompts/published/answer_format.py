@@ -10,6 +10,7 @@ from paft_ray.tasks.task import Task
 _FORMS = {
     r"\\boxed\b": r"\boxed{%s}",
     r"[\"'“‘]\s*the\s+(?:\w+\s+)?answer(?:\s+is\b|\s*[:：])|\banswer\s+is\s*:?\s*[\[(<]": "The answer is %s",
+    r"\bformat\b[^.]{0,20}?\banswer\s*:": "Answer: %s",
     r"<answer>": "<answer>%s</answer>",
     r"\bjson\b": '{"answer": "%s"}',
     r"####": "#### %s",
@@ -27,16 +28,19 @@ _ORDERS = re.compile(
     re.IGNORECASE,
 )
 """An order to write what a task gives."""
+_RATING = re.compile(r"\bscale\s+(?:of|from)\b", re.IGNORECASE)
+_CHOICE = re.compile(r"\bmultiple[- ]choice\b", re.IGNORECASE)
 
 
 def other_form(template: PromptTemplate, task: Task) -> str | None:
     """The reason why an answer as the template asks for it could not be judged; None where it could.
 
-    `other_task`: it asks for another text like those of the rows; `other_answer_format`: a form that the grader does
-    not read; `asks_for_reasoning`: words before a label.
+    `other_task`: it asks for another text like those of the rows, for a rating and no label, or for a choice where
+    there are no labels; `other_answer_format`: a form that the grader does not read; `asks_for_reasoning`: words before
+    a label.
     """
     text = f"{template.system or ''}\n{template.text}"
-    if _ORDERS.search(text):
+    if _ORDERS.search(text) or (_RATING if task.label_texts else _CHOICE).search(text):
         return "other_task"
     answer = task.label_texts[0] if task.label_texts else "42"
     for form, example in _FORMS.items():

@@ -19,6 +19,7 @@ _TARGET = re.compile(
     rf"|\[[^\[\]{{}}]*\]\.index\((?P<indexed>{REFERENCE})\))\s*-?\}}\}}"
 )
 """The answer itself, or its place in a list."""
+_WORDS = {"if", "is", "defined", "else"}
 
 
 def is_lm_eval(value: Any) -> bool:
@@ -82,5 +83,5 @@ def _is_answer(target: str, names: Names) -> bool:
     whole = _TARGET.fullmatch(target.strip())
     if whole:
         return not names.is_field(whole["name"] or whole["indexed"])
-    used = set(re.findall(r"(?<![\w.'\"])[A-Za-z_]\w*", re.sub(r"'[^']*'|\"[^\"]*\"", "", target)))
+    used = set(re.findall(r"(?<![\w.])[A-Za-z_]\w*", re.sub(r"'[^']*'|\"[^\"]*\"", "", target))) - _WORDS
     return not names.task.label_texts and bool(used) and all(map(names.is_answer, used))

@@ -259,6 +259,26 @@ TEMPLATES = [
     imported("a list of numbers as templates", "no list of texts", "[1]", "t.json"),
     imported("JSON of templates nested too deep", "nested too deep", "[" * 100_000, "t.json"),
     imported("text in another encoding", "cannot be read", b"\xff\xfe", "t.txt"),
+    imported(
+        "YAML of nobody's templates", "no known format; allowed: a task of lm-evaluation-harness", "a: b\n", "t.yaml"
+    ),
+    imported("YAML nested too deep", "t.yaml: cannot be read", "[" * 100_000, "t.yaml"),
+    imported("a table that is no export", "no export of PromptSuite", "text,label\nA,B\n", "t.csv"),
+    setting(
+        "a decision that is none",
+        "d.jsonl:1: decision: Input should be 'accept' or 'reject'",
+        "prompts.decisions={dir}/d.jsonl",
+        files={"d.jsonl": '{"id": "0123456789abcdef", "decision": "perhaps"}\n'},
+        dry=True,
+    ),
+    setting(
+        "a decision about a template that is nowhere",
+        "0123456789abcdef: no templates of this run",
+        "prompts.decisions={dir}/d.jsonl",
+        files={"d.jsonl": '{"id": "0123456789abcdef", "decision": "reject"}\n'},
+        dry=True,
+    ),
+    setting("decisions in a folder", "prompts.decisions=", "prompts.decisions={dir}", dry=True),
     Case(
         given="an unknown kind of file to write",
         arguments=("prompts", "import", "t.txt", "--task", "demo", "--out", "t.csv"),

@@ -101,6 +101,7 @@ def test_plain_jinja_becomes_our_template(tmp_path: Path, jinja: str, text: str)
         ("Mood of {{ sentence }}?", ("negative", "positive"), "other_answer"),
         ("", ("negative", "positive"), "no_prompt"),
         ("Think step by step: the mood of {{ sentence }}?" + LABEL, ("negative", "positive"), "asks_for_reasoning"),
+        ("Rate it on a scale from 0 to 1: {{ sentence }}" + LABEL, ("negative", "positive"), "other_task"),
         ('End with "The answer is X". Mood of {{sentence}}?' + LABEL, ("negative", "positive"), "other_answer_format"),
     ],
 )
@@ -214,6 +215,16 @@ CHOICES = {"doc_to_choice": ["negative", "positive"]}
             {"doc_to_text": "Q: {{question}}\nA:", "doc_to_target": "{{answer.split('#')[-1]}}"},
             "Q: {question}\nA:",
         ),
+        (
+            GSM8K,
+            {"doc_to_text": "Q: {{question}}\nA:", "doc_to_target": "{{answer[2:] if answer is defined else target}}"},
+            "Q: {question}\nA:",
+        ),
+        (
+            GSM8K,
+            {"doc_to_text": "Q: {{question}}\nA:", "doc_to_target": "{{hints}}{{answer}}"},
+            ("other_answer", "{{hints}}{{answer}}"),
+        ),
         (GSM8K, {"doc_to_text": "Q: {{question}}\nA:", **CHOICES}, ("other_answer", "a choice")),
         (GSM8K, {"doc_to_text": "{{shots}}Q: {{question}}"}, ("unknown_field", "shots")),
         (
@@ -260,6 +271,8 @@ def test_an_included_file_of_the_same_folder_is_read_and_no_other(tmp_path: Path
         ('user: "Solve it.\\n\\n{examples}{problem}"\n', "Solve it.\n\n{question}"),
         ('system: ""\nuser: "Solve {problem} with {{}}"\n', "Solve {question} with {{}}"),
         ('user: "{problem}"\n', ("too_short", "")),
+        ('user: "Multiple choice: {problem}"\n', ("other_task", "")),
+        ('system: "Your format:\\nAnswer: {{the answer}}"\nuser: "{problem}!"\n', ("other_answer_format", "")),
         ('user: "Is {guess} right for {problem}?"\n', ("unknown_field", "guess")),
         ('user: "Is {answer} right for {problem}?"\n', ("answer_in_prompt", "answer")),
         ('user: "Solve {problem!r} now"\n', ("unparsable", None)),
