@@ -2,7 +2,7 @@
 
 A rejected template is never in the prompt set. An accepted one is, in spite of any verdict on its quality and of the
 number of candidates that were wanted, but for two rules that nobody overrides: what the gate refuses (`gate.rejection`)
-and near-copies of given held-out templates (`near_held_out`) stay out.
+and what is near a given held-out template, or of its frame (`split.near_held_out`), stays out.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from paft_ray.errors import UserError, first_fault, one_line, some
 from paft_ray.files.regular import LARGEST_TEXT, read_regular
 from paft_ray.prompts.gate import rejection
-from paft_ray.prompts.prompt_set import Entry
-from paft_ray.prompts.split import near
+from paft_ray.prompts.prompt_set import Entry, template_of_row
+from paft_ray.prompts.split import near_held_out
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.readers import read_json
 from paft_ray.tasks.task import Task
@@ -37,11 +37,15 @@ class Decision(BaseModel):
     text: str | None = None
     """The template itself, so that the line says which one it is where no generator writes it again."""
     system: str | None = None
+    frame: str | None = None
+    """Frame of the grammar that composed it."""
 
     @property
     def template(self) -> PromptTemplate | None:
         """The template, where the line holds it."""
-        return None if self.text is None else PromptTemplate(text=self.text, system=self.system)
+        if self.text is None:
+            return None
+        return PromptTemplate(text=self.text, system=self.system, frame=self.frame)
 
 
 Decisions = Mapping[str, Decision]
@@ -59,8 +63,8 @@ class Decided:
 
 
 def read_decisions(path: str) -> Decisions:
-    """The decisions in a JSON Lines file: objects with `id`, `decision` (accept or reject) and optional `text` and
-    `system` of the template. Raises `UserError` with file and line."""
+    """The decisions in a JSON Lines file: objects with `id`, `decision` (accept or reject) and optional `text`,
+    `system` and `frame` of the template. Raises `UserError` with file and line."""
     try:
         lines = read_regular(path, largest=LARGEST_TEXT).decode("utf-8-sig").split("\n")
     except (OSError, ValueError) as error:
@@ -88,7 +92,7 @@ def _decision(line: str, where: str) -> Decision:
     except ValueError as error:
         reason = f"not JSON ({one_line(error)})"
     else:
-        template = found.template
+        template = template_of_row(found.model_dump(), where) if found.text is not None else None
         if template is None or template.id == found.id:
             return found
         reason = f"id: {found.id} is not the content id of its text, which is {template.id}"
@@ -134,9 +138,9 @@ def decide(
     for name, decision in decisions.items():
         if decision.decision == "reject" or name in there:
             continue
-        entry = candidates.get(name) or Entry(template=_held(decision), provenance={"source": "decisions"})
+        entry = candidates.get(name) or Entry.of_file(_held(decision), "decisions")
         reason = rejection(entry.template, task, max_words=max_words)
-        if reason is None and near([entry], held_out, similarity):
+        if reason is None and near_held_out([entry], held_out, similarity):
             reason = "near_held_out"
         if reason is None:
             kept[name] = replace(entry, provenance={**entry.provenance, "decision": "accept"})

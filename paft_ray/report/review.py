@@ -89,7 +89,7 @@ def candidates(
     listed: list[tuple[Entry, str | None]]
     listed = [(entry, None) for split in _KEPT for entry in prompts.split(split).entries]  # type: ignore[arg-type]
     listed += [(entry, row["rejected"]) for entry, row in zip(recorded(raw), raw, strict=True) if entry]
-    listed += [(Entry(template=t, provenance={"source": "decisions"}), "rejected") for t in _held(decisions.values())]
+    listed += [(Entry.of_file(template, "decisions"), "rejected") for template in _held(decisions.values())]
     kept = {entry.template.id for entry, _ in known}
     first: dict[str, Candidate] = {}
     for entry, reason in listed:
@@ -112,9 +112,11 @@ def _candidate(
 ) -> Candidate:
     template = entry.template
     held = {"id": template.id, "text": template.text}
+    held |= {} if template.system is None else {"system": template.system}
+    held |= {"frame": entry.provenance["frame"]} if entry.provenance.get("frame") else {}
     return Candidate(
         template=template,
-        row=_ascii(held if template.system is None else {**held, "system": template.system}),
+        row=_ascii(held),
         verdict=verdict,
         reason=reason if verdict == "rejected" else None,
         origin=_origin(entry.provenance),
@@ -138,7 +140,11 @@ def _without_text(row: Mapping[str, Any]) -> Candidate:
 
 
 def _held(decisions: Iterable[Mapping[str, Any]]) -> list[PromptTemplate]:
-    return [PromptTemplate(text=row["text"], system=row.get("system")) for row in decisions if row.get("text")]
+    return [
+        PromptTemplate(text=row["text"], system=row.get("system"), frame=row.get("frame"))
+        for row in decisions
+        if row.get("text")
+    ]
 
 
 def _neighbors(template: PromptTemplate, known: Sequence[tuple[Entry, Shingles]]) -> tuple[Neighbor, ...]:

@@ -79,6 +79,17 @@ def test_no_accepted_copy_of_a_held_out_template_comes_in_by_its_line() -> None:
     assert (kept, list(left_out.values())) == (set(), ["near_held_out"])
 
 
+def test_no_accepted_template_of_a_held_out_frame_comes_in() -> None:
+    held = [Entry.of_file(PromptTemplate(text=TEXTS[0], frame="f-1"), "held_out", "held_out")]
+    template = PromptTemplate(text=TEXTS[1])
+    row = {"id": template.id, "decision": "accept", "text": TEXTS[1]}
+    found = decisions(Decision.model_validate({**row, "frame": "f-1"}))
+    assert decide(found, [], held, {}, TASK, max_words=120, similarity=0.7).left_out == {template.id: "near_held_out"}
+    found = decisions(Decision.model_validate({**row, "frame": "f-2"}))
+    (kept,) = decide(found, [], held, {}, TASK, max_words=120, similarity=0.7).entries
+    assert kept.provenance == {"source": "decisions", "frame": "f-2", "decision": "accept"}
+
+
 @given(
     st.lists(st.sampled_from([*TEXTS[1:], *REFUSED, COPY]), unique=True),
     st.lists(st.sampled_from([*TEXTS[1:], *REFUSED, COPY]), unique=True),
@@ -143,6 +154,7 @@ def test_a_file_of_decisions_is_read_with_and_without_texts(tmp_path: Path) -> N
         ({**OTHER, "note": "x"}, "note: Extra inputs are not permitted"),
         ({**LINE, "text": 7}, "text: Input should be a valid string"),
         ({**LINE, "text": "another {text}"}, f"id: {LINE['id']} is not the content id of its text"),
+        ({**LINE, "text": "half \ud83d {text}"}, "text holds half a character"),
         (OTHER, "template 0123456789abcdef comes twice"),
     ],
 )
