@@ -21,6 +21,7 @@ const update = () => {
     candidate.hidden = Boolean(kind) && (kind === "verdict" ? candidate.dataset.verdict : decision(candidate)) !== value;
   }
 };
+document.getElementById("without-script").hidden = true;
 for (const hidden of document.querySelectorAll("#controls, fieldset")) hidden.hidden = false;
 for (const candidate of candidates) candidate.addEventListener("change", update);
 shown.addEventListener("change", update);

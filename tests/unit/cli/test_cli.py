@@ -17,7 +17,7 @@ from paft_ray.cli.main import main
 from paft_ray.config import TrainConfig, load_config
 from paft_ray.errors import StageError, UserError
 from paft_ray.models.files import shapes
-from paft_ray.prompts.gate import import_templates
+from paft_ray.prompts.imports import import_templates
 from paft_ray.stages.pipeline import run_stage
 from paft_ray.stages.registry import STAGES
 from paft_ray.stages.resolved_run import ResolvedRun
@@ -180,7 +180,7 @@ def test_generate_writes_templates_that_import_keeps_with_their_frames_and_overw
     assert (code, out) == (0, f"12 templates of 12 frames, 12 clusters: {out_file}\n")
     rows = [json.loads(line) for line in out_file.read_text().splitlines()]
     assert all(row["frame"].startswith(row["group"]) for row in rows)
-    result = import_templates(str(out_file), load_task("piqa"), 120)
+    result = import_templates([str(out_file)], load_task("piqa"), 120)
     assert [(t.text, t.group, t.frame) for t in result.kept] == [(r["text"], r["group"], r["frame"]) for r in rows]
     code, _, err = run_cli(capsys, *asked)
     assert (code, len(err.splitlines())) == (2, 1)

@@ -53,7 +53,7 @@ def test_overrides_are_yaml_values_below_their_section(tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("train.lora.rnak=4", "unknown key train.lora.rnak; did you mean train.lora.rank"),
-        ("prompts.zzz=4", "unknown key prompts.zzz; allowed: generators"),
+        ("prompts.zzz=4", "unknown key prompts.zzz; allowed: decisions"),
         ("train.lora.rank=0", r"train.lora.rank: .*greater than 0 \(given 0\)"),
         ("train.precision=int8", "train.precision: .*'bf16', 'fp16' or 'fp32'"),
         ("train.arms=[paft, best]", "train.arms.1"),
