@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 
 from paft_ray.echo import echo
 from paft_ray.prompts.checks.rules import broken_rule
-from paft_ray.prompts.gate import holds_escapes, read_any, rejection, repair
+from paft_ray.prompts.gate import holds_escapes, rejection, repair
+from paft_ray.prompts.imports import read_any
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.sanitize import visible
 from paft_ray.tasks.task import Task, load_task

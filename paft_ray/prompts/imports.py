@@ -107,6 +107,15 @@ def import_templates(paths: Sequence[str], task: Task, max_words: int, renames: 
     return Imported(kept=list(kept.values()), verdicts=verdicts, repaired=dict(repaired), rejections=rejections)
 
 
+def read_any(path: str) -> list[PromptTemplate]:
+    """Templates of a file of our own, not yet parsed: JSONL, JSON or text. Raises `UserError` as `import_templates`."""
+    if path.endswith(".jsonl"):
+        return read_templates(path)
+    if not path.endswith((".json", ".txt")):
+        raise UserError(f"templates {path}: unknown kind of file; allowed: .jsonl, .json, .txt")
+    return _listed(_value(path), path)
+
+
 def _read(path: str, names: Names) -> list[Found]:
     """The templates of a file. Raises `UserError`."""
     if path.endswith(".jsonl"):
@@ -115,12 +124,12 @@ def _read(path: str, names: Names) -> list[Found]:
         return _published(read_plain_yaml(Path(path)), names, path)
     if not path.endswith(_KINDS):
         raise UserError(f"templates {path}: unknown kind of file; allowed: {', '.join(_KINDS)}")
-    text = _text(path)
     if path.endswith(".csv"):
+        text = _text(path)
         if not is_prompt_suite_csv(text):
             raise UserError(f"templates {path}: no export of PromptSuite; give one, or .jsonl rows with `text`")
         return _published(csv_rows(text, Path(path)), names, path)
-    value: Any = [line for line in text.splitlines() if line.strip()] if path.endswith(".txt") else _json(text, path)
+    value = _value(path)
     if is_prompt_suite(value):
         return _checked(prompt_suite(value, names, Path(path)), names.task)
     return _ours(_listed(value, path))
@@ -163,7 +172,11 @@ def _text(path: str) -> str:
         ) from None
 
 
-def _json(text: str, path: str) -> Any:
+def _value(path: str) -> Any:
+    """The lines of a text, or the value in a JSON file. Raises `UserError`."""
+    text = _text(path)
+    if path.endswith(".txt"):
+        return [line for line in text.splitlines() if line.strip()]
     try:
         return read_json(text)
     except ValueError as error:
