@@ -1,5 +1,5 @@
-"""The calibration control of a finished run: knowledge of every arm without and with calibrated labels, over the
-measured rows themselves (transductive) and, where given, over validation rows alone.
+"""The calibration control of a finished run: the most probable label of every arm without and with calibration, over
+the measured rows themselves (transductive) and, where given, over validation rows alone.
 
     python -m benchmarks.calibration files runs/sst2 OUT       # templates.jsonl and validation.jsonl of the run
     paft evaluate runs/sst2 --templates OUT/templates.jsonl --test OUT/validation.jsonl --out OUT/validation
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from paft_ray.metrics import ArmOutcomes, arms_from_table
-from paft_ray.metrics.calibration import calibrated_arms
+from paft_ray.metrics import ArmOutcomes
+from paft_ray.metrics.calibration import calibrated_arms, most_probable_arms
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.artifacts import OUTCOMES, PROMPT_SET, ROWS
 from paft_ray.storage.store import Store
@@ -44,7 +44,7 @@ def show(run: Store, validation: str | None) -> None:
     """Prints mean, std and worst over templates, in percent, of every arm and its controls."""
     labels, table = ResolvedRun.load(run).task.label_texts, OUTCOMES.read(run)
     batch = pq.read_table(f"{validation}/outcomes.parquet") if validation else None
-    _line("plain", arms_from_table(table, "knowledge"))
+    _line("most probable label", most_probable_arms(table, labels))
     _line("calibrated over the test rows (transductive)", calibrated_arms(table, labels))
     if batch is not None:
         _line("calibrated over validation rows", calibrated_arms(table, labels, batch))

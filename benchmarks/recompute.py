@@ -29,6 +29,7 @@ from benchmarks.recompute_formulas import (
     corrected,
     difference,
     grids,
+    most_probable,
     pair_spread,
     scored,
     speed,
@@ -132,15 +133,24 @@ def recomputed(
 
 
 def of_calibration(outcomes: pd.DataFrame, labels: list[str], primary: Values | None, settings: Settings) -> Values:
-    """Knowledge with calibrated labels, and the primary difference against and with them."""
-    rows = pd.concat([outcomes, calibrated(outcomes, labels)], ignore_index=True)
+    """Figures of the most probable label without and with calibration, and the primary difference: without, against
+    the calibrated second arm, and of both calibrated."""
+    rows = pd.concat([most_probable(outcomes, labels), calibrated(outcomes, labels)], ignore_index=True)
     both = Measured(rows, "knowledge", sorted(outcomes["template_id"].unique()), settings)
-    found: Values = {"calibration": {arm: row for arm, row in both.arms().items() if arm.endswith("+cal")}}
+    figures = both.arms()
+    found: Values = {
+        "most_probable": {arm: row for arm, row in figures.items() if not arm.endswith("+cal")},
+        "calibration": {arm: row for arm, row in figures.items() if arm.endswith("+cal")},
+    }
     if primary:
         first, second = primary["first"], primary["second"]
         gaps = {
-            f"{one}-{second}+cal": difference(*both.paired(one, f"{second}+cal"), settings)
-            for one in (first, f"{first}+cal")
+            f"{one}-{other}": difference(*both.paired(one, other), settings)
+            for one, other in (
+                (first, second),
+                (first, f"{second}+cal"),
+                (f"{first}+cal", f"{second}+cal"),
+            )
         }
         found["calibration_differences"] = {
             name: {key: gap[key] for key in ("mean", "low", "high")} for name, gap in gaps.items()

@@ -289,12 +289,31 @@ def collapsed(rows: pd.DataFrame) -> list[Values]:
 
 def calibrated(outcomes: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
     """The rows of `ARM+cal`: the label whose log-probability is the most above its mean under the template."""
-    rows = outcomes.copy()
-    scores = pd.DataFrame(np.stack(rows["label_logprobs"]).astype(float), index=rows.index)
-    above = scores - scores.groupby([rows["arm"], rows["seed"], rows["template_id"]]).transform("mean")
-    first = (above.ge(above.max(axis=1) - 1e-6, axis=0)).to_numpy().argmax(axis=1)
-    rows["predicted"] = [labels[index] for index in first]
-    return rows.assign(arm=rows["arm"] + "+cal", parsed=True, correct=rows["predicted"] == rows["answer"])
+    scores = _label_scores(outcomes)
+    above = scores - scores.groupby([outcomes["arm"], outcomes["seed"], outcomes["template_id"]]).transform("mean")
+    found = _choosing(outcomes, [labels[index] for index in _at_best(above).argmax(axis=1)])
+    return found.assign(arm=outcomes["arm"] + "+cal")
+
+
+def most_probable(outcomes: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
+    """The rows with the most probable label; of equally probable ones the greedy one, else the first."""
+    equal = _at_best(_label_scores(outcomes))
+    greedy = outcomes["predicted"].map({label: index for index, label in enumerate(labels)}).fillna(0).astype(int)
+    keep = equal[np.arange(len(outcomes)), greedy]
+    return _choosing(outcomes, [labels[index] for index in np.where(keep, greedy, equal.argmax(axis=1))])
+
+
+def _label_scores(outcomes: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(np.stack(outcomes["label_logprobs"]).astype(float), index=outcomes.index)
+
+
+def _at_best(scores: pd.DataFrame) -> np.ndarray:
+    """Which labels have the highest score of the row. Shape [rows, labels]."""
+    return np.asarray(scores.ge(scores.max(axis=1) - 1e-6, axis=0))
+
+
+def _choosing(outcomes: pd.DataFrame, predicted: list[str]) -> pd.DataFrame:
+    return outcomes.assign(predicted=predicted, parsed=True, correct=outcomes["answer"] == predicted)
 
 
 def speed(models: Mapping[str, Mapping[str, Any]], arm: str) -> Values:

@@ -20,24 +20,52 @@ _GROUP = ("arm", "seed", "template_id")
 
 
 def calibrated_arms(table: Any, labels: Sequence[str], batch: Any = None) -> dict[str, ArmOutcomes]:
-    """`ARM+cal` -> the arm's outcomes (measure knowledge) with calibrated labels: the score of a label is its
-    log-probability for this row and template minus its mean over unlabeled rows under this template.
+    """`ARM+cal` -> the arm's outcomes with calibrated labels: the score of a label is its log-probability for this row
+    and template minus its mean over unlabeled rows under this template. `most_probable_arms` is what to compare with.
 
     `table`: rows of evaluate/outcomes.parquet. `labels`: of the task, in its order. `batch`: answers of the same models
     under the same templates to other rows, validation rows say; None: the measured rows themselves, without their
     answers, which makes the control transductive. Empty where a row has no log-probabilities of labels. Raises
     `UserError` where `batch` lacks a model or template of the table, or the number of labels is another.
     """
-    if not len(table) or table.column("label_logprobs").null_count:
+    if not _has_scores(table):
         return {}
     others = table if batch is None else batch
     scores, of_batch = _scores(table, len(labels)), _scores(others, len(labels))
     row_group, batch_group = _groups(table, others)
     chosen = calibrated_choice(scores, _means(of_batch, batch_group, row_group))
-    predicted = [labels[index] for index in chosen]
+    return _choosing(table, [labels[index] for index in chosen], SUFFIX)
+
+
+def most_probable_arms(table: Any, labels: Sequence[str]) -> dict[str, ArmOutcomes]:
+    """`ARM` -> the arm's outcomes with its most probable label: calibration without the calibration.
+
+    Where no two labels begin with the same token that is knowledge. Else greedy decoding, which follows the most
+    probable first token, may end in another label. Of equally probable labels it is the greedy one, else the first.
+    Arguments, empty and errors as in `calibrated_arms`.
+    """
+    if not _has_scores(table):
+        return {}
+    scores, greedy = _scores(table, len(labels)), table.column("predicted").to_pylist()
+    best = calibrated_choice(scores, np.zeros_like(scores))
+    at_best = scores >= scores.max(axis=1, keepdims=True) - _TIE
+    place = {label: index for index, label in enumerate(labels)}
+    chosen = [
+        label if label in place and equal[place[label]] else labels[index]
+        for label, equal, index in zip(greedy, at_best, best, strict=True)
+    ]
+    return _choosing(table, chosen, "")
+
+
+def _has_scores(table: Any) -> bool:
+    return bool(len(table)) and not table.column("label_logprobs").null_count
+
+
+def _choosing(table: Any, predicted: Sequence[str], suffix: str) -> dict[str, ArmOutcomes]:
+    """The arms, named with a suffix, as if every row had ended in the label given for it."""
     right = [one == other for one, other in zip(predicted, table.column("answer").to_pylist(), strict=True)]
     changed = {
-        "arm": [f"{arm}{SUFFIX}" for arm in table.column("arm").to_pylist()],
+        "arm": [f"{arm}{suffix}" for arm in table.column("arm").to_pylist()],
         "predicted": predicted,
         "parsed": [True] * len(right),
         "correct": right,

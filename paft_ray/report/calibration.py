@@ -6,49 +6,51 @@ from collections.abc import Mapping
 from typing import Any
 
 from paft_ray.config import ReportConfig
-from paft_ray.metrics import ArmOutcomes, Difference, Measure, difference
-from paft_ray.metrics.calibration import SUFFIX, calibrated_arms
-from paft_ray.report.arm_figures import arm_row, primary, short_row
+from paft_ray.metrics import ArmOutcomes, difference
+from paft_ray.metrics.calibration import SUFFIX, calibrated_arms, most_probable_arms
+from paft_ray.report.arm_figures import arm_row, ordered, short_row
 from paft_ray.report.findings import calibration_verdict
 from paft_ray.report.inputs import Measured
 
 
-def calibration(
-    measured: Measured,
-    by_measure: Mapping[Measure, Mapping[str, ArmOutcomes]],
-    knowledge: Mapping[str, Difference],
-    config: ReportConfig,
-    seed: int,
-) -> dict[str, Any]:
-    """Parts of results.json: `calibration`, arm with suffix `+cal` -> figures of knowledge; of the primary one of
-    the differences of `knowledge` also `calibration_differences` and the sentence `calibration_verdict`.
+def calibration(measured: Measured, pair: tuple[str, str] | None, config: ReportConfig, seed: int) -> dict[str, Any]:
+    """Parts of results.json: `most_probable`, arm -> figures of its most probable label, and `calibration`, arm with
+    suffix `+cal` -> the same with calibrated labels; of the primary `pair` also `calibration_differences` and the
+    sentence `calibration_verdict`.
 
     Empty and None for a task without labels, where no labels were given to `measured`, and where only a part of the
     cells was asked.
     """
-    nothing: dict[str, Any] = {"calibration": {}, "calibration_differences": {}, "calibration_verdict": None}
-    if not measured.labels or "knowledge" not in by_measure or measured.manifest.get("budget", 1) < 1:
+    nothing: dict[str, Any] = {
+        "most_probable": {},
+        "calibration": {},
+        "calibration_differences": {},
+        "calibration_verdict": None,
+    }
+    if not measured.labels or measured.manifest.get("budget", 1) < 1:
         return nothing
+    plain = ordered(most_probable_arms(measured.outcomes, measured.labels))
     calibrated = calibrated_arms(measured.outcomes, measured.labels)
-    names = [name for arm in by_measure["knowledge"] if (name := f"{arm}{SUFFIX}") in calibrated]
-    if not names:
+    if not plain:
         return nothing
-    rows = {name: arm_row(calibrated[name], config, seed) for name in names}
-    arms = {**by_measure["knowledge"], **calibrated}
-    named = primary(knowledge)
-    of_pair = _of_pair(arms, knowledge[named], config) if named else {}
-    return {**nothing, "calibration": rows, **of_pair}
-
-
-def _of_pair(arms: Mapping[str, ArmOutcomes], knowledge: Difference, config: ReportConfig) -> dict[str, Any]:
-    first, second = knowledge.first, knowledge.second
-
-    def gap(one: str, other: str) -> dict[str, Any]:
-        found = difference(arms[one], arms[other], confidence=config.confidence, names=(one, other))
-        return {"first": one, "second": other, **short_row(found)}
-
-    gaps = [gap(first, f"{second}{SUFFIX}"), gap(f"{first}{SUFFIX}", f"{second}{SUFFIX}")]
+    rows = {name: arm_row(calibrated[name], config, seed) for name in (f"{arm}{SUFFIX}" for arm in plain)}
     return {
-        "calibration_differences": {f"{found['first']}-{found['second']}": found for found in gaps},
-        "calibration_verdict": calibration_verdict(short_row(knowledge), gaps[0], first=first, second=second),
+        **nothing,
+        "most_probable": {name: arm_row(arm, config, seed) for name, arm in plain.items()},
+        "calibration": rows,
+        **(_of_pair({**plain, **calibrated}, pair, config) if pair else {}),
+    }
+
+
+def _of_pair(arms: Mapping[str, ArmOutcomes], pair: tuple[str, str], config: ReportConfig) -> dict[str, Any]:
+    """Differences of most probable labels: without calibration, of the second arm calibrated, and of both."""
+    first, second = pair
+    gaps = {}
+    for one, other in (pair, (first, f"{second}{SUFFIX}"), (f"{first}{SUFFIX}", f"{second}{SUFFIX}")):
+        found = difference(arms[one], arms[other], confidence=config.confidence, names=(one, other))
+        gaps[f"{one}-{other}"] = {"first": one, "second": other, **short_row(found)}
+    plain, control, _ = gaps.values()
+    return {
+        "calibration_differences": gaps,
+        "calibration_verdict": calibration_verdict(plain, control, first=first, second=second),
     }

@@ -55,7 +55,9 @@ def figure_tables(results: Results, config: ReportConfig, *, where: str) -> Figu
             metric_tables.group_table(values["groups"], confidence=level, headline=headline),
             metric_tables.group_difference_table(values["groups"], confidence=level, headline=headline),
         ),
-        calibration=_kept(metric_tables.calibration_table(arms, values["calibration"], confidence=level)),
+        calibration=_kept(
+            metric_tables.calibration_table(values["most_probable"], values["calibration"], confidence=level)
+        ),
         notes=(*_refusals(results), *_speed_notes(arms)),
     )
 

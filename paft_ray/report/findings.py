@@ -95,25 +95,25 @@ def _collapsed(arms: Mapping[str, Values]) -> str | None:
     return f"Templates under which an arm gives one answer, or none, on over 95 % of the rows: {', '.join(parts)}."
 
 
-def calibration_verdict(knowledge: Values, calibrated: Values, *, first: str, second: str) -> str:
-    """Whether calibration alone closes the gap of knowledge between two arms. `knowledge`: the difference of both as
-    they are; `calibrated`: of the first as it is, minus the second with calibrated labels.
+def calibration_verdict(plain: Values, calibrated: Values, *, first: str, second: str) -> str:
+    """Whether calibration alone closes the gap of the most probable label between two arms. `plain`: the difference of
+    both without calibration; `calibrated`: of the first without, minus the second with it.
 
-    The rule: there is a gap where the interval of `knowledge` lies above zero. Calibration does not close it where
-    that of `calibrated` does too, closes it where that lies at or below zero, and is not shown to do either between.
+    The rule: there is a gap where the interval of `plain` lies above zero. Calibration does not close it where that of
+    `calibrated` does too, closes it where that lies at or below zero, and is not shown to do either between.
     """
     control = f"{second}+cal"
-    told = f"Calibration control (knowledge): {first} − {control} is {_points_with(calibrated)}"
-    if None in (knowledge["low"], calibrated["low"]):
+    told = f"Calibration control (most probable label): {first} − {control} is {_points_with(calibrated)}"
+    if None in (plain["low"], calibrated["low"]):
         return f"{told}; without intervals nothing is decided."
-    if knowledge["low"] <= 0:
-        return f"{told}; {first} − {second} is {_points_with(knowledge)}, so there is no gap shown to close."
+    if plain["low"] <= 0:
+        return f"{told}; {first} − {second} is {_points_with(plain)}, so there is no gap shown to close."
     if calibrated["low"] > 0:
-        return f"{told}; calibration alone does not close the gap of {_points_with(knowledge)}."
+        return f"{told}; calibration alone does not close the gap of {_points_with(plain)}."
     if calibrated["high"] <= 0:
-        return f"{told}; calibration alone closes the gap of {_points_with(knowledge)}."
+        return f"{told}; calibration alone closes the gap of {_points_with(plain)}."
     return (
-        f"{told}; this interval holds zero, so calibration alone may close the gap of {_points_with(knowledge)}: it is "
+        f"{told}; this interval holds zero, so calibration alone may close the gap of {_points_with(plain)}: it is "
         "not shown that a difference is left, nor that none is."
     )
 

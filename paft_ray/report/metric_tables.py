@@ -57,7 +57,7 @@ def measures_table(arms: Mapping[str, Values], *, confidence: float, where: str)
     ]
     said = {
         "behavior": "Behavior: the unconstrained answer, parsed leniently. Strict: the same without leniency.",
-        "knowledge": "Knowledge: the most probable label, whatever the model would have said.",
+        "knowledge": "Knowledge: the label that greedy decoding ends in when only labels are allowed.",
         "label_mass": "Probability on labels: that an answer begins with one.",
     }
     held = {*next(iter(arms.values()))["measures"], *(key for arm in arms.values() for key in said if arm.get(key))}
@@ -208,29 +208,25 @@ def group_difference_table(groups: Mapping[str, Values], *, confidence: float, h
 
 
 def calibration_table(
-    arms: Mapping[str, Values], calibrated: Mapping[str, Values], *, confidence: float
+    plain: Mapping[str, Values], calibrated: Mapping[str, Values], *, confidence: float
 ) -> FigureTable | None:
-    """Knowledge with and without calibrated labels; None where nothing was calibrated."""
+    """The most probable label with and without calibration; None where nothing was calibrated."""
     if not calibrated:
         return None
-    rows = {
-        name: row
-        for arm, found in arms.items()
-        for name, row in ((arm, found["measures"]["knowledge"]), (f"{arm}+cal", calibrated.get(f"{arm}+cal")))
-        if row is not None
-    }
+    rows = {name: row for arm in plain for name, row in ((arm, plain[arm]), (f"{arm}+cal", calibrated[f"{arm}+cal"]))}
     level = f"{100 * confidence:g} % interval"
     columns = [
-        ("knowledge", _figure("mean", percent)),
+        ("accuracy", _figure("mean", percent)),
         (level, _range("", percent)),
         ("std", _figure("std", percent)),
         ("lowest decile", _figure("decile", percent)),
         ("worst", _figure("worst", percent)),
     ]
     caption = (
-        "Calibration control, accuracy in percent of the answer constrained to the labels. +cal: from the "
-        "log-probability of each label its mean over the test rows under the same template is taken off. That uses "
-        "the test rows together, without their answers (transductive), and trains nothing."
+        "Calibration control, accuracy in percent of the most probable label (that of knowledge where no two labels "
+        "begin with the same token; else greedy decoding may end in another). +cal: the same after the mean of each "
+        "label's log-probability over the test rows under the same template is taken off. That uses the test rows "
+        "together, without their answers (transductive), and trains nothing."
     )
     return _table("calibration", caption, columns, rows)
 

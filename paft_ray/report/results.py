@@ -83,9 +83,7 @@ def results(measured: Measured, history: History, config: ReportConfig, seed: in
         "arms": _arms(measured, found),
         "differences": {name: _difference(measured, name, found, config, seed) for name in main.differences},
         "groups": groups(measured, by_measure, config, seed),
-        **calibration(
-            measured, by_measure, found["knowledge"].differences if "knowledge" in found else {}, config, seed
-        ),
+        **calibration(measured, _primary_pair(main), config, seed),
         "timings_s": {stage: manifest["time_s"] for stage, manifest in manifests.items() if "time_s" in manifest},
         "engine_starts": sum(manifest.get("engine_starts", 0) for manifest in manifests.values()),
         "peak_memory_gib": _peak_memory(manifests.values()),
@@ -146,6 +144,11 @@ def _difference(
         **spread_row(arms[gap.first], arms[gap.second], config, seed),
         "measures": {measure: short_row(found[measure].differences[name]) for measure in others},
     }
+
+
+def _primary_pair(main: _Measured) -> tuple[str, str] | None:
+    named = primary(main.differences)
+    return (main.differences[named].first, main.differences[named].second) if named else None
 
 
 def _verdict(measured: Measured, main: _Measured, headline: Measure) -> str:

@@ -44,6 +44,7 @@ DOCUMENTED = {
     "arms",
     "differences",
     "groups",
+    "most_probable",
     "calibration",
     "calibration_differences",
     "calibration_verdict",

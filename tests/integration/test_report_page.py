@@ -175,7 +175,7 @@ def test_a_column_without_a_figure_is_left_out() -> None:
     assert metric_tables.spread_table(arms, confidence=0.9, threshold=0.8, headline="knowledge").head == ()
     assert metric_tables.estimated_table(arms) is None
     assert metric_tables.group_table({}, confidence=0.9, headline="behavior") is None
-    assert metric_tables.calibration_table(arms, {}, confidence=0.9) is None
+    assert metric_tables.calibration_table({}, {}, confidence=0.9) is None
 
 
 def test_budgeted_figures_are_shown_with_their_budget() -> None:

@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 
 from paft_ray.errors import UserError
 from paft_ray.metrics import arms_from_table
-from paft_ray.metrics.calibration import calibrated_arms, calibrated_choice
+from paft_ray.metrics.calibration import calibrated_arms, calibrated_choice, most_probable_arms
 from tests.support.made_outcomes import outcome_table
 
 LABELS = ("a", "b", "c")
 
 
-def table(logits: np.ndarray, first_row: int = 0) -> pa.Table:
-    """Rows of one arm; `logits`: [templates, rows, labels]; the right label of row r is r mod 3."""
+def table(logits: np.ndarray, first_row: int = 0, greedy: str | None = None) -> pa.Table:
+    """Rows of one arm; `logits`: [templates, rows, labels]; the right label of row r is r mod 3. `greedy`: what greedy
+    decoding ends in, default the most probable label."""
     logprobs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     rows: list[dict[str, Any]] = []
     for template, row in np.ndindex(*logits.shape[:2]):
@@ -31,9 +32,9 @@ def table(logits: np.ndarray, first_row: int = 0) -> pa.Table:
                 "template_id": f"t{template}",
                 "example_id": f"e{first_row + row:03}",
                 "answer": LABELS[right],
-                "predicted": LABELS[best],
+                "predicted": greedy or LABELS[best],
                 "parsed": True,
-                "correct": best == right,
+                "correct": (greedy or LABELS[best]) == LABELS[right],
                 "logprob": float(found[right]),
                 "label_logprobs": found.tolist(),
             }
@@ -99,3 +100,27 @@ def test_log_probabilities_are_those_of_the_grid() -> None:
     (found,) = calibrated_arms(table(np.log([[[0.7, 0.2, 0.1]] * 3])), LABELS).values()
     assert found.correct[0].tolist() == [[1, 0, 0]]
     assert math.isclose(float(np.nanmean(found.correct)), 1 / 3)
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**31), greedy=st.sampled_from([None, *LABELS]))
+def test_what_calibration_is_compared_with_differs_in_the_calibration_alone(seed: int, greedy: str | None) -> None:
+    """Log-probabilities whose mean is the same for all labels under every template: calibration takes nothing off, so
+    both choose alike, whatever greedy decoding ended in (where labels begin alike it may miss the most probable)."""
+    logprobs = np.random.default_rng(seed).normal(0, 2, (4, 9, 3))
+    logprobs -= logprobs.mean(axis=1, keepdims=True)
+    made = table(np.zeros((4, 9, 3)), greedy=greedy)
+    rows = pa.array(logprobs.reshape(-1, 3).tolist(), pa.list_(pa.float32()))
+    made = made.set_column(made.schema.get_field_index("label_logprobs"), "label_logprobs", rows)
+    plain, calibrated = most_probable_arms(made, LABELS), calibrated_arms(made, LABELS)
+    np.testing.assert_array_equal(plain["base"].correct, calibrated["base+cal"].correct)
+    assert most_probable_arms(made.slice(0, 0), LABELS) == {}
+
+
+@pytest.mark.parametrize(("greedy", "right"), [("a", [1, 0, 0]), ("b", [0, 1, 0]), ("c", [0, 0, 1]), ("d", [1, 0, 0])])
+def test_of_equally_probable_labels_the_greedy_one_is_most_probable(greedy: str, right: list[float]) -> None:
+    """So that with labels that begin differently it is knowledge. A greedy one that is none gives the first."""
+    made = table(np.zeros((1, 3, 3)), greedy=greedy)
+    assert most_probable_arms(made, LABELS)["base"].correct[0].tolist() == [right]
+    if greedy in LABELS:
+        assert arms_from_table(made)["base"].correct[0].tolist() == [right]

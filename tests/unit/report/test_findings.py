@@ -125,6 +125,6 @@ def test_calibration_closes_a_gap_only_where_its_interval_says_so(
 ) -> None:
     left = interval(0.02, *calibrated)
     sentence = calibration_verdict(interval(sum(knowledge) / 2, *knowledge), left, first="paft", second="sft")
-    assert sentence.startswith("Calibration control (knowledge): paft − sft+cal is +2.0 points")
+    assert sentence.startswith("Calibration control (most probable label): paft − sft+cal is +2.0 points")
     assert said in sentence
     assert sentence in findings(values(calibration_verdict=sentence))

@@ -98,9 +98,29 @@ def test_templates_without_a_group_are_one_of_their_own_and_no_group_is_none(tmp
 def test_calibration_is_a_control_of_knowledge(found: Results) -> None:
     values = found.values
     assert list(values["calibration"]) == ["base+cal", "sft+cal", "paft+cal"]
-    assert list(values["calibration_differences"]) == ["paft-sft+cal", "paft+cal-sft+cal"]
+    assert list(values["most_probable"]) == ["base", "sft", "paft"]
+    assert list(values["calibration_differences"]) == ["paft-sft", "paft-sft+cal", "paft+cal-sft+cal"]
     assert values["calibration_verdict"] in values["findings"]
     assert "calibration alone does not close the gap" in values["calibration_verdict"]
+
+
+def test_calibration_is_compared_with_the_most_probable_label_and_not_with_the_greedy_one(tmp_path: Path) -> None:
+    """As with labels that begin alike: greedy decoding of sft ends in a label that is not the most probable one."""
+    run = silent_run(tmp_path / "long", num_templates=12)
+    before, table = result_of(run).values, OUTCOMES.read(run)
+    rows = table.to_pylist()
+    other = dict(zip(LABELS, reversed(LABELS), strict=True))
+    predicted = [other[row["predicted"]] if row["arm"] == "sft" else row["predicted"] for row in rows]
+    correct = [label == row["answer"] for label, row in zip(predicted, rows, strict=True)]
+    for name, column in (("predicted", predicted), ("correct", correct)):
+        table = table.set_column(table.column_names.index(name), name, [column])
+    stages.evaluated(run, table)
+    after = result_of(run).values
+    known, flipped = (values["arms"]["sft"]["measures"]["knowledge"]["mean"] for values in (before, after))
+    assert flipped == pytest.approx(1 - known)
+    assert before["most_probable"]["sft"]["mean"] == pytest.approx(known), "labels that begin differently"
+    for key in ("most_probable", "calibration", "calibration_differences", "calibration_verdict"):
+        assert before[key] == after[key], "greedy decoding has no part in the control"
 
 
 def test_without_labels_or_with_a_budget_nothing_is_calibrated(run: Store, tmp_path: Path) -> None:
