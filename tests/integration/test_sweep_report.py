@@ -9,7 +9,7 @@ import pytest
 from paft_ray.config import parse_config
 from paft_ray.report.sweep import TrialOutcomes, write_sweep
 from paft_ray.storage.store import Store
-from tests.support.made_outcomes import outcome_table
+from tests.support.made_outcomes import outcome_row, outcome_table
 
 LEVELS = {1: 0.70, 2: 0.78, 4: 0.86, 8: 0.86}
 CONFIG = parse_config({"name": "t", "task": "demo", "report": {"num_bootstrap": 200}}, source="test")
@@ -22,14 +22,7 @@ def outcomes(name: str, level: float, num_templates: int = 12, num_examples: int
     for template in range(num_templates):
         right = rng.permutation(num_examples) < round(level * num_examples)
         for example in range(num_examples):
-            answer = {
-                "answer": "a",
-                "predicted": "a" if right[example] else "b",
-                "parsed": True,
-                "correct": bool(right[example]),
-                "logprob": -0.5,
-            }
-            rows.append({"arm": name, "seed": 0, "template_id": f"t{template}", "example_id": f"e{example}", **answer})
+            rows.append(outcome_row(name, f"t{template}", f"e{example}", "a", "a" if right[example] else "b"))
     return outcome_table(rows)
 
 

@@ -19,7 +19,7 @@ from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Example, load_task
 from paft_ray.training.audit_log import SCHEMA, audit_store
 from tests.support import made_stage as stages
-from tests.support.made_outcomes import outcome_table
+from tests.support.made_outcomes import outcome_row, outcome_table
 from tests.support.tiny_adapter import weights_files, write_base
 
 ARMS = ("sft", "paft")
@@ -92,17 +92,7 @@ def _trained(run: Store, config: Config, prompts: PromptSet, sft: str) -> None:
 def _outcomes(prompts: PromptSet) -> pa.Table:
     return outcome_table(
         [
-            {
-                "arm": arm,
-                "seed": seed,
-                "template_id": template.id,
-                "example_id": f"e{n}",
-                "answer": "positive",
-                "predicted": "positive",
-                "parsed": True,
-                "correct": n < right,
-                "logprob": -0.5,
-            }
+            outcome_row(arm, template.id, f"e{n}", "positive", "positive" if n < right else "negative", seed=seed)
             for arm, seed, right in (("base", -1, 3), ("sft", 0, 5), ("paft", 0, 7))
             for template in prompts.split("held_out").templates
             for n in range(NUM_ROWS)

@@ -12,6 +12,24 @@ from paft_ray.metrics import ArmOutcomes
 from paft_ray.storage.schemas import EVALUATED
 
 
+def outcome_row(
+    arm: str, template: str, example: str, answer: str, predicted: str | None, *, seed: int = 0, **values: Any
+) -> dict[str, Any]:
+    """One row for `outcome_table`: what the arm chose (None: not parsed), and `values` of other columns."""
+    return {
+        "arm": arm,
+        "seed": seed,
+        "template_id": template,
+        "example_id": example,
+        "answer": answer,
+        "predicted": predicted,
+        "parsed": predicted is not None,
+        "correct": predicted == answer,
+        "logprob": -0.5,
+        **values,
+    }
+
+
 def outcome_table(rows: Sequence[Mapping[str, Any]], labels: Sequence[str] = ()) -> pa.Table:
     """Rows of evaluate/outcomes.parquet. What a row leaves out follows from its constrained choice, as if the model had
     said what it chose: `behavior` and `strict` are `correct`, `named` and `said` are `predicted`; wrong labels share

@@ -15,7 +15,7 @@ from paft_ray.prompts.template import PromptTemplate
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Example
 from tests.support import made_stage as stages
-from tests.support.made_outcomes import outcome_table
+from tests.support.made_outcomes import outcome_row, outcome_table
 
 LABELS = ("positive", "negative")
 GROUPS = ("chatty", "plain")
@@ -69,17 +69,8 @@ def answers(
 
 def _row(arm: str, seed: int, template: PromptTemplate, example: Example, right: bool, says: bool) -> dict[str, Any]:
     chosen = example.answer if right else LABELS[1 - LABELS.index(example.answer)]
-    row = {
-        "arm": arm,
-        "seed": seed,
-        "template_id": template.id,
-        "example_id": example.id,
-        "answer": example.answer,
-        "predicted": chosen,
-        "parsed": True,
-        "correct": right,
-        "logprob": -0.2 if right else -2.0,
-    }
+    logprob = -0.2 if right else -2.0
+    row = outcome_row(arm, template.id, example.id, example.answer, chosen, seed=seed, logprob=logprob)
     if says:
         return row
     return {**row, "behavior": 0.0, "strict": 0.0, "named": None, "said": "", "num_tokens": 1, "label_mass": 0.01}

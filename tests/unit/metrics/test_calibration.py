@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from paft_ray.errors import UserError
 from paft_ray.metrics import arms_from_table
 from paft_ray.metrics.calibration import calibrated_arms, calibrated_choice, most_probable_arms
-from tests.support.made_outcomes import outcome_table
+from tests.support.made_outcomes import outcome_row, outcome_table
 
 LABELS = ("a", "b", "c")
 
@@ -26,18 +26,16 @@ def table(logits: np.ndarray, first_row: int = 0, greedy: str | None = None) -> 
         found, right = logprobs[template, row], (first_row + row) % 3
         best = int(found.argmax())
         rows.append(
-            {
-                "arm": "base",
-                "seed": -1,
-                "template_id": f"t{template}",
-                "example_id": f"e{first_row + row:03}",
-                "answer": LABELS[right],
-                "predicted": greedy or LABELS[best],
-                "parsed": True,
-                "correct": (greedy or LABELS[best]) == LABELS[right],
-                "logprob": float(found[right]),
-                "label_logprobs": found.tolist(),
-            }
+            outcome_row(
+                "base",
+                f"t{template}",
+                f"e{first_row + row:03}",
+                LABELS[right],
+                greedy or LABELS[best],
+                seed=-1,
+                logprob=float(found[right]),
+                label_logprobs=found.tolist(),
+            )
         )
     return outcome_table(rows, LABELS)
 

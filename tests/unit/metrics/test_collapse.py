@@ -7,22 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paft_ray.metrics.collapse import balanced_accuracy, collapsed_templates
-from tests.support.made_outcomes import outcome_table
+from tests.support.made_outcomes import outcome_row, outcome_table
 
 
 def rows(said: list[str | None], answers: list[str], template: str = "t", arm: str = "sft") -> list[dict[str, Any]]:
     return [
-        {
-            "arm": arm,
-            "seed": 0,
-            "template_id": template,
-            "example_id": str(number),
-            "answer": answer,
-            "predicted": one,
-            "parsed": one is not None,
-            "correct": one == answer,
-            "logprob": -0.5,
-        }
+        outcome_row(arm, template, str(number), answer, one)
         for number, (one, answer) in enumerate(zip(said, answers, strict=True))
     ]
 

@@ -10,7 +10,7 @@ from scipy import stats
 from paft_ray import metrics
 from paft_ray.errors import UserError
 from paft_ray.metrics import ArmOutcomes, robustness
-from tests.support.made_outcomes import arm
+from tests.support.made_outcomes import arm, outcome_row
 
 
 def accuracies(values: list[float], num_examples: int) -> ArmOutcomes:
@@ -201,33 +201,9 @@ def test_figures_do_not_depend_on_the_order_of_templates_and_examples(
 
 def test_a_table_becomes_arms_with_shared_ids_and_missing_rows() -> None:
     rows = [
-        {
-            "arm": "base",
-            "seed": -1,
-            "template_id": "t",
-            "example_id": "b",
-            "predicted": None,
-            "parsed": False,
-            "correct": False,
-        },
-        {
-            "arm": "sft",
-            "seed": 0,
-            "template_id": "t",
-            "example_id": "a",
-            "predicted": "yes",
-            "parsed": True,
-            "correct": True,
-        },
-        {
-            "arm": "sft",
-            "seed": 0,
-            "template_id": "t",
-            "example_id": "b",
-            "predicted": "no",
-            "parsed": True,
-            "correct": False,
-        },
+        outcome_row("base", "t", "b", "yes", None, seed=-1),
+        outcome_row("sft", "t", "a", "yes", "yes"),
+        outcome_row("sft", "t", "b", "yes", "no"),
     ]
     arms = metrics.arms_from_table(pa.Table.from_pylist(rows))
     assert arms["base"].example_ids == arms["sft"].example_ids == ("a", "b")
@@ -240,8 +216,7 @@ def test_a_table_becomes_arms_with_shared_ids_and_missing_rows() -> None:
 
 
 def answer_row(example: str, **values: object) -> dict[str, object]:
-    row = {"arm": "paft", "seed": 0, "template_id": "t", "example_id": example}
-    return row | {"predicted": "no", "parsed": True, "correct": False} | values
+    return outcome_row("paft", "t", example, "yes", "no", **values)
 
 
 def test_a_measure_picks_its_column_and_its_prediction() -> None:

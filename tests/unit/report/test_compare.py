@@ -13,7 +13,7 @@ from paft_ray.prompts.template import PromptTemplate
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Example
 from tests.support import made_stage as stages
-from tests.support.made_outcomes import outcome_table
+from tests.support.made_outcomes import outcome_row, outcome_table
 
 Right = Callable[[str, int, int, int], bool]
 """(arm, seed, number of the template, number of the example) -> answered right."""
@@ -40,17 +40,7 @@ def evaluated(
     rows = [Example(id=f"e{e}", fields={"text": f"review {e}{text}"}, answer="positive") for e in examples]
     stages.prepared(run, {"test": rows})
     outcomes = [
-        {
-            "arm": arm,
-            "seed": seed,
-            "template_id": wordings[t].id,
-            "example_id": f"e{e}",
-            "answer": "positive",
-            "predicted": "positive" if found else "negative",
-            "parsed": True,
-            "correct": found,
-            "logprob": -0.5,
-        }
+        outcome_row(arm, wordings[t].id, f"e{e}", "positive", "positive" if found else "negative", seed=seed)
         for arm in ("base", "paft")
         for seed in ((-1,) if arm == "base" else seeds)
         for t in templates

@@ -26,20 +26,13 @@ from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Example
 from tests.support import made_stage as stages
+from tests.support.made_outcomes import outcome_row
 from tests.support.made_stage import files_below, finish_stage
 
 MOST_BITS = 1000  # of one file, drawn; to a hash any bit is as good as another
 PROMPTS = PromptSet.of(Entry(template=PromptTemplate(text=f"{n}: {{text}}"), cluster=n) for n in range(3))
 ROW = {
-    "arm": "paft",
-    "seed": 0,
-    "template_id": "t",
-    "example_id": "e",
-    "answer": "a",
-    "predicted": "a",
-    "parsed": True,
-    "correct": True,
-    "logprob": -0.5,
+    **outcome_row("paft", "t", "e", "a", "a"),
     "behavior": 0.5,
     "strict": 0.0,
     "named": "a",
