@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from paft_ray.inference.answer_cache import AnswerCache
 from paft_ray.inference.generate import DATA_CPUS, Generated, data_tasks, generate
 from paft_ray.inference.grid import Free, Grid
 from paft_ray.inference.model_weights import ModelWeights
+from paft_ray.inference.said import TimedAnswer
 from paft_ray.models.reference import ModelFiles
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.storage.schemas import OUTCOMES
@@ -46,18 +46,6 @@ class EvalResult:
     """Answers that were generated to their end."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TimedAnswer:
-    """What one unconstrained answer took."""
-
-    is_right: bool
-    """Leniently parsed, with a score of 1."""
-    num_tokens: int
-    """With its EOS token, at most the limit."""
-    seconds: float
-    """From the start of its computation, with others in the same batch; NaN where the engine took no time."""
-
-
 def evaluate(
     *,
     name: str,
@@ -81,7 +69,7 @@ def evaluate(
     (one in all where first tokens differ); `logprob` is that of the right label, normalized over the labels; with
     `free` the unconstrained answer as well. Other tasks: greedy generation. An answer that cannot be parsed is wrong.
     `name` opens the console lines; `cache` keeps finished answers for the next attempt. Raises `UserError` for labels
-    that cannot be scored and for a grader's score that is none, `StageError` where the engine fails.
+    that cannot be scored and for a third party's grader that breaks its contract, `StageError` where the engine fails.
     """
     grid = Grid(
         task=task,
@@ -107,36 +95,18 @@ def evaluate(
 
 
 def _result(grid: Grid, model: str, answered: Generated) -> EvalResult:
-    answers = answered.answers.filter(pc.field("weights") == model)
-    judged = grid.judge(_batches(answers))
-    timed, truncated = [], set()
-    for rows in _batches(answers):
-        for row in rows:
-            cell, truncated_characters, *_ = json.loads(row["key"])
-            if cell >= grid.num_cells or not grid.has_labels:
-                timed.append(_timed(grid, row))
-            if truncated_characters:
-                truncated.add(cell)
+    judged = grid.judge(_batches(answered.answers.filter(pc.field("weights") == model)))
     return EvalResult(
-        outcomes=judged.select(OUTCOMES.names),
-        texts=judged["text"],
-        timed=tuple(timed),
-        num_failed=grid.num_failed(judged),
+        outcomes=judged.outcomes.select(OUTCOMES.names),
+        texts=judged.outcomes["text"],
+        timed=judged.timed,
+        num_failed=grid.num_failed(judged.outcomes),
         failures=[
             _failure(grid, failure["key"], failure["error"])
             for failure in answered.failures
             if failure["weights"] == model
         ],
-        num_truncated=len(truncated),
-    )
-
-
-def _timed(grid: Grid, row: dict[str, Any]) -> TimedAnswer:
-    seconds = row["latency_s"]
-    return TimedAnswer(
-        is_right=grid.answered_right(row),
-        num_tokens=len(row["token_ids"]),
-        seconds=math.nan if seconds is None else seconds,
+        num_truncated=judged.num_truncated,
     )
 
 

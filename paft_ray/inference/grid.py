@@ -8,13 +8,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 
 from paft_ray.config import ModelConfig
 from paft_ray.errors import UserError
-from paft_ray.inference.said import AnswerJudge, deciding_tokens
+from paft_ray.inference.said import AnswerJudge, Said, TimedAnswer, deciding_tokens
 from paft_ray.inference.trie import Prefix, greedy_label, label_logprobs, queries, rooted_queries
 from paft_ray.models.encoder import make_encoder
 from paft_ray.models.end_tokens import end_token_ids
@@ -42,6 +43,18 @@ class Free:
     num_rows: int = 0
     """Cells, spread evenly over the evaluated ones, that are answered once more to the end, to measure time and tokens
     of an answer (the paper's inference-time claim)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What the engine rows of one model mean."""
+
+    outcomes: pa.Table
+    """Schema `JUDGED`, in cell order; a cell with a missing branch is absent."""
+    timed: tuple[TimedAnswer, ...]
+    """Answers that were generated to their end."""
+    num_truncated: int
+    """Cells whose fields were truncated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +177,11 @@ class Grid:
 
     @cached_property
     def _stops(self) -> tuple[int, ...]:
-        return tuple(sorted({*self._ends, *deciding_tokens(self.encoder)}))
+        return tuple(sorted({*self._ends, *self._deciding}))
+
+    @cached_property
+    def _deciding(self) -> frozenset[int]:
+        return frozenset(deciding_tokens(self.encoder))
 
     def check(self) -> None:
         """Raises `UserError` for a template that is too long, or two labels of the same tokens."""
@@ -172,35 +189,35 @@ class Grid:
             self.encoder.check(template)
         check_labels(self.encoder)
 
-    def judge(self, batches: Iterable[Sequence[Mapping[str, Any]]]) -> pa.Table:
-        """Outcomes in cell order (schema `JUDGED`) from engine rows in any order; a cell with a missing branch is
-        absent."""
+    def judge(self, batches: Iterable[Sequence[Mapping[str, Any]]]) -> Judged:
+        """What engine rows in any order mean."""
         columns: dict[str, list[Any]] = {name: [] for name in JUDGED.names}
         cells: list[int] = []
         waiting: dict[int, dict[Query, Mapping[str, Any]]] = {}
-        for rows in batches:
-            for row in rows:
-                index, _, after_newline, *query = json.loads(row["key"])
+        timed: list[TimedAnswer] = []
+        truncated: set[int] = set()
+        for row in chain.from_iterable(batches):
+            index, truncated_characters, after_newline, *query = json.loads(row["key"])
+            if truncated_characters and index < self.num_cells:
+                truncated.add(index)
+            if index < self.num_cells and self.has_labels:
+                found = waiting.setdefault(index, {})
+                found[tuple(query[0]), query[1]] = row
+                if len(found) < len(self._queries[after_newline]):
+                    continue
+                values = self._judge_choice(index, after_newline, waiting.pop(index))
+            else:
+                said = self._judge_said(row["token_ids"], self.cell(index)[1], after_newline)
+                timed.append(self._judge_said.timed(row, self.cell(index)[1], after_newline, said, self._deciding))
                 if index >= self.num_cells:
                     continue
-                if self.has_labels:
-                    found = waiting.setdefault(index, {})
-                    found[tuple(query[0]), query[1]] = row
-                    if len(found) < len(self._queries[after_newline]):
-                        continue
-                    values = self._judge_choice(index, after_newline, waiting.pop(index))
-                else:
-                    values = self._judge_generated(index, after_newline, row)
-                cells.append(index)
-                for name, column in columns.items():
-                    column.append(values.get(name))
+                values = self._judge_generated(index, row, said)
+            cells.append(index)
+            for name, column in columns.items():
+                column.append(values.get(name))
         order = pa.array(sorted(range(len(cells)), key=cells.__getitem__), pa.int64())
-        return pa.table(columns, schema=JUDGED).take(order)
-
-    def answered_right(self, row: Mapping[str, Any]) -> bool:
-        """Whether the unconstrained answer in an engine row is right, leniently parsed."""
-        index, _, after_newline, *_ = json.loads(row["key"])
-        return self._judge_said(row["token_ids"], self.cell(index)[1], after_newline).behavior == 1
+        outcomes = pa.table(columns, schema=JUDGED).take(order)
+        return Judged(outcomes=outcomes, timed=tuple(timed), num_truncated=len(truncated))
 
     def num_failed(self, outcomes: pa.Table) -> int:
         """Cells that were asked and have no outcome."""
@@ -217,8 +234,8 @@ class Grid:
             answers.setdefault(query[0], {}).update({token: top[token] for token in tokens})
         labels = self.encoder.label_ids(after_newline)
         predicted, logprobs = greedy_label(labels, answers), label_logprobs(labels, answers)
-        _, example = self.cell(index)
-        said = self._values_said(found[_ROOT], example, after_newline) if self.free else {}
+        (_, example), root = self.cell(index), found.get(_ROOT, {})
+        said = _values_said(root, self._judge_said(root["token_ids"], example, after_newline)) if self.free else {}
         return {
             **said,
             **self._ids(index),
@@ -232,25 +249,23 @@ class Grid:
             "text": None,
         }
 
-    def _judge_generated(self, index: int, after_newline: bool, row: Mapping[str, Any]) -> dict[str, Any]:
+    def _judge_generated(self, index: int, row: Mapping[str, Any], said: Said) -> dict[str, Any]:
         """Values of `JUDGED` of a cell of a task without labels."""
-        said = self._values_said(row, self.cell(index)[1], after_newline)
-        parsed = said["named"] is not None
         return {
-            **said,
+            **_values_said(row, said),
             **self._ids(index),
-            "predicted": said["named"],
-            "parsed": parsed,
-            "correct": said["behavior"] == 1,
+            "predicted": said.named,
+            "parsed": said.named is not None,
+            "correct": said.behavior == 1,
         }
-
-    def _values_said(self, row: Mapping[str, Any], example: Example, after_newline: bool) -> dict[str, Any]:
-        said = self._judge_said(row["token_ids"], example, after_newline)
-        return {**asdict(said), "num_tokens": min(len(row["token_ids"]), MOST_TOKENS)}
 
     def _ids(self, index: int) -> dict[str, str]:
         template, example = self.cell(index)
         return {"template_id": template.id, "example_id": example.id, "answer": example.answer}
+
+
+def _values_said(row: Mapping[str, Any], said: Said) -> dict[str, Any]:
+    return {**asdict(said), "num_tokens": min(len(row["token_ids"]), MOST_TOKENS)}
 
 
 def requests_per_cell(encoder: Encoder) -> int:

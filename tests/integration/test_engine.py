@@ -264,7 +264,9 @@ def test_seeded_prompts_that_fill_more_than_one_step_are_answered(answers) -> No
 
 def test_one_engine_answers_for_several_models_in_turns(grids, answers, changed_model: str) -> None:
     grid = grids["choice"]
-    first, changed, again = (grid.judge([answers[kind]]).to_pylist() for kind in ("choice", "changed", "again"))
+    first, changed, again = (
+        grid.judge([answers[kind]]).outcomes.to_pylist() for kind in ("choice", "changed", "again")
+    )
     assert [row["logprob"] for row in again] == pytest.approx([row["logprob"] for row in first], abs=1e-4)
     other = AutoModelForCausalLM.from_pretrained(changed_model, dtype=torch.float32)
     for index, outcome in enumerate(changed):
@@ -283,7 +285,7 @@ def test_label_log_probabilities_are_those_of_a_plain_forward_pass_over_whole_la
 ) -> None:
     for kind in ("choice", "cities"):
         grid = grids[kind]
-        outcomes = grid.judge([answers[kind]]).to_pylist()
+        outcomes = grid.judge([answers[kind]]).outcomes.to_pylist()
         assert len(outcomes) == grid.num_cells
         for index, outcome in enumerate(outcomes):
             encoded = grid.encoder.encode(*grid.cell(index))
@@ -302,7 +304,7 @@ def test_label_log_probabilities_are_those_of_a_plain_forward_pass_over_whole_la
 
 
 def test_a_model_that_ends_at_once_knows_and_does_not_answer(grids, answers) -> None:
-    first, silent = (grids["choice"].judge([answers[kind]]) for kind in ("choice", "silent"))
+    first, silent = (grids["choice"].judge([answers[kind]]).outcomes for kind in ("choice", "silent"))
     assert silent["said"].to_pylist() == [""] * grids["choice"].num_cells
     assert set(silent["behavior"].to_pylist()) == set(silent["strict"].to_pylist()) == {0.0}
     assert (set(silent["named"].to_pylist()), set(silent["num_tokens"].to_pylist())) == ({None}, {1})
@@ -313,7 +315,7 @@ def test_a_model_that_ends_at_once_knows_and_does_not_answer(grids, answers) -> 
 
 def test_a_first_token_that_is_a_label_is_the_choice_among_labels_and_ends_the_answer(grids, answers) -> None:
     grid = grids["choice"]
-    outcomes = grid.judge([answers["choice"]]).to_pylist()
+    outcomes = grid.judge([answers["choice"]]).outcomes.to_pylist()
     rows = {json.loads(row["key"])[0]: row["token_ids"] for row in answers["choice"]}
     decided = 0
     for index, outcome in enumerate(outcomes):
@@ -327,7 +329,7 @@ def test_a_first_token_that_is_a_label_is_the_choice_among_labels_and_ends_the_a
 
 
 def test_an_answer_with_a_lead_counts_leniently_and_not_strictly(grids, answers) -> None:
-    outcomes = grids["choice"].judge([answers["choice"]]).to_pylist()[-len(EXAMPLES) :]
+    outcomes = grids["choice"].judge([answers["choice"]]).outcomes.to_pylist()[-len(EXAMPLES) :]
     assert {outcome["said"].split(":")[0] for outcome in outcomes} == {" Answer"}
     assert all(outcome["named"] and outcome["strict"] == 0 for outcome in outcomes)
     assert [outcome["behavior"] for outcome in outcomes] == [
@@ -336,7 +338,7 @@ def test_an_answer_with_a_lead_counts_leniently_and_not_strictly(grids, answers)
 
 
 def test_a_label_of_two_tokens_is_generated_and_not_guessed_from_its_first(grids, answers) -> None:
-    shown = grids["cities"].judge([answers["cities"]]).to_pylist()[-1]
+    shown = grids["cities"].judge([answers["cities"]]).outcomes.to_pylist()[-1]
     assert (shown["named"], shown["behavior"], shown["predicted"]) == ("New York", 1.0, "New York")
     assert shown["num_tokens"] > 2
 
@@ -377,7 +379,7 @@ def test_free_answers_are_those_of_greedy_decoding(grids, answers, hugging_face)
         with torch.no_grad():
             expected.append(int(hugging_face(torch.tensor([ids + expected])).logits[0, -1].argmax()))
     assert answers["free"][0]["token_ids"] == expected
-    outcome = grid.judge([answers["free"]]).to_pylist()[0]
+    outcome = grid.judge([answers["free"]]).outcomes.to_pylist()[0]
     assert outcome["parsed"] == (re.search(r"\d", grid.encoder.tokenizer.decode(expected)) is not None)
     assert answers["free"][0]["latency_s"] > 0
 

@@ -91,7 +91,13 @@ def guarded(kind: str, settings: Mapping[str, Any], labels: tuple[str, ...], fou
         raise UserError(f"{name}: is_graded is {is_graded!r}; True or False is needed")
     if missing := [part for part in ("parse", "parse_strict", "score") if not callable(getattr(made, part, None))]:
         raise UserError(f"{name}: has no {missing[0]}(); see docs/extending.md for what a grader needs")
-    return Guarded(grader=made, name=name, labels=own, is_graded=is_graded)
+    grader = Guarded(grader=made, name=name, labels=own, is_graded=is_graded)
+    if unread := [label for label in own if grader.parse(label) != label]:
+        raise UserError(
+            f"{name}: parse({_shown(unread[0])}) gives {grader.parse(unread[0])!r}; a label, which is what is trained, "
+            "must be read as itself; fix the grader"
+        )
+    return grader
 
 
 def _shown(text: str) -> str:

@@ -5,6 +5,7 @@ import math
 import pickle
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -15,6 +16,7 @@ from paft_ray.inference.grid import Free, Grid, requests_per_cell
 from paft_ray.models.reference import ModelFiles, ModelReference
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages.score import score_table
+from paft_ray.tasks.graders.plugins import read_plugin
 from paft_ray.tasks.task import Example, Task
 
 EXAMPLES = tuple(
@@ -63,7 +65,7 @@ def grid(monkeypatch: pytest.MonkeyPatch, labels: list[str] | None, free: Free |
 
 def answer(request: dict[str, Any], liked: str, said: str = "") -> dict[str, Any]:
     """An engine that likes the characters of one word, and says another."""
-    ids = json.loads(request["sampling"])["logprob_token_ids"]
+    ids = json.loads(request["sampling"]).get("logprob_token_ids", [])
     return {
         "key": request["key"],
         "token_ids": [*map(ord, said), 0],
@@ -122,7 +124,7 @@ def test_what_is_said_is_judged_apart_from_what_is_chosen(
 ) -> None:
     asked = replace(grid(monkeypatch, ["yes", "no"], Free(max_tokens=20)), examples=EXAMPLES[:1], cells=(0,))
     requests = asked.requests(asked.asked)
-    (outcome,) = asked.judge([[answer(r, "yes", said) for r in requests]]).to_pylist()
+    (outcome,) = asked.judge([[answer(r, "yes", said) for r in requests]]).outcomes.to_pylist()
     assert (outcome["behavior"], outcome["strict"], outcome["named"]) == (behavior, strict, named)
     assert (outcome["predicted"], outcome["correct"], outcome["parsed"]) == ("yes", True, True)
     assert (outcome["said"], outcome["num_tokens"], outcome["text"]) == (said, len(said) + 1, None)
@@ -130,7 +132,7 @@ def test_what_is_said_is_judged_apart_from_what_is_chosen(
 
 def test_outcomes_hold_every_labels_probability_in_the_tasks_order(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = grid(monkeypatch, ["yes", "no"], Free(max_tokens=3))
-    outcome = asked.judge([[answer(r, "yes") for r in asked.requests([3])]]).to_pylist()[0]
+    outcome = asked.judge([[answer(r, "yes") for r in asked.requests([3])]]).outcomes.to_pylist()[0]
     yes, no = outcome["label_logprobs"]
     assert yes == pytest.approx(outcome["logprob"], abs=1e-6)
     assert math.exp(yes) + math.exp(no) == pytest.approx(1, abs=1e-6)
@@ -141,15 +143,102 @@ def test_outcomes_hold_every_labels_probability_in_the_tasks_order(monkeypatch: 
 def test_a_long_answer_is_cut_in_outcomes_and_judged_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = grid(monkeypatch, ["yes", "no"], Free(max_tokens=200))
     (request,) = asked.requests([3])
-    outcome = asked.judge([[answer(request, "yes", " " * 60 + "yes")]]).to_pylist()[0]
+    outcome = asked.judge([[answer(request, "yes", " " * 60 + "yes")]]).outcomes.to_pylist()[0]
     assert (outcome["said"], outcome["behavior"], outcome["num_tokens"]) == (" " * 48, 1.0, 64)
 
 
-def test_a_grader_without_a_score_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = grid(monkeypatch, ["yes", "no"], Free(max_tokens=9))
-    monkeypatch.setattr(type(asked.task.grader), "score", lambda self, prediction, example: 1.5)
-    with pytest.raises(UserError, match=r"task t: its grader gave 1\.5; a score from 0 to 1 is needed"):
+SAYS_IT_LAST = """
+class Last:
+    is_graded = False
+
+    def __init__(self, labels):
+        self.labels = labels
+
+    def parse(self, completion):
+        return completion.split()[-1] if completion.split()[-1:] and completion.split()[-1] in self.labels else None
+
+    def parse_strict(self, completion):
+        return None
+
+    def score(self, prediction, example):
+        return float(prediction == example.answer) * WEIGHT
+
+GRADERS = {"last": Last}
+"""
+"""A grader of a third party that judges the last word of an answer, and finds no answer strict."""
+
+
+def judged_by_last_word(asked: Grid, folder: Path, weight: str = "1") -> Grid:
+    (folder / "last.py").write_text(SAYS_IT_LAST.replace("WEIGHT", weight))
+    task = Task.model_validate({**asked.task.model_dump(exclude={"kind"}), "grader": {"type": "last"}})
+    return replace(asked, task=task.with_plugins([read_plugin(str(folder / "last.py"))]))
+
+
+def test_a_score_that_is_none_ends_the_command_and_names_the_grader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = judged_by_last_word(grid(monkeypatch, ["yes", "no"], Free(max_tokens=9)), tmp_path, weight="1.5")
+    with pytest.raises(
+        UserError, match=r"grader last of .*last\.py: score\('yes', .*returned 1\.5; 0 or 1 .* is needed"
+    ):
         asked.judge([[answer(r, "yes", "yes") for r in asked.requests([0])]])
+
+
+def test_a_plugin_judges_every_answer_and_no_label_ends_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the tokens of a label as it is trained nor a label at the beginning are taken for the grader's word."""
+    monkeypatch.setattr("paft_ray.inference.said._SHORTEST_WORD", 1)
+    plain = grid(monkeypatch, ["y", "n"], Free(max_tokens=9))
+    plain = replace(plain, examples=(Example(id="e", fields={"text": "x"}, answer="y"),))
+    asked = judged_by_last_word(plain, tmp_path)
+    (of_choice,), (of_plugin,) = ([json.loads(r["sampling"]) for r in each.requests([1])] for each in (plain, asked))
+    assert of_choice["stop_token_ids"] == [0, ord("n"), ord("y"), SPACED + ord("n"), SPACED + ord("y")]
+    assert of_plugin["stop_token_ids"] == [0]
+    outcomes = [
+        asked.judge([[answer(r, "y", said) for r in asked.requests([1])]]).outcomes.to_pylist()[0]
+        for said in ("y", "n or y", "y or n", "yes")
+    ]
+    assert [(o["named"], o["behavior"], o["strict"]) for o in outcomes] == [
+        ("y", 1.0, 0.0),
+        ("y", 1.0, 0.0),
+        ("n", 0.0, 0.0),
+        (None, 0.0, 0.0),
+    ]
+
+
+def test_answers_generated_to_their_end_show_what_a_label_at_which_others_end_hides(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("paft_ray.inference.said._SHORTEST_WORD", 1)
+    asked = grid(monkeypatch, ["y", "n"], Free(max_tokens=9, num_rows=1))
+    asked = replace(asked, examples=(Example(id="e", fields={"text": "x"}, answer="y"),))
+    (request,) = asked.requests([2])
+    found = {
+        said: asked.judge([[{"key": request["key"], "token_ids": [*map(ord, said), 0], "latency_s": 0.5}]]).timed[0]
+        for said in ("y", "y, of course", "yonder", "n, or y", "?", "")
+    }
+    assert {said: sorted(timed.misjudged_by) for said, timed in found.items()} == {
+        "y": [],
+        "y, of course": ["strict"],
+        "yonder": ["behavior", "strict"],
+        "n, or y": [],
+        "?": [],
+        "": [],
+    }
+    assert [(timed.is_right, timed.num_tokens, timed.seconds) for timed in found.values()][:3] == [
+        (True, 2, 0.5),
+        (True, 13, 0.5),
+        (False, 7, 0.5),
+    ]
+
+
+def test_a_truncated_cell_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = grid(monkeypatch, ["no", "not", "yes"], Free(max_tokens=4, num_rows=6))
+    rows = [answer(r, "yes", "yes") for r in asked.requests([0, 1, asked.index(6)])]
+    for row in rows:
+        index, _, *rest = json.loads(row["key"])
+        row["key"] = json.dumps([index, 3 if index != 1 else 0, *rest])
+    judged = asked.judge([rows])
+    assert (judged.num_truncated, len(judged.timed), judged.outcomes.num_rows) == (1, 1, 2)
 
 
 def test_cells_are_ordered_by_template_so_that_neighbors_share_their_beginning(
@@ -173,7 +262,7 @@ def test_labels_that_part_at_the_first_token_cost_one_request_of_one_token(monke
 def test_judging_does_not_depend_on_the_order_of_the_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = grid(monkeypatch, ["no", "not", "yes"])
     rows = [answer(r, "not") for r in asked.requests(range(asked.num_cells))]
-    forward, backward = asked.judge([rows]), asked.judge([rows[3::-1], rows[:3:-1]])
+    forward, backward = asked.judge([rows]).outcomes, asked.judge([rows[3::-1], rows[:3:-1]]).outcomes
     assert forward.equals(backward)
     assert forward["example_id"].to_pylist() == ["e0", "e1", "e2"] * 2
     assert set(forward["predicted"].to_pylist()) == {"not"}
@@ -183,7 +272,7 @@ def test_judging_does_not_depend_on_the_order_of_the_answers(monkeypatch: pytest
 def test_a_cell_with_a_failed_branch_is_left_out_and_not_counted_as_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = grid(monkeypatch, ["no", "not", "yes"])
     rows = [answer(r, "yes") for r in asked.requests(range(asked.num_cells))]
-    assert asked.judge([rows[1:]]).num_rows == asked.num_cells - 1
+    assert asked.judge([rows[1:]]).outcomes.num_rows == asked.num_cells - 1
 
 
 def test_a_free_answer_without_the_pattern_is_wrong_and_unparsed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +283,7 @@ def test_a_free_answer_without_the_pattern_is_wrong_and_unparsed(monkeypatch: py
         {**key, "key": "[0, 0, false]", "token_ids": [ord("2"), 0]},
         {**key, "key": "[1, 0, true]", "token_ids": [ord("?")]},
     ]
-    outcomes = asked.judge([rows]).to_pylist()
+    outcomes = asked.judge([rows]).outcomes.to_pylist()
     assert [(o["parsed"], o["correct"], o["predicted"]) for o in outcomes] == [(True, True, "2"), (False, False, None)]
     assert [(o["behavior"], o["strict"], o["num_tokens"], o["text"]) for o in outcomes] == [
         (1.0, 1.0, 2, "2"),
@@ -210,15 +299,20 @@ def test_a_graded_answer_keeps_its_score_and_is_right_at_1_alone(monkeypatch: py
     example = Example(id="n", fields={"text": "who?"}, answer="Ada Lovelace")
     asked = replace(grid(monkeypatch, None), task=task, examples=(example,))
     said = ("Ada Lovelace", "Ada Byron")
-    rows = [{"key": f"[{cell}, 0, false]", "token_ids": [*map(ord, text), 0]} for cell, text in enumerate(said)]
-    outcomes = asked.judge([rows]).to_pylist()
+    rows = [
+        {"key": f"[{cell}, 0, false]", "token_ids": [*map(ord, text), 0], "latency_s": None}
+        for cell, text in enumerate(said)
+    ]
+    outcomes = asked.judge([rows]).outcomes.to_pylist()
     assert [(o["behavior"], o["correct"], o["parsed"]) for o in outcomes] == [(1.0, True, True), (0.5, False, True)]
-    assert score_table(asked.judge([rows]).set_column(0, "template_id", [["t", "t"]]))["accuracy"].to_pylist() == [0.75]
+    assert score_table(asked.judge([rows]).outcomes.set_column(0, "template_id", [["t", "t"]]))[
+        "accuracy"
+    ].to_pylist() == [0.75]
 
 
 def test_a_scoring_that_asks_for_labels_alone_knows_no_parse_failures(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = grid(monkeypatch, ["yes", "no"])
-    outcomes = asked.judge([[answer(r, "yes") for r in asked.requests(range(asked.num_cells))]])
+    outcomes = asked.judge([[answer(r, "yes") for r in asked.requests(range(asked.num_cells))]]).outcomes
     scores = score_table(outcomes).to_pylist()
     assert outcomes["behavior"].null_count == len(outcomes)
     assert [(s["accuracy"], s["parse_failure_rate"]) for s in scores] == [(pytest.approx(2 / 3), None)] * 2
@@ -233,8 +327,13 @@ def test_freely_answered_cells_come_after_the_grid_and_are_spread_over_it(monkey
     assert [json.loads(r["key"]) for r in requests] == [[6, 0, False], [8, 0, True]]
     sampling = json.loads(requests[0]["sampling"])
     assert (sampling["max_tokens"], sampling["stop_token_ids"]) == (4, [0]), "no label ends a timed answer"
-    assert asked.judge([[{"key": "[6, 0, false]", "token_ids": [5]}]]).num_rows == 0
-    said = {text: asked.answered_right({"key": "[6, 0, false]", "token_ids": [*map(ord, text), 0]}) for text in SAID}
+    assert asked.judge([[{"key": "[6, 0, false]", "token_ids": [5], "latency_s": None}]]).outcomes.num_rows == 0
+    said = {
+        text: asked.judge([[{"key": "[6, 0, false]", "token_ids": [*map(ord, text), 0], "latency_s": None}]])
+        .timed[0]
+        .is_right
+        for text in SAID
+    }
     assert said == {" yes": True, "Answer: Yes": True, " no": False, "": False}
 
 
@@ -252,15 +351,15 @@ def test_labels_with_more_first_tokens_than_an_engine_reports_are_scored_in_part
     sizes = [len(json.loads(request["sampling"])["logprob_token_ids"]) for request in requests]
     assert max(sizes) <= 128
     assert len(sizes) == asked.num_cells * requests_per_cell(asked.encoder) == asked.num_cells * -(-num_labels // 128)
-    in_parts = asked.judge([[scored(request) for request in reversed(requests)]])
+    in_parts = asked.judge([[scored(request) for request in reversed(requests)]]).outcomes
     with monkeypatch.context() as patch:
         patch.setattr("paft_ray.inference.trie.MOST_LABEL_TOKENS", 1000)
         whole = replace(asked)
-        at_once = whole.judge([[scored(request) for request in whole.requests(range(whole.num_cells))]])
+        at_once = whole.judge([[scored(request) for request in whole.requests(range(whole.num_cells))]]).outcomes
     assert requests_per_cell(asked.encoder) == len(requests) / 4
     assert in_parts.equals(at_once)
     assert set(in_parts["predicted"].to_pylist()) == {max(labels, key=lambda label: logprob(ord(label[0])))}
-    assert asked.judge([[scored(request) for request in requests[1:]]]).num_rows == asked.num_cells - 1
+    assert asked.judge([[scored(request) for request in requests[1:]]]).outcomes.num_rows == asked.num_cells - 1
 
 
 def logprob(token: int) -> float:
@@ -303,11 +402,11 @@ def test_only_the_cells_of_a_budget_are_asked_and_free_answers_are_spread_over_t
     requests = asked.requests(indices)
     assert [json.loads(request["key"])[0] for request in requests] == indices
     assert [asked.cell(i) for i in indices[3:]] == [asked.cell(i) for i in indices[:3]]
-    outcomes = asked.judge([[answer(r, "yes") for r in requests[:3]]]).to_pylist()
+    outcomes = asked.judge([[answer(r, "yes") for r in requests[:3]]]).outcomes.to_pylist()
     assert [(o["template_id"], o["example_id"]) for o in outcomes] == [
         (t.id, e.id) for t, e in map(asked.cell, (1, 3, 5))
     ]
-    failed = asked.judge([[answer(r, "yes") for r in requests[1:3]]])
+    failed = asked.judge([[answer(r, "yes") for r in requests[1:3]]]).outcomes
     assert (asked.num_failed(failed), failed["example_id"].to_pylist()) == (1, ["e0", "e2"]), (
         "cells that were not asked did not fail"
     )

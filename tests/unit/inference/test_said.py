@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from paft_ray.inference.said import deciding_tokens
+from paft_ray.tasks.graders.choice import Choice
 
 END = 0
 
@@ -14,7 +15,7 @@ def encoder(**labels: list[int]) -> Any:
     """Labels with their tokens; behind a line break each token is 100 higher."""
     ids = {name.replace("_", " "): row for name, row in labels.items()}
     return SimpleNamespace(
-        task=SimpleNamespace(label_texts=tuple(ids)),
+        task=SimpleNamespace(label_texts=tuple(ids), grader=Choice(labels=(*ids, "other"))),
         label_ids=lambda newline: {label: [t + 100 * newline for t in row] + [END] for label, row in ids.items()},
     )
 

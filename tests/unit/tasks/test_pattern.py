@@ -102,10 +102,10 @@ def test_the_grid_judges_a_completion_that_takes_too_long_as_not_parsed(monkeypa
     object.__setattr__(asked, "task", looping())
     object.__setattr__(asked, "examples", (asked.examples[0].__class__(id="n", fields={"text": "1"}, answer="aa"),))
     rows = [
-        {"key": f"[{i}, 0, false]", "token_ids": [ord(c) for c in text]}
+        {"key": f"[{i}, 0, false]", "token_ids": [ord(c) for c in text], "latency_s": None}
         for i, text in enumerate(["a" * 60 + "b", "aa"])
     ]
-    assert [(o["parsed"], o["correct"], o["predicted"]) for o in asked.judge([rows]).to_pylist()] == [
+    assert [(o["parsed"], o["correct"], o["predicted"]) for o in asked.judge([rows]).outcomes.to_pylist()] == [
         (False, False, None),
         (True, True, "aa"),
     ]

@@ -170,6 +170,17 @@ def test_what_is_parsed_is_text_and_one_of_its_labels(tmp_path: Path) -> None:
         task(written(tmp_path), labels=["b", "c"]).grader.parse("x")
 
 
+def test_a_label_must_be_read_as_itself(tmp_path: Path) -> None:
+    """It is what is trained, so no trained answer could be right."""
+    marked = written(
+        tmp_path, PLUGIN.replace("return completion.strip() or None", "return 'b' if completion == 'b' else None")
+    )
+    with pytest.raises(
+        UserError, match=r"grader mine of .*parse\('c'\) gives None; a label, .* must be read as itself"
+    ):
+        _ = task(marked, labels=["b", "c"]).grader
+
+
 def test_a_reference_is_refused_with_its_row_by_what_the_grader_says_of_it(tmp_path: Path) -> None:
     row = {"text": "x", "label": "b"}
     empty = PLUGIN.replace("return completion.strip() or None", "return None")
