@@ -14,12 +14,15 @@ from pydantic import ValidationError
 
 from paft_ray.config import Config, GeneratorConfig, configured_model, input_key, parse_config
 from paft_ray.config.plugins import split_pin
-from paft_ray.errors import UserError, first_fault
+from paft_ray.errors import UserError, first_fault, one_line
 from paft_ray.files.uris import split_uri
 from paft_ray.models.chat_frame import chat_frame
 from paft_ray.models.local import find_model
 from paft_ray.models.reference import ModelFiles
+from paft_ray.storage.artifacts import stage_manifest
+from paft_ray.storage.manifests import EVALUATE, SCORE
 from paft_ray.storage.outputs import manifest_path
+from paft_ray.storage.stage_cache import as_stored
 from paft_ray.storage.store import Store
 from paft_ray.tasks.graders.plugins import read_plugin
 from paft_ray.tasks.task import NoGraderError, Task, load_task
@@ -89,7 +92,20 @@ class ResolvedRun:
                 f"run {self.root}: its answers are judged by the grader of a plugin; give the same file, --plugins "
                 f"FILE: {known or 'an installed package that has it'}"
             ) from None
-        return replace(self, task=task)
+        run = replace(self, task=task)
+        run._check_grader()
+        return run
+
+    def _check_grader(self) -> None:
+        """Raises `UserError` where a stage of this run was judged by other code than a third party's grader has now."""
+        now = as_stored(self.grader_key).get("grader", {})
+        for stage in (EVALUATE, SCORE):
+            then = stage_manifest(self.store, stage).get("key", {}).get("grader", {})
+            if then and then != now:
+                raise UserError(
+                    f"run {self.root}: stage {stage} judged its answers with the grader of {_shown(then)}, here is "
+                    f"that of {_shown(now)}; install the package as it was, with the same files"
+                )
 
     @cached_property
     def store(self) -> Store:
@@ -160,6 +176,12 @@ class ResolvedRun:
         """The files of a generator that runs on the cluster."""
         assert self.models, "the models of this run were not resolved"
         return self.models[1 + self.config.prompts.local_generators.index(generator)]
+
+
+def _shown(identity: Any) -> str:
+    """`package 1.2 (SHA-256 0123456789abcdef…)`: where the code of a third party's grader is from."""
+    known = identity if isinstance(identity, dict) else {}
+    return f"{one_line(known.get('package', 'a file'))[:100]} (SHA-256 {one_line(known.get('sha256'))[:16]}…)"
 
 
 def stored_config(store: Store) -> Config:

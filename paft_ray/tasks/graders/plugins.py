@@ -6,12 +6,10 @@ A run, a task and a template name a grader by its type alone: neither a path nor
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from traceback import extract_tb
 from typing import Any
 
@@ -19,6 +17,7 @@ from paft_ray.compat.source_module import run_source
 from paft_ray.config.plugins import pinned, split_pin
 from paft_ray.errors import UserError, one_line
 from paft_ray.files.regular import read_regular
+from paft_ray.tasks.graders.package_files import package_sha256
 from paft_ray.tasks.graders.registry import GRADERS
 from paft_ray.tasks.graders.time_limit import time_limit
 
@@ -119,13 +118,8 @@ def _installed(entry: EntryPoint) -> Found:
             maker = entry.load()
     except (Exception, SystemExit) as error:
         raise _unloadable(f"grader {entry.name} of package {package}", error) from None
-    file = getattr(sys.modules.get(entry.module), "__file__", None)
-    content = Path(file).read_bytes() if file and Path(file).is_file() else b""
-    return Found(
-        maker=maker,
-        origin=f"package {package}",
-        identity={"package": package, "sha256": hashlib.sha256(content).hexdigest()},
-    )
+    identity = {"package": package, "sha256": package_sha256(entry.module, entry.dist)}
+    return Found(maker=maker, origin=f"package {package}", identity=identity)
 
 
 def _unloadable(what: str, error: BaseException) -> UserError:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from paft_ray.config import load_config
 from paft_ray.errors import UserError
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.store import Store
+from paft_ray.tasks.graders.plugins import GROUP
+from tests.support.made_stage import finish_stage
 from tests.support.own_task import write_own_task
 from tests.unit.cli.test_export import base_model
 from tests.unit.stages.test_resolved_run import finished, no_session, paft
@@ -132,6 +135,47 @@ def test_commands_that_judge_nothing_need_no_plugin_and_evaluate_asks_for_it(
     assert asked == ["billing"]
     (tmp_path / MINE).write_text(PLUGIN + "# changed")
     assert "was made with" in paft(capsys, *command, "--plugins", MINE)[2]
+
+
+@pytest.fixture
+def package(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installed package whose grader judges the task; a module beside its entry."""
+    site = tmp_path / "site"
+    (site / "mine-1.0.dist-info").mkdir(parents=True)
+    (site / "mine-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (site / "mine-1.0.dist-info/entry_points.txt").write_text(f"[{GROUP}]\nmine = a_grader_of_mine.entry:Mine\n")
+    (site / "a_grader_of_mine").mkdir()
+    (site / "a_grader_of_mine/__init__.py").write_text("")
+    (site / "a_grader_of_mine/entry.py").write_text(PLUGIN)
+    (site / "a_grader_of_mine/rules.py").write_text("LIMIT = 3\n")
+    monkeypatch.syspath_prepend(str(site))
+    for name in ("a_grader_of_mine", "a_grader_of_mine.entry"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return site
+
+
+@pytest.mark.parametrize("stage", ["evaluate", "score"])
+def test_a_run_is_judged_by_the_package_that_judged_it_and_by_no_other(
+    stage: str, package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = finished(Path.cwd(), tmp_path / "a")
+    identity = ResolvedRun.load(run).task.grader_identity
+    assert identity["package"] == "mine 1.0"
+    finish_stage(run, stage, {}, key={"grader": identity})
+
+    def reached(*_: Any) -> None:
+        raise UserError("the engine")
+
+    monkeypatch.setattr("paft_ray.stages.evaluate.evaluate_models", reached)
+    monkeypatch.setattr("paft_ray.cli.evaluate_run.ray_session", no_session)
+    (tmp_path / "new.jsonl").write_text('{"text": "Which team?\\n{ticket}\\nTeam:"}\n')
+    (tmp_path / "rows.jsonl").write_text('{"ticket": "it broke", "team": "technical"}\n')
+    files = ("--templates", tmp_path / "new.jsonl", "--test", tmp_path / "rows.jsonl", "--out", tmp_path / "out")
+    assert "paft: the engine" in paft(capsys, "evaluate", run.root, *files)[2]
+    (package / "a_grader_of_mine/rules.py").write_text("LIMIT = 4\n")
+    code, _, said = paft(capsys, "evaluate", run.root, *files)
+    assert (code, said.count("\n")) == (2, 1)
+    assert f"stage {stage} judged its answers with the grader of mine 1.0 (SHA-256 {identity['sha256'][:16]}…)" in said
 
 
 def test_plugins_that_a_tampered_run_names_are_not_run(
