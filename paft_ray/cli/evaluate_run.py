@@ -13,6 +13,7 @@ from paft_ray.cli.signals import interruptible
 from paft_ray.echo import echo
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import Entry, PromptSet
+from paft_ray.report.arm_order import check_primary
 from paft_ray.stages.registry import REPORTED, STAGES
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.stage_errors import named
@@ -46,6 +47,7 @@ def evaluate_run(
     trained = trained_models(run)
     resolved = ResolvedRun.load(run).as_trained(trained[0].settings).with_plugins(plugins)
     config = resolved.config
+    check_primary(config.report.primary, list(dict.fromkeys(model.arm for model in trained)))
     task = _trained_task(resolved, trained[0])
     given = gated_templates(templates, config, task)
     examples = list(read_examples(task, Source(path=test)))

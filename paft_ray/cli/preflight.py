@@ -15,6 +15,7 @@ from paft_ray.config.keys import read_key
 from paft_ray.cpu_priority import usable_cpus
 from paft_ray.errors import UserError
 from paft_ray.models.files import shapes
+from paft_ray.report.arm_order import check_primary
 from paft_ray.stages import prepare
 from paft_ray.stages.registry import ALL, STAGES, missing_inputs, stages_of, started_by
 from paft_ray.stages.resolved_run import ResolvedRun, check_version
@@ -134,6 +135,7 @@ def check_inputs(resolved: ResolvedRun, *, rows: bool = True) -> Templates:
             f"train.export={config.train.export}: task {task.name} has no labels to measure accuracy with; set "
             "train.export=last"
         )
+    check_primary(config.report.primary, config.train.arms)
     _ = task.grader
     if rows:
         prepare.check(config.data, task)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from paft_ray.echo import echo, echo_table
-from paft_ray.report.arm_figures import arm_rank
+from paft_ray.report.arm_order import arm_rank
 from paft_ray.report.format import percent
 from paft_ray.storage.artifacts import RESULTS
 from paft_ray.storage.store import Store

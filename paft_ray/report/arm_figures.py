@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from paft_ray.metrics import (
     spread_intervals,
 )
 
-ARM_ORDER = ("base", "sft", "top_accuracy", "paft")
 _DIFFERENCE = (
     "first",
     "second",
@@ -36,22 +34,6 @@ _DIFFERENCE = (
     "num_seeds",
     "grid",
 )
-
-
-def arm_rank(arm: str) -> tuple[int, str]:
-    """Sorts arms: base, sft, top_accuracy, paft, others."""
-    return (ARM_ORDER.index(arm) if arm in ARM_ORDER else len(ARM_ORDER), arm)
-
-
-def ordered(arms: Mapping[str, ArmOutcomes]) -> dict[str, ArmOutcomes]:
-    """The arms by `arm_rank`."""
-    return {name: arms[name] for name in sorted(arms, key=arm_rank)}
-
-
-def pairs(arms: Sequence[str]) -> list[tuple[str, str]]:
-    """Every pair, the later arm first; paft against sft opens, then paft against the others."""
-    found = [(later, earlier) for earlier, later in combinations(arms, 2)]
-    return sorted(found, key=lambda pair: (pair != ("paft", "sft"), pair[0] != "paft"))
 
 
 def arm_row(arm: ArmOutcomes, config: ReportConfig, seed: int) -> dict[str, Any]:
@@ -84,16 +66,19 @@ def primary(found: Mapping[str, Difference]) -> str | None:
 
 
 def spread_row(first: ArmOutcomes, second: ArmOutcomes, config: ReportConfig, seed: int) -> dict[str, Any]:
-    """`std_ratio` of the two arms and difference of their lowest `decile`s, as results.json holds them."""
+    """`std_ratio` of the two arms and difference of their lowest `decile`s, as results.json holds them, and
+    `spread_seeds`: over how many seeds their intervals are; 1 where the arms have other seeds: for these weights."""
+    seeds = len(first.seeds) if first.seeds == second.seeds else 1
     found = spread_difference(
         first, second, rng=np.random.default_rng(seed), num_bootstrap=config.num_bootstrap, confidence=config.confidence
     )
     if found is None:
-        return {"std_ratio": None, "decile": None}
+        return {"std_ratio": None, "decile": None, "spread_seeds": seeds}
     ratio, decile = found.std_ratio, found.decile
     return {
         "std_ratio": ratio and asdict(ratio),
         "decile": {"mean": decile.value, "low": decile.low, "high": decile.high},
+        "spread_seeds": seeds,
     }
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from paft_ray.config import ReportConfig
 from paft_ray.metrics import ArmOutcomes, difference
 from paft_ray.metrics.calibration import SUFFIX, calibrated_arms, most_probable_arms
-from paft_ray.report.arm_figures import arm_row, ordered, short_row
+from paft_ray.report.arm_figures import arm_row, short_row
+from paft_ray.report.arm_order import ordered
 from paft_ray.report.findings import calibration_verdict
 from paft_ray.report.inputs import Measured
 

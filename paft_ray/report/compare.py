@@ -14,7 +14,8 @@ from paft_ray.config import Config
 from paft_ray.errors import UserError
 from paft_ray.metrics import MIN_TEMPLATES_INTERVAL, ArmOutcomes, Difference, Measure, corrected, difference, figures
 from paft_ray.report.answers import label_rates
-from paft_ray.report.arm_figures import ordered, part_of, short_row, spread_row
+from paft_ray.report.arm_figures import part_of, short_row, spread_row
+from paft_ray.report.arm_order import ordered
 from paft_ray.report.inputs import Measured
 from paft_ray.storage.stage_keys import differences
 
@@ -177,6 +178,7 @@ def _row(pair: _Pair, headline: Measure, gap: Difference | None) -> dict[str, An
         "decisive": False,
         "std_ratio": None,
         "decile": None,
+        "spread_seeds": None,
         "measures": {},
         "num_templates": num_templates,
         "num_examples": num_examples,

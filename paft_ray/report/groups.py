@@ -7,7 +7,8 @@ from typing import Any
 
 from paft_ray.config import ReportConfig
 from paft_ray.metrics import ArmOutcomes, Measure
-from paft_ray.report.arm_figures import arm_row, differences, pairs, part_of, short_row
+from paft_ray.report.arm_figures import arm_row, differences, part_of, short_row
+from paft_ray.report.arm_order import pairs
 from paft_ray.report.inputs import Measured
 
 UNGROUPED = "other"
@@ -63,7 +64,7 @@ def _arms(
 def _differences(
     part: Mapping[Measure, Mapping[str, ArmOutcomes]], headline: Measure, config: ReportConfig
 ) -> dict[str, dict[str, Any]]:
-    which = pairs(list(part[headline]))
+    which = pairs(part[headline])
     gaps = {measure: differences(of, which, config) for measure, of in part.items()}
     return {
         name: {

@@ -22,12 +22,11 @@ from paft_ray.report.arm_figures import (
     arm_row,
     difference_row,
     differences,
-    ordered,
-    pairs,
     primary,
     short_row,
     spread_row,
 )
+from paft_ray.report.arm_order import ordered, pairs
 from paft_ray.report.budget import estimated_rows, estimates
 from paft_ray.report.calibration import calibration
 from paft_ray.report.findings import JUDGED_BY, findings
@@ -114,7 +113,7 @@ def _measured(measured: Measured, measure: Measure, config: ReportConfig, seed: 
     return _Measured(
         arms=arms,
         rows=estimated_rows(rows, estimated),
-        differences=differences(asked, pairs(list(asked)), config),
+        differences=differences(asked, pairs(asked), config),
     )
 
 

@@ -106,6 +106,26 @@ def test_the_best_checkpoint_needs_a_task_with_labels_and_no_sweep(tmp_path: Pat
         preflight.check_inputs(ResolvedRun.of(free), rows=False)
 
 
+@pytest.mark.parametrize("primary", ["sft-paft", "paft-top_accuracy", "paft", "", "paft-sft "])
+@pytest.mark.parametrize("command", ["run", "sweep", "evaluate", "submit"])
+def test_a_primary_comparison_that_the_run_does_not_make_is_refused_before_it_starts(
+    command: str, primary: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ("train.arms=[sft,paft]", f"report.primary={primary}", f"storage={tmp_path}/runs")
+    options = [part for setting in settings for part in ("--set", setting)]
+    code, out, err = run_cli(capsys, command, DEMO, *options)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"report.primary={primary.strip()}" in err
+    assert "allowed: paft-sft, paft-base, sft-base" in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_primary_comparison_of_any_two_arms_is_taken(tmp_path: Path) -> None:
+    for primary in ("paft-sft", "sft-base", "paft-base"):
+        settings = ["train.arms=[paft,sft]", f"report.primary={primary}", f"storage={tmp_path}/runs"]
+        preflight.check_inputs(ResolvedRun.of(load_config(DEMO, settings)), rows=False)
+
+
 def test_the_plan_of_a_hub_model_on_gpus_needs_neither(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run_cli(capsys, "run", "jobs/configs/llama3-8b-hellaswag.yaml", "--dry-run")
     assert code == 0
