@@ -1,5 +1,6 @@
-"""`paft audit RUN`: whether every training used each example once per epoch, under the template that was drawn for
-it. Reads artifacts only: what the trained models used, against what configuration, prompt set and data say."""
+"""`paft audit RUN`: whether every stage is as it was written, and whether every training used each example once per
+epoch, under the template that was drawn for it. Reads artifacts only: what the trained models used, against what
+configuration, prompt set and data say."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from paft_ray.prompts.sampling import make_draw
 from paft_ray.stages.resolved_run import stored_config
 from paft_ray.stages.train import arm_prompts
 from paft_ray.storage.artifacts import PROMPT_SET, ROWS, training_result
+from paft_ray.storage.intact import check_intact
 from paft_ray.storage.manifests import SWEEP, TRAIN
 from paft_ray.storage.outputs import read_raw_manifest
 from paft_ray.storage.stage_cache import finished_below
@@ -55,8 +57,7 @@ class _Inputs:
 
 
 def audit_run(folder: str) -> int:
-    """Prints a table; 0 where every training's log agrees with the replay, else 1. Raises `UserError` where there is
-    nothing to audit."""
+    """Prints a table; 0 where every training's log agrees with the replay, else 1. Raises `UserError` as `audit`."""
     found = audit(Store(folder))
     columns = ("model", "steps", "rows", "epochs", "lost", "repeated", "differing")
     rows = [(name, f.steps, f.rows, f"{f.epochs:g}", f.lost, f.repeated, f.differing) for name, f in found.items()]
@@ -71,8 +72,8 @@ def audit_run(folder: str) -> int:
 def audit(run: Store) -> dict[str, Findings]:
     """Folder -> findings, for every finished training of the run and every finished trial of its sweep.
 
-    Raises `UserError` where there is none, where none left a log, and where configuration, prompt set or data are no
-    longer those of a training.
+    Raises `UserError` where there is none, where a manifest or an output of any stage is broken, where no training
+    left a log, and where configuration, prompt set or data are no longer those of a training.
     """
     folders = [f"{stage}/{name}" for stage in (TRAIN, SWEEP) for name in finished_below(run, stage)]
     if not folders or not run.exists("config.json"):
@@ -80,6 +81,7 @@ def audit(run: Store) -> dict[str, Findings]:
             f"run {run.root}: no finished training there; give the folder of a run in which paft trained a model "
             "to its end"
         )
+    check_intact(run)
     logs = {
         folder: audit_store(run.below(folder), training_result(folder).read(run)["fingerprint"]) for folder in folders
     }

@@ -179,14 +179,14 @@ def compare(
 
 @app.command(
     "audit",
-    help="Replay order and draws of every training and compare with what its steps used; exit code 1 where they "
-    "differ.",
+    help="Verify what every stage wrote, replay order and draws of every training and compare with what its steps "
+    "used; exit code 1 where they differ.",
 )
 def audit(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Folder or URI of the run")],
     verbose: VerboseOption = None,
 ) -> None:
-    """Every example once per epoch, under the template that was drawn for it."""
+    """Every file as it was written, every example once per epoch, under the template that was drawn for it."""
     from paft_ray.cli.audit import audit_run
 
     raise typer.Exit(audit_run(run))

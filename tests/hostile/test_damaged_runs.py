@@ -21,22 +21,22 @@ from tests.support.finished_run import finished_run, run_config
 
 Damage = Callable[[Path], None]
 READERS: dict[str, tuple[str, ...]] = {
-    "evaluate/outcomes.parquet": ("report", "compare", "export"),
-    "evaluate/speed.json": ("report", "compare", "export"),
-    "evaluate/manifest.json": ("report", "compare", "export"),
+    "evaluate/outcomes.parquet": ("report", "compare", "export", "audit"),
+    "evaluate/speed.json": ("report", "compare", "export", "audit"),
+    "evaluate/manifest.json": ("report", "compare", "export", "audit"),
     "synthesize/prompt_set.parquet": ("report", "compare", "export", "audit", "show"),
     "synthesize/manifest.json": ("report", "compare", "export", "audit", "show"),
-    "prepare/test.parquet": ("report", "compare", "export"),
+    "prepare/test.parquet": ("report", "compare", "export", "audit"),
     "prepare/train.parquet": ("audit",),
     "prepare/manifest.json": ("report", "compare", "export", "audit"),
-    "score/scores.parquet": ("report",),
-    "score/manifest.json": ("report",),
-    "train/manifest.json": ("report", "export", "evaluate"),
+    "score/scores.parquet": ("report", "audit"),
+    "score/manifest.json": ("report", "audit"),
+    "train/manifest.json": ("report", "export", "evaluate", "audit"),
     "train/paft-s0/manifest.json": ("audit",),
-    "train/paft-s0/metrics.jsonl": ("report",),
+    "train/paft-s0/metrics.jsonl": ("report", "audit"),
     "train/paft-s0/result.json": ("audit",),
-    "train/paft-s0/weights/model.safetensors": ("export", "evaluate"),
-    "train/paft-s0/weights/config.json": ("export", "evaluate"),
+    "train/paft-s0/weights/model.safetensors": ("export", "evaluate", "audit"),
+    "train/paft-s0/weights/config.json": ("export", "evaluate", "audit"),
     "config.json": ("compare", "export", "audit", "evaluate"),
 }
 """File of a run -> commands that read it."""
@@ -181,6 +181,30 @@ def test_a_good_run_passes(made: Path, copy: Store, tmp_path: Path, capsys: pyte
     for command in ("compare", "export", "show"):
         code, err = ended(capsys, arguments(command, made, tmp_path))
         assert code == 0, err
+
+
+@pytest.mark.parametrize("path", ["report/results.json", "train/paft-s0/weights/README.md", "report/manifest.json"])
+def test_the_audit_verifies_the_report_too(
+    path: str, made: Path, copy: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truncate(Path(copy.path(path)))
+    code, err = ended(capsys, arguments("audit", made, tmp_path))
+    assert (code, err.count("\n")) == (2, 1), err
+    assert path in err
+
+
+def test_the_audit_names_everything_that_is_broken(
+    made: Path, copy: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A torn last line of metrics.jsonl among it."""
+    metrics = Path(copy.path("train/sft-s0/metrics.jsonl"))
+    metrics.write_bytes(metrics.read_bytes()[:-3])
+    empty(Path(copy.path("evaluate/manifest.json")))
+    flip(Path(copy.path("score/scores.parquet")))
+    code, err = ended(capsys, arguments("audit", made, tmp_path))
+    assert (code, err.count("\n")) == (2, 1), err
+    for path in ("train/sft-s0/metrics.jsonl is damaged", "evaluate/manifest.json", "score/scores.parquet is damaged"):
+        assert err.count(path) == 1
 
 
 @pytest.mark.parametrize("path", ["report/results.json", "report/report.html", "report/report.md"])
