@@ -114,6 +114,9 @@ def recomputed(
         rates = {
             "label_mass": float(part["label_mass"].astype(float).mean()) if part["label_mass"].notna().any() else None,
             "named_rate": float(asked["named"].notna().mean()) if has_labels and len(asked) else None,
+            "label_ended_rate": float((asked["named"].notna() & (asked["num_tokens"] == 1)).mean())
+            if has_labels and len(asked)
+            else None,
             **{f"{name}_per_answer": amount["value"] for name, amount in measured.items()},
             "speed": measured,
         }

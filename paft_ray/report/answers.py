@@ -18,17 +18,25 @@ MIN_ROWS = 20
 
 
 def label_rates(measured: Measured) -> dict[str, dict[str, float | None]]:
-    """Arm -> `named_rate`, the fraction of unconstrained answers that name a label, and `label_mass`, the mean
-    probability that an answer begins with one. None where the task has no labels, or nothing was asked."""
+    """Arm -> `named_rate`, the fraction of unconstrained answers that name a label, `label_ended_rate`, the fraction
+    that ended at their first token, a label, and `label_mass`, the mean probability that an answer begins with one.
+    None where the task has no labels, or nothing was asked."""
     found = {}
     for arm, rows in _by_arm(measured.outcomes).items():
         asked = rows.filter(pc.is_valid(rows["behavior"]))
-        named = pc.mean(pc.is_valid(asked["named"]).cast("float64")).as_py()
+        named = pc.is_valid(asked["named"])
+        ended = pc.and_(named, pc.equal(asked["num_tokens"], 1))
         found[arm] = {
-            "named_rate": named if measured.has_labels else None,
-            "label_mass": pc.mean(rows["label_mass"].cast("float64")).as_py(),
+            "named_rate": _mean(named) if measured.has_labels else None,
+            "label_ended_rate": _mean(ended) if measured.has_labels else None,
+            "label_mass": _mean(rows["label_mass"]),
         }
     return found
+
+
+def _mean(values: pa.ChunkedArray) -> float | None:
+    found = pc.mean(values.cast("float64")).as_py()
+    return None if found is None else float(found)
 
 
 def _by_arm(outcomes: pa.Table) -> dict[str, pa.Table]:

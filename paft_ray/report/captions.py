@@ -63,7 +63,8 @@ def templates(rows: Sequence[TemplateRow], names: Sequence[str], values: Values,
         replace(
             second,
             caption=f"Knowledge: accuracy of {JUDGED_BY['knowledge']}. The same templates in the same order: where a "
-            "mark is far to the right of that on the other plot, the arm knows the answer and does not say it.",
+            "mark is far to the right of that on the other plot, the arm prefers right labels that it does not say "
+            "(one label for every row is right on some of them, too).",
         ),
     ]
 

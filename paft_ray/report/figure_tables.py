@@ -9,6 +9,7 @@ from typing import Any
 from paft_ray.config import ReportConfig
 from paft_ray.metrics.answer_cost import MIN_RIGHT
 from paft_ray.report import metric_tables
+from paft_ray.report.format import percent
 from paft_ray.report.metric_tables import FigureTable
 from paft_ray.report.results import Results
 from paft_ray.report.tables import TemplateRow
@@ -23,7 +24,7 @@ class FigureTables:
     groups: tuple[FigureTable, ...]
     calibration: tuple[FigureTable, ...]
     notes: tuple[str, ...]
-    """Why figures are missing."""
+    """Why figures are missing, and what they hide."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ def figure_tables(results: Results, config: ReportConfig, *, where: str) -> Figu
         calibration=_kept(
             metric_tables.calibration_table(values["most_probable"], values["calibration"], confidence=level)
         ),
-        notes=(*_refusals(results), *_speed_notes(arms)),
+        notes=(*_refusals(results), *_label_notes(arms), *_speed_notes(arms)),
     )
 
 
@@ -90,6 +91,24 @@ def _refusals(results: Results) -> list[str]:
         )
     if results.no_intervals:
         sentences.append(f"Intervals are not given: {results.no_intervals}.")
+    return sentences
+
+
+def _label_notes(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What ending an answer at a label hides: how often one ended so, and in how many sampled answers it mattered."""
+    rates = {arm: row["label_ended_rate"] for arm, row in arms.items()}
+    if not any(rates.values()):
+        return []
+    ended = ", ".join(f"{arm} {percent(rate)} %" for arm, rate in rates.items())
+    sentences = [
+        "An answer ends at a token that is a label, and what would have stood behind it is not seen: strict is an "
+        "upper bound there, and a longer word counts as the label. Answers that ended so at their first token: "
+        f"{ended}."
+    ]
+    sampled = {arm: row["speed"] for arm, row in arms.items() if row["speed"]["strict_misjudged"] is not None}
+    for name in ("strict", "behavior") if sampled else ():
+        counts = ", ".join(f"{arm} {row[f'{name}_misjudged']} of {row['num_asked']}" for arm, row in sampled.items())
+        sentences.append(f"Sampled answers, generated to their end, whose {name} such an end would change: {counts}.")
     return sentences
 
 

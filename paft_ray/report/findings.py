@@ -49,7 +49,7 @@ def _spread(gap: Values, first: str, second: str) -> str | None:
 
 
 def _decile(gap: Values, first: str, second: str) -> str | None:
-    return _gap("Worst templates (lowest decile)", gap["decile"], first, second)
+    return _gap("Lowest decile over templates", gap["decile"], first, second)
 
 
 def _gap(what: str, found: Values | None, first: str, second: str) -> str | None:
@@ -73,11 +73,11 @@ def _groups(values: Values) -> str | None:
 
 def _brackets(gap: Values, confidence: float) -> str:
     """What the intervals of these sentences are, and are not, for."""
-    weights = (
-        "; one seed was trained, so they are for these weights and say nothing of other trainings"
-        if gap["num_seeds"] == 1
-        else ""
-    )
+    weights = ""
+    if gap["num_seeds"] == 1:
+        weights = "; one seed was trained, so they are for these weights and say nothing of other trainings"
+    elif gap["decile"] and gap["spread_seeds"] == 1:
+        weights = "; those of spread and lowest decile are for these weights, for the arms have other seeds"
     return f"Numbers in brackets are {100 * confidence:g} % intervals, not corrected for their number{weights}."
 
 
@@ -89,10 +89,13 @@ def _named(arms: Mapping[str, Values]) -> str | None:
 def _collapsed(arms: Mapping[str, Values]) -> str | None:
     """How many templates make an arm give one answer always."""
     numbers = {arm: len({found["template_id"] for found in row["collapsed"]}) for arm, row in arms.items()}
+    seed = " of some seed" if any(row["num_seeds"] > 1 for row in arms.values()) else ""
     if not any(numbers.values()):
         return None
     parts = [f"{arm} {number} of {arms[arm]['num_templates']}" for arm, number in numbers.items()]
-    return f"Templates under which an arm gives one answer, or none, on over 95 % of the rows: {', '.join(parts)}."
+    return (
+        f"Templates under which an arm gives one answer, or none, on over 95 % of the rows{seed}: {', '.join(parts)}."
+    )
 
 
 def calibration_verdict(plain: Values, calibrated: Values, *, first: str, second: str) -> str:

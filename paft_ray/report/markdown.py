@@ -84,8 +84,7 @@ def _collapsed(found: Sequence[CollapsedTemplates]) -> list[str]:
     lines = []
     for arm in found:
         answers = [
-            f"{'nothing that could be judged' if answer is None else f'always {cell(answer)}'} under "
-            f"{', '.join(map(str, numbers))}"
+            f"{'nothing that could be judged' if answer is None else cell(answer)} under {', '.join(map(str, numbers))}"
             for answer, numbers in arm.by_answer.items()
         ]
         lines.append(f"- {cell(arm.arm)}: {'; '.join(answers)}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from paft_ray.metrics import POWER
+from paft_ray.metrics import MIN_TEMPLATES, MIN_TEMPLATES_INTERVAL, POWER
 from paft_ray.report.format import number, percent, points, probability, ratio, span, within
 
 Values = Mapping[str, Any]
@@ -57,8 +57,9 @@ def measures_table(arms: Mapping[str, Values], *, confidence: float, where: str)
     ]
     said = {
         "behavior": "Behavior: the unconstrained answer, parsed leniently. Strict: the same without leniency.",
+        "label_ended_rate": "It is an upper bound where a token that is a label ended the answer.",
         "knowledge": "Knowledge: the label that greedy decoding ends in when only labels are allowed.",
-        "label_mass": "Probability on labels: that an answer begins with one.",
+        "label_mass": "Probability on labels: that an answer's first token begins one.",
     }
     held = {*next(iter(arms.values()))["measures"], *(key for arm in arms.values() for key in said if arm.get(key))}
     told = " ".join(text for key, text in said.items() if key in held)
@@ -80,10 +81,14 @@ def spread_table(arms: Mapping[str, Values], *, confidence: float, threshold: fl
         (f"above {100 * threshold:g} %", _figure("share_above", percent)),
     ]
     said = [f"Spread of {headline} over templates, in percent."]
+    if any(arm.get("num_seeds", 1) > 1 for arm in arms.values()):
+        said.append("Figures are of each seed's model, then averaged over seeds.")
+    if any(arm.get("std_noise_corrected") is not None for arm in arms.values()):
+        said.append("Std, noise removed: an estimate of what an endless test set would leave.")
     if any(arm.get("decile") is not None for arm in arms.values()):
-        said.append("Lowest decile: one template in ten is below it.")
+        said.append("Lowest decile: about one template in ten is not above it.")
     if any(arm.get("worst_shrunken") is not None for arm in arms.values()):
-        said.append("Worst, shrunken: without the luck of being the lowest of many.")
+        said.append("Worst, shrunken: an estimate without the bad luck of being the lowest of many.")
     said.append(f"Above {100 * threshold:g} %: fraction of templates with a higher accuracy.")
     return _table("spread", " ".join(said), columns, arms)
 
@@ -136,13 +141,16 @@ def difference_table(differences: Mapping[str, Values], *, confidence: float, he
         ("seeds", _figure("num_seeds", number(0))),
     ]
     caption = f"Differences of mean {headline} in percentage points, first minus second."
+    if any(gap.get("low") is not None and gap.get("num_seeds") == 1 for gap in differences.values()):
+        caption += " With one seed interval, p and decisive are for these weights, not for other trainings."
     if any(gap.get("p_adjusted") is not None for gap in differences.values()):
         named = next((name for name, gap in differences.items() if gap.get("is_primary")), None)
         others = len(differences) - bool(named)
         apart = f", the primary one apart ({named} was named beforehand)" if named else ""
+        corrected = f"corrected for {others} comparison{'s' * (others != 1)}{apart}, after Holm"
         caption += (
-            f" p is corrected for {others} comparison{'s' * (others != 1)}{apart}, after Holm. Detectable: the true "
-            f"difference that would have shown {10 * POWER:g} times in 10."
+            f" p is {corrected if others else 'not corrected: one comparison was named beforehand'}. Detectable: the "
+            f"true difference that would have shown {10 * POWER:g} times in 10."
         )
     return _table("differences", caption, columns, differences, first="difference")
 
@@ -181,8 +189,8 @@ def group_table(groups: Mapping[str, Values], *, confidence: float, headline: st
         ("templates", _figure("num_templates", number(0))),
     ]
     caption = (
-        "Groups of templates apart, accuracy in percent: templates of one group share a style. Figures of spread need "
-        "12 templates, intervals 8."
+        "Groups of templates apart, accuracy in percent; their file names the groups. Figures of spread need "
+        f"{MIN_TEMPLATES} templates, intervals {MIN_TEMPLATES_INTERVAL}."
     )
     return _table("groups", caption, columns, rows, first="group: arm")
 

@@ -18,7 +18,7 @@ from paft_ray.inference.vllm_args import serve_command
 from paft_ray.metrics import RobustnessMetrics, figures
 from paft_ray.prompts.chat import DATE
 from paft_ray.report.answers import label_rates
-from paft_ray.report.arm_figures import ordered
+from paft_ray.report.arm_order import ordered
 from paft_ray.report.findings import JUDGED_BY
 from paft_ray.report.format import percent
 from paft_ray.report.inputs import Measured
@@ -104,6 +104,7 @@ def render_card(
         or f"{str(model.settings['model']['id']).rstrip('/').rpartition('/')[2]} (a folder of the user's own)",
         "own": own,
         "arms": _arms(measured, config) if measured else {},
+        "budget": measured.manifest.get("budget", 1) if measured else 1,
         "num_seeds": max((len(arm.seeds) for arm in measured.arms.values()), default=1) if measured else 1,
         "labels": list(dict.fromkeys(model.settings["task"]["labels"].values())),
     }
@@ -137,6 +138,8 @@ class _Row:
     """Measure -> mean accuracy."""
     named_rate: float | None
     """Fraction of unconstrained answers that name a label; None for a task without labels."""
+    label_ended_rate: float | None
+    """Fraction of them that ended at their first token, a label."""
 
 
 def _own(measured: Measured, config: Config, model: TrainedModel) -> _Row | None:
@@ -146,15 +149,24 @@ def _own(measured: Measured, config: Config, model: TrainedModel) -> _Row | None
 
 
 def _arms(measured: Measured, config: Config) -> dict[str, _Row]:
-    rates = label_rates(measured)
+    rates, budget = label_rates(measured), measured.manifest.get("budget", 1)
     return {
         name: _Row(
-            figures=figures(arm, threshold=config.report.threshold),
+            figures=_of_cells(figures(arm, threshold=config.report.threshold), budget),
             means={measure: float(arms[name].by_template.mean()) for measure, arms in measured.by_measure.items()},
             named_rate=rates[name]["named_rate"],
+            label_ended_rate=rates[name]["label_ended_rate"],
         )
         for name, arm in ordered(measured.arms).items()
     }
+
+
+def _of_cells(found: RobustnessMetrics, budget: float) -> RobustnessMetrics:
+    """The figures without those of spread, where only a part of the cells was asked."""
+    if budget == 1:
+        return found
+    reason = f"only {100 * budget:.3g} % of the (template, example) cells were answered"
+    return replace(found, std=None, decile=None, worst=None, insufficient_data_reason=reason)
 
 
 def _metadata(model: TrainedModel, origins: Origins, own: _Row | None, *, adapter: bool) -> ModelCardData:

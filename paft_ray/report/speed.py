@@ -14,7 +14,9 @@ _AMOUNTS = ("tokens", "seconds")
 
 def speeds(measured: Measured) -> dict[str, dict[str, Any]]:
     """Arm -> `tokens_per_answer` and `seconds_per_answer` over its right unconstrained answers (None: not given), and
-    `speed`: their intervals, over how many answers (`num_rows` of `num_asked`), and the `reason` where there is none.
+    `speed`: their intervals, over how many answers (`num_rows` of `num_asked`), the `reason` where there is none, and
+    how many of those asked a label would have ended with another score (`behavior_misjudged`, `strict_misjudged`;
+    None: not known).
 
     Of several seeds the figures are means, those of the intervals' ends too. A seed without a figure leaves the arm
     without one.
@@ -34,9 +36,15 @@ def _of_seeds(seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             **amounts,
             "num_rows": sum(row.get("num_rows") or 0 for row in seeds),
             "num_asked": sum(row.get("num_asked") or 0 for row in seeds),
+            **{name: _sum(seeds, name) for name in ("behavior_misjudged", "strict_misjudged")},
             "reason": reasons[0] if reasons else None if seeds else "not measured",
         },
     }
+
+
+def _sum(seeds: Sequence[Mapping[str, Any]], name: str) -> int | None:
+    counts = [row[name] for row in seeds if row.get(name) is not None]
+    return sum(counts) if seeds and len(counts) == len(seeds) else None
 
 
 def _amount(seeds: Sequence[Mapping[str, Any]], name: str) -> dict[str, float | None]:

@@ -89,8 +89,8 @@ def template_rows(measured: Measured, by_measure: Mapping[Measure, Mapping[str, 
 def worst_templates(
     measured: Measured, rows: Sequence[TemplateRow], arm: str, *, num_templates: int = 3, num_failures: int = 4
 ) -> list[WorstTemplate]:
-    """The templates with the arm's lowest accuracies, each with wrong answers of the arm's first seed, the surest
-    mistakes first."""
+    """The templates with the arm's lowest accuracies, each with wrong answers of the arm's first seed, those first
+    whose right label is the least probable."""
     wanted = sorted(rows, key=lambda row: row.accuracy[arm])[:num_templates]
     wrong = _wrong_rows(measured, arm)
     found = []

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from paft_ray.inference.generate import Generated
     from paft_ray.inference.model_weights import ModelWeights
 
-RESULTS_VERSION = 3
+RESULTS_VERSION = 4
 """Raised where a change of the code changes results (`scripts/results_versions.py`)."""
 Models = Mapping[ModelKey, TrainedModel | None]
 """Models to evaluate; None: the base model."""
@@ -199,15 +199,20 @@ def _texts(key: ModelKey, result: EvalResult) -> pa.Table:
 
 
 def _speed(results: Mapping[ModelKey, EvalResult]) -> Speed:
-    """What a right unconstrained answer took, of the models that were timed."""
+    """What a right unconstrained answer took, of the models that were timed, and how many of these answers a label
+    would have ended with another score."""
     return {
-        key: asdict(
-            answer_cost(
-                [timed.is_right for timed in result.timed],
-                [timed.num_tokens for timed in result.timed],
-                [timed.seconds for timed in result.timed],
-            )
-        )
+        key: {
+            **asdict(
+                answer_cost(
+                    [timed.is_right for timed in result.timed],
+                    [timed.num_tokens for timed in result.timed],
+                    [timed.seconds for timed in result.timed],
+                )
+            ),
+            "behavior_misjudged": sum("behavior" in timed.misjudged_by for timed in result.timed),
+            "strict_misjudged": sum("strict" in timed.misjudged_by for timed in result.timed),
+        }
         for key, result in results.items()
         if result.timed
     }

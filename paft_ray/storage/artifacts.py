@@ -188,6 +188,8 @@ class SpeedRow(Part):
     seconds_high: _Amount | None = None
     num_rows: int | None = None
     num_asked: int | None = None
+    behavior_misjudged: int | None = None
+    strict_misjudged: int | None = None
     reason: str | None = None
 
 
@@ -206,7 +208,8 @@ SPEED: Artifact[Speed] = Artifact(
     decode=_read_speed,
     largest=LARGEST_JSON,
 )
-"""Key of a model -> tokens_per_answer, seconds_per_answer, their intervals, and over how many answers."""
+"""Key of a model -> tokens_per_answer, seconds_per_answer, their intervals, over how many answers, and how many of
+these would have another score, had a token that is a label ended them as it ends those that are not timed."""
 
 
 class _MeasureFigures(Part):

@@ -91,6 +91,7 @@ OF_A_DIFFERENCE = {
     "num_seeds",
     "std_ratio",
     "decile",
+    "spread_seeds",
     "measures",
 }
 ONLY_OF_THE_WHOLE_GRID = [
@@ -219,6 +220,7 @@ def test_results_hold_the_documented_keys(tmp_path: Path) -> None:
     for arm in found["arms"].values():
         assert set(arm) == OF_A_MEASURE | {
             "named_rate",
+            "label_ended_rate",
             "label_mass",
             "tokens_per_answer",
             "seconds_per_answer",

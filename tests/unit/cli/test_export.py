@@ -24,7 +24,7 @@ from paft_ray.storage.artifacts import PROMPT_SET
 from paft_ray.storage.manifests import ModelKey, trained_models
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import load_task
-from tests.support.made_outcomes import outcome_table
+from tests.support.made_outcomes import outcome_row, outcome_table
 from tests.support.made_stage import evaluated, synthesized, trained, trained_arm
 from tests.support.tiny_adapter import adapter_files, weights_files, write_base
 
@@ -98,17 +98,9 @@ def measure(run: Store) -> None:
     """12 held-out templates x 10 examples: paft answers 9 - seed of 10, and 2 fewer on one template."""
     held_out = PROMPT_SET.read(run).split("held_out").templates
     rows = [
-        {
-            "arm": arm,
-            "seed": seed,
-            "template_id": template.id,
-            "example_id": str(e),
-            "answer": "positive",
-            "predicted": "positive",
-            "parsed": True,
-            "correct": e < right - 2 * (t == 0),
-            "logprob": -0.1,
-        }
+        outcome_row(
+            arm, template.id, str(e), "positive", "positive" if e < right - 2 * (t == 0) else "negative", seed=seed
+        )
         for arm, seed, right in (("base", -1, 5), ("sft", 0, 6), ("sft", 1, 6), ("paft", 0, 9), ("paft", 1, 8))
         for t, template in enumerate(held_out) for e in range(10)
     ]  # fmt: skip
@@ -145,6 +137,21 @@ def test_the_metadata_of_a_card_hold_the_figures_of_that_very_seed(tmp_path: Pat
         "num_templates": 12,
     }
     assert (data.model_name, data.library_name, data.tags) == ("run-paft-s1", "peft", ["paft", "lora"])
+
+
+def test_the_card_of_a_budgeted_run_gives_no_figures_that_need_every_cell(tmp_path: Path) -> None:
+    run = trained_run(tmp_path)
+    measure(run)
+    whole = card_of(run)
+    run.write_json("evaluate/manifest.json", {**run.read_json("evaluate/manifest.json"), "budget": 0.25})
+    part = card_of(run)
+    for text in ("standard deviation over templates", "accuracy_std", "accuracy_worst"):
+        assert text in whole
+        assert text not in part
+    assert "spread and worst are not given: only 25 %" in part
+    assert "of which 25.0 % of the cells were answered: means are over these." in part
+    row = next(line for line in part.splitlines() if line.startswith("| paft |"))
+    assert [cell.strip() for cell in row.split("|")][-8:-4] == ["–"] * 4, "std, lowest decile, worst, best"
 
 
 def test_outside_text_changes_neither_metadata_nor_markup(tmp_path: Path) -> None:

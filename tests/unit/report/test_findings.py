@@ -16,11 +16,12 @@ def values(**changes: Any) -> dict[str, Any]:
         "low": 0.1,
         "high": 0.3,
         "num_seeds": 3,
+        "spread_seeds": 3,
         "std_ratio": None,
         "decile": None,
         "measures": {},
     }
-    arm = {"named_rate": None, "collapsed": [], "num_templates": 12}
+    arm = {"named_rate": None, "collapsed": [], "num_templates": 12, "num_seeds": 1}
     return {
         "primary": "paft-sft",
         "confidence": 0.95,
@@ -56,7 +57,7 @@ def test_knowledge_and_lowest_decile_say_what_their_intervals_say(low: float, hi
     gap = interval((low + high) / 2, low, high)
     knowledge, decile, _ = findings(values(measures={"knowledge": gap}, decile=gap))
     assert knowledge.startswith("Knowledge (the answer constrained to the labels): paft − sft is ")
-    assert decile.startswith("Worst templates (lowest decile): paft − sft is ")
+    assert decile.startswith("Lowest decile over templates: paft − sft is ")
     assert knowledge.endswith(f"; {said}.")
     assert decile.endswith(f"; {said}.")
 
@@ -88,6 +89,12 @@ def test_brackets_are_explained_and_one_seed_is_for_these_weights() -> None:
         "Numbers in brackets are 95 % intervals, not corrected for their number; one seed was trained, so they are for "
         "these weights and say nothing of other trainings."
     )
+    assert findings(values(**gap, num_seeds=1, spread_seeds=1)) == findings(values(**gap, num_seeds=1))
+    assert findings(values(**gap, spread_seeds=1)) == findings(values(**gap)), "no sentence is of spread"
+    assert findings(values(**gap, decile=interval(0.1, 0.05, 0.15), spread_seeds=1))[-1] == (
+        "Numbers in brackets are 95 % intervals, not corrected for their number; those of spread and lowest decile are "
+        "for these weights, for the arms have other seeds."
+    )
 
 
 def test_groups_of_templates_stand_side_by_side() -> None:
@@ -108,6 +115,8 @@ def test_labels_that_are_named_and_templates_that_collapse() -> None:
     assert found == (
         "Templates under which an arm gives one answer, or none, on over 95 % of the rows: sft 1 of 12, paft 0 of 12."
     )
+    _, found = findings(values(sft={"named_rate": 0.25, "collapsed": collapsed, "num_seeds": 2}))
+    assert found.endswith("on over 95 % of the rows of some seed: sft 1 of 12, paft 0 of 12.")
 
 
 @pytest.mark.parametrize(

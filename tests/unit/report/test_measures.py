@@ -238,6 +238,32 @@ def test_too_few_right_answers_have_no_time_and_say_so(run: Store) -> None:
     )
 
 
+def test_an_answer_that_a_label_ended_is_said_to_be_an_upper_bound(tmp_path: Path) -> None:
+    run = silent_run(tmp_path / "run", num_templates=12)
+    plain = result_of(run)
+    assert not any("upper bound" in note for note in figure_tables(plain, CONFIG.report, where="all").notes)
+    table = OUTCOMES.read(run)
+    short = pa.array([1 if arm != "base" else 3 for arm in table["arm"].to_pylist()], pa.int16())
+    table = table.set_column(table.column_names.index("num_tokens"), "num_tokens", short)
+    sample = {"num_rows": 3, "num_asked": 96, "reason": "few", "strict_misjudged": 5, "behavior_misjudged": 1}
+    stages.evaluated(run, table, speed={ModelKey("sft", 0): sample, ModelKey("paft", 0): {**sample, "num_asked": 90}})
+    found = result_of(run)
+    arms = found.values["arms"]
+    assert arms["base"]["label_ended_rate"] == 0 < arms["base"]["named_rate"]
+    assert arms["sft"]["label_ended_rate"] == arms["sft"]["named_rate"] == 0.5, (
+        "an answer of the end token alone is none"
+    )
+    tables = figure_tables(found, CONFIG.report, where="all")
+    assert tables.notes[:3] == (
+        "An answer ends at a token that is a label, and what would have stood behind it is not seen: strict is an "
+        "upper bound there, and a longer word counts as the label. Answers that ended so at their first token: base "
+        "0.0 %, sft 50.0 %, paft 100.0 %.",
+        "Sampled answers, generated to their end, whose strict such an end would change: sft 5 of 96, paft 5 of 90.",
+        "Sampled answers, generated to their end, whose behavior such an end would change: sft 1 of 96, paft 1 of 90.",
+    )
+    assert "It is an upper bound where a token that is a label ended the answer." in tables.arms[0].caption
+
+
 def test_outcomes_of_an_earlier_version_end_in_one_line(run: Store, tmp_path: Path) -> None:
     table = OUTCOMES.read(run)
     old = table.drop_columns(table.column_names[table.column_names.index("behavior") : table.column_names.index("arm")])
