@@ -21,11 +21,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from paft_ray.metrics import arms_from_table
-from paft_ray.metrics.budget import QUANTILES, estimate
+from paft_ray.metrics.budget import ESTIMATED_QUANTILES, estimate
 from paft_ray.metrics.cell_sampling import answer_strata, sample_cells
 
 BUDGETS = (0.02, 0.05, 0.1, 0.2, 0.5)
-NAMES = ("mean", *(f"q{q:g}" for q in QUANTILES), "std")
+NAMES = ("mean", *(f"q{q:g}" for q in ESTIMATED_QUANTILES), "std")
 
 
 def grids(run: str) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64]]:
@@ -41,7 +41,7 @@ def grids(run: str) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64]]:
 
 def figures(accuracy: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean, quantiles and std over templates."""
-    return np.array([accuracy.mean(), *np.quantile(accuracy, QUANTILES), accuracy.std(ddof=1)])
+    return np.array([accuracy.mean(), *np.quantile(accuracy, ESTIMATED_QUANTILES), accuracy.std(ddof=1)])
 
 
 def by_random_cells(grid: NDArray[np.float64], num_cells: int, seed: int) -> NDArray[np.float64]:

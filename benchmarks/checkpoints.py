@@ -73,7 +73,7 @@ class Waiting(background_upload.BackgroundUpload):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class TimedTraining:
     """One training."""
 
     pauses_s: list[float]
@@ -93,7 +93,7 @@ class Measured:
 
 def measure(
     kind: type[background_upload.BackgroundUpload], batches: list[list[Row]], path: str, upload_s: float
-) -> Measured:
+) -> TimedTraining:
     """Trains all batches; `kind` says how uploads are waited for."""
     with tempfile.TemporaryDirectory() as folder:
         job = SlowJob(
@@ -118,7 +118,7 @@ def measure(
         took = [row["time_s"] for row in read_metrics(Store(folder))]
         gaps = [after - before - seconds for before, after, seconds in zip(begun, [*begun[1:], end], took, strict=True)]
         weights = checkpoint.read(job.store, STEPS).tensors
-    return Measured(
+    return TimedTraining(
         pauses_s=gaps[EVERY - 1 : -1 : EVERY],
         last_s=gaps[-1],
         step_s=statistics.median(took),

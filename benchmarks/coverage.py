@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from paft_ray.metrics import ArmOutcomes, difference, spread_difference
+from paft_ray.metrics import ArmOutcomes, difference, spread_difference, spread_intervals
 from paft_ray.metrics.cell_sampling import sample_cells
 
-Grid = NDArray[np.float64]
-Drawn = tuple[Grid, Grid, float]
+Scores = NDArray[np.float64]
+Drawn = tuple[Scores, Scores, float]
 """Both arms [seeds, templates, examples] and the true difference of their means."""
 USUAL, RARE = (0.93, 0.97), (0.91, 1.0)
 _SD = (0.12, 0.18, 0.45)
@@ -102,32 +102,40 @@ def binary(templates: int, examples: int, failing: tuple[float, float]) -> Calla
 
 
 def binary_arms(
-    rng: np.random.Generator, templates: int, examples: int, failing: tuple[float, float]
-) -> tuple[Grid, Grid]:
-    """Both arms of a binary world, on the same examples."""
+    rng: np.random.Generator,
+    templates: int,
+    examples: int,
+    failing: tuple[float, float],
+    seeds: tuple[int, int] = (1, 1),
+) -> tuple[Scores, Scores]:
+    """Both arms of a binary world, on the same examples. Of several seeds each has a failing rate of its own, 0 to
+    twice that of the arm."""
     hard, label = rng.normal(0, _OF_EXAMPLE, examples), rng.random(examples) < 0.5
     arms = []
-    for rate in failing:
+    for mean_rate, number in zip(failing, seeds, strict=True):
         ease = _EASE + rng.normal(0, _OF_TEMPLATE, (templates, 1)) + hard
-        fails, says = rng.random((2, templates, 1)) < [[[rate]], [[0.5]]]
-        arms.append(np.where(fails, label == says, rng.random((templates, examples)) < expit(ease)).astype(float)[None])
+        rate = mean_rate if number == 1 else rng.uniform(0, 2 * mean_rate, (number, 1, 1))
+        fails = rng.random((number, templates, 1)) < rate
+        says = rng.random((number, templates, 1)) < 0.5
+        right = np.where(fails, label == says, rng.random((number, templates, examples)) < expit(ease))
+        arms.append(right.astype(float))
     return arms[0], arms[1]
 
 
-def _effects(rng: np.random.Generator, shape: tuple[int, int, int], sd: tuple[float, float, float]) -> Grid:
+def _effects(rng: np.random.Generator, shape: tuple[int, int, int], sd: tuple[float, float, float]) -> Scores:
     _, templates, examples = shape
     return np.asarray(
         rng.normal(0, sd[0], (1, templates, 1)) + rng.normal(0, sd[1], (1, 1, examples)) + rng.normal(0, sd[2], shape)
     )
 
 
-def arm(correct: Grid) -> ArmOutcomes:
-    """Outcomes of an arm."""
+def arm(correct: Scores) -> ArmOutcomes:
+    """Outcomes of an arm. A single seed is that of an arm that nobody trained."""
     seeds, templates, examples = correct.shape
     return ArmOutcomes(
         template_ids=tuple(map(str, range(templates))),
         example_ids=tuple(map(str, range(examples))),
-        seeds=tuple(range(seeds)),
+        seeds=tuple(range(seeds)) if seeds > 1 else (-1,),
         correct=correct,
     )
 
@@ -188,26 +196,41 @@ def _gaussian(name: str, draw: Callable[[np.random.Generator], Drawn]) -> World:
 
 
 def spread(
-    templates: int, examples: int, failing: tuple[float, float], number: int, seed: int = 0
-) -> tuple[Line, Line]:
-    """Coverage of the intervals of std ratio and difference of lowest deciles. Their truth is that of endless templates
-    on test sets of this size."""
+    templates: int,
+    examples: int,
+    failing: tuple[float, float],
+    number: int,
+    *,
+    seeds: tuple[int, int] = (1, 1),
+) -> dict[str, Line]:
+    """Coverage of the intervals of std ratio, difference of lowest deciles and std of the first arm. Their truth is
+    that of endless templates, and of endless seeds where there are several, on test sets of this size."""
+    std, other_std, decile = _true_spread(examples, failing, seeds)
+    truth = {"std ratio": std / other_std, "lowest decile": decile, "std of the first": std}
     rng = np.random.default_rng(0)
-    many = [binary_arms(rng, 4000, examples, failing) for _ in range(20)]
-    accuracies = [[side[0].mean(axis=1) for side in pair] for pair in many]
-    ratio = float(np.sqrt(np.mean([a.var() for a, _ in accuracies]) / np.mean([b.var() for _, b in accuracies])))
-    decile = float(np.mean([np.quantile(a, 0.1) - np.quantile(b, 0.1) for a, b in accuracies]))
-    held: list[tuple[bool, bool]] = []
+    held: dict[str, list[bool]] = {name: [] for name in truth}
     for _ in range(number):
-        first, second = (arm(side) for side in binary_arms(rng, templates, examples, failing))
-        found = spread_difference(first, second, rng=rng, num_bootstrap=_NUM_DRAWS, confidence=0.95)
-        assert found is not None
-        assert found.std_ratio is not None
-        held.append(
-            (found.std_ratio.low <= ratio <= found.std_ratio.high, found.decile.low <= decile <= found.decile.high)
-        )
-    of_ratio, of_decile = (_line([each[i] for each in held], float("nan")) for i in (0, 1))
-    return of_ratio, of_decile
+        first, second = (arm(side) for side in binary_arms(rng, templates, examples, failing, seeds))
+        of_pair = spread_difference(first, second, rng=rng, num_bootstrap=_NUM_DRAWS, confidence=0.95)
+        of_first = spread_intervals(first, rng=rng, num_bootstrap=_NUM_DRAWS, confidence=0.95)
+        assert of_pair is not None
+        assert of_pair.std_ratio is not None
+        assert of_first is not None
+        for (name, true), found in zip(truth.items(), (of_pair.std_ratio, of_pair.decile, of_first.std), strict=True):
+            held[name].append(found.low <= true <= found.high)
+    return {name: _line(each, float("nan")) for name, each in held.items()}
+
+
+def _true_spread(examples: int, failing: tuple[float, float], seeds: tuple[int, int]) -> tuple[float, float, float]:
+    """(std of the first arm, of the second, difference of their lowest deciles)."""
+    rng, many = np.random.default_rng(0), tuple(40 if number > 1 else 1 for number in seeds)
+    found = []
+    for _ in range(20):
+        one, other = (side.mean(axis=2) for side in binary_arms(rng, 1000, examples, failing, (many[0], many[1])))
+        deciles = [float(np.quantile(side, 0.1, axis=1).mean()) for side in (one, other)]
+        found.append([one.std(axis=1).mean(), other.std(axis=1).mean(), deciles[0] - deciles[1]])
+    std, other_std, decile = np.mean(found, axis=0)
+    return float(std), float(other_std), float(decile)
 
 
 def main(number: int) -> int:
@@ -221,17 +244,27 @@ def main(number: int) -> int:
         bar = "none" if world.bar is None else f"{100 * world.bar[0]:g} to {100 * world.bar[1]:g}"
         mark = "" if line.within(world.bar) else " (missed)"
         print(f"| {world.name} | {100 * line.coverage:.1f} | {line.se_ratio:.2f} | {bar}{mark} |", flush=True)
-    number = max(1, number // 4)
-    print(f"\nSpread, binary worlds, {number} worlds a line:\n\n| world | std ratio, % | lowest decile, % |")
-    print("| --- | --- | --- |", flush=True)
-    for failing in ((0.0, 0.0), (0.08, 0.45), (0.2, 0.2), (0.03, 0.1)):
-        for templates, examples in ((12, 50), (12, 400), (24, 40), (50, 100)):
-            ratio, decile = spread(templates, examples, failing, number)
-            said = " / ".join(f"{100 * rate:g}" for rate in failing)
-            name = f"{said} % of templates fail, {templates} x {examples}"
-            print(f"| {name} | {100 * ratio.coverage:.1f} | {100 * decile.coverage:.1f} |", flush=True)
+    _show_spread(max(1, number // 4))
     print(f"\n{missed} lines outside their bar")
     return int(missed > 0)
+
+
+def _show_spread(number: int) -> None:
+    worlds = [
+        (failing, shape, (1, 1))
+        for failing in ((0.0, 0.0), (0.08, 0.45), (0.2, 0.2), (0.03, 0.1))
+        for shape in ((12, 50), (12, 400), (24, 40), (50, 100))
+    ]
+    worlds += [((0.2, 0.2), shape, seeds) for shape in ((12, 50), (24, 40), (50, 100)) for seeds in ((3, 1), (3, 3))]
+    print(f"\nSpread, binary worlds, {number} worlds a line:\n")
+    print("| world | std ratio, % | lowest decile, % | std of the first, % |\n| --- | --- | --- | --- |", flush=True)
+    for failing, (templates, examples), seeds in worlds:
+        lines = spread(templates, examples, failing, number, seeds=seeds).values()
+        said = " / ".join(f"{100 * rate:g}" for rate in failing)
+        name = f"{said} % of templates fail, {templates} x {examples}"
+        if max(seeds) > 1:
+            name += f", {seeds[0]} seeds / {seeds[1]}"
+        print(f"| {name} | {' | '.join(f'{100 * line.coverage:.1f}' for line in lines)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def pairs(arms: list[str]) -> list[tuple[str, str]]:
     return sorted(found, key=lambda pair: (pair != ("paft", "sft"), pair[0] != "paft"))
 
 
-class Measured:
+class MeasureGrids:
     """The grids of all arms by one measure, on some templates."""
 
     def __init__(self, outcomes: pd.DataFrame, measure: str, templates: list[str], settings: Settings) -> None:
@@ -69,6 +69,10 @@ class Measured:
             return self.grids[first], self.grids[second]
         one, other = ([self.seeds[arm].index(seed) for seed in common] for arm in (first, second))
         return self.grids[first][one], self.grids[second][other]
+
+    def share_seeds(self, first: str, second: str) -> bool:
+        """Some training seed is in both."""
+        return bool(set(self.seeds[first]) & set(self.seeds[second]))
 
     def differences(self) -> dict[str, Values]:
         """`FIRST-SECOND` -> figures, corrected."""
@@ -97,7 +101,7 @@ def recomputed(
     if not measures or has_labels:
         measures.append("knowledge")
     templates = sorted(outcomes["template_id"].unique())
-    by_measure = {measure: Measured(outcomes, measure, templates, settings) for measure in measures}
+    by_measure = {measure: MeasureGrids(outcomes, measure, templates, settings) for measure in measures}
     rows = {measure: each.arms() for measure, each in by_measure.items()}
     gaps = {measure: each.differences() for measure, each in by_measure.items()}
     for measure, each in by_measure.items():
@@ -123,10 +127,10 @@ def recomputed(
         found["arms"][arm] = {**row, **rates, "measures": {measure: rows[measure][arm] for measure in measures}}
     for name, gap in gaps[main].items():
         first, second = gap["first"], gap["second"]
-        grids_ = by_measure[main].grids
+        each = by_measure[main]
         found["differences"][name] = {
             **gap,
-            **pair_spread(grids_[first], grids_[second], settings),
+            **pair_spread(*each.paired(first, second), settings, same_seeds=each.share_seeds(first, second)),
             "measures": {m: {key: gaps[m][name][key] for key in ("mean", "low", "high")} for m in others},
         }
     found["groups"] = of_groups(outcomes, groups, measures, settings)
@@ -139,7 +143,7 @@ def of_calibration(outcomes: pd.DataFrame, labels: list[str], primary: Values | 
     """Figures of the most probable label without and with calibration, and the primary difference: without, against
     the calibrated second arm, and of both calibrated."""
     rows = pd.concat([most_probable(outcomes, labels), calibrated(outcomes, labels)], ignore_index=True)
-    both = Measured(rows, "knowledge", sorted(outcomes["template_id"].unique()), settings)
+    both = MeasureGrids(rows, "knowledge", sorted(outcomes["template_id"].unique()), settings)
     figures = both.arms()
     found: Values = {
         "most_probable": {arm: row for arm, row in figures.items() if not arm.endswith("+cal")},
@@ -169,7 +173,7 @@ def of_groups(outcomes: pd.DataFrame, groups: Mapping[str, str], measures: list[
     found: Values = {}
     for group in sorted({groups.get(template, "other") for template in templates}):
         members = [template for template in templates if groups.get(template, "other") == group]
-        by_measure = {measure: Measured(outcomes, measure, members, settings) for measure in measures}
+        by_measure = {measure: MeasureGrids(outcomes, measure, members, settings) for measure in measures}
         main, *others = measures
         rows, gaps = ({m: getattr(each, name)() for m, each in by_measure.items()} for name in ("arms", "differences"))
         keys = ("mean", "low", "high")

@@ -29,9 +29,11 @@ class Settings:
 
 
 def scored(outcomes: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """Rows with `value` (score by the measure) and `says` (the prediction, None: nothing parsed)."""
+    """Rows with `value` (score by the measure), `says` (the prediction, None: nothing parsed) and `score` (of what it
+    says)."""
     rows = outcomes[outcomes[COLUMN[measure]].notna()].copy()
     rows["value"] = rows[COLUMN[measure]].astype(float)
+    rows["score"] = rows["correct" if measure == "knowledge" else "behavior"].astype(float)
     says = rows["predicted"].where(rows["parsed"]) if measure == "knowledge" else rows["named"]
     rows["says"] = says.astype(object).where(says.notna(), None)
     return rows
@@ -48,7 +50,8 @@ def grids(rows: pd.DataFrame, templates: list[str], examples: list[str]) -> np.n
 
 
 def mean_and_error(cells: pd.Series, seed_means: np.ndarray) -> tuple[float, float, float]:
-    """(mean, standard error, degrees of freedom) of `cells`, indexed by (template_id, example_id)."""
+    """(mean, standard error, degrees of freedom) of `cells`, indexed by (template_id, example_id). The error is endless
+    where nothing varies."""
     cells = cells.dropna()
     left, count = cells - cells.mean(), len(cells)
     sizes = [cells.groupby(level=level).size() for level in (0, 1)]
@@ -76,7 +79,7 @@ def mean_and_error(cells: pd.Series, seed_means: np.ndarray) -> tuple[float, flo
         parts.append((seed_means.var(ddof=1) / len(seed_means), len(seed_means) - 1))
         variance += parts[-1][0]
     spread = sum(part**2 / max(freedom, 1) for part, freedom in parts)
-    error = float(np.sqrt(variance)) if variance > 1e-24 else 0.0
+    error = float(np.sqrt(variance)) if variance > 1e-24 else np.inf
     return float(cells.mean()), error, max(1.0, variance**2 / spread) if spread else 1.0
 
 
@@ -84,21 +87,25 @@ def estimate(grid: np.ndarray) -> tuple[float, float, float]:
     """The same of a grid [seeds, templates, examples]."""
     stacked = pd.DataFrame(grid.reshape(len(grid), -1)).mean(axis=0)
     stacked.index = pd.MultiIndex.from_product([range(grid.shape[1]), range(grid.shape[2])])
-    return mean_and_error(stacked, np.array([np.nanmean(each) for each in grid]))
+    return mean_and_error(stacked, np.array([np.nanmean(each) for each in measured_seeds(grid)]))
+
+
+def measured_seeds(grid: np.ndarray) -> list[np.ndarray]:
+    """The seeds with a cell."""
+    return [each for each in grid if not np.isnan(each).all()]
 
 
 def difference(first: np.ndarray, second: np.ndarray, settings: Settings) -> Values:
     """Mean, interval, p and what is needed to correct for others."""
     gap = first - second
     mean, error, freedom = estimate(gap)
-    found: Values = {"mean": mean, "num_seeds": len(gap), "low": None, "high": None, "p_value": None}
-    if gap.shape[1] >= 8:
+    found: Values = {"mean": mean, "num_seeds": len(measured_seeds(gap)), "low": None, "high": None, "p_value": None}
+    if gap.shape[1] >= 8 and np.isfinite(error):
         reach = t.ppf((1 + settings.confidence) / 2, freedom) * error
-        certain = 1.0 if abs(mean) < 1e-12 else 0.0
         found |= {
             "low": mean - reach,
             "high": mean + reach,
-            "p_value": float(2 * t.sf(abs(mean) / error, freedom)) if error else certain,
+            "p_value": float(2 * t.sf(abs(mean) / error, freedom)),
             "error": (error, freedom),
         }
     return found
@@ -131,32 +138,45 @@ def corrected(gaps: dict[str, Values], settings: Settings) -> dict[str, Values]:
 # spread over templates
 
 
-def spread(accuracy: np.ndarray) -> np.ndarray:
-    """Std, lowest decile, worst of accuracies [seeds, templates], means over seeds."""
+def spread(accuracy: np.ndarray, factor: np.ndarray | float = 1.0) -> np.ndarray:
+    """Std (times `factor`), lowest decile, worst of accuracies [seeds, templates], means over seeds."""
+    std = (factor * np.std(accuracy, axis=1, ddof=1)).mean()
+    return np.array([std, np.quantile(accuracy, 0.1, axis=1).mean(), accuracy.min(1).mean()])
+
+
+def scales(grid: np.ndarray) -> np.ndarray:
+    """Per seed: what makes up for the std of a draw being too large, for drawn examples bring noise of their own."""
+    residual, size = noise(grid), grid.shape[1]
+    held = np.maximum(np.nanmean(grid, axis=2).var(axis=1, ddof=1), residual)
     return np.array(
-        [np.std(accuracy, axis=1, ddof=1).mean(), np.quantile(accuracy, 0.1, axis=1).mean(), accuracy.min(1).mean()]
+        [np.sqrt(h / (h + v) * size / (size - 1)) if h else 1.0 for h, v in zip(held, residual, strict=True)]
     )
 
 
-def spread_draws(grids_: list[np.ndarray], settings: Settings) -> list[np.ndarray]:
+def spread_draws(grids_: list[np.ndarray], settings: Settings, *, same_seeds: bool = True) -> list[np.ndarray]:
     """Per grid [draws, 3]: a plain loop over the documented draws."""
     rng = np.random.default_rng(settings.seed)
-    seeds = {len(grid) for grid in grids_}
-    num_seeds = seeds.pop() if len(seeds) == 1 else 1
+    factors = [scales(grid) for grid in grids_]
     _, templates, examples = grids_[0].shape
     found: list[list[np.ndarray]] = [[] for _ in grids_]
     for start in range(0, settings.draws, 256):
         number = min(256, settings.draws - start)
-        of_seed = rng.integers(num_seeds, size=(number, num_seeds)) if num_seeds > 1 else None
+        of_seed: list[np.ndarray] = []
+        for size in map(len, grids_):
+            if of_seed and same_seeds:
+                of_seed.append(of_seed[0])
+            else:
+                drawn = rng.integers(size, size=(number, size - 1)) if size > 1 else np.zeros((number, 1), dtype=int)
+                of_seed.append(drawn)
         of_template = rng.integers(templates, size=(number, templates))
         counts = rng.multinomial(examples, [1 / examples] * examples, size=number)
         for draw in range(number):
-            for grid, rows in zip(grids_, found, strict=True):
-                chosen = grid if of_seed is None else grid[of_seed[draw]]
+            for grid, seeds, factor, rows in zip(grids_, of_seed, factors, found, strict=True):
+                chosen = grid[seeds[draw]]
                 weights = counts[draw] * ~np.isnan(chosen)
                 with np.errstate(invalid="ignore"):
                     accuracy = (np.nan_to_num(chosen) * weights).sum(axis=2) / weights.sum(axis=2)
-                rows.append(spread(accuracy[:, of_template[draw]]))
+                rows.append(spread(accuracy[:, of_template[draw]], factor[seeds[draw]]))
     stacked = [np.array(rows) for rows in found]
     complete = ~np.isnan(np.concatenate(stacked, axis=1)).any(axis=1)
     return [rows[complete] for rows in stacked]
@@ -172,7 +192,7 @@ def expanded(draws: np.ndarray, templates: int, confidence: float) -> Values:
 
 def has_spread(grid: np.ndarray) -> bool:
     """Enough templates and cells for bootstrap intervals."""
-    return bool(grid.shape[1] >= 12 and np.isnan(grid).mean() <= 0.1)
+    return bool(grid.shape[1] >= 12 and np.isnan(grid).mean() <= 0.1 and noise(grid) is not None)
 
 
 def noise(grid: np.ndarray) -> np.ndarray | None:
@@ -194,13 +214,13 @@ def arm_figures(grid: np.ndarray, rows: pd.DataFrame, settings: Settings) -> Val
     accuracy = np.nanmean(grid, axis=2)
     mean, error, freedom = estimate(grid)
     reach = t.ppf((1 + settings.confidence) / 2, freedom) * error
-    enough = grid.shape[1] >= 12
+    enough, has_interval = grid.shape[1] >= 12, grid.shape[1] >= 8 and np.isfinite(error)
     residual = noise(grid) if enough else None
     variance = accuracy.var(axis=1, ddof=1)
     found: Values = {
         "mean": accuracy.mean(),
-        "low": mean - reach if grid.shape[1] >= 8 else None,
-        "high": mean + reach if grid.shape[1] >= 8 else None,
+        "low": mean - reach if has_interval else None,
+        "high": mean + reach if has_interval else None,
         "best": accuracy.max(axis=1).mean(),
         "share_above": (accuracy > settings.threshold + 1e-9).mean(),
         "num_seeds": len(grid),
@@ -226,10 +246,11 @@ def arm_figures(grid: np.ndarray, rows: pd.DataFrame, settings: Settings) -> Val
         found["worst_shrunken"] = (middle + kept * (accuracy.min(axis=1) - middle)).mean()
     if has_spread(grid):
         [drawn] = spread_draws([grid], settings)
-        names = ("std", "decile", "worst")
-        found["intervals"] = {
-            name: expanded(drawn[:, i], grid.shape[1], settings.confidence) for i, name in enumerate(names)
-        }
+        if drawn[:, 0].max() > 1e-9:
+            found["intervals"] = {
+                name: expanded(drawn[:, i], grid.shape[1], settings.confidence)
+                for i, name in enumerate(("std", "decile", "worst"))
+            }
     return found
 
 
@@ -252,18 +273,18 @@ def sensitivity(grid: np.ndarray) -> float | None:
     return float((2 * right * (present - right) / np.maximum(present * (present - 1), 1))[usable].mean())
 
 
-def pair_spread(first: np.ndarray, second: np.ndarray, settings: Settings) -> Values:
+def pair_spread(first: np.ndarray, second: np.ndarray, settings: Settings, *, same_seeds: bool) -> Values:
     """Std ratio and difference of lowest deciles."""
-    if not (has_spread(first) and has_spread(second)):
+    if not (has_spread(first) and has_spread(second)) or np.nanmax(first - second) - np.nanmin(first - second) <= 1e-9:
         return {"std_ratio": None, "decile": None}
     one, other = (spread(np.nanmean(grid, axis=2)) for grid in (first, second))
-    of_one, of_other = spread_draws([first, second], settings)
+    of_one, of_other = spread_draws([first, second], settings, same_seeds=same_seeds)
     size, kept = first.shape[1], of_other[:, 0] > 1e-9
     ratio = of_one[kept, 0] / of_other[kept, 0]
     decile = expanded(of_one[:, 1] - of_other[:, 1], size, settings.confidence)
     return {
         "std_ratio": {"value": one[0] / other[0], **expanded(ratio, size, settings.confidence)}
-        if other[0] > 1e-9 and kept.mean() >= 0.99
+        if other[0] > 1e-9 and of_one[:, 0].max() > 1e-9 and kept.mean() >= 0.99
         else None,
         "decile": {"mean": one[1] - other[1], **decile},
     }
@@ -276,13 +297,14 @@ def balanced(rows: pd.DataFrame) -> float | None:
 
 
 def collapsed(rows: pd.DataFrame) -> list[Values]:
-    """Templates of each seed with one answer on over 95 % of at least 20 rows, that is not the right one there."""
+    """Templates of each seed with one answer on over 95 % of at least 20 rows, that is not right on as many of them."""
     found = []
     for (seed, template), part in rows.groupby(["seed", "template_id"]):
         counts = part["says"].value_counts(dropna=False)
         answer = counts.index[0] if isinstance(counts.index[0], str) else None
         fraction = counts.iloc[0] / len(part)
-        if len(part) >= 20 and fraction > 0.95 and (part["answer"] == answer).mean() <= 0.95:
+        right = part["score"].where(part["says"].isna() if answer is None else part["says"] == answer, 0.0).mean()
+        if len(part) >= 20 and fraction > 0.95 and right <= 0.95:
             found.append({"seed": seed, "template_id": template, "answer": answer, "fraction": fraction})
     return found
 

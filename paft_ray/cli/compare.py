@@ -7,7 +7,6 @@ from typing import Any
 
 from paft_ray.echo import echo, echo_json, echo_table
 from paft_ray.errors import UserError
-from paft_ray.metrics import MIN_TEMPLATES_INTERVAL
 from paft_ray.report.compare import EvaluatedRun, compare
 from paft_ray.report.format import percent, points, probability, ratio, span
 from paft_ray.report.inputs import Measured, check_current
@@ -34,7 +33,7 @@ def compare_runs(folders: Sequence[str], arms: Sequence[str], *, as_json: bool) 
         rows = [row for row in found["differences"] if (row["first"], row["second"]) == (pair["first"], pair["second"])]
         _show_differences(f"{pair['first']} - {pair['second']}", rows, found["headline"])
         lines = [
-            *_unpaired(rows),
+            *_notes(rows, found["runs"]),
             f"configuration, {pair['first']} -> {pair['second']}:",
             *(f"  {line}" for line in pair["differing"] or ["the same"]),
         ]
@@ -101,16 +100,21 @@ def _show_differences(pair: str, found: Sequence[dict[str, Any]], headline: str)
     echo_table(columns, rows, title=f"{pair}, percentage points", last_of_part=last)
 
 
-def _unpaired(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Why arms are not paired, a line for each."""
+def _notes(rows: Sequence[dict[str, Any]], runs: dict[str, Any]) -> list[str]:
+    """A line for each arm that is not paired or has no interval, and for each of which only some seeds count."""
     lines = []
     for row in rows:
-        if not row["paired"]:
-            few = row["num_templates"] < MIN_TEMPLATES_INTERVAL
-            reason = (
-                f"{row['num_templates']} common templates, at least {MIN_TEMPLATES_INTERVAL} are needed"
-                if few
-                else "no common training seed"
+        if row["no_interval"]:
+            not_paired = f"not paired ({row['no_interval']}); the difference is that of the two means"
+            no_interval = f"no interval ({row['no_interval']})"
+            lines.append(f"{row['arm']}: {no_interval if row['paired'] else not_paired}")
+        given = [(row[side], runs[row[side]]["arms"][row[f"{side}_arm"]]["num_seeds"]) for side in ("first", "second")]
+        counted = [len(row["first_seeds"]), len(row["second_seeds"])]
+        if counted != [number for _, number in given]:
+            numbers = row["first_seeds"]
+            seeds = f"seed{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+            lines.append(
+                f"{row['arm']}: all figures of the difference are of the common {seeds} "
+                f"({'; '.join(f'{name} has {number}' for name, number in given)})"
             )
-            lines.append(f"{row['arm']}: not paired ({reason}); the difference is that of the two means")
     return lines

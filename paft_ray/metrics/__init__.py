@@ -16,7 +16,7 @@ from paft_ray.metrics.intervals import (
     MIN_SEEDS,
     PRIMARY,
     Difference,
-    Grid,
+    IntervalTarget,
     corrected,
     difference,
     gain_over_average,
@@ -24,7 +24,7 @@ from paft_ray.metrics.intervals import (
     mean_interval,
     verdict,
 )
-from paft_ray.metrics.outcomes import ArmOutcomes, Measure, arms_from_table
+from paft_ray.metrics.outcomes import ArmOutcomes, Measure, arms_from_table, on_common_seeds
 from paft_ray.metrics.robustness import (
     MIN_TEMPLATES,
     MIN_TEMPLATES_INTERVAL,
@@ -50,8 +50,8 @@ __all__ = [
     "QUANTILES",
     "ArmOutcomes",
     "Difference",
-    "Grid",
     "Interval",
+    "IntervalTarget",
     "MeanEstimate",
     "Measure",
     "RobustnessMetrics",
@@ -70,6 +70,7 @@ __all__ = [
     "insufficient_data_reason",
     "mean_interval",
     "noise_corrected_std",
+    "on_common_seeds",
     "parse_failure_rate",
     "recommended_size",
     "sensitivity",

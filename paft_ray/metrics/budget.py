@@ -19,9 +19,9 @@ from sklearn import config_context
 from sklearn.linear_model import LogisticRegression
 
 from paft_ray.metrics.bootstrap import Interval, percentile_interval
-from paft_ray.metrics.intervals import Grid
+from paft_ray.metrics.intervals import IntervalTarget
 
-QUANTILES = (0.1, 0.5, 0.9)
+ESTIMATED_QUANTILES = (0.1, 0.5, 0.9)
 _TEMPLATE, _GROUP, _EXAMPLE = 0.5, 1.0, 1.0
 _TEMPLATE_GROUP = (0.1, 1.0, 3.0)
 """Prior standard deviations of the effects, in logits; the last one is weighed by evidence (EXPERIMENTS.md)."""
@@ -40,11 +40,11 @@ class GridEstimate:
     std: Interval | None
     """Standard deviation over templates (ddof 1), value: mean over posterior draws; None for one template."""
     quantiles: Mapping[float, Interval]
-    """Quantile (of `QUANTILES`) over templates of their accuracy."""
+    """Quantile (of `ESTIMATED_QUANTILES`) over templates of their accuracy."""
     budget: float
     """Fraction of the cells that were seen, in (0, 1]."""
     confidence: float
-    grid: Grid = "these cells"
+    grid: IntervalTarget = "these cells"
     """What the intervals are for: nothing is claimed about other templates and examples."""
 
 
@@ -78,7 +78,7 @@ def estimate(
         by_template=tuple(map(interval, draws)),
         mean=interval(draws.mean(axis=0)),
         std=interval(draws.std(axis=0, ddof=1)) if len(draws) > 1 else None,
-        quantiles={q: interval(np.quantile(draws, q, axis=0)) for q in QUANTILES},
+        quantiles={q: interval(np.quantile(draws, q, axis=0)) for q in ESTIMATED_QUANTILES},
         budget=float((~np.isnan(correct)).mean()),
         confidence=confidence,
     )

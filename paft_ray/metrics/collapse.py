@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 COLLAPSED_ABOVE = 0.95
 """Fraction of a template's rows from which one answer is a collapse."""
+_PLACE = ["arm", "seed", "template_id"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,50 +25,43 @@ class Collapse:
     """Of the template's rows."""
 
 
-def collapsed_templates(table: Any, column: str = "named", *, min_rows: int = 1) -> list[Collapse]:
+def collapsed_templates(table: pa.Table, column: str = "named", *, min_rows: int = 1) -> list[Collapse]:
     """Templates of each arm and seed on which one answer stands in over 95 % of at least `min_rows` rows, by arm, seed,
     template.
 
     `table`: rows of evaluate/outcomes.parquet. `column`: `named` (what the unconstrained answer says; null counts as an
-    answer) or `predicted`. An answer that most rows of the template have as their right one is none: a model that is
-    right there has not collapsed.
+    answer) or `predicted`. An answer that is right on over 95 % of the template's rows is none: a model that is right
+    there has not collapsed. Right is what the grader says, `behavior`, or `correct` for `predicted`; a reference
+    (`answer`) may hold more than what is parsed.
     """
-    found = []
-    for (arm, seed, template), rows in _by_template(table, (column, "answer")).items():
-        if len(rows) < min_rows:
-            continue
-        answers = [answer for answer, _ in rows]
-        most = max(dict.fromkeys(answers), key=answers.count)
-        fraction = answers.count(most) / len(rows)
-        right = sum(answer == most for _, answer in rows) / len(rows)
-        if fraction > COLLAPSED_ABOVE and right <= COLLAPSED_ABOVE:
-            found.append(Collapse(arm=arm, seed=seed, template_id=template, answer=most, fraction=fraction))
-    return found
+    rows = table.append_column("score", table["correct" if column == "predicted" else "behavior"].cast("float64"))
+    sizes = rows.group_by(_PLACE, use_threads=False).aggregate([([], "count_all")])
+    given = rows.group_by([*_PLACE, column], use_threads=False).aggregate([([], "count_all"), ("score", "sum")])
+    given = given.rename_columns([*_PLACE, "answer", "count", "right"]).join(sizes, _PLACE)
+    fraction = pc.divide(given["count"].cast("float64"), given["count_all"])
+    is_most = pc.and_(pc.greater(fraction, COLLAPSED_ABOVE), pc.greater_equal(given["count_all"], min_rows))
+    is_right = pc.greater(pc.divide(given["right"], given["count_all"]), COLLAPSED_ABOVE)
+    found = given.filter(pc.and_not(is_most, is_right)).sort_by([(name, "ascending") for name in _PLACE])
+    return [
+        Collapse(**{name: row[name] for name in (*_PLACE, "answer")}, fraction=row["count"] / row["count_all"])
+        for row in found.to_pylist()
+    ]
 
 
-def balanced_accuracy(table: Any, column: str = "behavior") -> dict[str, float | None]:
+def balanced_accuracy(table: pa.Table, column: str = "behavior") -> dict[str, float | None]:
     """Arm -> mean over right labels of the mean score of their rows under all templates, averaged over seeds: a
     constant answer has 1 / number of labels, however unequal these are.
 
     `column`: `behavior`, `strict` or `correct`. None where fewer than two labels are right answers, or a score is not
     known.
     """
-    per_seed: dict[tuple[str, int], dict[str, list[float]]] = {}
-    for (arm, seed, _), rows in _by_template(table, (column, "answer")).items():
-        of_label = per_seed.setdefault((arm, seed), {})
-        for score, answer in rows:
-            of_label.setdefault(answer, []).append(np.nan if score is None else float(score))
-    per_arm: dict[str, list[float]] = {}
-    for (arm, _), labels in per_seed.items():
-        means = [float(np.mean(scores)) for scores in labels.values()]
-        per_arm.setdefault(arm, []).append(float(np.mean(means)) if len(means) > 1 else np.nan)
-    return {arm: None if np.isnan(values).any() else float(np.mean(values)) for arm, values in per_arm.items()}
-
-
-def _by_template(table: Any, columns: Sequence[str]) -> dict[tuple[str, int, str], list[tuple[Any, ...]]]:
-    """(arm, seed, template) -> the values of these columns, row by row; sorted."""
-    names = ("arm", "seed", "template_id", *columns)
-    found: dict[tuple[str, int, str], list[tuple[Any, ...]]] = {}
-    for arm, seed, template, *values in zip(*(table.column(name).to_pylist() for name in names), strict=True):
-        found.setdefault((arm, seed, template), []).append(tuple(values))
-    return dict(sorted(found.items()))
+    rows = table.select(["arm", "seed", "answer"]).append_column("score", table[column].cast("float64"))
+    known = pc.ScalarAggregateOptions(skip_nulls=False)
+    labels = rows.group_by(["arm", "seed", "answer"], use_threads=False).aggregate([("score", "mean", known)])
+    seeds = labels.group_by(["arm", "seed"], use_threads=False).aggregate(
+        [("score_mean", "mean", known), ([], "count_all")]
+    )
+    several = pc.greater(seeds["count_all"], 1)
+    means = pc.if_else(several, seeds["score_mean_mean"], None)
+    arms = pa.table({"arm": seeds["arm"], "mean": means}).group_by("arm", use_threads=False)
+    return {row["arm"]: row["mean_mean"] for row in arms.aggregate([("mean", "mean", known)]).to_pylist()}

@@ -5,6 +5,7 @@ A crossed random-effects analysis of variance; accuracies are fractions, axes [s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ class MeanEstimate:
 
     value: float
     standard_error: float
+    """Infinite where nothing varies: cells that are all the same tell nothing of others."""
     freedom: float
     """Degrees of freedom of the standard error (Satterthwaite 1946), at least 1."""
 
@@ -36,10 +38,13 @@ class MeanEstimate:
         return self.value - reach, self.value + reach
 
     @property
+    def has_variance(self) -> bool:
+        """Some cells or seeds differ; without that the interval is endless."""
+        return math.isfinite(self.standard_error)
+
+    @property
     def p_value(self) -> float:
         """Of a mean of zero, two-sided, from the same t as the interval."""
-        if not self.standard_error:
-            return 1.0 if abs(self.value) < _ROUNDING else 0.0
         return float(2 * t.sf(abs(self.value) / self.standard_error, self.freedom))
 
     def detectable(self, confidence: float, comparisons: int = 1) -> float:
@@ -56,8 +61,8 @@ def crossed_mean(cells: NDArray[np.float64], seed_means: Sequence[NDArray[np.flo
     template, by example and in total are as expected of this very pattern of cells (the method of moments, see
     `_components`): for a complete grid the usual analysis of variance, and valid for a grid of which only a part was
     asked. The standard error is never below that of independent cells. `seed_means`: for every sample of seeds the mean
-    of each; several seeds are a third random axis, a single one is not, and then the estimate is for these weights.
-    Raises `ValueError` without a cell.
+    of each (NaN: left out); several seeds are a third random axis, a single one is not, and then the estimate is for
+    these weights. Raises `ValueError` without a cell.
     """
     present = ~np.isnan(cells)
     if not present.any():
@@ -71,12 +76,13 @@ def crossed_mean(cells: NDArray[np.float64], seed_means: Sequence[NDArray[np.flo
     ]
     independent = float(np.nanvar(cells)) / max(count - 1, 1)
     grid = max(parts[0][0] + parts[1][0] - of_cells, independent)
-    of_seeds = [(float(means.var(ddof=1)) / len(means), len(means) - 1) for means in seed_means if len(means) > 1]
+    known = [means[~np.isnan(means)] for means in seed_means]
+    of_seeds = [(float(means.var(ddof=1)) / len(means), len(means) - 1) for means in known if len(means) > 1]
     variance = grid + sum(part for part, _ in of_seeds)
     spread = sum(part**2 / max(freedom, 1) for part, freedom in (*parts, *of_seeds))
     return MeanEstimate(
         value=float(np.nanmean(cells)),
-        standard_error=float(np.sqrt(variance)) if variance > _ROUNDING**2 else 0.0,
+        standard_error=float(np.sqrt(variance)) if variance > _ROUNDING**2 else math.inf,
         freedom=max(1.0, float(variance**2 / spread)) if spread else 1.0,
     )
 

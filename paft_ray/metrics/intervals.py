@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from paft_ray.errors import UserError
 from paft_ray.metrics.crossed import POWER, MeanEstimate, crossed_mean
-from paft_ray.metrics.outcomes import ArmOutcomes, mean_over_seeds
+from paft_ray.metrics.outcomes import ArmOutcomes, mean_over_seeds, on_common_seeds
 from paft_ray.metrics.robustness import MIN_TEMPLATES_INTERVAL, insufficient_data_reason
 
 PRIMARY = "paft-sft"
 """The comparison that is named beforehand where the configuration names none and both arms are there."""
 MIN_SEEDS = 3
 """With fewer seeds nothing is said of other trainings: "better" is not."""
-Grid = Literal["these cells", "other templates and rows"]
+IntervalTarget = Literal["these cells", "other templates and rows"]
 """What an interval is for: the complete grid of these very templates and examples, or other draws of both."""
 _SHOWN_AS_ZERO = 0.0005
 
@@ -47,7 +47,7 @@ class Difference:
     """Why there is no interval."""
     estimate: MeanEstimate | None = None
     """Standard error and degrees of freedom behind the interval."""
-    grid: Grid = "other templates and rows"
+    grid: IntervalTarget = "other templates and rows"
     is_primary: bool = False
     """Named beforehand, so not corrected."""
 
@@ -68,16 +68,17 @@ def difference(
     """Mean score of the first arm minus the second, with the t interval of `crossed_mean`: for other templates and
     examples, and for other trainings where there are several seeds; with one seed it is for these weights.
 
-    Arms are paired by template, example and, where numbers agree, seed; an arm with one seed (`base`) stands against
-    every seed of the other. Cells that failed or were not asked in either arm are left out. The p-value is from the
-    same t. Below `MIN_TEMPLATES_INTERVAL` templates there is a mean only. Where templates fail rarely (under one in
-    ten) the interval holds the truth somewhat less often than it says (docs/evaluation.md). Raises `ValueError` where
-    ids differ or no seed is common.
+    Arms are paired by template, example and seed, see `on_common_seeds`. Cells that failed or were not asked in either
+    arm are left out. The p-value is from the same t. Below `MIN_TEMPLATES_INTERVAL` templates there is a mean only, and
+    where every cell has the same difference. Where templates fail rarely (under one in ten) the interval holds the
+    truth somewhat less often than it says (docs/evaluation.md). Raises `ValueError` where ids differ or no seed is
+    common.
     """
     _same_grid(first, second, names)
-    one, other = _paired(first, second, names)
-    values = one - other
-    return _difference(values, _per_seed(values), names, confidence, len(values))
+    one, other = on_common_seeds(first, second)
+    values = one.correct - other.correct
+    per_seed = _per_seed(values)
+    return _difference(values, per_seed, names, confidence, len(per_seed[0]))
 
 
 def gain_over_average(
@@ -107,8 +108,10 @@ def _difference(
     confidence: float,
     num_seeds: int,
 ) -> Difference:
-    missing = insufficient_data_reason(values.shape[1], MIN_TEMPLATES_INTERVAL)
     found = crossed_mean(mean_over_seeds(values), seed_means)
+    missing = insufficient_data_reason(values.shape[1], MIN_TEMPLATES_INTERVAL)
+    if not missing and not found.has_variance:
+        missing = "the difference is the same in every cell, which tells nothing of others"
     low, high = (None, None) if missing else found.interval(confidence)
     return Difference(
         first=names[0],
@@ -161,34 +164,23 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def mean_interval(arm: ArmOutcomes, *, confidence: float) -> tuple[float, float] | None:
-    """Interval of the arm's mean score, as in `difference`; None below `MIN_TEMPLATES_INTERVAL` templates."""
+    """Interval of the arm's mean score, as in `difference`; None below `MIN_TEMPLATES_INTERVAL` templates and where all
+    scores are the same."""
     if insufficient_data_reason(len(arm.template_ids), MIN_TEMPLATES_INTERVAL):
         return None
-    return crossed_mean(mean_over_seeds(arm.correct), _per_seed(arm.correct)).interval(confidence)
+    found = crossed_mean(mean_over_seeds(arm.correct), _per_seed(arm.correct))
+    return found.interval(confidence) if found.has_variance else None
 
 
 def _per_seed(values: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """One sample of seeds: the mean of each over its cells."""
-    return [np.nanmean(values, axis=(1, 2))]
+    """One sample of seeds: the mean of each over its cells; seeds without a cell are left out."""
+    seen = ~np.isnan(values).all(axis=(1, 2))
+    return [np.nanmean(values[seen], axis=(1, 2))]
 
 
 def _same_grid(first: ArmOutcomes, second: ArmOutcomes, names: tuple[str, str]) -> None:
     if first.template_ids != second.template_ids or first.example_ids != second.example_ids:
         raise ValueError(f"{names[0]} and {names[1]} were not measured on the same templates and examples")
-
-
-def _paired(
-    first: ArmOutcomes, second: ArmOutcomes, names: tuple[str, str]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    common = sorted(set(first.seeds) & set(second.seeds))
-    if common:
-        return (
-            first.correct[[first.seeds.index(s) for s in common]],
-            second.correct[[second.seeds.index(s) for s in common]],
-        )
-    if 1 in (len(first.seeds), len(second.seeds)):
-        return first.correct, second.correct
-    raise ValueError(f"{names[0]} (seeds {first.seeds}) and {names[1]} (seeds {second.seeds}) have no seed in common")
 
 
 def verdict(found: Difference, *, templates: str = "held-out templates") -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -56,6 +57,24 @@ class ArmOutcomes:
         return np.asarray(self.by_seed.mean(axis=0))
 
 
+def on_common_seeds(first: ArmOutcomes, second: ArmOutcomes) -> tuple[ArmOutcomes, ArmOutcomes]:
+    """Both arms on the training seeds that both have. Where there is none and one of them has a single seed (`base`,
+    which nobody trained), both as they are: it stands against every seed of the other. Raises `ValueError` where
+    several seeds of both have none in common."""
+    common = [seed for seed in first.seeds if seed in second.seeds]
+    if common:
+        return _of_seeds(first, common), _of_seeds(second, common)
+    if 1 in (len(first.seeds), len(second.seeds)):
+        return first, second
+    raise ValueError(f"trainings of seeds {first.seeds} and {second.seeds} have no seed in common")
+
+
+def _of_seeds(arm: ArmOutcomes, seeds: Sequence[int]) -> ArmOutcomes:
+    places = [arm.seeds.index(seed) for seed in seeds]
+    predicted = None if arm.predicted is None else arm.predicted[places]
+    return replace(arm, seeds=tuple(seeds), correct=arm.correct[places], predicted=predicted)
+
+
 def mean_over_seeds(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean over the first axis of every cell of `values` [seeds, templates, examples], NaN where none was measured.
     Shape [templates, examples]."""
@@ -70,9 +89,9 @@ def arms_from_table(table: Any, measure: Measure = "knowledge") -> dict[str, Arm
     prediction. All arms share the ids of templates and examples (sorted); a missing row is NaN. Raises `UserError` for
     a row that comes twice, for more than 2**26 cells, for values outside [0, 1] and for a table without the measure.
     """
-    arms, arm_code = np.unique(_texts(table, "arm"), return_inverse=True)
-    templates, template_code = np.unique(_texts(table, "template_id"), return_inverse=True)
-    examples, example_code = np.unique(_texts(table, "example_id"), return_inverse=True)
+    arms, arm_code = _coded(table, "arm")
+    templates, template_code = _coded(table, "template_id")
+    examples, example_code = _coded(table, "example_id")
     seed = table.column("seed").to_numpy()
     correct, predicted = _answers(table, measure)
     found = {}
@@ -113,10 +132,13 @@ def _answers(table: Any, measure: Measure) -> tuple[NDArray[np.float64], NDArray
     correct = table.column(value).cast("float64").to_numpy()
     if ((correct < 0) | (correct > 1)).any():
         raise UserError(f"outcomes: column {value} has values outside 0 to 1; run stage evaluate again (--force)")
-    _, codes = np.unique(_texts(table, prediction), return_inverse=True)
+    _, codes = _coded(table, prediction)
     parsed = table.column("parsed") if measure == "knowledge" else table.column(prediction).is_valid()
     return correct, np.where(np.isnan(correct), MISSING, np.where(parsed.to_numpy(), codes, NOT_PARSED))
 
 
-def _texts(table: Any, column: str) -> NDArray[np.str_]:
-    return np.array([value or "" for value in table.column(column).to_pylist()], dtype=np.str_)
+def _coded(table: Any, column: str) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
+    """The distinct texts of a column, sorted (null: the empty text), and for each row the place of its own."""
+    found = table.column(column).fill_null("").combine_chunks().dictionary_encode()
+    texts, place = np.unique(np.array(found.dictionary.to_pylist(), dtype=np.str_), return_inverse=True)
+    return texts, place[found.indices.to_numpy()]

@@ -95,8 +95,8 @@ def insufficient_data_reason(num_templates: int, minimum: int = MIN_TEMPLATES) -
 
 def noise_corrected_std(arm: ArmOutcomes) -> float | None:
     """sqrt(max(0, variance over templates - noise of one accuracy)): the spread that an endless test set would show,
-    averaged over seeds. None where the noise cannot be told, see `_noise`."""
-    noise = _noise(arm)
+    averaged over seeds. None where the noise cannot be told, see `noise_by_seed`."""
+    noise = noise_by_seed(arm)
     if noise is None:
         return None
     return float(np.sqrt(np.maximum(0.0, arm.by_seed.var(axis=1, ddof=1) - noise)).mean())
@@ -111,9 +111,9 @@ def worst_shrunken(arm: ArmOutcomes) -> float | None:
     the mean (Efron & Morris 1975), an empirical-Bayes estimate whose prior is fitted by moments; for independent
     answers it nears the posterior mean of a beta-binomial. Right on average where templates are exchangeable; where
     some fail outright it is some points too kind. None below four templates or where the noise cannot be told, see
-    `_noise`. Raises `UserError` for a template without any outcome.
+    `noise_by_seed`. Raises `UserError` for a template without any outcome.
     """
-    noise, accuracy = _noise(arm), arm.by_seed
+    noise, accuracy = noise_by_seed(arm), arm.by_seed
     num_templates = accuracy.shape[1]
     if num_templates < 4 or noise is None:
         return None
@@ -124,7 +124,7 @@ def worst_shrunken(arm: ArmOutcomes) -> float | None:
     return float((mean + kept * (accuracy.min(axis=1) - mean)).mean())
 
 
-def _noise(arm: ArmOutcomes) -> NDArray[np.float64] | None:
+def noise_by_seed(arm: ArmOutcomes) -> NDArray[np.float64] | None:
     """Variance of a template's accuracy that is due to its test examples alone, per seed. Shape [seeds]. None where a
     seed has too few cells (below two examples).
 

@@ -66,19 +66,16 @@ def primary(found: Mapping[str, Difference]) -> str | None:
 
 
 def spread_row(first: ArmOutcomes, second: ArmOutcomes, config: ReportConfig, seed: int) -> dict[str, Any]:
-    """`std_ratio` of the two arms and difference of their lowest `decile`s, as results.json holds them, and
-    `spread_seeds`: over how many seeds their intervals are; 1 where the arms have other seeds: for these weights."""
-    seeds = len(first.seeds) if first.seeds == second.seeds else 1
+    """`std_ratio` of the two arms and difference of their lowest `decile`s, as results.json holds them."""
     found = spread_difference(
         first, second, rng=np.random.default_rng(seed), num_bootstrap=config.num_bootstrap, confidence=config.confidence
     )
     if found is None:
-        return {"std_ratio": None, "decile": None, "spread_seeds": seeds}
+        return {"std_ratio": None, "decile": None}
     ratio, decile = found.std_ratio, found.decile
     return {
         "std_ratio": ratio and asdict(ratio),
         "decile": {"mean": decile.value, "low": decile.low, "high": decile.high},
-        "spread_seeds": seeds,
     }
 
 

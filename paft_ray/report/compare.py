@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
@@ -12,13 +13,24 @@ from numpy.typing import NDArray
 
 from paft_ray.config import Config
 from paft_ray.errors import UserError
-from paft_ray.metrics import MIN_TEMPLATES_INTERVAL, ArmOutcomes, Difference, Measure, corrected, difference, figures
+from paft_ray.metrics import (
+    MIN_TEMPLATES_INTERVAL,
+    ArmOutcomes,
+    Difference,
+    Measure,
+    corrected,
+    difference,
+    figures,
+    on_common_seeds,
+)
 from paft_ray.report.answers import label_rates
 from paft_ray.report.arm_figures import part_of, short_row, spread_row
 from paft_ray.report.arm_order import ordered
 from paft_ray.report.inputs import Measured
 from paft_ray.storage.stage_keys import differences
+from paft_ray.tasks.task import Example
 
+_Arms = tuple[ArmOutcomes, ArmOutcomes]
 _FIGURES = ("mean", "std", "worst", "best", "num_templates", "num_examples", "num_seeds")
 
 
@@ -58,6 +70,22 @@ class _Pair:
         """The name that both have, else `FIRST:SECOND`."""
         return self.arms[0] if self.arms[0] == self.arms[1] else ":".join(self.arms)
 
+    @cached_property
+    def whole(self) -> Mapping[Measure, _Arms]:
+        """Measure that both runs hold, the headline first -> both arms, on their common seeds where seeds pair."""
+        found: dict[Measure, _Arms] = {}
+        for measure, arms in self.first.by_measure.items():
+            if measure in self.second.by_measure:
+                one, other = arms[self.arms[0]], self.second.by_measure[measure][self.arms[1]]
+                found[measure] = on_common_seeds(one, other) if _seeds_pair(one, other) else (one, other)
+        return found
+
+    @cached_property
+    def common(self) -> Mapping[Measure, _Arms]:
+        """The same on the templates and examples of which both measured a cell."""
+        known, others = self.first.run.measured.examples, self.second.run.measured.examples
+        return {measure: _common(*arms, known, others) for measure, arms in self.whole.items()}
+
 
 def compare(runs: Sequence[EvaluatedRun], arms: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
     """`headline`: the measure of all figures that name none; `runs`: name -> arms -> figures; `differences`: first
@@ -66,9 +94,11 @@ def compare(runs: Sequence[EvaluatedRun], arms: Sequence[tuple[str, str]] = ()) 
     `arms`: (arm of the earlier run, arm of the later one), any of either; default: every arm that both have. A
     difference is `paired` over the cells (template, example) that both runs measured, with interval, p (`p_adjusted`:
     corrected for all differences here, Holm), ratio of stds and difference of the lowest deciles; `measures` has the
-    other measures that both runs hold. Else it is that of the two means, without an interval. `num_templates`,
-    `num_examples`: in common. Names that come twice get a number. Intervals follow the report section and the seed of
-    the earlier run. Raises `UserError` for outcomes that cannot be read, and for an arm that a run lacks.
+    other measures that both runs hold. Else it is that of the two means, without an interval. `no_interval` says why
+    there is none. `first_seeds`, `second_seeds`: those that all figures of a difference are of, the common ones where
+    there are any. `num_templates`, `num_examples`: in common. Names that come twice get a number. Intervals follow the
+    report section and the seed of the earlier run. Raises `UserError` for outcomes that cannot be read, and for an arm
+    that a run lacks.
     """
     sides = [_Side(run=run, by_measure=_by_measure(run)) for run in _named(runs)]
     headline = _headline(sides)
@@ -154,15 +184,15 @@ def _settings(config: Config) -> dict[str, Any]:
 
 def _gap(pair: _Pair, measure: Measure) -> Difference | None:
     """The paired difference; None where there are too few common templates or no common seed."""
-    one, other = _common(pair, measure)
-    if one.correct.shape[1] < MIN_TEMPLATES_INTERVAL or not _seeds_pair(one, other):
+    one, other = pair.common[measure]
+    if _unpaired(one, other):
         return None
     names = (pair.first.run.name, pair.second.run.name)
     return difference(one, other, confidence=pair.first.run.config.report.confidence, names=names)
 
 
 def _row(pair: _Pair, headline: Measure, gap: Difference | None) -> dict[str, Any]:
-    one, other = _common(pair, headline)
+    one, other = pair.common[headline]
     num_templates, num_examples = one.correct.shape[1:]
     row: dict[str, Any] = {
         "first": pair.first.run.name,
@@ -170,7 +200,9 @@ def _row(pair: _Pair, headline: Measure, gap: Difference | None) -> dict[str, An
         "arm": pair.arm,
         "first_arm": pair.arms[0],
         "second_arm": pair.arms[1],
-        "mean": _gap_of_means(pair, headline),
+        "first_seeds": list(one.seeds),
+        "second_seeds": list(other.seeds),
+        "mean": _gap_of_means(*pair.whole[headline]),
         "low": None,
         "high": None,
         "p_value": None,
@@ -178,16 +210,16 @@ def _row(pair: _Pair, headline: Measure, gap: Difference | None) -> dict[str, An
         "decisive": False,
         "std_ratio": None,
         "decile": None,
-        "spread_seeds": None,
         "measures": {},
         "num_templates": num_templates,
         "num_examples": num_examples,
         "paired": gap is not None,
+        "no_interval": gap.insufficient_data_reason if gap else _unpaired(one, other),
     }
     if gap is None:
         return row
-    config, others = pair.first.run.config, [measure for measure in pair.first.by_measure if measure != headline]
-    gaps = {measure: _gap(pair, measure) for measure in others if measure in pair.second.by_measure}
+    config = pair.first.run.config
+    gaps = {measure: _gap(pair, measure) for measure in pair.common if measure != headline}
     return {
         **row,
         **short_row(gap),
@@ -197,10 +229,15 @@ def _row(pair: _Pair, headline: Measure, gap: Difference | None) -> dict[str, An
     }
 
 
-def _gap_of_means(pair: _Pair, measure: Measure) -> float:
-    sides = zip((pair.first, pair.second), pair.arms, strict=True)
-    one, other = (float(side.by_measure[measure][arm].by_template.mean()) for side, arm in sides)
-    return one - other
+def _gap_of_means(one: ArmOutcomes, other: ArmOutcomes) -> float:
+    return float(one.by_template.mean() - other.by_template.mean())
+
+
+def _unpaired(one: ArmOutcomes, other: ArmOutcomes) -> str | None:
+    """Why two arms on their common cells are not paired."""
+    if (num := len(one.template_ids)) < MIN_TEMPLATES_INTERVAL:
+        return f"{num} common templates, at least {MIN_TEMPLATES_INTERVAL} are needed"
+    return None if _seeds_pair(one, other) else "no common training seed"
 
 
 def _seeds_pair(one: ArmOutcomes, other: ArmOutcomes) -> bool:
@@ -208,13 +245,10 @@ def _seeds_pair(one: ArmOutcomes, other: ArmOutcomes) -> bool:
     return bool(set(one.seeds) & set(other.seeds)) or 1 in (len(one.seeds), len(other.seeds))
 
 
-def _common(pair: _Pair, measure: Measure) -> tuple[ArmOutcomes, ArmOutcomes]:
+def _common(one: ArmOutcomes, other: ArmOutcomes, known: Mapping[str, Example], others: Mapping[str, Example]) -> _Arms:
     """The outcomes of both arms on the templates and examples of which both measured a cell; an example agrees in text
-    and answer, not in id alone."""
-    first, second = pair.first, pair.second
-    one, other = first.by_measure[measure][pair.arms[0]], second.by_measure[measure][pair.arms[1]]
+    and answer (`known`, `others`: those of either run), not in id alone."""
     templates = sorted(set(one.template_ids) & set(other.template_ids))
-    known, others = first.run.measured.examples, second.run.measured.examples
     examples = [e for e in sorted(set(one.example_ids) & set(other.example_ids)) if known.get(e) == others.get(e)]
     one, other = part_of(one, templates, examples), part_of(other, templates, examples)
     both = _measured(one) & _measured(other)

@@ -58,7 +58,7 @@ class Results:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Measured:
+class _MeasureFigures:
     """All arms by one measure."""
 
     arms: Mapping[str, ArmOutcomes]
@@ -97,7 +97,7 @@ def results(measured: Measured, history: History, config: ReportConfig, seed: in
     )
 
 
-def _measured(measured: Measured, measure: Measure, config: ReportConfig, seed: int) -> _Measured:
+def _measured(measured: Measured, measure: Measure, config: ReportConfig, seed: int) -> _MeasureFigures:
     asked = ordered(measured.by_measure[measure])
     arms, estimated = estimates(measured, asked, confidence=config.confidence, seed=seed)
     collapsed = collapses(measured.outcomes, measure)
@@ -110,14 +110,14 @@ def _measured(measured: Measured, measure: Measure, config: ReportConfig, seed: 
         }
         for name, arm in arms.items()
     }
-    return _Measured(
+    return _MeasureFigures(
         arms=arms,
         rows=estimated_rows(rows, estimated),
         differences=differences(asked, pairs(asked), config),
     )
 
 
-def _arms(measured: Measured, found: Mapping[Measure, _Measured]) -> dict[str, dict[str, Any]]:
+def _arms(measured: Measured, found: Mapping[Measure, _MeasureFigures]) -> dict[str, dict[str, Any]]:
     """Arm -> figures by the headline measure, how it answers, and `measures`: the figures by each."""
     rates, speed, main = label_rates(measured), speeds(measured), next(iter(found.values()))
     return {
@@ -132,7 +132,7 @@ def _arms(measured: Measured, found: Mapping[Measure, _Measured]) -> dict[str, d
 
 
 def _difference(
-    measured: Measured, name: str, found: Mapping[Measure, _Measured], config: ReportConfig, seed: int
+    measured: Measured, name: str, found: Mapping[Measure, _MeasureFigures], config: ReportConfig, seed: int
 ) -> dict[str, Any]:
     """The difference by the headline measure with that of spread, and `measures`: by the others, which are not
     corrected for."""
@@ -145,12 +145,12 @@ def _difference(
     }
 
 
-def _primary_pair(main: _Measured) -> tuple[str, str] | None:
+def _primary_pair(main: _MeasureFigures) -> tuple[str, str] | None:
     named = primary(main.differences)
     return (main.differences[named].first, main.differences[named].second) if named else None
 
 
-def _verdict(measured: Measured, main: _Measured, headline: Measure) -> str:
+def _verdict(measured: Measured, main: _MeasureFigures, headline: Measure) -> str:
     named = primary(main.differences)
     if named is None:
         return f"only arm {next(iter(main.arms))} was measured: nothing to compare"

@@ -20,7 +20,7 @@ from paft_ray.storage.stage_keys import compare_keys, left_over
 from paft_ray.storage.versions import decided_by
 from paft_ray.tracking.trackers import publish_report
 
-RESULTS_VERSION = 8
+RESULTS_VERSION = 9
 """Raised where a change of the code changes results (`scripts/results_versions.py`)."""
 _INPUTS = (OUTCOMES, PROMPT_SET)
 

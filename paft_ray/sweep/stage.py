@@ -35,7 +35,7 @@ from paft_ray.sweep.ray_tune import train_trials
 from paft_ray.sweep.trials import Setup, Trial, listed_trials, num_trials, pool_and_validation
 
 _log = get_logger(__name__)
-RESULTS_VERSION = 8
+RESULTS_VERSION = 9
 """Raised where a change of the code changes results (`scripts/results_versions.py`)."""
 _INPUTS = "sweep/inputs.json"
 

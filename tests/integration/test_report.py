@@ -91,7 +91,6 @@ OF_A_DIFFERENCE = {
     "num_seeds",
     "std_ratio",
     "decile",
-    "spread_seeds",
     "measures",
 }
 ONLY_OF_THE_WHOLE_GRID = [

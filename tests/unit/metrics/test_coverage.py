@@ -38,9 +38,13 @@ def test_the_bar_finds_an_interval_that_is_too_short() -> None:
 
 
 def test_intervals_of_spread_hold_the_truth_where_some_templates_fail() -> None:
-    ratio, decile = coverage.spread(24, 40, (0.2, 0.2), 60)
-    assert ratio.within((0.9, 1.0))
-    assert decile.within((0.9, 1.0))
+    for name, line in coverage.spread(24, 40, (0.2, 0.2), 60).items():
+        assert line.within((0.9, 1.0)), name
+
+
+def test_intervals_of_spread_hold_the_truth_of_other_seeds_where_only_one_arm_has_several() -> None:
+    for name, line in coverage.spread(24, 40, (0.2, 0.2), 100, seeds=(3, 1)).items():
+        assert line.within((0.9, 1.0)), name
 
 
 def test_every_named_world_is_there() -> None:

@@ -52,16 +52,24 @@ def test_seeds_are_a_third_axis_where_there_are_several() -> None:
     cells, means = np.full((12, 20), 0.1), np.array([0.0, 0.1, 0.2])
     found, theirs = crossed_mean(cells, [means]), stats.ttest_1samp(means, 0)
     assert found.interval(0.95) == pytest.approx(tuple(theirs.confidence_interval(0.95)))
-    assert crossed_mean(cells, [means[:1]]).standard_error == 0, "a single seed says nothing of others"
+    assert not crossed_mean(cells, [means[:1]]).has_variance, "a single seed says nothing of others"
+    gap = crossed_mean(cells, [np.append(means, np.nan)])
+    assert gap == found, "a seed without a cell is none"
     two = crossed_mean(cells, [means, means + 1])
     assert two.standard_error == pytest.approx(np.sqrt(2) * found.standard_error)
     assert two.freedom == pytest.approx(4)
 
 
-def test_without_any_variance_a_mean_is_certain() -> None:
-    same, apart = crossed_mean(np.zeros((12, 20))), crossed_mean(np.full((12, 20), 0.5))
-    assert (same.interval(0.95), same.p_value, same.detectable(0.95)) == ((0.0, 0.0), 1.0, 0.0)
-    assert (apart.interval(0.95), apart.p_value) == ((0.5, 0.5), 0.0)
+@pytest.mark.parametrize("cells", [np.zeros((12, 20)), np.full((12, 20), 0.1), np.array([[0.3]])])
+def test_cells_that_are_all_the_same_tell_nothing_of_others(cells: NDArray[np.float64]) -> None:
+    found = crossed_mean(cells, [np.array([np.nan, cells[0, 0]])])
+    assert not found.has_variance
+    assert found.value == pytest.approx(cells[0, 0])
+    assert (found.interval(0.95), found.p_value) == ((-np.inf, np.inf), 1.0)
+    assert found.detectable(0.95) == np.inf
+
+
+def test_a_mean_needs_a_cell() -> None:
     with pytest.raises(ValueError, match="at least one cell"):
         crossed_mean(np.full((3, 4), np.nan))
 

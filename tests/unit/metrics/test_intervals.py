@@ -39,8 +39,8 @@ def gap(
 def test_the_difference_is_paired() -> None:
     sft = np.random.default_rng(6).random((12, 50)) < 0.5
     same = metrics.difference(arm(sft), arm(sft), confidence=0.95)
-    assert (same.mean, same.low, same.high, same.p_value, same.detectable) == (0.0, 0.0, 0.0, 1.0, 0.0), (
-        "equal arms differ nowhere once templates and examples are paired"
+    assert (same.mean, same.low, same.p_value, same.detectable) == (0.0, None, None, None), (
+        "equal arms differ nowhere once templates and examples are paired, which tells nothing of others"
     )
     other = arm(np.random.default_rng(7).random((12, 50)) < 0.7)
     found = metrics.difference(other, arm(sft), confidence=0.95)
@@ -173,6 +173,30 @@ def test_detectable_is_at_the_level_that_the_correction_leaves() -> None:
         estimate = alone[name].estimate
         assert estimate is not None
         assert found[name].detectable == estimate.detectable(0.95, 2) > (alone[name].detectable or 1)
+
+
+@pytest.mark.parametrize(("better", "worse"), [(1.0, 0.0), (1.0, 1.0)])
+def test_a_difference_that_is_the_same_in_every_cell_has_no_interval_and_says_so(better: float, worse: float) -> None:
+    one, other = arm(np.full((12, 20), better)), arm(np.full((12, 20), worse))
+    found = metrics.difference(one, other, confidence=0.95)
+    assert (found.mean, found.low, found.high, found.p_value) == (better - worse, None, None, None)
+    assert not found.decisive
+    assert metrics.mean_interval(one, confidence=0.95) is None
+    assert metrics.verdict(found).endswith(
+        "no interval: the difference is the same in every cell, which tells nothing of others"
+    )
+
+
+def test_a_seed_without_a_common_cell_does_not_count() -> None:
+    rng = np.random.default_rng(5)
+    values = (rng.random((3, 12, 20)) < 0.6).astype(float)
+    other = (rng.random((3, 12, 20)) < 0.5).astype(float)
+    values[2] = np.nan
+    found = metrics.difference(arm(values), arm(other), confidence=0.95)
+    alone = metrics.difference(arm(values[:2]), arm(other[:2]), confidence=0.95)
+    assert found == alone
+    assert found.num_seeds == 2
+    assert found.low is not None
 
 
 INTERVAL = "on held-out templates (95 % interval"

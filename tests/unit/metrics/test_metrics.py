@@ -62,7 +62,7 @@ def test_std_without_noise_is_right_on_average_where_examples_differ_in_difficul
         hard = rng.normal(0, 0.18, 50)
         values = 0.7 + rng.normal(0, spread, (12, 1)) + hard + rng.normal(0, 0.4, (12, 50))
         one = arm(values)
-        noise = robustness._noise(one)
+        noise = robustness.noise_by_seed(one)
         assert noise is not None
         variances.append(one.by_template.var(ddof=1) - noise[0])
         assert metrics.noise_corrected_std(one) == pytest.approx(np.sqrt(max(0, variances[-1])))

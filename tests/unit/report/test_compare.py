@@ -4,12 +4,14 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from paft_ray.cli.main import main
 from paft_ray.config import parse_config
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.template import PromptTemplate
+from paft_ray.report import compare as report_compare
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Example
 from tests.support import made_stage as stages
@@ -99,36 +101,46 @@ def test_runs_on_the_same_cells_are_paired(tmp_path: Path, capsys: pytest.Captur
         "arm": "base",
         "first_arm": "base",
         "second_arm": "base",
+        "first_seeds": [-1],
+        "second_seeds": [-1],
         "mean": 0,
-        "low": 0,
-        "high": 0,
+        "low": None,
+        "high": None,
+        "no_interval": "the difference is the same in every cell, which tells nothing of others",
         "decisive": False,
         "num_templates": 12,
         "num_examples": 10,
         "paired": True,
     }
     assert {key: base[key] for key in expected} == expected
-    assert base["measures"]["knowledge"] == {"mean": 0, "low": 0, "high": 0}
+    assert base["measures"]["knowledge"] == {"mean": 0, "low": None, "high": None}
     assert paft["mean"] == pytest.approx(-0.1)
     assert paft["low"] <= -0.1 < 0 < paft["high"], "only one of ten examples differs, and that shows nothing of others"
     assert found["settings"] == [{"first": "old", "second": "new", "differing": ["train.warmup_fraction: 0.1 -> 0.2"]}]
 
 
 def test_any_arm_of_one_run_stands_against_any_of_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def even(arm: str, seed: int, template: int, example: int) -> bool:
+        return example < (9 - template % 2 if arm == "paft" else 5)
+
     def varied(arm: str, seed: int, template: int, example: int) -> bool:
         return example < (9 if arm == "paft" else template % 6)
 
-    first, second = evaluated(tmp_path / "a", better), evaluated(tmp_path / "b", varied)
+    first, second = evaluated(tmp_path / "a", even), evaluated(tmp_path / "b", varied)
     arguments = (first.root, second.root, "--arms", "paft:base", "--arms", "base:base")
     _, out, _ = compared(capsys, *arguments, "--json")
     gap, other = json.loads(out)["differences"]
     assert (gap["arm"], gap["first_arm"], gap["second_arm"]) == ("paft:base", "paft", "base")
     assert other["arm"] == "base"
-    assert gap["mean"] == pytest.approx(0.6 - 0.25)
+    assert gap["mean"] == pytest.approx(0.85 - 0.25)
     assert 0 < gap["low"] < gap["mean"] < gap["high"]
     assert gap["p_value"] < gap["p_adjusted"] < 0.05, "two comparisons are corrected for"
     assert gap["decisive"]
-    assert (gap["std_ratio"]["value"], gap["decile"]["mean"]) == pytest.approx((0.0, 0.6 - 0.01), abs=1e-9)
+    stds = [np.std(each, ddof=1) for each in (np.arange(12) % 2 / 10, np.arange(12) % 6 / 10)]
+    assert gap["std_ratio"]["value"] == pytest.approx(stds[0] / stds[1])
+    assert gap["std_ratio"]["low"] < gap["std_ratio"]["value"] < gap["std_ratio"]["high"]
+    assert gap["decile"]["mean"] == pytest.approx(0.8 - 0.01)
+    assert other["std_ratio"] is None, "base of the first is the same under every template"
     assert list(gap["measures"]) == ["strict", "knowledge"]
     _, out, _ = compared(capsys, *arguments)
     assert "paft:base" in out
@@ -198,6 +210,41 @@ def test_seeds_are_paired_by_number_and_said_where_none_is_common(
     assert paired == {("a", "b"): True, ("a", "c"): False, ("b", "c"): False}
     _, out, _ = compared(capsys, runs[0], runs[2])
     assert "paft: not paired (no common training seed)" in out
+
+
+def test_all_figures_of_a_pair_are_of_its_common_seeds_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def varied(arm: str, seed: int, template: int, example: int) -> bool:
+        return example < (template + 4 * seed) % 9
+
+    first = evaluated(tmp_path / "three", varied, seeds=(0, 1, 2))
+    second = evaluated(tmp_path / "one", better, seeds=(1,))
+    alone = evaluated(tmp_path / "alone", varied, seeds=(1,))
+
+    def gap(run: Store) -> dict:
+        _, out, _ = compared(capsys, run.root, second.root, "--arms", "paft:paft", "--arms", "paft:base", "--json")
+        return json.loads(out)
+
+    found, expected = gap(first)["differences"], gap(alone)["differences"]
+    names = ("mean", "low", "high", "std_ratio", "decile", "measures", "first_seeds", "second_seeds", "num_examples")
+    assert {name: found[0][name] for name in names} == {name: expected[0][name] for name in names}
+    assert (found[0]["first_seeds"], found[0]["second_seeds"]) == ([1], [1])
+    assert (found[1]["first_seeds"], found[1]["second_seeds"]) == ([0, 1, 2], [-1]), "nobody trained base: all count"
+    _, out, _ = compared(capsys, first.root, second.root)
+    (line,) = [line for line in out.splitlines() if "common seed" in line]
+    assert line == "paft: all figures of the difference are of the common seed 1 (three has 3; one has 1)"
+
+
+def test_the_cells_of_a_pair_are_found_once_for_each_measure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    found = report_compare._common
+    monkeypatch.setattr(report_compare, "_common", lambda *given: calls.append(1) or found(*given))
+    runs = [evaluated(tmp_path / name, half).root for name in ("a", "b")]
+    compared(capsys, *runs, "--arms", "paft:paft", "--json")
+    assert len(calls) == 3
 
 
 def test_runs_of_one_name_stay_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,6 @@ def values(**changes: Any) -> dict[str, Any]:
         "low": 0.1,
         "high": 0.3,
         "num_seeds": 3,
-        "spread_seeds": 3,
         "std_ratio": None,
         "decile": None,
         "measures": {},
@@ -88,12 +87,6 @@ def test_brackets_are_explained_and_one_seed_is_for_these_weights() -> None:
     assert findings(values(**gap, num_seeds=1))[-1] == (
         "Numbers in brackets are 95 % intervals, not corrected for their number; one seed was trained, so they are for "
         "these weights and say nothing of other trainings."
-    )
-    assert findings(values(**gap, num_seeds=1, spread_seeds=1)) == findings(values(**gap, num_seeds=1))
-    assert findings(values(**gap, spread_seeds=1)) == findings(values(**gap)), "no sentence is of spread"
-    assert findings(values(**gap, decile=interval(0.1, 0.05, 0.15), spread_seeds=1))[-1] == (
-        "Numbers in brackets are 95 % intervals, not corrected for their number; those of spread and lowest decile are "
-        "for these weights, for the arms have other seeds."
     )
 
 
