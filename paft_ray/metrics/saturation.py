@@ -141,8 +141,9 @@ def _trial_variance(arms: Sequence[ArmOutcomes]) -> float | None:
 
 
 def _paired_error(arm: ArmOutcomes, best: ArmOutcomes, noise: float) -> float:
-    """Standard error of the difference of two sizes."""
-    grid = crossed_mean(mean_over_seeds(arm.correct) - mean_over_seeds(best.correct)).standard_error
+    """Standard error of the difference of two sizes; that of trainings alone where every cell has the same one."""
+    estimate = crossed_mean(mean_over_seeds(arm.correct) - mean_over_seeds(best.correct))
+    grid = estimate.standard_error if estimate.has_variance else 0.0
     return float(np.sqrt(grid**2 + noise / len(arm.seeds) + noise / len(best.seeds)))
 
 

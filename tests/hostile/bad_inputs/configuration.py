@@ -111,7 +111,7 @@ YAML = [
 SETTINGS = [
     setting("an unknown key", "did you mean train.num_steps", "train.num_step=3"),
     setting("an unknown section", "did you mean train", "trian.x=3"),
-    setting("an unknown key far from any", "unknown key prompts.zzz; allowed: generators", "prompts.zzz=4"),
+    setting("an unknown key far from any", "unknown key prompts.zzz; allowed: decisions, generators", "prompts.zzz=4"),
     setting(
         "an unknown key in a list",
         "did you mean prompts.generators.0.temperature",

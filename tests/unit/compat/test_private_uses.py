@@ -34,6 +34,7 @@ IN_TESTS = {
     "test_object_storage.py": "Ray Train's and Tune's own paths on a storage",
     "killing.py": "the processes of this Ray's workers, to kill them",
     "test_cluster.py": "Ray's check of cluster files",
+    "test_kubernetes.py": "the variable that says how long Ray drains a node",
     "test_connectivity.py": "the addresses of clusters on this machine, of which there are none",
     "test_submit.py": "what Ray packs of a working directory",
     "test_session_path.py": "what Ray is given to import from",

@@ -239,7 +239,7 @@ def test_a_model_s_answer_and_a_system_part_keep_their_backslashes(text: str) ->
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.txt"])
 def test_a_file_that_writes_its_line_breaks_as_backslash_n_is_repaired(tmp_path: Path, name: str) -> None:
-    result = import_templates(written(tmp_path / name, [*ESCAPED, *PLAIN]), load_task("demo"), 120)
+    result = import_templates([written(tmp_path / name, [*ESCAPED, *PLAIN])], load_task("demo"), 120)
     assert [template.text for template in result.kept[:4]] == [*REAL, "Text:\n{text}\nLabel:\n", "Is it good?\n {text}"]
     assert result.repaired == {"literal_newline": 4}
 
