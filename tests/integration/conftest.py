@@ -11,6 +11,8 @@ import pytest
 from tests.support.resolved import resolved
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from paft_ray.config import Config
     from paft_ray.storage.store import Store
 
@@ -32,6 +34,14 @@ _SMALL = (
 )
 # Made up, for test_endpoint.py: the workers of the session's Ray have them only if they are there before it starts.
 os.environ["GENERATOR_KEY"], os.environ["WRONG_KEY"] = "sk-test-0123456789", "sk-wrong-9876543210"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium for the tests of a page."""
+    from tests.support.chromium import started_browser
+
+    yield from started_browser()
 
 
 @pytest.fixture(scope="session")

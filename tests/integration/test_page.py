@@ -1,50 +1,18 @@
 """The HTML page in a real Chromium, without a display: opens without a complaint, draws, sorts, fits a phone and a
 sheet, runs no outside text."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from paft_ray.report.page import render_sweep_page
 from paft_ray.report.render import write_report
 from paft_ray.sanitize import visible
 from paft_ray.stages.registry import REPORTED
+from tests.support.chromium import CONTRAST, opened
 from tests.support.page_run import ATTACK, NUM_TEMPLATES, SWEEP, config, hostile_run
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-# The lowest contrast of text with what lies behind it, over all shown text; backgrounds may be half transparent.
-CONTRAST = """() => {
-  const parse = (css) => { const n = css.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
-  const light = (c) => c.slice(0, 3).map((v) => v / 255).map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const behind = (e) => {
-    const layers = [];
-    for (; e; e = e.parentElement) layers.push(parse(getComputedStyle(e).backgroundColor));
-    return layers.reverse().reduce((under, [r, g, b, a]) => [r, g, b].map((v, i) => v * a + under[i] * (1 - a)), [255, 255, 255]);
-  };
-  const found = [];
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {
-    const e = walker.currentNode.parentElement;
-    if (!walker.currentNode.data.trim() || ["SCRIPT", "STYLE"].includes(e.tagName)) continue;
-    const [x, y] = [light(parse(getComputedStyle(e).color)), light(behind(e))].sort((a, b) => b - a);
-    found.push((x + 0.05) / (y + 0.05));
-  }
-  return Math.min(...found);
-}"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -59,29 +27,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(params=["report", "sweep"])
 def each(request: pytest.FixtureRequest, browser: Browser, files: dict[str, Path]) -> Iterator[Page]:
     """Either page."""
-    yield from _opened(browser, files[request.param])
+    yield from opened(browser, files[request.param], own="data:")
 
 
 @pytest.fixture
 def page(browser: Browser, files: dict[str, Path]) -> Iterator[Page]:
     """The page of the run."""
-    yield from _opened(browser, files["report"])
-
-
-def _opened(browser: Browser, file: Path) -> Iterator[Page]:
-    """Fails at the end where the page complained, asked for anything but itself or ran outside text."""
-    context = browser.new_context(viewport={"width": 1000, "height": 900})
-    page, complaints, requests = context.new_page(), [], []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("requestfailed", lambda request: complaints.append(request.url))
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto(file.as_uri())
-    yield page
-    assert page.evaluate("window.hostile") is None
-    assert complaints == []
-    assert [url for url in requests if not url.startswith("data:")] == [file.as_uri()]
-    context.close()
+    yield from opened(browser, files["report"], own="data:")
 
 
 def _column(page: Page, table: str, number: int) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page
 
 from paft_ray.cli.main import main
 from paft_ray.prompts.decisions import read_decisions
@@ -17,24 +17,14 @@ from paft_ray.sanitize import holds_hidden, visible
 from paft_ray.storage.artifacts import DECISIONS, PROMPT_SET, RAW_ANSWERS
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Example
-from tests.integration.test_page import CHROMIUM, CONTRAST
 from tests.support import made_stage as stages
+from tests.support.chromium import CONTRAST, opened
 from tests.support.page_run import ATTACK, config
 
 TEXTS = [f"{name} {ATTACK} \x7f {{text}}" for name in ("first", "second", "held", "stated", "surplus")]
 SYSTEM = f"system {ATTACK}"
 MARKED = PromptTemplate(text=TEXTS[1], system=SYSTEM)
 BEFORE = "rejected before {text}"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -70,18 +60,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def page(browser: Browser, file: Path) -> Iterator[Page]:
-    """Fails at the end where the page complained, asked for anything but itself or ran a template."""
-    context = browser.new_context(viewport={"width": 1000, "height": 900}, accept_downloads=True)
-    page, complaints, requests = context.new_page(), [], []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto(file.as_uri())
-    yield page
-    assert page.evaluate("window.hostile") is None
-    assert complaints == []
-    assert [url for url in requests if not url.startswith("blob:")] == [file.as_uri()]
-    context.close()
+    """The page, whose download is a blob of its own."""
+    yield from opened(browser, file, own="blob:")
 
 
 def _candidate(page: Page, text: str) -> Locator:
