@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from paft_ray.cli.out_file import written_to
+from paft_ray.config import PromptsConfig
 from paft_ray.errors import UserError
 from paft_ray.generators.grammar.compose import diverse_templates
 from paft_ray.prompts.gate import rejection
@@ -14,7 +16,6 @@ from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import Task, load_task
 
 _OVER = 2  # composed for each one that is asked for: the gate may refuse some
-_THRESHOLD = 0.7  # of near-copies, the default of `prompts.similarity`
 
 
 def generate(task_name: str, num: int, out: str, *, seed: int, max_words: int) -> str:
@@ -24,18 +25,16 @@ def generate(task_name: str, num: int, out: str, *, seed: int, max_words: int) -
     if not out.endswith(".jsonl"):
         raise UserError(f"--out {out}: unknown kind of file; allowed: .jsonl")
     kept = templates(load_task(task_name), num, seed=seed, max_words=max_words)
-    try:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        with Path(out).open("x", encoding="utf-8") as file:
-            file.writelines(map(_line, kept))
-    except FileExistsError:
-        raise UserError(f"--out {out}: is there and is not overwritten; name a new file, or remove it") from None
-    except OSError as error:
-        raise UserError(
-            f"--out {out}: cannot be written ({error.strerror or error}); give the path of a file that you may write"
-        ) from None
+    with written_to(out):
+        try:
+            Path(out).parent.mkdir(parents=True, exist_ok=True)
+            with Path(out).open("x", encoding="utf-8") as file:
+                file.writelines(map(_line, kept))
+        except FileExistsError:
+            raise UserError(f"--out {out}: is there and is not overwritten; name a new file, or remove it") from None
     frames = len({template.frame for template in kept})
-    return f"{len(kept)} templates of {frames} frames, {len(set(clusters(kept, _THRESHOLD)))} clusters: {out}"
+    num_clusters = len(set(clusters(kept, PromptsConfig().similarity)))
+    return f"{len(kept)} templates of {frames} frames, {num_clusters} clusters: {out}"
 
 
 def templates(task: Task, num: int, *, seed: int, max_words: int) -> list[PromptTemplate]:

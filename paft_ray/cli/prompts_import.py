@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from paft_ray.cli.out_file import written_to
 from paft_ray.echo import echo
 from paft_ray.errors import UserError, one_line, some
 from paft_ray.prompts.imports import Imported, Rejection, import_templates
@@ -38,16 +39,12 @@ def import_files(
 def _write(result: Imported, out: str) -> None:
     name = Path(out).name
     kept = PromptSet.of(Entry.of_file(template, "user") for template in result.kept)
-    try:
+    with written_to(out):
         folder = Store("/".join(out.split("/")[:-1] or ["."]) or "/")
         if name.endswith(".parquet"):
             folder.write_table(name, kept.to_table())
         else:
             folder.write_bytes(name, kept.to_jsonl().encode())
-    except OSError as error:
-        raise UserError(
-            f"--out {out}: cannot be written ({error.strerror or error}); give the path of a file that you may write"
-        ) from None
 
 
 def _show(result: Imported, *, as_json: bool) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from paft_ray.cli.out_file import written_to
 from paft_ray.echo import echo
-from paft_ray.errors import UserError
 from paft_ray.report.review import PAGE, review_page
 from paft_ray.stages.resolved_run import stored_config
 from paft_ray.storage.store import Store
@@ -20,10 +20,6 @@ def review(folder: str, out: str | None) -> None:
         run.write_bytes(PAGE, page)
         echo(run.uri(PAGE))
         return
-    try:
+    with written_to(out):
         Path(out).write_bytes(page)
-    except OSError as error:
-        raise UserError(
-            f"--out {out}: cannot be written ({error.strerror or error}); give the path of a file that you may write"
-        ) from None
     echo(out)
