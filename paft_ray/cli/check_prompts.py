@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from paft_ray.echo import echo
 from paft_ray.prompts.checks.rules import broken_rule
-from paft_ray.prompts.gate import holds_escapes, rejection, repair
+from paft_ray.prompts.gate import gated
 from paft_ray.prompts.imports import read_any
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.sanitize import visible
@@ -52,13 +52,9 @@ def check_prompts(path: str, task: str, *, max_words: int, as_json: bool) -> int
 
 def checked(given: Sequence[PromptTemplate], task: Task, *, max_words: int) -> list[Checked]:
     """What the gate and the rules make of the templates of one file, in their order."""
-    escaped, seen, found = holds_escapes(given), set[str](), []
-    for number, template in enumerate(given, start=1):
-        template, _ = repair(template, escaped=escaped)
-        reason = rejection(template, task, max_words=max_words)
-        if reason is None:
-            reason = "duplicate" if template.id in seen else broken_rule(template, task)
-        seen.add(template.id)
+    found = []
+    for number, (template, _, reason) in enumerate(gated(given, task, max_words=max_words), start=1):
+        reason = reason or broken_rule(template, task)
         text, system, passed = template.text, template.system, reason is None
         found.append(Checked(number=number, id=template.id, text=text, system=system, passed=passed, reason=reason))
     return found

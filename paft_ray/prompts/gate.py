@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,8 +62,11 @@ class GateResult:
     """[number read] None where kept, else the reason of the rejection."""
     repaired: dict[str, int]
     """Reason -> number of kept templates that were repaired."""
-    rejected: dict[str, int]
-    """Reason -> number of templates."""
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """Reason -> number of templates."""
+        return dict(Counter(reason for reason in self.verdicts if reason is not None))
 
     def summary(self) -> dict[str, Any]:
         """`{"read", "kept", "repaired": {reason: n}, "rejected": {reason: n}}`."""
@@ -81,22 +84,31 @@ def gate(candidates: Iterable[PromptTemplate | str], task: Task, *, max_words: i
 
     `candidates`: those of one file, which decide together whether a literal backslash-n is a line break.
     """
-    kept: dict[str, PromptTemplate] = {}
+    kept: list[PromptTemplate] = []
     verdicts: list[str | None] = []
     repaired: Counter[str] = Counter()
+    for template, repairs, reason in gated(candidates, task, max_words=max_words):
+        verdicts.append(reason)
+        if reason is None:
+            kept.append(template)
+            repaired.update(repairs)
+    return GateResult(kept=kept, verdicts=verdicts, repaired=dict(repaired))
+
+
+def gated(
+    candidates: Iterable[PromptTemplate | str], task: Task, *, max_words: int
+) -> Iterator[tuple[PromptTemplate, list[str], str | None]]:
+    """Each of the templates of `gate` as it was repaired, the names of its repairs, and the reason of its rejection."""
     given = [PromptTemplate(text=candidate) if isinstance(candidate, str) else candidate for candidate in candidates]
-    escaped = holds_escapes(given)
+    escaped, kept = holds_escapes(given), set[str]()
     for candidate in given:
         template, repairs = repair(candidate, escaped=escaped)
         reason = rejection(template, task, max_words=max_words)
         if reason is None and template.id in kept:
             reason = "duplicate"
-        verdicts.append(reason)
         if reason is None:
-            kept[template.id] = template
-            repaired.update(repairs)
-    rejected = Counter(reason for reason in verdicts if reason is not None)
-    return GateResult(kept=list(kept.values()), verdicts=verdicts, repaired=dict(repaired), rejected=dict(rejected))
+            kept.add(template.id)
+        yield template, repairs, reason
 
 
 def repair(template: PromptTemplate, *, escaped: bool = False) -> tuple[PromptTemplate, list[str]]:

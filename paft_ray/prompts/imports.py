@@ -10,7 +10,7 @@ from typing import Any
 
 from paft_ray.errors import UserError
 from paft_ray.files.regular import LARGEST_TEXT, read_regular
-from paft_ray.prompts.gate import gate
+from paft_ray.prompts.gate import GateResult, gate
 from paft_ray.prompts.prompt_set import is_template_row, read_templates, template_of_row
 from paft_ray.prompts.published.answer_format import other_form
 from paft_ray.prompts.published.found import Found
@@ -49,30 +49,10 @@ class Rejection:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Imported:
-    """What came of the files."""
+class Imported(GateResult):
+    """What came of all the files, each template once."""
 
-    kept: list[PromptTemplate]
-    """Repaired templates, in the order read, each once."""
-    verdicts: list[str | None]
-    """[number read] None where kept, else the reason of the rejection."""
-    repaired: dict[str, int]
-    """Reason -> number of kept templates that were repaired."""
     rejections: list[Rejection]
-
-    @property
-    def rejected(self) -> dict[str, int]:
-        """Reason -> number of templates."""
-        return dict(Counter(each.reason for each in self.rejections))
-
-    def summary(self) -> dict[str, Any]:
-        """`{"read", "kept", "repaired": {reason: n}, "rejected": {reason: n}}`."""
-        return {
-            "read": len(self.verdicts),
-            "kept": len(self.kept),
-            "repaired": self.repaired,
-            "rejected": self.rejected,
-        }
 
 
 def import_templates(paths: Sequence[str], task: Task, max_words: int, renames: Sequence[str] = ()) -> Imported:

@@ -4,7 +4,7 @@ sides."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -82,8 +82,8 @@ def near(entries: Sequence[Entry], others: Sequence[Entry], threshold: float) ->
 
 def near_held_out(entries: Sequence[Entry], held_out: Sequence[Entry], threshold: float) -> set[str]:
     """Content ids of the entries that are near a held-out template, or composed from the same frame as one."""
-    frames = {e.provenance.get("frame") for e in held_out} - {None}
-    return near(entries, held_out, threshold) | {e.template.id for e in entries if e.provenance.get("frame") in frames}
+    frames = _frames(held_out)
+    return near(entries, held_out, threshold) | {e.template.id for e in entries if _frames([e]) & frames}
 
 
 def leakage_report(prompts: PromptSet, threshold: float) -> dict[str, Any]:
@@ -91,8 +91,8 @@ def leakage_report(prompts: PromptSet, threshold: float) -> dict[str, Any]:
     the threshold."""
     value, a, b = largest_similarity(prompts.split("train").templates, prompts.split("held_out").templates)
     assert value < threshold, f"templates {a} and {b} leak across the split ({value:.2f})"
-    frames = [{e.provenance.get("frame") for e in prompts.split(side).entries} for side in get_args(Split)]
-    assert not set.intersection(*frames) - {None}, "templates of one frame are on both sides of the split"
+    frames = [_frames(prompts.split(side).entries) for side in get_args(Split)]
+    assert not set.intersection(*frames), "templates of one frame are on both sides of the split"
     return {
         "largest_similarity": round(value, 4),
         "pair": [a, b],
@@ -120,11 +120,16 @@ def _with_frames(groups: Sequence[list[Entry]]) -> list[list[Entry]]:
     """The groups, joined where templates of one frame are in several."""
     joined: list[list[Entry]] = []
     for group in groups:
-        frames = {e.provenance.get("frame") for e in group} - {None}
-        same = [other for other in joined if frames & {e.provenance.get("frame") for e in other}]
+        frames = _frames(group)
+        same = [other for other in joined if frames & _frames(other)]
         joined = [other for other in joined if other not in same]
         joined.append([e for each in (*same, group) for e in each])
     return joined
+
+
+def _frames(entries: Iterable[Entry]) -> set[str]:
+    """The frames of the grammar that these templates were composed from."""
+    return {e.provenance["frame"] for e in entries if e.provenance.get("frame") is not None}
 
 
 def _shuffled(groups: Sequence[list[Entry]], seed: int) -> list[list[Entry]]:
