@@ -48,7 +48,8 @@ def ours(requests: list[dict[str, Any]], model: str) -> dict[str, float]:
         import ray
         import ray.data
 
-        from paft_ray.inference.engine import answers, processor_config
+        from paft_ray.inference.engine import answers
+        from paft_ray.inference.engine_pool import stage_engines
         from paft_ray.inference.model_weights import ModelWeights
 
         base, own = find_model("demo", None), ModelWeights(key={})
@@ -57,11 +58,13 @@ def ours(requests: list[dict[str, Any]], model: str) -> dict[str, float]:
             override_num_blocks=-(-len(requests) // ENGINE.batch_rows),
         )
         begin, num_tokens = 0.0, 0
-        for reference in answers.remote(rows, processor_config(model, ENGINE, LONGEST, seed=0), base, {own.id: own}):
-            table = ray.get(reference)
-            begin = begin or time.perf_counter() - max(table["latency_s"].to_pylist())
-            num_tokens += sum(map(len, table["token_ids"].to_pylist()))
-        seconds = time.perf_counter() - begin
+        with stage_engines() as pool:
+            engines, _ = pool.engines(base, ENGINE, LONGEST)
+            for reference in answers.remote(rows, engines, {own.id: own}):
+                table = ray.get(reference)
+                begin = begin or time.perf_counter() - max(table["latency_s"].to_pylist())
+                num_tokens += sum(map(len, table["token_ids"].to_pylist()))
+            seconds = time.perf_counter() - begin
     return {"rows": len(requests) / seconds, "tokens": num_tokens / seconds}
 
 

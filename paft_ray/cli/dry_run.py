@@ -113,7 +113,7 @@ def _resources(config: Config) -> dict[str, Any]:
         "trainings": trained,
         "engine_starts": {
             "synthesize_at_most": _synthesis_starts(config),
-            "score": int(config.score.enabled),
+            "score_at_most": int(config.score.enabled),  # none where it follows a synthesis with the same model
             "evaluate": 1,
         },
     }

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 from paft_ray.compat.moved import moved
 
 ERROR_COLUMN = "__inference_error__"
 """The column in which Ray carries a row's error past the engine. A row that has it set on the way in is not asked.
 Public replacement: none; `should_continue_on_error` documents it for rows that come out."""
+_RESOURCES = ("num_cpus", "num_gpus", "resources", "accelerator_type", "runtime_env")
 _MAKE_TELEMETRY = "get_or_create_telemetry_agent"
 
 
@@ -42,21 +44,37 @@ def without_telemetry() -> Iterator[None]:
         setattr(vllm_engine_proc, _MAKE_TELEMETRY, made)
 
 
-def replace_engine(processor: Any, engine: type, **arguments: Any) -> None:
-    """Makes the engine's stage of a processor run `engine`, a subclass of Ray's own, with more constructor arguments,
-    and leaves every restart of a lost actor to the caller.
+class _NumberedNames:
+    """A name for each actor that Ray Data makes, with its number at the end."""
 
-    The stage is copied: an assignment would derive its resources anew, without what it was given. Public replacement:
-    `ProcessorBuilder.build(override_stage_config_fn=)` for the restarts, none for the class.
+    def __init__(self) -> None:
+        self.prefix, self.number = f"engine-proxy-{uuid4().hex}", -1
+
+    def __call__(self) -> dict[str, str]:
+        self.number += 1
+        return {"name": f"{self.prefix}-{self.number}"}
+
+
+def replace_engine(processor: Any, proxy: type, **arguments: Any) -> None:
+    """Makes the engine's stage of a processor run `proxy` instead, in actors that take no resources, whose names end
+    with a number from 0; it gets the arguments of Ray's stage and more. Every restart of a lost actor is left to the
+    caller.
+
+    The stage is copied: an assignment would derive its resources anew. Public replacement:
+    `ServeDeploymentProcessorConfig`, for engines that run in Ray Serve.
     """
+    from ray.llm._internal.batch.stages import vLLMEngineStage
+
     replaced = 0
     for name in processor.list_stage_names():
         stage = processor.get_stage_by_name(name)
         stage.map_batches_kwargs["max_restarts"] = 0
-        if issubclass(engine, stage.fn):
+        if isinstance(stage, vLLMEngineStage):
+            kept = {key: value for key, value in stage.map_batches_kwargs.items() if key not in _RESOURCES}
             update: dict[str, Any] = {
-                "fn": engine,
+                "fn": proxy,
                 "fn_constructor_kwargs": {**stage.fn_constructor_kwargs, **arguments},
+                "map_batches_kwargs": {**kept, "num_cpus": 0, "ray_remote_args_fn": _NumberedNames()},
             }
             processor.stages[name] = stage.model_copy(update=update)
             replaced += 1

@@ -20,8 +20,8 @@ from paft_ray.tasks.task import Example, Task
 if TYPE_CHECKING:
     from paft_ray.inference.answer_cache import AnswerCache
 
-Write = Callable[[Sequence[Request], GeneratorConfig, EngineConfig, int], list[Completion]]
-"""(requests, generator, engine, seed) -> one answer per request; one engine start, or none for an endpoint."""
+Write = Callable[[Sequence[Request], GeneratorConfig, EngineConfig, int], tuple[list[Completion], int]]
+"""(requests, generator, engine, seed) -> (one answer per request, engine starts that they took)."""
 
 
 def write_with_model(
@@ -32,13 +32,13 @@ def write_with_model(
     cache: AnswerCache,
     model_of: Callable[[GeneratorConfig], ModelFiles],
     insecure_hosts: Sequence[str] = (),
-) -> list[Completion]:
+) -> tuple[list[Completion], int]:
     """The real generators: an endpoint, or vLLM through Ray Data, imported only where it is used. `parts` keeps answers
     of a round that does not end; `model_of` gives the files of a generator that is no endpoint."""
     from paft_ray.generators import openai, vllm
 
     if generator.endpoint is not None:
-        return openai.write_templates(requests, generator, seed, cache, insecure_hosts)
+        return openai.write_templates(requests, generator, seed, cache, insecure_hosts), 0
     return vllm.write_templates(requests, generator, engine, seed, cache, model_of(generator))
 
 
@@ -53,6 +53,7 @@ class Writer:
     raw: list[dict[str, Any]] = field(default_factory=list)
     """Every answer with the reason of its rejection, None where it was accepted."""
     rounds: int = 0
+    engine_starts: int = 0
     tokens: int = 0
     """Spent of an endpoint's `max_total_tokens`."""
     silent: bool = False
@@ -98,10 +99,11 @@ def ask_generators(
                     for i in range(2 * missing)
                 ]
             )
-        for writer, requests, answers in zip(
+        for writer, requests, (answers, starts) in zip(
             asking, asked, _answers(asking, asked, config, config.seed + number, write), strict=True
         ):
             writer.rounds = number
+            writer.engine_starts += starts
             known = [*others, *(entry for other in writers for entry in other.accepted)]
             _take(writer, requests, answers, task, config, known)
     return writers
@@ -109,10 +111,10 @@ def ask_generators(
 
 def _answers(
     writers: list[Writer], asked: list[list[Request]], config: Config, seed: int, write: Write
-) -> list[list[Completion]]:
-    """One list of answers per writer. Endpoints are asked concurrently, and before an engine starts, so that a refused
+) -> list[tuple[list[Completion], int]]:
+    """What each writer gets. Endpoints are asked concurrently, and before an engine starts, so that a refused
     key costs no start."""
-    found: dict[int, list[Completion]] = {}
+    found: dict[int, tuple[list[Completion], int]] = {}
     outside = [i for i, writer in enumerate(writers) if writer.generator.endpoint is not None]
     if outside:
         with ThreadPoolExecutor(len(outside)) as pool:

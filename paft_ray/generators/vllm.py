@@ -25,9 +25,9 @@ def write_templates(
     seed: int,
     cache: AnswerCache,
     model: ModelFiles,
-) -> list[Completion]:
-    """One answer per request; an empty one where the row failed. One engine start, none where `cache` holds all
-    answers."""
+) -> tuple[list[Completion], int]:
+    """(One answer per request, an empty one where the row failed; engine starts, none where `cache` holds all answers
+    or an engine runs already)."""
     tokenizer, weights = load_tokenizer(model.path), ModelWeights(key=model.identity)
     tokens, rows = PromptTokens(tokenizer), []
     for number, request in enumerate(requests):
@@ -59,8 +59,9 @@ def write_templates(
         int(row["key"]): str(tokenizer.decode(row["token_ids"], skip_special_tokens=True)).strip()
         for row in answered.answers.to_pylist()
     }
-    return [
+    written = [
         Completion(text=text, finished=re.fullmatch(request.regex, text) is not None)
         for number, request in enumerate(requests)
         for text in [texts.get(number, "")]
     ]
+    return written, answered.engine_starts

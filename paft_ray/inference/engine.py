@@ -1,5 +1,5 @@
-"""Batch inference with vLLM through ray.data.llm: with weight_swapping.py and engine_preload.py the only file that
-knows an engine. Prompts go in as token ids."""
+"""Batch inference with vLLM through ray.data.llm: with engine_actor.py, weight_swapping.py and engine_preload.py the
+only file that knows an engine. Prompts go in as token ids."""
 
 from __future__ import annotations
 
@@ -16,13 +16,10 @@ from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 from paft_ray.compat.lazy_imports import uncollected, without
 from paft_ray.compat.ray_llm_processor import ERROR_COLUMN, replace_engine, without_telemetry
 from paft_ray.compat.vllm_worker import WORKER_EXTENSION
-from paft_ray.config import EngineConfig
-from paft_ray.cpu_priority import usable_cpus
 from paft_ray.errors import one_line
-from paft_ray.inference import engine_preload
+from paft_ray.inference.engine_actor import EngineProxy, Engines
 from paft_ray.inference.model_weights import ModelWeights
-from paft_ray.inference.vllm_args import CPU_ENVIRONMENT, engine_settings
-from paft_ray.models.reference import ModelFiles
+from paft_ray.inference.vllm_args import engine_settings
 
 ANSWERS = pa.schema(
     [
@@ -46,27 +43,18 @@ _ARRIVING = pa.schema([*ANSWERS, *(pa.field(*column) for column in _ENGINE_COLUM
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def answers(
-    requests: ray.data.Dataset,
-    config: vLLMEngineProcessorConfig,
-    base: ModelFiles,
-    weights: Mapping[str, ModelWeights],
-) -> Iterator[pa.Table]:
-    """Answers as they come (schema `ANSWERS`, and the columns that `take_nodes` takes), to rows with `key`, `request`,
-    `weights`, `prompt_ids` and `sampling`; `base`: the model that the engine starts with, as the driver found it;
-    `weights`: by id.
+def answers(requests: ray.data.Dataset, engines: Engines, weights: Mapping[str, ModelWeights]) -> Iterator[pa.Table]:
+    """Answers of running or starting engines as they come (schema `ANSWERS`, and the columns that `take_nodes` takes),
+    to rows with `key`, `request`, `weights`, `prompt_ids` and `sampling`. `weights`: by id.
 
     Raises the engine's error: Ray Data alone would restart it forever and retry the rows in progress, so restarts are
     left to the caller.
     """
     # Saves seconds: only the engine's actor needs vLLM, nobody scikit-learn. The actor has another environment, so it
     # is never this process.
-    with uncollected(), without("vllm", "sklearn"):
-        from paft_ray.inference.weight_swapping import WeightSwappingEngineStage
-
-        with without_telemetry():
-            processor = build_processor(config, preprocess=_to_engine, postprocess=_from_engine)
-    replace_engine(processor, WeightSwappingEngineStage, base=base, weights=weights)
+    with uncollected(), without("vllm", "sklearn"), without_telemetry():
+        processor = build_processor(processor_config(engines), preprocess=_to_engine, postprocess=_from_engine)
+    replace_engine(processor, EngineProxy, actors=engines.actors, weights=weights)
     for batch in processor(requests).iter_batches(batch_size=None, batch_format="pyarrow"):
         rows = [
             {**row, "error": one_line(error) if (error := row.get(ERROR_COLUMN)) else ""} for row in batch.to_pylist()
@@ -82,36 +70,23 @@ def take_nodes(rows: pa.Table) -> tuple[pa.Table, dict[str, str]]:
     return rows.select(ANSWERS.names), {replica: node for replica, node in nodes.items() if replica}
 
 
-def processor_config(model_path: str, engine: EngineConfig, max_model_len: int, seed: int) -> vLLMEngineProcessorConfig:
-    """The engine of a model folder on the driver's machine with the settings of section `engine`; its actor starts with
-    the folder of its own node."""
+def processor_config(engines: Engines) -> vLLMEngineProcessorConfig:
+    """Ray's settings of a pipeline through these engines, whose actors start with the model's folder on their own
+    nodes."""
+    settings = engines.settings
     kwargs: dict[str, Any] = {
-        "distributed_executor_backend": "uni" if engine.tensor_parallel == 1 else "mp",
-        **engine_settings(engine, max_model_len),
+        "distributed_executor_backend": "uni" if settings.tensor_parallel == 1 else "mp",
+        **engine_settings(settings, engines.max_model_len),
         "worker_extension_cls": WORKER_EXTENSION,
-        "seed": seed,
+        "seed": 0,  # of no effect: a request is greedy or has a seed of its own
     }
-    environment = {
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "JOBLIB_MULTIPROCESSING": "0",  # it comes with transformers; a killed engine left its semaphores in /dev/shm
-    }
-    if engine.num_gpus == 0:
-        environment |= {**CPU_ENVIRONMENT, **engine_preload.ENVIRONMENT, "OMP_NUM_THREADS": str(_threads(engine))}
-        bundles = [{"CPU": engine.num_cpus}] * engine.tensor_parallel
-    else:
-        bundles = [{"CPU": engine.num_cpus, "GPU": engine.num_gpus}] * engine.tensor_parallel
     return vLLMEngineProcessorConfig(
-        model_source=model_path,
+        model_source=engines.base.path,
         engine_kwargs=kwargs,
-        placement_group_config={"bundles": bundles},
-        runtime_env={"env_vars": environment},
         log_engine_metrics=False,
         should_continue_on_error=True,
-        batch_size=engine.batch_rows,
-        concurrency=(engine.replicas, engine.replicas),
+        batch_size=settings.batch_rows,
+        concurrency=(settings.replicas, settings.replicas),
         chat_template_stage={"enabled": False},
         tokenize_stage={"enabled": False},
         detokenize_stage={"enabled": False},
@@ -149,11 +124,3 @@ def _from_engine(row: dict[str, Any]) -> dict[str, Any]:
         "node": row.get("node"),
         ERROR_COLUMN: "",
     }
-
-
-def _threads(engine: EngineConfig) -> int:
-    """Computing threads of a CPU engine: this machine's cores shared by the engines; on several nodes the CPUs that an
-    engine asks for."""
-    if sum(node["Alive"] for node in ray.nodes()) > 1:
-        return max(1, int(engine.num_cpus))
-    return max(1, usable_cpus() // engine.replicas)

@@ -19,8 +19,10 @@ from ray.exceptions import GetTimeoutError, RayError
 from paft_ray.config import EngineConfig, engine_key
 from paft_ray.errors import StageError
 from paft_ray.inference.answer_cache import AnswerCache, BufferedWriter, identity
-from paft_ray.inference.engine import ANSWERS, answers, processor_config, take_nodes
+from paft_ray.inference.engine import ANSWERS, answers, take_nodes
+from paft_ray.inference.engine_actor import Engines
 from paft_ray.inference.engine_errors import failure_reason, is_process_failure, log_dir
+from paft_ray.inference.engine_pool import EnginePool, stage_engines
 from paft_ray.inference.model_weights import ModelWeights
 from paft_ray.inference.placement import on_this_node
 from paft_ray.log import get_logger, log_progress
@@ -53,7 +55,7 @@ class Generated:
     nodes: tuple[str, ...]
     """Address of the node of each engine replica that answered."""
     engine_starts: int
-    """0 where all rows had been answered before."""
+    """0 where all rows had been answered before, or an engine of an earlier stage answered them."""
 
 
 def generate(
@@ -72,15 +74,18 @@ def generate(
     reason as `error`: it counts as failed.
 
     One engine, started with the model `base` as its node finds it, answers for all `models`, whose rows best come
-    one model after another. `name` opens its log lines. Of a killed attempt at most the batches in progress and the
-    answers of the last `SAVE_EVERY_S` seconds are computed again. Raises `StageError` where the engine cannot start,
-    crashes more often than `engine.max_restarts`, answers nothing for `engine.stall_timeout_s` or is not done in
-    `engine.timeout_s` per model, and where more rows fail than allowed (quoting the first error).
+    one model after another; that of an earlier stage, where the command shares its engines (`engine_pool.py`). `name`
+    opens its log lines. `seed` is part of the answers' key: rows that are sampled have a seed of their own. Of a
+    killed attempt at most the batches in progress and the answers of the last `SAVE_EVERY_S` seconds are computed
+    again. Raises `StageError` where the engine cannot start, crashes more often than `engine.max_restarts`, answers
+    nothing for `engine.stall_timeout_s` or is not done in `engine.timeout_s` per model, and where more rows fail than
+    allowed (quoting the first error).
     """
     key = {"engine": engine_key(engine), "max_model_len": max_model_len, "seed": seed}
     session = _Session(name, cache.keyed(key), engine, base, models)
-    while (missing := session.missing(requests)) is not None:
-        session.run(missing, processor_config(base.path, engine, max_model_len, seed))
+    with stage_engines() as pool:
+        while (missing := session.missing(requests)) is not None:
+            session.run(missing, pool, max_model_len)
     return session.result()
 
 
@@ -115,7 +120,7 @@ class _Session:
         kept = kept_rows(known.filter(pc.is_in(known["weights"], pa.array(self.models))), engine.max_failed_fraction)
         self.tables = [kept]
         self.num_answered = self.num_kept = kept.num_rows
-        self.starts = 0
+        self.attempts = self.starts = 0
         self.nodes: dict[str, str] = {}
         self.done = False
         if self.num_kept:
@@ -142,33 +147,40 @@ class _Session:
                 f"requests could not be prepared: {failure_reason(error)}; full logs: {log_dir()}"
             ) from error
 
-    def run(self, missing: ray.data.Dataset, config: Any) -> None:
-        """One start of the engine, until it has answered all or has crashed. Raises `StageError` where it may not be
-        started again, or a limit ends it.
-
-        The engine belongs to a child task, so that its resources are free again however this ends.
-        """
-        self.starts += 1
-        restart = f" again ({self.starts - 1} of {self.engine.max_restarts})" if self.starts > 1 else ""
-        _log.info(f"{self.label} starting the engine{restart}")
+    def run(self, missing: ray.data.Dataset, pool: EnginePool, max_model_len: int) -> None:
+        """One attempt, until an engine has answered all or has crashed. Raises `StageError` where it may not be started
+        again, or a limit ends it."""
+        engines, started = pool.engines(self.base, self.engine, max_model_len)
+        self.attempts += 1
+        self.starts += started
+        again = f" again ({self.attempts - 1} of {self.engine.max_restarts})" if self.attempts > 1 else ""
+        _log.info(f"{self.label} {'starting the engine' if started else 'using the running engine'}{again}")
         try:
-            self._receive(missing, config)
+            self._receive(missing, engines)
             self.done = True
         except RayError as error:
-            reason = failure_reason(error)
-            if not is_process_failure(error):
-                raise StageError(f"the engine failed: {reason}; full logs: {log_dir()}") from error
-            if self.starts > self.engine.max_restarts:
-                raise StageError(
-                    f"the engine crashed {self.starts} times (engine.max_restarts={self.engine.max_restarts}), the "
-                    f"last time: {reason}; {self._state()}; {self._hint()}"
-                ) from error
-            _log.warning(f"{self.label} the engine crashed after {self.num_answered} answers: {reason}")
+            self._crashed(pool, error)
 
-    def _receive(self, missing: ray.data.Dataset, config: Any) -> None:
-        """Stores answers as they come, until the engine has ended."""
+    def _crashed(self, pool: EnginePool, error: RayError) -> None:
+        """Ends what is left of the engines. Raises `StageError` where another start would not help, or is one too
+        many."""
+        lost = is_process_failure(error)
+        reason = failure_reason((pool.crash() if lost else None) or error)
+        pool.kill()
+        if not lost:
+            raise StageError(f"the engine failed: {reason}; full logs: {log_dir()}") from error
+        if self.attempts > self.engine.max_restarts:
+            raise StageError(
+                f"the engine crashed {self.attempts} times (engine.max_restarts={self.engine.max_restarts}), the "
+                f"last time: {reason}; {self._state()}; {self._hint()}"
+            ) from error
+        _log.warning(f"{self.label} the engine crashed after {self.num_answered} answers: {reason}")
+
+    def _receive(self, missing: ray.data.Dataset, engines: Engines) -> None:
+        """Stores answers as they come, until all are there. They come through a child task: whatever ends it leaves
+        nothing of its pipeline."""
         writer = BufferedWriter(self.cache)
-        running = answers.options(scheduling_strategy=on_this_node()).remote(missing, config, self.base, self.models)
+        running = answers.options(scheduling_strategy=on_this_node()).remote(missing, engines, self.models)
         last = said = time.monotonic()
         with writer, _canceled_if_left(running):
             for arrived in _arriving(running):

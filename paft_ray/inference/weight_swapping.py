@@ -19,25 +19,47 @@ from paft_ray.models.local import find_on_this_node
 from paft_ray.models.reference import ModelFiles
 
 with engine_preload.importing():
-    from paft_ray.compat.ray_llm_engine_stage import EngineStage, load_weights, process_ends_with_engine
+    from paft_ray.compat.ray_llm_engine_stage import (
+        EngineStage,
+        empty_prefix_cache,
+        load_weights,
+        process_ends_with_engine,
+    )
+
+_BASE = "base"
 
 
 class WeightSwappingEngineStage(EngineStage):
     """Ray's engine for several models of one architecture, whose weights are swapped in place: seconds, where another
-    start takes twenty on a CPU."""
+    start takes twenty on a CPU. It starts with those of `base`."""
 
-    def __init__(self, *args: Any, base: ModelFiles, weights: Mapping[str, ModelWeights], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, base: ModelFiles, **kwargs: Any) -> None:
         as_computing()
         self.base = loaded_files(find_on_this_node(base).path, str(session_folder()))
         super().__init__(*args, **{**kwargs, "model": self.base})
-        self.weights = weights
-        self.loaded = next((key for key, model in weights.items() if model.materialize is None), None)
+        self.weights: Mapping[str, ModelWeights] = {}
+        self.loaded: str | None = _BASE
         self.place = {
             "replica": ray.get_runtime_context().get_actor_id(),
             "node": ray.util.get_node_ip_address(),
         }
         self.num_running = 0
         self.changed = asyncio.Condition()
+
+    async def serve(self, weights: Mapping[str, ModelWeights]) -> None:
+        """Answers for these models from here on, as if it had just started: the prefixes that it has computed for
+        others are forgotten."""
+        self.weights = weights
+        with process_ends_with_engine():
+            await empty_prefix_cache(self.llm.engine)
+
+    async def check(self) -> None:
+        """Nothing. Raises vLLM's error where the engine's own process is gone."""
+        await self.llm.engine.check_health()
+
+    def stop(self) -> None:
+        """Ends the engine's own process."""
+        self.llm.shutdown()
 
     async def udf(self, batch: list[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
         """Rows of the batch with the engine's output, from the model that each names in its column `weights`, and with
@@ -51,10 +73,12 @@ class WeightSwappingEngineStage(EngineStage):
     async def _using(self, key: str) -> AsyncIterator[None]:
         """While the block runs the loaded weights are those of `key`; whoever wants others waits until nobody uses
         these."""
+        wanted = _BASE if self.weights[key].materialize is None else key
         async with self.changed:
-            await self.changed.wait_for(lambda: self.loaded == key or not self.num_running)
-            if self.loaded != key:
+            await self.changed.wait_for(lambda: self.loaded == wanted or not self.num_running)
+            if self.loaded != wanted:
                 await self._load(key)
+                self.loaded = wanted
             self.num_running += 1
         try:
             yield
@@ -71,4 +95,3 @@ class WeightSwappingEngineStage(EngineStage):
             folder = self.base if materialize is None else await asyncio.to_thread(stack.enter_context, materialize())
             with process_ends_with_engine():
                 await load_weights(self, folder)
-        self.loaded = key

@@ -2,24 +2,51 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
 from paft_ray.log import get_logger, stage_label
+from paft_ray.models.files import read_config
 from paft_ray.stages.registry import ALL, Stage, stages_of
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.stage_errors import named
 from paft_ray.storage.stage_cache import Manifest
 
+if TYPE_CHECKING:
+    from paft_ray.inference.engine_pool import EnginePool
+
 _log = get_logger(__name__)
 
 
 def run_all(resolved: ResolvedRun, *, force: bool = False) -> None:
-    """Every stage, in one Ray session; finished ones are kept."""
+    """Every stage, in one Ray session; finished ones are kept. Stages that follow each other share their engines, which
+    end before others start: a training has the memory and the GPUs to itself."""
     stages = stages_of(ALL, resolved.config)
-    for number, stage in enumerate(stages, start=1):
-        _log.info(f"{stage_label(stage.name)} stage {number} of {len(stages)}")
-        run_stage(stage, resolved, force=force)
+    with _shared_engines(resolved) as engines:
+        for number, stage in enumerate(stages, start=1):
+            if "engine" not in stage.starts:
+                engines.stop()
+            _log.info(f"{stage_label(stage.name)} stage {number} of {len(stages)}")
+            _run(stage, resolved, force=force)
 
 
 def run_stage(stage: Stage, resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     """The manifest of one stage; what goes wrong in it names stage and run."""
+    with _shared_engines(resolved) if stage.starts == ("engine",) else nullcontext():
+        return _run(stage, resolved, force=force)
+
+
+def _run(stage: Stage, resolved: ResolvedRun, *, force: bool) -> Manifest:
     with named(resolved.store, stage.name):
         return stage.make(resolved, force=force)
+
+
+def _shared_engines(resolved: ResolvedRun) -> AbstractContextManager[EnginePool]:
+    """Engines for all requests of the stages to the model."""
+    from paft_ray.inference.engine_pool import shared_engines
+
+    config, task = resolved.config, resolved.task
+    label = max((len(label.encode()) + 1 for label in task.label_texts), default=0)  # no token is shorter than a byte
+    longest = config.model.max_prompt_tokens + max(task.max_answer_tokens, config.evaluate.max_answer_tokens, label)
+    most = read_config(resolved.model.path).get("max_position_embeddings")
+    return shared_engines(resolved.model, min(longest, most) if isinstance(most, int) else longest)

@@ -221,7 +221,7 @@ def _counts(config: Config, writers: list[Writer], raw: list[dict[str, Any]]) ->
             {"source": w.generator.label, "asked": w.target, "kept": len(w.accepted), "tokens": w.tokens}
             for w in writers
         ],
-        "engine_starts": sum(writer.rounds for writer in writers if writer.generator.endpoint is None),
+        "engine_starts": sum(writer.engine_starts for writer in writers),
         "grammar_share": round(sum(fractions) / len(fractions), 3) if fractions else None,
     }
 

@@ -12,10 +12,10 @@ import psutil
 
 WORKERS = {
     "prepare": "MapBatches(_read)",
-    "synthesize": "WeightSwappingEngineStage",
-    "score": "WeightSwappingEngineStage",
+    "synthesize": "EngineActor",
+    "score": "EngineActor",
     "train": "RayTrainWorker",
-    "evaluate": "WeightSwappingEngineStage",
+    "evaluate": "EngineActor",
 }
 """Stage -> part of the title of the Ray workers that do its work."""
 _QUIET = (

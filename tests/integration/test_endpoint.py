@@ -60,16 +60,14 @@ def test_with_the_grammar_every_finished_answer_holds_the_placeholder_once(
     url: str, ray_session: None, tmp_path: Path
 ) -> None:
     asked = [request(TASK, (), 1, seed=0, number=number) for number in range(6)]
-    found = write_with_model(asked, generator(url, grammar=True), EngineConfig(), 1, parts(tmp_path), no_model)
+    found, _ = write_with_model(asked, generator(url, grammar=True), EngineConfig(), 1, parts(tmp_path), no_model)
     assert sum(written.finished for written in found) >= 4
     assert all(re.fullmatch(a.regex, written.text) for a, written in zip(asked, found, strict=True) if written.finished)
     assert all(0 < written.tokens <= 80 for written in found)
-    assert [
-        w.text
-        for w in write_with_model(
-            asked, generator(url, grammar=True), EngineConfig(), 1, parts(tmp_path / "again"), no_model
-        )
-    ] == [w.text for w in found]
+    again, _ = write_with_model(
+        asked, generator(url, grammar=True), EngineConfig(), 1, parts(tmp_path / "again"), no_model
+    )
+    assert [written.text for written in again] == [written.text for written in found]
 
 
 def no_model(generator: GeneratorConfig) -> ModelFiles:
@@ -112,7 +110,8 @@ def test_a_wrong_key_is_one_line_and_in_no_log_of_ray(url: str, ray_session: Non
 
 def test_a_model_that_is_not_served_costs_only_its_answers(url: str, ray_session: None, tmp_path: Path, capsys) -> None:
     asked = [request(TASK, (), 1, seed=0, number=number) for number in range(2)]
-    found = write_with_model(
+    found, starts = write_with_model(
         asked, generator(url).model_copy(update={"id": "another"}), EngineConfig(), 1, parts(tmp_path), no_model
     )
     assert [(written.text, written.missing) for written in found] == [("", "failed")] * 2
+    assert starts == 0

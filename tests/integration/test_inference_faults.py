@@ -110,7 +110,7 @@ def killed(when: Callable[[], bool], *, core: bool = False) -> Iterator[list[int
         return {
             key: actor["Pid"]
             for key, actor in actors().items()
-            if "WeightSwappingEngineStage" in actor["ActorClassName"] and actor["State"] == "ALIVE"
+            if "EngineActor" in actor["ActorClassName"] and actor["State"] == "ALIVE"
         }
 
     before, killed_ids, end = engines(), [], threading.Event()
@@ -246,14 +246,17 @@ def test_an_engine_that_refuses_its_settings_is_not_started_again(
 def test_an_engine_starts_with_the_folder_of_its_own_node(at_once: None, demo_model: str) -> None:
     import ray.data
 
-    from paft_ray.inference.engine import answers, processor_config
+    from paft_ray.inference.engine import answers
+    from paft_ray.inference.engine_pool import stage_engines
     from paft_ray.inference.model_weights import ModelWeights
 
     weights, found = ModelWeights(key={}), find_model("demo", None)
     rows = ray.data.from_items([{**row, "request": "", "weights": weights.id} for row in requests(1)])
     only_there = replace(found, path="/only/on/the/driver")
-    arrived = answers.remote(rows, processor_config(demo_model, SMALL, 64, seed=0), only_there, {weights.id: weights})
-    assert [table["error"].to_pylist() for table in map(ray.get, arrived)] == [[""]]
+    with stage_engines() as pool:
+        engines, _ = pool.engines(only_there, SMALL, 64)
+        arrived = answers.remote(rows, replace(engines, base=found), {weights.id: weights})
+        assert [table["error"].to_pylist() for table in map(ray.get, arrived)] == [[""]]
 
 
 def test_an_engine_of_other_files_than_the_drivers_ends_with_its_node(

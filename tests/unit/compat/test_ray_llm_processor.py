@@ -12,14 +12,14 @@ from ray.llm._internal.batch.stages.vllm_engine_stage import vLLMEngineStage, vL
 from paft_ray.compat.ray_llm_processor import ERROR_COLUMN, replace_engine, without_telemetry
 
 
-class Swapping(vLLMEngineStageUDF):
+class Proxy:
     pass
 
 
 def processor() -> Processor:
     stage = vLLMEngineStage(
         fn_constructor_kwargs={"model": "m", "engine_kwargs": {}, "placement_group_config": {"bundles": [{"CPU": 2}]}},
-        map_batches_kwargs={},
+        map_batches_kwargs={"compute": "pool", "runtime_env": {"env_vars": {"A": "1"}}},
     )
     return Processor(vLLMEngineProcessorConfig(model_source="m"), [stage])
 
@@ -47,20 +47,25 @@ def test_where_telemetry_has_moved_the_processor_is_built_all_the_same(
     assert "get_or_create_telemetry_agent is not in the installed version" in warnings.text
 
 
-def test_the_engines_stage_is_replaced_and_keeps_its_resources() -> None:
+def test_the_engines_stage_gets_numbered_actors_without_resources() -> None:
     made = processor()
-    replace_engine(made, Swapping, weights={"a": 1})
+    replace_engine(made, Proxy, weights={"a": 1})
     (name,) = made.list_stage_names()
     stage = made.get_stage_by_name(name)
-    assert stage.fn is Swapping
+    assert stage.fn is Proxy
     assert stage.fn_constructor_kwargs == {
         "model": "m",
         "engine_kwargs": stage.fn_constructor_kwargs["engine_kwargs"],
         "weights": {"a": 1},
     }
-    assert (stage.map_batches_kwargs["num_cpus"], stage.map_batches_kwargs["max_restarts"]) == (2, 0)
+    given = dict(stage.map_batches_kwargs)
+    names = [given["ray_remote_args_fn"]()["name"].rpartition("-") for _ in range(3)]
+    assert [number for _, _, number in names] == ["0", "1", "2"]
+    assert len({prefix for prefix, _, _ in names}) == 1
+    del given["ray_remote_args_fn"]
+    assert given == {"compute": "pool", "num_cpus": 0, "max_restarts": 0}
 
 
 def test_a_processor_without_rays_engine_is_an_error() -> None:
     with pytest.raises(AssertionError, match="0 stages"):
-        replace_engine(processor(), int)
+        replace_engine(Processor(vLLMEngineProcessorConfig(model_source="m"), []), Proxy)

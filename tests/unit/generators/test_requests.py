@@ -79,11 +79,14 @@ def writer(texts: Sequence[str]):
     """A generator that goes through a list of texts, then repeats its last one."""
     given = iter(texts)
 
-    def write(requests: Sequence[Request], generator: GeneratorConfig, engine: object, seed: int) -> list[Completion]:
-        return [
+    def write(
+        requests: Sequence[Request], generator: GeneratorConfig, engine: object, seed: int
+    ) -> tuple[list[Completion], int]:
+        written = [
             Completion(text=text, finished=bool(text))
             for _, text in zip(requests, (next(given, texts[-1]) for _ in requests), strict=True)
         ]
+        return written, 1
 
     return write
 

@@ -1,0 +1,115 @@
+"""Engines that the inference stages of one command share: a start takes as long as thousands of short answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import ray
+from ray.exceptions import RayError
+
+from paft_ray.config import EngineConfig
+from paft_ray.inference.engine_actor import EngineActor, Engines, actor_options
+from paft_ray.inference.engine_errors import is_process_failure
+from paft_ray.models.reference import ModelFiles
+
+_CHECK_S = 5
+_STOP_S = 10
+
+
+class EnginePool:
+    """The engines that run now, all alike. They belong to the driver, and end with it however it ends."""
+
+    def __init__(self, base: ModelFiles | None = None, max_model_len: int = 0) -> None:
+        """`max_model_len`: most tokens, with the answer, of the requests to come for the model `base`."""
+        self.base, self.max_model_len = base, max_model_len
+        self.running: Engines | None = None
+
+    def engines(self, base: ModelFiles, settings: EngineConfig, max_model_len: int) -> tuple[Engines, bool]:
+        """(Engines of the model `base`, whether they are started by this call). Others, and those of which one is
+        gone, are stopped first."""
+        if self.running is not None and self.running.serve(base, settings, max_model_len) and self._check() == ([], 0):
+            return self.running, False
+        self.stop()
+        longest = max(max_model_len, self.max_model_len if base == self.base else 0)
+        actor = ray.remote(EngineActor).options(**actor_options(settings))
+        actors = tuple(actor.remote(base) for _ in range(settings.replicas))
+        self.running = Engines(base=base, settings=settings, max_model_len=longest, actors=actors)
+        return self.running, True
+
+    def crash(self) -> RayError | None:
+        """How the first engine that is lost has ended; None where none is."""
+        errors, _ = self._check()
+        return next(filter(is_process_failure, errors), None)
+
+    def stop(self) -> None:
+        """Ends the engines, and frees what they take."""
+        if self.running is not None:
+            asked = [actor.stop.remote() for actor in self.running.actors]
+            try:
+                ray.wait(asked, num_returns=len(asked), timeout=_STOP_S)
+            finally:
+                self.kill()
+
+    def kill(self) -> None:
+        """Ends the engines at once."""
+        engines, self.running = self.running, None
+        for actor in engines.actors if engines is not None else ():
+            ray.kill(actor)
+
+    def _check(self) -> tuple[list[RayError], int]:
+        """(Errors of the engines that are gone, number of those that do not answer now)."""
+        checks = [actor.check.remote() for actor in self.running.actors] if self.running is not None else []
+        if not checks:
+            return [], 0
+        done, late = ray.wait(checks, num_returns=len(checks), timeout=_CHECK_S)
+        errors = []
+        for check in done:
+            try:
+                ray.get(check)
+            except RayError as error:
+                errors.append(error)
+        return errors, len(late)
+
+
+_OF_COMMAND: ContextVar[EnginePool | None] = ContextVar("engines", default=None)
+
+
+@contextmanager
+def shared_engines(base: ModelFiles, max_model_len: int) -> Iterator[EnginePool]:
+    """Inference stages in the block use each other's engines; none is left at its end. `max_model_len`: most tokens,
+    with the answer, of a request to the model `base`."""
+    pool = EnginePool(base, max_model_len)
+    token = _OF_COMMAND.set(pool)
+    try:
+        with _ended(pool):
+            yield pool
+    finally:
+        _OF_COMMAND.reset(token)
+
+
+@contextmanager
+def stage_engines() -> Iterator[EnginePool]:
+    """The engines of one inference stage: those that it shares, else its own, of which none is left at the end of the
+    block. None at all is left where the block ends with an error, for they may still compute."""
+    shared = _OF_COMMAND.get()
+    if shared is None:
+        with _ended(EnginePool()) as pool:
+            yield pool
+        return
+    try:
+        yield shared
+    except BaseException:
+        shared.kill()
+        raise
+
+
+@contextmanager
+def _ended(pool: EnginePool) -> Iterator[EnginePool]:
+    try:
+        yield pool
+    except BaseException:
+        pool.kill()
+        raise
+    pool.stop()

@@ -1,0 +1,159 @@
+"""When engines are used again, and when they end. Ray's actors are stood for by plain objects."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError, RayError, RayTaskError
+
+from paft_ray.config import EngineConfig
+from paft_ray.inference import engine_pool
+from paft_ray.inference.engine_pool import EnginePool, shared_engines, stage_engines
+from paft_ray.models.reference import ModelFiles, ModelReference
+
+ENGINE = EngineConfig(replicas=2, precision="fp32")
+BASE = ModelFiles(reference=ModelReference(id="m", revision=None, identity={"files": {}}), path="/m")
+OTHER = replace(BASE, path="/other")
+
+
+class Actor:
+    """Knows what was asked of it. `health`: what `check` raises; a text: it does not answer."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.health: RayError | str | None = None
+        self.check = SimpleNamespace(remote=lambda: self.health)
+        self.stop = SimpleNamespace(remote=lambda: self.calls.append("stop"))
+
+
+class Ray:
+    """The functions of Ray that a pool calls; `made`: the actors so far."""
+
+    def __init__(self) -> None:
+        self.made: list[Actor] = []
+        self.options: dict[str, Any] = {}
+
+    def remote(self, cls: type) -> Any:
+        return SimpleNamespace(options=self._with)
+
+    def _with(self, **options: Any) -> Any:
+        self.options = options
+        return SimpleNamespace(remote=self._make)
+
+    def _make(self, base: ModelFiles) -> Actor:
+        self.made.append(Actor())
+        return self.made[-1]
+
+    def wait(self, references: Sequence[Any], **_: Any) -> tuple[list[Any], list[Any]]:
+        return [r for r in references if r != "hangs"], [r for r in references if r == "hangs"]
+
+    def get(self, reference: Any) -> None:
+        if reference is not None:
+            raise reference
+
+    def kill(self, actor: Actor) -> None:
+        actor.calls.append("kill")
+
+
+@pytest.fixture(autouse=True)
+def ray(monkeypatch: pytest.MonkeyPatch) -> Ray:
+    fake = Ray()
+    monkeypatch.setattr(engine_pool, "ray", fake)
+    monkeypatch.setattr("paft_ray.inference.engine_actor.ray", SimpleNamespace(nodes=lambda: [{"Alive": True}]))
+    return fake
+
+
+def calls(actors: Sequence[Actor]) -> list[list[str]]:
+    return [actor.calls for actor in actors]
+
+
+def test_a_stage_uses_the_engines_of_the_one_before_and_none_is_left_at_the_end(ray: Ray) -> None:
+    with shared_engines(BASE, 0):
+        with stage_engines() as pool:
+            first, started = pool.engines(BASE, ENGINE, 64)
+            assert started
+        assert calls(ray.made) == [[], []]
+        with stage_engines() as pool:
+            assert pool.engines(BASE, ENGINE, 40) == (first, False)
+    assert calls(ray.made) == [["stop", "kill"]] * 2
+    with stage_engines() as pool:
+        assert pool.running is None, "after the block nothing is shared"
+
+
+@pytest.mark.parametrize(
+    ("base", "engine", "max_model_len"),
+    [(OTHER, ENGINE, 64), (BASE, ENGINE.model_copy(update={"batch_rows": 8}), 64), (BASE, ENGINE, 65)],
+)
+def test_another_model_other_settings_or_longer_requests_take_engines_of_their_own(
+    ray: Ray, base: ModelFiles, engine: EngineConfig, max_model_len: int
+) -> None:
+    pool = EnginePool()
+    pool.engines(BASE, ENGINE, 64)
+    found, started = pool.engines(base, engine, max_model_len)
+    assert started
+    assert (found.base, found.settings, found.max_model_len) == (base, engine, max_model_len)
+    assert calls(ray.made) == [["stop", "kill"]] * 2 + [[]] * 2, "the first make place for them"
+
+
+def test_engines_of_the_models_command_take_its_longest_request_and_others_their_own(ray: Ray) -> None:
+    pool = EnginePool(BASE, 200)
+    assert pool.engines(OTHER, ENGINE, 64)[0].max_model_len == 64
+    assert pool.engines(BASE, ENGINE, 64)[0].max_model_len == 200
+    assert pool.engines(BASE, ENGINE, 200)[1] is False
+
+
+@pytest.mark.parametrize("health", [ActorDiedError(), RayTaskError("check", "dead", ValueError("dead")), "hangs"])
+def test_engines_of_which_one_is_gone_or_hangs_are_not_used_again(ray: Ray, health: RayError | str) -> None:
+    pool = EnginePool()
+    pool.engines(BASE, ENGINE, 64)
+    ray.made[1].health = health
+    assert pool.engines(BASE, ENGINE, 64)[1]
+    assert [actor[-1:] for actor in calls(ray.made)] == [["kill"], ["kill"], [], []]
+
+
+def test_a_crash_is_that_of_the_engine_that_is_lost(ray: Ray) -> None:
+    pool = EnginePool()
+    assert pool.crash() is None
+    pool.engines(BASE, ENGINE, 64)
+    assert pool.crash() is None
+    lost = ActorDiedError()
+    ray.made[0].health, ray.made[1].health = "hangs", lost
+    assert pool.crash() is lost
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_stage_that_fails_leaves_no_engine(ray: Ray, shared: bool, error: type[BaseException]) -> None:
+    def fail() -> None:
+        with stage_engines() as pool:
+            pool.engines(BASE, ENGINE, 64)
+            raise error
+
+    if shared:
+        with shared_engines(BASE, 0), pytest.raises(error):
+            fail()
+    else:
+        with pytest.raises(error):
+            fail()
+    assert calls(ray.made) == [["kill"]] * 2
+
+
+def test_a_command_that_is_interrupted_between_its_stages_leaves_no_engine(ray: Ray) -> None:
+    def interrupted() -> None:
+        with shared_engines(BASE, 0):
+            with stage_engines() as pool:
+                pool.engines(BASE, ENGINE, 64)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert calls(ray.made) == [["kill"]] * 2
+
+
+def test_each_replica_takes_what_the_configuration_says(ray: Ray) -> None:
+    EnginePool().engines(BASE, ENGINE.model_copy(update={"num_cpus": 3, "num_gpus": 1, "tensor_parallel": 2}), 64)
+    assert len(ray.made) == 2
+    assert (ray.options["num_cpus"], ray.options["num_gpus"], ray.options["max_restarts"]) == (6, 2, 0)
+    assert "OMP_NUM_THREADS" not in ray.options["runtime_env"]["env_vars"]
