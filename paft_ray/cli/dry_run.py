@@ -113,8 +113,8 @@ def _resources(config: Config) -> dict[str, Any]:
         "trainings": trained,
         "engine_starts": {
             "synthesize_at_most": _synthesis_starts(config),
-            "score_at_most": int(config.score.enabled),  # none where it follows a synthesis with the same model
-            "evaluate": 1,
+            "score_at_most": int(config.score.enabled),  # none where an engine of this model runs already
+            "evaluate_at_most": 1,
         },
     }
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from paft_ray.log import get_logger, stage_label
 from paft_ray.models.files import read_config
+from paft_ray.stages.idle_engines import have_room
 from paft_ray.stages.registry import ALL, Stage, stages_of
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.stage_errors import named
@@ -19,12 +20,13 @@ _log = get_logger(__name__)
 
 
 def run_all(resolved: ResolvedRun, *, force: bool = False) -> None:
-    """Every stage, in one Ray session; finished ones are kept. Stages that follow each other share their engines, which
-    end before others start: a training has the memory and the GPUs to itself."""
+    """Every stage, in one Ray session; finished ones are kept. Stages share their engines, which end as soon as no
+    later stage asks them, and where a training would not have room beside them."""
     stages = stages_of(ALL, resolved.config)
     with _shared_engines(resolved) as engines:
         for number, stage in enumerate(stages, start=1):
-            if "engine" not in stage.starts:
+            asked = any("engine" in later.starts for later in stages[number - 1 :])
+            if not asked or ("train" in stage.starts and not _may_wait(engines, resolved)):
                 engines.stop()
             _log.info(f"{stage_label(stage.name)} stage {number} of {len(stages)}")
             _run(stage, resolved, force=force)
@@ -50,3 +52,13 @@ def _shared_engines(resolved: ResolvedRun) -> AbstractContextManager[EnginePool]
     longest = config.model.max_prompt_tokens + max(task.max_answer_tokens, config.evaluate.max_answer_tokens, label)
     most = read_config(resolved.model.path).get("max_position_embeddings")
     return shared_engines(resolved.model, min(longest, most) if isinstance(most, int) else longest)
+
+
+def _may_wait(engines: EnginePool, resolved: ResolvedRun) -> bool:
+    """Whether the running engines serve the stages after a training, for which there is room beside them."""
+    import ray
+
+    if engines.running is None or engines.running.base != resolved.model:
+        return False
+    num_nodes = sum(node["Alive"] for node in ray.nodes())
+    return have_room(resolved.config, resolved.model.path, ray.cluster_resources(), num_nodes)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from paft_ray.config import load_config
+from paft_ray.config import Config, load_config
 from paft_ray.inference import engine_pool
 from paft_ray.stages import pipeline
 from paft_ray.stages.registry import STAGES, Stage, stages_of
@@ -32,22 +32,42 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     @contextmanager
     def shared(base: Any, max_model_len: int) -> Iterator[Any]:
         found.append(f"shared to {max_model_len} tokens")
-        yield SimpleNamespace(stop=lambda: found.append("stop"))
+        yield SimpleNamespace(stop=lambda: found.append("stop"), running=SimpleNamespace(base=base))
         found.append("ended")
 
     monkeypatch.setattr(engine_pool, "shared_engines", shared)
     monkeypatch.setattr(Stage, "make", lambda self, resolved, force: found.append(self.name) or {})
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True}, {"Alive": False}])
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0})
     return found
 
 
-def test_a_run_has_one_pool_and_no_engine_while_a_stage_runs_that_does_not_ask_it(
-    resolved: ResolvedRun, events: list[str]
+@pytest.mark.parametrize(
+    ("room", "before"),
+    [(True, ["synthesize", "score", "train", "stop"]), (False, ["synthesize", "stop", "train", "stop"])],
+)
+def test_the_engines_of_a_run_end_before_a_training_without_room_and_after_the_last_stage_that_asks_them(
+    resolved: ResolvedRun, events: list[str], monkeypatch: pytest.MonkeyPatch, room: bool, before: list[str]
 ) -> None:
+    def have_room(config: Config, path: str, cluster: dict[str, float], num_nodes: int) -> bool:
+        assert (config, path, cluster, num_nodes) == (resolved.config, resolved.model.path, {"CPU": 4.0}, 1)
+        return room
+
+    monkeypatch.setattr(pipeline, "have_room", have_room)
     pipeline.run_all(resolved)
-    assert [stage.name for stage in stages_of("run", resolved.config)] == [event for event in events if event in STAGES]
-    around = [events[events.index(name) - 1] for name in ("score", "train", "evaluate", "report")]
-    assert around == ["synthesize", "stop", "train", "stop"]
+    assert [event for event in events if event in STAGES] == [stage.name for stage in stages_of("run", resolved.config)]
+    assert [events[events.index(name) - 1] for name in ("score", "train", "evaluate", "report")] == before
     assert (events[0], events[-1]) == ("shared to 220 tokens", "ended"), "no longer than the model reads"
+
+
+def test_engines_of_another_model_never_wait_for_a_training(
+    resolved: ResolvedRun, events: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "have_room", lambda *_: True)
+    other = SimpleNamespace(running=SimpleNamespace(base="a generator"))
+    assert not pipeline._may_wait(other, resolved)
+    assert not pipeline._may_wait(SimpleNamespace(running=None), resolved)
+    assert pipeline._may_wait(SimpleNamespace(running=SimpleNamespace(base=resolved.model)), resolved)
 
 
 @pytest.mark.parametrize(
