@@ -81,33 +81,34 @@ def _folder(path: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def changed_model(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The tiny model with other weights."""
+def changed_model(demo_model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The demo model with other weights."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = str(tmp_path_factory.mktemp("changed"))
-    other = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    other = AutoModelForCausalLM.from_pretrained(demo_model, dtype=torch.float32)
     noise = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for weight in other.parameters():
-            weight += 0.05 * torch.randn(weight.shape, generator=noise)
+        for name, weight in other.named_parameters():
+            if "_proj" in name:
+                weight += 0.02 * torch.randn(weight.shape, generator=noise)
     other.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(demo_model).save_pretrained(folder)
     return folder
 
 
 @pytest.fixture
-def stages(ray_session: None, tiny_model: str, changed_model: str, tmp_path: Path) -> Stages:
-    return Stages(tiny_model, changed_model, tmp_path)
+def stages(ray_session: None, demo_model: str, changed_model: str, tmp_path: Path) -> Stages:
+    return Stages(demo_model, changed_model, tmp_path)
 
 
 @pytest.fixture(scope="module")
 def alone(
-    ray_session: None, tiny_model: str, changed_model: str, tmp_path_factory: pytest.TempPathFactory
+    ray_session: None, demo_model: str, changed_model: str, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, list[int]]:
     """ "model key" -> token ids from an engine that serves one stage."""
-    stages = Stages(tiny_model, changed_model, tmp_path_factory.mktemp("alone"))
+    stages = Stages(demo_model, changed_model, tmp_path_factory.mktemp("alone"))
     done, found = stages.run("alone", requests(), "base", "changed")
     assert done.engine_starts == 1
     assert none_left(), "a stage without others ends its engine"
