@@ -20,7 +20,7 @@ def resolved(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> ResolvedRun:
     """The demo, its model not read."""
     config = load_config("jobs/configs/demo.yaml")
     monkeypatch.setattr(ResolvedRun, "model", SimpleNamespace(path=str(tmp_path)))
-    monkeypatch.setattr(pipeline, "read_config", lambda path: {"max_position_embeddings": 220})
+    monkeypatch.setattr(pipeline, "read_config", lambda path: {"max_position_embeddings": 200})
     return ResolvedRun.of(config, Store.open(str(tmp_path), "t"))
 
 
@@ -57,7 +57,7 @@ def test_the_engines_of_a_run_end_before_a_training_without_room_and_after_the_l
     pipeline.run_all(resolved)
     assert [event for event in events if event in STAGES] == [stage.name for stage in stages_of("run", resolved.config)]
     assert [events[events.index(name) - 1] for name in ("score", "train", "evaluate", "report")] == before
-    assert (events[0], events[-1]) == ("shared to 220 tokens", "ended"), "no longer than the model reads"
+    assert (events[0], events[-1]) == ("shared to 200 tokens", "ended"), "no longer than the model reads"
 
 
 def test_engines_of_another_model_never_wait_for_a_training(
