@@ -89,6 +89,17 @@ def log_folder() -> Path | None:
     return None if session is None else session / "logs"
 
 
+def is_own() -> bool:
+    """Whether this process has started the Ray that it has joined, which then serves it alone.
+
+    Public replacement: none; `ray.init` says it to no one.
+    """
+    from ray._private import worker
+
+    node = worker._global_node
+    return node is not None and node.is_head()
+
+
 def quiet_progress() -> None:
     """Keeps Ray Data from warning in every stage that progress bars are off; it has no setting for the warning."""
     logging.getLogger(_PROGRESS_LOGGER).setLevel(logging.ERROR)

@@ -1,5 +1,5 @@
-"""Ray's engine stage and the vLLM engine in it, for the actor that runs them (ray 2.60.0, vllm 0.32.0). Imports vLLM
-where it can be imported: a driver that hides it can name the stage, too."""
+"""Ray's engine stage and the vLLM engine in it, for the actor that runs them (ray 2.60.0, vllm 0.32.0). Imports
+vLLM."""
 
 from __future__ import annotations
 

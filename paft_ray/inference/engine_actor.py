@@ -59,10 +59,10 @@ class EngineActor:
             self.stage = self.make(base=self.base, **arguments)
         await self.stage.serve(weights)
 
-    async def answer(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+    async def answer(self, batch: dict[str, Any]) -> dict[str, Any]:
         """A batch of Ray's stage with its answers."""
         assert self.stage is not None
-        (answered,) = [rows async for rows in self.stage(dict(batch))]
+        (answered,) = [rows async for rows in self.stage(batch)]
         return answered
 
     async def check(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 
 import ray
@@ -80,13 +80,12 @@ _OF_COMMAND: ContextVar[EnginePool | None] = ContextVar("engines", default=None)
 def shared_engines(base: ModelFiles, max_model_len: int) -> Iterator[EnginePool]:
     """Inference stages in the block use each other's engines; none is left at its end. `max_model_len`: most tokens,
     with the answer, of a request to the model `base`."""
-    pool = EnginePool(base, max_model_len)
-    token = _OF_COMMAND.set(pool)
-    try:
-        with _ended(pool):
+    with _stopped_at_the_end(EnginePool(base, max_model_len)) as pool:
+        token = _OF_COMMAND.set(pool)
+        try:
             yield pool
-    finally:
-        _OF_COMMAND.reset(token)
+        finally:
+            _OF_COMMAND.reset(token)
 
 
 @contextmanager
@@ -94,22 +93,17 @@ def stage_engines() -> Iterator[EnginePool]:
     """The engines of one inference stage: those that it shares, else its own, of which none is left at the end of the
     block. None at all is left where the block ends with an error, for they may still compute."""
     shared = _OF_COMMAND.get()
-    if shared is None:
-        with _ended(EnginePool()) as pool:
+    with _stopped_at_the_end(EnginePool()) if shared is None else nullcontext(shared) as pool:
+        try:
             yield pool
-        return
-    try:
-        yield shared
-    except BaseException:
-        shared.kill()
-        raise
+        except BaseException:
+            pool.kill()
+            raise
 
 
 @contextmanager
-def _ended(pool: EnginePool) -> Iterator[EnginePool]:
+def _stopped_at_the_end(pool: EnginePool) -> Iterator[EnginePool]:
     try:
         yield pool
-    except BaseException:
-        pool.kill()
-        raise
-    pool.stop()
+    finally:
+        pool.stop()

@@ -12,19 +12,19 @@ _SPARE = 1.5
 """What is there over what is needed: both are estimates."""
 
 
-def have_room(config: Config, path: str, cluster: Mapping[str, float], num_nodes: int) -> bool:
-    """Whether a training gets all that it asks for beside the engines of the configuration: they are on the CPU of the
-    one machine, and its CPUs and memory hold both.
+def have_room(config: Config, path: str, machine: Mapping[str, float]) -> bool:
+    """Whether a training gets all that it asks for beside the engines of the configuration: they compute on the CPU,
+    and the machine's CPUs and memory hold both.
 
-    `path`: folder of the model; `cluster`: total resources as Ray names them, `memory` in bytes; `num_nodes`: living
-    nodes.
+    `path`: folder of the model; `machine`: all resources of a Ray that serves this command alone, as Ray names them,
+    `memory` in bytes.
     """
     engine, train = config.engine, config.train
-    if engine.num_gpus or num_nodes > 1:
+    if engine.num_gpus:
         return False
     ranks = engine.replicas * engine.tensor_parallel
     cpus = ranks * engine.num_cpus + train.num_workers * train.cpus_per_worker + 1  # 1: tasks of Ray Data
-    return cpus <= cluster.get("CPU", 0) and _SPARE * _gib(config, path) * capacity.GIB <= cluster.get("memory", 0)
+    return cpus <= machine.get("CPU", 0) and _SPARE * _gib(config, path) * capacity.GIB <= machine.get("memory", 0)
 
 
 def _gib(config: Config, path: str) -> float:

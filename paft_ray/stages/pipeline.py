@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
+from paft_ray.compat.ray import is_own
 from paft_ray.log import get_logger, stage_label
 from paft_ray.models.files import read_config
 from paft_ray.stages.idle_engines import have_room
@@ -55,10 +56,10 @@ def _shared_engines(resolved: ResolvedRun) -> AbstractContextManager[EnginePool]
 
 
 def _may_wait(engines: EnginePool, resolved: ResolvedRun) -> bool:
-    """Whether the running engines serve the stages after a training, for which there is room beside them."""
+    """Whether the running engines serve the stages after a training, for which there is room beside them. Never on a
+    cluster that others may use: jobs whose engines wait could keep each other's trainings from starting."""
     import ray
 
-    if engines.running is None or engines.running.base != resolved.model:
+    if engines.running is None or engines.running.base != resolved.model or not is_own():
         return False
-    num_nodes = sum(node["Alive"] for node in ray.nodes())
-    return have_room(resolved.config, resolved.model.path, ray.cluster_resources(), num_nodes)
+    return have_room(resolved.config, resolved.model.path, ray.cluster_resources())

@@ -1,7 +1,8 @@
-"""A driver that asks a small engine: run it, kill it, run it again. Prints its process id, then what it was given."""
+"""A driver that asks a small engine: run it, kill it, run it again. Prints what it was given."""
 
 import json
 import sys
+import time
 
 import ray
 import ray.data
@@ -9,6 +10,7 @@ import ray.data
 from paft_ray.config import EngineConfig
 from paft_ray.console import console
 from paft_ray.inference import answer_cache
+from paft_ray.inference.engine_pool import shared_engines
 from paft_ray.inference.generate import generate
 from paft_ray.inference.model_weights import ModelWeights
 from paft_ray.models.local import find_model
@@ -39,17 +41,21 @@ def requests(num_rows: int = NUM_ROWS) -> list[dict[str, object]]:
     ]
 
 
-def main(storage: str) -> None:
-    """Asks all requests into the run `killed` under `storage`."""
+def main(storage: str, *, idle: bool) -> None:
+    """Asks all requests into the run `killed` under `storage`. `idle`: then keeps its engine for later stages, which
+    never come."""
     answer_cache.SAVE_EVERY_S = 0
     model, weights = find_model("demo", None), ModelWeights(key={})
     ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     place = answer_cache.AnswerCache.of(Store.open(storage, "killed"), "score")
-    with console():
+    with console(), shared_engines(model, 64):
         rows = ray.data.from_items([{"weights": weights.id, **row} for row in requests()])
         done = generate(rows, name="test", base=model, models=[weights], cache=place, engine=SMALL, max_model_len=64)
-    print(json.dumps({"kept": done.num_kept, "answers": done.answers.num_rows, "engine_starts": done.engine_starts}))
+        given = {"kept": done.num_kept, "answers": done.answers.num_rows, "engine_starts": done.engine_starts}
+        print(json.dumps(given), flush=True)
+        while idle:
+            time.sleep(1)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], idle="idle" in sys.argv[2:])

@@ -18,6 +18,8 @@ from tests.support.small_run import ONE_ARM
 
 _CHANGES = (
     *ONE_ARM,
+    "score.enabled=true",
+    "score.num_examples=2",
     "name=stopped",
     "train.num_steps=2000",
     "train.checkpoint_every=1",
@@ -34,9 +36,9 @@ _OF_LIBRARIES = ("ray", "torchinductor_", "pymp-")
 _STARTED_S, _ENDED_S = 200, 60
 
 
-def stopped(storage: Path, temporary: Path, signals: Sequence[int]) -> tuple[int, str, float]:
-    """(exit code, output, seconds from the last signal to the end) of `paft run`, which gets the signals half a second
-    apart after its next checkpoint.
+def stopped(storage: Path, temporary: Path, signals: Sequence[int]) -> tuple[int, str, float, list[str]]:
+    """(exit code, output, seconds from the last signal to the end, command lines before the first signal) of `paft
+    run`, which gets the signals half a second apart after its next checkpoint.
 
     Fails where a process of it is still there a minute later.
     """
@@ -51,6 +53,7 @@ def stopped(storage: Path, temporary: Path, signals: Sequence[int]) -> tuple[int
         ) as process,
     ):
         _wait(lambda: _newest(storage) > before or process.poll() is not None, _STARTED_S)
+        running = _processes(mark)
         for number in signals:
             time.sleep(0.5)
             process.send_signal(number)
@@ -59,7 +62,7 @@ def stopped(storage: Path, temporary: Path, signals: Sequence[int]) -> tuple[int
         seconds = time.monotonic() - begin
     _wait(lambda: not _processes(mark), _ENDED_S)
     assert not _processes(mark), log.read_text()
-    return process.returncode, log.read_text(), seconds
+    return process.returncode, log.read_text(), seconds, running
 
 
 @pytest.fixture
@@ -99,11 +102,13 @@ def _processes(mark: str) -> list[str]:
 def test_a_training_that_is_interrupted_goes_on_and_leaves_nothing_behind(tmp_path: Path, temporary: Path) -> None:
     step = 0
     for signals, expected in (([signal.SIGINT], 130), ([signal.SIGTERM], 143), ([signal.SIGINT, signal.SIGINT], 130)):
-        code, said, seconds = stopped(tmp_path, temporary, signals)
+        code, said, seconds, running = stopped(tmp_path, temporary, signals)
         print(said, seconds)
         assert code == expected, said
         assert "Traceback" not in said
-        if step:
+        if not step:
+            assert any("ray::EngineActor" in line for line in running), "that of the score waits for the evaluation"
+        else:
             assert f"resuming from checkpoint at step {step}" in said
         step = _newest(tmp_path)
         once = len(signals) == 1

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from paft_ray.config import EngineConfig
 from paft_ray.inference.answer_cache import AnswerCache
 from paft_ray.inference.engine_pool import shared_engines
 from paft_ray.models.local import find_model
@@ -24,20 +27,33 @@ pytestmark = pytest.mark.slow
 LONGEST = 64
 
 
-def processes(name: str) -> list[psutil.Process]:
-    """Those below this one with `name` in their command line."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            if name in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
+def processes(name: str, driver: int | None = None) -> list[psutil.Process]:
+    """Those below this one, or below a `driver`, with `name` in their command line."""
+    return [process for process in psutil.Process(driver).children(recursive=True) if name in command(process)]
+
+
+def command(process: psutil.Process) -> str:
+    """The command line, empty where the process has ended."""
+    with suppress(psutil.Error):
+        if process.status() != psutil.STATUS_ZOMBIE:
+            return " ".join(process.cmdline())
+    return ""
+
+
+def engines(driver: int | None = None) -> list[psutil.Process]:
+    """The processes of engines, two each."""
+    return [*processes("EngineCore", driver), *processes("ray::EngineActor", driver)]
 
 
 def none_left() -> bool:
     """Whether engines are gone, half a minute from now at the latest."""
+    return gone(engines)
+
+
+def gone(found: Callable[[], Any]) -> bool:
+    """Whether nothing is found, half a minute from now at the latest."""
     end = time.monotonic() + 30
-    while (left := [*processes("EngineCore"), *processes("ray::EngineActor")]) and time.monotonic() < end:
+    while (left := found()) and time.monotonic() < end:
         time.sleep(0.2)
     return not left
 
@@ -50,7 +66,9 @@ class Stages:
     changed: str
     folder: Path
 
-    def run(self, name: str, rows: list[dict[str, Any]], *models: str) -> tuple[Any, dict[str, list[int]]]:
+    def run(
+        self, name: str, rows: list[dict[str, Any]], *models: str, engine: EngineConfig = SMALL
+    ) -> tuple[Any, dict[str, list[int]]]:
         """(What the stage cost, "model key" -> token ids). `models`: `base` or `changed`."""
         import ray.data
 
@@ -68,7 +86,7 @@ class Stages:
             base=find_model(self.model, None),
             models=[known[model] for model in models],
             cache=AnswerCache.of(Store.open(str(self.folder), "run"), name),
-            engine=SMALL,
+            engine=engine,
             max_model_len=LONGEST,
             seed=len(name),
         )
@@ -170,3 +188,33 @@ def test_an_engine_that_is_killed_in_a_later_stage_starts_again_there(
         assert len(done.nodes) == 2
         assert found == {key: ids for key, ids in alone.items() if key.startswith("base")}
     assert none_left()
+
+
+def test_both_replicas_answer_and_none_is_left_by_a_command_that_fails(
+    stages: Stages, alone: dict[str, list[int]]
+) -> None:
+    two = SMALL.model_copy(update={"replicas": 2})
+
+    def fail() -> None:
+        with shared_engines(find_model(stages.model, None), LONGEST):
+            done, found = stages.run("evaluate", requests(), "base", "changed", engine=two)
+            assert (done.engine_starts, len(done.nodes), found) == (1, 2, alone)
+            again, found = stages.run("score", requests(), "base", engine=two)
+            assert (again.engine_starts, len(again.nodes)) == (0, 2)
+            assert len(engines()) == 4
+            raise KeyError("a stage that fails")
+
+    with pytest.raises(KeyError, match="a stage that fails"):
+        fail()
+    assert none_left()
+
+
+def test_an_idle_engine_ends_with_a_driver_that_is_killed(tmp_path: Path) -> None:
+    arguments = [sys.executable, "-m", "tests.integration.killed_driver", str(tmp_path), "idle"]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout is not None
+        assert any('"engine_starts": 1' in line for line in driver.stdout)
+        started = engines(driver.pid)
+        assert len(started) == 2
+        driver.kill()
+    assert gone(lambda: [process for process in started if command(process)])

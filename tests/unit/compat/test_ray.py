@@ -84,6 +84,15 @@ def test_a_session_lies_in_rays_temporary_folder(monkeypatch: pytest.MonkeyPatch
     assert compat.log_folder() is None, "Ray's client"
 
 
+def test_a_ray_is_ones_own_where_its_head_was_started_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not compat.is_own()
+    assert callable(Node.is_head)
+    assert "_global_node = ray._private.node.Node(" in inspect.getsource(ray.init)
+    for head in (True, False):
+        monkeypatch.setattr(ray._private.worker, "_global_node", SimpleNamespace(is_head=lambda head=head: head))
+        assert compat.is_own() == head
+
+
 def test_the_logger_that_is_quieted_is_rays(monkeypatch: pytest.MonkeyPatch) -> None:
     assert importlib.util.find_spec(compat._PROGRESS_LOGGER)
     logger = logging.getLogger(compat._PROGRESS_LOGGER)

@@ -149,7 +149,7 @@ def test_a_command_that_is_interrupted_between_its_stages_leaves_no_engine(ray: 
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert calls(ray.made) == [["kill"]] * 2
+    assert calls(ray.made) == [["stop", "kill"]] * 2, "idle ones are asked first: what they have on disk goes, too"
 
 
 def test_each_replica_takes_what_the_configuration_says(ray: Ray) -> None:

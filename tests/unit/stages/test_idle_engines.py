@@ -23,21 +23,20 @@ def model(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("changes", "cluster", "num_nodes", "room"),
+    ("changes", "machine", "room"),
     [
-        ((), PLENTY, 1, True),
-        ((), PLENTY, 2, False),
-        ((), {**PLENTY, "CPU": 3.0}, 1, False),
-        ((), {**PLENTY, "memory": 2 * 2**30}, 1, False),
-        ((), {"CPU": 4.0}, 1, False),
-        (("train.num_workers=4", "train.micro_batch=2"), PLENTY, 1, False),
-        (("train.num_workers=4", "train.micro_batch=2"), {**PLENTY, "CPU": 6.0}, 1, True),
-        (("engine.replicas=2",), PLENTY, 1, False),
-        (("engine.num_gpus=1",), {**PLENTY, "GPU": 8.0}, 1, False),
-        (("engine.kv_cache_gib=12",), PLENTY, 1, False),
+        ((), PLENTY, True),
+        ((), {**PLENTY, "CPU": 3.0}, False),
+        ((), {**PLENTY, "memory": 2 * 2**30}, False),
+        ((), {"CPU": 4.0}, False),
+        (("train.num_workers=4", "train.micro_batch=2"), PLENTY, False),
+        (("train.num_workers=4", "train.micro_batch=2"), {**PLENTY, "CPU": 6.0}, True),
+        (("engine.replicas=2",), PLENTY, False),
+        (("engine.num_gpus=1",), {**PLENTY, "GPU": 8.0}, False),
+        (("engine.kv_cache_gib=12",), PLENTY, False),
     ],
 )
 def test_engines_wait_on_one_machine_whose_cpus_and_memory_hold_both(
-    model: str, changes: tuple[str, ...], cluster: dict[str, float], num_nodes: int, room: bool
+    model: str, changes: tuple[str, ...], machine: dict[str, float], room: bool
 ) -> None:
-    assert have_room(load_config("jobs/configs/demo.yaml", changes), model, cluster, num_nodes) == room
+    assert have_room(load_config("jobs/configs/demo.yaml", changes), model, machine) == room

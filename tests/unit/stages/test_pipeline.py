@@ -37,7 +37,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(engine_pool, "shared_engines", shared)
     monkeypatch.setattr(Stage, "make", lambda self, resolved, force: found.append(self.name) or {})
-    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True}, {"Alive": False}])
+    monkeypatch.setattr(pipeline, "is_own", lambda: True)
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0})
     return found
 
@@ -49,8 +49,8 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_the_engines_of_a_run_end_before_a_training_without_room_and_after_the_last_stage_that_asks_them(
     resolved: ResolvedRun, events: list[str], monkeypatch: pytest.MonkeyPatch, room: bool, before: list[str]
 ) -> None:
-    def have_room(config: Config, path: str, cluster: dict[str, float], num_nodes: int) -> bool:
-        assert (config, path, cluster, num_nodes) == (resolved.config, resolved.model.path, {"CPU": 4.0}, 1)
+    def have_room(config: Config, path: str, machine: dict[str, float]) -> bool:
+        assert (config, path, machine) == (resolved.config, resolved.model.path, {"CPU": 4.0})
         return room
 
     monkeypatch.setattr(pipeline, "have_room", have_room)
@@ -60,14 +60,17 @@ def test_the_engines_of_a_run_end_before_a_training_without_room_and_after_the_l
     assert (events[0], events[-1]) == ("shared to 200 tokens", "ended"), "no longer than the model reads"
 
 
-def test_engines_of_another_model_never_wait_for_a_training(
+def test_engines_of_another_model_or_on_a_cluster_never_wait_for_a_training(
     resolved: ResolvedRun, events: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "have_room", lambda *_: True)
     other = SimpleNamespace(running=SimpleNamespace(base="a generator"))
     assert not pipeline._may_wait(other, resolved)
     assert not pipeline._may_wait(SimpleNamespace(running=None), resolved)
-    assert pipeline._may_wait(SimpleNamespace(running=SimpleNamespace(base=resolved.model)), resolved)
+    ours = SimpleNamespace(running=SimpleNamespace(base=resolved.model))
+    assert pipeline._may_wait(ours, resolved)
+    monkeypatch.setattr(pipeline, "is_own", lambda: False)
+    assert not pipeline._may_wait(ours, resolved), "another job may wait for what they hold"
 
 
 @pytest.mark.parametrize(
