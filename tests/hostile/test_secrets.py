@@ -65,11 +65,14 @@ def outside(storage: Path | str) -> Config:
     return load_config("jobs/configs/demo.yaml", [OUTSIDE, f"storage={storage}"])
 
 
-def answers(requests: Sequence[Request], _: GeneratorConfig, __: EngineConfig, seed: int) -> list[Completion]:
-    return [
+def answers(
+    requests: Sequence[Request], _: GeneratorConfig, __: EngineConfig, seed: int
+) -> tuple[list[Completion], int]:
+    written = [
         Completion(text=f"Wording {seed} {number}: is it positive or negative? {{text}}", finished=True, tokens=9)
         for number, _ in enumerate(requests)
     ]
+    return written, 0
 
 
 @pytest.mark.parametrize("stage", ["run", "sweep"])

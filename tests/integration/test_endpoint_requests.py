@@ -285,7 +285,7 @@ def config(*generators: GeneratorConfig, **prompts: Any) -> Config:
 
 
 def in_process(requests, generator, engine, seed):
-    return ask(requests, generator, seed, ENVIRONMENT)
+    return ask(requests, generator, seed, ENVIRONMENT), 0
 
 
 def test_a_dead_endpoint_costs_only_its_own_candidates_and_the_run_says_so(serve, tmp_path, capsys) -> None:
