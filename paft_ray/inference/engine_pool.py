@@ -14,7 +14,7 @@ from paft_ray.inference.engine_actor import EngineActor, Engines, actor_options
 from paft_ray.inference.engine_errors import is_process_failure
 from paft_ray.models.reference import ModelFiles
 
-_CHECK_S = 5
+_CHECK_S = 30  # as long as a start: on a machine under load a healthy engine answers late
 _STOP_S = 10
 
 
