@@ -50,8 +50,10 @@ def config(folder: Path, verdicts: dict[str, str] | None = None, *, held: bool =
     return Config(name="t", task="demo", prompts=settings)
 
 
-def write(requests: Sequence[Request], generator: GeneratorConfig, engine: object, seed: int) -> list[Completion]:
-    return [Completion(text=text) for _, text in zip(requests, WRITTEN, strict=True)]
+def write(
+    requests: Sequence[Request], generator: GeneratorConfig, engine: object, seed: int
+) -> tuple[list[Completion], int]:
+    return [Completion(text=text) for _, text in zip(requests, WRITTEN, strict=True)], 1
 
 
 def made(run: Store, settings: Config) -> tuple[PromptSet, dict[str, Any]]:
