@@ -198,10 +198,10 @@ def test_both_replicas_answer_and_none_is_left_by_a_command_that_fails(
     def fail() -> None:
         with shared_engines(find_model(stages.model, None), LONGEST):
             done, found = stages.run("evaluate", requests(), "base", "changed", engine=two)
-            assert (done.engine_starts, len(done.nodes), found) == (1, 2, alone)
-            again, found = stages.run("score", requests(), "base", engine=two)
-            assert (again.engine_starts, len(again.nodes)) == (0, 2)
+            assert (done.engine_starts, found) == (1, alone)  # the first that runs may answer all
             assert len(engines()) == 4
+            again, found = stages.run("score", requests(200), "base", engine=two)
+            assert (again.engine_starts, len(again.nodes), len(found)) == (0, 2, 200)
             raise KeyError("a stage that fails")
 
     with pytest.raises(KeyError, match="a stage that fails"):
