@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from paft_ray.config import load_config
 from paft_ray.models.encoder import make_encoder
 from paft_ray.models.resolve import resolve_model
+from paft_ray.prompts.grouping import groups, resolve_sampling
 from paft_ray.prompts.sampling import make_draw
 from paft_ray.stages.train import arm_prompts
 from paft_ray.storage.artifacts import PROMPT_SET
@@ -37,11 +38,13 @@ def row_maker(settings: Iterable[str]) -> ExampleBuilder:
         load_task(config.task),
         resolve_model(config.model.id, config.model.revision),
     )
+    found = PROMPT_SET.read(run)
+    templates, sampling = arm_prompts(config, run, "paft", found), resolve_sampling(config, found).train.sampling
     return ExampleBuilder(
         table=run.read_table("prepare/train.parquet"),
-        templates=arm_prompts(config, run, "paft", PROMPT_SET.read(run)).templates,
+        templates=templates.templates,
         encoder=make_encoder(task, config.model, path),
-        draw=make_draw(config.train.sampling, seed=0),
+        draw=make_draw(sampling, seed=0, groups=groups(templates, sampling.over)),
         seed=0,
         num_positions=10**9,
     )

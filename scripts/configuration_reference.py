@@ -54,7 +54,7 @@ def _union(models: tuple[type[BaseModel], ...]) -> list[str]:
     """One table of a section whose `type` chooses what it holds."""
     types = [(model.model_fields["type"].default, _first_paragraph(model)) for model in models]
     meaning = " ".join(f"`{name}`: {text}" for name, text in types)
-    others = [line for model in models for line in _table(model, {"type"})[2:-1]]
+    others = dict.fromkeys(line for model in models for line in _table(model, {"type"})[2:-1])
     return ["| key | default | meaning |", "|---|---|---|", f'| `type` | `"{types[0][0]}"` | {meaning} |', *others, ""]
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from paft_ray.config import Config, Positive, SamplingConfig, Seed
 from paft_ray.echo import echo, echo_table
 from paft_ray.errors import UserError
+from paft_ray.prompts.grouping import groups, groups_key
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.prompts.sampling import make_draw
 from paft_ray.stages.resolved_run import stored_config
@@ -54,6 +55,8 @@ class _Inputs:
     prompts: PromptSet
     prompts_hash: str
     """Of the templates that it was trained on."""
+    groups: str | None
+    """Likewise of the groups that were drawn first, None where templates were."""
 
 
 def audit_run(folder: str) -> int:
@@ -111,7 +114,9 @@ def _training(run: Store, config: Config, examples: list[str], folder: str, log:
         raise UserError(
             f"run {run.root}: {ROWS['train'].path} is not what {folder} was trained on; restore it, or train again"
         )
-    if inputs.prompts.content_hash != inputs.prompts_hash:
+    over = inputs.settings.sampling.over
+    found = (inputs.prompts.content_hash, groups_key(inputs.prompts, over).get("draw_groups"))
+    if found != (inputs.prompts_hash, inputs.groups):
         raise UserError(
             f"run {run.root}: its prompt set or configuration is not the one that {folder} was trained with; "
             "restore it, or train again"
@@ -129,7 +134,7 @@ def _training(run: Store, config: Config, examples: list[str], folder: str, log:
     return Training(
         example_ids=examples,
         templates=[template.id for template in inputs.prompts.templates],
-        draw=make_draw(settings.sampling, seed=settings.seed),
+        draw=make_draw(settings.sampling, seed=settings.seed, groups=groups(inputs.prompts, over)),
         seed=settings.seed,
         global_batch=settings.global_batch,
         num_steps=steps,
@@ -155,6 +160,7 @@ def _of_arm(run: Store, config: Config, manifest: dict[str, Any]) -> _Inputs:
         data=key["data"],
         prompts=prompts,
         prompts_hash=key["prompts"],
+        groups=key.get("draw_groups"),
     )
 
 
@@ -170,4 +176,5 @@ def _of_trial(run: Store, config: Config, manifest: dict[str, Any]) -> _Inputs:
         data=shared["data"]["train"],
         prompts=pool.take(manifest["num_templates"], manifest["subset_seed"]),
         prompts_hash=key["prompts"],
+        groups=key.get("draw_groups"),
     )

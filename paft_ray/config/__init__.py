@@ -15,7 +15,7 @@ from paft_ray.config.model import ModelConfig, configured_model, input_key
 from paft_ray.config.prompts import PromptsConfig, prompts_key
 from paft_ray.config.report import ReportConfig
 from paft_ray.config.run import Config
-from paft_ray.config.sampling import EveryKConfig, PerExampleConfig, SamplingConfig
+from paft_ray.config.sampling import EveryKConfig, Over, PerExampleConfig, SamplingConfig, sampling_key
 from paft_ray.config.score import ScoreConfig
 from paft_ray.config.sweep import RangeConfig, SchedulerConfig, SearcherConfig, SpaceConfig, SweepConfig
 from paft_ray.config.tracking import TrackingConfig
@@ -32,6 +32,7 @@ __all__ = [
     "GeneratorConfig",
     "LoraConfig",
     "ModelConfig",
+    "Over",
     "PerExampleConfig",
     "Place",
     "Positive",
@@ -61,5 +62,6 @@ __all__ = [
     "parse_config",
     "prompts_key",
     "read_yaml_file",
+    "sampling_key",
     "weights_key",
 ]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from paft_ray.config.base import Fraction, Positive, Precision, Section, Seed, each_once, fast_precision
-from paft_ray.config.sampling import PerExampleConfig, SamplingConfig
+from paft_ray.config.sampling import PerExampleConfig, SamplingConfig, sampling_key
 
 TrainedArm = Literal["sft", "top_accuracy", "paft"]
 
@@ -175,4 +175,5 @@ _CHOICE = {"export", "checkpoint_every", "num_validation", "num_validation_templ
 def weights_key(train: TrainConfig) -> dict[str, Any]:
     """The settings that decide the weights; with another choice of the rest a training may be resumed and its result is
     kept."""
-    return train.model_dump(mode="json", exclude=_RESOURCES if train.export == "last" else _RESOURCES - _CHOICE)
+    values = train.model_dump(mode="json", exclude=_RESOURCES if train.export == "last" else _RESOURCES - _CHOICE)
+    return {**values, "sampling": sampling_key(train.sampling)}

@@ -37,6 +37,7 @@ SCHEMA = pa.schema(
 _TEXT_COLUMNS = ("text", "system", "group", "provenance")
 _NAMES = ("group", "frame")
 _LONGEST_NAME = 40
+_PEOPLE = ("seed", "held_out", "user", "unknown")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,18 @@ class Entry:
     provenance: dict[str, Any] = field(default_factory=dict)
     """`source` (seed, held_out, user, or generator id), `group` where the template's file names one, `frame` where a
     grammar composed it, and for generated ones strategy, axes, attempt, grammar_share."""
+
+    @property
+    def source(self) -> str:
+        """Who wrote it: `seed`, `held_out` or `user` for people, else the generator, which is the grammar where a
+        user's file names a frame."""
+        given = str(self.provenance.get("source", "unknown"))
+        return "grammar" if given in _PEOPLE and "frame" in self.provenance else given
+
+    @property
+    def is_generated(self) -> bool:
+        """Whether a generator wrote it."""
+        return self.source not in _PEOPLE
 
     @classmethod
     def of_file(cls, template: PromptTemplate, source: str, split: Split = "train") -> Entry:

@@ -13,6 +13,9 @@ import numpy as np
 
 from paft_ray.config import SamplingConfig
 
+Groups = tuple[tuple[int, ...], ...]
+"""Indices of templates by group: each template in exactly one, no group empty."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PerExample:
@@ -20,9 +23,13 @@ class PerExample:
 
     seed: int
 
+    def key(self, *, epoch: int, example_id: str, index_in_epoch: int) -> str:
+        """All that decides the draw."""
+        return f"example\0{self.seed}\0{epoch}\0{example_id}"
+
     def index(self, *, epoch: int, example_id: str, index_in_epoch: int, num_templates: int) -> int:
         """Template index in [0, num_templates)."""
-        return _uniform(f"example\0{self.seed}\0{epoch}\0{example_id}", num_templates)
+        return _uniform(self.key(epoch=epoch, example_id=example_id, index_in_epoch=index_in_epoch), num_templates)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,17 +39,36 @@ class EveryK:
     seed: int
     k: int
 
+    def key(self, *, epoch: int, example_id: str, index_in_epoch: int) -> str:
+        """All that decides the draw."""
+        return f"window\0{self.seed}\0{epoch}\0{index_in_epoch // self.k}"
+
     def index(self, *, epoch: int, example_id: str, index_in_epoch: int, num_templates: int) -> int:
         """Template index in [0, num_templates)."""
-        return _uniform(f"window\0{self.seed}\0{epoch}\0{index_in_epoch // self.k}", num_templates)
+        return _uniform(self.key(epoch=epoch, example_id=example_id, index_in_epoch=index_in_epoch), num_templates)
 
 
-Draw = PerExample | EveryK
+@dataclass(frozen=True, kw_only=True)
+class OfGroups:
+    """A group is drawn first, each as likely as the others, then one of its templates: two hashes of the same key."""
+
+    by: PerExample | EveryK
+    groups: Groups
+
+    def index(self, *, epoch: int, example_id: str, index_in_epoch: int, num_templates: int) -> int:
+        """Template index in [0, num_templates), which the groups divide among them."""
+        key = self.by.key(epoch=epoch, example_id=example_id, index_in_epoch=index_in_epoch)
+        group = self.groups[_uniform(key, len(self.groups))]
+        return group[_uniform(f"within\0{key}", len(group))]
 
 
-def make_draw(sampling: SamplingConfig, *, seed: int) -> Draw:
-    """The draw that section `train.sampling` stands for."""
-    return EveryK(seed=seed, k=sampling.k) if sampling.type == "every_k" else PerExample(seed=seed)
+Draw = PerExample | EveryK | OfGroups
+
+
+def make_draw(sampling: SamplingConfig, *, seed: int, groups: Groups) -> Draw:
+    """The draw that section `train.sampling` stands for. `groups`: of the templates, by what is drawn first."""
+    draw = EveryK(seed=seed, k=sampling.k) if sampling.type == "every_k" else PerExample(seed=seed)
+    return draw if sampling.over in (None, "template") else OfGroups(by=draw, groups=groups)
 
 
 def _uniform(key: str, n: int) -> int:

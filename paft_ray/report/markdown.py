@@ -26,9 +26,11 @@ def render_markdown(
     results: Results,
     rows: Sequence[TemplateRow],
     rejected: Mapping[str, int],
+    notes: Sequence[str] = (),
     truncation: str | None = None,
 ) -> str:
-    """The Markdown text. `rejected`: candidates by reason; `truncation`: sentence about truncated prompts."""
+    """The Markdown text. `rejected`: candidates by reason; `notes`: sentences about the prompt set; `truncation`:
+    sentence about truncated prompts."""
     values = results.values
     kind = "held-out" if measured.held_out else "given"
     tables = figure_tables(results, config.report, where=f"{len(rows)} {kind} templates")
@@ -58,7 +60,7 @@ def render_markdown(
         *_worst(results, measured, rows),
         "## Prompt set",
     ]
-    parts += [*_prompt_set(measured, rejected), "## Cost", _cost(results)]
+    parts += [*_prompt_set(measured, rejected), *map(cell, notes), "## Cost", _cost(results)]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 

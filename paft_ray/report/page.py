@@ -18,6 +18,7 @@ from paft_ray.report.flips import flips_by_arm
 from paft_ray.report.format import duration, percent, shade, whole
 from paft_ray.report.inputs import History, Measured
 from paft_ray.report.plots import styles
+from paft_ray.report.prompt_notes import prompt_notes
 from paft_ray.report.provenance import origins
 from paft_ray.report.results import Results
 from paft_ray.report.tables import TemplateRow, provenance_counts, stage_rows, worst_templates
@@ -64,6 +65,7 @@ def render_report_page(
         provenance=provenance_counts(measured),
         origins=origins(measured.templates, history.scores, rows),
         prompts={"asked": 0, "kept": 0, "rejected": {}, "grammar_share": None, **history.manifests.get(SYNTHESIZE, {})},
+        prompt_notes=prompt_notes(history.manifests),
         truncation=truncation,
         num_failed=measured.manifest.get("num_failed", 0),
         stages=stage_rows({**history.manifests, "evaluate": measured.manifest}, timings),

@@ -9,8 +9,6 @@ from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.report.tables import TemplateRow
 
-_GIVEN = ("seed", "held_out", "user")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
@@ -42,14 +40,13 @@ def origins(prompts: PromptSet, scores: Mapping[str, float], rows: Sequence[Temp
 
 
 def _origin(entry: Entry, scores: Mapping[str, float], numbers: Mapping[str, int]) -> Origin:
-    source = str(entry.provenance.get("source", "unknown"))
-    generated = source not in _GIVEN and "strategy" in entry.provenance
+    generated = entry.is_generated
     axes = entry.provenance.get("axes") or {}
     return Origin(
         template=entry.template,
         split=entry.split,
-        source="generated" if generated else source,
-        generator=source if generated else None,
+        source="generated" if generated else entry.source,
+        generator=entry.source if generated else None,
         strategy=entry.provenance.get("strategy"),
         axes=", ".join(f"{name}: {value}" for name, value in axes.items()) or None,
         cluster=entry.cluster,

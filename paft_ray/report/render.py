@@ -11,6 +11,7 @@ from paft_ray.report.budget import budget_note
 from paft_ray.report.inputs import History, Measured
 from paft_ray.report.markdown import render_markdown
 from paft_ray.report.page import render_report_page
+from paft_ray.report.prompt_notes import prompt_notes
 from paft_ray.report.results import results
 from paft_ray.report.tables import cut_note, template_rows
 from paft_ray.storage.manifests import REPORT, SYNTHESIZE
@@ -42,8 +43,7 @@ def write_report(
     `stages`: names of the run's stages in their order. `measured`: another evaluation of the run's arms; default: the
     run's own. `folder` "" writes into the root of `out`. Raises `UserError` where the run has no evaluation.
     """
-    measured = measured or Measured.of(run)
-    out = out or run
+    measured, out = measured or Measured.of(run), out or run
     history = History.of(run, stages)
     found = results(measured, history, config.report, config.seed)
     rows = template_rows(measured, found.by_measure)
@@ -69,6 +69,7 @@ def write_report(
         results=found,
         rows=rows,
         rejected=rejected,
+        notes=prompt_notes(history.manifests),
         truncation=truncation,
     )
     prefix = f"{folder}/" if folder else ""

@@ -20,7 +20,7 @@ from paft_ray.storage.stage_keys import compare_keys, left_over
 from paft_ray.storage.versions import decided_by
 from paft_ray.tracking.trackers import publish_report
 
-RESULTS_VERSION = 9
+RESULTS_VERSION = 10
 """Raised where a change of the code changes results (`scripts/results_versions.py`)."""
 _INPUTS = (OUTCOMES, PROMPT_SET)
 
@@ -28,6 +28,7 @@ _INPUTS = (OUTCOMES, PROMPT_SET)
 def run(resolved: ResolvedRun, *, stages: Sequence[str], force: bool = False) -> Manifest:
     """The manifest: `verdict`. `stages`: names of the others, in their order. Raises `UserError` where the run as
     it is now has not been evaluated."""
+    resolved = resolved.with_sampling()
     config, run = resolved.config, resolved.store
     _check_trained(resolved)
     check_current(run)

@@ -19,7 +19,8 @@ from paft_ray.files.uris import split_uri
 from paft_ray.models.chat_frame import chat_frame
 from paft_ray.models.local import find_model
 from paft_ray.models.reference import ModelFiles
-from paft_ray.storage.artifacts import stage_manifest
+from paft_ray.prompts.grouping import resolve_sampling
+from paft_ray.storage.artifacts import PROMPT_SET, stage_manifest
 from paft_ray.storage.manifests import EVALUATE, SCORE
 from paft_ray.storage.outputs import manifest_path
 from paft_ray.storage.stage_cache import as_stored
@@ -131,6 +132,10 @@ class ResolvedRun:
     def with_models(self) -> ResolvedRun:
         """Likewise for its model and the generators that run on the cluster."""
         return replace(self, models=tuple(self._find(*model) for model in self.config.models))
+
+    def with_sampling(self) -> ResolvedRun:
+        """The same run with what draws are made over settled by its prompt set."""
+        return replace(self, config=resolve_sampling(self.config, PROMPT_SET.read(self.store)))
 
     def _find(self, name: str, revision: str | None) -> ModelFiles:
         return find_model(name, revision, place=self.place(name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,9 @@ from paft_ray.generators.rounds import Write, Writer, ask_generators, write_with
 from paft_ray.log import get_logger, stage_label
 from paft_ray.models.chat_frame import chat_frame
 from paft_ray.prompts.decisions import Decided, Decisions, check_known, decide, mark
+from paft_ray.prompts.gate import repair
 from paft_ray.prompts.prompt_set import Entry, PromptSet
+from paft_ray.prompts.selection import Coverage, coverage
 from paft_ray.prompts.split import leakage_report, near_held_out, split_by_cluster, with_held_out
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.sanitize import masked
@@ -128,6 +131,7 @@ def _build(
     prompts = _split(config, entries, fixed, keep_in_train=sft)
     counts = _counts(config, writers, raw)
     _announce(counts, writers, raw, rejected)
+    covered = _coverage(prompts, raw, settings.similarity)
     outputs = RAW_ANSWERS.write(run, raw) | LEAKAGE_REPORT.write(run, leakage_report(prompts, settings.similarity))
     if decisions:
         outputs |= DECISIONS.write(run, [each.model_dump(exclude_none=True) for each in decisions.values()])
@@ -138,6 +142,7 @@ def _build(
         "num_train": len(prompts.split("train")),
         "num_held_out": len(prompts.split("held_out")),
         "sft_template": sft,
+        "coverage": asdict(covered),
         "outputs": outputs | PROMPT_SET.write(run, prompts),
     }
 
@@ -209,6 +214,21 @@ def _split(config: Config, entries: list[Entry], fixed: list[Entry], *, keep_in_
         seed=config.seed,
         keep_in_train=keep_in_train,
     )
+
+
+def _coverage(prompts: PromptSet, raw: list[dict[str, Any]], similarity: float) -> Coverage:
+    """How different the training templates are, and how far the candidates that were fit but not chosen are from
+    them."""
+    rows = [row for row in raw if row["rejected"] == "surplus"]
+    surplus = [repair(PromptTemplate(text=row["text"], system=row.get("system")))[0] for row in rows]
+    found = coverage(prompts.split("train").templates, threshold=similarity, candidates=surplus)
+    text = f"{found.num_templates} training templates in {found.num_clusters} clusters of near-copies"
+    if found.mean_nearest is not None and found.min_nearest is not None:
+        text += f"; nearest other one {found.mean_nearest:.2f} away on average, {found.min_nearest:.2f} at least"
+    if found.radius is not None:
+        text += f"; no surplus candidate farther than {found.radius:.2f} from one"
+    _log.info(f"{stage_label('synthesize')} {text}")
+    return found
 
 
 def _counts(config: Config, writers: list[Writer], raw: list[dict[str, Any]]) -> Manifest:

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from paft_ray.config import Config, TrainedArm, weights_key
+from paft_ray.config import Config, Over, TrainedArm, weights_key
+from paft_ray.log import get_logger, stage_label
+from paft_ray.prompts.grouping import groups, groups_key
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.score import best_first
@@ -22,6 +24,7 @@ from paft_ray.storage.versions import decided_by
 from paft_ray.training.job import Training
 from paft_ray.training.result import TrainResult
 
+_log = get_logger(__name__)
 RESULTS_VERSION = 1
 """Raised where a change of the code changes results (`scripts/results_versions.py`)."""
 
@@ -29,13 +32,18 @@ RESULTS_VERSION = 1
 def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     """Writes train/<arm>-s<seed>/ with adapter, metrics and checkpoints; a killed stage resumes with the arm at
     hand."""
+    resolved = resolved.with_sampling()
     config, run = resolved.config, resolved.store
     key = _shared_key(resolved)
     prompts = PROMPT_SET.read(run)
     sets: dict[str, PromptSet] = {arm: arm_prompts(config, run, arm, prompts) for arm in config.train.arms}
     hashes = {arm: templates.content_hash for arm, templates in sets.items()}
+    grouped = {arm: groups_key(templates, config.train.sampling.over) for arm, templates in sets.items()}
     arms = {f"{TRAIN}/{key}": key for seed in config.train.seeds for arm in sets for key in [ModelKey(arm, seed)]}
-    keys = {folder: {**key, "prompts": hashes[model.arm], "seed": model.seed} for folder, model in arms.items()}
+    keys = {
+        folder: {**key, "prompts": hashes[model.arm], "seed": model.seed, **grouped[model.arm]}
+        for folder, model in arms.items()
+    }
 
     def body() -> Manifest:
         for folder in arms if force else ():
@@ -52,7 +60,8 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
             "peak_memory_gib": max(m["peak_memory_gib"] for m in models.values()),
         }
 
-    whole = {**key, "prompts": hashes, "seeds": list(config.train.seeds)}
+    drawn = {arm: each["draw_groups"] for arm, each in grouped.items() if each}
+    whole = {**key, "prompts": hashes, "seeds": list(config.train.seeds), **({"draw_groups": drawn} if drawn else {})}
     return cached(run, TRAIN, whole, body, force=force, accept=resolved.accept)
 
 
@@ -78,6 +87,7 @@ def _fit(
     from paft_ray.training.launch import fit
 
     config, run = resolved.config, resolved.store
+    _announce(config.train.sampling.over, sets)
     validates = config.train.validate_every or config.train.export != "last"
     rows, validation = ROWS["train"].read(run), ROWS["validation"].read(run) if validates else None
     trainings = [
@@ -98,6 +108,14 @@ def _fit(
         for folder, model in missing.items()
     ]
     return dict(zip(missing, fit(trainings), strict=True))
+
+
+def _announce(over: Over | None, sets: Mapping[str, PromptSet]) -> None:
+    """Says what is drawn first, where that is no template."""
+    for arm, prompts in sets.items() if over in ("cluster", "source") else ():
+        if len(prompts) > 1:
+            drawn = f"one of {len(groups(prompts, over))} {over}s first, then one of its templates"
+            _log.info(f"{stage_label(TRAIN)} {arm} draws {drawn}, {len(prompts)} in all (train.sampling.over)")
 
 
 def _kept(run: Store, folder: str, key: Mapping[str, Any], accept: Sequence[str]) -> Manifest | None:

@@ -133,6 +133,16 @@ class PrepareManifest(StageManifest):
     also_in_train: dict[str, _Count] = Field(default_factory=dict)
 
 
+class CoverageFields(Part):
+    """How different the training templates are, as `prompts.selection.Coverage` has it."""
+
+    num_templates: _Count
+    num_clusters: _Count
+    mean_nearest: Fraction | None
+    min_nearest: Fraction | None
+    radius: Fraction | None
+
+
 class SynthesizeManifest(StageManifest):
     """Of stage synthesize."""
 
@@ -142,6 +152,7 @@ class SynthesizeManifest(StageManifest):
     sft_template: str | None = None
     grammar_share: Fraction | None = None
     engine_starts: _Count = 0
+    coverage: CoverageFields | None = None
 
 
 class ScoreManifest(StageManifest):
@@ -149,6 +160,12 @@ class ScoreManifest(StageManifest):
 
     best: str
     best_accuracy: Fraction | None = None
+    best_probability: Fraction | None = None
+    """That the best template is the best one."""
+    num_tied: _Count = 0
+    """Other templates with its accuracy."""
+    num_templates: _Count = 0
+    num_examples: _Count = 0
     engine_starts: _Count = 0
 
 

@@ -49,6 +49,7 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     """
     prepare.run(resolved, force=force)
     synthesize.run(resolved, force=force)
+    resolved = resolved.with_sampling()
     config, run, shared = resolved.config, resolved.store, setup(resolved)
     trials = listed_trials(config.sweep, len(shared.pool))
     key = {

@@ -11,6 +11,7 @@ from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from paft_ray.log import get_logger
+from paft_ray.prompts.grouping import groups_key
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages import train
 from paft_ray.stages.train import clear_damaged, training_outputs
@@ -53,6 +54,7 @@ def run_trial(config: dict[str, Any], setup: Setup, listed: Sequence[Trial]) -> 
         "inputs": setup.inputs,
         "settings": dict(trial.settings),
         "prompts": templates.content_hash,
+        **groups_key(templates, trial.train(setup.resolved.config.train).sampling.over),
     }
     fit = partial(_fit, setup, trial, templates, scheduled)
     on_damage = partial(clear_damaged, run, trial.folder)

@@ -8,6 +8,7 @@ import json
 import pyarrow as pa
 
 from paft_ray.config import input_key, weights_key
+from paft_ray.prompts.grouping import groups_key
 from paft_ray.storage.versions import decided_by
 from paft_ray.training.best_step import LabelRows
 from paft_ray.training.job import Training
@@ -27,6 +28,7 @@ def fingerprint(training: Training, labels: LabelRows | None = None) -> str:
         "model": dict(training.model_files.identity),
         "encoding": input_key(training.model),
         "seed": training.seed,
+        **groups_key(training.templates, training.config.sampling.over),
         **decided_by("train", training.results_version),
     }
     if labels:

@@ -22,6 +22,7 @@ from paft_ray.log import get_logger, stage_label
 from paft_ray.models.encoder import make_encoder
 from paft_ray.models.resolve import hub_id
 from paft_ray.prompts.encode import Encoder
+from paft_ray.prompts.grouping import groups
 from paft_ray.prompts.sampling import make_draw
 from paft_ray.storage.store import Store
 from paft_ray.storage.temp_dirs import node_folder, owned_prefix, remove_left
@@ -142,7 +143,7 @@ def _order(training: Training, encoder: ray.ObjectRef, table: ray.ObjectRef, job
         table=table,
         encoder=encoder,
         templates=training.templates.templates,
-        draw=make_draw(config.sampling, seed=seed),
+        draw=make_draw(config.sampling, seed=seed, groups=groups(training.templates, config.sampling.over)),
         seed=seed,
         num_positions=num_positions,
     )

@@ -14,7 +14,7 @@ from paft_ray.errors import UserError
 from paft_ray.models.encoder import make_encoder
 from paft_ray.models.local import find_model
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
-from paft_ray.prompts.sampling import PerExample
+from paft_ray.prompts.sampling import Draw, OfGroups, PerExample
 from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import examples_to_table, read_examples
 from paft_ray.tasks.task import load_task
@@ -39,10 +39,16 @@ def prompts() -> PromptSet:
     )
 
 
-def _order(table: pa.Table, prompts: PromptSet, model: str, num_positions: int) -> GlobalOrder:
+OVER_TEMPLATES = PerExample(seed=3)
+OVER_THIRDS = OfGroups(by=OVER_TEMPLATES, groups=tuple(tuple(range(first, 10, 3)) for first in range(3)))
+
+
+def _order(
+    table: pa.Table, prompts: PromptSet, model: str, num_positions: int, draw: Draw = OVER_TEMPLATES
+) -> GlobalOrder:
     source = RowSource(
         table=ray.put(table), encoder=ray.put(make_encoder(TASK, ModelConfig(), model)), templates=prompts.templates,
-        draw=PerExample(seed=3), seed=3, num_positions=num_positions,
+        draw=draw, seed=3, num_positions=num_positions,
     )  # fmt: skip
     return GlobalOrder(source=source, num_steps=-(-num_positions // BATCH), global_batch=BATCH, checkpoints="unused")
 
@@ -65,10 +71,11 @@ def test_ray_data_gives_every_example_once_per_epoch_in_the_global_order(
     assert [row["weight"] for row in rows] == [1.0] * positions + [0.0] * (len(rows) - positions)
 
 
+@pytest.mark.parametrize("draw", [OVER_TEMPLATES, OVER_THIRDS])
 def test_two_ranks_and_a_later_start_see_the_same_pairs(
-    ray_session: None, table: pa.Table, prompts: PromptSet, tiny_model: str
+    ray_session: None, table: pa.Table, prompts: PromptSet, tiny_model: str, draw: Draw
 ) -> None:
-    order = _order(table, prompts, tiny_model, 2 * NUM_EXAMPLES)
+    order = _order(table, prompts, tiny_model, 2 * NUM_EXAMPLES, draw)
     whole = {row["position"]: (row["example_id"], row["template"], list(row["prompt_ids"])) for row in _rows(order, 1)}
     late = {
         row["position"]: (row["example_id"], row["template"], list(row["prompt_ids"]))

@@ -1,6 +1,7 @@
 """`paft audit RUN` on made-up runs: what it says of a good log, of a bad one, of none, and of inputs that have
 changed."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ import pytest
 
 from paft_ray.cli.audit import audit
 from paft_ray.cli.main import main
-from paft_ray.config import parse_config, weights_key
+from paft_ray.config import Over, parse_config, weights_key
+from paft_ray.errors import UserError
+from paft_ray.prompts.grouping import groups, groups_key
 from paft_ray.prompts.prompt_set import Entry, PromptSet
+from paft_ray.prompts.sampling import make_draw
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.storage.artifacts import ROWS, training_result
 from paft_ray.storage.store import Store
@@ -21,20 +25,30 @@ from tests.support.made_stage import finish_stage, prepared, synthesized
 from tests.unit.training.test_audit import training, used
 
 PROMPTS = PromptSet.of(
-    Entry(template=PromptTemplate(text=f"{{text}} {word}?"), cluster=number)
+    Entry(template=PromptTemplate(text=f"{{text}} {word}?"), cluster=number // 2)
     for number, word in enumerate(["good", "bad", "so", "or", "not"])
 )
 SETTINGS = {"num_epochs": 2.5, "global_batch": 4, "micro_batch": 2, "seeds": [3], "arms": ["paft"]}
 
 
 def made(
-    folder: Path, *, sweep: dict[str, Any] | None = None, settings: dict[str, Any] | None = None
+    folder: Path,
+    *,
+    sweep: dict[str, Any] | None = None,
+    settings: dict[str, Any] | None = None,
+    over: Over | None = None,
 ) -> tuple[Store, Training]:
     """A run with one finished training (a trial of its sweep, where `sweep` is given) and what that training had to
-    use."""
+    use. `over`: what both draw first."""
     run = Store(str(folder))
     config = parse_config(
-        {"name": folder.name, "task": "demo", "score": {"enabled": False}, "train": SETTINGS, "sweep": sweep or {}},
+        {
+            "name": folder.name,
+            "task": "demo",
+            "score": {"enabled": False},
+            "train": {**SETTINGS, "sampling": {"type": "per_example", "over": over}},
+            "sweep": sweep or {},
+        },
         source="test",
     )
     of = training(n=10, epochs=2.5, batch=4, templates=5, seed=3)
@@ -44,16 +58,24 @@ def made(
     data, place = ROWS["train"].key(run), "train/paft-s3"
     manifest: dict[str, Any] = {
         "arm": "paft",
-        "key": {"train": weights_key(config.train), "seed": 3, "data": data, "prompts": PROMPTS.content_hash},
+        "key": {
+            "train": weights_key(config.train),
+            "seed": 3,
+            "data": data,
+            "prompts": PROMPTS.content_hash,
+            **groups_key(PROMPTS, over),
+        },
     }
     templates = PROMPTS
     if sweep is not None:
         place, templates = "sweep/size3-subset1", PROMPTS.take(3, 1)
         inputs = {"train": weights_key(config.train), "seed": 3, "data": {"train": data}}
-        key = {"inputs": inputs, "settings": settings or {}, "prompts": templates.content_hash}
+        own = groups_key(templates, over)
+        key = {"inputs": inputs, "settings": settings or {}, "prompts": templates.content_hash, **own}
         manifest = {"num_templates": 3, "subset_seed": 1, "key": key}
     finish_stage(run, place, training_result(place).write(run, {"fingerprint": "f"}), **manifest)
-    return run, Training(**{**vars(of), "templates": [template.id for template in templates.templates]})
+    draw = make_draw(config.train.sampling, seed=3, groups=groups(templates, over))
+    return run, Training(**{**vars(of), "draw": draw, "templates": [template.id for template in templates.templates]})
 
 
 def log(run: Store, of: Training, place: str = "train/paft-s3", *, without: int | None = None) -> None:
@@ -95,6 +117,35 @@ def test_a_trial_of_a_sweep_is_audited_with_its_own_templates_and_settings(tmp_p
     run, of = made(tmp_path / "other", sweep={"sizes": [3], "subset_seeds": [1]}, settings={"num_epochs": 1.0})
     log(run, of, "sweep/size3-subset1")
     assert audit(run)["sweep/size3-subset1"].differing == 18, "rows of the second and third epoch, where one was due"
+
+
+@pytest.mark.parametrize("sweep", [None, {"sizes": [3], "subset_seeds": [1]}])
+def test_draws_over_clusters_are_derived_again_from_the_prompt_set(
+    sweep: dict[str, Any] | None, tmp_path: Path
+) -> None:
+    place = "train/paft-s3" if sweep is None else "sweep/size3-subset1"
+    run, of = made(tmp_path / "r", sweep=sweep, over="cluster")
+    log(run, of, place)
+    assert audit(run)[place].agrees
+    run, of = made(tmp_path / "other", sweep=sweep)
+    log(run, made(tmp_path / "drawn-otherwise", sweep=sweep, over="cluster")[1], place)
+    assert audit(run)[place].differing > 0, "the manifest says that templates were drawn"
+
+
+def _other_clusters(run: Store) -> None:
+    synthesized(run, PromptSet(tuple(replace(entry, cluster=7) for entry in PROMPTS.entries)))
+
+
+def test_clusters_that_are_not_those_of_the_training_are_refused_where_they_decide_the_draw(tmp_path: Path) -> None:
+    run, of = made(tmp_path / "r", over="cluster")
+    log(run, of)
+    _other_clusters(run)
+    with pytest.raises(UserError, match="not the one that train/paft-s3 was trained with"):
+        audit(run)
+    run, of = made(tmp_path / "templates")
+    log(run, of)
+    _other_clusters(run)
+    assert audit(run)["train/paft-s3"].agrees
 
 
 def _no_log(run: Store) -> None:

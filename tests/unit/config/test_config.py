@@ -62,7 +62,7 @@ def test_overrides_are_yaml_values_below_their_section(tmp_path: Path) -> None:
         ("train.num_steps=[", "is not a YAML value"),
         ("train.sampling.k=2", "train.sampling.type is required; allowed: per_example, every_k"),
         ("train.sampling={type: all}", "train.sampling: .*'per_example', 'every_k'"),
-        ("train.sampling={type: every_k, K: 2}", "unknown key train.sampling.K; allowed: k, type"),
+        ("train.sampling={type: every_k, K: 2}", "unknown key train.sampling.K; allowed: k, over, type"),
     ],
 )
 def test_a_wrong_override_says_what_is_allowed(tmp_path: Path, override: str, message: str) -> None:

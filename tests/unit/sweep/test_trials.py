@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paft_ray.config import Config, EveryKConfig, SweepConfig, TrainConfig, builtin, parse_config
+from paft_ray.config import Config, EveryKConfig, PerExampleConfig, SweepConfig, TrainConfig, builtin, parse_config
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.sweep.trials import Trial, listed_trials, num_trials, ranges, validation_split
@@ -47,6 +47,17 @@ def test_listed_settings_are_all_tried_and_a_name_shows_them() -> None:
         "size1-subset0-samplingevery_k-k2-lora_rank4",
         "size1-subset0-samplingevery_k-k4-lora_rank4",
     ]
+
+
+def test_a_trial_names_what_its_draw_is_over_unless_it_is_over_templates() -> None:
+    space = {"sampling": [{"type": "per_example", "over": over} for over in ("template", "cluster")]}
+    first, second = listed_trials(sweep(sizes=[1], space=space), 10)
+    assert (first.name, second.name) == (
+        "size1-subset0-samplingper_example",
+        "size1-subset0-samplingper_example-overcluster",
+    )
+    assert first.settings == {"sampling": {"type": "per_example"}}, "as in keys of before"
+    assert second.train(TrainConfig()).sampling == PerExampleConfig(over="cluster")
 
 
 def test_a_trial_trains_with_its_own_settings_and_all_others_of_the_section() -> None:

@@ -1,6 +1,6 @@
 """The audit: a log agrees with the replay only if nothing was lost, repeated or swapped. Invariants 1, 2."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
@@ -11,14 +11,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paft_ray.errors import UserError
-from paft_ray.prompts.sampling import EveryK, PerExample
+from paft_ray.prompts.sampling import Draw, EveryK, Groups, OfGroups, PerExample
 from paft_ray.storage.store import Store
 from paft_ray.training.audit import Findings, Training, check
 from paft_ray.training.audit_log import SCHEMA, AuditLog, read_log
 from paft_ray.training.data_order import locate, plan, step_positions
 from paft_ray.training.example_builder import Row
 
-DRAWS = {"per_example": lambda seed: PerExample(seed=seed), "every_k": lambda seed: EveryK(seed=seed, k=3)}
+
+def _thirds(templates: int) -> Groups:
+    """Three groups, or fewer, one after another."""
+    return tuple(tuple(range(first, templates, 3)) for first in range(min(3, templates)))
+
+
+DRAWS: dict[str, Callable[[int, int], Draw]] = {
+    "per_example": lambda seed, _: PerExample(seed=seed),
+    "every_k": lambda seed, _: EveryK(seed=seed, k=3),
+    "per_example over groups": lambda seed, n: OfGroups(by=PerExample(seed=seed), groups=_thirds(n)),
+    "every_k over groups": lambda seed, n: OfGroups(by=EveryK(seed=seed, k=3), groups=_thirds(n)),
+}
 
 
 def training(
@@ -28,7 +39,7 @@ def training(
     return Training(
         example_ids=[f"e{i}" for i in range(n)],
         templates=[f"t{i}" for i in range(templates)],
-        draw=DRAWS[draw](seed),
+        draw=DRAWS[draw](seed, templates),
         seed=seed,
         global_batch=batch,
         num_steps=steps,
@@ -69,7 +80,7 @@ trainings = st.builds(
     batch=st.sampled_from([1, 2, 4, 8]),
     templates=st.integers(2, 9),
     seed=st.integers(0, 99),
-    draw=st.sampled_from(["per_example", "every_k"]),
+    draw=st.sampled_from(list(DRAWS)),
 )
 
 
@@ -179,9 +190,10 @@ def _write(store: Store, of: Training, steps: range, world_size: int, saves: Seq
             logs[0].save(step + 1)
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_what_a_restart_repeats_is_dropped_at_any_world_size(seed: int, tmp_path: Path) -> None:
-    random, of, store = Random(seed), training(batch=8, epochs=9), Store(str(tmp_path))
+@pytest.mark.parametrize("draw", DRAWS)
+@pytest.mark.parametrize("seed", range(6))
+def test_what_a_restart_repeats_is_dropped_at_any_world_size(seed: int, draw: str, tmp_path: Path) -> None:
+    random, of, store = Random(seed), training(batch=8, epochs=9, draw=draw), Store(str(tmp_path))
     start, saves = 0, [0]
     while start < of.num_steps:
         end, every = random.randint(start + 1, of.num_steps), random.randint(1, 5)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from safetensors.numpy import save_file
 
-from paft_ray.config import ModelConfig, TrainConfig, builtin
+from paft_ray.config import ModelConfig, PerExampleConfig, TrainConfig, builtin
 from paft_ray.models.local import find_model
 from paft_ray.models.reference import ModelFiles, ModelReference
 from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
@@ -61,6 +61,7 @@ def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Training:
         {"seed": 1},
         {"task": TASK.model_copy(update={"name": "other"})},
         {"results_version": 2},
+        {"config": TrainConfig(sampling=PerExampleConfig(over="source"))},
     ],
 )
 def test_what_decides_the_weights_changes_it(training: Training, change: dict[str, Any]) -> None:
@@ -74,10 +75,18 @@ def test_what_decides_the_weights_changes_it(training: Training, change: dict[st
         {"config": TrainConfig(num_workers=2, zero_stage=3, checkpoint_every=1)},
         {"model_files": replace(MODEL, path="/elsewhere")},
         {"folder": "sweep/size3"},
+        {"config": TrainConfig(sampling=PerExampleConfig(over="template"))},
+        {"templates": PromptSet(tuple(replace(entry, cluster=2) for entry in PROMPTS.entries))},
     ],
 )
 def test_chunks_resources_and_places_do_not(training: Training, change: dict[str, Any]) -> None:
     assert fingerprint(replace(training, **change)) == fingerprint(training)
+
+
+def test_other_clusters_change_it_where_clusters_are_drawn(training: Training) -> None:
+    drawn = replace(training, config=TrainConfig(sampling=PerExampleConfig(over="cluster")))
+    other = PromptSet(tuple(replace(entry, cluster=i) for i, entry in enumerate(PROMPTS.entries)))
+    assert fingerprint(replace(drawn, templates=other)) != fingerprint(drawn)
 
 
 def test_rows_that_choose_the_checkpoint_change_it(training: Training) -> None:
