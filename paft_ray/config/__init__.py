@@ -12,7 +12,7 @@ from paft_ray.config.evaluate import EvaluateConfig, answers_key
 from paft_ray.config.generator import GeneratorConfig, generator_key
 from paft_ray.config.load import load_config, parse_config, read_yaml_file
 from paft_ray.config.model import ModelConfig, configured_model, input_key
-from paft_ray.config.prompts import PromptsConfig, prompts_key
+from paft_ray.config.prompts import PromptsConfig, Strategy, prompts_key
 from paft_ray.config.report import ReportConfig
 from paft_ray.config.run import Config
 from paft_ray.config.sampling import EveryKConfig, Over, PerExampleConfig, SamplingConfig, sampling_key
@@ -47,6 +47,7 @@ __all__ = [
     "Section",
     "Seed",
     "SpaceConfig",
+    "Strategy",
     "SweepConfig",
     "TrackingConfig",
     "TrainConfig",

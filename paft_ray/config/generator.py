@@ -37,13 +37,19 @@ class GeneratorConfig(Section):
         return self.id if self.endpoint is None else f"{self.id} at {urlsplit(self.endpoint.base_url).netloc}"
 
     @property
+    def longest_text(self) -> int:
+        """Tokens that one answer can have."""
+        asked = self.endpoint.request if self.endpoint else {}
+        tokens = asked.get("max_completion_tokens") or asked.get("max_tokens") or self.max_tokens
+        assert isinstance(tokens, int)  # of the configuration
+        return tokens
+
+    @property
     def longest_answer(self) -> int:
         """Tokens that one request can cost at most."""
-        asked = self.endpoint.request if self.endpoint else {}
-        each = asked.get("max_completion_tokens") or asked.get("max_tokens") or self.max_tokens
-        answers = asked.get("n") or 1
-        assert isinstance(each, int) and isinstance(answers, int)  # noqa: PT018 (of the configuration)
-        return each * answers
+        answers = (self.endpoint.request.get("n") if self.endpoint else None) or 1
+        assert isinstance(answers, int)  # of the configuration
+        return self.longest_text * answers
 
 
 _ASKING = {"api_key_env", "concurrency", "requests_per_minute", "max_retries", "timeout_s"}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from paft_ray.config.base import Fraction, Place, Positive, Section
 from paft_ray.config.generator import GeneratorConfig, generator_key
+
+Strategy = Literal["zero_shot", "few_shot", "paraphrase"]
 
 
 class PromptsConfig(Section):
@@ -30,7 +32,15 @@ class PromptsConfig(Section):
     max_rounds: Positive = 4
     """Rounds of generation at most; each asks for what is still missing. The run says what it got."""
     num_few_shot: Positive = 3
-    """Example templates shown in a few-shot request; half of the requests are zero-shot (paper, section 3.1)."""
+    """Example templates shown in a few-shot request."""
+    strategies: Annotated[tuple[Strategy, ...], Field(min_length=1)] = (
+        "zero_shot",
+        "few_shot",
+        "zero_shot",
+        "paraphrase",
+    )
+    """What requests do in turn: show no template (half of them, as in the paper, section 3.1), show seed templates as
+    examples, or ask to rewrite one. Without seed templates all are zero-shot."""
     num_shared_examples: Annotated[int, Field(ge=0)] = 0
     """Training rows, with their answers, shown in every request to a generator, endpoints outside the cluster included;
     0: no row is shown."""

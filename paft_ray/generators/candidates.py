@@ -9,7 +9,7 @@ from paft_ray.prompts.gate import repair
 from paft_ray.prompts.prompt_set import Entry
 from paft_ray.prompts.template import PromptTemplate
 
-_ORIGIN = ("strategy", "axes", "grammar_share", "frame")
+_ORIGIN = ("strategy", "axes", "rewrites", "grammar_share", "frame")
 
 
 def recorded(rows: Iterable[Mapping[str, Any]]) -> list[Entry | None]:

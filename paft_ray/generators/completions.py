@@ -1,13 +1,16 @@
-"""Chat completions and error bodies, read strictly: whatever an endpoint sends is either one of them or a
-`ValueError`."""
+"""Chat completions, error bodies and lists of templates, read strictly: whatever a generator sends is either one of
+them or a `ValueError`."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from paft_ray.prompts.template import PromptTemplate
 
 _LONGEST_TEXT = 100_000
 
@@ -46,6 +49,15 @@ class _Refused(_Strict):
     error: _Problem | Text
 
 
+class _Template(_Strict):
+    model_config = ConfigDict(extra="forbid")
+
+    system: Text
+    text: Text
+
+
+_TEXTS = TypeAdapter[list[str]](list[Annotated[Text, Field(strict=True)]])
+_TEMPLATES = TypeAdapter[list[_Template]](list[_Template])
 _ERROR = TypeAdapter[_Refused | _Problem](_Refused | _Problem)
 
 
@@ -79,6 +91,23 @@ def read_completion(body: bytes, longest: int) -> ChatReply:
     )
 
 
+def read_templates(text: str, most: int, *, system: bool) -> list[PromptTemplate]:
+    """The templates of a JSON array of 1 to `most` strings; of objects with `system` and `text` where they are to have
+    system parts. Raises `ValueError` for anything else."""
+    found = _json(text)
+    if not isinstance(found, list) or not 0 < len(found) <= most:
+        raise ValueError(f"no list of 1 to {most} templates")
+    if system:
+        return [PromptTemplate(text=each.text, system=each.system) for each in _TEMPLATES.validate_python(found)]
+    return [PromptTemplate(text=each) for each in _TEXTS.validate_python(found)]
+
+
+def templates_text(templates: Sequence[PromptTemplate]) -> str:
+    """The answer that `read_templates` reads as these templates; all of them have a system part, or none has."""
+    rows = [t.text if t.system is None else {"system": t.system, "text": t.text} for t in templates]
+    return json.dumps(rows, ensure_ascii=False)
+
+
 def read_error(body: bytes) -> str:
     """What the body of a failed request says: its message where it is an error object, else all of it."""
     try:
@@ -89,7 +118,7 @@ def read_error(body: bytes) -> str:
     return problem if isinstance(problem, str) else problem.message
 
 
-def _json(body: bytes) -> Any:
+def _json(body: bytes | str) -> Any:
     try:
         return json.loads(body)
     except RecursionError:

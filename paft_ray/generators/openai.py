@@ -14,6 +14,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import pyarrow as pa
 import ray
@@ -22,12 +23,19 @@ from ray.exceptions import RayTaskError
 from paft_ray.config import EndpointConfig, GeneratorConfig, generator_key
 from paft_ray.config.keys import read_key
 from paft_ray.errors import UserError, one_line
-from paft_ray.generators.completions import ChatReply, read_completion, read_error, whole_characters
+from paft_ray.generators.completions import (
+    ChatReply,
+    read_completion,
+    read_error,
+    templates_text,
+    whole_characters,
+)
 from paft_ray.generators.http_exchange import Exchange, Reply
 from paft_ray.generators.requests import Completion, Request, request_seed
 from paft_ray.inference.answer_cache import AnswerCache, BufferedWriter, identity
 from paft_ray.inference.placement import on_this_node
 from paft_ray.log import get_logger
+from paft_ray.prompts.template import PromptTemplate
 from paft_ray.sanitize import without_key
 
 _log = get_logger(__name__)
@@ -77,7 +85,7 @@ def ask_missing(
     cache = cache.keyed(
         {"generator": generator_key(generator.model_copy(update={"endpoint": unlimited})), "seed": seed}
     )
-    names = [identity(str(number), asked.message, asked.regex) for number, asked in enumerate(requests)]
+    names = [identity(str(asked.number), asked.message, asked.regex) for asked in requests]
     rows = {row["request"]: row for row in cache.read(_ANSWERS).to_pylist()}
     kept = {
         i: Completion(**{field: rows[name][field] for field in ("text", "finished", "tokens")})
@@ -165,7 +173,7 @@ class _Session:
                 if number in kept:
                     return kept[number]
                 async with slots:
-                    written = await self._one(exchange, asked, request_seed(seed, number))
+                    written = await self._one(exchange, asked, request_seed(seed, asked.number))
                 if written.text:
                     keep(number, written)
                 return written
@@ -190,8 +198,17 @@ class _Session:
         if found is None:
             return Completion(text="", finished=False, tokens=spent)
         text = found.text if self.endpoint.grammar else _bare(found.text)
-        finished = re.fullmatch(asked.regex, text) is not None if self.endpoint.grammar else found.finished
-        return Completion(text=without_key(text, self.key), finished=finished, tokens=spent)
+        finished = asked.is_complete(text) if self.endpoint.grammar else found.finished
+        return Completion(text=self._without_key(asked, text), finished=finished, tokens=spent)
+
+    def _without_key(self, asked: Request, text: str) -> str:
+        """The answer without the key, which JSON may hide until a list is read."""
+        if asked.is_list:
+            with suppress(ValueError):
+                found = [(template.text, template.system) for template in asked.templates(text)]
+                texts = [[part and without_key(part, self.key) for part in parts] for parts in found]
+                return templates_text([PromptTemplate(text=text or "", system=system) for text, system in texts])
+        return without_key(text, self.key)
 
     async def _answer(self, exchange: Exchange, body: bytes) -> tuple[ChatReply | None, int]:
         """(answer, tokens of attempts that gave none). An attempt that no status came back from counts at its
@@ -220,7 +237,8 @@ class _Session:
         return None, lost
 
     def _body(self, asked: Request, seed: int) -> bytes:
-        message = asked.message if self.endpoint.grammar else f"{asked.message}\nAnswer with the text alone."
+        alone = not (self.endpoint.grammar or asked.is_list)
+        message = f"{asked.message}\nAnswer with the text alone." if alone else asked.message
         fields = {
             "max_tokens": self.generator.max_tokens,
             "temperature": self.generator.temperature,

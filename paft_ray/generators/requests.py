@@ -1,5 +1,5 @@
-"""Requests to a generator model: half zero-shot, half few-shot (paper, section 3.1), along axes of diversity, under a
-grammar."""
+"""Requests to generators: zero-shot, few-shot (paper, section 3.1) or to rewrite a seed template, along axes of
+diversity, under a grammar; and what a generator answers."""
 
 from __future__ import annotations
 
@@ -7,30 +7,55 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paft_ray.prompts.sampling import PerExample, keyed_order
+from paft_ray.config import Strategy
+from paft_ray.generators.answer_regex import list_regex, template_regex
+from paft_ray.generators.axes import drawn
+from paft_ray.generators.completions import read_templates, templates_text
+from paft_ray.prompts.sampling import keyed_order
 from paft_ray.prompts.template import Literal, PromptTemplate, TemplateError
 from paft_ray.tasks.task import Example, Task
 
-_AXES: dict[str, tuple[str, ...]] = {
-    "tone": ("formal", "friendly", "casual", "terse", "polite", "professional", "curious", "strict"),
-    "format": ("one sentence", "two short sentences", "a question", "an instruction", "a form with headings"),
-    "order": ("question first", "question last"),
-}
 _LONGEST_VALUE = 300  # characters of a row's value that a request shows
-_FREE_TEXT = r"[A-Za-z ,.'?:!;\n-]"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One request to a generator."""
+    """One request to a generator, for one template or more."""
 
+    number: int
+    """Of all requests of a run to one generator."""
     message: str
     """User message."""
     regex: str
     """The answer's grammar: free text around the task's placeholders, each once."""
-    strategy: str
-    """`zero_shot` or `few_shot`."""
-    axes: dict[str, str]
+    strategy: Strategy
+    axes: tuple[dict[str, str], ...]
+    """How each template that is asked for is to be written."""
+    system: bool = False
+    """Whether templates are to have system parts."""
+    rewrites: str | None = None
+    """Content id of the seed template that is to be rewritten."""
+
+    @property
+    def is_list(self) -> bool:
+        """Whether the answer is a JSON array; else it is the text of the one template."""
+        return len(self.axes) > 1 or self.system
+
+    def templates(self, text: str) -> list[PromptTemplate]:
+        """The templates in an answer, in the order of `axes`, not more than these. Raises `ValueError` where a list
+        was asked for and this is none."""
+        if not self.is_list:
+            return [PromptTemplate(text=text)]
+        return read_templates(text, len(self.axes), system=self.system)
+
+    def is_complete(self, text: str) -> bool:
+        """Whether an answer under the grammar came to its end."""
+        if not self.is_list:
+            return re.fullmatch(self.regex, text) is not None
+        try:
+            return bool(self.templates(text))
+        except ValueError:
+            return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +69,7 @@ class Completion:
     missing: str = "failed"
     """Why there is no text, where there is none."""
     tokens: int = 0
-    """Generated tokens that count against an endpoint's `max_total_tokens`."""
+    """Generated tokens; they count against an endpoint's `max_total_tokens`."""
 
 
 def request(
@@ -54,45 +79,84 @@ def request(
     seed: int,
     number: int,
     examples: Sequence[Example] = (),
+    *,
+    strategies: Sequence[Strategy] = ("zero_shot", "few_shot"),
+    count: int = 1,
 ) -> Request:
-    """Request `number`, fixed by (seed, number): even ones zero-shot, odd ones few-shot where there are templates to
-    show.
+    """Request `number` for `count` templates, fixed by (seed, number): strategies take turns where there are templates
+    to show.
 
-    `examples`: rows shown in it with their answers, long values truncated.
+    `examples`: rows shown in it with their answers, long values truncated. System parts are asked for in every second
+    turn where one of `shots` has one: then the user's model takes them.
     """
-    draw = PerExample(seed=seed)
-    axes = {
-        name: values[draw.index(epoch=0, example_id=f"{name}-{number}", index_in_epoch=0, num_templates=len(values))]
-        for name, values in _AXES.items()
-    }
-    few = bool(shots) and number % 2 == 1
-    fields = ", ".join(f"{{{name}}} ({what})" for name, what in task.fields.items())
+    axes = tuple(drawn(task, seed, number, place) for place in range(count))
+    turn, of_turn = divmod(number, len(strategies))
+    strategy = strategies[of_turn] if shots else "zero_shot"
+    system = turn % 2 == 1 and any(shot.system for shot in shots)
+    order = keyed_order([t.id for t in shots], seed, f"shots {number}")
+    shown = [shots[i] for i in order[: {"few_shot": num_shots, "paraphrase": 1, "zero_shot": 0}[strategy]]]
+    rewritten = shown[0] if strategy == "paraphrase" else None
     lines = [
-        "Write the text that asks an assistant to do a task. " + task.description,
-        f"Use each placeholder exactly once, as it is: {fields}.",
-        f"Style: {axes['tone']}; {axes['format']}; {axes['order']}.",
+        *_asked(task, rewritten, count),
+        *(f"Style{f' of text {place}' if count > 1 else ''}: {_style(each)}." for place, each in enumerate(axes, 1)),
+        *_told(task),
     ]
+    if examples:
+        lines += ["Rows of the data, only to show what the placeholders will hold:"]
+        lines += [f"- {_shown(example)}" for example in examples]
+    if strategy == "few_shot":
+        lines += ["Examples of such texts:", *(f"- {_whole(shot)}" for shot in shown), "Write a different one."]
+    is_list = system or count > 1
+    return Request(
+        number=number,
+        message="\n".join([*lines, *([_form(count, system=system)] if is_list else [])]),
+        regex=list_regex(task, axes, system=system) if is_list else template_regex(task, axes[0]),
+        strategy=strategy,
+        axes=axes,
+        system=system,
+        rewrites=rewritten.id if rewritten is not None else None,
+    )
+
+
+def _form(count: int, *, system: bool) -> str:
+    if not system:
+        return f"Answer with a JSON array of {count} strings."
+    return (
+        f"Answer with a JSON array of {count} objects, each with `text` and, in `system`, a sentence without "
+        "placeholders on who the assistant is."
+    )
+
+
+def _asked(task: Task, rewritten: PromptTemplate | None, count: int) -> list[str]:
+    fields = ", ".join(f"{{{name}}} ({what})" for name, what in task.fields.items())
+    placeholders = f"Use each placeholder exactly once, as it is: {fields}."
+    if rewritten is not None:
+        how = "in other words and another style" if count == 1 else f"{count} times, each time in other words"
+        return [f"Rewrite this text {how}. {task.description}", f"Text: {_whole(rewritten)}", placeholders]
+    what = "the text that asks" if count == 1 else f"{count} different texts, each of which asks"
+    return [f"Write {what} an assistant to do a task. {task.description}", placeholders]
+
+
+def _style(axes: dict[str, str]) -> str:
+    return "; ".join(f"{name.replace('_', ' ')}: {value}" for name, value in axes.items())
+
+
+def _told(task: Task) -> list[str]:
+    """What the task itself asks of every template."""
+    lines = []
     if task.label_texts:
         lines.append(f"Say that the answer must be one of: {', '.join(task.label_texts)}. Do not give the answer.")
+    if task.answer_format:
+        lines.append(f"Say this, as it is: {task.answer_format}")
     if task.options:
-        lines.append(
-            "Show each option behind its letter: "
-            f"{', '.join(f'{label}: {{{name}}}' for label, name in task.options.items())}."
-        )
-    if examples:
-        lines += [
-            "Rows of the data, only to show what the placeholders will hold:",
-            *(f"- {_shown(example)}" for example in examples),
-        ]
-    if few:
-        order = keyed_order([t.id for t in shots], seed, f"shots {number}")[:num_shots]
-        lines += ["Examples of such texts:", *(f"- {shots[i].text}" for i in order), "Write a different one."]
-    return Request(
-        message="\n".join(lines),
-        regex=grammar(task, axes["order"]),
-        strategy="few_shot" if few else "zero_shot",
-        axes=axes,
-    )
+        letters = ", ".join(f"{label}: {{{name}}}" for label, name in task.options.items())
+        lines.append(f"Show each option behind its letter: {letters}.")
+    return lines
+
+
+def _whole(template: PromptTemplate) -> str:
+    """A template as a request shows it."""
+    return template.text if template.system is None else templates_text([template])
 
 
 def _shown(example: Example) -> str:
@@ -104,28 +168,8 @@ def _shown(example: Example) -> str:
 
 
 def request_seed(seed: int, number: int) -> int:
-    """The seed of the request with this number in a round with this seed."""
+    """The seed of the request with this number in a run with this seed."""
     return seed * 1_000_003 + number
-
-
-def grammar(task: Task, order: str) -> str:
-    """A regular expression: the model writes the text, the grammar forces the placeholders with the letters of
-    options, the task's answer format and, for few labels, that they are named."""
-    letters = {name: f"{label}: " for label, name in task.options.items()}
-    slots = [re.escape(letters.get(name, "")) + rf"\{{{name}\}}" for name in task.fields]
-    body = rf"{_FREE_TEXT}{{1,24}}".join(slots)
-    labels = (
-        [re.escape(label) for label in task.label_texts]
-        if 2 <= len(task.label_texts) <= 3 and all(len(x) > 2 for x in task.label_texts)
-        else []
-    )
-    named = rf"({' or '.join(labels)}|{' or '.join(reversed(labels))})" if labels else ""
-    question = rf"[A-Z]{_FREE_TEXT}{{12,90}} {named}[?.:]" if named else rf"[A-Z]{_FREE_TEXT}{{16,140}}[?.:]"
-    if task.answer_format:
-        question = f"{question} {re.escape(task.answer_format)}"
-    if order == "question first":
-        return rf"{question}\n{body}(\n[A-Z][a-z]{{3,12}}:)?"
-    return rf"([A-Z][a-z]{{3,12}}: )?{body}\n{question}"
 
 
 def grammar_share(template: PromptTemplate, task: Task) -> float:

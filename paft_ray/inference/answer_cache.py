@@ -21,6 +21,8 @@ from paft_ray.storage.store import Store
 from paft_ray.storage.versions import deciding_versions
 
 _log = get_logger(__name__)
+PAID = "paid"
+"""Folder of a stage with answers that cost money."""
 SAVE_EVERY_S = 10
 """Longest time that an answer waits in memory, in seconds."""
 SAVE_ROWS = 4096
@@ -48,6 +50,12 @@ class AnswerCache:
     def of(cls, run: Store, stage: str) -> AnswerCache:
         """The cache of a stage; it is deleted when the manifest is written."""
         return cls(run=run, folder=f"{stage}/{PARTIAL}" if stage else PARTIAL)
+
+    @property
+    def lasting(self) -> AnswerCache:
+        """The same for answers that cost money: no manifest and no `--force` deletes them, so that they are not paid
+        again where only what is made of them has changed."""
+        return replace(self, folder=self.folder.removesuffix(PARTIAL) + PAID)
 
     def keyed(self, key: Mapping[str, Any]) -> AnswerCache:
         """The part of the cache under certain settings. `key`: everything that decides its answers besides the

@@ -33,7 +33,7 @@ from paft_ray.tasks.task import Task
 
 _log = get_logger(__name__)
 _SHOWN = 4  # answers; the others with --verbose
-RESULTS_VERSION = 3
+RESULTS_VERSION = 5
 """Raised where a change of the code changes results (`scripts/results_versions.py`)."""
 
 
@@ -130,7 +130,7 @@ def _build(
     sft = seeds[0].id if seeds else None
     prompts = _split(config, entries, fixed, keep_in_train=sft)
     counts = _counts(config, writers, raw)
-    _announce(counts, writers, raw, rejected)
+    _announce(counts, raw, rejected)
     covered = _coverage(prompts, raw, settings.similarity)
     outputs = RAW_ANSWERS.write(run, raw) | LEAKAGE_REPORT.write(run, leakage_report(prompts, settings.similarity))
     if decisions:
@@ -237,25 +237,24 @@ def _counts(config: Config, writers: list[Writer], raw: list[dict[str, Any]]) ->
     return {
         "asked": config.prompts.num_candidates if config.prompts.generators else 0,
         "kept": len(fractions),
-        "generators": [
-            {"source": w.generator.label, "asked": w.target, "kept": len(w.accepted), "tokens": w.tokens}
-            for w in writers
-        ],
+        "generators": [writer.yields for writer in writers],
         "engine_starts": sum(writer.engine_starts for writer in writers),
         "grammar_share": round(sum(fractions) / len(fractions), 3) if fractions else None,
     }
 
 
-def _announce(counts: Manifest, writers: list[Writer], raw: list[dict[str, Any]], rejected: Counter[str]) -> None:
+def _announce(counts: Manifest, raw: list[dict[str, Any]], rejected: Counter[str]) -> None:
     if not raw:
         return
     reasons = ", ".join(f"{reason} {n}" for reason, n in rejected.most_common())
     label = stage_label("synthesize")
-    _log.info(
-        f"{label} asked {counts['asked']}, got {counts['kept']} from {len(raw)} answers; rejected: {reasons or 'none'}"
-    )
-    for writer in writers if len(writers) > 1 else ():
-        _log.info(f"{label} {writer.generator.label}: asked {writer.target}, got {len(writer.accepted)}")
+    got = f"asked {counts['asked']}, got {counts['kept']} from {len(raw)} candidates"
+    _log.info(f"{label} {got}; rejected: {reasons or 'none'}")
+    for each in counts["generators"]:
+        asked = f"{each['requests']} requests, {each['answers']} answers"
+        cost = f"{each['tokens']} tokens, {each['time_s']:.0f} s"
+        found = f"{each['candidates']} candidates, {each['passed']} passed, {each['kept']} of {each['asked']} kept"
+        _log.info(f"{label} {each['source']}: {asked}, {cost}; {found}")
     for number, row in enumerate(raw):
         level = logging.INFO if number < _SHOWN else logging.DEBUG
         _log.log(level, f"{label} {row['strategy']}, {row['rejected'] or 'kept'}: {row['text']!r}")

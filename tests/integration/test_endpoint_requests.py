@@ -262,6 +262,18 @@ def test_an_answer_that_was_cut_off_is_unfinished_and_wrapping_is_taken_off(serv
     assert KEY not in found[4].text
 
 
+def test_lists_are_read_out_of_their_fences_and_hide_no_key(serve) -> None:
+    hidden = "".join(f"\\u{ord(letter):04x}" for letter in KEY)
+    texts = ['```json\n["Say: {text}", "b"]\n```', f'["{hidden} {{text}}"]', "Sure: 1. Say {text}", '["half']
+    server = serve(lambda number, body: completion(texts[number]))
+    several = [request(DEMO, (), 1, seed=0, number=i, count=2) for i in range(4)]
+    found = ask(several, generator(server, concurrency=1), 0, ENVIRONMENT)
+    assert server.bodies[0]["messages"][0]["content"].endswith("Answer with a JSON array of 2 strings.")
+    assert [t.text for t in several[0].templates(found[0].text)] == ["Say: {text}", "b"]
+    assert [t.text for t in several[1].templates(found[1].text)] == ["[key] {text}"]
+    assert [w.text for w in found[2:]] == texts[2:]
+
+
 def test_half_a_character_does_not_end_the_stage(serve) -> None:
     reply = completion("PLACE")
     server = serve(lambda number, body: (200, {}, reply[2].replace("PLACE", "\\ud83d {text}")))
@@ -299,7 +311,8 @@ def test_a_dead_endpoint_costs_only_its_own_candidates_and_the_run_says_so(serve
     assert len(dead.bodies) <= 8
     said = capsys.readouterr().out
     assert "asked 4, got 2" in said
-    assert f"writer-1 at 127.0.0.1:{dead.http.server_port}: asked 2, got 0" in said
+    assert f"writer-1 at 127.0.0.1:{dead.http.server_port}: 4 requests, 0 answers, 0 tokens, " in said
+    assert f"writer-1 at 127.0.0.1:{alive.http.server_port}: 4 requests, 4 answers, 40 tokens, " in said
     stored = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
     assert KEY.encode() not in stored
     assert b"GENERATOR_KEY" not in stored
@@ -360,6 +373,28 @@ def test_rows_leave_only_where_the_configuration_says_so(serve, tmp_path) -> Non
     )
     sent = json.dumps(server.bodies, ensure_ascii=False)
     assert [text in sent for text in train] == [True, True] + [False] * 7
+
+
+def test_answers_that_were_paid_for_serve_another_selection(serve, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("GENERATOR_KEY", KEY)
+    server = serve(lambda number, body: completion(GOOD[number % len(GOOD)]))
+    run = Store.open(str(tmp_path), "t")
+    cache = AnswerCache.of(run, "synthesize").lasting
+
+    def paid(requests, generator, engine, seed):
+        return ask_missing(requests, generator, seed, cache)
+
+    one = generator(server, concurrency=1)
+    first = synthesize.run(resolved(config(one, num_candidates=2, max_rounds=1), run), write=paid)
+    assert (first["kept"], len(server.bodies)) == (2, 4)
+    second = synthesize.run(
+        resolved(config(one, num_candidates=2, max_rounds=1, similarity=0.8), run), force=True, write=paid
+    )
+    assert (second["kept"], second["generators"][0]["tokens"], len(server.bodies)) == (2, 40, 4)
+    third = synthesize.run(resolved(config(one, num_candidates=3, max_rounds=1), run), force=True, write=paid)
+    assert (third["generators"][0]["requests"], len(server.bodies)) == (6, 6), "only what has no answer is asked"
+    stored = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+    assert KEY.encode() not in stored
 
 
 # --- the configuration

@@ -141,3 +141,13 @@ def test_the_parts_go_with_the_manifest_and_with_force(tmp_path: Path) -> None:
         assert cached(run, "score", {}, whole, announce=lambda _: None, force=force)["kept"] == kept
         assert not run.exists(f"score/{PARTIAL}")
         run.delete("score/manifest.json")
+
+
+def test_answers_that_cost_money_outlive_a_finished_stage_and_force(tmp_path: Path) -> None:
+    run = Store.open(str(tmp_path), "run")
+    paid, local = AnswerCache.of(run, "synthesize").lasting, AnswerCache.of(run, "synthesize")
+    for cache in (paid, local):
+        cache.keyed({"model": "a"}).add(rows([1]))
+    for force in (False, True):
+        cached(run, "synthesize", {}, dict, announce=lambda _: None, force=force)
+    assert [cache.keyed({"model": "a"}).read(SCHEMA).num_rows for cache in (paid, local)] == [1, 0]

@@ -22,8 +22,8 @@ from tests.support.resolved import resolved
 
 WRITTEN = [
     "Judge how the customer felt, negative or positive:\n{text}",
-    "{text}\nDoes this person sound pleased? Say positive or negative.",
     "Opinion of a guest: {text}\nName its mood in a word, positive or negative?",
+    "{text}\nDoes this person sound pleased? Say positive or negative.",
     "Verdict of a visitor, who may have liked it or not: {text}\nThe mood is positive",
 ]
 SEEDS, HELD_OUT = user_templates(
