@@ -87,9 +87,14 @@ def test_the_stage_says_what_it_got_within_the_token_limit_and_stores_no_key(
     run = Store.open(str(tmp_path), "t")
     manifest = synthesize.run(resolved(Config(name="t", task="demo", prompts=prompts), run))
     assert manifest["kept"] + sum(manifest["rejected"].values()) == run.read_bytes("synthesize/raw.jsonl").count(b"\n")
-    assert 0 < manifest["generators"][0]["tokens"] <= 1000
+    (got,) = manifest["generators"]
+    assert 0 < got["tokens"] <= 1000
+    assert got["kept"] == manifest["kept"] <= got["passed"] <= got["candidates"]
+    assert 0 < got["answers"] <= got["requests"]
     assert manifest["engine_starts"] == 0
-    assert f"asked 3, got {manifest['kept']}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"asked 3, got {manifest['kept']}" in said
+    assert f"{got['source']}: {got['requests']} requests, {got['answers']} answers, {got['tokens']} tokens, " in said
     assert not any(KEY.encode() in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
 
 
