@@ -126,6 +126,8 @@ def _synthesis_starts(config: Config) -> int:
 
 def receives(generator: GeneratorConfig, num_rows: int, num_templates: int) -> str:
     """What one generator gets to see, and where it is."""
+    if generator.type == "grammar":
+        return "grammar, on the driver: the task's description, names of fields and labels, no row of the data"
     rows = f"{num_rows} training rows with their answers" if num_rows else "no row of the data"
     seen = f"the task's description, names of fields and labels, {num_templates} seed templates, {rows}"
     endpoint = generator.endpoint

@@ -14,6 +14,7 @@ from paft_ray.config import Config
 from paft_ray.config.keys import read_key
 from paft_ray.cpu_priority import usable_cpus
 from paft_ray.errors import UserError
+from paft_ray.generators.grammar.words import words_of
 from paft_ray.models.files import shapes
 from paft_ray.report.arm_order import check_primary
 from paft_ray.stages import prepare
@@ -119,7 +120,7 @@ def most_templates(config: Config, templates: Templates) -> int:
     """Templates that the trials of a sweep can train on if every candidate is kept."""
     seeds, _ = templates
     aside = config.sweep.num_validation_templates if config.sweep.compares else 0
-    return len(seeds) + (config.prompts.num_candidates if config.prompts.generators else 0) - aside
+    return len(seeds) + config.prompts.num_wanted - aside
 
 
 def check_inputs(resolved: ResolvedRun, *, rows: bool = True) -> Templates:
@@ -140,6 +141,8 @@ def check_inputs(resolved: ResolvedRun, *, rows: bool = True) -> Templates:
     if rows:
         prepare.check(config.data, task)
     templates = user_templates(config, task)
+    if any(generator.type == "grammar" for generator in config.prompts.generators):
+        words_of(task)
     if config.model.truncate_field is not None and config.model.truncate_field not in task.fields:
         raise UserError(
             f"model.truncate_field={config.model.truncate_field}: not a field of task {task.name}; allowed: "

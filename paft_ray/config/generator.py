@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
@@ -12,8 +13,11 @@ from paft_ray.config.endpoint import EndpointConfig
 
 
 class GeneratorConfig(Section):
-    """One language model that writes candidate templates: vLLM in the cluster, or an endpoint."""
+    """What writes candidate templates: a language model in the cluster or behind an endpoint, or a grammar."""
 
+    type: Literal["vllm", "openai", "grammar"] = "vllm"
+    """`vllm`: a model in the cluster. `openai`: one behind `endpoint`, which implies this type. `grammar`: sentences
+    composed without a model, which fill up what models leave missing of `num_candidates`."""
     id: str = "demo"
     """Hugging Face id, local folder or `demo`; with `endpoint` the model's name there."""
     revision: str | None = None
@@ -24,16 +28,36 @@ class GeneratorConfig(Section):
     """Longest answer in tokens."""
     endpoint: EndpointConfig | None = None
     """Asks the model there instead of starting an engine."""
+    num_templates: Positive | None = None
+    """With type `grammar`: templates to compose, instead of those that are missing."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _implied_type(cls, values: Any) -> Any:
+        """`type` follows from `endpoint` where it is not given."""
+        if isinstance(values, Mapping) and "type" not in values and values.get("endpoint") is not None:
+            return {**values, "type": "openai"}
+        return values
 
     @model_validator(mode="after")
     def _combinations(self) -> GeneratorConfig:
+        if self.endpoint is not None and self.type != "openai":
+            raise ValueError(f"endpoint goes with type: openai, given {self.type}; take one of them away")
+        if self.endpoint is None and self.type == "openai":
+            raise ValueError("type: openai needs endpoint: {base_url: ...}")
+        if self.type == "grammar" and (self.id != "demo" or self.revision is not None):
+            raise ValueError("type: grammar asks no model; take id and revision away")
+        if self.type != "grammar" and self.num_templates is not None:
+            raise ValueError("num_templates goes with type: grammar; models share num_candidates")
         if self.endpoint is not None and self.revision is not None:
             raise ValueError("revision goes with models that run in the cluster; an endpoint names versions in `id`")
         return self
 
     @property
     def label(self) -> str:
-        """Its name in a prompt set: the id, for an endpoint with the host."""
+        """Its name in a prompt set: the model's id, for an endpoint with the host; `grammar`."""
+        if self.type == "grammar":
+            return self.type
         return self.id if self.endpoint is None else f"{self.id} at {urlsplit(self.endpoint.base_url).netloc}"
 
     @property
@@ -57,7 +81,9 @@ _ASKING = {"api_key_env", "concurrency", "requests_per_minute", "max_retries", "
 
 def generator_key(generator: GeneratorConfig) -> dict[str, Any]:
     """The settings that decide what a generator writes; how an endpoint is asked is left out."""
-    key = generator.model_dump(mode="json", exclude={"endpoint"})
+    if generator.type == "grammar":
+        return generator.model_dump(mode="json", include={"type", "num_templates"})
+    key = generator.model_dump(mode="json", exclude={"type", "num_templates", "endpoint"})
     return (
         key
         if generator.endpoint is None

@@ -26,9 +26,10 @@ class PromptsConfig(Section):
     rejected template is never in the prompt set, an accepted one is unless the gate refuses it or it is a near-copy of
     a held-out one."""
     generators: tuple[GeneratorConfig, ...] = ()
-    """Models that write candidates; none: only the user's templates are used."""
+    """What writes candidates; none: only the user's templates are used."""
     num_candidates: Positive = 40
-    """Target number of accepted synthesized templates, shared between the generators."""
+    """Target number of accepted synthesized templates, shared between the models; a grammar fills up what is
+    missing."""
     max_rounds: Positive = 4
     """Rounds of generation at most; each asks for what is still missing. The run says what it got."""
     num_few_shot: Positive = 3
@@ -55,8 +56,15 @@ class PromptsConfig(Section):
 
     @property
     def local_generators(self) -> tuple[GeneratorConfig, ...]:
-        """Generators that run in the cluster, not behind an endpoint."""
-        return tuple(generator for generator in self.generators if generator.endpoint is None)
+        """Generators that run in the cluster, on an engine."""
+        return tuple(generator for generator in self.generators if generator.type == "vllm")
+
+    @property
+    def num_wanted(self) -> int:
+        """Templates wanted from all generators: `num_candidates`, and those of grammars that have a number of their
+        own."""
+        shared = self.num_candidates if any(each.num_templates is None for each in self.generators) else 0
+        return shared + sum(each.num_templates or 0 for each in self.generators)
 
 
 def prompts_key(prompts: PromptsConfig) -> dict[str, Any]:

@@ -50,17 +50,17 @@ def write_with_model(
 def ask_generators(
     config: Config, task: Task, seeds: list[PromptTemplate], others: list[Entry], examples: list[Example], write: Write
 ) -> list[Writer]:
-    """The generators of the configuration with their candidates, in order: each round asks for twice as many templates
+    """The models of the configuration with their candidates, in order: each round asks for twice as many templates
     as are missing, and of all that are fit those that differ most from each other and from `seeds` are kept.
 
     `seeds` are shown in few-shot requests, `examples` in all; near-copies of `others`, or of what was written before,
     are rejected.
     """
     settings = config.prompts
-    parts = len(settings.generators)
+    models = [generator for generator in settings.generators if generator.type != "grammar"]
     writers = [
-        Writer.of(generator, _share(settings.num_candidates, parts, number), settings)
-        for number, generator in enumerate(settings.generators)
+        Writer.of(generator, _share(settings.num_candidates, len(models), number), settings)
+        for number, generator in enumerate(models)
     ]
     _write_in_rounds(writers, config, task, seeds, others, examples, write)
     select(writers, seeds, settings.similarity)

@@ -89,5 +89,6 @@ def origins(resolved: ResolvedRun) -> Origins:
         generators={
             hub_id(resolved.place(g.id)) or Path(g.id).name: model_license(resolved.place(g.id), g.revision)
             for g in config.prompts.generators
+            if g.type != "grammar"
         },
     )

@@ -11,6 +11,7 @@ from typing import Any
 from paft_ray.config import Config, GeneratorConfig, engine_key, generator_key, prompts_key
 from paft_ray.errors import UserError
 from paft_ray.generators.candidates import recorded
+from paft_ray.generators.grammar.fill import fill_up
 from paft_ray.generators.rounds import Write, Writer, ask_generators, write_with_model
 from paft_ray.log import get_logger, stage_label
 from paft_ray.models.chat_frame import chat_frame
@@ -33,7 +34,7 @@ from paft_ray.tasks.task import Task
 
 _log = get_logger(__name__)
 _SHOWN = 4  # answers; the others with --verbose
-RESULTS_VERSION = 5
+RESULTS_VERSION = 4
 """Raised where a change of the code changes results (`scripts/results_versions.py`)."""
 
 
@@ -102,7 +103,7 @@ def _writing(resolved: ResolvedRun) -> Write:
 
 
 def _identity(resolved: ResolvedRun, generator: GeneratorConfig) -> dict[str, Any]:
-    if generator.endpoint is not None:
+    if generator.type != "vllm":
         return generator_key(generator)
     model = resolved.generator_model(generator)
     return {**model.identity, "chat_frame": chat_frame(model, {})}
@@ -120,6 +121,7 @@ def _build(
         else []
     )
     writers = ask_generators(config, task, seeds, [*entries, *fixed], examples, write)
+    writers += fill_up(config, task, seeds, [*entries, *fixed], writers)
     raw = [row for writer in writers for row in writer.raw]
     entries += [entry for writer in writers for entry in writer.accepted]
     decisions = decisions_of(config)
@@ -233,10 +235,11 @@ def _coverage(prompts: PromptSet, raw: list[dict[str, Any]], similarity: float) 
 
 def _counts(config: Config, writers: list[Writer], raw: list[dict[str, Any]]) -> Manifest:
     """What the generators were asked for and what they gave."""
-    fractions = [row["grammar_share"] for row in raw if row["rejected"] is None]
+    kept = [row for row in raw if row["rejected"] is None]
+    fractions = [row["grammar_share"] for row in kept if row["strategy"] != "grammar"]
     return {
-        "asked": config.prompts.num_candidates if config.prompts.generators else 0,
-        "kept": len(fractions),
+        "asked": config.prompts.num_wanted,
+        "kept": len(kept),
         "generators": [writer.yields for writer in writers],
         "engine_starts": sum(writer.engine_starts for writer in writers),
         "grammar_share": round(sum(fractions) / len(fractions), 3) if fractions else None,
