@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 from paft_ray.echo import echo
 from paft_ray.prompts.checks.rules import broken_rule
 from paft_ray.prompts.gate import gated
 from paft_ray.prompts.imports import read_any
+from paft_ray.prompts.prompt_set import read_templates
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.sanitize import visible
 from paft_ray.tasks.task import Task, load_task
 
+if TYPE_CHECKING:
+    from paft_ray.storage.quality import SignalFound
+
 _SHOWN = 100  # characters of a template in a line
+_SIMILARITY = 0.7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,24 +37,46 @@ class Checked:
     system: str | None
     passed: bool
     reason: str | None
-    """Of the gate, `duplicate`, or of the rules; None where it passed."""
+    """Of the gate, `duplicate`, of the rules or of the judge; None where it passed."""
+    score: float | None = None
+    """Log-odds (nats) of the judge, where it may decide."""
 
 
-def check_prompts(path: str, task: str, *, max_words: int, as_json: bool) -> int:
+def check_prompts(
+    path: str, task: str, *, max_words: int, judge: str | None, address: str | None, as_json: bool
+) -> int:
     """Prints a verdict per template; 0 where all passed, else 1. Raises `UserError` for a file or task that cannot be
-    read."""
-    found = checked(read_any(path), load_task(task), max_words=max_words)
+    read, before a judge starts."""
+    own = load_task(task)
+    found = checked(read_any(path), own, max_words=max_words)
+    signal = None
+    if judge is not None:
+        found, signal = judged(found, own, judge, address)
     rejected = Counter(each.reason for each in found if each.reason)
     passed = len(found) - rejected.total()
     if as_json:
-        summary = {"read": len(found), "passed": passed, "rejected": dict(rejected)}
-        echo(json.dumps({**summary, "judge": None, "templates": [asdict(each) for each in found]}, ensure_ascii=False))
+        summary = {
+            "read": len(found),
+            "passed": passed,
+            "rejected": dict(rejected),
+            "judge": signal.model_dump(mode="json") if signal else None,
+            "templates": [asdict(each) for each in found],
+        }
+        echo(json.dumps(summary, ensure_ascii=False))
     else:
-        for each in found:
-            echo(f"{each.number}: {each.reason or 'passed'}: {visible(each.text)[:_SHOWN]!r}")
-        reasons = ", ".join(f"{reason} {count}" for reason, count in rejected.most_common())
-        echo(f"{passed} of {len(found)} templates passed; rejected: {reasons or 'none'}")
+        _print(found, passed, rejected, signal)
     return int(passed < len(found))
+
+
+def _print(found: Sequence[Checked], passed: int, rejected: Counter[str], signal: SignalFound | None) -> None:
+    for each in found:
+        score = "" if each.score is None else f" ({each.score:+.1f})"
+        echo(f"{each.number}: {each.reason or 'passed'}{score}: {visible(each.text)[:_SHOWN]!r}")
+    if signal is not None:
+        auc = "no AUC" if signal.auc is None else f"AUC {signal.auc:.2f} ({signal.low:.2f} to {signal.high:.2f})"
+        echo(f"{signal.signal}: {auc}; {'it decides' if signal.may_decide else f'it may not decide: {signal.reason}'}")
+    reasons = ", ".join(f"{reason} {count}" for reason, count in rejected.most_common())
+    echo(f"{passed} of {len(found)} templates passed; rejected: {reasons or 'none'}")
 
 
 def checked(given: Sequence[PromptTemplate], task: Task, *, max_words: int) -> list[Checked]:
@@ -58,3 +87,60 @@ def checked(given: Sequence[PromptTemplate], task: Task, *, max_words: int) -> l
         text, system, passed = template.text, template.system, reason is None
         found.append(Checked(number=number, id=template.id, text=text, system=system, passed=passed, reason=reason))
     return found
+
+
+def judged(
+    found: Sequence[Checked], task: Task, judge: str, address: str | None
+) -> tuple[list[Checked], SignalFound | None]:
+    """The same templates with the verdicts of a judge where it may decide, and what it is worth; None where no template
+    was left to judge. Starts Ray and an engine."""
+    from paft_ray.cli.session import ray_session
+    from paft_ray.config import EngineConfig, GeneratorConfig
+    from paft_ray.generators.quality.record import signal_found
+    from paft_ray.generators.quality.registry import Models, signals
+    from paft_ray.generators.quality.review import Reviewer
+    from paft_ray.inference.answer_cache import AnswerCache
+    from paft_ray.models.local import find_model
+    from paft_ray.storage.store import Store
+
+    templates = [PromptTemplate(text=each.text, system=each.system) for each in found if each.passed]
+    asked = GeneratorConfig(id=judge)
+    files = find_model(judge, None)
+    with tempfile.TemporaryDirectory() as folder, ray_session(address) as total:
+        models = Models(
+            judge=asked,
+            files=files,
+            engine=EngineConfig(num_gpus=min(1, total.get("GPU", 0))),
+            cache=AnswerCache.of(Store(folder), ""),
+        )
+        reviewer = Reviewer(
+            task=task,
+            seeds=_seeds(task),
+            held_out=(),
+            similarity=_SIMILARITY,
+            seed=0,
+            signals=lambda generator, question: signals(generator, question, models),
+            forced=lambda generator: (),
+        )
+        review = reviewer.review(asked, templates)
+    if not review.calibrations:
+        return list(found), None
+    if review.decided_by is not None:
+        verdicts = review.verdicts
+        found = [
+            replace(each, passed=verdict.passed, reason=verdict.reason, score=verdict.score)
+            if (verdict := verdicts.get(each.id)) is not None and each.passed
+            else each
+            for each in found
+        ]
+    return list(found), signal_found(judge, review.calibrations[-1])
+
+
+def _seeds(task: Task) -> list[PromptTemplate]:
+    """The seed templates that ship with the task."""
+    from paft_ray.config import builtin
+
+    own = task.seed_templates
+    if own is None:
+        return []
+    return read_templates(builtin(*own.removeprefix("builtin:").split("/")) if own.startswith("builtin:") else own)

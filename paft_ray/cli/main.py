@@ -257,12 +257,20 @@ def prompts_check(
     file: Annotated[str, typer.Argument(help=".jsonl (rows with `text`), .json or .txt")],
     task: Annotated[str, typer.Option(help="Built-in task or path of a task YAML")],
     max_words: Annotated[int, typer.Option(help="Longest template in words")] = 120,
+    judge: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Model that says which templates ask for the task; starts Ray and an engine"),
+    ] = None,
+    address: AddressOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON")] = False,
 ) -> None:
-    """Gate and rules; writes nothing."""
+    """Gate, rules and, where one is named, a judge; writes nothing."""
     from paft_ray.cli.check_prompts import check_prompts
 
-    raise typer.Exit(check_prompts(expanduser(file), expanduser(task), max_words=max_words, as_json=as_json))
+    code = check_prompts(
+        expanduser(file), expanduser(task), max_words=max_words, judge=judge, address=address, as_json=as_json
+    )
+    raise typer.Exit(code)
 
 
 @prompts_app.command("review", help="Write a page that shows every template of a run, to accept or reject.")

@@ -34,7 +34,7 @@ INVARIANTS = {
     12: "training and inference see the same token ids",
     13: "an output that is not what its stage wrote is refused by name",
     14: "one command at a time writes to a run",
-    15: "a template that a person rejected is never in the prompt set",
+    15: "no prompt set has a template that a person rejected, or a generated one that no calibrated judge is sure of",
     16: "an engine answers a later stage as one of its own would, and is left by none",
 }
 _LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", "runs", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info")

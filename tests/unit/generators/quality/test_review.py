@@ -1,0 +1,169 @@
+"""Calibration decides whether a signal may speak: judges of known AUC are let in and kept out, and a rejected template
+is never used."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from paft_ray.config import GeneratorConfig
+from paft_ray.generators.quality.calibration import (
+    FORCED,
+    LEAST_AUC,
+    OTHER_TASK,
+    SHUFFLED,
+    calibration,
+    hand_written,
+    known_pairs,
+    scored,
+    shuffled,
+)
+from paft_ray.generators.quality.judge import Judge
+from paft_ray.generators.quality.question import Question
+from paft_ray.generators.quality.review import NO_SIGNAL, NOT_SURE, Reviewed, Reviewer
+from paft_ray.prompts.prompt_set import Entry
+from paft_ray.prompts.split import near
+from paft_ray.prompts.template import PromptTemplate
+from paft_ray.tasks.task import load_task
+from tests.support.known_judge import known_judge
+
+DEMO = load_task("demo")
+QUESTION = Question.about(DEMO)
+WRITTEN = hand_written([], 0.7)
+TRUTH = {pair.template.id: QUESTION.option_of(pair.task) for pair in WRITTEN}
+SEEDS = [pair.template for pair in WRITTEN if pair.task.name == "demo"][:10]
+GOOD = [PromptTemplate(text=f"Kind {i} of guest: {{text}} Happy or not?") for i in range(30)]
+NONSENSE = [PromptTemplate(text=f"The car {i} was negative or positive. {{text}} Checked") for i in range(30)]
+FORCED_TEXTS = [PromptTemplate(text=f"Solve the problem {i} of negative or positive {{text}}") for i in range(30)]
+
+
+def truth(template: PromptTemplate) -> int | None:
+    return 0 if template in GOOD else TRUTH.get(template.id)
+
+
+def reviewer(sharpness: float, asked: list[GeneratorConfig] | None = None) -> Reviewer:
+    def forced(generator: GeneratorConfig) -> list[PromptTemplate]:
+        if asked is not None:
+            asked.append(generator)
+        return FORCED_TEXTS
+
+    ask = known_judge(truth, sharpness=sharpness)
+    return Reviewer(
+        task=DEMO,
+        seeds=SEEDS,
+        held_out=[],
+        similarity=0.7,
+        seed=0,
+        signals=lambda generator, question: [Judge(model=generator.label, question=question, ask=ask)],
+        forced=forced,
+    )
+
+
+def review(sharpness: float) -> Reviewed:
+    return reviewer(sharpness).review(GeneratorConfig(), [*GOOD, *NONSENSE])
+
+
+def test_the_known_pairs_are_every_shipped_template_for_every_option_and_shuffled() -> None:
+    known = known_pairs(WRITTEN, QUESTION)
+    kinds = [each.kind for each in known]
+    assert kinds.count(None) == len(WRITTEN) >= 100
+    assert kinds.count(OTHER_TASK) == len(WRITTEN) * (len(QUESTION.options) - 1)
+    assert kinds.count(SHUFFLED) == len(WRITTEN)
+    assert all(each.pair.task in QUESTION.options for each in known)
+
+
+def test_held_out_templates_of_the_run_and_near_copies_are_no_part_of_it() -> None:
+    held_out = [pair.template for pair in WRITTEN if pair.task.name == "demo"][10:]
+    changed = [PromptTemplate(text=template.text + " !") for template in held_out]
+    found = hand_written(changed, 0.7)
+    assert len(found) == len(WRITTEN) - len(held_out)
+    assert not near([Entry(template=pair.template) for pair in found], [Entry(template=t) for t in held_out], 0.7)
+
+
+def test_shuffling_keeps_the_words_and_is_fixed_by_the_text() -> None:
+    template = WRITTEN[0].template
+    found = shuffled(template)
+    assert found == shuffled(template) != template
+    assert sorted(found.text.split()) == sorted(template.text.split())
+
+
+def test_a_judge_that_knows_decides_and_keeps_what_asks_for_the_task() -> None:
+    found = review(12.0)
+    assert found.decided_by == "judge demo"
+    assert found.calibrations[0].found.auc.low > LEAST_AUC
+    assert set(found.calibrations[0].counts) == {OTHER_TASK, SHUFFLED, FORCED}
+    kept = {name for name, verdict in found.verdicts.items() if verdict.passed}
+    assert kept == {template.id for template in GOOD}
+    assert {found.verdicts[template.id].reason for template in NONSENSE} == {NOT_SURE}
+
+
+@pytest.mark.parametrize("sharpness", [0.0, 0.7])
+def test_a_judge_that_does_not_know_may_not_speak_and_nothing_is_used(sharpness: float) -> None:
+    asked: list[GeneratorConfig] = []
+    found = reviewer(sharpness, asked).review(GeneratorConfig(), [*GOOD, *NONSENSE])
+    assert found.decided_by is None
+    assert found.calibrations[0].found.auc.low < LEAST_AUC
+    assert {(v.passed, v.reason, v.score) for v in found.verdicts.values()} == {(False, NO_SIGNAL, None)}
+    assert asked == []  # its generator is asked for nothing more
+
+
+def test_a_second_signal_is_tried_where_the_first_may_not_speak() -> None:
+    good, bad = (known_judge(truth, sharpness=sharpness) for sharpness in (12.0, 0.0))
+    base = reviewer(0.0)
+    two = Reviewer(
+        **{
+            **vars(base),
+            "signals": lambda generator, question: [
+                Judge(model=name, question=question, ask=ask) for name, ask in (("bad", bad), ("good", good))
+            ],
+        }
+    )
+    found = two.review(GeneratorConfig(), GOOD)
+    assert [each.may_decide for each in found.calibrations] == [False, True]
+    assert found.decided_by == "judge good"
+
+
+def test_a_judge_that_takes_the_generators_nonsense_for_the_task_may_not_speak() -> None:
+    fooled = known_judge(lambda t: 0 if t in FORCED_TEXTS else truth(t), sharpness=12.0)
+    base = reviewer(12.0)
+    found = Reviewer(
+        **{**vars(base), "signals": lambda generator, question: [Judge(model="x", question=question, ask=fooled)]}
+    ).review(GeneratorConfig(), GOOD)
+    assert found.decided_by is None
+    assert found.calibrations[0].found.by_kind[FORCED] < LEAST_AUC
+
+
+def test_a_judge_that_does_not_know_the_users_own_seeds_may_not_speak() -> None:
+    ids = {template.id for template in SEEDS}
+    blind = known_judge(lambda t: None if t.id in ids else truth(t), sharpness=12.0)
+    known = known_pairs(WRITTEN, QUESTION)
+    judge = Judge(model="x", question=QUESTION, ask=blind)
+    scores = judge.scores([each.pair for each in known])
+    items = [item for item in scored(known, scores) if item.text not in ids]
+    of_seeds = judge.scores([each.pair for each in known if each.kind is None and each.text in ids])
+    found = calibration(judge, items, of_seeds, np.random.default_rng(0))
+    assert found.found.auc.low > LEAST_AUC
+    assert (found.num_sure_seeds, found.num_seeds) == (0, 10)
+    assert found.reason == "it is sure of 0 of 10 seed templates"
+
+
+def test_an_answer_that_did_not_come_passes_nothing() -> None:
+    full = known_judge(truth, sharpness=12.0)
+    missing = GOOD[0].id
+    base = reviewer(12.0)
+    ask = lambda question, templates: {k: v for k, v in full(question, templates).items() if k != missing}  # noqa: E731
+    found = Reviewer(
+        **{**vars(base), "signals": lambda generator, question: [Judge(model="x", question=question, ask=ask)]}
+    ).review(GeneratorConfig(), GOOD)
+    assert not found.verdicts[missing].passed
+    assert found.verdicts[GOOD[1].id].passed
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(0.0, 14.0))
+def test_what_passes_was_judged_by_a_signal_that_may_decide(sharpness: float) -> None:
+    found = review(sharpness)
+    passed = [name for name, verdict in found.verdicts.items() if verdict.passed]
+    if passed:
+        assert found.decided_by is not None
+        assert found.calibrations[-1].found.auc.low >= LEAST_AUC
