@@ -192,9 +192,13 @@ def _asking(model: str, folder: str) -> Ask:
     from paft_ray.models.local import find_model
     from paft_ray.storage.store import Store
 
-    generator = GeneratorConfig(id=model)
-    files, cache = find_model(model, None), AnswerCache.of(Store(folder), "")
-    return asking(Models(judge=generator, files=files, engine=EngineConfig(), cache=cache))
+    models = Models(
+        judge=None,
+        model_of=lambda generator: find_model(generator.id, generator.revision),
+        engine=EngineConfig(),
+        cache=AnswerCache.of(Store(folder), ""),
+    )
+    return asking(GeneratorConfig(id=model), models)
 
 
 if __name__ == "__main__":

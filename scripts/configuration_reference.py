@@ -15,6 +15,7 @@ TARGET = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 NESTED = {
     "prompts.generators[]": config.GeneratorConfig,
     "prompts.generators[].endpoint": config.EndpointConfig,
+    "prompts.judge": config.JudgeConfig,
     "train.sampling": (config.PerExampleConfig, config.EveryKConfig),
     "train.lora": config.LoraConfig,
     "sweep.space": config.SpaceConfig,

@@ -19,6 +19,7 @@ from paft_ray.sanitize import visible
 from paft_ray.tasks.task import Task, load_task
 
 if TYPE_CHECKING:
+    from paft_ray.prompts.checks.verdict import Verdict
     from paft_ray.storage.quality import SignalFound
 
 _SHOWN = 100  # characters of a template in a line
@@ -95,21 +96,22 @@ def judged(
     """The same templates with the verdicts of a judge where it may decide, and what it is worth; None where no template
     was left to judge. Starts Ray and an engine."""
     from paft_ray.cli.session import ray_session
-    from paft_ray.config import EngineConfig, GeneratorConfig
+    from paft_ray.config import EngineConfig, GeneratorConfig, JudgeConfig
+    from paft_ray.generators.quality.question import LONGEST
     from paft_ray.generators.quality.record import signal_found
     from paft_ray.generators.quality.registry import Models, signals
     from paft_ray.generators.quality.review import Reviewer
     from paft_ray.inference.answer_cache import AnswerCache
+    from paft_ray.inference.engine_pool import shared_engines
     from paft_ray.models.local import find_model
     from paft_ray.storage.store import Store
 
     templates = [PromptTemplate(text=each.text, system=each.system) for each in found if each.passed]
-    asked = GeneratorConfig(id=judge)
     files = find_model(judge, None)
-    with tempfile.TemporaryDirectory() as folder, ray_session(address) as total:
+    with tempfile.TemporaryDirectory() as folder, ray_session(address) as total, shared_engines(files, LONGEST):
         models = Models(
-            judge=asked,
-            files=files,
+            judge=JudgeConfig(id=judge),
+            model_of=lambda _: files,
             engine=EngineConfig(num_gpus=min(1, total.get("GPU", 0))),
             cache=AnswerCache.of(Store(folder), ""),
         )
@@ -122,18 +124,18 @@ def judged(
             signals=lambda generator, question: signals(generator, question, models),
             forced=lambda generator: (),
         )
-        review = reviewer.review(asked, templates)
+        review = reviewer.review(GeneratorConfig(id=judge), templates)
     if not review.calibrations:
         return list(found), None
-    if review.decided_by is not None:
-        verdicts = review.verdicts
-        found = [
-            replace(each, passed=verdict.passed, reason=verdict.reason, score=verdict.score)
-            if (verdict := verdicts.get(each.id)) is not None and each.passed
-            else each
-            for each in found
-        ]
-    return list(found), signal_found(judge, review.calibrations[-1])
+    verdicts = {} if review.decided_by is None else review.verdicts
+    return [_with(each, verdicts.get(each.id)) for each in found], signal_found(judge, review.calibrations[-1])
+
+
+def _with(one: Checked, verdict: Verdict | None) -> Checked:
+    """A template that passed so far with the judge's verdict, where there is one."""
+    if verdict is None or not one.passed:
+        return one
+    return replace(one, passed=verdict.passed, reason=verdict.reason, score=verdict.score)
 
 
 def _seeds(task: Task) -> list[PromptTemplate]:

@@ -11,7 +11,7 @@ import yaml
 from paft_ray import capacity
 from paft_ray.cli.preflight import check_inputs, most_templates
 from paft_ray.cli.preflight_model import check_model
-from paft_ray.config import Config, EngineConfig, GeneratorConfig, TrainConfig
+from paft_ray.config import Config, EngineConfig, GeneratorConfig, PromptsConfig, TrainConfig
 from paft_ray.cpu_priority import usable_cpus
 from paft_ray.inference.grid import requests_per_cell
 from paft_ray.metrics.cell_sampling import num_cells
@@ -65,6 +65,7 @@ def plan(config: Config, stage: str = "run") -> str:
             receives(generator, config.prompts.num_shared_examples, len(templates))
             for generator in config.prompts.generators
         ],
+        **({"judge": judge_receives(config.prompts)} if config.prompts.writing_models else {}),
         **_resources(config),
         **_precision(config),
         **_training(config, num_train, encoded),
@@ -120,8 +121,13 @@ def _resources(config: Config) -> dict[str, Any]:
 
 
 def _synthesis_starts(config: Config) -> int:
-    """Engine starts of stage synthesize at most: one per round of each generator in the cluster."""
-    return len(config.prompts.local_generators) * config.prompts.max_rounds
+    """Engine starts of stage synthesize at most: one per round of each generator in the cluster; one more of each for
+    its review, and two of a judge in the cluster that is another model, for each generator. Fewer where engines are
+    shared."""
+    prompts, judge = config.prompts, config.prompts.judging_model
+    local = sum(model.endpoint is None for model in prompts.writing_models)
+    judging = 2 * len(prompts.writing_models) if judge is not None and judge.endpoint is None else 0
+    return local * (prompts.max_rounds + 1) + judging
 
 
 def receives(generator: GeneratorConfig, num_rows: int, num_templates: int) -> str:
@@ -130,11 +136,21 @@ def receives(generator: GeneratorConfig, num_rows: int, num_templates: int) -> s
         return "grammar, on the driver: the task's description, names of fields and labels, no row of the data"
     rows = f"{num_rows} training rows with their answers" if num_rows else "no row of the data"
     seen = f"the task's description, names of fields and labels, {num_templates} seed templates, {rows}"
-    endpoint = generator.endpoint
-    if endpoint is None:
-        return f"{generator.id}, an engine in the cluster: {seen}"
-    key = f"key from {endpoint.api_key_env}" if endpoint.api_key_env else "no key"
-    return f"{generator.id}, OUTSIDE at {endpoint.base_url} ({key}): {seen}"
+    return f"{_place(generator)}: {seen}"
+
+
+def judge_receives(prompts: PromptsConfig) -> str:
+    """What a judge gets to see, and where it is."""
+    seen = "candidates, seed templates, descriptions and templates of the tasks that ship, no row of the data"
+    judge = prompts.judging_model
+    return f"{'each model that writes, of what it wrote' if judge is None else _place(judge)}: {seen}"
+
+
+def _place(model: GeneratorConfig) -> str:
+    if model.endpoint is None:
+        return f"{model.id}, an engine in the cluster"
+    key = f"key from {model.endpoint.api_key_env}" if model.endpoint.api_key_env else "no key"
+    return f"{model.id}, OUTSIDE at {model.endpoint.base_url} ({key})"
 
 
 def _training(config: Config, num_train: int | None, encoded: Sequence[Encoded]) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def _check_prepared(resolved: ResolvedRun, command: str) -> None:
 def _check_keys(config: Config) -> None:
     """Raises `UserError` where an endpoint's key is not in this process's environment, which a local Ray inherits, or
     can be no key."""
-    for generator in config.prompts.generators:
+    for generator in config.prompts.asked_models:
         name = generator.endpoint.api_key_env if generator.endpoint else None
         if name and not read_key(name, os.environ):
             raise UserError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePath
 
-from paft_ray.config import Config
+from paft_ray.config import Config, EndpointConfig
 from paft_ray.credentials import KNOWN, REMEDY, check_options, holds_credentials, names_secret, texts
 from paft_ray.errors import UserError
 from paft_ray.sanitize import secrets_in
@@ -37,12 +37,11 @@ def check_no_secrets(config: Config, task: Task) -> None:
                 f"config: {place or 'a name'} holds what looks like a key or token, and would be stored with the "
                 f"run; {REMEDY}, remove it"
             )
-    for generator in config.prompts.generators:
-        if generator.endpoint:
-            try:
-                check_options(generator.endpoint.request, f"generator {generator.label}: endpoint.request", free=False)
-            except ValueError as error:
-                raise UserError(str(error)) from None
+    for name, endpoint in _endpoints(config).items():
+        try:
+            check_options(endpoint.request, f"{name}: endpoint.request", free=False)
+        except ValueError as error:
+            raise UserError(str(error)) from None
     for name, uri in _uris(config, task).items():
         if uri and holds_credentials(uri):
             raise UserError(
@@ -76,13 +75,17 @@ def is_secret_file(name: str) -> bool:
     return _FILE.fullmatch(name) is not None or (path.suffix.lower() in _SETTINGS and names_secret(path.stem))
 
 
+def _endpoints(config: Config) -> dict[str, EndpointConfig]:
+    """Every endpoint, by name of the model that answers there."""
+    named = {f"generator {each.label}": each.endpoint for each in config.prompts.generators}
+    if config.prompts.judge is not None:
+        named[f"judge {config.prompts.judge.model.label}"] = config.prompts.judge.endpoint
+    return {name: endpoint for name, endpoint in named.items() if endpoint is not None}
+
+
 def _uris(config: Config, task: Task) -> dict[str, str | None]:
     """Every setting that may be a URI, by name."""
     rows = {"data." + name: getattr(config.data, name) for name in ("train", "validation", "test")}
     rows |= {f"sources.{name} of task {task.name}": source.path for name, source in task.sources.items()}
-    asked = {
-        f"generator {each.label}: endpoint.base_url": each.endpoint.base_url
-        for each in config.prompts.generators
-        if each.endpoint
-    }
+    asked = {f"{name}: endpoint.base_url": endpoint.base_url for name, endpoint in _endpoints(config).items()}
     return {"storage": config.storage, "tracking.mlflow": config.tracking.mlflow, **rows, **asked}

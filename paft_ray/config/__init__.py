@@ -10,6 +10,7 @@ from paft_ray.config.endpoint import EndpointConfig
 from paft_ray.config.engine import EngineConfig, engine_key
 from paft_ray.config.evaluate import EvaluateConfig, answers_key
 from paft_ray.config.generator import GeneratorConfig, generator_key
+from paft_ray.config.judge import JudgeConfig
 from paft_ray.config.load import load_config, parse_config, read_yaml_file
 from paft_ray.config.model import ModelConfig, configured_model, input_key
 from paft_ray.config.prompts import PromptsConfig, Strategy, prompts_key
@@ -30,6 +31,7 @@ __all__ = [
     "EveryKConfig",
     "Fraction",
     "GeneratorConfig",
+    "JudgeConfig",
     "LoraConfig",
     "ModelConfig",
     "Over",

@@ -75,6 +75,14 @@ class GeneratorConfig(Section):
         assert isinstance(answers, int)  # of the configuration
         return self.longest_text * answers
 
+    def after(self, tokens: int) -> GeneratorConfig:
+        """The generator with what is left of its token limit after so many tokens."""
+        endpoint = self.endpoint
+        if endpoint is None or endpoint.max_total_tokens is None:
+            return self
+        left = endpoint.model_copy(update={"max_total_tokens": endpoint.max_total_tokens - tokens})
+        return self.model_copy(update={"endpoint": left})
+
 
 _ASKING = {"api_key_env", "concurrency", "requests_per_minute", "max_retries", "timeout_s"}
 

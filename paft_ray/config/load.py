@@ -149,10 +149,11 @@ def parse_config(values: dict[str, Any], source: str) -> Config:
 
 def _named_variables(values: Any) -> Iterator[str]:
     """Variables that a configuration names as holding a key, whether the rest of it is valid or not."""
-    for section in ("prompts", "generators"):
-        values = values.get(section) if isinstance(values, dict) else None
-    for generator in values if isinstance(values, list | tuple) else ():
-        endpoint = generator.get("endpoint") if isinstance(generator, dict) else None
+    prompts = values.get("prompts") if isinstance(values, dict) else None
+    found = prompts if isinstance(prompts, dict) else {}
+    generators = found.get("generators")
+    for model in [*(generators if isinstance(generators, list | tuple) else ()), found.get("judge")]:
+        endpoint = model.get("endpoint") if isinstance(model, dict) else None
         variable = endpoint.get("api_key_env") if isinstance(endpoint, dict) else None
         if isinstance(variable, str) and VARIABLE.fullmatch(variable):
             yield variable

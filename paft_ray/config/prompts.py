@@ -8,6 +8,7 @@ from pydantic import Field
 
 from paft_ray.config.base import Fraction, Place, Positive, Section
 from paft_ray.config.generator import GeneratorConfig, generator_key
+from paft_ray.config.judge import JudgeConfig
 
 Strategy = Literal["zero_shot", "few_shot", "paraphrase"]
 
@@ -27,6 +28,8 @@ class PromptsConfig(Section):
     a held-out one."""
     generators: tuple[GeneratorConfig, ...] = ()
     """What writes candidates; none: only the user's templates are used."""
+    judge: JudgeConfig | None = None
+    """The model that says which candidates of models ask for the task; default: each model judges what it wrote."""
     num_candidates: Positive = 40
     """Target number of accepted synthesized templates, shared between the models; a grammar fills up what is
     missing."""
@@ -55,9 +58,25 @@ class PromptsConfig(Section):
     """Fewest held-out templates: below 12 the spread over templates means little."""
 
     @property
-    def local_generators(self) -> tuple[GeneratorConfig, ...]:
-        """Generators that run in the cluster, on an engine."""
-        return tuple(generator for generator in self.generators if generator.type == "vllm")
+    def writing_models(self) -> tuple[GeneratorConfig, ...]:
+        """Generators that are models."""
+        return tuple(generator for generator in self.generators if generator.type != "grammar")
+
+    @property
+    def judging_model(self) -> GeneratorConfig | None:
+        """That of `judge`, where it is given and a model writes what it could judge."""
+        return self.judge.model if self.judge and self.writing_models else None
+
+    @property
+    def asked_models(self) -> tuple[GeneratorConfig, ...]:
+        """Every model that is asked: generators, then the judge."""
+        judge = self.judging_model
+        return self.writing_models if judge is None else (*self.writing_models, judge)
+
+    @property
+    def local_models(self) -> tuple[GeneratorConfig, ...]:
+        """Those that run in the cluster, on an engine."""
+        return tuple(model for model in self.asked_models if model.endpoint is None)
 
     @property
     def num_wanted(self) -> int:
@@ -71,6 +90,9 @@ def prompts_key(prompts: PromptsConfig) -> dict[str, Any]:
     """The settings that decide the prompt set; the decisions themselves stand with the templates."""
     key = prompts.model_dump(
         mode="json",
-        exclude={"generators", "decisions"} | (set() if prompts.num_shared_examples else {"num_shared_examples"}),
+        exclude={"generators", "judge", "decisions"}
+        | (set() if prompts.num_shared_examples else {"num_shared_examples"}),
     )
+    judge = prompts.judging_model
+    key |= {} if judge is None else {"judge": generator_key(judge)}
     return {**key, "generators": [generator_key(generator) for generator in prompts.generators]}

@@ -51,12 +51,9 @@ class Config(Section):
 
     @property
     def models(self) -> tuple[tuple[str, str | None], ...]:
-        """(id, revision) of every model that the cluster reads: the one that is trained, then the generators that run
-        there."""
-        return (
-            (self.model.id, self.model.revision),
-            *((each.id, each.revision) for each in self.prompts.local_generators),
-        )
+        """(id, revision) of every model that the cluster reads: the one that is trained, then the generators and the
+        judge that run there."""
+        return (self.model.id, self.model.revision), *((each.id, each.revision) for each in self.prompts.local_models)
 
     @model_validator(mode="after")
     def _combinations(self) -> Config:
@@ -72,6 +69,8 @@ class Config(Section):
         asked = [
             (f"prompts.generators.{i}.endpoint.base_url", g.endpoint) for i, g in enumerate(self.prompts.generators)
         ]
+        if self.prompts.judge is not None:
+            asked.append(("prompts.judge.endpoint.base_url", self.prompts.judge.endpoint))
         urls = [(name, endpoint.base_url, endpoint.api_key_env is not None) for name, endpoint in asked if endpoint]
         if self.tracking.mlflow is not None:
             urls.append(("tracking.mlflow", self.tracking.mlflow, False))  # whether it gets a key, the environment says

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Write = Callable[[Sequence[Request], GeneratorConfig, EngineConfig, int], tuple[list[Completion], int]]
 """(requests, generator, engine, seed) -> (one answer per request, engine starts that they took)."""
+Review = Callable[[Sequence[Writer]], None]
+"""Rejects candidates that nothing tells to ask for the task."""
 _OVER = 2  # templates asked for, for each one that is missing
 
 
@@ -48,10 +50,16 @@ def write_with_model(
 
 
 def ask_generators(
-    config: Config, task: Task, seeds: list[PromptTemplate], others: list[Entry], examples: list[Example], write: Write
+    config: Config,
+    task: Task,
+    seeds: list[PromptTemplate],
+    others: list[Entry],
+    examples: list[Example],
+    write: Write,
+    review: Review,
 ) -> list[Writer]:
     """The models of the configuration with their candidates, in order: each round asks for twice as many templates
-    as are missing, and of all that are fit those that differ most from each other and from `seeds` are kept.
+    as are missing, and of all that pass `review` those that differ most from each other and from `seeds` are kept.
 
     `seeds` are shown in few-shot requests, `examples` in all; near-copies of `others`, or of what was written before,
     are rejected.
@@ -63,6 +71,7 @@ def ask_generators(
         for number, generator in enumerate(models)
     ]
     _write_in_rounds(writers, config, task, seeds, others, examples, write)
+    review(writers)
     select(writers, seeds, settings.similarity)
     return writers
 

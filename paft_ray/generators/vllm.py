@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import ray.data
 
 from paft_ray.config import EngineConfig, GeneratorConfig
+from paft_ray.generators.quality.question import LONGEST
 from paft_ray.generators.requests import Completion, Request, request_seed
 from paft_ray.inference.answer_cache import AnswerCache
 from paft_ray.inference.generate import generate
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _STEP = 128
-"""Longest requests are rounded up to a multiple: rounds that differ by some tokens then use one engine."""
+"""Longest requests are rounded up to a multiple: rounds that differ by some tokens then use one engine. It has room for
+the judge's question, too, which it is asked next."""
 
 
 def write_templates(
@@ -58,7 +60,7 @@ def write_templates(
         models=[weights],
         cache=cache.keyed({"first": requests[0].number}),  # so that a round does not count answers of another
         engine=engine,
-        max_model_len=-(-longest // _STEP) * _STEP,
+        max_model_len=max(LONGEST, -(-longest // _STEP) * _STEP),
         seed=seed,
     )
     found = {int(row["key"]): row["token_ids"] for row in answered.answers.to_pylist()}

@@ -31,6 +31,8 @@ class Candidate:
     """Why it is not used."""
     tokens: int = 0
     """Of the answer, at its first template; 0 at the others."""
+    score: float | None = None
+    """Of the signal that decided on it."""
 
     def entry(self, source: str) -> Entry:
         """As a prompt set holds it."""
@@ -122,8 +124,4 @@ class Writer:
     @property
     def budgeted(self) -> GeneratorConfig:
         """The generator with what is left of its token limit."""
-        endpoint = self.generator.endpoint
-        if endpoint is None or endpoint.max_total_tokens is None:
-            return self.generator
-        left = endpoint.model_copy(update={"max_total_tokens": endpoint.max_total_tokens - self.tokens})
-        return self.generator.model_copy(update={"endpoint": left})
+        return self.generator.after(self.tokens)

@@ -29,6 +29,7 @@ from paft_ray.storage.artifacts import (
 from paft_ray.storage.manifests import (
     EVALUATE,
     SCORE,
+    SYNTHESIZE,
     TRAIN,
     ArmFields,
     ModelKey,
@@ -36,6 +37,7 @@ from paft_ray.storage.manifests import (
     trained_models,
 )
 from paft_ray.storage.outputs import manifest_path, read_manifest
+from paft_ray.storage.quality import QUALITY, Quality
 from paft_ray.storage.stage_cache import Manifest
 from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import examples_from_table
@@ -127,6 +129,8 @@ class History:
     """Template id -> accuracy of the base model on validation rows (training templates)."""
     sweep: Mapping[str, Any]
     """The content of report/sweep.json; empty without a sweep."""
+    quality: Quality | None
+    """What was found of the candidates; None where no generator wrote any."""
 
     @classmethod
     def of(cls, run: Store, stages: Sequence[str]) -> History:
@@ -147,6 +151,7 @@ class History:
             tokens={key: round(sum(row.tokens for row in rows)) for key, rows in metrics.items()},
             scores={row["template_id"]: row["accuracy"] for row in scores},
             sweep=SWEEP_RESULT.read(run) if SWEEP_RESULT.is_made(run) else {},
+            quality=QUALITY.read(run) if SYNTHESIZE in manifests and run.exists(QUALITY.path) else None,
         )
 
 

@@ -65,7 +65,7 @@ def render_report_page(
         provenance=provenance_counts(measured),
         origins=origins(measured.templates, history.scores, rows),
         prompts={"asked": 0, "kept": 0, "rejected": {}, "grammar_share": None, **history.manifests.get(SYNTHESIZE, {})},
-        prompt_notes=prompt_notes(history.manifests),
+        prompt_notes=prompt_notes(history.manifests, history.quality),
         truncation=truncation,
         num_failed=measured.manifest.get("num_failed", 0),
         stages=stage_rows({**history.manifests, "evaluate": measured.manifest}, timings),

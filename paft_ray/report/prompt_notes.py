@@ -1,12 +1,14 @@
-"""Sentences below the tables of the prompt set: how different its templates are, how training drew them, and how sure
-the best-scored one is."""
+"""Sentences below the tables of the prompt set: what judged its candidates, how different its templates are, how
+training drew them, and how sure the best-scored one is."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from paft_ray.report.format import percent
+from paft_ray.report.quality import quality_sentences
 from paft_ray.storage.manifests import SCORE, SYNTHESIZE, TRAIN
+from paft_ray.storage.quality import Quality
 from paft_ray.storage.stage_cache import Manifest
 
 _DRAWN = {
@@ -16,9 +18,11 @@ _DRAWN = {
 }
 
 
-def prompt_notes(manifests: Mapping[str, Manifest]) -> list[str]:
-    """The sentences that the manifests of a run have figures for. `manifests`: stage -> manifest, checked."""
+def prompt_notes(manifests: Mapping[str, Manifest], quality: Quality | None = None) -> list[str]:
+    """The sentences that the manifests of a run have figures for. `manifests`: stage -> manifest, checked; `quality`:
+    what was found of the candidates, None where no model wrote any."""
     return [
+        *quality_sentences(quality),
         *_coverage(manifests.get(SYNTHESIZE, {})),
         *_draw(manifests.get(TRAIN, {})),
         *_best(manifests.get(SCORE, {})),

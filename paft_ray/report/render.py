@@ -69,7 +69,7 @@ def write_report(
         results=found,
         rows=rows,
         rejected=rejected,
-        notes=prompt_notes(history.manifests),
+        notes=prompt_notes(history.manifests, history.quality),
         truncation=truncation,
     )
     prefix = f"{folder}/" if folder else ""

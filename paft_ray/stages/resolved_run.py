@@ -43,8 +43,8 @@ class ResolvedRun:
     folders: Mapping[str, str]
     """Name of a model that is a local folder -> its absolute path."""
     models: tuple[ModelFiles, ...] = ()
-    """The model that is trained, then the generators that run on the cluster, in their order; empty for a stage that
-    reads none."""
+    """The model that is trained, then the generators and the judge that run on the cluster, in their order; empty for a
+    stage that reads none."""
     accept: tuple[str, ...] = ()
     """Entries of keys in which finished stages may differ and are kept (`--accept`)."""
 
@@ -178,9 +178,9 @@ class ResolvedRun:
         return self.folders.get(model_id, model_id)
 
     def generator_model(self, generator: GeneratorConfig) -> ModelFiles:
-        """The files of a generator that runs on the cluster."""
+        """The files of a generator, or judge, that runs on the cluster."""
         assert self.models, "the models of this run were not resolved"
-        return self.models[1 + self.config.prompts.local_generators.index(generator)]
+        return self.models[self.config.models.index((generator.id, generator.revision))]
 
 
 def _shown(identity: Any) -> str:

@@ -12,6 +12,7 @@ from paft_ray.config import Config, GeneratorConfig, engine_key, generator_key, 
 from paft_ray.errors import UserError
 from paft_ray.generators.candidates import recorded
 from paft_ray.generators.grammar.fill import fill_up
+from paft_ray.generators.quality.review import Signals
 from paft_ray.generators.rounds import Write, Writer, ask_generators, write_with_model
 from paft_ray.log import get_logger, stage_label
 from paft_ray.models.chat_frame import chat_frame
@@ -21,16 +22,19 @@ from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.selection import Coverage, coverage
 from paft_ray.prompts.split import leakage_report, near_held_out, split_by_cluster, with_held_out
 from paft_ray.prompts.template import PromptTemplate
+from paft_ray.report.quality import quality_sentences
 from paft_ray.sanitize import masked
+from paft_ray.stages.candidate_review import CandidateReview
 from paft_ray.stages.resolved_run import ResolvedRun
-from paft_ray.stages.user_templates import decisions_of, given_templates, user_templates
+from paft_ray.stages.user_templates import decisions_of, given_templates, rejected_templates, user_templates
 from paft_ray.storage.artifacts import DECISIONS, LEAKAGE_REPORT, PROMPT_SET, RAW_ANSWERS, ROWS
 from paft_ray.storage.manifests import SYNTHESIZE
+from paft_ray.storage.quality import QUALITY
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store
 from paft_ray.storage.versions import decided_by
 from paft_ray.tasks.readers import examples_from_table
-from paft_ray.tasks.task import Task
+from paft_ray.tasks.task import Example, Task
 
 _log = get_logger(__name__)
 _SHOWN = 4  # answers; the others with --verbose
@@ -38,11 +42,14 @@ RESULTS_VERSION = 4
 """Raised where a change of the code changes results (`scripts/results_versions.py`)."""
 
 
-def run(resolved: ResolvedRun, *, force: bool = False, write: Write | None = None) -> Manifest:
-    """Writes prompt_set.parquet, raw.jsonl (what generators answered), split.json (the proof) and, where people decided
-    about templates, decisions.jsonl into synthesize/.
+def run(
+    resolved: ResolvedRun, *, force: bool = False, write: Write | None = None, signals: Signals | None = None
+) -> Manifest:
+    """Writes prompt_set.parquet, raw.jsonl (what generators answered), split.json (the proof), quality.json where
+    models wrote (what was found of it) and, where people decided about templates, decisions.jsonl into synthesize/.
 
-    `write`: what asks a generator; None: the real ones.
+    `write`: what asks a generator; None: the real ones. `signals`: what reviews candidates; None: the judges of the
+    configuration.
     """
     config, task, run = resolved.config, resolved.task, resolved.store
     seeds, held_out = user_templates(config, task)
@@ -56,6 +63,8 @@ def run(resolved: ResolvedRun, *, force: bool = False, write: Write | None = Non
         "generators": [_identity(resolved, generator) for generator in config.prompts.generators],
         "engine": engine_key(config.engine),
     }
+    if (judge := config.prompts.judging_model) is not None:
+        key["judge"] = _identity(resolved, judge)
     if config.prompts.num_shared_examples:
         if not run.exists("prepare/train.parquet"):
             raise UserError(
@@ -67,7 +76,7 @@ def run(resolved: ResolvedRun, *, force: bool = False, write: Write | None = Non
         run,
         SYNTHESIZE,
         key,
-        lambda: _build(config, task, seeds, held_out, run, write or _writing(resolved)),
+        lambda: _build(resolved, seeds, held_out, write or _writing(resolved), signals),
         force=force,
         accept=resolved.accept,
     )
@@ -88,7 +97,7 @@ def _verdicts(decisions: Decisions) -> dict[str, dict[str, str]]:
 
 def _decided_as(config: Config) -> str:
     """The entry of `versions.DECIDING`: no engine decides what endpoints and users write."""
-    return "synthesize with a local model" if config.prompts.local_generators else "synthesize"
+    return "synthesize with a local model" if config.prompts.local_models else "synthesize"
 
 
 def _writing(resolved: ResolvedRun) -> Write:
@@ -110,18 +119,27 @@ def _identity(resolved: ResolvedRun, generator: GeneratorConfig) -> dict[str, An
 
 
 def _build(
-    config: Config, task: Task, seeds: list[PromptTemplate], held_out: list[PromptTemplate], run: Store, write: Write
+    resolved: ResolvedRun,
+    seeds: list[PromptTemplate],
+    held_out: list[PromptTemplate],
+    write: Write,
+    signals: Signals | None,
 ) -> Manifest:
+    config, task, run = resolved.config, resolved.task, resolved.store
     settings = config.prompts
     fixed = [Entry.of_file(t, "held_out") for t in held_out]
     entries, leaks = _without_leaks(seeds, fixed, settings.similarity)
-    examples = (
-        examples_from_table(ROWS["train"].read(run).slice(0, settings.num_shared_examples))
-        if settings.num_shared_examples
-        else []
+    review = CandidateReview(
+        resolved=resolved,
+        seeds=[entry.template for entry in entries],
+        unseen=[*held_out, *rejected_templates(config, task)],
+        write=write,
+        signals=signals,
     )
-    writers = ask_generators(config, task, seeds, [*entries, *fixed], examples, write)
-    writers += fill_up(config, task, seeds, [*entries, *fixed], writers)
+    known = [*entries, *fixed]
+    writers = ask_generators(config, task, seeds, known, _shared_examples(config, run), write, review)
+    found = review.quality(writers) if writers else None
+    writers += fill_up(config, task, seeds, known, writers)
     raw = [row for writer in writers for row in writer.raw]
     entries += [entry for writer in writers for entry in writer.accepted]
     decisions = decisions_of(config)
@@ -132,9 +150,11 @@ def _build(
     sft = seeds[0].id if seeds else None
     prompts = _split(config, entries, fixed, keep_in_train=sft)
     counts = _counts(config, writers, raw)
-    _announce(counts, raw, rejected)
+    counts["engine_starts"] += review.spending.engine_starts
+    _announce(counts, raw, rejected, quality_sentences(found))
     covered = _coverage(prompts, raw, settings.similarity)
     outputs = RAW_ANSWERS.write(run, raw) | LEAKAGE_REPORT.write(run, leakage_report(prompts, settings.similarity))
+    outputs |= QUALITY.write(run, found) if found else {}
     if decisions:
         outputs |= DECISIONS.write(run, [each.model_dump(exclude_none=True) for each in decisions.values()])
         counts["decisions"] = _counted(decisions, decided)
@@ -147,6 +167,12 @@ def _build(
         "coverage": asdict(covered),
         "outputs": outputs | PROMPT_SET.write(run, prompts),
     }
+
+
+def _shared_examples(config: Config, run: Store) -> list[Example]:
+    """Training rows that requests show."""
+    number = config.prompts.num_shared_examples
+    return examples_from_table(ROWS["train"].read(run).slice(0, number)) if number else []
 
 
 def _decided(
@@ -246,7 +272,7 @@ def _counts(config: Config, writers: list[Writer], raw: list[dict[str, Any]]) ->
     }
 
 
-def _announce(counts: Manifest, raw: list[dict[str, Any]], rejected: Counter[str]) -> None:
+def _announce(counts: Manifest, raw: list[dict[str, Any]], rejected: Counter[str], quality: list[str]) -> None:
     if not raw:
         return
     reasons = ", ".join(f"{reason} {n}" for reason, n in rejected.most_common())
@@ -258,6 +284,8 @@ def _announce(counts: Manifest, raw: list[dict[str, Any]], rejected: Counter[str
         cost = f"{each['tokens']} tokens, {each['time_s']:.0f} s"
         found = f"{each['candidates']} candidates, {each['passed']} passed, {each['kept']} of {each['asked']} kept"
         _log.info(f"{label} {each['source']}: {asked}, {cost}; {found}")
+    for sentence in quality:
+        _log.info(f"{label} {sentence}")
     for number, row in enumerate(raw):
         level = logging.INFO if number < _SHOWN else logging.DEBUG
         _log.log(level, f"{label} {row['strategy']}, {row['rejected'] or 'kept'}: {row['text']!r}")

@@ -60,6 +60,13 @@ def decisions_of(config: Config) -> Decisions:
     return {} if config.prompts.decisions is None else read_decisions(config.prompts.decisions)
 
 
+def rejected_templates(config: Config, task: Task) -> list[PromptTemplate]:
+    """The templates that a person rejected, as far as a file holds them. Raises `UserError`."""
+    known = {t.id: t for templates in given_templates(config, task) for t in templates}
+    rejected = [each for each in decisions_of(config).values() if each.decision == "reject"]
+    return [found for each in rejected if (found := each.template or known.get(each.id)) is not None]
+
+
 def _templates(config: Config, path: str | None, own: str | None, task: Task) -> list[PromptTemplate]:
     if path is None:
         return []

@@ -7,7 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from paft_ray.config import Config, RangeConfig, Section, SweepConfig, TrainConfig, sampling_key
+from paft_ray.config import (
+    Config,
+    EveryKConfig,
+    PerExampleConfig,
+    RangeConfig,
+    SweepConfig,
+    TrainConfig,
+    sampling_key,
+)
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.prompts.sampling import keyed_order
@@ -97,7 +105,7 @@ def listed_trials(sweep: SweepConfig, available: int) -> list[Trial]:
     trials: dict[str, Trial] = {}
     for size, values in itertools.product(sizes, itertools.product(*lists.values())):
         settings = {
-            key: sampling_key(value) if isinstance(value, Section) else value
+            key: sampling_key(value) if isinstance(value, PerExampleConfig | EveryKConfig) else value
             for key, value in zip(lists, values, strict=True)
         }
         for seed in sweep.subset_seeds[:1] if size == available else sweep.subset_seeds:

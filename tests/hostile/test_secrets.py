@@ -22,6 +22,7 @@ from paft_ray.stages.registry import REPORTED
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.store import Store
 from tests.hostile.bad_inputs import secrets as refused
+from tests.support.known_judge import trusting
 from tests.support.page_run import config as page_config
 from tests.support.page_run import hostile_run
 from tests.support.resolved import resolved
@@ -86,7 +87,7 @@ def test_no_artifact_and_no_printed_line_holds_a_secret(tmp_path: Path, capsys: 
     config = outside(tmp_path)
     run = Store.open(config.storage, config.name)
     run.write_json("config.json", config.model_dump(mode="json"))
-    synthesize.run(resolved(config, run), write=answers)
+    synthesize.run(resolved(config, run), write=answers, signals=trusting)
     write_report(hostile_run(tmp_path / "page"), config=page_config(), stages=REPORTED)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {"config.json", "manifest.json", "raw.jsonl", "prompt_set.parquet", "report.html", "results.json"} <= {

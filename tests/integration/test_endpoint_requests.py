@@ -30,6 +30,7 @@ from paft_ray.stages import synthesize
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Example, load_task
+from tests.support.known_judge import trusting, without_forced
 from tests.support.made_stage import prepared
 from tests.support.resolved import resolved
 
@@ -296,6 +297,7 @@ def config(*generators: GeneratorConfig, **prompts: Any) -> Config:
     return Config(name="t", task="demo", prompts=PromptsConfig(**settings))
 
 
+@without_forced
 def in_process(requests, generator, engine, seed):
     return ask(requests, generator, seed, ENVIRONMENT), 0
 
@@ -305,7 +307,7 @@ def test_a_dead_endpoint_costs_only_its_own_candidates_and_the_run_says_so(serve
     dead = serve(lambda number, body: (503, {}, "{}"))
     run = Store.open(str(tmp_path), "t")
     chosen = config(generator(dead, max_retries=0), generator(alive, concurrency=1), num_candidates=4)
-    manifest = synthesize.run(resolved(chosen, run), write=in_process)
+    manifest = synthesize.run(resolved(chosen, run), write=in_process, signals=trusting)
     assert (manifest["asked"], manifest["kept"], manifest["engine_starts"], manifest["grammar_share"]) == (4, 2, 0, 0.0)
     assert [g["kept"] for g in manifest["generators"]] == [0, 2]
     assert len(dead.bodies) <= 8
@@ -326,6 +328,7 @@ def test_the_token_limit_holds_over_the_rounds_of_a_run(serve, tmp_path) -> None
             Store.open(str(tmp_path), "t"),
         ),
         write=in_process,
+        signals=trusting,
     )
     assert manifest["generators"][0]["tokens"] == 200
     assert len(server.bodies) == 4
@@ -346,6 +349,7 @@ def test_endpoints_are_asked_at_the_same_time(serve, tmp_path) -> None:
             Store.open(str(tmp_path), "t"),
         ),
         write=in_process,
+        signals=trusting,
     )
     assert manifest["kept"] == 2
 
@@ -358,11 +362,15 @@ def test_rows_leave_only_where_the_configuration_says_so(serve, tmp_path) -> Non
     server = serve(lambda number, body: completion(GOOD[number % len(GOOD)]))
     run = Store.open(str(tmp_path), "t")
     with pytest.raises(UserError, match=r"prompts\.num_shared_examples shows training rows"):
-        synthesize.run(resolved(config(generator(server), num_shared_examples=2), run), write=in_process)
+        synthesize.run(
+            resolved(config(generator(server), num_shared_examples=2), run), write=in_process, signals=trusting
+        )
     train = [f"customer {i} wrote this" for i in range(9)]
     examples = [Example(id=str(i), fields={"text": text}, answer="positive") for i, text in enumerate(train)]
     prepared(run, {"train": examples})
-    synthesize.run(resolved(config(generator(server), num_candidates=1, max_rounds=1), run), write=in_process)
+    synthesize.run(
+        resolved(config(generator(server), num_candidates=1, max_rounds=1), run), write=in_process, signals=trusting
+    )
     sent = json.dumps(server.bodies, ensure_ascii=False)
     assert not any(text in sent for text in train)
     server.bodies.clear()
@@ -370,6 +378,7 @@ def test_rows_leave_only_where_the_configuration_says_so(serve, tmp_path) -> Non
         resolved(config(generator(server), num_candidates=1, max_rounds=1, num_shared_examples=2), run),
         force=True,
         write=in_process,
+        signals=trusting,
     )
     sent = json.dumps(server.bodies, ensure_ascii=False)
     assert [text in sent for text in train] == [True, True] + [False] * 7
@@ -381,17 +390,23 @@ def test_answers_that_were_paid_for_serve_another_selection(serve, monkeypatch, 
     run = Store.open(str(tmp_path), "t")
     cache = AnswerCache.of(run, "synthesize").lasting
 
+    @without_forced
     def paid(requests, generator, engine, seed):
-        return ask_missing(requests, generator, seed, cache)
+        return ask_missing(requests, generator, seed, cache), 0
 
     one = generator(server, concurrency=1)
-    first = synthesize.run(resolved(config(one, num_candidates=2, max_rounds=1), run), write=paid)
+    first = synthesize.run(resolved(config(one, num_candidates=2, max_rounds=1), run), write=paid, signals=trusting)
     assert (first["kept"], len(server.bodies)) == (2, 4)
     second = synthesize.run(
-        resolved(config(one, num_candidates=2, max_rounds=1, similarity=0.8), run), force=True, write=paid
+        resolved(config(one, num_candidates=2, max_rounds=1, similarity=0.8), run),
+        force=True,
+        write=paid,
+        signals=trusting,
     )
     assert (second["kept"], second["generators"][0]["tokens"], len(server.bodies)) == (2, 40, 4)
-    third = synthesize.run(resolved(config(one, num_candidates=3, max_rounds=1), run), force=True, write=paid)
+    third = synthesize.run(
+        resolved(config(one, num_candidates=3, max_rounds=1), run), force=True, write=paid, signals=trusting
+    )
     assert (third["generators"][0]["requests"], len(server.bodies)) == (6, 6), "only what has no answer is asked"
     stored = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
     assert KEY.encode() not in stored

@@ -23,13 +23,14 @@ def test_a_model_in_the_cluster_answers_in_both_orders(ray_session: None, demo_m
     rows = [json.loads(line) for line in TEXTS.read_text(encoding="utf-8").splitlines()]
     templates = [PromptTemplate(text=row["text"]) for row in rows[:6]]
     question = Question.about(load_task("demo"))
-    found = ask_engine(
+    found, starts = ask_engine(
         question,
         templates,
         model=find_model("demo", None),
         engine=EngineConfig(precision="fp32", timeout_s=300),
         cache=AnswerCache.of(Store(str(tmp_path)), ""),
     )
+    assert starts == 1
     assert set(found) == {template.id for template in templates}
     for answers in found.values():
         assert len(answers) == 2

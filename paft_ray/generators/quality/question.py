@@ -15,6 +15,8 @@ from paft_ray.tasks.task import Example, Task, built_in_tasks
 _NONE = "Something else, or nothing that is clear."
 SHOWN_FIELD = "[...]"
 """Stands for every field: what a field holds would give the task away."""
+LONGEST = 1024
+"""Tokens of a question with its answer; a text that does not fit is truncated."""
 _AKIN = 0.5
 """Jaccard similarity of the content words of two descriptions from which they are of one task."""
 _LARGEST_ODDS = 6.0

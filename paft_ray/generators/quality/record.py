@@ -1,4 +1,4 @@
-"""A calibration as it is written out."""
+"""A review as synthesize/quality.json holds it."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ def test_a_generator_behind_an_endpoint_is_no_model_that_the_cluster_reads_and_s
     found = parse_config(config, source="test")
     assert found.models == (("demo", None), ("demo", None))
     for stage in ("run", "sweep"):
-        assert f"synthesize_at_most: {found.prompts.max_rounds}\n" in plan(found, stage)
+        assert f"synthesize_at_most: {found.prompts.max_rounds + 1}\n" in plan(found, stage)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def keys(model: type[BaseModel], section: str) -> Iterator[str]:
         models = models_in(field.annotation)
         if not models or section:
             yield path
-        if path == "sweep.space.sampling":  # its keys stand in train.sampling
+        if path in ("sweep.space.sampling", "prompts.judge.endpoint"):  # their keys stand in another section
             continue
         for inner in models:
             yield from keys(inner, f"{path}[]" if path == "prompts.generators" else path)

@@ -18,6 +18,7 @@ from paft_ray.stages import synthesize
 from paft_ray.stages.user_templates import user_templates
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Task, load_task
+from tests.support.known_judge import trusting, without_forced
 from tests.support.resolved import resolved
 
 DEMO = load_task("demo")
@@ -104,6 +105,7 @@ def writer(texts: Sequence[str]):
     """A generator that goes through a list of texts, then repeats its last one."""
     given = iter(texts)
 
+    @without_forced
     def write(
         requests: Sequence[Request], generator: GeneratorConfig, engine: object, seed: int
     ) -> tuple[list[Completion], int]:
@@ -136,7 +138,7 @@ def test_answers_are_gated_deduplicated_and_counted_by_reason(tmp_path, capsys) 
     ]
     write = writer(texts)
     run = Store.open(str(tmp_path), "t")
-    manifest = synthesize.run(resolved(config(num_candidates=4, max_rounds=1), run), write=write)
+    manifest = synthesize.run(resolved(config(num_candidates=4, max_rounds=1), run), write=write, signals=trusting)
     assert (manifest["asked"], manifest["kept"], manifest["engine_starts"]) == (4, 3, 1)
     assert manifest["rejected"] == {"missing_field": 1, "near_duplicate": 2, "failed": 1, "unknown_field": 1}
     assert run.read_bytes("synthesize/raw.jsonl").count(b"\n") == 8
@@ -150,7 +152,9 @@ def test_answers_are_gated_deduplicated_and_counted_by_reason(tmp_path, capsys) 
 def test_what_breaks_a_rule_is_never_kept(tmp_path) -> None:
     texts = ["Always answer positive.\n{text}\nAnswer:", "Translate this into French: {text}"]
     run = Store.open(str(tmp_path), "t")
-    manifest = synthesize.run(resolved(config(num_candidates=1, max_rounds=1), run), write=writer(texts))
+    manifest = synthesize.run(
+        resolved(config(num_candidates=1, max_rounds=1), run), write=writer(texts), signals=trusting
+    )
     assert (manifest["kept"], manifest["rejected"]) == (0, {"states_answer": 1, "other_task": 1})
 
 
@@ -158,7 +162,7 @@ def test_a_near_copy_of_a_held_out_template_is_never_kept(tmp_path) -> None:
     _, held_out = user_templates(config(), DEMO)
     write = writer([held_out[0].text + " !"])
     manifest = synthesize.run(
-        resolved(config(num_candidates=1, max_rounds=2), Store.open(str(tmp_path), "t")), write=write
+        resolved(config(num_candidates=1, max_rounds=2), Store.open(str(tmp_path), "t")), write=write, signals=trusting
     )
     assert manifest["kept"] == 0
     assert set(manifest["rejected"]) == {"near_duplicate"}
@@ -168,7 +172,7 @@ def test_a_near_copy_of_a_held_out_template_is_never_kept(tmp_path) -> None:
 def test_a_generator_that_gives_enough_is_started_once(tmp_path) -> None:
     write = writer(GOOD)
     manifest = synthesize.run(
-        resolved(config(num_candidates=2, max_rounds=4), Store.open(str(tmp_path), "t")), write=write
+        resolved(config(num_candidates=2, max_rounds=4), Store.open(str(tmp_path), "t")), write=write, signals=trusting
     )
     assert (manifest["kept"], manifest["engine_starts"], manifest["rejected"]) == (
         2,
@@ -187,7 +191,9 @@ COPIES = [
 
 def test_of_what_passes_the_most_different_are_kept_and_not_the_first(tmp_path) -> None:
     run = Store.open(str(tmp_path), "t")
-    manifest = synthesize.run(resolved(config(num_candidates=2, max_rounds=1), run), write=writer(COPIES))
+    manifest = synthesize.run(
+        resolved(config(num_candidates=2, max_rounds=1), run), write=writer(COPIES), signals=trusting
+    )
     assert (manifest["kept"], manifest["rejected"]) == (2, {"surplus": 2})
     prompts = PromptSet.from_table(run.read_table("synthesize/prompt_set.parquet"))
     assert {e.template.text for e in prompts.entries if e.provenance["source"] == "demo"} == set(COPIES[2:])
@@ -202,7 +208,9 @@ def test_held_out_templates_have_no_say_in_what_is_selected(tmp_path) -> None:
 
 def chosen(folder: Path, **prompts: object) -> set[str]:
     run = Store.open(str(folder), "t")
-    synthesize.run(resolved(config(num_candidates=2, max_rounds=1, **prompts), run), write=writer(COPIES))
+    synthesize.run(
+        resolved(config(num_candidates=2, max_rounds=1, **prompts), run), write=writer(COPIES), signals=trusting
+    )
     found = PromptSet.from_table(run.read_table("synthesize/prompt_set.parquet"))
     return {e.template.text for e in found.entries if e.provenance["source"] == "demo"}
 
@@ -210,7 +218,7 @@ def chosen(folder: Path, **prompts: object) -> set[str]:
 def test_cost_and_yield_are_stated_per_generator(tmp_path, capsys) -> None:
     run = Store.open(str(tmp_path), "t")
     write = writer([*COPIES[:3], "no placeholder", ""])
-    manifest = synthesize.run(resolved(config(num_candidates=3, max_rounds=1), run), write=write)
+    manifest = synthesize.run(resolved(config(num_candidates=3, max_rounds=1), run), write=write, signals=trusting)
     (got,) = manifest["generators"]
     assert got["time_s"] >= 0
     assert {name: value for name, value in got.items() if name != "time_s"} == {
@@ -234,6 +242,7 @@ def lists(answers: Sequence[str]):
     """A generator that goes through these answers, and keeps what it was asked for."""
     given, asked = iter(answers), []
 
+    @without_forced
     def write(requests: Sequence[Request], *_: object) -> tuple[list[Completion], int]:
         asked.extend(requests)
         return [Completion(text=next(given, answers[-1]), tokens=10) for _ in requests], 1
@@ -247,7 +256,9 @@ ROOMY = (GeneratorConfig(max_tokens=480),)  # three templates of 120 words
 def test_where_an_answer_has_room_it_is_asked_for_several_templates(tmp_path) -> None:
     write, asked = lists([json.dumps(COPIES[:2]), json.dumps(COPIES[2:])])
     run = Store.open(str(tmp_path), "t")
-    manifest = synthesize.run(resolved(config(num_candidates=3, max_rounds=1, generators=ROOMY), run), write=write)
+    manifest = synthesize.run(
+        resolved(config(num_candidates=3, max_rounds=1, generators=ROOMY), run), write=write, signals=trusting
+    )
     assert [len(r.axes) for r in asked] == [3, 3]
     got = manifest["generators"][0]
     assert (got["requests"], got["answers"], got["candidates"], got["tokens"], got["kept"]) == (2, 2, 4, 20, 3)
@@ -259,7 +270,9 @@ def test_where_an_answer_has_room_it_is_asked_for_several_templates(tmp_path) ->
 def test_a_model_that_writes_no_lists_is_asked_for_one_template_from_then_on(tmp_path) -> None:
     write, asked = lists(["Sure! 1. First text", '["half', "[]", *COPIES])
     run = Store.open(str(tmp_path), "t")
-    manifest = synthesize.run(resolved(config(num_candidates=4, max_rounds=2, generators=ROOMY), run), write=write)
+    manifest = synthesize.run(
+        resolved(config(num_candidates=4, max_rounds=2, generators=ROOMY), run), write=write, signals=trusting
+    )
     assert [len(r.axes) for r in asked] == [3] * 3 + [1] * 8
     assert [r.number for r in asked] == list(range(11))
     assert (manifest["kept"], manifest["rejected"]["no_list"]) == (4, 3)
@@ -268,7 +281,9 @@ def test_a_model_that_writes_no_lists_is_asked_for_one_template_from_then_on(tmp
 def test_an_answer_with_more_templates_than_were_asked_for_is_refused(tmp_path) -> None:
     write, _ = lists([json.dumps([*COPIES, *GOOD])])
     run = Store.open(str(tmp_path), "t")
-    manifest = synthesize.run(resolved(config(num_candidates=3, max_rounds=1, generators=ROOMY), run), write=write)
+    manifest = synthesize.run(
+        resolved(config(num_candidates=3, max_rounds=1, generators=ROOMY), run), write=write, signals=trusting
+    )
     assert (manifest["kept"], manifest["rejected"]) == (0, {"no_list": 2})
 
 
@@ -277,7 +292,7 @@ def test_the_template_that_was_rewritten_stands_in_the_provenance_and_copies_of_
     write, _ = lists([seeds[0].text + " ", *COPIES])
     run = Store.open(str(tmp_path), "t")
     manifest = synthesize.run(
-        resolved(config(num_candidates=2, max_rounds=1, strategies=("paraphrase",)), run), write=write
+        resolved(config(num_candidates=2, max_rounds=1, strategies=("paraphrase",)), run), write=write, signals=trusting
     )
     assert manifest["rejected"]["near_duplicate"] == 1
     found = PromptSet.from_table(run.read_table("synthesize/prompt_set.parquet"))

@@ -18,6 +18,7 @@ from paft_ray.stages.user_templates import user_templates
 from paft_ray.storage.artifacts import DECISIONS, PROMPT_SET, RAW_ANSWERS
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import load_task
+from tests.support.known_judge import trusting, without_forced
 from tests.support.resolved import resolved
 
 WRITTEN = [
@@ -50,6 +51,7 @@ def config(folder: Path, verdicts: dict[str, str] | None = None, *, held: bool =
     return Config(name="t", task="demo", prompts=settings)
 
 
+@without_forced
 def write(
     requests: Sequence[Request], generator: GeneratorConfig, engine: object, seed: int
 ) -> tuple[list[Completion], int]:
@@ -57,7 +59,7 @@ def write(
 
 
 def made(run: Store, settings: Config) -> tuple[PromptSet, dict[str, Any]]:
-    manifest = synthesize.run(resolved(settings, run), write=write)
+    manifest = synthesize.run(resolved(settings, run), write=write, signals=trusting)
     return PROMPT_SET.read(run), manifest
 
 

@@ -11,6 +11,7 @@ from paft_ray.generators.requests import Completion, Request
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.stages import synthesize
 from paft_ray.storage.store import Store
+from tests.support.known_judge import trusting, without_forced
 from tests.support.resolved import resolved
 
 GRAMMAR = GeneratorConfig(type="grammar")
@@ -30,12 +31,17 @@ def config(*generators: GeneratorConfig, task: str = "demo", **prompts: object) 
     )
 
 
-def model(requests: Sequence[Request], generator: GeneratorConfig, engine: object, seed: int) -> list[Completion]:
+@without_forced
+def model(
+    requests: Sequence[Request], generator: GeneratorConfig, engine: object, seed: int
+) -> tuple[list[Completion], int]:
     """Writes two templates again and again."""
-    return [Completion(text=GOOD[number % 2]) for number, _ in enumerate(requests)]
+    return [Completion(text=GOOD[number % 2]) for number, _ in enumerate(requests)], 1
 
 
-def no_model(requests: Sequence[Request], generator: GeneratorConfig, engine: object, seed: int) -> list[Completion]:
+def no_model(
+    requests: Sequence[Request], generator: GeneratorConfig, engine: object, seed: int
+) -> tuple[list[Completion], int]:
     raise AssertionError(f"{generator.label} was asked")
 
 
@@ -46,7 +52,7 @@ def prompt_set(run: Store) -> PromptSet:
 def test_a_grammar_fills_up_what_a_model_leaves_missing(tmp_path) -> None:
     run = Store.open(str(tmp_path), "t")
     asked = config(GRAMMAR, GeneratorConfig(), num_candidates=10, max_rounds=1)
-    manifest = synthesize.run(resolved(asked, run), write=model)
+    manifest = synthesize.run(resolved(asked, run), write=model, signals=trusting)
     assert (manifest["asked"], manifest["kept"], manifest["engine_starts"]) == (10, 10, 1)
     assert [(each["source"], each["asked"], each["kept"]) for each in manifest["generators"]] == [
         ("demo", 10, 2),
@@ -73,7 +79,9 @@ def test_a_grammar_with_a_number_of_its_own_adds_to_what_models_write(tmp_path) 
     run = Store.open(str(tmp_path), "t")
     own = GeneratorConfig(type="grammar", num_templates=5)
     manifest = synthesize.run(
-        resolved(config(GeneratorConfig(), own, num_candidates=2, max_rounds=1), run), write=model
+        resolved(config(GeneratorConfig(), own, num_candidates=2, max_rounds=1), run),
+        write=model,
+        signals=trusting,
     )
     assert (manifest["asked"], manifest["kept"]) == (7, 7)
 
