@@ -14,8 +14,10 @@ from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.similarity import Shingles, shingles, similarity
 from paft_ray.prompts.template import PromptTemplate, TemplateError
 from paft_ray.report.format import percent
+from paft_ray.report.quality import quality_sentences
 from paft_ray.report.templates import render_page
 from paft_ray.storage.artifacts import DECISIONS, PROMPT_SET, RAW_ANSWERS, ROWS
+from paft_ray.storage.quality import QUALITY
 from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import examples_from_table
 
@@ -49,6 +51,8 @@ class Candidate:
     reason: str | None
     """Why it was rejected."""
     origin: str
+    score: float | None
+    """Of the judge, where one decided on it (log-odds in nats)."""
     neighbors: tuple[Neighbor, ...]
     example: str | None
     """Rendered with the first training row; None where there is none, or where it cannot be rendered."""
@@ -60,7 +64,9 @@ def review_page(run: Store, config: Config) -> str:
     """The HTML text of the page. Raises `UserError` where stage synthesize is not finished."""
     prompts, raw = PROMPT_SET.read(run), RAW_ANSWERS.read(run)
     decisions = {row["id"]: row for row in DECISIONS.read(run)} if run.exists(DECISIONS.path) else {}
-    found = candidates(prompts, raw, decisions, _first_row(run))
+    quality = QUALITY.read(run) if run.exists(QUALITY.path) else None
+    scores = {each.id: each.score for each in quality.candidates} if quality else {}
+    found = candidates(prompts, raw, decisions, _first_row(run), scores)
     return render_page(
         "review.html.j2",
         config,
@@ -69,6 +75,7 @@ def review_page(run: Store, config: Config) -> str:
         title=run.name,
         subject="templates to accept or reject",
         candidates=found,
+        notes=quality_sentences(quality),
         verdicts=list(dict.fromkeys(candidate.verdict for candidate in found)),
         versions={},
     )
@@ -79,11 +86,12 @@ def candidates(
     raw: Sequence[Mapping[str, Any]],
     decisions: Mapping[str, Mapping[str, Any]],
     values: Mapping[str, str] | None,
+    scores: Mapping[str, float | None] = {},
 ) -> list[Candidate]:
     """Templates that train, held-out ones, rejected ones, and what else was decided on, each once.
 
     `raw`: rows of raw.jsonl; `decisions`: id -> line of the decisions file that the run was made with; `values`: fields
-    of the row that examples show.
+    of the row that examples show; `scores`: id -> the judge's.
     """
     known = [(entry, shingles(entry.template)) for entry in prompts.entries]
     listed: list[tuple[Entry, str | None]]
@@ -97,7 +105,7 @@ def candidates(
         if name not in first:
             decided = str(decisions.get(name, {}).get("decision", ""))
             verdict = _KEPT[entry.split] if name in kept else "rejected"
-            first[name] = _candidate(entry, verdict, reason or "not selected", known, values, decided)
+            first[name] = _candidate(entry, verdict, reason or "not selected", known, values, decided, scores.get(name))
     without = [_without_text(row) for name, row in decisions.items() if name not in first]
     return [*first.values(), *without]
 
@@ -109,6 +117,7 @@ def _candidate(
     known: Sequence[tuple[Entry, Shingles]],
     values: Mapping[str, str] | None,
     decision: str,
+    score: float | None,
 ) -> Candidate:
     template = entry.template
     held = {"id": template.id, "text": template.text}
@@ -120,6 +129,7 @@ def _candidate(
         verdict=verdict,
         reason=reason if verdict == "rejected" else None,
         origin=_origin(entry.provenance),
+        score=score,
         neighbors=_neighbors(template, known),
         example=_example(template, values) if values is not None else None,
         decision=decision,
@@ -133,6 +143,7 @@ def _without_text(row: Mapping[str, Any]) -> Candidate:
         verdict="rejected",
         reason="decided before",
         origin="a file of templates",
+        score=None,
         neighbors=(),
         example=None,
         decision=str(row["decision"]),

@@ -16,6 +16,7 @@ from paft_ray.inference.answer_cache import AnswerCache
 from paft_ray.inference.vllm_args import serve_command
 from paft_ray.models.reference import ModelFiles
 from paft_ray.stages import synthesize
+from paft_ray.storage.quality import QUALITY
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import load_task
 from tests.support.resolved import resolved
@@ -87,6 +88,8 @@ def test_the_stage_says_what_it_got_within_the_token_limit_and_stores_no_key(
     run = Store.open(str(tmp_path), "t")
     manifest = synthesize.run(resolved(Config(name="t", task="demo", prompts=prompts), run))
     assert manifest["kept"] + sum(manifest["rejected"].values()) == run.read_bytes("synthesize/raw.jsonl").count(b"\n")
+    assert not any(found.may_decide for found in QUALITY.read(run).signals), "135 M weights are no judge"
+    assert manifest["kept"] == 0
     (got,) = manifest["generators"]
     assert 0 < got["tokens"] <= 1000
     assert got["kept"] == manifest["kept"] <= got["passed"] <= got["candidates"]

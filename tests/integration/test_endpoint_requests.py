@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ from paft_ray.cli.preflight import check
 from paft_ray.config import (
     Config,
     EndpointConfig,
+    EngineConfig,
     GeneratorConfig,
+    JudgeConfig,
     PromptsConfig,
     generator_key,
     load_config,
@@ -24,8 +27,13 @@ from paft_ray.config import (
 )
 from paft_ray.errors import UserError
 from paft_ray.generators.openai import ask, ask_missing
+from paft_ray.generators.quality.judge import Ask
+from paft_ray.generators.quality.question import Question
+from paft_ray.generators.quality.registry import Models, asking
+from paft_ray.generators.quality.spending import Spending
 from paft_ray.generators.requests import Request, request
 from paft_ray.inference.answer_cache import AnswerCache
+from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages import synthesize
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.store import Store
@@ -410,6 +418,51 @@ def test_answers_that_were_paid_for_serve_another_selection(serve, monkeypatch, 
     assert (third["generators"][0]["requests"], len(server.bodies)) == (6, 6), "only what has no answer is asked"
     stored = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
     assert KEY.encode() not in stored
+
+
+# --- a judge
+
+
+def judging(server: Server, monkeypatch: pytest.MonkeyPatch, folder: Path, **settings: Any) -> tuple[Ask, Spending]:
+    """What asks a judge behind the server, in this process, and what that takes."""
+
+    def write(requests, model, seed, cache, insecure_hosts):
+        return ask(requests, model, seed, ENVIRONMENT)
+
+    monkeypatch.setattr("paft_ray.generators.quality.ask_endpoint.write_templates", write)
+    config = JudgeConfig(id="judge-1", endpoint=generator(server, **settings).endpoint)
+    models = Models(
+        judge=config,
+        model_of=lambda _: pytest.fail("an endpoint has no files"),
+        engine=EngineConfig(),
+        cache=AnswerCache.of(Store.open(str(folder), "t"), "synthesize"),
+    )
+    return asking(config.model, models), models.spending
+
+
+def test_a_judge_behind_an_endpoint_is_asked_twice_about_each_text_and_its_letter_counts(
+    serve, monkeypatch, tmp_path
+) -> None:
+    question, texts = Question.about(DEMO), [PromptTemplate(text=text) for text in GOOD]
+    server = serve(lambda number, body: completion("A" if "negative" in body["messages"][0]["content"] else "?"))
+    judge, spending = judging(server, monkeypatch, tmp_path, concurrency=1)
+    found = judge(question, texts)
+    assert set(found) == {template.id for template in texts}
+    assert all(letters[0] == 0.0 for orders in found.values() for letters in orders)
+    assert len(server.bodies) == 2 * len(texts)
+    assert all(body["temperature"] == 0.0 and body["max_tokens"] == 16 for body in server.bodies)
+    assert (spending.engine_starts, spending.tokens.total()) == (0, 10 * len(server.bodies))
+    assert not any("{text}" in body["messages"][0]["content"] for body in server.bodies)
+
+
+def test_the_token_limit_of_a_judge_holds_over_all_its_questions(serve, monkeypatch, tmp_path) -> None:
+    question = Question.about(DEMO)
+    texts = [PromptTemplate(text=f"Text {number}: {{text}}") for number in range(16)]
+    server = serve(lambda number, body: completion("A", tokens=5))
+    judge, spending = judging(server, monkeypatch, tmp_path, max_total_tokens=100)
+    assert len(judge(question, texts[:8])) == 8
+    assert judge(question, texts[8:]) == {}, "half a question is no answer"
+    assert (len(server.bodies), spending.tokens.total()) == (17, 85), "an answer may take 16 tokens"
 
 
 # --- the configuration

@@ -254,7 +254,7 @@ def test_a_failed_stage_exits_with_1_and_names_run_and_stage(
     def command(*_: object, **__: object) -> None:
         run_stage(
             replace(STAGES["score"], load=lambda: fails),
-            ResolvedRun.of(load_config(DEMO), Store(str(tmp_path / "mine"))),
+            ResolvedRun.of(load_config(DEMO), Store(str(tmp_path / "mine"))).with_model(),
         )
 
     monkeypatch.setattr(module, "run_stage", command)
