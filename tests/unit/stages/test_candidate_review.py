@@ -20,6 +20,7 @@ from paft_ray.generators.requests import Completion, Request
 from paft_ray.prompts.prompt_set import PromptSet
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.report.quality import quality_sentences
+from paft_ray.report.review import review_page
 from paft_ray.stages import synthesize
 from paft_ray.storage.artifacts import PROMPT_SET, RAW_ANSWERS
 from paft_ray.storage.quality import QUALITY
@@ -108,6 +109,15 @@ def test_what_the_judge_is_sure_of_comes_first_and_the_grammar_fills_up(tmp_path
     assert manifest["rejected"][NOT_SURE] == 2
     assert generated(PROMPT_SET.read(run)) == GOOD
     assert all(each.score >= 1.0 for each in QUALITY.read(run).candidates if each.passed)
+
+
+def test_the_page_for_people_shows_what_the_judge_is_worth_and_what_it_says_of_each_candidate(tmp_path: Path) -> None:
+    run, _ = made(tmp_path, judging(GOOD, SURE))
+    page = review_page(run, Config(name="t", task="demo"))
+    scores = [f"; judge: {each.score:+.1f} nats" for each in QUALITY.read(run).candidates]
+    assert page.count("; judge: ") == len(WRITTEN)
+    assert all(page.count(score) >= scores.count(score) for score in scores)
+    assert "it decides which candidates are used" in page
 
 
 def test_people_decide_after_the_judge(tmp_path: Path) -> None:
