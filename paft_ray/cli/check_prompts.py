@@ -97,7 +97,7 @@ def judged(
     was left to judge. Starts Ray and an engine."""
     from paft_ray.cli.session import ray_session
     from paft_ray.config import EngineConfig, GeneratorConfig, JudgeConfig
-    from paft_ray.generators.quality.question import LONGEST
+    from paft_ray.generators.quality.question import longest_question
     from paft_ray.generators.quality.record import signal_found
     from paft_ray.generators.quality.registry import Models, signals
     from paft_ray.generators.quality.review import Reviewer
@@ -108,7 +108,8 @@ def judged(
 
     templates = [PromptTemplate(text=each.text, system=each.system) for each in found if each.passed]
     files = find_model(judge, None)
-    with tempfile.TemporaryDirectory() as folder, ray_session(address) as total, shared_engines(files, LONGEST):
+    longest = longest_question(files)
+    with tempfile.TemporaryDirectory() as folder, ray_session(address) as total, shared_engines(files, longest):
         models = Models(
             judge=JudgeConfig(id=judge),
             model_of=lambda _: files,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import ray.data
 
 from paft_ray.config import EngineConfig, GeneratorConfig
-from paft_ray.generators.quality.question import LONGEST
+from paft_ray.generators.quality.question import longest_question
 from paft_ray.generators.requests import Completion, Request, request_seed
 from paft_ray.inference.answer_cache import AnswerCache
 from paft_ray.inference.generate import generate
@@ -60,7 +60,7 @@ def write_templates(
         models=[weights],
         cache=cache.keyed({"first": requests[0].number}),  # so that a round does not count answers of another
         engine=engine,
-        max_model_len=max(LONGEST, -(-longest // _STEP) * _STEP),
+        max_model_len=max(longest_question(model), -(-longest // _STEP) * _STEP),
         seed=seed,
     )
     found = {int(row["key"]): row["token_ids"] for row in answered.answers.to_pylist()}

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 
 from paft_ray.config import EngineConfig, ModelConfig
 from paft_ray.errors import UserError
-from paft_ray.generators.quality.question import LONGEST, Question
+from paft_ray.generators.quality.question import Question, longest_question
 from paft_ray.inference.answer_cache import AnswerCache
 from paft_ray.inference.evaluator import evaluate
 from paft_ray.inference.model_weights import ModelWeights
 from paft_ray.models.encoder import make_encoder
-from paft_ray.models.files import read_config
 from paft_ray.models.reference import ModelFiles
 from paft_ray.prompts.template import PromptTemplate
 
@@ -54,9 +53,9 @@ def ask_engine(
 
 def _as_asked(question: Question, model: ModelFiles) -> ModelConfig:
     """Chat input where the model has a chat template that takes a user's message and leaves no thinking open."""
-    most = read_config(model.path).get("max_position_embeddings")
-    longest = min(LONGEST, most) if isinstance(most, int) else LONGEST
-    settings = ModelConfig(id=model.path, chat=True, max_prompt_tokens=longest - _ANSWER_TOKENS, truncate_field="text")
+    settings = ModelConfig(
+        id=model.path, chat=True, max_prompt_tokens=longest_question(model) - _ANSWER_TOKENS, truncate_field="text"
+    )
     try:
         make_encoder(question.task, settings, model.path).check(question.templates[0])
     except UserError:

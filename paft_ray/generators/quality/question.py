@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from string import ascii_uppercase
 
+from paft_ray.models.files import read_config
+from paft_ray.models.reference import ModelFiles
 from paft_ray.prompts.checks.words import FIELD, content_words, literal
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import Example, Task, built_in_tasks
@@ -15,7 +17,7 @@ from paft_ray.tasks.task import Example, Task, built_in_tasks
 _NONE = "Something else, or nothing that is clear."
 SHOWN_FIELD = "[...]"
 """Stands for every field: what a field holds would give the task away."""
-LONGEST = 1024
+_LONGEST = 1024
 """Tokens of a question with its answer; a text that does not fit is truncated."""
 _AKIN = 0.5
 """Jaccard similarity of the content words of two descriptions from which they are of one task."""
@@ -99,6 +101,12 @@ class Question:
         if letter is None:
             return [math.nan] * len(letters)
         return [0.0 if each == letter else -math.inf for each in letters]
+
+
+def longest_question(model: ModelFiles) -> int:
+    """Tokens of a question with its answer at most, not more than the model reads."""
+    most = read_config(model.path).get("max_position_embeddings")
+    return min(_LONGEST, most) if isinstance(most, int) else _LONGEST
 
 
 def akin(one: Task, other: Task) -> bool:
