@@ -24,7 +24,7 @@ from paft_ray.metrics.intervals import (
     mean_interval,
     verdict,
 )
-from paft_ray.metrics.outcomes import ArmOutcomes, Measure, arms_from_table, on_common_seeds
+from paft_ray.metrics.outcomes import ArmOutcomes, Measure, arms_from_table, have_common_seeds, on_common_seeds
 from paft_ray.metrics.robustness import (
     MIN_TEMPLATES,
     MIN_TEMPLATES_INTERVAL,
@@ -66,6 +66,7 @@ __all__ = [
     "figures",
     "fit_saturation",
     "gain_over_average",
+    "have_common_seeds",
     "holm",
     "insufficient_data_reason",
     "mean_interval",

@@ -211,6 +211,6 @@ def verdict(found: Difference, *, templates: str = "held-out templates") -> str:
 def _would_show(found: Difference) -> str:
     """What a difference that is not decisive leaves open."""
     if not found.detectable or found.detectable < _SHOWN_AS_ZERO:
-        return "both are right in the same places"
+        return "both have the same score in every cell"
     points = f"{100 * found.detectable:.1f} percentage points"
     return f"a true difference of {points} would have shown {10 * POWER:g} times in 10, a smaller one less often"

@@ -17,6 +17,8 @@ Measure = Literal["behavior", "strict", "knowledge"]
 the labels."""
 NOT_PARSED, MISSING = -1, -2
 """Codes in `ArmOutcomes.predicted`: an answer that could not be parsed, a row that failed."""
+UNTRAINED = (-1,)
+"""Seeds of an arm that nobody trained."""
 _MOST_CELLS = 2**26
 """Of an arm: a file of a few rows, each of another seed, template and example, would ask for the cube of their
 number."""
@@ -57,16 +59,18 @@ class ArmOutcomes:
         return np.asarray(self.by_seed.mean(axis=0))
 
 
+def have_common_seeds(first: ArmOutcomes, second: ArmOutcomes) -> bool:
+    """Whether two arms can be compared seed by seed: some seed is in both, or one was never trained (`base`)."""
+    return bool(set(first.seeds) & set(second.seeds)) or UNTRAINED in (first.seeds, second.seeds)
+
+
 def on_common_seeds(first: ArmOutcomes, second: ArmOutcomes) -> tuple[ArmOutcomes, ArmOutcomes]:
-    """Both arms on the training seeds that both have. Where there is none and one of them has a single seed (`base`,
-    which nobody trained), both as they are: it stands against every seed of the other. Raises `ValueError` where
-    several seeds of both have none in common."""
+    """Both arms on the training seeds that both have; an arm that nobody trained (`base`) stands against every seed of
+    the other. Raises `ValueError` where they have no seed in common."""
+    if not have_common_seeds(first, second):
+        raise ValueError(f"trainings of seeds {first.seeds} and {second.seeds} have no seed in common")
     common = [seed for seed in first.seeds if seed in second.seeds]
-    if common:
-        return _of_seeds(first, common), _of_seeds(second, common)
-    if 1 in (len(first.seeds), len(second.seeds)):
-        return first, second
-    raise ValueError(f"trainings of seeds {first.seeds} and {second.seeds} have no seed in common")
+    return (_of_seeds(first, common), _of_seeds(second, common)) if common else (first, second)
 
 
 def _of_seeds(arm: ArmOutcomes, seeds: Sequence[int]) -> ArmOutcomes:

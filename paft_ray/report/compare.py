@@ -21,6 +21,7 @@ from paft_ray.metrics import (
     corrected,
     difference,
     figures,
+    have_common_seeds,
     on_common_seeds,
 )
 from paft_ray.report.answers import label_rates
@@ -77,7 +78,7 @@ class _Pair:
         for measure, arms in self.first.by_measure.items():
             if measure in self.second.by_measure:
                 one, other = arms[self.arms[0]], self.second.by_measure[measure][self.arms[1]]
-                found[measure] = on_common_seeds(one, other) if _seeds_pair(one, other) else (one, other)
+                found[measure] = on_common_seeds(one, other) if have_common_seeds(one, other) else (one, other)
         return found
 
     @cached_property
@@ -237,12 +238,7 @@ def _unpaired(one: ArmOutcomes, other: ArmOutcomes) -> str | None:
     """Why two arms on their common cells are not paired."""
     if (num := len(one.template_ids)) < MIN_TEMPLATES_INTERVAL:
         return f"{num} common templates, at least {MIN_TEMPLATES_INTERVAL} are needed"
-    return None if _seeds_pair(one, other) else "no common training seed"
-
-
-def _seeds_pair(one: ArmOutcomes, other: ArmOutcomes) -> bool:
-    """Seeds are paired by number; a single one stands against every seed of the other."""
-    return bool(set(one.seeds) & set(other.seeds)) or 1 in (len(one.seeds), len(other.seeds))
+    return None if have_common_seeds(one, other) else "no common training seed"
 
 
 def _common(one: ArmOutcomes, other: ArmOutcomes, known: Mapping[str, Example], others: Mapping[str, Example]) -> _Arms:

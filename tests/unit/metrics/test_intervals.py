@@ -62,6 +62,8 @@ def test_seeds_are_a_third_level_and_pair_by_number() -> None:
     assert metrics.difference(paft, base, confidence=0.95).num_seeds == 3
     with pytest.raises(ValueError, match="no seed in common"):
         metrics.difference(paft, arm(sft.correct, seeds=(7, 8, 9)), confidence=0.95)
+    with pytest.raises(ValueError, match="no seed in common"):
+        metrics.difference(paft, arm(low, seeds=(7,)), confidence=0.95)
 
 
 def test_a_cell_that_failed_in_one_arm_is_left_out_of_the_difference() -> None:
@@ -202,7 +204,7 @@ def test_a_seed_without_a_common_cell_does_not_count() -> None:
 INTERVAL = "on held-out templates (95 % interval"
 SHOWN = "a true difference of 10.0 percentage points would have shown 8 times in 10, a smaller one less often"
 WEIGHTS = "for these weights (one seed)"
-SAME = "both are right in the same places"
+SAME = "both have the same score in every cell"
 
 
 @pytest.mark.parametrize(
