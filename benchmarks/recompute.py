@@ -247,8 +247,13 @@ def check(run: Path) -> tuple[list[str], int, list[str]]:
         {} if not path.exists() else json.loads(path.read_text())
         for path in (run / "task.json", run / "evaluate" / "speed.json")
     )
-    labels = list(task.get("labels", {}).values()) if config.get("evaluate", {}).get("calibration") else []
+    labels = labels_of(task) if config.get("evaluate", {}).get("calibration") else []
     return compare(results, recomputed(outcomes, groups, labels, speeds, Settings(config)))
+
+
+def labels_of(task: Values) -> list[str]:
+    """A task's labels in their order; several values of the data may stand for one."""
+    return list(dict.fromkeys(task.get("labels", {}).values()))
 
 
 def main(runs: list[str]) -> int:

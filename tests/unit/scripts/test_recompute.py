@@ -113,3 +113,9 @@ def test_nothing_of_the_product_is_imported() -> None:
         names = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
         names += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
         assert not [name for name in names if str(name).startswith("paft_ray")]
+
+
+def test_values_of_the_data_that_stand_for_one_label_are_one_label() -> None:
+    task = {"labels": {"0": "negative", "1": "positive", "negative": "negative", "positive": "positive"}}
+    assert recompute.labels_of(task) == ["negative", "positive"]
+    assert recompute.labels_of({}) == []
