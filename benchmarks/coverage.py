@@ -204,7 +204,8 @@ def spread(
     seeds: tuple[int, int] = (1, 1),
 ) -> dict[str, Line]:
     """Coverage of the intervals of std ratio, difference of lowest deciles and std of the first arm. Their truth is
-    that of endless templates, and of endless seeds where there are several, on test sets of this size."""
+    that of endless templates, and of endless seeds where there are several, on test sets of this size. A world in which
+    there is no ratio (the second arm lacks any spread in over a hundredth of the draws) is left out of its line."""
     std, other_std, decile = _true_spread(examples, failing, seeds)
     truth = {"std ratio": std / other_std, "lowest decile": decile, "std of the first": std}
     rng = np.random.default_rng(0)
@@ -214,10 +215,10 @@ def spread(
         of_pair = spread_difference(first, second, rng=rng, num_bootstrap=_NUM_DRAWS, confidence=0.95)
         of_first = spread_intervals(first, rng=rng, num_bootstrap=_NUM_DRAWS, confidence=0.95)
         assert of_pair is not None
-        assert of_pair.std_ratio is not None
         assert of_first is not None
         for (name, true), found in zip(truth.items(), (of_pair.std_ratio, of_pair.decile, of_first.std), strict=True):
-            held[name].append(found.low <= true <= found.high)
+            if found is not None:
+                held[name].append(found.low <= true <= found.high)
     return {name: _line(each, float("nan")) for name, each in held.items()}
 
 
