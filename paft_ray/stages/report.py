@@ -28,9 +28,10 @@ _INPUTS = (OUTCOMES, PROMPT_SET)
 def run(resolved: ResolvedRun, *, stages: Sequence[str], force: bool = False) -> Manifest:
     """The manifest: `verdict`. `stages`: names of the others, in their order. Raises `UserError` where the run as
     it is now has not been evaluated."""
-    resolved = resolved.with_sampling()
+    if resolved.store.exists(manifest_path(TRAIN)):
+        resolved = resolved.with_sampling()
+        _check_trained(resolved)
     config, run = resolved.config, resolved.store
-    _check_trained(resolved)
     check_current(run)
     key = {
         **decided_by("report", RESULTS_VERSION),
@@ -55,8 +56,6 @@ def run(resolved: ResolvedRun, *, stages: Sequence[str], force: bool = False) ->
 def _check_trained(resolved: ResolvedRun) -> None:
     """The page shows the configuration, so it must be the one of the arms. Raises `UserError` naming what differs."""
     config, run = resolved.config, resolved.store
-    if not run.exists(manifest_path(TRAIN)):
-        return
     manifest = stage_manifest(run, TRAIN)
     key = manifest["key"]
     wanted = {
