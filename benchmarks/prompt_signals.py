@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from paft_ray.config import EngineConfig, GeneratorConfig
+from paft_ray.config import EngineConfig, GeneratorConfig, PromptsConfig
 from paft_ray.generators.quality.calibration import (
     Calibration,
     Known,
@@ -156,7 +156,7 @@ def _kinds(rows: Iterable[dict[str, str]]) -> list[str]:
 def lines(ask: Ask | None, model: str) -> Iterable[Line]:
     """Every signal; `ask`: what asks a model."""
     task = load_task("demo")
-    question, written = Question.about(task), hand_written([], 0.7)
+    question, written = Question.about(task), hand_written([], PromptsConfig().similarity)
     known = known_pairs(written, question)
     seeds = [pair for pair in written if pair.task == task][:10]
     yield line(RulesSignal(), task, known, seeds)

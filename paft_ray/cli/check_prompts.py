@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from paft_ray.storage.quality import SignalFound
 
 _SHOWN = 100  # characters of a template in a line
-_SIMILARITY = 0.7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +95,7 @@ def judged(
     """The same templates with the verdicts of a judge where it may decide, and what it is worth; None where no template
     was left to judge. Starts Ray and an engine."""
     from paft_ray.cli.session import ray_session
-    from paft_ray.config import EngineConfig, GeneratorConfig, JudgeConfig
+    from paft_ray.config import EngineConfig, GeneratorConfig, JudgeConfig, PromptsConfig
     from paft_ray.generators.quality.question import longest_question
     from paft_ray.generators.quality.record import signal_found
     from paft_ray.generators.quality.registry import Models, signals
@@ -120,7 +119,7 @@ def judged(
             task=task,
             seeds=_seeds(task),
             held_out=(),
-            similarity=_SIMILARITY,
+            similarity=PromptsConfig().similarity,
             seed=0,
             signals=lambda generator, question: signals(generator, question, models),
             forced=lambda generator: (),
@@ -141,9 +140,6 @@ def _with(one: Checked, verdict: Verdict | None) -> Checked:
 
 def _seeds(task: Task) -> list[PromptTemplate]:
     """The seed templates that ship with the task."""
-    from paft_ray.config import builtin
+    from paft_ray.config import located
 
-    own = task.seed_templates
-    if own is None:
-        return []
-    return read_templates(builtin(*own.removeprefix("builtin:").split("/")) if own.startswith("builtin:") else own)
+    return read_templates(located("templates", task.seed_templates)) if task.seed_templates else []

@@ -37,7 +37,7 @@ def check_no_secrets(config: Config, task: Task) -> None:
                 f"config: {place or 'a name'} holds what looks like a key or token, and would be stored with the "
                 f"run; {REMEDY}, remove it"
             )
-    for name, endpoint in _endpoints(config).items():
+    for name, endpoint in _endpoints(config):
         try:
             check_options(endpoint.request, f"{name}: endpoint.request", free=False)
         except ValueError as error:
@@ -75,17 +75,17 @@ def is_secret_file(name: str) -> bool:
     return _FILE.fullmatch(name) is not None or (path.suffix.lower() in _SETTINGS and names_secret(path.stem))
 
 
-def _endpoints(config: Config) -> dict[str, EndpointConfig]:
-    """Every endpoint, by name of the model that answers there."""
-    named = {f"generator {each.label}": each.endpoint for each in config.prompts.generators}
+def _endpoints(config: Config) -> list[tuple[str, EndpointConfig]]:
+    """(Name of the model that answers there, the endpoint); two of them may have one name."""
+    named = [(f"generator {each.label}", each.endpoint) for each in config.prompts.generators]
     if config.prompts.judge is not None:
-        named[f"judge {config.prompts.judge.model.label}"] = config.prompts.judge.endpoint
-    return {name: endpoint for name, endpoint in named.items() if endpoint is not None}
+        named.append((f"judge {config.prompts.judge.model.label}", config.prompts.judge.endpoint))
+    return [(name, endpoint) for name, endpoint in named if endpoint is not None]
 
 
 def _uris(config: Config, task: Task) -> dict[str, str | None]:
     """Every setting that may be a URI, by name."""
     rows = {"data." + name: getattr(config.data, name) for name in ("train", "validation", "test")}
     rows |= {f"sources.{name} of task {task.name}": source.path for name, source in task.sources.items()}
-    asked = {f"{name}: endpoint.base_url": endpoint.base_url for name, endpoint in _endpoints(config).items()}
+    asked = {f"{name}: endpoint.base_url": endpoint.base_url for name, endpoint in _endpoints(config)}
     return {"storage": config.storage, "tracking.mlflow": config.tracking.mlflow, **rows, **asked}

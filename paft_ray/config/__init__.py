@@ -4,7 +4,7 @@ Unknown keys are refused with the nearest valid key. Imports neither Ray nor tor
 fast.
 """
 
-from paft_ray.config.base import Fraction, Place, Positive, Precision, Section, Seed, builtin, fast_precision
+from paft_ray.config.base import Fraction, Place, Positive, Precision, Section, Seed, builtin, fast_precision, located
 from paft_ray.config.data import DataConfig
 from paft_ray.config.endpoint import EndpointConfig
 from paft_ray.config.engine import EngineConfig, engine_key
@@ -62,6 +62,7 @@ __all__ = [
     "generator_key",
     "input_key",
     "load_config",
+    "located",
     "parse_config",
     "prompts_key",
     "read_yaml_file",

@@ -10,7 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
+from paft_ray.errors import UserError
+
 Precision = Literal["bf16", "fp16", "fp32"]
+BUILTIN = "builtin:"
+"""Begins the name of a file that ships with the package."""
 _CPUINFO = Path("/proc/cpuinfo")
 _FAST_BF16 = {"avx512_bf16", "amx_bf16"}
 
@@ -49,3 +53,16 @@ def each_once(section: str, **lists: Sequence[Any]) -> None:
 def builtin(*parts: str) -> Path:
     """Path of a file shipped with the package, e.g. `builtin("tasks", "data", "demo", "train.jsonl")`."""
     return Path(str(resources.files("paft_ray").joinpath(*parts)))
+
+
+def located(what: str, path: str) -> str:
+    """The path of a file as it was given, of `builtin:NAME` that of the file shipped with the package. Raises
+    `UserError`, which begins with `what`, for a name that leads out of the package."""
+    if not path.startswith(BUILTIN):
+        return path
+    parts = path.removeprefix(BUILTIN).split("/")
+    if ".." in parts:
+        raise UserError(
+            f"{what} {path}: leads out of the package; give the path of a file of your own without {BUILTIN}"
+        )
+    return str(builtin(*parts))

@@ -12,10 +12,11 @@ from paft_ray.config import Config, EngineConfig, GeneratorConfig
 from paft_ray.generators.requests import Completion, Request, grammar_share, request
 from paft_ray.generators.writer import Candidate, Writer
 from paft_ray.models.reference import ModelFiles
-from paft_ray.prompts.checks.rules import broken_rule
-from paft_ray.prompts.gate import rejection, repair
+from paft_ray.prompts.checks.rules import refusal
+from paft_ray.prompts.gate import repair
 from paft_ray.prompts.prompt_set import Entry
 from paft_ray.prompts.selection import diverse
+from paft_ray.prompts.similarity import Known
 from paft_ray.prompts.split import near
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import Example, Task
@@ -70,23 +71,7 @@ def ask_generators(
         Writer.of(generator, _share(settings.num_candidates, len(models), number), settings)
         for number, generator in enumerate(models)
     ]
-    _write_in_rounds(writers, config, task, seeds, others, examples, write)
-    review(writers)
-    select(writers, seeds, settings.similarity)
-    return writers
-
-
-def _write_in_rounds(
-    writers: list[Writer],
-    config: Config,
-    task: Task,
-    seeds: list[PromptTemplate],
-    others: list[Entry],
-    examples: list[Example],
-    write: Write,
-) -> None:
-    """Has the generators write until each has its target or the rounds are over."""
-    for number in range(1, config.prompts.max_rounds + 1):
+    for number in range(1, settings.max_rounds + 1):
         asking = [writer for writer in writers if writer.wants_more]
         asked = [_requests(writer, config, task, seeds, examples) for writer in asking]
         for writer, requests, (answers, starts, time_s) in zip(
@@ -95,7 +80,11 @@ def _write_in_rounds(
             writer.rounds = number
             writer.engine_starts += starts
             writer.time_s += time_s
-            _take(writer, requests, answers, task, config, [*others, *writer.accepted])
+            written = [entry.template for entry in (*others, *writer.accepted)]
+            _take(writer, requests, answers, task, config, Known(written, settings.similarity))
+    review(writers)
+    select(writers, seeds, settings.similarity)
+    return writers
 
 
 def select(writers: Sequence[Writer], seeds: Sequence[PromptTemplate], similarity: float) -> None:
@@ -157,7 +146,7 @@ def _answers(
 
 
 def _take(
-    writer: Writer, requests: list[Request], answers: list[Completion], task: Task, config: Config, known: list[Entry]
+    writer: Writer, requests: list[Request], answers: list[Completion], task: Task, config: Config, known: Known
 ) -> None:
     """Takes the answers of one round to the gate. A generator that writes fewer than half of its lists as lists is
     asked for one template at a time from then on."""
@@ -168,11 +157,8 @@ def _take(
         unreadable += fault is not None and bool(written.text)
         for place, given in enumerate(found):
             candidate = _candidate(writer, asked, place, given, fault, task, config)
-            entry = candidate.entry(writer.generator.label)
-            if candidate.rejected is None and near([entry], known, config.prompts.similarity):
+            if candidate.rejected is None and not known.add(candidate.template):
                 candidate.rejected = "near_duplicate"
-            if candidate.rejected is None:
-                known.append(entry)
             candidate.tokens = 0 if place else written.tokens
             writer.candidates.append(candidate)
     writer.requests += len(requests)
@@ -200,7 +186,7 @@ def _candidate(
         request=asked.number,
         origin=origin,
         attempt=writer.rounds,
-        rejected=fault or rejection(template, task, max_words=config.prompts.max_words) or broken_rule(template, task),
+        rejected=fault or refusal(template, task, max_words=config.prompts.max_words),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -50,6 +50,28 @@ def similarity(a: Shingles, b: Shingles) -> float:
     short."""
     of_words = _jaccard(a.words, b.words)
     return max(of_words, _jaccard(a.trigrams, b.trigrams)) if a.trigrams and b.trigrams else of_words
+
+
+class Known:
+    """Templates that others are compared with; the shingles of each are made once."""
+
+    def __init__(self, templates: Iterable[PromptTemplate], threshold: float) -> None:
+        self.threshold, self.known = threshold, [shingles(template) for template in templates]
+
+    def is_near(self, template: PromptTemplate) -> bool:
+        """Whether a template is at or above the threshold with any known one."""
+        return self._is_near(shingles(template))
+
+    def add(self, template: PromptTemplate) -> bool:
+        """Whether a template is near none; it is known from then on."""
+        found = shingles(template)
+        if self._is_near(found):
+            return False
+        self.known.append(found)
+        return True
+
+    def _is_near(self, found: Shingles) -> bool:
+        return any(similarity(found, other) >= self.threshold for other in self.known)
 
 
 def clusters(templates: Sequence[PromptTemplate], threshold: float) -> list[int]:

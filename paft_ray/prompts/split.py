@@ -11,7 +11,7 @@ from typing import Any, get_args
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import Entry, PromptSet, Split
 from paft_ray.prompts.sampling import keyed_order
-from paft_ray.prompts.similarity import NORMALISATION, clusters, largest_similarity, shingles, similarity
+from paft_ray.prompts.similarity import NORMALISATION, Known, clusters, largest_similarity
 from paft_ray.sanitize import masked
 
 _LARGEST_CLUSTER = 0.3
@@ -72,12 +72,8 @@ def split_by_cluster(
 
 def near(entries: Sequence[Entry], others: Sequence[Entry], threshold: float) -> set[str]:
     """Content ids of the entries that are at or above the threshold with any of the others."""
-    known = [shingles(e.template) for e in others]
-    return {
-        e.template.id
-        for e, found in ((e, shingles(e.template)) for e in entries)
-        if any(similarity(found, other) >= threshold for other in known)
-    }
+    known = Known((e.template for e in others), threshold)
+    return {e.template.id for e in entries if known.is_near(e.template)}
 
 
 def near_held_out(entries: Sequence[Entry], held_out: Sequence[Entry], threshold: float) -> set[str]:

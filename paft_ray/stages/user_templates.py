@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from paft_ray.config import Config, builtin
+from paft_ray.config import Config, located
 from paft_ray.errors import UserError
 from paft_ray.prompts.decisions import Decisions, check_known, not_rejected, read_decisions
 from paft_ray.prompts.gate import holds_escapes, rejection, repair
@@ -74,12 +74,7 @@ def _templates(config: Config, path: str | None, own: str | None, task: Task) ->
         if own is None:
             raise UserError(f"prompts: task {task.name} ships no templates; give a JSONL file instead of `builtin`")
         path = own
-    if path.startswith("builtin:") and ".." in path.split("/"):
-        raise UserError(
-            f"templates {path}: leads out of the package; give the path of a file of your own without builtin:"
-        )
-    found = str(builtin(*path.removeprefix("builtin:").split("/"))) if path.startswith("builtin:") else path
-    return gated_templates(found, config, task)
+    return gated_templates(located("templates", path), config, task)
 
 
 def gated_templates(path: str, config: Config, task: Task) -> list[PromptTemplate]:

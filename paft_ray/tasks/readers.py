@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from paft_ray.config import builtin
+from paft_ray.config import located
 from paft_ray.credentials import holds_credentials
 from paft_ray.errors import UserError, check_text, one_line
 from paft_ray.files import parquet
@@ -192,12 +192,7 @@ def _locate(uri: str) -> tuple[pafs.FileSystem, str]:
             "(e.g. AWS_ACCESS_KEY_ID)"
         )
     if uri.startswith("builtin:"):
-        parts = uri.removeprefix("builtin:").split("/")
-        if ".." in parts:
-            raise UserError(
-                f"data {uri}: leads out of the package; give the path of a file of your own without builtin:"
-            )
-        return pafs.LocalFileSystem(), str(builtin(*parts))
+        return pafs.LocalFileSystem(), located("data", uri)
     try:
         if "://" in uri:
             filesystem, path = pafs.FileSystem.from_uri(uri)

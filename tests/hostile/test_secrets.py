@@ -151,6 +151,17 @@ def test_a_secret_of_the_environment_is_refused_whatever_its_variable_is_called(
     assert f"config: prompts.generators.endpoint.request.user: holds the value of {name}" in error
 
 
+def test_a_secret_in_the_first_of_two_endpoints_of_one_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = (
+        f"{{id: g, endpoint: {{base_url: 'https://h/v1', request: {request}}}}}"
+        for request in ("{metadata: {password: hunter2}}", "{seed: 1}")
+    )
+    generators = f"prompts.generators=[{one}, {other}]"
+    code, out, error = paft(capsys, "run", "jobs/configs/demo.yaml", "--dry-run", "--set", generators)
+    assert (code, "hunter2" in out + error) == (2, False)
+    assert "generator g at h: endpoint.request.password: secrets come from the environment only" in error
+
+
 @pytest.mark.parametrize("name", ["OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY"])
 @pytest.mark.parametrize(
     "arguments",

@@ -8,10 +8,9 @@ from paft_ray.config import Config, GeneratorConfig
 from paft_ray.generators.grammar.compose import diverse_templates
 from paft_ray.generators.rounds import select
 from paft_ray.generators.writer import Candidate, Writer
-from paft_ray.prompts.checks.rules import broken_rule
-from paft_ray.prompts.gate import rejection
+from paft_ray.prompts.checks.rules import refusal
 from paft_ray.prompts.prompt_set import Entry
-from paft_ray.prompts.similarity import shingles, similarity
+from paft_ray.prompts.similarity import Known
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import Task
 
@@ -40,7 +39,7 @@ def _composed(generator: GeneratorConfig, target: int, task: Task, config: Confi
     `known` or of each other, and those of a frame that is held out are rejected."""
     writer = Writer(generator=generator, target=target, per_answer=1)
     held_out = {entry.provenance.get("frame") for entry in known if entry.provenance["source"] == "held_out"} - {None}
-    others = [shingles(entry.template) for entry in known]
+    texts = Known((entry.template for entry in known), config.prompts.similarity)
     for number, template in enumerate(diverse_templates(task, _OVER * target, config.seed)):
         candidate = Candidate(
             template=template,
@@ -48,15 +47,11 @@ def _composed(generator: GeneratorConfig, target: int, task: Task, config: Confi
             request=number,
             origin={"strategy": "grammar", "axes": {}, "grammar_share": 0.0, "frame": template.frame},
             attempt=1,
-            rejected=rejection(template, task, max_words=config.prompts.max_words) or broken_rule(template, task),
+            rejected=refusal(template, task, max_words=config.prompts.max_words),
         )
-        found = shingles(template)
         if candidate.rejected is None and template.frame in held_out:
             candidate.rejected = "held_out_frame"
-        if candidate.rejected is None:
-            if any(similarity(found, other) >= config.prompts.similarity for other in others):
-                candidate.rejected = "near_duplicate"
-            else:
-                others.append(found)
+        if candidate.rejected is None and not texts.add(template):
+            candidate.rejected = "near_duplicate"
         writer.candidates.append(candidate)
     return writer

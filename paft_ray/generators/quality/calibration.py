@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paft_ray.config import builtin
+from paft_ray.config import located
 from paft_ray.generators.quality.question import Question
 from paft_ray.generators.quality.signal import Pair, Signal
 from paft_ray.metrics.discrimination import Discrimination, Scored, discrimination
@@ -75,17 +75,6 @@ class Calibration:
         return None
 
     @property
-    def figures(self) -> str:
-        """The AUC in words."""
-        if self.found is None:
-            return "no AUC"
-        interval = self.found.auc
-        return (
-            f"AUC {interval.value:.2f} ({interval.low:.2f} to {interval.high:.2f}) on {self.found.num_positives} "
-            f"templates that ask for a task and {self.found.num_negatives} that do not"
-        )
-
-    @property
     def may_decide(self) -> bool:
         """Whether what the signal says of candidates counts."""
         return self.reason is None
@@ -99,7 +88,7 @@ def hand_written(held_out: Sequence[PromptTemplate], similarity: float) -> list[
         for task in built_in_tasks()
         for path in (task.seed_templates, task.held_out_templates)
         if path is not None
-        for template in read_templates(builtin(*path.removeprefix("builtin:").split("/")))
+        for template in read_templates(located("templates", path))
     ]
     leaks = near(_entries(pair.template for pair in found), _entries(held_out), similarity)
     return [pair for pair in found if pair.template.id not in leaks]

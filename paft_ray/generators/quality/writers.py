@@ -11,8 +11,8 @@ from paft_ray.generators.quality.record import signal_found
 from paft_ray.generators.quality.review import NOT_SURE, Reviewed, Reviewer
 from paft_ray.generators.requests import Completion, Request, request
 from paft_ray.generators.writer import Writer
-from paft_ray.prompts.checks.rules import broken_rule
-from paft_ray.prompts.gate import rejection, repair
+from paft_ray.prompts.checks.rules import refusal
+from paft_ray.prompts.gate import repair
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.storage.quality import CandidateFound, Quality
 from paft_ray.tasks.task import Task
@@ -29,16 +29,12 @@ Ask = Callable[[Sequence[Request], GeneratorConfig], list[Completion]]
 def review_writers(writers: Sequence[Writer], reviewer: Reviewer) -> list[Reviewed]:
     """What was found of each generator that wrote something fit; candidates that did not pass are rejected. A template
     that one signal is not sure of is used of no generator. Raises as the signals do."""
-    found = [
-        reviewer.review(writer.budgeted, [candidate.template for candidate in writer.fit])
-        for writer in writers
-        if writer.fit
-    ]
-    reviewed = dict(zip([id(writer) for writer in writers if writer.fit], found, strict=True))
+    writing = [writer for writer in writers if writer.fit]
+    found = [reviewer.review(writer.budgeted, [each.template for each in writer.fit]) for writer in writing]
     unsure = {name for each in found for name, verdict in each.verdicts.items() if verdict.reason == NOT_SURE}
-    for writer in writers:
+    for writer, reviewed in zip(writing, found, strict=True):
         for candidate in writer.fit:
-            verdict = reviewed[id(writer)].verdicts[candidate.template.id]
+            verdict = reviewed.verdicts[candidate.template.id]
             candidate.score = verdict.score
             candidate.rejected = verdict.reason or (NOT_SURE if candidate.template.id in unsure else None)
     return found
@@ -80,6 +76,6 @@ def forced_templates(task: Task, generator: GeneratorConfig, config: Config, ask
     for each, answer in zip(asked, ask(asked, generator), strict=True):
         for template in each.templates(answer.text) if answer.text and answer.finished else ():
             repaired, _ = repair(template)
-            if not (rejection(repaired, task, max_words=config.prompts.max_words) or broken_rule(repaired, task)):
+            if refusal(repaired, task, max_words=config.prompts.max_words) is None:
                 found.setdefault(repaired.id, repaired)
     return list(found.values())

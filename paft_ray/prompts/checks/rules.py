@@ -11,6 +11,7 @@ from paft_ray.prompts.checks.foreign import asks_for_another_task
 from paft_ray.prompts.checks.stated import states_an_answer
 from paft_ray.prompts.checks.verdict import Verdict
 from paft_ray.prompts.checks.words import content_words, literal, names, without_labels
+from paft_ray.prompts.gate import rejection
 from paft_ray.prompts.template import PromptTemplate, TemplateError
 from paft_ray.tasks.task import Task
 
@@ -44,6 +45,12 @@ class Rules:
         """One verdict per candidate, without a score."""
         reasons = [broken_rule(template, task) for template in candidates]
         return [Verdict(score=None, passed=reason is None, reason=reason) for reason in reasons]
+
+
+def refusal(template: PromptTemplate, task: Task, *, max_words: int) -> str | None:
+    """Why what a generator wrote is not used, by the gate or the first rule that it breaks; None where nothing speaks
+    against it."""
+    return rejection(template, task, max_words=max_words) or broken_rule(template, task)
 
 
 def broken_rule(template: PromptTemplate, task: Task) -> str | None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paft_ray.prompts import similarity
-from paft_ray.prompts.similarity import clusters, largest_similarity, shingles
+from paft_ray.prompts.similarity import Known, clusters, largest_similarity, shingles
 from paft_ray.prompts.template import PromptTemplate
 
 WORDS = st.lists(
@@ -97,3 +97,12 @@ def test_minhash_proposals_lead_to_the_same_clusters_as_all_pairs(
     assert len(set(exact)) == 60
     monkeypatch.setattr(similarity, "EXACT_LIMIT", 10)
     assert clusters(templates, threshold) == exact
+
+
+@given(st.lists(WORDS, max_size=12), st.sampled_from([0.3, 0.7, 1.0]))
+def test_a_template_is_known_where_it_is_near_none_before_it(texts: list[str], threshold: float) -> None:
+    known, kept = Known([], threshold), list[str]()
+    for text in texts:
+        near = any(similar(text, other) >= threshold for other in kept)
+        assert (known.is_near(template(text)), known.add(template(text))) == (near, not near)
+        kept += [] if near else [text]
