@@ -33,8 +33,9 @@ def test_the_events_of_a_killed_attempt_are_gone_and_its_repeated_steps_replaced
                     "time_s": 1.0,
                 }
             )
-            if attempt == 1 and step == 3:
-                break  # killed: never closed, its step 3 has no checkpoint
+            if attempt == 1 and step == 3:  # killed: never closed, its step 3 has no checkpoint
+                progress.save(2)  # waits for the thread that writes events: here it outlives the "killed" attempt
+                break
             progress.save(step)
     assert [(row["step"], row["loss"]) for row in read_metrics(out)] == [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)]
     progress.close()
