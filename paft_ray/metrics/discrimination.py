@@ -23,6 +23,9 @@ class Scored:
     """NaN counts as the lowest there is."""
     kind: str | None
     """What kind of negative it is; None: a positive."""
+    question: str
+    """What was asked of the text. Scores of different questions are never compared: a judge that prefers one answer
+    whatever the text would seem to know something where the questions differ in how often they are answered by it."""
     text: str
     """Identity of the text that it is made of. All that is made of one text is drawn together."""
 
@@ -34,7 +37,7 @@ class Discrimination:
     auc: Interval
     """Mean over the kinds of negatives, so that a kind counts alike however many it has."""
     by_kind: dict[str, float]
-    """Kind of negatives -> AUC of the positives against these alone."""
+    """Kind of negatives -> AUC of the positives against these alone, over pairs with the same question."""
     num_positives: int
     num_negatives: int
 
@@ -47,20 +50,23 @@ def auc(positives: Sequence[float], negatives: Sequence[float]) -> float:
     return float((rankdata(scores)[:n].sum() - n * (n + 1) / 2) / (n * m))
 
 
-def discrimination(items: Sequence[Scored], rng: np.random.Generator) -> Discrimination:
+def discrimination(items: Sequence[Scored], rng: np.random.Generator) -> Discrimination | None:
     """AUC with its percentile bootstrap interval at `CONFIDENCE`: texts with a positive and texts without are drawn
-    with replacement. There must be positives and negatives."""
-    positives = [item.score for item in items if item.kind is None]
-    kinds = dict.fromkeys(item.kind for item in items if item.kind is not None)
-    by_kind = {kind: auc(positives, [item.score for item in items if item.kind == kind]) for kind in kinds}
-    draws = _draws(items, list(kinds), _weights(items, rng))
-    low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    with replacement. None where no positive can be compared with a negative of the same question."""
+    kinds = list(dict.fromkeys(item.kind for item in items if item.kind is not None))
+    found = dict(zip(kinds, _aucs(items, kinds, np.ones((1, len(items))))[:, 0].tolist(), strict=True))
+    by_kind = {kind: value for kind, value in found.items() if value == value}
+    if not by_kind:
+        return None
+    draws = np.nanmean(_aucs(items, list(by_kind), _weights(items, rng)), axis=0)
+    low, high = np.nanquantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     value = float(np.mean(list(by_kind.values())))
+    num_positives = sum(item.kind is None for item in items)
     return Discrimination(
         auc=Interval(value=value, low=min(float(low), value), high=max(float(high), value)),
         by_kind=by_kind,
-        num_positives=len(positives),
-        num_negatives=len(items) - len(positives),
+        num_positives=num_positives,
+        num_negatives=len(items) - num_positives,
     )
 
 
@@ -77,16 +83,18 @@ def _weights(items: Sequence[Scored], rng: np.random.Generator) -> NDArray[np.fl
     return drawn[:, [texts[item.text] for item in items]]
 
 
-def _draws(items: Sequence[Scored], kinds: Sequence[str], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[draws] The AUC of each draw; a kind of which a draw has nothing is left out of its mean."""
+def _aucs(items: Sequence[Scored], kinds: Sequence[str], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[kinds, draws] AUC of the positives against each kind; NaN where a draw has nothing to compare."""
     scores = np.nan_to_num([item.score for item in items], nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+    questions = np.array([item.question for item in items])
     is_kind = {kind: np.array([item.kind == kind for item in items]) for kind in (None, *kinds)}
-    positives, of_positives = scores[is_kind[None]], weights[:, is_kind[None]]
-    found = []
-    for kind in kinds:
-        negatives, of_negatives = scores[is_kind[kind]], weights[:, is_kind[kind]]
-        wins = (positives[:, None] > negatives) + 0.5 * (positives[:, None] == negatives)
-        total = of_positives.sum(axis=1) * of_negatives.sum(axis=1)
-        won = ((of_positives @ wins) * of_negatives).sum(axis=1)
-        found.append(np.where(total > 0, won / np.maximum(total, 1), np.nan))
-    return np.nanmean(found, axis=0)
+    first = is_kind[None]
+    found = np.empty((len(kinds), len(weights)))
+    for row, kind in zip(found, kinds, strict=True):
+        second = is_kind[kind]
+        same = questions[first][:, None] == questions[second]
+        higher = (scores[first][:, None] > scores[second]) + 0.5 * (scores[first][:, None] == scores[second])
+        pairs = (weights[:, first] @ same * weights[:, second]).sum(axis=1)
+        won = (weights[:, first] @ (higher * same) * weights[:, second]).sum(axis=1)
+        row[:] = np.where(pairs > 0, won / np.maximum(pairs, 1), np.nan)
+    return found

@@ -1,9 +1,10 @@
 """Calibration: a signal may decide only where it tells known positives from known negatives.
 
-Positives are the hand-written templates of the tasks that ship, each for its own task. Negatives are the same templates
-for the other tasks, their words in another order, and what the generator itself wrote for other tasks when this task's
-fields and labels were forced into it, which is what its nonsense looks like. Held-out templates of the run, and
-near-copies of them, are no part of it.
+Positives are the hand-written templates of the tasks that ship and the user's seed templates, each for its own task.
+Negatives are the same templates for the others of these tasks, their words in another order, and what the generator
+itself wrote for other tasks when this task's fields and labels were forced into it, which is what its nonsense looks
+like. Positives and negatives are compared for one task at a time. Held-out templates of the run, and near-copies of
+them, are no part of it.
 """
 
 from __future__ import annotations
@@ -99,18 +100,20 @@ def _entries(templates: Iterable[PromptTemplate]) -> list[Entry]:
 
 
 def known_pairs(written: Sequence[Pair], question: Question) -> list[Known]:
-    """Positives and negatives: every hand-written template for its own task, for each other option, and shuffled."""
+    """Positives and negatives: every hand-written template for its own task, for each other task that some of them ask
+    for, and shuffled."""
+    options = [question.option_of(pair.task) for pair in written]
+    asked_for = sorted({number for number in options if number is not None})
     found = []
-    for pair in written:
-        number = question.option_of(pair.task)
+    for pair, number in zip(written, options, strict=True):
         if number is None:
             continue
         own, name = question.options[number], pair.template.id
         found.append(Known(pair=Pair(template=pair.template, task=own), kind=None, text=name))
         found += [
-            Known(pair=Pair(template=pair.template, task=other), kind=OTHER_TASK, text=name)
-            for other in question.options
-            if other is not own
+            Known(pair=Pair(template=pair.template, task=question.options[other]), kind=OTHER_TASK, text=name)
+            for other in asked_for
+            if other != number
         ]
         found.append(Known(pair=Pair(template=shuffled(pair.template), task=own), kind=SHUFFLED, text=name))
     return found
@@ -126,7 +129,10 @@ def shuffled(template: PromptTemplate) -> PromptTemplate:
 
 def scored(known: Sequence[Known], scores: Sequence[float]) -> list[Scored]:
     """The known pairs with what a signal says of them."""
-    return [Scored(score=score, kind=each.kind, text=each.text) for each, score in zip(known, scores, strict=True)]
+    return [
+        Scored(score=score, kind=each.kind, question=each.pair.task.description, text=each.text)
+        for each, score in zip(known, scores, strict=True)
+    ]
 
 
 def calibration(

@@ -66,7 +66,9 @@ class Reviewer:
     def review(self, generator: GeneratorConfig, candidates: Sequence[PromptTemplate]) -> Reviewed:
         """Verdicts on what a generator wrote. Raises as the signals do."""
         question, tried = Question.about(self.task), []
-        known = known_pairs(hand_written(self.held_out, self.similarity), question)
+        written = {pair.template.id: pair for pair in hand_written(self.held_out, self.similarity)}
+        written |= {pair.template.id: pair for pair in self._pairs(self.seeds)}
+        known = known_pairs(list(written.values()), question)
         for signal in self.signals(generator, question) if candidates else ():
             found, scores = self._scores(signal, known, generator, candidates)
             tried.append(found)

@@ -24,7 +24,7 @@ from paft_ray.generators.quality.review import NO_SIGNAL, NOT_SURE, Reviewed, Re
 from paft_ray.prompts.prompt_set import Entry
 from paft_ray.prompts.split import near
 from paft_ray.prompts.template import PromptTemplate
-from paft_ray.tasks.task import load_task
+from paft_ray.tasks.task import Task, load_task
 from tests.support.known_judge import known_judge
 
 DEMO = load_task("demo")
@@ -63,13 +63,58 @@ def review(sharpness: float) -> Reviewed:
     return reviewer(sharpness).review(GeneratorConfig(), [*GOOD, *NONSENSE])
 
 
-def test_the_known_pairs_are_every_shipped_template_for_every_option_and_shuffled() -> None:
+def test_the_known_pairs_are_every_hand_written_template_for_their_tasks_and_shuffled() -> None:
     known = known_pairs(WRITTEN, QUESTION)
     kinds = [each.kind for each in known]
+    asked_for = {number for number in TRUTH.values() if number is not None}
+    expected = {QUESTION.options[number].description for number in asked_for}
+    assert {each.pair.task.description for each in known} == expected
     assert kinds.count(None) == len(WRITTEN) >= 100
-    assert kinds.count(OTHER_TASK) == len(WRITTEN) * (len(QUESTION.options) - 1)
+    assert kinds.count(OTHER_TASK) == len(WRITTEN) * (len(asked_for) - 1) > 0
     assert kinds.count(SHUFFLED) == len(WRITTEN)
-    assert all(each.pair.task in QUESTION.options for each in known)
+
+
+def test_a_judge_that_answers_the_same_whatever_the_text_is_worth_a_half() -> None:
+    """Also where its favorite is the task of most hand-written templates."""
+    favorite = lambda question, templates: {  # noqa: E731
+        template.id: [[0.0 if letter == 0 else -30.0 for letter in order] for order in _both_orders(question)]
+        for template in templates
+    }
+    base = reviewer(0.0)
+    found = Reviewer(
+        **{**vars(base), "signals": lambda generator, question: [Judge(model="x", question=question, ask=favorite)]}
+    ).review(GeneratorConfig(), GOOD)
+    assert found.calibrations[0].found.auc.value == 0.5
+    assert found.decided_by is None
+
+
+def _both_orders(question: Question) -> list[range]:
+    number = len(question.task.label_texts)
+    return [range(number), range(number - 1, -1, -1)]
+
+
+def test_seed_templates_of_a_task_of_ones_own_are_positives() -> None:
+    task = Task(
+        name="own",
+        kind="choice",
+        description="Say whether a mail is spam.",
+        fields={"text": "the mail"},
+        labels={"spam": "spam", "mail": "mail"},
+    )
+    seeds = [PromptTemplate(text=f"Mail {i}: {{text}} Is it spam or mail?") for i in range(6)]
+    ids = {template.id for template in seeds}
+    shipped = {pair.template.id: Question.about(task).option_of(pair.task) for pair in WRITTEN}
+    known = known_judge(lambda t: 0 if t.id in ids else shipped.get(t.id), sharpness=12.0)
+    fooled = known_judge(
+        lambda t: 0 if t.id in ids or t in FORCED_TEXTS else shipped.get(t.id),
+        sharpness=12.0,
+    )
+    base = {**vars(reviewer(12.0)), "task": task, "seeds": seeds}
+    for ask, may_decide in ((known, True), (fooled, False)):
+        signals = lambda generator, question, ask=ask: [Judge(model="x", question=question, ask=ask)]  # noqa: E731
+        found = Reviewer(**{**base, "signals": signals}).review(GeneratorConfig(), GOOD)
+        assert found.calibrations[0].may_decide == may_decide
+        assert FORCED in found.calibrations[0].found.by_kind
 
 
 def test_held_out_templates_of_the_run_and_near_copies_are_no_part_of_it() -> None:
