@@ -41,7 +41,8 @@ class WorkerMemory:
     offloaded: float
     """What offload keeps in CPU memory instead."""
     loading: float
-    """CPU memory of every worker while it loads the complete model, before anything is sharded or moved."""
+    """CPU memory of every worker while it loads the model: all of it, before anything is moved; with ZeRO-3, which
+    takes it apart as it is read, one tensor and, on a CPU worker, its shard."""
     checkpoint: float
     """CPU memory of rank 0 while it writes a checkpoint."""
 
@@ -76,12 +77,15 @@ def worker_memory(train: TrainConfig, shapes: Shapes, *, tokens_per_row: float) 
     half = train.lora is not None and train.precision != "fp32"
     held = BYTES[train.precision] if half and train.gpus_per_worker else 4
     frozen = 0 if train.lora is None else total
-    converted = _saved_by_half_linear(shapes) if half and held == 4 else 0
     ranks = train.num_workers
     stage = train.zero_stage
+    converted = _saved_by_half_linear(shapes) if half and held == 4 and stage < 3 else 0
     weights = frozen * held - converted + trained * 4.0
+    loading: float = total * held
     if stage == 3:
         weights = weights / ranks + min(_LIVE_WEIGHTS, total) * held
+        largest = max((math.prod(shape) for shape in shapes.values()), default=0)
+        loading = (largest + (0 if train.gpus_per_worker else total / ranks)) * held
     gradients = trained * 4 / (ranks if stage >= 2 else 1)
     master = trained * 4 / ranks if stage in (1, 2) else 0  # with ZeRO-3 a rank's weights are the master copy
     moments = trained * 8 / (ranks if stage else 1)
@@ -100,7 +104,7 @@ def worker_memory(train: TrainConfig, shapes: Shapes, *, tokens_per_row: float) 
         )
         / GIB,
         offloaded=offloaded / GIB,
-        loading=total * held / GIB,
+        loading=loading / GIB,
         checkpoint=trained * _STATE_BYTES / GIB,
     )
 

@@ -21,14 +21,15 @@ skip_shared_memory_op()
 def start_engine(job: TrainingJob, worker: Worker, start_step: int) -> Any:
     """A DeepSpeed engine with the state after `start_step` steps (fresh for 0). Collective."""
     device = deepspeed.accelerator.get_accelerator().device_name()
-    model = build_model(job.model_path, job.config, seed=job.seed, device=device)
+    settings = deepspeed_config(job.config, worker.world_size)
+    shards = settings if job.config.zero_stage == 3 else None
+    deepspeed.init_distributed()  # takes the group that is there; weights are read in parts by its size
+    model = build_model(job.model_path, job.config, seed=job.seed, device=device, shards=shards)
     saved = checkpoint.read(job.store, start_step) if start_step else None
     if saved:
         deepspeed_state.load_weights(model, saved)
     parameters = list(deepspeed_state.trainable(model).values())
-    engine, *_ = deepspeed.initialize(
-        model=model, model_parameters=parameters, config=deepspeed_config(job.config, worker.world_size)
-    )
+    engine, *_ = deepspeed.initialize(model=model, model_parameters=parameters, config=settings)
     if saved:
         _empty_step(engine, accumulation(job.config, worker.world_size), job.config.micro_batch)
         deepspeed_state.restore_optimizer(engine, saved)

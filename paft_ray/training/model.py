@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
+from transformers.integrations import HfDeepSpeedConfig
 
 from paft_ray.compat.transformers import repeated_layer_names
 from paft_ray.config import TrainConfig
@@ -13,11 +14,18 @@ from paft_ray.training.fused_lora import add_adapter
 from paft_ray.training.padding_free import PADDING_FREE, supports_padding_free
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+_HALF = {torch.bfloat16: "bf16", torch.float16: "fp16"}
+"""The section of DeepSpeed's configuration by which weights that are read in parts get this dtype."""
 
 
-def build_model(model_path: str, config: TrainConfig, *, seed: int, device: str) -> Any:
+def build_model(
+    model_path: str, config: TrainConfig, *, seed: int, device: str, shards: dict[str, Any] | None = None
+) -> Any:
     """A causal language model with fp32 trainable weights, frozen ones in the dtype that suits the device; the same on
     every rank for one seed.
+
+    `shards`: the DeepSpeed configuration of ZeRO-3, whose ranks each keep their part of every base weight as it is
+    read, so that none holds the complete model; collective. None: each rank has the complete model.
 
     On an accelerator frozen weights are bf16 or fp16, half the memory. On a CPU with bf16 only those of linear layers
     are, which autocast would convert in every pass: all weights in bf16 were measured 1.6 times slower. Where the model
@@ -28,16 +36,14 @@ def build_model(model_path: str, config: TrainConfig, *, seed: int, device: str)
     autocast_on_cpu = on_cpu and config.precision != "fp32"
     dtype = torch.float32 if on_cpu or config.lora is None else DTYPES[config.precision]
     attention = "eager" if autocast_on_cpu else "sdpa"
-    model = AutoModelForCausalLM.from_pretrained(
-        model_path, dtype=dtype, attn_implementation=attention, trust_remote_code=False
-    )
+    model = _read(model_path, dtype, attention, shards)
     model.config.use_cache = False
     if supports_padding_free(model):
         model.set_attn_implementation(PADDING_FREE)
     torch.manual_seed(seed)
     if config.lora is not None:
         model = add_adapter(model, config)
-        if autocast_on_cpu:
+        if autocast_on_cpu and shards is None:
             _convert_frozen_linear(model, DTYPES[config.precision])
     if config.gradient_checkpointing:
         # ZeRO-3 gathers weights in hooks, which only the re-entrant form repeats; that form needs an input with a
@@ -50,6 +56,18 @@ def build_model(model_path: str, config: TrainConfig, *, seed: int, device: str)
         for layer in repeated_layers(model):
             layer.compile(dynamic=True)
     model.train()
+    return model
+
+
+def _read(model_path: str, dtype: torch.dtype, attention: str, shards: dict[str, Any] | None) -> Any:
+    """The base model; with `shards` in the parts of this rank: rank 0 reads one module's weights at a time."""
+    of_shards = None
+    if shards is not None:  # transformers loads so while this object lives
+        of_shards = HfDeepSpeedConfig(shards | {_HALF[dtype]: {"enabled": True}} if dtype in _HALF else shards)
+    model = AutoModelForCausalLM.from_pretrained(
+        model_path, dtype=dtype, attn_implementation=attention, trust_remote_code=False
+    )
+    del of_shards
     return model
 
 
