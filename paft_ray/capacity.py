@@ -23,7 +23,7 @@ PROCESS_GIB = 0.66
 accelerator it is on the host."""
 OUTCOME_BYTES = 25
 """One row of evaluate/outcomes.parquet, measured on a task of two labels."""
-_LIVE_WEIGHTS = 1_000_000_000  # DeepSpeed's stage3_max_live_parameters, which stays at its default
+_LIVE_WEIGHTS = 1_000_000_000  # DeepSpeed's default of stage3_max_live_parameters
 _STATE_BYTES = 12  # a checkpoint: fp32 weight and two moments
 
 
@@ -81,9 +81,10 @@ def worker_memory(train: TrainConfig, shapes: Shapes, *, tokens_per_row: float) 
     stage = train.zero_stage
     converted = _saved_by_half_linear(shapes) if half and held == 4 and stage < 3 else 0
     weights = frozen * held - converted + trained * 4.0
+    live = _elements(train, "stage3_max_live_parameters", _LIVE_WEIGHTS)
     loading: float = total * held
     if stage == 3:
-        weights = weights / ranks + min(_LIVE_WEIGHTS, total) * held
+        weights = weights / ranks + min(live, total) * held
         largest = max((math.prod(shape) for shape in shapes.values()), default=0)
         loading = (largest + (0 if train.gpus_per_worker else total / ranks)) * held
     gradients = trained * 4 / (ranks if stage >= 2 else 1)
@@ -91,10 +92,11 @@ def worker_memory(train: TrainConfig, shapes: Shapes, *, tokens_per_row: float) 
     moments = trained * 8 / (ranks if stage else 1)
     states = gradients + master + moments
     # Untouched pages of a CPU do not count.
-    bucket = (BUCKET_ELEMENTS if train.gpus_per_worker else min(BUCKET_ELEMENTS, trained)) * 4 if stage else 0
+    elements = _elements(train, "reduce_bucket_size", BUCKET_ELEMENTS)
+    bucket = (elements if train.gpus_per_worker else min(elements, trained)) * 4 if stage else 0
     offloaded = 0.0 if train.offload == "none" or not train.gpus_per_worker else states
     if offloaded and train.offload == "optimizer_and_weights":
-        kept = min(_LIVE_WEIGHTS, total) * held
+        kept = min(live, total) * held
         offloaded, weights = offloaded + weights - kept, kept
     return WorkerMemory(
         weights=weights / GIB,
@@ -107,6 +109,12 @@ def worker_memory(train: TrainConfig, shapes: Shapes, *, tokens_per_row: float) 
         loading=loading / GIB,
         checkpoint=trained * _STATE_BYTES / GIB,
     )
+
+
+def _elements(train: TrainConfig, name: str, default: int) -> int:
+    """A size that `train.deepspeed` may set."""
+    value = train.deepspeed.get(name)
+    return value if isinstance(value, int) else default
 
 
 def activation_elements(shapes: Shapes, *, checkpointing: bool) -> tuple[int, int]:

@@ -8,14 +8,13 @@ words, never nested settings.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field
 
+from paft_ray.config.passed_on import check_passed_on
 from paft_ray.credentials import check_options
-from paft_ray.sanitize import masked
 
 _Count = Annotated[int, Field(ge=0, lt=2**31)]
 _Share = Annotated[float, Field(ge=0, le=1)]
@@ -146,21 +145,10 @@ def check_engine_arguments(given: Mapping[str, Any]) -> None:
     """Raises `ValueError` for an argument that does not tune, that another setting decides, or whose value is not of
     its type."""
     check_options(given, "engine.engine_kwargs", free=True)
-    for name, value in given.items():
-        if name in OWNED:
-            raise ValueError(f"{name}: is decided by {OWNED[name]}; set that, and remove it here")
-        if name not in TUNING:
-            near = difflib.get_close_matches(name, TUNING, n=3, cutoff=0.4) or [
-                "gpu_memory_utilization",
-                "max_num_seqs",
-                "quantization",
-            ]
-            what = "not an argument that tunes memory, batching, caching, parallelism or quantization"
-            raise ValueError(
-                f"{masked(name)[:60]!r}: {what}, so it is not passed on; nearest allowed: {', '.join(near)}; remove it"
-            )
-        try:
-            TypeAdapter(TUNING[name], config=ConfigDict(strict=True, allow_inf_nan=False)).validate_python(value)
-        except ValidationError as error:
-            shown = type(value).__name__ if isinstance(value, dict | list) else masked(repr(value))[:60]
-            raise ValueError(f"{name}: {error.errors()[0]['msg']} (given {shown})") from None
+    check_passed_on(
+        given,
+        allowed=TUNING,
+        owned=OWNED,
+        nearest="gpu_memory_utilization, max_num_seqs, quantization",
+        reason="not an argument that tunes memory, batching, caching, parallelism or quantization",
+    )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from paft_ray.config.base import Fraction, Positive, Precision, Section, Seed, each_once, fast_precision
+from paft_ray.config.base import Fraction, Options, Positive, Precision, Section, Seed, each_once, fast_precision
+from paft_ray.config.deepspeed_settings import check_deepspeed_settings
 from paft_ray.config.sampling import PerExampleConfig, SamplingConfig, sampling_key
 
 TrainedArm = Literal["sft", "top_accuracy", "paft"]
@@ -43,8 +43,7 @@ class TrainConfig(Section):
     global_batch: Positive = 16
     """Examples per optimizer step over all workers."""
     micro_batch: Positive = 8
-    """Examples per forward pass of one worker; global_batch must be a multiple of num_workers x micro_batch, at every
-    number of workers allowed."""
+    """Examples per forward pass of one worker; global_batch must be a multiple of num_workers x micro_batch."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     """Peak learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -64,17 +63,20 @@ class TrainConfig(Section):
     """torch.compile each layer: faster steps, after about a minute for each kind of pass (training, validation). Needs
     a C++ compiler and Python's headers on every node, and a ZeRO stage below 3."""
     zero_stage: Literal[0, 1, 2, 3] = 2
-    """DeepSpeed ZeRO stage: what is sharded (1 optimizer, 2 + gradients, 3 + weights). Each worker loads the complete
-    model before it is sharded."""
+    """DeepSpeed ZeRO stage: what is sharded (1 optimizer, 2 + gradients, 3 + weights, from the moment they are
+    read)."""
     offload: Literal["none", "optimizer", "optimizer_and_weights"] = "none"
     """DeepSpeed offload to CPU memory; weights only with ZeRO-3."""
+    deepspeed: Options = Field(default_factory=dict)
+    """Settings of DeepSpeed's `zero_optimization` that trade memory for speed, such as `overlap_comm` and
+    `reduce_bucket_size` (listed in `paft_ray/config/deepspeed_settings.py`)."""
     num_workers: Positive = 1
     """Data-parallel workers; a training resumes from its checkpoint with another number, at every ZeRO stage, with
     adapters and with all weights. Without GPUs several workers of few threads are faster than one of all cores (two of
     one thread on two cores 1.2 times), if the memory allows for them."""
     min_workers: Positive | None = None
     """Fewest workers that a running training continues with where nodes are lost; it grows again up to num_workers.
-    null: it waits for num_workers."""
+    Passes that their number leaves incomplete are filled with rows of weight 0. null: it waits for num_workers."""
     cpus_per_worker: Positive = 1
     """Logical CPUs of one worker."""
     gpus_per_worker: Annotated[int, Field(ge=0, le=1)] = 0
@@ -102,6 +104,12 @@ class TrainConfig(Section):
     max_failures: Annotated[int, Field(ge=0)] = 2
     """Restarts of the worker group after a failure before the stage fails."""
 
+    @field_validator("deepspeed")
+    @classmethod
+    def _tuning(cls, given: Options, info: ValidationInfo) -> Options:
+        check_deepspeed_settings(given, info.data.get("zero_stage", 0))
+        return given
+
     @model_validator(mode="after")
     def _combinations(self) -> TrainConfig:
         if (self.num_epochs is None) == (self.num_steps is None):
@@ -111,15 +119,11 @@ class TrainConfig(Section):
                 f"train.min_workers={self.min_workers} is above train.num_workers={self.num_workers}; lower it, "
                 "or leave it out"
             )
-        if self.global_batch % self.batch_unit:
-            allowed = f"num_workers x micro_batch = {self.num_workers} x {self.micro_batch}"
-            if self.min_workers is not None:
-                counts = f"{self.min_workers} to {self.num_workers}"
-                allowed = (
-                    f"{self.batch_unit}, as micro_batch={self.micro_batch} with any number of workers from {counts} "
-                    "needs; or raise min_workers"
-                )
-            raise ValueError(f"train.global_batch={self.global_batch} is not a multiple of {allowed}")
+        if self.global_batch % (self.num_workers * self.micro_batch):
+            raise ValueError(
+                f"train.global_batch={self.global_batch} is not a multiple of num_workers x micro_batch = "
+                f"{self.num_workers} x {self.micro_batch}"
+            )
         if self.offload == "optimizer_and_weights" and self.zero_stage != 3:
             raise ValueError(f"train.offload=optimizer_and_weights needs train.zero_stage=3, given {self.zero_stage}")
         if self.compile and self.zero_stage == 3:
@@ -141,12 +145,6 @@ class TrainConfig(Section):
         """Workers without which a training does not run."""
         return self.min_workers or self.num_workers
 
-    @property
-    def batch_unit(self) -> int:
-        """What the rows of a batch must be a multiple of, so that every number of workers splits them into complete
-        micro-batches."""
-        return math.lcm(*range(self.fewest_workers, self.num_workers + 1)) * self.micro_batch
-
 
 _RESOURCES = {
     "arms",
@@ -156,6 +154,7 @@ _RESOURCES = {
     "compile",
     "zero_stage",
     "offload",
+    "deepspeed",
     "num_workers",
     "min_workers",
     "cpus_per_worker",

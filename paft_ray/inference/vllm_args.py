@@ -35,6 +35,10 @@ def engine_settings(engine: EngineConfig, max_model_len: int) -> dict[str, Any]:
         # Prompts are computed in one piece: vLLM 0.32 winds the random numbers of a seeded request back after a part of
         # its prompt, which ends the engine on a CPU.
         settings |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, max_model_len)}
+    else:
+        # Where Ray starts it vLLM knows no defaults of a device and takes 2048 and 128; its own for offline inference
+        # on a GPU below 70 GiB are these.
+        settings |= {"max_num_batched_tokens": 8192, "max_num_seqs": 256}
     return settings | engine.engine_kwargs | _fixed(engine, max_model_len)
 
 

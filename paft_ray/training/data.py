@@ -20,6 +20,7 @@ from paft_ray.prompts.sampling import Draw
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.storage.store import Store
 from paft_ray.training import checkpoint
+from paft_ray.training.data_order import rank_slice
 from paft_ray.training.example_builder import ExampleBuilder, Row
 
 _TASK_CPUS = 0.25
@@ -77,14 +78,14 @@ class GlobalOrder:
     def rank_dataset(self, rank: int, world_size: int, start_step: int) -> ray.data.Dataset:
         """Rows of one rank from `start_step` to the end, prepared as they are read: memory does not grow with their
         number."""
-        share = self.global_batch // world_size
-        num_rows = (self.num_steps - start_step) * share
+        own = rank_slice(rank, world_size, self.global_batch)
+        num_rows = (self.num_steps - start_step) * len(own)
         rows = indices(num_rows, num_blocks=max(1, -(-num_rows // _BLOCK_ROWS)), num_cpus=self.task_cpus)
         prepare = partial(
             _prepare,
             source=self.source,
-            share=share,
-            first=start_step * self.global_batch + rank * share,
+            share=len(own),
+            first=start_step * self.global_batch + own.start,
             global_batch=self.global_batch,
         )
         compute = ray.data.TaskPoolStrategy(size=_CONCURRENT_TASKS)

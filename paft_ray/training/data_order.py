@@ -27,12 +27,15 @@ def plan(num_examples: int, *, epochs: float | None, steps: int | None, global_b
     return num_steps(num_examples, epochs, global_batch), round(num_examples * epochs)
 
 
+def rank_slice(rank: int, world_size: int, global_batch: int) -> range:
+    """A rank's places in every batch: contiguous, of sizes that differ by at most one."""
+    return range(global_batch * rank // world_size, global_batch * (rank + 1) // world_size)
+
+
 def step_positions(step: int, rank: int, world_size: int, global_batch: int) -> np.ndarray:
-    """Positions of one rank in one step, shape [global_batch / world_size]: a contiguous slice of [step B, (step+1)
-    B)."""
-    share = global_batch // world_size
-    start = step * global_batch + rank * share
-    return np.arange(start, start + share, dtype=np.int64)
+    """Positions of one rank in one step, shape [len(rank_slice)]: a slice of [step B, (step+1) B)."""
+    own = rank_slice(rank, world_size, global_batch)
+    return step * global_batch + np.arange(own.start, own.stop, dtype=np.int64)
 
 
 def locate(positions: np.ndarray, num_examples: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

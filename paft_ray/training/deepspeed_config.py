@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from paft_ray.config import TrainConfig
@@ -11,8 +12,8 @@ _AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
 
 
 def accumulation(config: TrainConfig, world_size: int) -> int:
-    """Forward passes of one worker per optimizer step."""
-    return config.global_batch // (world_size * config.micro_batch)
+    """Forward passes of one worker per optimizer step; where its rows do not fill the last one, empty rows do."""
+    return math.ceil(config.global_batch / (world_size * config.micro_batch))
 
 
 def deepspeed_config(config: TrainConfig, world_size: int) -> dict[str, Any]:
@@ -21,10 +22,11 @@ def deepspeed_config(config: TrainConfig, world_size: int) -> dict[str, Any]:
     Weights that train are fp32 at every precision; lower precision comes from autocast in the forward pass, and
     gradients travel in fp32. `torch_adam` avoids compiling an optimizer on the machine.
     """
+    passes = accumulation(config, world_size)
     values: dict[str, Any] = {
-        "train_batch_size": config.global_batch,
+        "train_batch_size": passes * world_size * config.micro_batch,
         "train_micro_batch_size_per_gpu": config.micro_batch,
-        "gradient_accumulation_steps": accumulation(config, world_size),
+        "gradient_accumulation_steps": passes,
         "gradient_clipping": config.max_grad_norm or 0.0,
         "optimizer": {
             "type": "AdamW",
@@ -46,11 +48,16 @@ def deepspeed_config(config: TrainConfig, world_size: int) -> dict[str, Any]:
 
 
 def _zero(config: TrainConfig) -> dict[str, Any]:
-    values: dict[str, Any] = {"stage": config.zero_stage, "reduce_bucket_size": BUCKET_ELEMENTS, "overlap_comm": False}
+    # With stage 3 gathering overlaps with computing, which is DeepSpeed's own default there.
+    values: dict[str, Any] = {
+        "stage": config.zero_stage,
+        "reduce_bucket_size": BUCKET_ELEMENTS,
+        "overlap_comm": config.zero_stage == 3,
+    }
     if config.zero_stage in (1, 2):
         values["allgather_bucket_size"] = BUCKET_ELEMENTS
     if config.offload != "none":
         values["offload_optimizer"] = {"device": "cpu"}
     if config.offload == "optimizer_and_weights":
         values["offload_param"] = {"device": "cpu"}
-    return values
+    return values | config.deepspeed

@@ -10,7 +10,7 @@ from paft_ray.compat.deepspeed import skip_shared_memory_op
 from paft_ray.training import checkpoint, deepspeed_state
 from paft_ray.training.collate import collate
 from paft_ray.training.deepspeed_config import accumulation, deepspeed_config
-from paft_ray.training.example_builder import Row
+from paft_ray.training.example_builder import empty_row
 from paft_ray.training.job import TrainingJob, Worker
 from paft_ray.training.model import build_model
 from paft_ray.training.validation import forward
@@ -45,17 +45,7 @@ def set_learning_rate(engine: Any, value: float) -> None:
 def _empty_step(engine: Any, passes: int, rows: int) -> None:
     """One optimizer step that changes no weight (learning rate 0, gradients 0), so that the optimizer state exists."""
     set_learning_rate(engine, 0.0)
-    row = Row(
-        position=0,
-        epoch=0,
-        weight=0.0,
-        prompt_ids=[0],
-        answer_ids=[0],
-        template="",
-        truncated_characters=0,
-        example_id="",
-    )
-    batch = collate([row] * rows).to(engine.device)
+    batch = collate([empty_row()] * rows).to(engine.device)
     for _ in range(passes):
         engine.backward(forward(engine, batch).float().sum() * 0.0)
         engine.step()

@@ -35,6 +35,20 @@ class Row(TypedDict):
     example_id: str
 
 
+def empty_row() -> Row:
+    """A row without loss, which fills a pass."""
+    return Row(
+        position=0,
+        epoch=0,
+        weight=0.0,
+        prompt_ids=[0],
+        answer_ids=[0],
+        template="",
+        truncated_characters=0,
+        example_id="",
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExampleBuilder:
     """Training rows of any positions: a pure function of table, templates, seed and position."""

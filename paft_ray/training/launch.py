@@ -217,7 +217,7 @@ def _trainer(
     return TorchTrainer(
         _start_worker,
         train_loop_config=dict(jobs),
-        torch_config=TorchConfig(backend="nccl" if config.gpus_per_worker else "gloo"),
+        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if config.gpus_per_worker else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=workers, use_gpu=bool(config.gpus_per_worker), resources_per_worker=resources
         ),

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from paft_ray.training.collate import answer_loss, answer_tokens, collate, length, micro_batches
 from paft_ray.training.deepspeed_config import accumulation
 from paft_ray.training.engine import set_learning_rate
-from paft_ray.training.example_builder import Row
+from paft_ray.training.example_builder import Row, empty_row
 from paft_ray.training.job import TrainingJob, Worker
 from paft_ray.training.lr_schedule import learning_rate
 from paft_ray.training.validation import forward
@@ -35,9 +35,11 @@ def optimizer_step(engine: Any, job: TrainingJob, step: int, rows: list[Row], wo
     )
     dist.all_reduce(local)
     num_answer, num_tokens, num_truncated = local.tolist()
-    scale = accumulation(job.config, worker.world_size) * worker.world_size / num_answer
+    passes = accumulation(job.config, worker.world_size)
+    scale = passes * worker.world_size / num_answer
     total = torch.zeros((), dtype=torch.float64, device=engine.device)
-    for chunk in micro_batches(rows, job.config.micro_batch):
+    filled = [*rows, *[empty_row()] * (passes * job.config.micro_batch - len(rows))]
+    for chunk in micro_batches(filled, job.config.micro_batch):
         loss = answer_loss(forward(engine, batch := collate(chunk).to(engine.device)), batch)
         engine.backward(loss * scale)
         engine.step()

@@ -23,6 +23,7 @@ from paft_ray.storage.store import Store
 from paft_ray.storage.temp_dirs import owned_prefix
 from paft_ray.training import export, loop
 from paft_ray.training.data import step_rows
+from paft_ray.training.data_order import rank_slice
 from paft_ray.training.job import FOLDERS, TrainingJob, Worker
 from paft_ray.training.memory import free_memory, peak_memory_gib
 from paft_ray.training.result import RESULT, Kind, StoredResult, summary
@@ -51,7 +52,8 @@ def _prepare_process(config: TrainConfig, local_world_size: int) -> None:
 
 def _train(name: str, job: TrainingJob, worker: Worker) -> None:
     """Rows from Ray Data, the loop, the export. Collective."""
-    rows = step_rows(ray.train.get_dataset_shard(name), job.config.global_batch // worker.world_size)
+    share = len(rank_slice(worker.rank, worker.world_size, job.config.global_batch))
+    rows = step_rows(ray.train.get_dataset_shard(name), share)
     hooks = loop.Hooks(report=ray.train.report, is_preempted=lambda: ray.train.get_preemption_info() is not None)
     engine = loop.train(job, rows, worker, hooks)
     memory = torch.tensor(peak_memory_gib(engine.device), device=engine.device)

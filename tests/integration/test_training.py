@@ -259,6 +259,16 @@ def test_zero_stages_micro_batches_and_workers_agree(
     _same_training(alone["whole"], pair[other])
 
 
+@pytest.mark.parametrize("stage", [2, 3])
+def test_workers_that_do_not_divide_the_batch_fill_up_with_rows_that_count_nothing(
+    alone: dict[str, Trained], group: Callable[..., dict[str, Trained]], stage: int
+) -> None:
+    """Three workers have 2, 3 and 3 rows of a batch of 8, in passes of 4."""
+    found = group(3, {f"uneven{stage}": {"config": {"zero_stage": stage}}})[f"uneven{stage}"]
+    _same_training(alone["whole"], found)
+    assert [len(probe["pairs"]) for probe in found.probes] == [2 * STEPS, 3 * STEPS, 3 * STEPS]
+
+
 @pytest.mark.parametrize("other", ["micro2", "checkpointing", "compiled"])
 def test_accumulation_recomputation_and_compilation_change_nothing(alone: dict[str, Trained], other: str) -> None:
     _same_training(alone["whole"], alone[other])

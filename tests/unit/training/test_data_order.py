@@ -8,15 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from paft_ray.training.data_order import locate, num_steps, permute, step_positions
+from paft_ray.training.data_order import locate, num_steps, permute, rank_slice, step_positions
 
 
-@given(n=st.integers(1, 120), epochs=st.integers(1, 4), batch=st.sampled_from([2, 4, 8]), seed=st.integers(0, 99))
+@given(
+    n=st.integers(1, 120),
+    epochs=st.integers(1, 4),
+    batch=st.sampled_from([2, 4, 8]),
+    world=st.integers(1, 8),
+    seed=st.integers(0, 99),
+)
 def test_every_example_is_used_exactly_once_per_epoch_across_batches_that_straddle_epochs(
-    n: int, epochs: int, batch: int, seed: int
+    n: int, epochs: int, batch: int, world: int, seed: int
 ) -> None:
     steps = num_steps(n, epochs, batch)
-    positions = np.concatenate([step_positions(s, r, 2, batch) for s in range(steps) for r in range(2)])
+    positions = np.concatenate([step_positions(s, r, world, batch) for s in range(steps) for r in range(world)])
     assert np.array_equal(np.sort(positions), np.arange(steps * batch))
     assert 0 <= steps * batch - n * epochs < batch
     found, offsets, examples = locate(positions[positions < n * epochs], n, seed)
@@ -24,6 +30,13 @@ def test_every_example_is_used_exactly_once_per_epoch_across_batches_that_stradd
         (e, i): 1 for e in range(epochs) for i in range(n)
     }
     assert offsets.max() == n - 1
+
+
+@given(batch=st.integers(1, 512), world=st.integers(1, 64))
+def test_the_places_of_the_ranks_are_a_batch_in_shares_that_differ_by_one(batch: int, world: int) -> None:
+    slices = [rank_slice(rank, world, batch) for rank in range(world)]
+    assert [place for own in slices for place in own] == list(range(batch))
+    assert max(map(len, slices)) - min(map(len, slices)) <= 1
 
 
 @given(n=st.integers(1, 500), start=st.integers(0, 15), seed=st.integers(0, 9))

@@ -18,6 +18,16 @@ def test_batch_sizes_multiply_to_the_global_batch(world_size: int, micro_batch: 
     )
 
 
+@pytest.mark.parametrize("world_size", range(56, 65))
+def test_fewer_workers_fill_their_passes(world_size: int) -> None:
+    """Of a group that may shrink by a node of eight; before, its batch had to divide by every number of workers."""
+    config = TrainConfig(global_batch=128, micro_batch=2, num_workers=64, min_workers=56)
+    passes = accumulation(config, world_size)
+    assert passes * config.micro_batch * world_size >= config.global_batch > (passes - 1) * 2 * world_size
+    values = deepspeed_config(config, world_size)
+    assert values["train_batch_size"] == passes * 2 * world_size
+
+
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_the_stage_is_what_was_asked(stage: int) -> None:
     assert deepspeed_config(TrainConfig(zero_stage=stage), 1)["zero_optimization"]["stage"] == stage
