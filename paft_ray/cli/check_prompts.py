@@ -94,6 +94,7 @@ def judged(
 ) -> tuple[list[Checked], SignalFound | None]:
     """The same templates with the verdicts of a judge where it may decide, and what it is worth; None where no template
     was left to judge. Starts Ray and an engine."""
+    from paft_ray.cli.resources import alive_nodes
     from paft_ray.cli.session import ray_session
     from paft_ray.config import EngineConfig, GeneratorConfig, JudgeConfig, PromptsConfig
     from paft_ray.generators.quality.question import longest_question
@@ -108,11 +109,11 @@ def judged(
     templates = [PromptTemplate(text=each.text, system=each.system) for each in found if each.passed]
     files = find_model(judge, None)
     longest = longest_question(files)
-    with tempfile.TemporaryDirectory() as folder, ray_session(address) as total, shared_engines(files, longest):
+    with tempfile.TemporaryDirectory() as folder, ray_session(address), shared_engines(files, longest):
         models = Models(
             judge=JudgeConfig(id=judge),
             model_of=lambda _: files,
-            engine=EngineConfig(num_gpus=min(1, total.get("GPU", 0))),
+            engine=EngineConfig(num_gpus=min(1, max(node.get("GPU", 0) for node in alive_nodes()))),
             cache=AnswerCache.of(Store(folder), ""),
         )
         reviewer = Reviewer(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import paft_ray
+from paft_ray.cli.resources import Nodes, alive_nodes
 from paft_ray.errors import UserError, one_line
 from paft_ray.models.resolve import is_hub_id, resolve_model
 from paft_ray.storage.store import Store
@@ -53,8 +54,8 @@ class Facts:
     """A cluster."""
 
     nodes: tuple[NodeFacts, ...]
-    total: Mapping[str, float]
-    """Resources of all nodes (CPU, GPU)."""
+    each: Nodes
+    """Resources of each node that is alive (CPU, GPU)."""
     free: Mapping[str, float]
     """Those that nothing holds now."""
 
@@ -80,7 +81,9 @@ def gather(root: str | None, models: Sequence[tuple[str, str | None]]) -> Facts:
             known[key] = replace(known[key], unread=tuple(nodes[other] for other in missing))
         _on_each({key: nodes[key] for key in written}, remove_probes, root, probe)
     return Facts(
-        nodes=tuple({**found, **known}.values()), total=ray.cluster_resources(), free=ray.available_resources()
+        nodes=tuple({**found, **known}.values()),
+        each=alive_nodes(),
+        free=ray.available_resources(),
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 from paft_ray.cli.cluster_probe import HERE, ON_HUB, Facts, NodeFacts, gather
 from paft_ray.cli.env_defaults import has_token
-from paft_ray.cli.preflight import check_inputs, check_resources
+from paft_ray.cli.preflight import check_inputs
+from paft_ray.cli.resources import Nodes, check_resources
 from paft_ray.cli.submit import submit
 from paft_ray.config import Config, load_config
 from paft_ray.echo import echo, echo_json
@@ -175,7 +176,7 @@ def authentication(found: Sequence[NodeFacts]) -> Finding:
 def resources(facts: Facts, config: Config | None) -> list[Finding]:
     """Whether what a complete run asks for is there, and free now."""
     busy = sum(node.busy_gpus for node in facts.nodes)
-    total = {kind: facts.total.get(kind, 0) for kind in ("CPU", "GPU")}
+    total = {kind: sum(node.get(kind, 0) for node in facts.each) for kind in ("CPU", "GPU")}
     free = {"CPU": facts.free.get("CPU", 0), "GPU": max(0, min(facts.free.get("GPU", 0), total["GPU"] - busy))}
     there = ", ".join(f"{free[kind]:g} of {count:g} {kind}s free" for kind, count in total.items())
     if config is None:
@@ -186,11 +187,11 @@ def resources(facts: Facts, config: Config | None) -> list[Finding]:
                 found=there,
             )
         ]
-    if lacking := _lacking(config, total):
+    if lacking := _lacking(config, facts.each):
         return [
             Finding(level="FAIL", what="resources", found=lacking, remedy="lower it in the configuration, or add nodes")
         ]
-    if lacking := _lacking(config, free):
+    if lacking := _lacking(config, [free]):
         outside = f", {busy} GPUs with memory in use" if busy else ""
         return [
             Finding(
@@ -283,7 +284,7 @@ def models_readable(found: Sequence[NodeFacts]) -> list[Finding]:
     return lines
 
 
-def _lacking(config: Config, there: Mapping[str, float]) -> str | None:
+def _lacking(config: Config, there: Nodes) -> str | None:
     try:
         check_resources(config, "run", there)
     except UserError as error:

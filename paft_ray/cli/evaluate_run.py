@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from paft_ray.cli.preflight import check_resources, local_resources
+from paft_ray.cli.resources import awaited_resources, check_resources, local_resources, seconds
 from paft_ray.cli.session import ray_session
 from paft_ray.cli.signals import interruptible
 from paft_ray.echo import echo
@@ -36,13 +36,21 @@ templates."""
 
 
 def evaluate_run(
-    folder: str, templates: str, test: str, out: str, address: str | None, plugins: Sequence[str] = ()
+    folder: str,
+    templates: str,
+    test: str,
+    out: str,
+    address: str | None,
+    plugins: Sequence[str] = (),
+    *,
+    wait_resources: str = "0",
 ) -> None:
     """Writes results.json, report.md and report.html (and outcomes.parquet) into `out`. Raises `UserError` before Ray
     starts.
 
     `plugins`: files of graders that the run was made with.
     """
+    wait_s = seconds(wait_resources)
     run = Store(folder)
     trained = trained_models(run)
     resolved = ResolvedRun.load(run).as_trained(trained[0].settings).with_plugins(plugins)
@@ -54,7 +62,7 @@ def evaluate_run(
     prompts = PromptSet.of(Entry.of_file(t, "user", "held_out") for t in given)
     _check_target(out, run)
     if not (address or os.environ.get("RAY_ADDRESS")):
-        check_resources(config, "evaluate", local_resources())
+        check_resources(config, "evaluate", [local_resources()])
     resolved = resolved.with_model()
     check_trained(run, trained, base=resolved.model.path)
     target = Store.at(out)
@@ -65,8 +73,7 @@ def evaluate_run(
     from paft_ray.stages.evaluate import evaluate_models, with_base
 
     with interruptible("start the same command again"), hold(target, "evaluate"), named(run, "evaluate"):
-        with ray_session(address) as total:
-            check_resources(config, "evaluate", total)
+        with ray_session(address), awaited_resources(config, "evaluate", wait_s):
             begin = time.perf_counter()
             found = evaluate_models(
                 resolved, with_base(trained), prompts.templates, examples, AnswerCache.of(target, "")

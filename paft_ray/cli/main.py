@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 from paft_ray.cli.env_defaults import prepare_environment
-from paft_ray.cli.options import AcceptOption, VerboseOption, root_options
+from paft_ray.cli.options import AcceptOption, VerboseOption, WaitOption, root_options
 from paft_ray.cli.signals import terminable
 from paft_ray.cli.stage_command import run_stage
 from paft_ray.config import Precision
@@ -57,9 +57,19 @@ def _command(name: str, text: str) -> None:
         accept: AcceptOption = None,
         dry_run: DryOption = False,
         address: AddressOption = None,
+        wait_resources: WaitOption = "0",
         verbose: VerboseOption = None,
     ) -> None:
-        run_stage(name, config, set_, force=force, accept=accept or (), dry_run=dry_run, address=address)
+        run_stage(
+            name,
+            config,
+            set_,
+            force=force,
+            accept=accept or (),
+            dry_run=dry_run,
+            address=address,
+            wait_resources=wait_resources,
+        )
 
     if name == "report":
         command.__annotations__["config"] = RunOrConfigArg
@@ -87,23 +97,41 @@ def evaluate(
     accept: AcceptOption = None,
     dry_run: DryOption = False,
     address: AddressOption = None,
+    wait_resources: WaitOption = "0",
     verbose: VerboseOption = None,
 ) -> None:
     """Two forms, see the help."""
     config = expanduser(config)
     if not (templates or test or out or plugins or Path(config).is_dir()):
-        run_stage("evaluate", config, set_, force=force, accept=accept or (), dry_run=dry_run, address=address)
+        run_stage(
+            "evaluate",
+            config,
+            set_,
+            force=force,
+            accept=accept or (),
+            dry_run=dry_run,
+            address=address,
+            wait_resources=wait_resources,
+        )
         return
     if set_ or force or accept or dry_run:
         raise UserError(
-            "paft evaluate RUN takes --templates, --test, --out, --plugins and --address only: the run's settings are "
-            "those that it was trained with"
+            "paft evaluate RUN takes --templates, --test, --out, --plugins, --address and --wait-resources only: the "
+            "run's settings are those that it was trained with"
         )
     if not (templates and test and out):
         raise UserError("paft evaluate RUN needs --templates FILE, --test FILE and --out DIR")
     from paft_ray.cli.evaluate_run import evaluate_run
 
-    evaluate_run(config, expanduser(templates), expanduser(test), out, address, [*map(expanduser, plugins or ())])
+    evaluate_run(
+        config,
+        expanduser(templates),
+        expanduser(test),
+        out,
+        address,
+        [*map(expanduser, plugins or ())],
+        wait_resources=wait_resources,
+    )
 
 
 @app.command(
@@ -116,6 +144,7 @@ def submit(
     force: ForceOption = False,
     accept: AcceptOption = None,
     no_follow: Annotated[bool, typer.Option("--no-follow", help="Return as soon as the job is submitted.")] = False,
+    wait_resources: WaitOption = "0",
     address: Annotated[
         str | None,
         typer.Option(
@@ -128,7 +157,7 @@ def submit(
     from paft_ray.cli.submit import submit
 
     ask = partial(submit, expanduser(config), stage, set_ or [], force=force, accept=accept or ())
-    raise typer.Exit(ask(follow=not no_follow, address=address))
+    raise typer.Exit(ask(follow=not no_follow, address=address, wait_resources=wait_resources))
 
 
 @app.command(

@@ -47,6 +47,14 @@ def root_options(
     """Prompt-agnostic fine-tuning (PAFT) on Ray."""
 
 
+WaitOption = Annotated[
+    str,
+    typer.Option(
+        "--wait-resources",
+        metavar="DURATION",
+        help="How long to wait for nodes of a cluster that is starting or autoscales (30m, 90s); default: not at all.",
+    ),
+]
 AcceptOption = Annotated[
     list[str] | None,
     typer.Option(

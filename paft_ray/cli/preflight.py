@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from paft_ray.cli.preflight_model import check_model
+from paft_ray.cli.resources import check_resources, local_resources
 from paft_ray.cli.secrets import check_no_secrets
 from paft_ray.compat.ray import is_submitted_job
 from paft_ray.config import Config
 from paft_ray.config.keys import read_key
-from paft_ray.cpu_priority import usable_cpus
 from paft_ray.errors import UserError
 from paft_ray.generators.grammar.words import words_of
 from paft_ray.models.files import shapes
@@ -38,7 +37,7 @@ def check(resolved: ResolvedRun, command: str, *, local: bool) -> ResolvedRun:
         return resolved
     templates = check_inputs(resolved)
     if local:
-        check_resources(config, command, local_resources())
+        check_resources(config, command, [local_resources()])
     elif is_submitted_job():
         check_job_storage(config.storage)
     if command == "sweep":
@@ -149,40 +148,3 @@ def check_inputs(resolved: ResolvedRun, *, rows: bool = True) -> Templates:
             f"{', '.join(task.fields)}"
         )
     return templates
-
-
-def check_resources(config: Config, command: str, total: Mapping[str, float]) -> None:
-    """Raises `UserError` where what the command starts asks for more than `total` (CPU, GPU) holds; one CPU is left for
-    Ray Data."""
-    train, engine = config.train, config.engine
-    fewest = "train.num_workers" if train.min_workers is None else "train.min_workers"
-    workers = {
-        f"{fewest} x cpus_per_worker": ("CPU", train.fewest_workers * train.cpus_per_worker),
-        f"{fewest} x gpus_per_worker": ("GPU", train.fewest_workers * train.gpus_per_worker),
-    }
-    engines = {
-        "engine.replicas x tensor_parallel x num_cpus": (
-            "CPU",
-            engine.replicas * engine.tensor_parallel * engine.num_cpus,
-        ),
-        "engine.replicas x tensor_parallel x num_gpus": (
-            "GPU",
-            engine.replicas * engine.tensor_parallel * engine.num_gpus,
-        ),
-    }
-    starts = started_by(command, config)
-    wanted = {**(workers if "train" in starts else {}), **(engines if "engine" in starts else {})}
-    for name, (kind, count) in wanted.items():
-        allowed = total.get(kind, 0) - (kind == "CPU")
-        if count > allowed:
-            spare = " (one is left for Ray Data)" if kind == "CPU" else ""
-            raise UserError(
-                f"{name} asks for {count:g} {kind}s, allowed are {max(0, allowed):g}{spare}; lower it, or give "
-                "--address of a larger cluster"
-            )
-
-
-def local_resources() -> dict[str, float]:
-    """Logical CPUs and GPUs that a local Ray gets: at least four CPUs, since Ray Data waits for ever where workers hold
-    all of them."""
-    return {"CPU": max(4, usable_cpus()), "GPU": len(list(Path("/dev").glob("nvidia[0-9]*")))}

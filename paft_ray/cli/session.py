@@ -7,7 +7,7 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -17,7 +17,7 @@ import paft_ray
 from paft_ray.cli.connectivity import reach
 from paft_ray.cli.env_defaults import has_token, prepare_environment
 from paft_ray.cli.folders import home, moved_caches, ray_folder, token_can_be_written
-from paft_ray.cli.preflight import local_resources
+from paft_ray.cli.resources import local_resources
 from paft_ray.compat.ray import (
     TRAIN_PREEMPTION_WATCHER,
     folder_arguments,
@@ -32,9 +32,9 @@ from paft_ray.errors import UserError, one_line
 
 
 @contextmanager
-def ray_session(address: str | None = None) -> Iterator[Mapping[str, float]]:
-    """Total resources of the cluster at `address` (or RAY_ADDRESS), else of a local Ray with room for a worker next to
-    Ray Data, closed to the outside.
+def ray_session(address: str | None = None) -> Iterator[None]:
+    """The cluster at `address` (or RAY_ADDRESS), else a local Ray with room for a worker next to Ray Data, closed to
+    the outside.
 
     Raises `UserError` where no cluster answers at the address.
     """
@@ -67,7 +67,7 @@ def ray_session(address: str | None = None) -> Iterator[Mapping[str, float]]:
     quiet_progress()
     try:
         with console():
-            yield ray.cluster_resources()
+            yield
     finally:
         ray.shutdown()
 

@@ -10,6 +10,7 @@ from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from paft_ray.cli.resources import awaited_resources, seconds
 from paft_ray.compat.lazy_imports import uncollected
 from paft_ray.config import Config, load_config
 from paft_ray.echo import echo
@@ -32,10 +33,12 @@ def run_stage(
     accept: Sequence[str] = (),
     dry_run: bool = False,
     address: str | None = None,
+    wait_resources: str = "0",
 ) -> None:
     """One stage, `sweep`, or all stages for `run`. `path`: of the configuration; `report` also takes the folder or URI
     of a run, whose configuration it then uses."""
     check_accepted(accept)
+    wait_s = seconds(wait_resources)
     config = _config(name, path, overrides or [], dry_run=dry_run)
     if config is not None and dry_run:
         from paft_ray.cli.dry_run import plan
@@ -43,7 +46,7 @@ def run_stage(
         echo(plan(config, name))
         return
     with uncollected():
-        from paft_ray.cli.preflight import check, check_resources
+        from paft_ray.cli.preflight import check
         from paft_ray.cli.session import ray_session
         from paft_ray.cli.signals import interruptible
         from paft_ray.stages.precision import with_known_precision
@@ -60,10 +63,9 @@ def run_stage(
     with (
         interruptible(_remedy(run.name, force=force)),
         hold(run, name) as lease,
-        ray_session(address) if uses_ray else nullcontext() as total,
+        ray_session(address) if uses_ray else nullcontext(),
+        awaited_resources(resolved.config, name, wait_s) if uses_ray else nullcontext(),
     ):
-        if total is not None:
-            check_resources(resolved.config, name, total)
         resolved = with_known_precision(resolved, started_by(name, resolved.config))
         _stages(name, resolved, lease, force=force)
     _say_where(name, run, stages)

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from paft_ray.cli.connectivity import reach_job_api
 from paft_ray.cli.env_defaults import use_token
 from paft_ray.cli.options import package_version
 from paft_ray.cli.preflight import check_inputs, check_job_storage
+from paft_ray.cli.resources import seconds
 from paft_ray.cli.shipping import named_files, resolved, write_job
 from paft_ray.cli.signals import interruptible
 from paft_ray.config import Config, load_config
@@ -50,6 +51,8 @@ class Request:
     force: bool = False
     accept: tuple[str, ...] = ()
     """Entries of keys in which finished stages may differ."""
+    wait_resources: str = "0"
+    """How long the job waits for nodes."""
     files: tuple[str, ...] = ()
     """Small files that the configuration names by relative paths: task, plugins, templates, and rows in `my/`."""
 
@@ -78,6 +81,8 @@ class Request:
     def entrypoint(self) -> str:
         """Shell command of the job, which its dashboard shows: overrides are in the configuration."""
         options = [*(["--force"] if self.force else []), *(f"--accept={entry}" for entry in self.accept)]
+        if self.wait_resources != "0" and self.stage != "doctor":
+            options.append(f"--wait-resources={self.wait_resources}")
         return shlex.join(["python", "-m", "paft_ray", self.stage, self.shipped_config, *options])
 
 
@@ -90,10 +95,12 @@ def submit(
     follow: bool,
     address: str | None,
     accept: Sequence[str] = (),
+    wait_resources: str = "0",
 ) -> int:
     """Exit code of the job, 0 where it is not followed. Raises `UserError` before
     the cluster is reached for bad input."""
-    asked = request(path, stage, overrides, force=force, accept=accept)
+    seconds(wait_resources)
+    asked = replace(request(path, stage, overrides, force=force, accept=accept), wait_resources=wait_resources)
     if address:
         os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray would take the variable before the argument
     reach_job_api(address)

@@ -35,7 +35,7 @@ class EngineConfig(Section):
     stall_timeout_s: Positive = 900
     """Longest time without any answer in seconds, the start of the engine included; then the engine is killed."""
     max_restarts: Annotated[int, Field(ge=0)] = 2
-    """Restarts of a crashed engine, per inference stage; only requests without an answer are retried."""
+    """Restarts of a crashed engine without a new answer in between; only requests without an answer are retried."""
     engine_kwargs: Options = Field(default_factory=dict)
     """Further vLLM engine arguments, of those that tune memory, batching, caching, parallelism or quantization
     (listed in `paft_ray/config/engine_arguments.py`)."""

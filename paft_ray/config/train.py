@@ -102,7 +102,8 @@ class TrainConfig(Section):
     num_validation_templates: Positive = 8
     """Training templates that each of these examples is measured under, with `export` other than last."""
     max_failures: Annotated[int, Field(ge=0)] = 2
-    """Restarts of the worker group after a failure before the stage fails."""
+    """Restarts of the worker group after a failure before the stage fails; they are counted anew once a checkpoint was
+    written."""
 
     @field_validator("deepspeed")
     @classmethod

@@ -26,7 +26,7 @@ from paft_ray.prompts.template import PromptTemplate
 from paft_ray.storage.schemas import OUTCOMES
 from paft_ray.tasks.task import Example, Task
 
-_MOST_BLOCKS = 4096
+_MANY_BLOCKS, _MOST_ROWS = 4096, 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,9 +135,14 @@ def _dataset(grid: Grid, models: Sequence[str], engine: EngineConfig) -> ray.dat
         )
 
     num_rows, tasks = len(models) * grid.num_rows, data_tasks(engine)
-    blocks = min(_MOST_BLOCKS, -(-num_rows // engine.batch_rows))
-    rows = indices(num_rows, num_blocks=blocks, num_cpus=DATA_CPUS, most_tasks=tasks)
+    rows = indices(num_rows, num_blocks=num_blocks(num_rows, engine.batch_rows), num_cpus=DATA_CPUS, most_tasks=tasks)
     return rows.map_batches(encode, batch_size=None, compute=ray.data.TaskPoolStrategy(tasks), num_cpus=DATA_CPUS)
+
+
+def num_blocks(num_rows: int, batch_rows: int) -> int:
+    """Blocks of requests: an engine's batch each, larger ones where these would be too many to schedule, and never
+    more rows than an engine that is lost may cost."""
+    return max(min(_MANY_BLOCKS, -(-num_rows // batch_rows)), -(-num_rows // _MOST_ROWS))
 
 
 def _local(reference: Any) -> Grid:

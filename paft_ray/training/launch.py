@@ -10,14 +10,14 @@ from contextlib import contextmanager
 
 import ray
 import ray.train
-from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from paft_ray.compat.lazy_imports import uncollected, without
 from paft_ray.compat.ray import TRAIN_GROUP_START_TIMEOUT_S, TRAIN_PRINT_PATCH
 from paft_ray.config import TrainConfig
 from paft_ray.cpu_priority import as_computing
-from paft_ray.errors import UserError
+from paft_ray.errors import UserError, one_line
 from paft_ray.log import get_logger, stage_label
 from paft_ray.models.encoder import make_encoder
 from paft_ray.models.resolve import hub_id
@@ -27,6 +27,7 @@ from paft_ray.prompts.sampling import make_draw
 from paft_ray.storage.store import Store
 from paft_ray.storage.temp_dirs import node_folder, owned_prefix, remove_left
 from paft_ray.tracking.tracker_run import TrackerRun
+from paft_ray.training import checkpoint
 from paft_ray.training.best_step import label_rows
 from paft_ray.training.data import GlobalOrder, ResumableDataConfig, RowSource, data_cpus
 from paft_ray.training.example_builder import validation_rows
@@ -35,6 +36,7 @@ from paft_ray.training.job import FOLDERS, Training, TrainingJob
 from paft_ray.training.result import RESULT, TrainResult, read_result
 
 _log = get_logger(__name__)
+_LONGEST = 300
 
 
 def fit(trainings: Sequence[Training], *, callbacks: Sequence[UserCallback] = ()) -> list[TrainResult]:
@@ -192,12 +194,37 @@ def _run_on_ray(
     # is gone, then it takes fewer.
     os.environ.setdefault(TRAIN_GROUP_START_TIMEOUT_S, "300" if first.config.min_workers is None else "60")
     try:
-        with _own_ctrl_c():
-            _trainer(jobs, orders, first.config, storage=first.out.uri("ray"), callbacks=callbacks).fit()
+        _fit_while_it_gets_on(jobs, orders, first, callbacks)
     finally:  # workers that are killed leave theirs; on other nodes the next attempt removes them
         for job in jobs.values():
             remove_left(node_folder(), owned_prefix(FOLDERS, Store(job.out).root))
     first.out.delete("ray")
+
+
+def _fit_while_it_gets_on(
+    jobs: Mapping[str, TrainingJob],
+    orders: Mapping[str, GlobalOrder],
+    first: Training,
+    callbacks: Sequence[UserCallback],
+) -> None:
+    """Trains. Ray counts the failures of a complete run, which may take days: where they are too many, another run goes
+    on as long as there are new checkpoints."""
+    while True:
+        written = _written(jobs)
+        try:
+            with _own_ctrl_c():
+                _trainer(jobs, orders, first.config, storage=first.out.uri("ray"), callbacks=callbacks).fit()
+            return
+        except TrainingFailedError as error:
+            if _written(jobs) == written:
+                raise
+            _log.warning(f"the group of workers starts again from its newest checkpoint: {one_line(error)[:_LONGEST]}")
+            first.out.delete("ray")
+
+
+def _written(jobs: Mapping[str, TrainingJob]) -> list[int]:
+    """Step of the newest checkpoint of each training."""
+    return [max(checkpoint.steps(job.store), default=0) for job in jobs.values()]
 
 
 def _trainer(

@@ -19,7 +19,7 @@ def test_every_node_answers_for_itself_and_leaves_nothing_behind(
     (node,) = found.nodes
     assert (node.error, node.unwritable, node.unread) == (None, None, ())
     assert node.models == {"demo": HERE}
-    assert found.total["CPU"] == 4
+    assert [node["CPU"] for node in found.each] == [4]
     assert list(Path(root).iterdir()) == []
     assert [
         finding

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from paft_ray.cli.preflight import local_resources
+from paft_ray.cli.resources import local_resources
 from paft_ray.cpu_priority import as_computing, as_helper, usable_cpus
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="Linux only")
@@ -83,5 +83,5 @@ def test_the_cores_of_a_pinned_process_are_those_it_is_pinned_to(tmp_path: Path)
 def test_a_local_ray_gets_the_usable_cores_and_at_least_four_logical_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 256)
     for usable, logical in ((1, 4), (6, 6)):
-        monkeypatch.setattr("paft_ray.cli.preflight.usable_cpus", lambda usable=usable: usable)
+        monkeypatch.setattr("paft_ray.cli.resources.usable_cpus", lambda usable=usable: usable)
         assert local_resources()["CPU"] == logical

@@ -14,6 +14,7 @@ import pytest
 from paft_ray.capacity import trained_weights
 from paft_ray.cli import preflight
 from paft_ray.cli.main import main
+from paft_ray.cli.resources import check_resources
 from paft_ray.config import TrainConfig, load_config
 from paft_ray.errors import StageError, UserError
 from paft_ray.models.files import shapes
@@ -302,6 +303,26 @@ def test_a_job_refuses_a_relative_storage(monkeypatch: pytest.MonkeyPatch) -> No
 def test_resources_that_are_not_there_are_refused(change: str, message: str) -> None:
     config = load_config(DEMO, [change, "train.micro_batch=1"])
     with pytest.raises(UserError) as refused:
-        preflight.check_resources(config, "run", {"CPU": 4})
+        check_resources(config, "run", [{"CPU": 4}])
     assert message in str(refused.value)
-    preflight.check_resources(config, "prepare", {"CPU": 4})
+    check_resources(config, "prepare", [{"CPU": 4}])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            "engine.tensor_parallel=4",
+            "engine.tensor_parallel x num_gpus asks for 4 GPUs of one node, the largest has",
+        ),
+        ("engine.num_cpus=12", "engine.tensor_parallel x num_cpus asks for 12 CPUs of one node, the largest has 8"),
+        ("train.cpus_per_worker=9", "train.cpus_per_worker asks for 9 CPUs of one node, the largest has 8"),
+    ],
+)
+def test_what_no_single_node_holds_is_refused(change: str, message: str) -> None:
+    """Eight nodes of one GPU have GPUs enough for an engine of four, and no place for it."""
+    config = load_config(DEMO, ["engine.num_gpus=1", change])
+    with pytest.raises(UserError) as refused:
+        check_resources(config, "run", [{"CPU": 8, "GPU": 1}] * 8)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)

@@ -28,7 +28,7 @@ def judged(
 ) -> list[doctor.Finding]:
     total = {"CPU": 8.0} if total is None else total
     return doctor.judge(
-        Facts(nodes=nodes, total=total, free=total if free is None else free),
+        Facts(nodes=nodes, each=[total], free=total if free is None else free),
         load_config(DEMO, [change]),
         "/shared/runs",
     )
@@ -168,7 +168,9 @@ def test_a_silent_node_is_found_and_the_rest_is_judged() -> None:
 
 
 def test_without_a_configuration_only_the_cluster_is_judged() -> None:
-    findings = doctor.judge(Facts(nodes=(replace(GOOD, models={}),), total={"CPU": 4.0}, free={"CPU": 4.0}), None, None)
+    findings = doctor.judge(
+        Facts(nodes=(replace(GOOD, models={}),), each=[{"CPU": 4.0}], free={"CPU": 4.0}), None, None
+    )
     assert bad(findings) == []
     assert {finding.what for finding in findings} == {"nodes", "versions", "authentication", "resources", "disk"}
 

@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -83,6 +83,7 @@ def test_what_is_accepted_travels_with_the_job() -> None:
     plain = submit.request(str(DEMO), "run", [SHARED], force=False)
     accepting = submit.request(str(DEMO), "run", [SHARED], force=False, accept=["versions.torch", "results_version"])
     assert accepting.entrypoint == f"{plain.entrypoint} --accept=versions.torch --accept=results_version"
+    assert replace(plain, wait_resources="30m").entrypoint == f"{plain.entrypoint} --wait-resources=30m"
     assert plain.settings != accepting.settings
     with pytest.raises(UserError, match="--accept task"):
         submit.request(str(DEMO), "run", [SHARED], force=False, accept=["task"])

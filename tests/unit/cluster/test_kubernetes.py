@@ -204,7 +204,7 @@ def test_the_network_policy_closes_the_pods_of_the_clusters() -> None:
 @pytest.mark.parametrize("name", JOBS)
 def test_a_job_can_be_started_twice(name: str) -> None:
     spec = resource(name)["spec"]
-    program, command, path = spec["entrypoint"].split()
+    program, command, path, *options = spec["entrypoint"].split()
     assert (program, command) == ("paft", "run" if name == "pipeline" else "sweep")
     config = load_config(path.removeprefix("/home/ray/paft_ray/"))
     assert config.storage == "/mnt/shared/runs", "the run outlives the pods, and its folder is its identity"
@@ -212,7 +212,7 @@ def test_a_job_can_be_started_twice(name: str) -> None:
         "the API server refuses a second job of the run at the same time"
     )
     assert "jobId" not in spec, "each try has its own: one that failed would be followed for ever"
-    assert "--force" not in spec["entrypoint"]
+    assert options == ["--wait-resources", "30m"], "the job may start before the pods that it needs"
     assert spec["backoffLimit"] > 0
     assert spec["shutdownAfterJobFinishes"] is True
     assert spec["activeDeadlineSeconds"] > 0

@@ -12,6 +12,7 @@ import pytest
 
 from paft_ray.config import ModelConfig
 from paft_ray.errors import UserError
+from paft_ray.inference.evaluator import num_blocks
 from paft_ray.inference.grid import Free, Grid, requests_per_cell
 from paft_ray.models.reference import ModelFiles, ModelReference
 from paft_ray.prompts.template import PromptTemplate
@@ -76,6 +77,14 @@ def answer(request: dict[str, Any], liked: str, said: str = "") -> dict[str, Any
 
 
 SAID = (" yes", "Answer: Yes", " no", "")
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "expected"), [(1, 1), (960, 15), (262_144, 4096), (5_900_000, 4096), (400_000_000, 97_657)]
+)
+def test_blocks_stay_small_whatever_the_grid(num_rows: int, expected: int) -> None:
+    assert num_blocks(num_rows, 64) == expected
+    assert num_rows / expected <= 4096
 
 
 def test_one_request_of_a_cell_gives_the_unconstrained_answer_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import json
 import pickle
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -175,8 +176,7 @@ def test_commands_on_a_run_need_nothing_that_it_was_made_from(
         raise UserError("the engine")
 
     monkeypatch.setattr("paft_ray.stages.evaluate.evaluate_models", reached)
-    monkeypatch.setattr("paft_ray.cli.session.ray_session", no_session)
-    monkeypatch.setattr("paft_ray.cli.evaluate_run.ray_session", no_session)
+    without_ray(monkeypatch)
     files = ("--templates", tmp_path / "new.jsonl", "--test", tmp_path / "rows.jsonl")
     assert "paft: the engine" in paft(capsys, "evaluate", root, *files, "--out", tmp_path / "own")[2]
     assert asked == [(str((tmp_path / "base").resolve()), ["technical"])]
@@ -188,15 +188,10 @@ def test_commands_on_a_run_need_nothing_that_it_was_made_from(
     assert Store(str(tmp_path / "own")).read_table("answers.parquet").to_pylist() == [{"text": "x"}]
 
 
-class no_session:
-    """In place of Ray."""
-
-    def __init__(self, address: str | None = None) -> None: ...
-
-    def __enter__(self) -> dict[str, float]:
-        return {"CPU": 99}
-
-    def __exit__(self, *_: object) -> None: ...
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`evaluate RUN` gets as far as its engine without a cluster."""
+    monkeypatch.setattr("paft_ray.cli.evaluate_run.ray_session", lambda address=None: nullcontext())
+    monkeypatch.setattr("paft_ray.cli.resources.alive_nodes", lambda: [{"CPU": 99}])
 
 
 def test_settings_of_a_run_are_not_changed_by_its_report(

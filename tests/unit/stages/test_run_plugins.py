@@ -16,7 +16,7 @@ from paft_ray.tasks.graders.plugins import GROUP
 from tests.support.made_stage import finish_stage
 from tests.support.own_task import write_own_task
 from tests.unit.cli.test_export import base_model
-from tests.unit.stages.test_resolved_run import finished, no_session, paft
+from tests.unit.stages.test_resolved_run import finished, paft, without_ray
 from tests.unit.tasks.graders.test_plugins import PLUGIN
 
 MINE = "my grader.py"
@@ -125,8 +125,7 @@ def test_commands_that_judge_nothing_need_no_plugin_and_evaluate_asks_for_it(
         raise UserError("the engine")
 
     monkeypatch.setattr("paft_ray.stages.evaluate.evaluate_models", reached)
-    monkeypatch.setattr("paft_ray.cli.session.ray_session", no_session)
-    monkeypatch.setattr("paft_ray.cli.evaluate_run.ray_session", no_session)
+    without_ray(monkeypatch)
     command = ("evaluate", root, "--templates", "new.jsonl", "--test", "rows.jsonl", "--out", "own")
     code, _, said = paft(capsys, *command)
     assert (code, said.count("\n"), asked) == (2, 1, [])
@@ -167,7 +166,7 @@ def test_a_run_is_judged_by_the_package_that_judged_it_and_by_no_other(
         raise UserError("the engine")
 
     monkeypatch.setattr("paft_ray.stages.evaluate.evaluate_models", reached)
-    monkeypatch.setattr("paft_ray.cli.evaluate_run.ray_session", no_session)
+    without_ray(monkeypatch)
     (tmp_path / "new.jsonl").write_text('{"text": "Which team?\\n{ticket}\\nTeam:"}\n')
     (tmp_path / "rows.jsonl").write_text('{"ticket": "it broke", "team": "technical"}\n')
     files = ("--templates", tmp_path / "new.jsonl", "--test", tmp_path / "rows.jsonl", "--out", tmp_path / "out")

@@ -1,0 +1,147 @@
+"""What a command asks of a cluster: whether the nodes hold it, and waiting for nodes that are still to come."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from paft_ray.config import Config
+from paft_ray.cpu_priority import usable_cpus
+from paft_ray.errors import UserError
+from paft_ray.log import get_logger
+from paft_ray.stages.registry import Part, started_by
+
+Nodes = Sequence[Mapping[str, float]]
+"""Resources of each node (CPU, GPU)."""
+_log = get_logger(__name__)
+_KINDS = ("CPU", "GPU")
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_POLL_S, _SAY_S = 2.0, 60.0
+
+
+def local_resources() -> dict[str, float]:
+    """Logical CPUs and GPUs that a local Ray gets: at least four CPUs, since Ray Data waits for ever where workers hold
+    all of them."""
+    return {"CPU": max(4, usable_cpus()), "GPU": len(list(Path("/dev").glob("nvidia[0-9]*")))}
+
+
+def check_resources(config: Config, command: str, nodes: Nodes) -> None:
+    """Raises `UserError` where what the command starts asks for more than the nodes hold, or one worker or engine for
+    more than any of them; one CPU is left for Ray Data."""
+    if short := _lacking(config, command, nodes):
+        raise short[1]
+
+
+def seconds(duration: str) -> float:
+    """Seconds of `90s`, `30m`, `2h` or `0`. Raises `UserError` for anything else."""
+    if duration == "0":
+        return 0.0
+    if not (match := re.fullmatch(r"(\d{1,6})([smh])", duration)):
+        raise UserError(f"--wait-resources {duration[:20]}: give a number with s, m or h, such as 30m")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+@contextmanager
+def awaited_resources(config: Config, command: str, wait_s: float) -> Iterator[None]:
+    """A block for which the cluster holds what the command starts: where it does not yet, its autoscaler is asked for
+    it, and `wait_s` seconds are waited at most.
+
+    The request stands until the block ends: nodes that one stage leaves idle are there for the next one. Raises
+    `UserError` where the time is over. Ray must be initialized.
+    """
+    from ray.autoscaler.sdk import request_resources
+
+    begin, said, asked = time.monotonic(), -_SAY_S, None
+    try:
+        while (short := _lacking(config, command, alive_nodes())) is not None:
+            part, error = short
+            waited = time.monotonic() - begin
+            if waited >= wait_s:
+                hint = f" (waited {waited:.0f} s)" if wait_s else "; --wait-resources 30m waits for nodes to come"
+                raise UserError(f"{error}{hint}")
+            if part != asked:
+                request_resources(bundles=bundles(config, part))
+                asked = part
+            if waited - said >= _SAY_S:
+                said = waited
+                lacking, left = str(error).partition("; ")[0], (wait_s - waited) / 60
+                _log.info(f"[{command}] waiting for nodes, {left:.0f} min at most: {lacking}")
+            time.sleep(_POLL_S)
+        yield
+    finally:
+        if asked is not None:
+            with suppress(Exception):  # whatever ended the block is what matters
+                request_resources(bundles=[])
+
+
+def alive_nodes() -> Nodes:
+    """The nodes that are up."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def bundles(config: Config, part: Part) -> list[dict[str, float]]:
+    """What must fit on one node each: workers or engines, and a CPU for Ray Data."""
+    count, each = _demand(config, part)
+    return [*[{kind: number for kind, number in each.items() if number}] * count, {"CPU": 1.0}]
+
+
+def _lacking(config: Config, command: str, nodes: Nodes) -> tuple[Part, UserError] | None:
+    """The first part that the nodes do not hold, and what is said of it."""
+    starts = started_by(command, config)
+    parts: tuple[Part, ...] = ("train", "engine")
+    for part in parts:
+        if part not in starts:
+            continue
+        try:
+            _check_total(config, part, nodes)
+            _check_largest(config, part, nodes)
+        except UserError as error:
+            return part, error
+    return None
+
+
+def _demand(config: Config, part: Part) -> tuple[int, dict[str, float]]:
+    """(Number of workers or engines, what one of them takes)."""
+    train, engine = config.train, config.engine
+    if part == "train":
+        return train.fewest_workers, {"CPU": train.cpus_per_worker, "GPU": train.gpus_per_worker}
+    ranks = engine.tensor_parallel
+    return engine.replicas, {"CPU": ranks * engine.num_cpus, "GPU": ranks * engine.num_gpus}
+
+
+def _names(config: Config, part: Part) -> tuple[str, dict[str, str]]:
+    """Settings behind a demand: (of the number, of what one takes by kind)."""
+    if part == "train":
+        fewest = "train.num_workers" if config.train.min_workers is None else "train.min_workers"
+        return fewest, {"CPU": "cpus_per_worker", "GPU": "gpus_per_worker"}
+    return "engine.replicas", {"CPU": "tensor_parallel x num_cpus", "GPU": "tensor_parallel x num_gpus"}
+
+
+def _check_total(config: Config, part: Part, nodes: Nodes) -> None:
+    count, each = _demand(config, part)
+    number, names = _names(config, part)
+    for kind in _KINDS:
+        allowed = sum(node.get(kind, 0) for node in nodes) - (kind == "CPU")
+        if count * each[kind] > allowed:
+            spare = " (one is left for Ray Data)" if kind == "CPU" else ""
+            raise UserError(
+                f"{number} x {names[kind]} asks for {count * each[kind]:g} {kind}s, allowed are {max(0, allowed):g}"
+                f"{spare}; lower it, or give --address of a larger cluster"
+            )
+
+
+def _check_largest(config: Config, part: Part, nodes: Nodes) -> None:
+    _, each = _demand(config, part)
+    _, names = _names(config, part)
+    for kind in _KINDS:
+        largest = max((node.get(kind, 0) for node in nodes), default=0)
+        if each[kind] > largest:
+            raise UserError(
+                f"{part}.{names[kind]} asks for {each[kind]:g} {kind}s of one node, the largest has {largest:g}; lower "
+                "it, or give --address of a cluster with larger nodes"
+            )

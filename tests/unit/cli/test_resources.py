@@ -1,0 +1,80 @@
+"""Waiting for nodes that are still to come: what is asked of the autoscaler, and when it ends."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from paft_ray.cli import resources
+from paft_ray.cli.resources import awaited_resources, bundles, seconds
+from paft_ray.config import load_config
+from paft_ray.errors import UserError
+
+CONFIG = load_config("jobs/configs/demo.yaml", ["engine.num_gpus=1", "train.gpus_per_worker=1"])
+SMALL, LARGE = {"CPU": 2.0}, {"CPU": 4.0, "GPU": 2.0}
+
+
+@contextmanager
+def cluster(monkeypatch: pytest.MonkeyPatch, up_after_s: float) -> Iterator[list[Any]]:
+    """A head without a GPU, and a node with two that is up later. Gives what is asked of its autoscaler."""
+    asked: list[Any] = []
+    now = [0.0]
+    monkeypatch.setattr("ray.autoscaler.sdk.request_resources", lambda bundles: asked.append(bundles))
+    monkeypatch.setattr(resources, "alive_nodes", lambda: [SMALL, *([LARGE] if now[0] >= up_after_s else [])])
+    monkeypatch.setattr(resources.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(resources.time, "sleep", lambda s: now.__setitem__(0, now[0] + s))
+    yield asked
+
+
+def test_nodes_that_come_in_time_are_asked_for_once_and_given_back(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with cluster(monkeypatch, 150.0) as asked:
+        with awaited_resources(CONFIG, "run", 600.0):
+            assert asked == [bundles(CONFIG, "train")]
+        assert asked[1:] == [[]]
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3, "one at once, then one a minute"
+    assert (
+        "[run] waiting for nodes, 10 min at most: engine.replicas x tensor_parallel x num_gpus asks for 1 GPUs"
+        in lines[0]
+    )
+
+
+def test_nodes_that_are_there_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with cluster(monkeypatch, 0.0) as asked:
+        with awaited_resources(CONFIG, "run", 0.0):
+            pass
+        assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "said"), [(0.0, "--wait-resources 30m waits for nodes to come"), (60.0, "(waited 60 s)")]
+)
+def test_nodes_that_do_not_come_end_in_one_line(monkeypatch: pytest.MonkeyPatch, wait_s: float, said: str) -> None:
+    with cluster(monkeypatch, 1e9) as asked:
+        with pytest.raises(UserError) as refused, awaited_resources(CONFIG, "run", wait_s):
+            raise AssertionError("never entered")
+        assert said in str(refused.value)
+        assert "\n" not in str(refused.value)
+        assert asked[-1:] == ([[]] if wait_s else [])
+
+
+def test_what_is_asked_for_fits_node_by_node() -> None:
+    assert bundles(CONFIG, "train") == [{"CPU": 1, "GPU": 1}, {"CPU": 1, "GPU": 1}, {"CPU": 1.0}]
+    split = load_config(
+        "jobs/configs/demo.yaml", ["engine.num_gpus=1", "engine.tensor_parallel=4", "engine.replicas=2"]
+    )
+    assert bundles(split, "engine") == [{"CPU": 4, "GPU": 4}, {"CPU": 4, "GPU": 4}, {"CPU": 1.0}]
+
+
+@pytest.mark.parametrize(("text", "expected"), [("0", 0), ("90s", 90), ("30m", 1800), ("2h", 7200)])
+def test_durations(text: str, expected: float) -> None:
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "30", "-1m", "1d", "m", "1.5h", "30m\n", "9999999s"])
+def test_a_duration_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="give a number with s, m or h, such as 30m"):
+        seconds(text)
