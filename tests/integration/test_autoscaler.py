@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.killing import wait_for
 from tests.support.ports import free_ports
 from tests.support.small_run import ONE_ARM
 
@@ -69,7 +70,7 @@ def at_zero() -> Iterator[dict[str, str]]:
         "head_node_type": "ray.head.default",
         "upscaling_speed": 1.0,
         "idle_timeout_minutes": 5,
-        "auth": {"ssh_user": "nobody", "ssh_private_key": "none"},
+        "auth": {"ssh_user": "nobody", "ssh_private_key": str(folder / "autoscaler.yaml")},  # any file: nobody logs in
         "file_mounts_sync_continuously": False,
         **{name: {} for name in _NOTHING},
         **{name: [] for name in _NO_COMMANDS},
@@ -94,6 +95,7 @@ def at_zero() -> Iterator[dict[str, str]]:
         start_new_session=True,
     )
     try:
+        wait_for(lambda: "Ray runtime started" in (folder / "head.log").read_text(), "the head", timeout_s=60)
         yield {**environment, "RAY_ADDRESS": f"127.0.0.1:{port}"}
     finally:
         own = [process for process in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(_command(process))]

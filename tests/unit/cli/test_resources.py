@@ -28,18 +28,16 @@ def cluster(monkeypatch: pytest.MonkeyPatch, up_after_s: float) -> Iterator[list
 
 
 def test_nodes_that_come_in_time_are_asked_for_once_and_given_back(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     with cluster(monkeypatch, 150.0) as asked:
         with awaited_resources(CONFIG, "run", 600.0):
             assert asked == [bundles(CONFIG, "train")]
         assert asked[1:] == [[]]
-    lines = capsys.readouterr().out.splitlines()
+    lines = caplog.messages
     assert len(lines) == 3, "one at once, then one a minute"
-    assert (
-        "[run] waiting for nodes, 10 min at most: engine.replicas x tensor_parallel x num_gpus asks for 1 GPUs"
-        in lines[0]
-    )
+    assert "[run] waiting for nodes, 10 min at most: train.num_workers x cpus_per_worker asks for 2" in lines[0]
 
 
 def test_nodes_that_are_there_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
