@@ -15,8 +15,9 @@ _LONGEST = 500
 
 
 def root_cause(error: RayError) -> BaseException:
-    """The error that a remote traceback began with."""
-    while isinstance(error, RayTaskError) and isinstance(error.cause, Exception):
+    """The error that a remote traceback began with. Where it could not be sent (Ray has a plain `RayError` in its
+    place, such as for pydantic's), the one that holds the traceback."""
+    while isinstance(error, RayTaskError) and isinstance(error.cause, Exception) and type(error.cause) is not RayError:
         error = error.cause
     return error
 

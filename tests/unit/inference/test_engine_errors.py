@@ -1,6 +1,6 @@
 """What is said of an engine's end, and whether another start can help."""
 
-from ray.exceptions import ActorDiedError, NodeDiedError, RayTaskError, UserCodeException, WorkerCrashedError
+from ray.exceptions import ActorDiedError, NodeDiedError, RayError, RayTaskError, UserCodeException, WorkerCrashedError
 
 from paft_ray.inference.engine_errors import failure_reason, is_process_failure
 
@@ -26,6 +26,10 @@ def test_an_engine_that_refuses_its_settings_and_a_fault_in_our_code_are_not() -
     assert not is_process_failure(RayTaskError("answers", REFUSED, refused))
     assert not is_process_failure(RayTaskError("answers", "traceback", UserCodeException("encode")))
     assert not is_process_failure(RayTaskError("answers", "traceback", KeyError("x")))
+    not_sent = RayTaskError("start", REFUSED, RayError("Unknown quantization method"))
+    assert not is_process_failure(not_sent)
+    assert not is_process_failure(RayTaskError("answers", REFUSED, not_sent))
+    assert "Unknown quantization method: nothing" in failure_reason(not_sent)
 
 
 def test_the_reason_is_one_line_with_the_whole_of_the_last_exception() -> None:
