@@ -42,7 +42,8 @@ class WorkerMemory:
     """What offload keeps in CPU memory instead."""
     loading: float
     """CPU memory of every worker while it loads the model: all of it, before anything is moved; with ZeRO-3, which
-    takes it apart as it is read, one tensor and, on a CPU worker, its shard."""
+    takes it apart as it is read, one tensor and, on a CPU worker, its shard; experts are fused in every worker
+    first."""
     checkpoint: float
     """CPU memory of rank 0 while it writes a checkpoint."""
 
@@ -85,14 +86,17 @@ def worker_memory(train: TrainConfig, shapes: Shapes, *, tokens_per_row: float) 
     loading: float = total * held
     if stage == 3:
         weights = weights / ranks + min(live, total) * held
-        largest = max((math.prod(shape) for shape in shapes.values()), default=0)
-        loading = (largest + (0 if train.gpus_per_worker else total / ranks)) * held
+        if not any(".experts." in name for name in shapes):
+            largest = max((math.prod(shape) for shape in shapes.values()), default=0)
+            loading = (largest + (0 if train.gpus_per_worker else total / ranks)) * held
     gradients = trained * 4 / (ranks if stage >= 2 else 1)
     master = trained * 4 / ranks if stage in (1, 2) else 0  # with ZeRO-3 a rank's weights are the master copy
     moments = trained * 8 / (ranks if stage else 1)
     states = gradients + master + moments
     # Untouched pages of a CPU do not count.
     elements = _elements(train, "reduce_bucket_size", BUCKET_ELEMENTS)
+    if train.gpus_per_worker and train.deepspeed.get("overlap_comm", stage == 3):
+        elements *= 2  # one fills while the other travels
     bucket = (elements if train.gpus_per_worker else min(elements, trained)) * 4 if stage else 0
     offloaded = 0.0 if train.offload == "none" or not train.gpus_per_worker else states
     if offloaded and train.offload == "optimizer_and_weights":

@@ -189,7 +189,13 @@ def resources(facts: Facts, config: Config | None) -> list[Finding]:
         ]
     if lacking := _lacking(config, facts.each):
         return [
-            Finding(level="FAIL", what="resources", found=lacking, remedy="lower it in the configuration, or add nodes")
+            Finding(
+                level="FAIL",
+                what="resources",
+                found=lacking,
+                remedy="lower it in the configuration, or add nodes; a run with --wait-resources 30m waits for those "
+                "still to come",
+            )
         ]
     if lacking := _lacking(config, [free]):
         outside = f", {busy} GPUs with memory in use" if busy else ""

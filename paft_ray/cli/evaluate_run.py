@@ -36,21 +36,14 @@ templates."""
 
 
 def evaluate_run(
-    folder: str,
-    templates: str,
-    test: str,
-    out: str,
-    address: str | None,
-    plugins: Sequence[str] = (),
-    *,
-    wait_resources: str = "0",
+    folder: str, templates: str, test: str, out: str, address: str | None, plugins: Sequence[str] = (), wait: str = "0"
 ) -> None:
     """Writes results.json, report.md and report.html (and outcomes.parquet) into `out`. Raises `UserError` before Ray
     starts.
 
     `plugins`: files of graders that the run was made with.
     """
-    wait_s = seconds(wait_resources)
+    wait_s = seconds(wait)
     run = Store(folder)
     trained = trained_models(run)
     resolved = ResolvedRun.load(run).as_trained(trained[0].settings).with_plugins(plugins)

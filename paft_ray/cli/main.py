@@ -57,19 +57,10 @@ def _command(name: str, text: str) -> None:
         accept: AcceptOption = None,
         dry_run: DryOption = False,
         address: AddressOption = None,
-        wait_resources: WaitOption = "0",
+        wait: WaitOption = "0",
         verbose: VerboseOption = None,
     ) -> None:
-        run_stage(
-            name,
-            config,
-            set_,
-            force=force,
-            accept=accept or (),
-            dry_run=dry_run,
-            address=address,
-            wait_resources=wait_resources,
-        )
+        run_stage(name, config, set_, force=force, accept=accept or (), dry_run=dry_run, address=address, wait=wait)
 
     if name == "report":
         command.__annotations__["config"] = RunOrConfigArg
@@ -97,21 +88,14 @@ def evaluate(
     accept: AcceptOption = None,
     dry_run: DryOption = False,
     address: AddressOption = None,
-    wait_resources: WaitOption = "0",
+    wait: WaitOption = "0",
     verbose: VerboseOption = None,
 ) -> None:
     """Two forms, see the help."""
     config = expanduser(config)
     if not (templates or test or out or plugins or Path(config).is_dir()):
         run_stage(
-            "evaluate",
-            config,
-            set_,
-            force=force,
-            accept=accept or (),
-            dry_run=dry_run,
-            address=address,
-            wait_resources=wait_resources,
+            "evaluate", config, set_, force=force, accept=accept or (), dry_run=dry_run, address=address, wait=wait
         )
         return
     if set_ or force or accept or dry_run:
@@ -123,15 +107,7 @@ def evaluate(
         raise UserError("paft evaluate RUN needs --templates FILE, --test FILE and --out DIR")
     from paft_ray.cli.evaluate_run import evaluate_run
 
-    evaluate_run(
-        config,
-        expanduser(templates),
-        expanduser(test),
-        out,
-        address,
-        [*map(expanduser, plugins or ())],
-        wait_resources=wait_resources,
-    )
+    evaluate_run(config, expanduser(templates), expanduser(test), out, address, [*map(expanduser, plugins or ())], wait)
 
 
 @app.command(
@@ -144,7 +120,7 @@ def submit(
     force: ForceOption = False,
     accept: AcceptOption = None,
     no_follow: Annotated[bool, typer.Option("--no-follow", help="Return as soon as the job is submitted.")] = False,
-    wait_resources: WaitOption = "0",
+    wait: WaitOption = "0",
     address: Annotated[
         str | None,
         typer.Option(
@@ -157,7 +133,7 @@ def submit(
     from paft_ray.cli.submit import submit
 
     ask = partial(submit, expanduser(config), stage, set_ or [], force=force, accept=accept or ())
-    raise typer.Exit(ask(follow=not no_follow, address=address, wait_resources=wait_resources))
+    raise typer.Exit(ask(follow=not no_follow, address=address, wait=wait))
 
 
 @app.command(

@@ -29,8 +29,8 @@ def local_resources() -> dict[str, float]:
 
 
 def check_resources(config: Config, command: str, nodes: Nodes) -> None:
-    """Raises `UserError` where what the command starts asks for more than the nodes hold, or one worker or engine for
-    more than any of them; one CPU is left for Ray Data."""
+    """Raises `UserError` where the workers or engines that the command starts do not fit on the nodes, each on one of
+    them; one CPU is left for Ray Data."""
     if short := _lacking(config, command, nodes):
         raise short[1]
 
@@ -39,7 +39,7 @@ def seconds(duration: str) -> float:
     """Seconds of `90s`, `30m`, `2h` or `0`. Raises `UserError` for anything else."""
     if duration == "0":
         return 0.0
-    if not (match := re.fullmatch(r"(\d{1,6})([smh])", duration)):
+    if not (match := re.fullmatch(r"([0-9]{1,6})([smh])", duration)):
         raise UserError(f"--wait-resources {duration[:20]}: give a number with s, m or h, such as 30m")
     return float(match[1]) * _SECONDS[match[2]]
 
@@ -49,8 +49,8 @@ def awaited_resources(config: Config, command: str, wait_s: float) -> Iterator[N
     """A block for which the cluster holds what the command starts: where it does not yet, its autoscaler is asked for
     it, and `wait_s` seconds are waited at most.
 
-    The request stands until the block ends: nodes that one stage leaves idle are there for the next one. Raises
-    `UserError` where the time is over. Ray must be initialized.
+    The last request stands until the block ends, so that nodes which one stage leaves idle are there for the next one;
+    where the process is killed it stays. Raises `UserError` where the time is over. Ray must be initialized.
     """
     from ray.autoscaler.sdk import request_resources
 
@@ -99,7 +99,7 @@ def _lacking(config: Config, command: str, nodes: Nodes) -> tuple[Part, UserErro
             continue
         try:
             _check_total(config, part, nodes)
-            _check_largest(config, part, nodes)
+            _check_each(config, part, nodes)
         except UserError as error:
             return part, error
     return None
@@ -135,9 +135,10 @@ def _check_total(config: Config, part: Part, nodes: Nodes) -> None:
             )
 
 
-def _check_largest(config: Config, part: Part, nodes: Nodes) -> None:
-    _, each = _demand(config, part)
-    _, names = _names(config, part)
+def _check_each(config: Config, part: Part, nodes: Nodes) -> None:
+    """A worker or engine is on one node, so what nodes have left over adds up to nothing."""
+    count, each = _demand(config, part)
+    number, names = _names(config, part)
     for kind in _KINDS:
         largest = max((node.get(kind, 0) for node in nodes), default=0)
         if each[kind] > largest:
@@ -145,3 +146,14 @@ def _check_largest(config: Config, part: Part, nodes: Nodes) -> None:
                 f"{part}.{names[kind]} asks for {each[kind]:g} {kind}s of one node, the largest has {largest:g}; lower "
                 "it, or give --address of a cluster with larger nodes"
             )
+    room = sum(_room(node, each) for node in nodes)
+    if room < count:
+        raise UserError(
+            f"{number} asks for {count} times {each['CPU']:g} CPUs and {each['GPU']:g} GPUs, each on one node, and the "
+            f"nodes have room for {room}; lower it, or give --address of a cluster with other nodes"
+        )
+
+
+def _room(node: Mapping[str, float], each: Mapping[str, float]) -> int:
+    """How often this fits on a node."""
+    return min((int(node.get(kind, 0) / count + 1e-9) for kind, count in each.items() if count), default=10**9)

@@ -33,12 +33,12 @@ def run_stage(
     accept: Sequence[str] = (),
     dry_run: bool = False,
     address: str | None = None,
-    wait_resources: str = "0",
+    wait: str = "0",
 ) -> None:
     """One stage, `sweep`, or all stages for `run`. `path`: of the configuration; `report` also takes the folder or URI
     of a run, whose configuration it then uses."""
     check_accepted(accept)
-    wait_s = seconds(wait_resources)
+    wait_s = seconds(wait)
     config = _config(name, path, overrides or [], dry_run=dry_run)
     if config is not None and dry_run:
         from paft_ray.cli.dry_run import plan

@@ -81,7 +81,7 @@ class Request:
     def entrypoint(self) -> str:
         """Shell command of the job, which its dashboard shows: overrides are in the configuration."""
         options = [*(["--force"] if self.force else []), *(f"--accept={entry}" for entry in self.accept)]
-        if self.wait_resources != "0" and self.stage != "doctor":
+        if self.wait_resources != "0":
             options.append(f"--wait-resources={self.wait_resources}")
         return shlex.join(["python", "-m", "paft_ray", self.stage, self.shipped_config, *options])
 
@@ -95,12 +95,13 @@ def submit(
     follow: bool,
     address: str | None,
     accept: Sequence[str] = (),
-    wait_resources: str = "0",
+    wait: str = "0",
 ) -> int:
     """Exit code of the job, 0 where it is not followed. Raises `UserError` before
     the cluster is reached for bad input."""
-    seconds(wait_resources)
-    asked = replace(request(path, stage, overrides, force=force, accept=accept), wait_resources=wait_resources)
+    if seconds(wait) and stage == "doctor":
+        raise UserError("--wait-resources: doctor says what is there now; leave it out")
+    asked = replace(request(path, stage, overrides, force=force, accept=accept), wait_resources=wait)
     if address:
         os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray would take the variable before the argument
     reach_job_api(address)

@@ -90,9 +90,10 @@ def generate(
 
 
 def data_tasks(engine: EngineConfig) -> int:
-    """Concurrent tasks that prepare requests. One makes 11,000 of them a second: it outruns any engine on a CPU a
-    hundred times, and some 35 on GPUs; each costs half a GiB, and seconds of imports during the engine's start."""
-    return 1 if engine.num_gpus == 0 else 4
+    """Concurrent tasks that prepare requests. One makes 11,000 of them a second and outruns any engine a hundred or,
+    on GPUs, 35 times; each costs half a GiB, and seconds of imports during the engine's start. More than one for a GPU
+    let a resumed stage pass over what is answered."""
+    return 1 if engine.num_gpus == 0 else 4 * engine.replicas
 
 
 def accept(rows: pa.Table, max_failed_fraction: float) -> pa.Table:
@@ -172,10 +173,10 @@ class _Session:
             raise StageError(f"the engine failed: {reason}; full logs: {log_dir()}") from error
         self.crashes = 1 if self.num_answered > self.num_before else self.crashes + 1
         if self.crashes > self.engine.max_restarts:
+            often = "once" if self.crashes == 1 else f"{self.crashes} times without a new answer in between"
             raise StageError(
-                f"the engine crashed {self.crashes} times without a new answer in between "
-                f"(engine.max_restarts={self.engine.max_restarts}), the last time: {reason}; {self._state()}; "
-                f"{self._hint()}"
+                f"the engine crashed {often} (engine.max_restarts={self.engine.max_restarts}), the last time: "
+                f"{reason}; {self._state()}; {self._hint()}"
             ) from error
         _log.warning(f"{self.label} the engine crashed after {self.num_answered} answers: {reason}")
 

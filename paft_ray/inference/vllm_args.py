@@ -38,7 +38,9 @@ def engine_settings(engine: EngineConfig, max_model_len: int) -> dict[str, Any]:
     else:
         # Where Ray starts it vLLM knows no defaults of a device and takes 2048 and 128; its own for offline inference
         # on a GPU below 70 GiB are these.
-        settings |= {"max_num_batched_tokens": 8192, "max_num_seqs": 256}
+        settings["max_num_batched_tokens"] = max(8192, max_model_len)
+        if "max_num_batched_tokens" not in engine.engine_kwargs:
+            settings["max_num_seqs"] = 256
     return settings | engine.engine_kwargs | _fixed(engine, max_model_len)
 
 

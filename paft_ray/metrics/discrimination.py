@@ -53,12 +53,14 @@ def auc(positives: Sequence[float], negatives: Sequence[float]) -> float:
 def discrimination(items: Sequence[Scored], rng: np.random.Generator) -> Discrimination | None:
     """AUC with its percentile bootstrap interval at `CONFIDENCE`: texts with a positive and texts without are drawn
     with replacement. None where no positive can be compared with a negative of the same question."""
+    asked = {item.question for item in items if item.kind is None}
+    items = [item for item in items if item.question in asked]  # others have nothing to be compared with
     kinds = list(dict.fromkeys(item.kind for item in items if item.kind is not None))
     found = dict(zip(kinds, _aucs(items, kinds, np.ones((1, len(items))))[:, 0].tolist(), strict=True))
     by_kind = {kind: value for kind, value in found.items() if value == value}
     if not by_kind:
         return None
-    draws = np.nanmean(_aucs(items, list(by_kind), _weights(items, rng)), axis=0)
+    draws = np.ma.masked_invalid(_aucs(items, list(by_kind), _weights(items, rng))).mean(axis=0).filled(np.nan)
     low, high = np.nanquantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     value = float(np.mean(list(by_kind.values())))
     num_positives = sum(item.kind is None for item in items)

@@ -216,7 +216,8 @@ def _fit_while_it_gets_on(
                 _trainer(jobs, orders, first.config, storage=first.out.uri("ray"), callbacks=callbacks).fit()
             return
         except TrainingFailedError as error:
-            if _written(jobs) == written:
+            grown = any(new > old for new, old in zip(_written(jobs), written, strict=True))
+            if not grown or not first.config.max_failures:
                 raise
             _log.warning(f"the group of workers starts again from its newest checkpoint: {one_line(error)[:_LONGEST]}")
             first.out.delete("ray")

@@ -27,10 +27,10 @@ def build_model(
     `shards`: the DeepSpeed configuration of ZeRO-3, whose ranks each keep their part of every base weight as it is
     read, so that none holds the complete model; collective. None: each rank has the complete model.
 
-    On an accelerator frozen weights are bf16 or fp16, half the memory. On a CPU with bf16 only those of linear layers
-    are, which autocast would convert in every pass: all weights in bf16 were measured 1.6 times slower. Where the model
-    allows it, rows run without padding (padding_free.py); where it does not, a CPU with bf16 takes eager attention (in
-    fp32 sdpa is 10 % faster).
+    On an accelerator frozen weights are bf16 or fp16, half the memory. On a CPU with bf16 only those of linear
+    layers are, and below ZeRO-3, which autocast would convert in every pass: all weights in bf16 were measured 1.6
+    times slower. Where the model allows it, rows run without padding (padding_free.py); where it does not, a CPU
+    with bf16 takes eager attention (in fp32 sdpa is 10 % faster).
     """
     on_cpu = device == "cpu"
     autocast_on_cpu = on_cpu and config.precision != "fp32"

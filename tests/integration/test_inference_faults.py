@@ -225,7 +225,7 @@ def test_failed_rows_are_asked_again_where_more_failed_than_allowed() -> None:
 
 
 def test_an_engine_that_dies_too_often_ends_the_stage(at_once: None, demo_model: str, tmp_path: Path) -> None:
-    said = r"crashed 1 times .*\(engine.max_restarts=0\).*same command computes only the missing answers"
+    said = r"crashed once \(engine.max_restarts=0\).*same command computes only the missing answers"
     with killed(lambda: True) as victims, pytest.raises(StageError, match=said):
         ask(requests(4), parts(tmp_path), demo_model, SMALL.model_copy(update={"max_restarts": 0}))
     assert victims

@@ -66,6 +66,8 @@ class Calibration:
         """Why the signal may not decide, None where it may."""
         if self.found is None:
             return "too few texts to calibrate with"
+        if not self.num_seeds:
+            return "the task has no seed templates to try it on"
         interval = self.found.auc
         if interval.low < LEAST_AUC:
             return f"the lower end of its AUC is below {LEAST_AUC}"

@@ -326,3 +326,24 @@ def test_what_no_single_node_holds_is_refused(change: str, message: str) -> None
         check_resources(config, "run", [{"CPU": 8, "GPU": 1}] * 8)
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "nodes", "fits"),
+    [
+        (["train.gpus_per_worker=1", "train.cpus_per_worker=16"], [{"CPU": 64}, {"CPU": 8, "GPU": 8}], False),
+        (["train.cpus_per_worker=3"], [{"CPU": 4}, {"CPU": 2}, {"CPU": 2}], False),
+        (["train.cpus_per_worker=3"], [{"CPU": 4}, {"CPU": 3}], True),
+        (["engine.num_gpus=1", "engine.tensor_parallel=4", "engine.replicas=3"], [{"CPU": 16, "GPU": 6}] * 2, False),
+        (["engine.num_gpus=1", "engine.tensor_parallel=4", "engine.replicas=2"], [{"CPU": 16, "GPU": 6}] * 2, True),
+    ],
+)
+def test_what_nodes_have_left_over_adds_up_to_nothing(
+    changes: list[str], nodes: list[dict[str, float]], fits: bool
+) -> None:
+    config = load_config(DEMO, changes)
+    if fits:
+        check_resources(config, "run", nodes)
+        return
+    with pytest.raises(UserError, match="each on one node, and the nodes have room for"):
+        check_resources(config, "run", nodes)

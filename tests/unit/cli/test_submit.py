@@ -79,6 +79,11 @@ class Cluster:
         return self.jobs[name]
 
 
+def test_doctor_does_not_wait() -> None:
+    with pytest.raises(UserError, match="doctor says what is there now"):
+        submit.submit(str(DEMO), "doctor", [SHARED], force=False, follow=False, address=None, wait="30m")
+
+
 def test_what_is_accepted_travels_with_the_job() -> None:
     plain = submit.request(str(DEMO), "run", [SHARED], force=False)
     accepting = submit.request(str(DEMO), "run", [SHARED], force=False, accept=["versions.torch", "results_version"])

@@ -168,3 +168,11 @@ def test_no_word_is_a_place() -> None:
     words = [word for kind in TUNING.values() for word in get_args(kind) if isinstance(word, str)]
     assert len(words) > 40
     assert not [word for word in words if set(word) & set("./:\\ ")]
+
+
+def test_an_engine_on_a_gpu_reads_whole_prompts_and_leaves_a_users_batches_alone() -> None:
+    plain = engine_settings(EngineConfig(num_gpus=1), 20_000)
+    assert (plain["max_num_batched_tokens"], plain["max_num_seqs"]) == (20_000, 256)
+    own = engine_settings(EngineConfig(num_gpus=1, engine_kwargs={"max_num_batched_tokens": 128}), 99)
+    assert own["max_num_batched_tokens"] == 128
+    assert "max_num_seqs" not in own, "vLLM takes no more sequences than tokens"

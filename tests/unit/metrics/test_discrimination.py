@@ -57,6 +57,7 @@ def test_only_scores_of_one_question_are_compared() -> None:
     assert found is not None
     assert found.by_kind == {"other": 0.5}
     assert (found.auc.low, found.auc.value, found.auc.high) == (0.5, 0.5, 0.5)
+    assert (found.num_positives, found.num_negatives) == (65, 65)
 
 
 def test_questions_count_by_their_pairs() -> None:

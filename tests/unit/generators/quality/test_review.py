@@ -88,6 +88,24 @@ def test_a_judge_that_answers_the_same_whatever_the_text_is_worth_a_half() -> No
     assert found.decided_by is None
 
 
+def test_without_seed_templates_no_judge_is_trusted() -> None:
+    """Nothing is known of it on the run's own task then: what it says of the generator's nonsense is not tested."""
+    task = Task(
+        name="own",
+        kind="choice",
+        description="Say whether a mail is spam.",
+        fields={"text": "the mail"},
+        labels={"spam": "spam", "mail": "mail"},
+    )
+    shipped = {pair.template.id: Question.about(task).option_of(pair.task) for pair in WRITTEN}
+    fooled = known_judge(lambda t: 0 if t in FORCED_TEXTS else shipped.get(t.id), sharpness=12.0)
+    base = {**vars(reviewer(12.0)), "task": task, "seeds": []}
+    signals = lambda generator, question: [Judge(model="x", question=question, ask=fooled)]  # noqa: E731
+    found = Reviewer(**{**base, "signals": signals}).review(GeneratorConfig(), GOOD)
+    assert found.decided_by is None
+    assert found.calibrations[0].reason == "the task has no seed templates to try it on"
+
+
 def _both_orders(question: Question) -> list[range]:
     number = len(question.task.label_texts)
     return [range(number), range(number - 1, -1, -1)]
