@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from paft_ray.config import EngineConfig, TrainConfig
-from paft_ray.training.deepspeed_config import BUCKET_ELEMENTS
+from paft_ray.training.deepspeed_config import zero_optimization
 
 Shapes = Mapping[str, Sequence[int]]
 GIB = 2**30
@@ -82,7 +82,8 @@ def worker_memory(train: TrainConfig, shapes: Shapes, *, tokens_per_row: float) 
     stage = train.zero_stage
     converted = _saved_by_half_linear(shapes) if half and held == 4 and stage < 3 else 0
     weights = frozen * held - converted + trained * 4.0
-    live = _elements(train, "stage3_max_live_parameters", _LIVE_WEIGHTS)
+    zero = zero_optimization(train)
+    live = zero.get("stage3_max_live_parameters", _LIVE_WEIGHTS)
     loading: float = total * held
     if stage == 3:
         weights = weights / ranks + min(live, total) * held
@@ -94,10 +95,9 @@ def worker_memory(train: TrainConfig, shapes: Shapes, *, tokens_per_row: float) 
     moments = trained * 8 / (ranks if stage else 1)
     states = gradients + master + moments
     # Untouched pages of a CPU do not count.
-    elements = _elements(train, "reduce_bucket_size", BUCKET_ELEMENTS)
-    if train.gpus_per_worker and train.deepspeed.get("overlap_comm", stage == 3):
-        elements *= 2  # one fills while the other travels
-    bucket = (elements if train.gpus_per_worker else min(elements, trained)) * 4 if stage else 0
+    elements = zero["reduce_bucket_size"]
+    overlapping = 2 if zero["overlap_comm"] else 1  # one fills while the other travels
+    bucket = (elements * overlapping if train.gpus_per_worker else min(elements, trained)) * 4 if stage else 0
     offloaded = 0.0 if train.offload == "none" or not train.gpus_per_worker else states
     if offloaded and train.offload == "optimizer_and_weights":
         kept = min(live, total) * held
@@ -113,12 +113,6 @@ def worker_memory(train: TrainConfig, shapes: Shapes, *, tokens_per_row: float) 
         loading=loading / GIB,
         checkpoint=trained * _STATE_BYTES / GIB,
     )
-
-
-def _elements(train: TrainConfig, name: str, default: int) -> int:
-    """A size that `train.deepspeed` may set."""
-    value = train.deepspeed.get(name)
-    return value if isinstance(value, int) else default
 
 
 def activation_elements(shapes: Shapes, *, checkpointing: bool) -> tuple[int, int]:

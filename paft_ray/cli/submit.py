@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +99,7 @@ def submit(
 ) -> int:
     """Exit code of the job, 0 where it is not followed. Raises `UserError` before
     the cluster is reached for bad input."""
-    if seconds(wait) and stage == "doctor":
-        raise UserError("--wait-resources: doctor says what is there now; leave it out")
-    asked = replace(request(path, stage, overrides, force=force, accept=accept), wait_resources=wait)
+    asked = request(path, stage, overrides, force=force, accept=accept, wait=wait)
     if address:
         os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray would take the variable before the argument
     reach_job_api(address)
@@ -118,11 +116,15 @@ def submit(
         return watch(client, job)
 
 
-def request(path: str, stage: str, overrides: Sequence[str], *, force: bool, accept: Sequence[str] = ()) -> Request:
+def request(
+    path: str, stage: str, overrides: Sequence[str], *, force: bool, accept: Sequence[str] = (), wait: str = "0"
+) -> Request:
     """The checked request. Raises `UserError` for an unknown stage, bad configuration, and paths that a job would not
     find."""
     if stage not in STAGES:
         raise UserError(f"--stage {stage}: unknown; allowed: {', '.join(STAGES)}")
+    if seconds(wait) and stage == "doctor":
+        raise UserError("--wait-resources: doctor says what is there now; leave it out")
     check_accepted(accept)
     config = load_config(path, overrides)
     check_job_storage(config.storage)
@@ -135,7 +137,15 @@ def request(path: str, stage: str, overrides: Sequence[str], *, force: bool, acc
     else:
         check_inputs(resolved_run, rows=False)
         echo("submit: the rows are not on this machine; the job checks them before anything starts")
-    return Request(stage=stage, config=config, config_path=path, force=force, accept=tuple(accept), files=files)
+    return Request(
+        stage=stage,
+        config=config,
+        config_path=path,
+        force=force,
+        accept=tuple(accept),
+        wait_resources=wait,
+        files=files,
+    )
 
 
 def start(client: Any, asked: Request) -> str:

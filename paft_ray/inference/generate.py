@@ -122,7 +122,6 @@ class _Session:
         self.tables = [kept]
         self.num_answered = self.num_kept = kept.num_rows
         self.crashes = self.starts = 0
-        self.num_before = self.num_kept
         self.nodes: dict[str, str] = {}
         self.done = False
         if self.num_kept:
@@ -154,7 +153,6 @@ class _Session:
         again, or a limit ends it."""
         engines, started = pool.engines(self.base, self.engine, max_model_len)
         self.starts += started
-        self.num_before = self.num_answered
         again = f" again ({self.crashes} of {self.engine.max_restarts})" if self.crashes else ""
         _log.info(f"{self.label} {'starting the engine' if started else 'using the running engine'}{again}")
         try:
@@ -171,7 +169,7 @@ class _Session:
         pool.kill()
         if not lost:
             raise StageError(f"the engine failed: {reason}; full logs: {log_dir()}") from error
-        self.crashes = 1 if self.num_answered > self.num_before else self.crashes + 1
+        self.crashes += 1
         if self.crashes > self.engine.max_restarts:
             often = "once" if self.crashes == 1 else f"{self.crashes} times without a new answer in between"
             raise StageError(
@@ -194,6 +192,7 @@ class _Session:
                     self.nodes |= nodes
                     self.tables.append(rows)
                     self.num_answered += rows.num_rows
+                    self.crashes = 0
                     writer.add(rows)
                     last = now
                 writer.save_due()

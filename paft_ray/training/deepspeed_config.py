@@ -32,7 +32,7 @@ def deepspeed_config(config: TrainConfig, world_size: int) -> dict[str, Any]:
             "type": "AdamW",
             "params": {"lr": config.learning_rate, "weight_decay": config.weight_decay, "torch_adam": True},
         },
-        "zero_optimization": _zero(config),
+        "zero_optimization": zero_optimization(config),
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 2**31,
@@ -47,7 +47,8 @@ def deepspeed_config(config: TrainConfig, world_size: int) -> dict[str, Any]:
     return values
 
 
-def _zero(config: TrainConfig) -> dict[str, Any]:
+def zero_optimization(config: TrainConfig) -> dict[str, Any]:
+    """The section of that name."""
     # With stage 3 gathering overlaps with computing, which is DeepSpeed's own default there.
     values: dict[str, Any] = {
         "stage": config.zero_stage,

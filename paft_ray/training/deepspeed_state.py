@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from deepspeed.runtime.zero import GatheredParameters
+from deepspeed import zero
 from deepspeed.utils import (
     safe_get_full_fp32_param,
     safe_get_full_optimizer_state,
@@ -55,7 +55,7 @@ def _moment(engine: Any, parameter: torch.nn.Parameter, moment: str) -> torch.Te
 def load_weights(module: torch.nn.Module, state: TrainingState) -> None:
     """Copies the weights of a state into a module that no engine has yet. Collective where its weights are in parts."""
     for name, parameter in trainable(module).items():
-        with torch.no_grad(), GatheredParameters([parameter], modifier_rank=0):
+        with torch.no_grad(), zero.GatheredParameters([parameter], modifier_rank=0):
             parameter.copy_(state.tensors[f"weight/{name}"])
 
 

@@ -1,28 +1,21 @@
-"""One gloo process of test_sharded_load: `python sharded_load.py MODEL RANK WORLD PORT` loads a model under ZeRO-3 and
-prints its private memory in bytes (JSON): before, at most, afterwards."""
+"""One gloo process of test_sharded_load (`tests/support/gloo.py`): `python sharded_load.py MODEL` loads a model under
+ZeRO-3 and writes its private memory in bytes into MODEL/memory-RANK.json: before, at most, afterwards."""
 
 import json
 import os
 import sys
 import threading
+from pathlib import Path
 
-MODEL, RANK, WORLD, PORT = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-os.environ.update(
-    DS_ACCELERATOR="cpu",
-    RANK=str(RANK),
-    LOCAL_RANK=str(RANK),
-    WORLD_SIZE=str(WORLD),
-    MASTER_ADDR="127.0.0.1",
-    MASTER_PORT=PORT,
-)
+import torch
+import torch.distributed as dist
 
-import torch  # noqa: E402
-import torch.distributed as dist  # noqa: E402
+from paft_ray.config import TrainConfig
+from paft_ray.models.local import find_model
+from paft_ray.training.engine import start_engine
+from paft_ray.training.job import TrainingJob, Worker
 
-from paft_ray.config import TrainConfig  # noqa: E402
-from paft_ray.models.local import find_model  # noqa: E402
-from paft_ray.training.engine import start_engine  # noqa: E402
-from paft_ray.training.job import TrainingJob, Worker  # noqa: E402
+MODEL, RANK, WORLD = sys.argv[1], int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
 def private_bytes() -> int:
@@ -34,7 +27,7 @@ def private_bytes() -> int:
 
 def main() -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=RANK, world_size=WORLD)
+    dist.init_process_group("gloo")
     config = TrainConfig(
         num_workers=WORLD, global_batch=4 * WORLD, micro_batch=4, precision="fp32", zero_stage=3, num_epochs=None,
         num_steps=1,
@@ -60,7 +53,8 @@ def main() -> None:
     engine = start_engine(job, Worker(rank=RANK, world_size=WORLD), 0)
     ended.set()
     watcher.join()
-    print(json.dumps({"before": before, "peak": peak[0], "after": private_bytes()}), flush=True)
+    memory = {"before": before, "peak": peak[0], "after": private_bytes()}
+    Path(MODEL, f"memory-{RANK}.json").write_text(json.dumps(memory))
     dist.barrier()
     engine.destroy()
     dist.destroy_process_group()

@@ -2,8 +2,6 @@
 this machine."""
 
 import json
-import os
-import secrets
 import shutil
 import subprocess
 import sys
@@ -14,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.closed_ray import closed_environment
 from tests.support.killing import wait_for
 from tests.support.ports import free_ports
 from tests.support.small_run import ONE_ARM
@@ -39,15 +38,7 @@ def at_zero() -> Iterator[dict[str, str]]:
     for."""
     port, dashboard = free_ports(2)
     folder = Path(tempfile.mkdtemp(prefix="paft-scale-", dir="/tmp"))
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_FAKE_CLUSTER": "1",
-        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
-    }
+    environment = closed_environment(RAY_FAKE_CLUSTER="1", AUTOSCALER_UPDATE_INTERVAL_S="1")
     settings = {
         "cluster_name": "paft",
         "max_workers": 1,

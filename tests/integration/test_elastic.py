@@ -2,8 +2,6 @@
 back, and no example is lost or used twice. Invariant 2."""
 
 import ast
-import os
-import secrets
 import shutil
 import signal
 import subprocess
@@ -23,6 +21,7 @@ from paft_ray.config import load_config
 from paft_ray.stages import prepare, synthesize
 from paft_ray.storage.store import Store
 from paft_ray.training.step_metrics import read_metrics
+from tests.support.closed_ray import closed_environment
 from tests.support.killing import newest_checkpoint, wait_for, wait_for_checkpoint
 from tests.support.ports import free_ports
 from tests.support.resolved import resolved
@@ -105,14 +104,7 @@ def cluster() -> Iterator[Cluster]:
     port, dashboard = free_ports(2)
     folder = Path(tempfile.mkdtemp(prefix="paft-elastic-", dir="/tmp"))
     health = {"initial_delay_ms": "0", "period_ms": "1000", "failure_threshold": "3"}
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        **{f"RAY_health_check_{name}": value for name, value in health.items()},
-    }
+    environment = closed_environment(**{f"RAY_health_check_{name}": value for name, value in health.items()})
     made = Cluster(folder=folder, environment=environment, address=f"127.0.0.1:{port}")
     made.start(
         "--head",

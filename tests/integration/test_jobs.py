@@ -1,7 +1,5 @@
 """A real cluster of one node, closed by a token, and a real job on it: `jobs/pipeline.py` does what `paft run` does."""
 
-import os
-import secrets
 import shutil
 import signal
 import subprocess
@@ -17,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from paft_ray.storage.store import Store
+from tests.support.closed_ray import closed_environment
 from tests.support.plugin_run import judged, write_plugin_run
 from tests.support.ports import free_ports
 from tests.support.small_run import ONE_ARM
@@ -51,16 +50,8 @@ class Head:
 def head(demo_model: str) -> Iterator[Head]:
     port, dashboard, agent, agent_grpc, client = free_ports(5)
     folder = tempfile.mkdtemp(prefix="paft-head-", dir="/tmp")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     url = f"http://127.0.0.1:{dashboard}"
-    environment = {
-        **inherited,
-        "PATH": f"{BIN}{os.pathsep}{inherited['PATH']}",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_API_SERVER_ADDRESS": url,
-    }
+    environment = closed_environment(RAY_API_SERVER_ADDRESS=url)
     command = [
         "ray",
         "start",

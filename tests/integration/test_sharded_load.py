@@ -1,13 +1,11 @@
 """ZeRO-3 takes a model apart as it is read: no rank holds it completely, not even for a moment."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.gloo import run_group
 
 WORLD = 2
 
@@ -31,28 +29,10 @@ def test_no_rank_holds_the_complete_model(tmp_path: Path) -> None:
     )
     LlamaForCausalLM(shape).save_pretrained(tmp_path)
     size = (tmp_path / "model.safetensors").stat().st_size
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    script = str(Path(__file__).with_name("sharded_load.py"))
     # Freed tensors go back to the system: what malloc keeps is no part of the question.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20), "MALLOC_TRIM_THRESHOLD_": str(2**20)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, script, str(tmp_path), str(rank), str(WORLD), port],
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(WORLD)
-    ]
-    try:
-        printed = [process.communicate(timeout=300)[0] for process in processes]
-        assert [process.returncode for process in processes] == [0] * WORLD
-    finally:
-        for process in processes:
-            process.kill()
-    found = [json.loads(lines.splitlines()[-1]) for lines in printed]
+    kept = {"MALLOC_MMAP_THRESHOLD_": str(2**20), "MALLOC_TRIM_THRESHOLD_": str(2**20)}
+    run_group(Path(__file__).with_name("sharded_load.py"), str(tmp_path), world_size=WORLD, **kept)
+    found = [json.loads((tmp_path / f"memory-{rank}.json").read_text()) for rank in range(WORLD)]
     shares = [{name: (each[name] - each["before"]) / size for name in ("peak", "after")} for each in found]
     print(size, shares)
     assert all(share["peak"] < 0.75 for share in shares), shares

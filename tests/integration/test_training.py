@@ -3,9 +3,6 @@ Ray."""
 
 import json
 import shutil
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +21,7 @@ from paft_ray.tasks.readers import examples_to_table, read_examples
 from paft_ray.tasks.task import load_task
 from paft_ray.training.data_order import permute
 from paft_ray.training.export import merge_adapter
+from tests.support.gloo import run_group
 from tests.support.pickles import not_plain, pickles
 
 NUM_EXAMPLES, BATCH, STEPS = 20, 8, 6
@@ -110,19 +108,7 @@ def group(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Callable
         folder.mkdir()
         values = [{"num_steps": STEPS, "out": str(folder / name), **job} for name, job in jobs.items()]
         (folder / "spec.json").write_text(json.dumps({"common": common, "jobs": values}))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = str(probe.getsockname()[1])
-        worker = Path(__file__).with_name("training_worker.py")
-        processes = [
-            subprocess.Popen([sys.executable, str(worker), str(folder / "spec.json"), str(r), str(world_size), port])
-            for r in range(world_size)
-        ]
-        try:
-            assert [p.wait(timeout=300) for p in processes] == [0] * world_size
-        finally:
-            for process in processes:
-                process.kill()
+        run_group(Path(__file__).with_name("training_worker.py"), str(folder / "spec.json"), world_size=world_size)
         outs = {name: Path(job["out"]) for name, job in zip(jobs, values, strict=True) if "stop_at" not in job}
         return {
             name: Trained(

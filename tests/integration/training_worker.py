@@ -1,5 +1,5 @@
-"""One gloo process of a test's worker group: `python training_worker.py SPEC.json RANK WORLD PORT` runs the jobs of the
-spec one after another.
+"""One gloo process of a test's worker group (`tests/support/gloo.py`): `python training_worker.py SPEC.json` runs the
+jobs of the spec one after another.
 
 For every job it leaves OUT/probe-RANK.json (losses, gradient norms, pairs met, optimizer elements held),
 OUT/left-RANK.json (whether its engine outlives it) and, on rank 0, OUT/final.safetensors and OUT/export/.
@@ -16,16 +16,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-SPEC, RANK, WORLD, PORT = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+SPEC, RANK, WORLD = sys.argv[1], int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 sys.modules["mlflow"] = None  # type: ignore[assignment]  # as training workers start
-os.environ.update(
-    DS_ACCELERATOR="cpu",
-    RANK=str(RANK),
-    LOCAL_RANK=str(RANK),
-    WORLD_SIZE=str(WORLD),
-    MASTER_ADDR="127.0.0.1",
-    MASTER_PORT=PORT,
-)
 
 import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402

@@ -11,6 +11,7 @@ import torch
 from paft_ray import capacity
 from paft_ray.config import TrainConfig
 from paft_ray.models.files import shapes
+from paft_ray.training.deepspeed_config import BUCKET_ELEMENTS
 
 WORKER_TOLERANCE = 0.25  # of the demo's largest worker: Ray's worker, row iterators and the allocator are not counted
 ELEMENT_TOLERANCE = 0.04  # 3 % of the formula, and what only so small a model notices
@@ -125,7 +126,7 @@ def test_each_zero_stage_holds_less_of_the_optimizer(lora: dict[str, int] | None
         for stage in (0, 1, 2, 3)
     ]
     states = [m.optimizer for m in memory]
-    bucket = capacity.BUCKET_ELEMENTS * 4 / capacity.GIB
+    bucket = BUCKET_ELEMENTS * 4 / capacity.GIB
     trained = capacity.trained_weights(train(lora=lora), PAGE.MODELS[0].shapes()) / capacity.GIB
     buckets = (0, bucket, bucket, 2 * bucket)  # with stage 3 communication overlaps
     assert [state - held for state, held in zip(states, buckets, strict=True)] == pytest.approx(

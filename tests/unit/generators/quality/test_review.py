@@ -1,6 +1,9 @@
 """Calibration decides whether a signal may speak: judges of known AUC are let in and kept out, and a rejected template
 is never used."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,7 +21,7 @@ from paft_ray.generators.quality.calibration import (
     scored,
     shuffled,
 )
-from paft_ray.generators.quality.judge import Judge
+from paft_ray.generators.quality.judge import Ask, Judge
 from paft_ray.generators.quality.question import Question
 from paft_ray.generators.quality.review import NO_SIGNAL, NOT_SURE, Reviewed, Reviewer
 from paft_ray.prompts.prompt_set import Entry
@@ -35,6 +38,13 @@ SEEDS = [pair.template for pair in WRITTEN if pair.task.name == "demo"][:10]
 GOOD = [PromptTemplate(text=f"Kind {i} of guest: {{text}} Happy or not?") for i in range(30)]
 NONSENSE = [PromptTemplate(text=f"The car {i} was negative or positive. {{text}} Checked") for i in range(30)]
 FORCED_TEXTS = [PromptTemplate(text=f"Solve the problem {i} of negative or positive {{text}}") for i in range(30)]
+OWN = Task(
+    name="own",
+    kind="choice",
+    description="Say whether a mail is spam.",
+    fields={"text": "the mail"},
+    labels={"spam": "spam", "mail": "mail"},
+)
 
 
 def truth(template: PromptTemplate) -> int | None:
@@ -59,6 +69,12 @@ def reviewer(sharpness: float, asked: list[GeneratorConfig] | None = None) -> Re
     )
 
 
+def judged(ask: Ask, **changes: Any) -> Reviewed:
+    """The review of good candidates by a judge that answers so."""
+    signals = lambda generator, question: [Judge(model="x", question=question, ask=ask)]  # noqa: E731
+    return replace(reviewer(12.0), signals=signals, **changes).review(GeneratorConfig(), GOOD)
+
+
 def review(sharpness: float) -> Reviewed:
     return reviewer(sharpness).review(GeneratorConfig(), [*GOOD, *NONSENSE])
 
@@ -80,28 +96,16 @@ def test_a_judge_that_answers_the_same_whatever_the_text_is_worth_a_half() -> No
         template.id: [[0.0 if letter == 0 else -30.0 for letter in order] for order in _both_orders(question)]
         for template in templates
     }
-    base = reviewer(0.0)
-    found = Reviewer(
-        **{**vars(base), "signals": lambda generator, question: [Judge(model="x", question=question, ask=favorite)]}
-    ).review(GeneratorConfig(), GOOD)
+    found = judged(favorite)
     assert found.calibrations[0].found.auc.value == 0.5
     assert found.decided_by is None
 
 
 def test_without_seed_templates_no_judge_is_trusted() -> None:
     """Nothing is known of it on the run's own task then: what it says of the generator's nonsense is not tested."""
-    task = Task(
-        name="own",
-        kind="choice",
-        description="Say whether a mail is spam.",
-        fields={"text": "the mail"},
-        labels={"spam": "spam", "mail": "mail"},
-    )
-    shipped = {pair.template.id: Question.about(task).option_of(pair.task) for pair in WRITTEN}
+    shipped = {pair.template.id: Question.about(OWN).option_of(pair.task) for pair in WRITTEN}
     fooled = known_judge(lambda t: 0 if t in FORCED_TEXTS else shipped.get(t.id), sharpness=12.0)
-    base = {**vars(reviewer(12.0)), "task": task, "seeds": []}
-    signals = lambda generator, question: [Judge(model="x", question=question, ask=fooled)]  # noqa: E731
-    found = Reviewer(**{**base, "signals": signals}).review(GeneratorConfig(), GOOD)
+    found = judged(fooled, task=OWN, seeds=[])
     assert found.decided_by is None
     assert found.calibrations[0].reason == "the task has no seed templates to try it on"
 
@@ -112,25 +116,16 @@ def _both_orders(question: Question) -> list[range]:
 
 
 def test_seed_templates_of_a_task_of_ones_own_are_positives() -> None:
-    task = Task(
-        name="own",
-        kind="choice",
-        description="Say whether a mail is spam.",
-        fields={"text": "the mail"},
-        labels={"spam": "spam", "mail": "mail"},
-    )
     seeds = [PromptTemplate(text=f"Mail {i}: {{text}} Is it spam or mail?") for i in range(6)]
     ids = {template.id for template in seeds}
-    shipped = {pair.template.id: Question.about(task).option_of(pair.task) for pair in WRITTEN}
+    shipped = {pair.template.id: Question.about(OWN).option_of(pair.task) for pair in WRITTEN}
     known = known_judge(lambda t: 0 if t.id in ids else shipped.get(t.id), sharpness=12.0)
     fooled = known_judge(
         lambda t: 0 if t.id in ids or t in FORCED_TEXTS else shipped.get(t.id),
         sharpness=12.0,
     )
-    base = {**vars(reviewer(12.0)), "task": task, "seeds": seeds}
     for ask, may_decide in ((known, True), (fooled, False)):
-        signals = lambda generator, question, ask=ask: [Judge(model="x", question=question, ask=ask)]  # noqa: E731
-        found = Reviewer(**{**base, "signals": signals}).review(GeneratorConfig(), GOOD)
+        found = judged(ask, task=OWN, seeds=seeds)
         assert found.calibrations[0].may_decide == may_decide
         assert FORCED in found.calibrations[0].found.by_kind
 
@@ -172,14 +167,11 @@ def test_a_judge_that_does_not_know_may_not_speak_and_nothing_is_used(sharpness:
 
 def test_a_second_signal_is_tried_where_the_first_may_not_speak() -> None:
     good, bad = (known_judge(truth, sharpness=sharpness) for sharpness in (12.0, 0.0))
-    base = reviewer(0.0)
-    two = Reviewer(
-        **{
-            **vars(base),
-            "signals": lambda generator, question: [
-                Judge(model=name, question=question, ask=ask) for name, ask in (("bad", bad), ("good", good))
-            ],
-        }
+    two = replace(
+        reviewer(0.0),
+        signals=lambda generator, question: [
+            Judge(model=name, question=question, ask=ask) for name, ask in (("bad", bad), ("good", good))
+        ],
     )
     found = two.review(GeneratorConfig(), GOOD)
     assert [each.may_decide for each in found.calibrations] == [False, True]
@@ -188,10 +180,7 @@ def test_a_second_signal_is_tried_where_the_first_may_not_speak() -> None:
 
 def test_a_judge_that_takes_the_generators_nonsense_for_the_task_may_not_speak() -> None:
     fooled = known_judge(lambda t: 0 if t in FORCED_TEXTS else truth(t), sharpness=12.0)
-    base = reviewer(12.0)
-    found = Reviewer(
-        **{**vars(base), "signals": lambda generator, question: [Judge(model="x", question=question, ask=fooled)]}
-    ).review(GeneratorConfig(), GOOD)
+    found = judged(fooled)
     assert found.decided_by is None
     assert found.calibrations[0].found.by_kind[FORCED] < LEAST_AUC
 
@@ -213,11 +202,8 @@ def test_a_judge_that_does_not_know_the_users_own_seeds_may_not_speak() -> None:
 def test_an_answer_that_did_not_come_passes_nothing() -> None:
     full = known_judge(truth, sharpness=12.0)
     missing = GOOD[0].id
-    base = reviewer(12.0)
     ask = lambda question, templates: {k: v for k, v in full(question, templates).items() if k != missing}  # noqa: E731
-    found = Reviewer(
-        **{**vars(base), "signals": lambda generator, question: [Judge(model="x", question=question, ask=ask)]}
-    ).review(GeneratorConfig(), GOOD)
+    found = judged(ask)
     assert not found.verdicts[missing].passed
     assert found.verdicts[GOOD[1].id].passed
 
