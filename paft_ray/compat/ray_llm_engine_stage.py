@@ -5,16 +5,46 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 from ray.llm._internal.batch.stages.vllm_engine_stage import vLLMEngineStageUDF as EngineStage
 
-__all__ = ["EngineStage", "load_weights", "process_ends_with_engine"]
+__all__ = ["EngineStage", "end_answers_early", "load_weights", "process_ends_with_engine"]
 """`EngineStage`: the actor class of ray.data.llm. Subclassed to change its model's weights while it runs; public
 replacement: adapters (`dynamic_lora_loading_path`), not for full weights and 3.4 times slower on a CPU."""
 _RESET_TRIES, _RESET_WAIT_S = 20, 0.1
+
+
+def end_answers_early(
+    stage: EngineStage, num_tokens: Callable[[Sequence[int], Mapping[str, Any] | None], int | None]
+) -> None:
+    """Ends an answer of a stage's engine where `num_tokens`, of its tokens so far and its sampling parameter
+    `extra_args`, gives a number: it has that many tokens, however many the engine was ahead.
+
+    Public replacement: none in ray.data.llm; `AsyncLLM.generate`, whose stream is closed, is public itself.
+    """
+    generate = stage.llm.engine.generate
+
+    async def until_decided(*, sampling_params: Any, **request: Any) -> AsyncIterator[Any]:
+        ended = None
+        async with aclosing(generate(sampling_params=sampling_params, **request)) as stream:
+            async for output in stream:
+                answer = output.outputs[0]
+                num = num_tokens(answer.token_ids, sampling_params.extra_args)
+                if num is not None:
+                    answer.token_ids, answer.logprobs = (
+                        answer.token_ids[:num],
+                        answer.logprobs and answer.logprobs[:num],
+                    )
+                    output.finished, ended = True, output
+                    break
+                yield output
+        if ended is not None:  # vLLM has been told
+            yield ended
+
+    stage.llm.engine.generate = until_decided
 
 
 async def load_weights(stage: EngineStage, folder: str) -> None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from paft_ray.config import ModelConfig
 from paft_ray.errors import UserError
+from paft_ray.inference.early_end import LABELS
 from paft_ray.inference.said import AnswerJudge, Said, TimedAnswer, deciding_tokens
 from paft_ray.inference.trie import Prefix, greedy_label, label_logprobs, queries, rooted_queries
 from paft_ray.models.encoder import make_encoder
@@ -24,6 +25,7 @@ from paft_ray.models.reference import ModelFiles
 from paft_ray.prompts.encode import Encoded, Encoder
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.storage.schemas import MOST_SAID, MOST_TOKENS, OUTCOMES
+from paft_ray.tasks.graders.choice import Choice
 from paft_ray.tasks.task import Example, Task
 
 Query = tuple[Prefix, int]
@@ -36,7 +38,8 @@ JUDGED = OUTCOMES.append(pa.field("text", pa.string()))
 @dataclass(frozen=True, kw_only=True)
 class Free:
     """Unconstrained answers to a task with labels, in the request that asks for the labels' log-probabilities: one
-    whose first token is a label or ends it is decided there, every other one is generated on."""
+    whose first token is a label or ends it is decided there, every other one is generated on, until what it says can
+    name no label any more."""
 
     max_tokens: int
     """Longest answer."""
@@ -165,11 +168,19 @@ class Grid:
                 rows.append(_request(_key(index, encoded), encoded.prompt_ids, self._generated(self._ends)))
                 continue
             for query, tokens in self._queries[encoded.after_newline].items():
-                asked = {"logprobs": len(tokens), "logprob_token_ids": list(tokens)}
-                answer = self._generated(self._stops) if query == _ROOT and self.free else _ONE_TOKEN
+                asked = {"logprob_token_ids": list(tokens)}
+                is_free = query == _ROOT and self.free is not None
+                answer = self._unconstrained(encoded.after_newline) if is_free else _ONE_TOKEN
                 prompt_ids = [*encoded.prompt_ids, *query[0]]
                 rows.append(_request([*_key(index, encoded), *query], prompt_ids, {**answer, **asked}))
         return rows
+
+    def _unconstrained(self, after_newline: bool) -> dict[str, Any]:
+        """Sampling of an unconstrained answer that is generated as far as it takes to judge it."""
+        sampling = self._generated(self._stops)
+        if type(self.task.grader) is Choice:  # another one, of a third party too, may judge by what follows
+            sampling["extra_args"] = {LABELS: self.encoder.label_ids(after_newline)}
+        return sampling
 
     def _generated(self, stops: Sequence[int]) -> dict[str, Any]:
         """Sampling of an unconstrained answer that ends with one of these tokens."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -13,15 +14,18 @@ import ray
 from paft_ray.compat.ray import session_folder
 from paft_ray.cpu_priority import as_computing
 from paft_ray.inference import engine_preload
+from paft_ray.inference.early_end import EarlyEnd
 from paft_ray.inference.model_weights import ModelWeights
 from paft_ray.models.files import loaded_files
 from paft_ray.models.local import find_on_this_node
 from paft_ray.models.reference import ModelFiles
+from paft_ray.models.resolve import load_tokenizer
 
 with engine_preload.importing():
     from paft_ray.compat.ray_llm_engine_stage import (
         EngineStage,
         empty_prefix_cache,
+        end_answers_early,
         load_weights,
         process_ends_with_engine,
     )
@@ -37,6 +41,7 @@ class WeightSwappingEngineStage(EngineStage):
         as_computing()
         self.base = loaded_files(find_on_this_node(base).path, str(session_folder()))
         super().__init__(*args, **{**kwargs, "model": self.base})
+        end_answers_early(self, EarlyEnd(partial(load_tokenizer, self.base)).num_tokens)
         self.weights: Mapping[str, ModelWeights] = {}
         self.loaded: str | None = _BASE
         self.place = {

@@ -32,8 +32,9 @@ OUTCOMES = pa.schema(
 Of tasks with labels `predicted`, `parsed`, `correct` and `logprob` (of the right label, normalized over the labels) are
 of the choice constrained to the labels; else of the generated answer. `behavior` and `strict`: score in [0, 1] of the
 unconstrained answer, parsed leniently and strictly; null where none was asked for. `named`: what lenient parsing found.
-`said`: the unconstrained answer to a task with labels, its first `MOST_SAID` characters. `num_tokens`: of that answer
-as far as it was generated, its end token included; 1 where its first token is a label. `label_logprobs`: of every label
+`said`: the unconstrained answer to a task with labels as far as it was generated, its first `MOST_SAID` characters: one
+that can name no label any more is not generated to its end. `num_tokens`: of that, its end token included; 1 where its
+first token is a label. `label_logprobs`: of every label
 in the order of the task, normalized over the labels. `label_mass`: raw probability that the first token begins a
 label."""
 EVALUATED = OUTCOMES.append(pa.field("arm", pa.string())).append(pa.field("seed", pa.int32()))

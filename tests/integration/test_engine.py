@@ -359,6 +359,30 @@ def test_unconstrained_answers_are_those_of_greedy_decoding(grids, answers, hugg
                 assert len(said) == 6 or said[-1] == grid.encoder.tokenizer.eos_token_id
 
 
+def test_an_answer_that_can_name_no_label_is_generated_no_further_and_judged_alike(
+    grids, answers, hugging_face
+) -> None:
+    grid = grids["choice"]
+    (end,) = {grid.encoder.tokenizer.eos_token_id}
+    rows, num_ended = [], 0
+    for row in answers["choice"]:
+        index, *_ = json.loads(row["key"])
+        if index >= grid.num_cells:
+            continue
+        said, prompt_ids = list(row["token_ids"]), list(grid.encoder.encode(*grid.cell(index)).prompt_ids)
+        if 4 <= len(said) < grid.max_answer_tokens and said[-1] != end and row["token_ids"][-1] not in grid._stops:
+            num_ended += 1
+            while len(said) < 16 and said[-1] != end:
+                with torch.no_grad():
+                    said.append(int(hugging_face(torch.tensor([prompt_ids + said])).logits[0, -1].argmax()))
+        rows.append({**row, "token_ids": said})
+    assert num_ended >= 2
+    ended, whole = (grid.judge([found]).outcomes.to_pylist() for found in (answers["choice"], rows))
+    for one, other in zip(ended, whole, strict=True):
+        assert {**one, "said": "", "num_tokens": 0} == {**other, "said": "", "num_tokens": 0}
+        assert other["said"].startswith(one["said"])
+
+
 def _normalised(chosen: float, other: float) -> float:
     """Log-probability of the first of two."""
     return -math.log1p(math.exp(other - chosen))

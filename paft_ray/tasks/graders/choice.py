@@ -39,8 +39,21 @@ class Choice(GraderSettings):
         """The label that the answer begins with; the longest of several."""
         text = completion.lstrip()[: _LONGEST_LEAD + max(map(len, self.labels))]
         parts = [*without_leads(text)]
-        parts += [_OPENED.sub("", part) for part in parts]
+        parts += [_opened(part) for part in parts]
         return next((label for part in parts if (label := self._first(part))), None)
+
+    def rules_out(self, beginning: str) -> bool:
+        """Whether `parse` finds no label in any answer that begins so; False where that is not known yet.
+
+        Compares letters and digits alone, behind any number of digits and `answer`, which may all stand in front.
+        """
+        letters = _letters(beginning.rstrip("\ufffd"))  # an incomplete character at the end may become any other
+        leads = re.match(r"(?:\d|answer)*", letters)
+        rests = [letters[start:] for start in range(leads.end() + 1 if leads else 1)]
+        return not any(
+            "answer".startswith(rest) or any(label.startswith(rest) or rest.startswith(label) for label in self._bare)
+            for rest in rests
+        )
 
     def parse_strict(self, completion: str) -> str | None:
         """The label that the whole answer is, but for spaces around it and its Unicode form."""
@@ -59,6 +72,10 @@ class Choice(GraderSettings):
             spellings.setdefault(_caseless(label), []).append(label)
         return tuple((key, tuple(found)) for key, found in sorted(spellings.items(), key=lambda item: -len(item[0])))
 
+    @cached_property
+    def _bare(self) -> tuple[str, ...]:
+        return tuple(map(_letters, self.labels))
+
     def _first(self, text: str) -> str | None:
         """The longest label that the text begins with; of two that differ in case alone the one in the text's case."""
         caseless, written = _caseless(text), nfc(text)
@@ -73,6 +90,17 @@ class Choice(GraderSettings):
 
 def _caseless(text: str) -> str:
     return nfc(nfc(text).casefold())
+
+
+def _letters(text: str) -> str:
+    """Letters and digits of a text without case and accents."""
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFD", _caseless(text))))
+
+
+def _opened(text: str) -> str:
+    """The text without brackets and marks of a list in front."""
+    found = _OPENED.match(text)
+    return text[found.end() :] if found else text
 
 
 def _goes_on(rest: str) -> bool:

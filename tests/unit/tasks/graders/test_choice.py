@@ -42,6 +42,8 @@ def example(answer: str) -> Example:
         ("positively awful", None, None),
         ("positive1", None, None),
         ("positiv", None, None),
+        ("posi tive", None, None),
+        ("posi12. tive", None, None),
         ("Answer:", None, None),
         ("", None, None),
         (" \n", None, None),
@@ -99,6 +101,73 @@ def test_any_text_is_a_label_or_nothing_and_strict_is_never_more_than_lenient(te
     found, strict = SENTIMENT.parse(text), SENTIMENT.parse_strict(text)
     assert found in (None, *SENTIMENT.labels)
     assert strict is None or strict == found
+
+
+@pytest.mark.parametrize(
+    ("beginning", "is_ruled_out"),
+    [
+        ("I'm not sure", True),
+        ("The answer is", True),
+        ("Sentiment: positive", True),
+        ("post", True),
+        ("posi12t", True),
+        ("Ans: p", True),
+        ("neutral", True),
+        ("", False),
+        (" \n**", False),
+        ("Answ", False),
+        ("**Answer:** ", False),
+        ("Answer: 1. neg", False),
+        ("12) (", False),
+        ("pos", False),
+        ("positive", False),
+        ("posi\ufffd", False),
+    ],
+)
+def test_an_answer_is_ruled_out_as_soon_as_it_cannot_begin_with_a_label(beginning: str, is_ruled_out: bool) -> None:
+    assert SENTIMENT.rules_out(beginning) == is_ruled_out
+
+
+def test_a_label_that_begins_like_what_may_stand_in_front_is_not_ruled_out() -> None:
+    grader = Choice(labels=("1 star", "2 stars", "answer: a"))
+    for beginning in ("1 st", "**2) 1", "Answer: answer:"):
+        assert not grader.rules_out(beginning), beginning
+    assert grader.rules_out("3 stars")
+
+
+PIECE = st.sampled_from(
+    [
+        *" \n*`'\"([{<_-#>~:.)1234567890",
+        "Answer",
+        "answer:",
+        "10.",
+        "2) ",
+        "\u0301",
+        "\u0345",
+        "I",
+        "\u0307",
+        "\u1100",
+        "\u1161",
+    ]
+)
+
+
+LIKE_A_LEAD = st.sampled_from(["1 star", "2 stars", "10", "answer: a", "Answers", "12"])
+
+
+@given(
+    labels=st.lists(TEXT | LIKE_A_LEAD, min_size=2, max_size=4, unique_by=lambda label: nfc(nfc(label).casefold())),
+    data=st.data(),
+)
+def test_what_is_ruled_out_names_no_label_whatever_follows(labels: list[str], data: st.DataObject) -> None:
+    grader = Choice(labels=tuple(labels))
+    parts = st.lists(PIECE | st.sampled_from([*labels, *(c for label in labels for c in label)]) | st.text(max_size=3))
+    text = "".join(data.draw(parts))
+    named = grader.parse(text)
+    for end in range(len(text) + 1):
+        if grader.rules_out(text[:end]):
+            assert named is None, (labels, text[:end])
+            assert grader.rules_out(text), "what is ruled out stays so"
 
 
 def test_a_task_of_kind_choice_has_this_grader_with_its_labels() -> None:
