@@ -1,5 +1,5 @@
-"""How time and memory grow: with examples, templates, arms, trials of a sweep and nodes; the exponent of time between
-the two largest sizes.
+"""How time and memory grow: with examples, templates, evaluated cells, arms, trials of a sweep and nodes; the exponent
+of time between the two largest sizes.
 
 `python -m benchmarks.scaling [PART ...]`. Every measurement is a process of its own that imports and prepares first and
 is timed then; memory is its peak less what it held before. Models and engines take no part: their time grows with the
@@ -16,15 +16,22 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from benchmarks.data_path import TASK, TEMPLATES, table_of
 from paft_ray.config import ModelConfig, load_config
+from paft_ray.inference.arrived import Arrived
+from paft_ray.inference.engine import ANSWERS, ARRIVING, take_nodes
+from paft_ray.inference.evaluator import judge_model
+from paft_ray.inference.generate import Generated, accept
+from paft_ray.inference.grid import Free, Grid
 from paft_ray.metrics import arms_from_table
 from paft_ray.metrics.intervals import difference
 from paft_ray.models.encoder import make_encoder
+from paft_ray.models.local import find_model
 from paft_ray.models.resolve import resolve_model
 from paft_ray.prompts.gate import gate
 from paft_ray.prompts.prompt_set import Entry, PromptSet
@@ -39,7 +46,7 @@ from paft_ray.storage.manifests import EVALUATE, PREPARE, SYNTHESIZE
 from paft_ray.storage.stage_cache import finish
 from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import read_examples
-from paft_ray.tasks.task import Source
+from paft_ray.tasks.task import Example, Source
 from paft_ray.training.data_order import step_positions
 from paft_ray.training.example_builder import ExampleBuilder
 
@@ -102,6 +109,48 @@ def reporting(size: int, folder: Path) -> Work:
     return lambda: write_report(run, config=CONFIG, stages=REPORTED)
 
 
+def judging(size: int, folder: Path) -> Work:
+    """The answers of 12 models to `size` cells as the driver of stage evaluate gets them, a batch at a time: kept, then
+    judged. Made-up answers take the engine's place; half of them name a label."""
+    found = find_model("demo", None)
+    grid = Grid(
+        task=TASK,
+        templates=TEMPLATES,
+        examples=tuple(Example(**row) for row in table_of(size // (12 * len(TEMPLATES))).to_pylist()),
+        model=CONFIG.model,
+        model_files=found,
+        free=Free(max_tokens=16),
+    )
+    labels = [ids[0] for ids in grid.encoder.label_ids(False).values()]
+    common = {"top_ids": labels, "latency_s": 0.1, "error": "", "replica": "a", "node": "b"}
+    said = [[labels[0]], [labels[1]], [504, 2644, 282, 9], [511, 2650, 282, 17]]
+
+    def answer(model: str, cell: int) -> dict[str, Any]:
+        key, logprobs = json.dumps([cell, 0, False, [], 0]), [-0.1 * (cell % 7 + 1), -3.0]
+        ids = {"key": key, "request": f"{cell:016x}", "weights": model, "token_ids": said[cell % 4]}
+        return {**common, **ids, "top_logprobs": logprobs}
+
+    def work() -> None:
+        arrived, rows = Arrived(ANSWERS.empty_table()), CONFIG.engine.batch_rows
+        for model in map(str, range(12)):
+            for start in range(0, grid.num_cells, rows):
+                cells = range(start, min(start + rows, grid.num_cells))
+                batch = pa.Table.from_pylist([answer(model, cell) for cell in cells], schema=ARRIVING)
+                arrived.add(take_nodes(batch)[0])
+        answered = Generated(
+            answers=accept(arrived.table, 0.0),
+            num_failed=0,
+            failures=[],
+            num_kept=0,
+            time_s=0.0,
+            nodes=(),
+            engine_starts=1,
+        )
+        pa.concat_tables([judge_model(grid, str(model), answered).outcomes for model in range(12)])
+
+    return work
+
+
 def sweeping(size: int, folder: Path) -> Work:
     """The report of a sweep of `size` trials."""
     run = Store(str(folder / "run"))
@@ -140,6 +189,7 @@ PARTS: dict[str, tuple[Callable[[int, Path], Work], tuple[int, ...]]] = {
     "templates that 2,000 rows are drawn from": (templating, (1, 100, 1_000, 10_000)),
     "templates gated, clustered, split": (splitting, (300, 1_000, 3_000, 10_000)),
     "templates compared": (figuring, (12, 100, 1_000, 10_000)),
+    "cells judged": (judging, (100_000, 590_000, 5_900_000)),
     "arms reported": (reporting, (2, 4, 8, 16)),
     "trials of a sweep reported": (sweeping, (8, 32, 128, 512)),
     "nodes asked by paft doctor": (looking, (1, 2, 4, 8)),

@@ -1,5 +1,5 @@
-"""vLLM before it is imported: what its engine process loads and where it is started from (0.32.0). Everything here only
-saves seconds of an engine's start on a CPU."""
+"""vLLM before it is imported: what its engine process loads and where it is started from (0.32.0). Nearly all
+of it only saves seconds on a CPU."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from pathlib import Path
 
 from paft_ray.compat.moved import moved
 
+WORKER_EXTENSION = "paft_ray.compat.vllm_worker.TiedHeads"
+"""Engine argument `worker_extension_cls`."""
+CPU_KERNELS = "paft_cpu"
+"""Provider of kernels that vLLM has built for a CPU and uses there in compiled models only: without them an eager model
+spends a third of its time in normalization. Public replacement: provider `vllm_c`, once vLLM supports it on a CPU."""
 PRELOAD = "paft_ray.compat.vllm_preload"
 """Module that imports what an engine's process needs."""
 _LIBRARIES = {"vllm": ("libs/libtcmalloc_minimal*.so*",), "torch": ("../torch.libs/libgomp*.so*", "lib/libgomp*.so*")}
@@ -49,3 +54,8 @@ def _folder(package: str) -> Path:
     assert spec is not None
     assert spec.origin is not None
     return Path(spec.origin).parent
+
+
+def cpu_kernels() -> dict[str, list[str]]:
+    """Engine argument `ir_op_priority` of an engine on a CPU whose worker has `WORKER_EXTENSION`."""
+    return {name: [CPU_KERNELS, "native"] for name in ("rms_norm", "fused_add_rms_norm")}

@@ -15,7 +15,7 @@ from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
 from paft_ray.compat.lazy_imports import uncollected, without
 from paft_ray.compat.ray_llm_processor import ERROR_COLUMN, replace_engine, without_telemetry
-from paft_ray.compat.vllm_worker import WORKER_EXTENSION
+from paft_ray.compat.vllm import WORKER_EXTENSION, cpu_kernels
 from paft_ray.errors import one_line
 from paft_ray.inference.engine_actor import EngineProxy, Engines
 from paft_ray.inference.model_weights import ModelWeights
@@ -39,7 +39,8 @@ ANSWERS = pa.schema(
 
 
 _ENGINE_COLUMNS = (("replica", pa.string()), ("node", pa.string()))
-_ARRIVING = pa.schema([*ANSWERS, *(pa.field(*column) for column in _ENGINE_COLUMNS)])
+ARRIVING = pa.schema([*ANSWERS, *(pa.field(*column) for column in _ENGINE_COLUMNS)])
+"""`ANSWERS`, and which engine gave them."""
 
 
 @ray.remote(num_cpus=0, max_retries=0)
@@ -60,7 +61,7 @@ def answers(requests: ray.data.Dataset, engines: Engines, weights: Mapping[str, 
             {**row, "error": one_line(error) if (error := row.get(ERROR_COLUMN)) else ""} for row in batch.to_pylist()
         ]
         if rows:
-            yield pa.Table.from_pylist(rows, schema=_ARRIVING)
+            yield pa.Table.from_pylist(rows, schema=ARRIVING)
 
 
 def take_nodes(rows: pa.Table) -> tuple[pa.Table, dict[str, str]]:
@@ -80,6 +81,8 @@ def processor_config(engines: Engines) -> vLLMEngineProcessorConfig:
         "worker_extension_cls": WORKER_EXTENSION,
         "seed": 0,  # of no effect: a request is greedy or has a seed of its own
     }
+    if settings.num_gpus == 0:
+        kwargs["ir_op_priority"] = cpu_kernels()
     return vLLMEngineProcessorConfig(
         model_source=engines.base.path,
         engine_kwargs=kwargs,

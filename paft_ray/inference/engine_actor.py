@@ -3,6 +3,7 @@ starts."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -51,6 +52,7 @@ class EngineActor:
 
         self.base, self.make = base, WeightSwappingEngineStage
         self.stage: WeightSwappingEngineStage | None = None
+        self.started = asyncio.Event()
 
     async def start(self, weights: Mapping[str, ModelWeights], arguments: Mapping[str, Any]) -> None:
         """Starts the engine, with the arguments of Ray's stage, where it does not run yet; it answers for `weights`
@@ -58,10 +60,13 @@ class EngineActor:
         if self.stage is None:
             self.stage = self.make(base=self.base, **arguments)
         await self.stage.serve(weights)
+        self.started.set()
 
-    async def answer(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """A batch of Ray's stage with its answers."""
+    async def answer(self, batch: dict[str, Any], weights: Mapping[str, ModelWeights]) -> dict[str, Any]:
+        """A batch of Ray's stage with its answers, from one of `weights`; waits until the engine has started."""
+        await self.started.wait()
         assert self.stage is not None
+        self.stage.weights = weights  # another's batch may be here before its own proxy is
         (answered,) = [rows async for rows in self.stage(batch)]
         return answered
 
@@ -77,21 +82,34 @@ class EngineActor:
 
 
 class EngineProxy:
-    """What Ray Data runs in place of an engine: it hands batches on to the actor that holds one."""
+    """What Ray Data runs in place of an engine: it hands batches on to the actor that holds one; once that is lost, to
+    the actor of another replica."""
 
     def __init__(self, *, actors: Sequence[Any], weights: Mapping[str, ModelWeights], **arguments: Any) -> None:
         """`actors`: the replicas, of which the number at the end of the proxy's name is its own; `arguments`: those of
         Ray's stage."""
-        number = int(str(ray.get_runtime_context().get_actor_name()).rpartition("-")[2])
-        self.actor = actors[number % len(actors)]
+        number = int(str(ray.get_runtime_context().get_actor_name()).rpartition("-")[2]) % len(actors)
+        self.actors, self.weights, self.num_lost = (*actors[number:], *actors[:number]), weights, 0
         with _as_if_here():
-            ray.get(self.actor.start.remote(weights, arguments))
+            ray.get(self.actors[0].start.remote(weights, arguments))
 
     async def __call__(self, batch: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """The batch with its answers."""
+        """The batch with its answers. What has cost two replicas is asked of no third."""
         with _as_if_here():
-            answered = await self.actor.answer.remote(batch)
+            asked = self.num_lost
+            try:
+                answered = await self._ask(batch)
+            except RayError as error:
+                if not is_process_failure(error):
+                    raise
+                self.num_lost = max(self.num_lost, asked + 1)  # batches in progress lose the same one
+                if self.num_lost == len(self.actors):
+                    raise
+                answered = await self._ask(batch)
         yield answered
+
+    async def _ask(self, batch: dict[str, Any]) -> Any:
+        return await self.actors[self.num_lost].answer.remote(batch, self.weights)
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from dataclasses import replace
+from typing import Any
 
 import ray
 from ray.exceptions import RayError
@@ -27,21 +29,25 @@ class EnginePool:
         self.running: Engines | None = None
 
     def engines(self, base: ModelFiles, settings: EngineConfig, max_model_len: int) -> tuple[Engines, bool]:
-        """(Engines of the model `base`, whether they are started by this call). Others, and those of which one is
-        gone, are stopped first."""
-        if self.running is not None and self.running.serve(base, settings, max_model_len) and self._check() == ([], 0):
-            return self.running, False
+        """(Engines of the model `base`, whether this call starts any). Those that are gone are replaced; others, and
+        those of which one does not answer, are stopped first."""
+        if self.running is not None and self.running.serve(base, settings, max_model_len):
+            lost, is_late = self._check()
+            if not is_late and len(lost) < len(self.running.actors):
+                self.running = replace(
+                    self.running,
+                    actors=tuple(_actor(base, settings) if a in lost else a for a in self.running.actors),
+                )
+                return self.running, bool(lost)
         self.stop()
         longest = max(max_model_len, self.max_model_len if base == self.base else 0)
-        actor = ray.remote(EngineActor).options(**actor_options(settings))
-        actors = tuple(actor.remote(base) for _ in range(settings.replicas))
+        actors = tuple(_actor(base, settings) for _ in range(settings.replicas))
         self.running = Engines(base=base, settings=settings, max_model_len=longest, actors=actors)
         return self.running, True
 
-    def crash(self) -> RayError | None:
-        """How the first engine that is lost has ended; None where none is."""
-        errors, _ = self._check()
-        return next(filter(is_process_failure, errors), None)
+    def lost(self) -> list[RayError]:
+        """How the engines that are lost have ended."""
+        return [error for error in self._check()[0].values() if is_process_failure(error)]
 
     def stop(self) -> None:
         """Ends the engines, and frees what they take."""
@@ -58,19 +64,26 @@ class EnginePool:
         for actor in engines.actors if engines is not None else ():
             ray.kill(actor)
 
-    def _check(self) -> tuple[list[RayError], int]:
-        """(Errors of the engines that are gone, number of those that do not answer now)."""
-        checks = [actor.check.remote() for actor in self.running.actors] if self.running is not None else []
-        if not checks:
-            return [], 0
-        done, late = ray.wait(checks, num_returns=len(checks), timeout=_CHECK_S)
-        errors = []
-        for check in done:
+    def _check(self) -> tuple[dict[Any, RayError], bool]:
+        """(Engines that are gone, with their errors; whether one does not answer now)."""
+        actors = self.running.actors if self.running is not None else ()
+        if not actors:
+            return {}, False
+        checks = [actor.check.remote() for actor in actors]
+        _, late = ray.wait(checks, num_returns=len(checks), timeout=_CHECK_S)
+        errors = {}
+        for actor, check in zip(actors, checks, strict=True):
             try:
-                ray.get(check)
+                if check not in late:
+                    ray.get(check)
             except RayError as error:
-                errors.append(error)
-        return errors, len(late)
+                errors[actor] = error
+        return errors, bool(late)
+
+
+def _actor(base: ModelFiles, settings: EngineConfig) -> Any:
+    """The actor of one more replica."""
+    return ray.remote(EngineActor).options(**actor_options(settings)).remote(base)
 
 
 _OF_COMMAND: ContextVar[EnginePool | None] = ContextVar("engines", default=None)

@@ -18,6 +18,7 @@ from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any
 
+from paft_ray.compat.fork_server import let_server_end
 from paft_ray.compat.lazy_imports import uncollected
 from paft_ray.compat.vllm import PRELOAD, preloaded_libraries, start_engines_in
 
@@ -56,6 +57,7 @@ class _Process(ForkServerProcess):
     def run(self) -> None:
         if sys.platform == "linux":
             _end_with_parent()  # an actor that has lost its raylet ends its own children only
+        let_server_end()
         # Only what differs: a variable that is written again moves, and the process could not be given a name any more.
         os.environ.update(self.environment.items() - os.environ.items())
         super().run()

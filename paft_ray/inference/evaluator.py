@@ -91,10 +91,11 @@ def evaluate(
         engine=engine,
         max_model_len=grid.longest,
     )
-    return [_result(grid, weights.id, answered) for weights in models], answered
+    return [judge_model(grid, weights.id, answered) for weights in models], answered
 
 
-def _result(grid: Grid, model: str, answered: Generated) -> EvalResult:
+def judge_model(grid: Grid, model: str, answered: Generated) -> EvalResult:
+    """What the answers of one model mean, by the id of its weights."""
     judged = grid.judge(_batches(answered.answers.filter(pc.field("weights") == model)))
     return EvalResult(
         outcomes=judged.outcomes.select(OUTCOMES.names),

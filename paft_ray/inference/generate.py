@@ -19,6 +19,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from paft_ray.config import EngineConfig, engine_key
 from paft_ray.errors import StageError
 from paft_ray.inference.answer_cache import AnswerCache, BufferedWriter, identity
+from paft_ray.inference.arrived import Arrived
 from paft_ray.inference.engine import ANSWERS, answers, take_nodes
 from paft_ray.inference.engine_actor import Engines
 from paft_ray.inference.engine_errors import failure_reason, is_process_failure, log_dir
@@ -119,8 +120,8 @@ class _Session:
         self.begin_s = self.bar_s = time.monotonic()
         known = cache.read(ANSWERS)
         kept = kept_rows(known.filter(pc.is_in(known["weights"], pa.array(self.models))), engine.max_failed_fraction)
-        self.tables = [kept]
-        self.num_answered = self.num_kept = kept.num_rows
+        self.arrived = Arrived(kept)
+        self.num_kept = kept.num_rows
         self.crashes = self.starts = 0
         self.nodes: dict[str, str] = {}
         self.done = False
@@ -131,8 +132,8 @@ class _Session:
         """The requests without an answer, None where there are none."""
         if self.done:
             return None
-        missing = _unanswered(requests, pa.concat_tables(self.tables)["request"], data_tasks(self.engine))
-        if not self.num_answered:
+        missing = _unanswered(requests, self.arrived.table["request"], data_tasks(self.engine))
+        if not self.arrived.num_rows:
             return missing
         has_rows = _any_row.options(scheduling_strategy=on_this_node()).remote(missing)
         try:
@@ -160,12 +161,14 @@ class _Session:
             self.done = True
         except RayError as error:
             self._crashed(pool, error)
+        else:
+            self._say_lost(pool)
 
     def _crashed(self, pool: EnginePool, error: RayError) -> None:
         """Ends what is left of the engines. Raises `StageError` where another start would not help, or is one too
         many."""
         lost = is_process_failure(error)
-        reason = failure_reason((pool.crash() if lost else None) or error)
+        reason = failure_reason(next(iter(pool.lost()), error) if lost else error)
         pool.kill()
         if not lost:
             raise StageError(f"the engine failed: {reason}; full logs: {log_dir()}") from error
@@ -176,7 +179,15 @@ class _Session:
                 f"the engine crashed {often} (engine.max_restarts={self.engine.max_restarts}), the last time: "
                 f"{reason}; {self._state()}; {self._hint()}"
             ) from error
-        _log.warning(f"{self.label} the engine crashed after {self.num_answered} answers: {reason}")
+        _log.warning(f"{self.label} the engine crashed after {self.arrived.num_rows} answers: {reason}")
+
+    def _say_lost(self, pool: EnginePool) -> None:
+        """Names engines that were lost, in whose place others answered."""
+        if self.engine.replicas > 1 and (lost := pool.lost()):
+            _log.warning(
+                f"{self.label} {len(lost)} of {self.engine.replicas} engines lost, the others answered their requests: "
+                f"{failure_reason(lost[0])}"
+            )
 
     def _receive(self, missing: ray.data.Dataset, engines: Engines) -> None:
         """Stores answers as they come, until all are there. They come through a child task: whatever ends it leaves
@@ -190,8 +201,7 @@ class _Session:
                 if arrived is not None:
                     rows, nodes = take_nodes(arrived)
                     self.nodes |= nodes
-                    self.tables.append(rows)
-                    self.num_answered += rows.num_rows
+                    self.arrived.add(rows)
                     self.crashes = 0
                     writer.add(rows)
                     last = now
@@ -203,7 +213,7 @@ class _Session:
         """The time of the newest console line. `last`: of the last answer, `said`: of the last line."""
         if now == last and now - self.bar_s > _BAR_EVERY_S:
             self.bar_s, is_due = now, now - said > _SAY_EVERY_S
-            text = f"{self.label} {self.num_answered} requests answered, {now - self.begin_s:.0f} s"
+            text = f"{self.label} {self.arrived.num_rows} requests answered, {now - self.begin_s:.0f} s"
             log_progress(_log, text, None, is_plain=is_due)
             return now if is_due else said
         if now - max(last, said) > _SAY_STALLED_AFTER_S:
@@ -230,7 +240,7 @@ class _Session:
     def _state(self) -> str:
         free = ray.available_resources()
         return (
-            f"{self.num_answered} requests answered; free: CPU {free.get('CPU', 0):g}, GPU {free.get('GPU', 0):g}; "
+            f"{self.arrived.num_rows} requests answered; free: CPU {free.get('CPU', 0):g}, GPU {free.get('GPU', 0):g}; "
             f"an engine takes {self.engine.num_cpus:g} CPUs and {self.engine.num_gpus:g} GPUs"
         )
 
@@ -242,7 +252,7 @@ class _Session:
 
     def result(self) -> Generated:
         """All answers. Raises `StageError` where too many requests failed."""
-        rows = pa.concat_tables(self.tables)
+        rows = self.arrived.table
         good = accept(rows, self.engine.max_failed_fraction)
         failed = rows.filter(pc.field("error") != "")
         failures = failed.select(["weights", "key", "error"]).slice(0, SHOWN_FAILURES).to_pylist()

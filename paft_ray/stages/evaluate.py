@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from paft_ray.inference.generate import Generated
     from paft_ray.inference.model_weights import ModelWeights
 
-RESULTS_VERSION = 5
+RESULTS_VERSION = 6
 """Raised where a change of the code changes results (`scripts/results_versions.py`)."""
 Models = Mapping[ModelKey, TrainedModel | None]
 """Models to evaluate; None: the base model."""

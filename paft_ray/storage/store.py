@@ -7,7 +7,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -170,15 +170,20 @@ class Store:
             raise UserError(f"run {self.root}: {info.path} is not a regular file; delete it and run its stage again")
 
     def write_bytes(self, relative: str, data: bytes) -> None:
-        """Writes all or nothing: to a neighbor first, then moved (object stores do so by themselves, and know no
-        folders).
+        """Writes all or nothing, as `write_chunks`."""
+        self.write_chunks(relative, [data])
+
+    def write_chunks(self, relative: str, chunks: Iterable[bytes | memoryview]) -> None:
+        """Writes a file piece by piece, all or nothing: to a neighbor first, then moved (object stores do so by
+        themselves, and know no folders).
 
         A process that is killed leaves what was there before; a machine that loses power may leave less, since nothing
         waits for the disk."""
         with self._telling(relative, "written"):
             if not self.is_local:
                 with self.filesystem.open_output_stream(self.path(relative)) as stream:
-                    stream.write(data)
+                    for chunk in chunks:
+                        stream.write(chunk)
                 return
             target = Path(self.path(relative))
             # No process number: hosts that share the folder may have the same one.
@@ -186,7 +191,8 @@ class Store:
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with self.filesystem.open_output_stream(part) as stream:
-                    stream.write(data)
+                    for chunk in chunks:
+                        stream.write(chunk)
                 os.replace(part, target)
             finally:
                 with suppress(OSError):

@@ -3,17 +3,17 @@
 Layout under a storage folder: `step-000050/state.safetensors`, `step-000050/manifest.json`. The manifest is written
 last and holds the file's SHA-256; it is removed first. So a checkpoint whose writing or removal was interrupted has
 none, and one that was damaged later disagrees with it: both are skipped. No pickle. Rank 0 holds the full state while
-saving: 12 bytes per trained parameter.
+saving, every rank while it resumes: 12 bytes per trained parameter, once.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pyarrow.fs as pafs
 
@@ -25,10 +25,12 @@ from paft_ray.storage.versions import versions
 if TYPE_CHECKING:
     import torch
 
+T = TypeVar("T")
 _log = get_logger(__name__)
 _STATE, _MANIFEST = "state.safetensors", "manifest.json"
 _SCHEMA_VERSION = 2
 """Raised with the layout of a checkpoint, or of the metrics that a resumed training continues."""
+_CHUNK_BYTES = 2**23
 _NAME = re.compile(r"step-(\d{6,})")
 _versions = lru_cache(versions)  # they do not change while a process lives
 
@@ -47,17 +49,16 @@ class TrainingState:
 def write(store: Store, state: TrainingState, meta: dict[str, Any], keep: int, spare: Iterable[int] = ()) -> None:
     """Writes a checkpoint completely or not at all, then removes all before it but the newest `keep` complete ones,
     itself included, and the checkpoints of steps `spare`."""
-    from safetensors.torch import save  # late: Ray Data's side reads `newest` without torch
+    from paft_ray.training import state_file  # late: Ray Data's side reads `newest` without torch
 
-    folder = _folder(state.step)
-    data = save(state.tensors)
+    folder, digest = _folder(state.step), hashlib.sha256()
     _remove(store, state.step)
-    store.write_bytes(f"{folder}/{_STATE}", data)
+    store.write_chunks(f"{folder}/{_STATE}", _hashed(state_file.pieces(state.tensors), digest))
     manifest = {
         **meta,
         "schema_version": _SCHEMA_VERSION,
         "step": state.step,
-        "sha256": {_STATE: hashlib.sha256(data).hexdigest()},
+        "sha256": {_STATE: digest.hexdigest()},
         "versions": _versions(),
     }
     store.write_json(f"{folder}/{_MANIFEST}", manifest)
@@ -136,16 +137,27 @@ def _wrong_manifest(manifest: Any, step: int) -> str | None:
 
 def read(store: Store, step: int) -> TrainingState:
     """The state of a checkpoint that `newest` named. Raises `StageError` where it has been damaged since."""
-    from safetensors.torch import load
+    from paft_ray.training import state_file
 
-    folder = _folder(step)
-    data = store.read_bytes(f"{folder}/{_STATE}")
-    if hashlib.sha256(data).hexdigest() != store.read_json(f"{folder}/{_MANIFEST}")["sha256"][_STATE]:
+    folder, digest = _folder(step), hashlib.sha256()
+    chunks = _hashed(store.chunks(f"{folder}/{_STATE}", _CHUNK_BYTES), digest)
+    try:
+        tensors = state_file.read(chunks)
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OverflowError, MemoryError):
+        tensors = None  # what was read is no such file any more
+    if tensors is None or digest.hexdigest() != store.read_json(f"{folder}/{_MANIFEST}")["sha256"][_STATE]:
         raise StageError(
             f"checkpoint {store.uri(folder)}: {_STATE} does not match its checksum; start again to resume from the "
             "checkpoint before it"
         )
-    return TrainingState(step=step, tensors=load(data))
+    return TrainingState(step=step, tensors=tensors)
+
+
+def _hashed(chunks: Iterable[T], digest: Any) -> Iterator[T]:
+    """The chunks, each added to the digest on its way."""
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
 
 
 def discard_after(store: Store, step: int) -> None:

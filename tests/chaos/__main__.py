@@ -33,9 +33,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--soak", action="store_true", help="four times as many, and the demo's generator writes templates"
     )
+    parser.add_argument("--replicas", type=int, default=1, help="engines side by side (default: 1)")
     parser.add_argument("--seed", type=int, default=0, help="of the plan")
     given = parser.parse_args(arguments)
     kinds = {**KINDS, "synthesize": KINDS["score"]} if given.soak else KINDS
+    settings = (*(_GENERATOR if given.soak else ()), f"engine.replicas={given.replicas}")
     counts = {
         stage: given.points or _POINTS[stage] * (4 if given.soak else 1)
         for stage in KINDS
@@ -51,7 +53,7 @@ def main(arguments: list[str]) -> int:
         faults = [fault for fault in plan if (fault.kind == "node_loss") == several]
         if several and not faults:
             break
-        with lab(several, spans, settings=_GENERATOR if given.soak else ()) as ready:
+        with lab(several, spans, settings=settings) as ready:
             if not several:
                 ready.prepare(counts)
             for fault in faults:

@@ -2,6 +2,7 @@
 writing, a torch model, no Ray."""
 
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,10 +26,10 @@ class NotingStore(Store):
         super().__init__(root)
         self.notes, self.error = notes, ""
 
-    def write_bytes(self, relative: str, data: bytes) -> None:
+    def write_chunks(self, relative: str, chunks: Iterable[bytes | memoryview]) -> None:
         if self.error:
             raise OSError(self.error)
-        super().write_bytes(relative, data)
+        super().write_chunks(relative, chunks)
         self.notes.append(relative)
 
 

@@ -213,6 +213,26 @@ def test_where_all_is_answered_no_engine_starts(restarted: tuple[Any, Path, str]
     assert again.answers.sort_by("key").equals(first.answers.combine_chunks().sort_by("key"))
 
 
+@pytest.mark.parametrize("core", [False, True])
+def test_of_two_engines_one_is_lost_and_the_other_answers_its_requests(
+    at_once: None, demo_model: str, uninterrupted: dict[str, list[int]], tmp_path: Path, core: bool
+) -> None:
+    said: list[str] = []
+    log = SimpleNamespace(info=lambda text, **extra: said.append(text), warning=said.append)
+    two = SMALL.model_copy(update={"replicas": 2, "batch_rows": 1})
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        killed(lambda: sum(asked(tmp_path).values()) >= 6, core=core) as victims,
+    ):
+        patch.setattr("paft_ray.inference.generate._log", log)
+        done = ask(requests(), parts(tmp_path), demo_model, two)
+    assert len(victims) == 1
+    assert done.engine_starts == 1, "the other goes on"
+    assert {row["key"]: row["token_ids"] for row in done.answers.to_pylist()} == uninterrupted
+    assert set(asked(tmp_path).values()) == {1}
+    assert any("1 of 2 engines lost, the others answered their requests" in line for line in said), said
+
+
 def test_failed_rows_are_asked_again_where_more_failed_than_allowed() -> None:
     from paft_ray.inference.engine import ANSWERS
     from paft_ray.inference.generate import kept_rows

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from paft_ray.compat import vllm as compat
-from paft_ray.compat.vllm_worker import WORKER_EXTENSION
+from paft_ray.compat.vllm import WORKER_EXTENSION
 
 
 class Engine:

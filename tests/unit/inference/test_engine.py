@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from paft_ray.inference.engine import _ARRIVING, ANSWERS, take_nodes
+from paft_ray.inference.engine import ANSWERS, ARRIVING, take_nodes
 from paft_ray.inference.engine_actor import EngineActor
 from tests.chaos.processes import WORKERS
 
@@ -15,7 +15,7 @@ def test_each_replica_that_answered_is_on_one_node_and_answers_keep_their_schema
             {"key": "2", "error": "", "replica": "a", "node": "10.0.0.1"},
             {"key": "3", "error": "no text"},  # never reached an engine
         ],
-        schema=_ARRIVING,
+        schema=ARRIVING,
     )
     answers, nodes = take_nodes(rows)
     assert answers.schema == ANSWERS

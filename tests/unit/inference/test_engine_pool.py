@@ -104,23 +104,39 @@ def test_engines_of_the_models_command_take_its_longest_request_and_others_their
     assert pool.engines(BASE, ENGINE, 200)[1] is False
 
 
-@pytest.mark.parametrize("health", [ActorDiedError(), RayTaskError("check", "dead", ValueError("dead")), "hangs"])
-def test_engines_of_which_one_is_gone_or_hangs_are_not_used_again(ray: Ray, health: RayError | str) -> None:
+GONE = [ActorDiedError(), RayTaskError("check", "dead", ValueError("dead"))]
+
+
+@pytest.mark.parametrize("health", GONE)
+def test_an_engine_that_is_gone_is_replaced_and_the_others_stay(ray: Ray, health: RayError) -> None:
     pool = EnginePool()
     pool.engines(BASE, ENGINE, 64)
     ray.made[1].health = health
+    found, started = pool.engines(BASE, ENGINE, 64)
+    assert started
+    assert found.actors == (ray.made[0], ray.made[2])
+    assert calls(ray.made) == [[], [], []]
+    assert pool.engines(BASE, ENGINE, 64) == (found, False)
+
+
+@pytest.mark.parametrize("health", [(None, "hangs"), ("hangs", GONE[0]), (GONE[0], GONE[1])])
+def test_engines_of_which_one_hangs_or_all_are_gone_are_not_used_again(ray: Ray, health: Sequence[Any]) -> None:
+    pool = EnginePool()
+    pool.engines(BASE, ENGINE, 64)
+    ray.made[0].health, ray.made[1].health = health
     assert pool.engines(BASE, ENGINE, 64)[1]
     assert [actor[-1:] for actor in calls(ray.made)] == [["kill"], ["kill"], [], []]
 
 
-def test_a_crash_is_that_of_the_engine_that_is_lost(ray: Ray) -> None:
+def test_lost_engines_are_those_whose_process_is_gone(ray: Ray) -> None:
     pool = EnginePool()
-    assert pool.crash() is None
+    assert pool.lost() == []
     pool.engines(BASE, ENGINE, 64)
-    assert pool.crash() is None
-    lost = ActorDiedError()
-    ray.made[0].health, ray.made[1].health = "hangs", lost
-    assert pool.crash() is lost
+    assert pool.lost() == []
+    ray.made[0].health, ray.made[1].health = "hangs", GONE[0]
+    assert pool.lost() == [GONE[0]]
+    ray.made[0].health = GONE[1]
+    assert pool.lost() == [GONE[0]], "what an engine refuses is no loss"
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -1,6 +1,7 @@
 """A kill at any moment of writing never leaves a checkpoint that a resume would take, and folders stay bounded."""
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -27,13 +28,14 @@ class CutRun(Store):
         super().__init__(root)
         self.num_operations, self.cut, self.left, self.last_first = 0, cut, left, last_first
 
-    def write_bytes(self, relative: str, data: bytes) -> None:
+    def write_chunks(self, relative: str, chunks: Iterable[bytes | memoryview]) -> None:
         if self._next():
+            data = b"".join(chunks)
             path = Path(self.path(f"{relative}.1.part"))
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data[: int(self.left * len(data))])
             raise Killed
-        super().write_bytes(relative, data)
+        super().write_chunks(relative, chunks)
 
     def delete(self, relative: str) -> None:
         if self._next():

@@ -1,0 +1,43 @@
+"""vLLM's kernels for a CPU give what its own eager operations give, and are asked only what they can compute."""
+
+import pytest
+import torch
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_normalization_by_a_kernel_is_that_of_torch(dtype: torch.dtype) -> None:
+    from vllm import ir
+
+    from paft_ray.compat.vllm import CPU_KERNELS, cpu_kernels
+    from paft_ray.compat.vllm_worker import TiedHeads
+
+    assert TiedHeads is not None, "the kernels are registered with it"
+    by_kernel, by_torch = (
+        [getattr(ir.ops, name).impls[provider].impl_fn for name in cpu_kernels()]
+        for provider in (CPU_KERNELS, "native")
+    )
+    torch.manual_seed(0)
+    x, residual, weight = (torch.randn(shape, dtype=dtype) for shape in ((5, 64), (5, 64), (64,)))
+    close = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
+    torch.testing.assert_close(by_kernel[0](x, weight, 1e-5), by_torch[0](x, weight, 1e-5), **close)
+    found, expected = (each[1](x.clone(), residual.clone(), weight, 1e-5) for each in (by_kernel, by_torch))
+    torch.testing.assert_close(found, expected, **close)
+
+
+def test_rows_that_are_not_one_behind_another_are_left_to_torch() -> None:
+    from vllm import ir
+
+    from paft_ray.compat.vllm import cpu_kernels
+    from paft_ray.compat.vllm_worker import TiedHeads
+
+    assert TiedHeads is not None, "the kernels are registered with it"
+    weight, wide = torch.ones(8), torch.randn(3, 4, 16)
+    heads = wide[..., :8]  # as the queries of a layer, cut out of what it projects
+    for name, priority in cpu_kernels().items():
+        ir_op = getattr(ir.ops, name)
+        ir_op.set_default(priority)
+        first = [heads] if name == "rms_norm" else [heads, heads.clone()]
+        assert ir_op.dispatch(*first, weight, 1e-5).provider == "native"
+        assert ir_op.dispatch(*[part.contiguous() for part in first], weight, 1e-5).provider == priority[0]
+        assert ir_op.dispatch(*[part.contiguous() for part in first], weight.bfloat16(), 1e-5).provider == "native"
+        assert ir_op.dispatch(*[part.contiguous() for part in first], None, 1e-5).provider == "native"
