@@ -18,22 +18,21 @@ _RESET_TRIES, _RESET_WAIT_S = 20, 0.1
 
 
 def end_answers_early(
-    stage: EngineStage, num_tokens: Callable[[Sequence[int], Mapping[str, Any] | None], int | None]
+    stage: EngineStage, watch: Callable[[Mapping[str, Any] | None], Callable[[Sequence[int]], int | None] | None]
 ) -> None:
-    """Ends an answer of a stage's engine where `num_tokens`, of its tokens so far and its sampling parameter
-    `extra_args`, gives a number: it has that many tokens, however many the engine was ahead.
+    """Ends an answer of a stage's engine where what `watch` gives for its sampling parameter `extra_args` gives a
+    number for its tokens so far: it has that many tokens, however many the engine was ahead.
 
     Public replacement: none in ray.data.llm; `AsyncLLM.generate`, whose stream is closed, is public itself.
     """
     generate = stage.llm.engine.generate
 
     async def until_decided(*, sampling_params: Any, **request: Any) -> AsyncIterator[Any]:
-        ended = None
+        look, ended = watch(sampling_params.extra_args), None
         async with aclosing(generate(sampling_params=sampling_params, **request)) as stream:
             async for output in stream:
                 answer = output.outputs[0]
-                num = num_tokens(answer.token_ids, sampling_params.extra_args)
-                if num is not None:
+                if look and (num := look(answer.token_ids)) is not None:
                     answer.token_ids, answer.logprobs = (
                         answer.token_ids[:num],
                         answer.logprobs and answer.logprobs[:num],

@@ -12,6 +12,9 @@ from vllm.platforms import current_platform
 
 from paft_ray.compat.vllm import CPU_KERNELS
 
+_VECTOR = 32
+"""Elements; the kernels refuse a rest."""
+
 
 class TiedHeads:
     """Mixed into vLLM's worker."""
@@ -30,8 +33,9 @@ class TiedHeads:
 
 
 def _fits(x: torch.Tensor, weight: torch.Tensor | None, epsilon: float, variance_size: int | None = None) -> bool:
-    """Whether the kernel may be asked: it reads rows one behind another."""
-    return variance_size is None and weight is not None and weight.dtype == x.dtype and x.is_contiguous()
+    """Whether the kernel may be asked: it reads rows one behind another, in vectors."""
+    has_weight = weight is not None and weight.dtype == x.dtype
+    return has_weight and variance_size is None and x.is_contiguous() and x.shape[-1] % _VECTOR == 0
 
 
 def _fits_both(

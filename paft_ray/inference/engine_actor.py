@@ -62,11 +62,13 @@ class EngineActor:
         await self.stage.serve(weights)
         self.started.set()
 
-    async def answer(self, batch: dict[str, Any], weights: Mapping[str, ModelWeights]) -> dict[str, Any]:
-        """A batch of Ray's stage with its answers, from one of `weights`; waits until the engine has started."""
+    async def answer(self, batch: dict[str, Any], weights: Mapping[str, ModelWeights] | None = None) -> dict[str, Any]:
+        """A batch of Ray's stage with its answers, once the engine has started. `weights`: those of a batch that comes
+        in another replica's place, maybe before this one's own `start`."""
         await self.started.wait()
         assert self.stage is not None
-        self.stage.weights = weights  # another's batch may be here before its own proxy is
+        if weights is not None:
+            self.stage.weights = weights
         (answered,) = [rows async for rows in self.stage(batch)]
         return answered
 
@@ -89,27 +91,48 @@ class EngineProxy:
         """`actors`: the replicas, of which the number at the end of the proxy's name is its own; `arguments`: those of
         Ray's stage."""
         number = int(str(ray.get_runtime_context().get_actor_name()).rpartition("-")[2]) % len(actors)
-        self.actors, self.weights, self.num_lost = (*actors[number:], *actors[:number]), weights, 0
+        self.own, self.weights = actors[number], weights
+        self.left = [*actors[number:], *actors[:number]]
         with _as_if_here():
-            ray.get(self.actors[0].start.remote(weights, arguments))
+            try:
+                ray.get(self.own.start.remote(weights, arguments))
+            except RayError as error:
+                if not is_process_failure(error) or len(self.left) == 1:
+                    raise
+                self._leave(self.own)
 
     async def __call__(self, batch: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """The batch with its answers. What has cost two replicas is asked of no third."""
         with _as_if_here():
-            asked = self.num_lost
+            asked = self.left[0]
             try:
-                answered = await self._ask(batch)
+                answered = await self._ask(asked, batch)
             except RayError as error:
                 if not is_process_failure(error):
                     raise
-                self.num_lost = max(self.num_lost, asked + 1)  # batches in progress lose the same one
-                if self.num_lost == len(self.actors):
-                    raise
-                answered = await self._ask(batch)
+                self._leave(asked)
+                answered = await self._ask(await self._alive(error), batch)
         yield answered
 
-    async def _ask(self, batch: dict[str, Any]) -> Any:
-        return await self.actors[self.num_lost].answer.remote(batch, self.weights)
+    async def _ask(self, actor: Any, batch: dict[str, Any]) -> Any:
+        return await actor.answer.remote(batch, None if actor is self.own else self.weights)
+
+    async def _alive(self, lost: RayError) -> Any:
+        """The next replica that is there. Raises `lost` where none is."""
+        while self.left:
+            actor = self.left[0]
+            try:
+                await actor.check.remote()
+            except RayError:
+                self._leave(actor)
+            else:
+                return actor
+        raise lost
+
+    def _leave(self, actor: Any) -> None:
+        """Asks a replica no more; batches that were in progress there lose the same one."""
+        if self.left and self.left[0] is actor:
+            self.left.pop(0)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from paft_ray.inference.engine_errors import is_process_failure
 from paft_ray.models.reference import ModelFiles
 
 _CHECK_S = 30  # as long as a start: on a machine under load a healthy engine answers late
+_SAY_S = 2  # a lost one says so at once, one that starts says nothing
 _STOP_S = 10
 
 
@@ -34,6 +35,8 @@ class EnginePool:
         if self.running is not None and self.running.serve(base, settings, max_model_len):
             lost, is_late = self._check()
             if not is_late and len(lost) < len(self.running.actors):
+                for actor in lost:
+                    ray.kill(actor)  # its engine may be gone while it still holds what it took
                 self.running = replace(
                     self.running,
                     actors=tuple(_actor(base, settings) if a in lost else a for a in self.running.actors),
@@ -46,8 +49,8 @@ class EnginePool:
         return self.running, True
 
     def lost(self) -> list[RayError]:
-        """How the engines that are lost have ended."""
-        return [error for error in self._check()[0].values() if is_process_failure(error)]
+        """How the engines that are lost have ended, as far as they say at once."""
+        return [error for error in self._check(_SAY_S)[0].values() if is_process_failure(error)]
 
     def stop(self) -> None:
         """Ends the engines, and frees what they take."""
@@ -64,20 +67,20 @@ class EnginePool:
         for actor in engines.actors if engines is not None else ():
             ray.kill(actor)
 
-    def _check(self) -> tuple[dict[Any, RayError], bool]:
+    def _check(self, timeout_s: float = _CHECK_S) -> tuple[dict[Any, RayError], bool]:
         """(Engines that are gone, with their errors; whether one does not answer now)."""
         actors = self.running.actors if self.running is not None else ()
         if not actors:
             return {}, False
         checks = [actor.check.remote() for actor in actors]
-        _, late = ray.wait(checks, num_returns=len(checks), timeout=_CHECK_S)
+        _, late = ray.wait(checks, num_returns=len(checks), timeout=timeout_s)
         errors = {}
         for actor, check in zip(actors, checks, strict=True):
             try:
                 if check not in late:
                     ray.get(check)
             except RayError as error:
-                errors[actor] = error
+                errors[actor] = error.with_traceback(None)  # whose frames hold the actor
         return errors, bool(late)
 
 

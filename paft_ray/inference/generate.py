@@ -168,7 +168,7 @@ class _Session:
         """Ends what is left of the engines. Raises `StageError` where another start would not help, or is one too
         many."""
         lost = is_process_failure(error)
-        reason = failure_reason(next(iter(pool.lost()), error) if lost else error)
+        reason = _reasons((pool.lost() if lost else []) or [error])
         pool.kill()
         if not lost:
             raise StageError(f"the engine failed: {reason}; full logs: {log_dir()}") from error
@@ -186,7 +186,7 @@ class _Session:
         if self.engine.replicas > 1 and (lost := pool.lost()):
             _log.warning(
                 f"{self.label} {len(lost)} of {self.engine.replicas} engines lost, the others answered their requests: "
-                f"{failure_reason(lost[0])}"
+                f"{_reasons(lost)}"
             )
 
     def _receive(self, missing: ray.data.Dataset, engines: Engines) -> None:
@@ -270,6 +270,11 @@ class _Session:
             nodes=tuple(sorted(self.nodes.values())),
             engine_starts=self.starts,
         )
+
+
+def _reasons(errors: Sequence[RayError]) -> str:
+    """Each reason once."""
+    return "; ".join(dict.fromkeys(map(failure_reason, errors)))
 
 
 def kept_rows(rows: pa.Table, max_failed_fraction: float) -> pa.Table:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from paft_ray.config import ModelConfig
 from paft_ray.errors import UserError
-from paft_ray.inference.early_end import LABELS
+from paft_ray.inference.early_end import LABELS, MOST_LABELS
 from paft_ray.inference.said import AnswerJudge, Said, TimedAnswer, deciding_tokens
 from paft_ray.inference.trie import Prefix, greedy_label, label_logprobs, queries, rooted_queries
 from paft_ray.models.encoder import make_encoder
@@ -178,8 +178,10 @@ class Grid:
     def _unconstrained(self, after_newline: bool) -> dict[str, Any]:
         """Sampling of an unconstrained answer that is generated as far as it takes to judge it."""
         sampling = self._generated(self._stops)
-        if type(self.task.grader) is Choice:  # another one, of a third party too, may judge by what follows
-            sampling["extra_args"] = {LABELS: self.encoder.label_ids(after_newline)}
+        labels = self.encoder.label_ids(after_newline)
+        # Another grader, of a third party too, may judge by what follows.
+        if type(self.task.grader) is Choice and len(labels) <= MOST_LABELS:
+            sampling["extra_args"] = {LABELS: labels}
         return sampling
 
     def _generated(self, stops: Sequence[int]) -> dict[str, Any]:

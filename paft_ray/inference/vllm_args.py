@@ -1,5 +1,5 @@
 """vLLM's settings, alike for the engine that measures and for a server of the exported weights, so that both give the
-same answers."""
+same answers but for rounding: on a CPU the engine has kernels that a server does not use (`compat/vllm.py`)."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class WeightSwappingEngineStage(EngineStage):
         as_computing()
         self.base = loaded_files(find_on_this_node(base).path, str(session_folder()))
         super().__init__(*args, **{**kwargs, "model": self.base})
-        end_answers_early(self, EarlyEnd(partial(load_tokenizer, self.base)).num_tokens)
+        end_answers_early(self, EarlyEnd(partial(load_tokenizer, self.base)).watch)
         self.weights: Mapping[str, ModelWeights] = {}
         self.loaded: str | None = _BASE
         self.place = {
@@ -53,10 +53,11 @@ class WeightSwappingEngineStage(EngineStage):
 
     async def serve(self, weights: Mapping[str, ModelWeights]) -> None:
         """Answers for these models from here on, as if it had just started: the prefixes that it has computed for
-        others are forgotten."""
+        others are forgotten, unless it answers for a lost replica already."""
         self.weights = weights
-        with process_ends_with_engine():
-            await empty_prefix_cache(self.llm.engine)
+        if not self.num_running:
+            with process_ends_with_engine():
+                await empty_prefix_cache(self.llm.engine)
 
     async def check(self) -> None:
         """Nothing. Raises vLLM's error where the engine's own process is gone."""

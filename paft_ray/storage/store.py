@@ -175,15 +175,20 @@ class Store:
 
     def write_chunks(self, relative: str, chunks: Iterable[bytes | memoryview]) -> None:
         """Writes a file piece by piece, all or nothing: to a neighbor first, then moved (object stores do so by
-        themselves, and know no folders).
+        themselves, and know no folders; there an error in `chunks` removes what the file was before, too).
 
         A process that is killed leaves what was there before; a machine that loses power may leave less, since nothing
         waits for the disk."""
         with self._telling(relative, "written"):
             if not self.is_local:
-                with self.filesystem.open_output_stream(self.path(relative)) as stream:
-                    for chunk in chunks:
-                        stream.write(chunk)
+                try:
+                    with self.filesystem.open_output_stream(self.path(relative)) as stream:
+                        for chunk in chunks:
+                            stream.write(chunk)
+                except BaseException:
+                    with suppress(OSError):
+                        self.filesystem.delete_file(self.path(relative))  # leaving the block has completed it
+                    raise
                 return
             target = Path(self.path(relative))
             # No process number: hosts that share the folder may have the same one.

@@ -140,16 +140,22 @@ def read(store: Store, step: int) -> TrainingState:
     from paft_ray.training import state_file
 
     folder, digest = _folder(step), hashlib.sha256()
-    chunks = _hashed(store.chunks(f"{folder}/{_STATE}", _CHUNK_BYTES), digest)
+    chunks, reason = _hashed(store.chunks(f"{folder}/{_STATE}", _CHUNK_BYTES), digest), ""
     try:
         tensors = state_file.read(chunks)
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OverflowError, MemoryError):
-        tensors = None  # what was read is no such file any more
-    if tensors is None or digest.hexdigest() != store.read_json(f"{folder}/{_MANIFEST}")["sha256"][_STATE]:
+    except UserError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        tensors, reason = {}, one_line(error)[:200]
+        for _ in chunks:  # the rest, for the digest
+            pass
+    if digest.hexdigest() != store.read_json(f"{folder}/{_MANIFEST}")["sha256"][_STATE]:
         raise StageError(
             f"checkpoint {store.uri(folder)}: {_STATE} does not match its checksum; start again to resume from the "
             "checkpoint before it"
         )
+    if reason:
+        raise StageError(f"checkpoint {store.uri(folder)}: {_STATE} holds no state of a training ({reason}); delete it")
     return TrainingState(step=step, tensors=tensors)
 
 

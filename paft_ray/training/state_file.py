@@ -8,11 +8,13 @@ padded with spaces to a multiple of 8; the tensors' bytes one after another.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 
 _ALIGNED = 8
+_LONGEST_HEADER = 100_000_000  # as safetensors has it
 _DTYPE = "F32"
 
 
@@ -37,12 +39,16 @@ def read(chunks: Iterable[bytes]) -> dict[str, torch.Tensor]:
     source = _Source(chunks)
     length = bytearray(8)
     source.fill(memoryview(length))
-    text = bytearray(int.from_bytes(length, "little"))
+    if (num := int.from_bytes(length, "little")) > _LONGEST_HEADER:
+        raise ValueError(f"a header of {num} bytes")
+    text = bytearray(num)
     source.fill(memoryview(text))
-    tensors = {}
+    tensors, start = {}, 0
     for name, entry in json.loads(text).items():
-        if entry["dtype"] != _DTYPE:
-            raise ValueError(f"{name} is of {entry['dtype']}")
+        end = start + 4 * math.prod(entry["shape"])
+        if entry["dtype"] != _DTYPE or entry["data_offsets"] != [start, end]:
+            raise ValueError(f"{name}: {entry}")
+        start = end
         tensors[name] = torch.empty(entry["shape"], dtype=torch.float32)
         source.fill(_bytes(tensors[name]))
     if source.num_left():

@@ -84,6 +84,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> tup
 
     config = load_config("jobs/configs/demo.yaml", [*_SMALL, f"storage={tmp_path_factory.mktemp('runs')}"])
     run = Store.open(config.storage, config.name)
-    run_all(resolved(config, run))
-    run.write_json("config.json", config.model_dump(mode="json"))
+    given = resolved(config, run)
+    given.write()
+    run_all(given)
     return config, run

@@ -31,13 +31,18 @@ def test_rows_that_are_not_one_behind_another_are_left_to_torch() -> None:
     from paft_ray.compat.vllm_worker import TiedHeads
 
     assert TiedHeads is not None, "the kernels are registered with it"
-    weight, wide = torch.ones(8), torch.randn(3, 4, 16)
-    heads = wide[..., :8]  # as the queries of a layer, cut out of what it projects
+    weight, wide = torch.ones(32), torch.randn(3, 4, 64)
+    heads = wide[..., :32]  # as the queries of a layer, cut out of what it projects
     for name, priority in cpu_kernels().items():
-        ir_op = getattr(ir.ops, name)
-        ir_op.set_default(priority)
-        first = [heads] if name == "rms_norm" else [heads, heads.clone()]
-        assert ir_op.dispatch(*first, weight, 1e-5).provider == "native"
-        assert ir_op.dispatch(*[part.contiguous() for part in first], weight, 1e-5).provider == priority[0]
-        assert ir_op.dispatch(*[part.contiguous() for part in first], weight.bfloat16(), 1e-5).provider == "native"
-        assert ir_op.dispatch(*[part.contiguous() for part in first], None, 1e-5).provider == "native"
+        op = getattr(ir.ops, name)
+
+        def provider(x: torch.Tensor, scale: torch.Tensor | None) -> str:
+            rows = [x] if op is ir.ops.rms_norm else [x, x.clone()]  # noqa: B023
+            return str(op.dispatch(*rows, scale, 1e-5).provider)  # noqa: B023
+
+        with op.set_priority(priority):
+            assert provider(heads.contiguous(), weight) == priority[0]
+            assert provider(heads, weight) == "native"
+            assert provider(heads.contiguous(), weight.bfloat16()) == "native"
+            assert provider(heads.contiguous(), None) == "native"
+            assert provider(torch.randn(3, 40), torch.ones(40)) == "native", "no whole number of vectors"

@@ -118,6 +118,18 @@ def test_a_writer_that_dies_leaves_what_was_there(storage: str) -> None:
     assert run.read_bytes("x.bin") == b"old"
 
 
+def test_chunks_that_end_with_an_error_leave_no_file(storage: str) -> None:
+    run = Store.open(storage, "chunks")
+
+    def chunks() -> Iterator[bytes]:
+        yield bytes(BIG)
+        raise KeyError("no more")
+
+    with pytest.raises(KeyError, match="no more"):
+        run.write_chunks("x.bin", chunks())
+    assert not run.exists("x.bin")
+
+
 def test_a_finished_stage_is_kept_and_one_that_broke_is_run_again(storage: str) -> None:
     run, calls = Store.open(storage, "cache"), []
 

@@ -42,18 +42,18 @@ class Choice(GraderSettings):
         parts += [_opened(part) for part in parts]
         return next((label for part in parts if (label := self._first(part))), None)
 
-    def rules_out(self, beginning: str) -> bool:
-        """Whether `parse` finds no label in any answer that begins so; False where that is not known yet.
+    def rules_out(self, beginning: str) -> bool | None:
+        """Whether `parse` finds no label in any answer that begins so. False: one may be found whatever follows; None:
+        what follows decides.
 
         Compares letters and digits alone, behind any number of digits and `answer`, which may all stand in front.
         """
         letters = _letters(beginning.rstrip("\ufffd"))  # an incomplete character at the end may become any other
         leads = re.match(r"(?:\d|answer)*", letters)
         rests = [letters[start:] for start in range(leads.end() + 1 if leads else 1)]
-        return not any(
-            "answer".startswith(rest) or any(label.startswith(rest) or rest.startswith(label) for label in self._bare)
-            for rest in rests
-        )
+        if any(rest.startswith(label) for rest in rests for label in self._bare):
+            return False
+        return not any(label.startswith(rest) for rest in rests for label in (*self._bare, "answer")) or None
 
     def parse_strict(self, completion: str) -> str | None:
         """The label that the whole answer is, but for spaces around it and its Unicode form."""

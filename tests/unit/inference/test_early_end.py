@@ -12,16 +12,23 @@ ASKED = {LABELS: {"yes": YES, "no": NO}}
 
 
 class Letters:
-    """A token is a character."""
+    """A token is a character. `cleans`: spaces before full stops go."""
 
-    clean_up_tokenization_spaces = False
+    def __init__(self, cleans: bool = False) -> None:
+        self.cleans, self.num_decoded = cleans, 0
+
+    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+        return {"input_ids": [*map(ord, text)]}
 
     def decode(self, ids: list[int], skip_special_tokens: bool = True) -> str:
-        return "".join(chr(i) for i in ids if i)
+        self.num_decoded += 1
+        text = "".join(chr(i) for i in ids if i)
+        return text.replace(" .", ".") if self.cleans else text
 
 
 def num_tokens(said: str, arguments: Any = None, tokenizer: Any = None) -> int | None:
-    return EarlyEnd(lambda: tokenizer or Letters()).num_tokens([*map(ord, said)], arguments or ASKED)
+    look = EarlyEnd(lambda: tokenizer or Letters()).watch(arguments or ASKED)
+    return None if look is None else look([*map(ord, said)])
 
 
 @pytest.mark.parametrize(
@@ -45,7 +52,16 @@ def test_an_answer_ends_at_the_first_token_that_rules_all_labels_out(said: str, 
 
 def test_only_who_asks_for_it_gets_an_early_end() -> None:
     assert num_tokens("I am not sure", {"other": 1}) is None
-    assert EarlyEnd(lambda: pytest.fail("not needed")).num_tokens([*map(ord, "I am not sure")], None) is None
+    assert EarlyEnd(lambda: pytest.fail("not needed")).watch(None) is None
+
+
+def test_an_answer_is_looked_at_once_per_token_and_no_more_once_it_begins_with_a_label() -> None:
+    tokenizer = Letters()
+    look = EarlyEnd(lambda: tokenizer).watch(ASKED)
+    assert look is not None
+    before, said = tokenizer.num_decoded, [*map(ord, "** answer: yes, and a lot more of it")]
+    assert {look(said[:num]) for num in range(1, len(said) + 1)} == {None}
+    assert tokenizer.num_decoded - before == len("** answer: yes") - 3, "from the fourth token to the label's last"
 
 
 def test_the_tokens_of_a_label_are_no_text_that_rules_it_out() -> None:
@@ -55,6 +71,5 @@ def test_the_tokens_of_a_label_are_no_text_that_rules_it_out() -> None:
 
 
 def test_a_tokenizer_that_changes_what_it_has_decoded_ends_nothing() -> None:
-    tokenizer = Letters()
-    tokenizer.clean_up_tokenization_spaces = True
-    assert num_tokens("I am not sure", tokenizer=tokenizer) is None
+    assert num_tokens("I am not sure", tokenizer=Letters()) == 4
+    assert num_tokens("I am not sure", tokenizer=Letters(cleans=True)) is None

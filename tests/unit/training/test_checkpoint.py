@@ -1,5 +1,6 @@
 """Checkpoints on storage: intact or skipped by name, newest kept, no pickle."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -157,6 +158,25 @@ def test_a_checkpoint_damaged_between_choosing_and_reading_is_an_error(tmp_path:
     _flip(tmp_path / "step-000005")
     with pytest.raises(StageError, match=r"step-000005: .* checksum; start again to resume from the"):
         checkpoint.read(store, 5)
+
+
+def test_an_intact_file_that_is_no_state_is_named_so_and_want_of_memory_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = _store(tmp_path, 5)
+    manifest = store.read_json("step-000005/manifest.json")
+    store.write_bytes("step-000005/state.safetensors", b"no state")
+    manifest["sha256"] = {"state.safetensors": hashlib.sha256(b"no state").hexdigest()}
+    store.write_json("step-000005/manifest.json", manifest)
+    with pytest.raises(StageError, match=r"step-000005: state.safetensors holds no state of a training \(a header"):
+        checkpoint.read(store, 5)
+
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(torch, "empty", full)
+    with pytest.raises(MemoryError):
+        checkpoint.read(_store(tmp_path / "other", 5), 5)
 
 
 def test_a_state_comes_back_bit_for_bit(tmp_path: Path) -> None:

@@ -69,6 +69,9 @@ def _with_header(header: object, data: bytes = b"") -> bytes:
         file_of(TENSORS)[:-1],
         file_of(TENSORS) + b"x",
         _with_header({"a": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}, b"ab"),
+        _with_header({"a": {"dtype": "F32", "shape": [2**50], "data_offsets": [0, 4]}}, b"abcd"),
+        _with_header({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, b"abcdefgh"),
+        (2**40).to_bytes(8, "little") + b"{}",
         (4).to_bytes(8, "little") + b"nope",
     ],
 )
