@@ -1,5 +1,5 @@
 """A file of fp32 tensors in the safetensors format, written and read piece by piece: a process holds the tensors once,
-where `safetensors.torch.save` and `load` hold them three times and twice. Any storage will do, and no local disk.
+where `safetensors.torch.save` and `load` hold them twice. Any storage will do, and no local disk.
 
 The format (huggingface.co/docs/safetensors): the length of the header in 8 bytes, little-endian; the header as JSON,
 padded with spaces to a multiple of 8; the tensors' bytes one after another.
