@@ -166,7 +166,7 @@ def test_paft_submit_ships_the_package_and_returns_the_jobs_exit_code(head: Head
     assert "submit: ships" in done.stdout
     assert "my/run.yaml, my/rows.jsonl" in done.stdout
     assert "[prepare] done in" in done.stdout
-    assert Store(f"{tmp_path}/runs/submitted").read_json("prepare/manifest.json")["counts"]["test"] == 50
+    assert Store(f"{tmp_path}/runs/submitted").read_json("prepare/manifest.json")["counts"]["test"] == 40
     refused = submit("data.num_test=5000")  # found by the job itself, where rows are counted
     assert refused.returncode == 2, refused.stdout + refused.stderr
     assert "-1 failed" in refused.stderr  # another run, so its first attempt
