@@ -112,13 +112,13 @@ def reporting(size: int, folder: Path) -> Work:
 def judging(size: int, folder: Path) -> Work:
     """The answers of 12 models to `size` cells as the driver of stage evaluate gets them, a batch at a time: kept, then
     judged. Made-up answers take the engine's place; half of them name a label."""
-    found = find_model("demo", None)
+    models = [str(number) for number in range(12)]
     grid = Grid(
         task=TASK,
         templates=TEMPLATES,
-        examples=tuple(Example(**row) for row in table_of(size // (12 * len(TEMPLATES))).to_pylist()),
+        examples=tuple(Example(**row) for row in table_of(size // (len(models) * len(TEMPLATES))).to_pylist()),
         model=CONFIG.model,
-        model_files=found,
+        model_files=find_model("demo", None),
         free=Free(max_tokens=16),
     )
     labels = [ids[0] for ids in grid.encoder.label_ids(False).values()]
@@ -132,7 +132,7 @@ def judging(size: int, folder: Path) -> Work:
 
     def work() -> None:
         arrived, rows = Arrived(ANSWERS.empty_table()), CONFIG.engine.batch_rows
-        for model in map(str, range(12)):
+        for model in models:
             for start in range(0, grid.num_cells, rows):
                 cells = range(start, min(start + rows, grid.num_cells))
                 batch = pa.Table.from_pylist([answer(model, cell) for cell in cells], schema=ARRIVING)
@@ -146,7 +146,7 @@ def judging(size: int, folder: Path) -> Work:
             nodes=(),
             engine_starts=1,
         )
-        pa.concat_tables([judge_model(grid, str(model), answered).outcomes for model in range(12)])
+        pa.concat_tables([judge_model(grid, model, answered).outcomes for model in models])
 
     return work
 

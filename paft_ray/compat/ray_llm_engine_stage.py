@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any
 
@@ -27,23 +27,31 @@ def end_answers_early(
     """
     generate = stage.llm.engine.generate
 
-    async def until_decided(*, sampling_params: Any, **request: Any) -> AsyncIterator[Any]:
-        look, ended = watch(sampling_params.extra_args), None
-        async with aclosing(generate(sampling_params=sampling_params, **request)) as stream:
-            async for output in stream:
-                answer = output.outputs[0]
-                if look and (num := look(answer.token_ids)) is not None:
-                    answer.token_ids, answer.logprobs = (
-                        answer.token_ids[:num],
-                        answer.logprobs and answer.logprobs[:num],
-                    )
-                    output.finished, ended = True, output
-                    break
-                yield output
-        if ended is not None:  # vLLM has been told
-            yield ended
+    def generate_until_decided(*, sampling_params: Any, **request: Any) -> AsyncIterator[Any]:
+        stream, look = generate(sampling_params=sampling_params, **request), watch(sampling_params.extra_args)
+        return stream if look is None else _until_decided(stream, look)
 
-    stage.llm.engine.generate = until_decided
+    stage.llm.engine.generate = generate_until_decided
+
+
+async def _until_decided(
+    stream: AsyncGenerator[Any, None], look: Callable[[Sequence[int]], int | None]
+) -> AsyncIterator[Any]:
+    """vLLM's outputs of a request; the last one is cut where `look` gives a number, and vLLM is told before it is
+    given on."""
+    async with aclosing(stream):
+        async for output in stream:
+            answer = output.outputs[0]
+            num = look(answer.token_ids)
+            if num is not None:
+                break
+            yield output
+        else:
+            return
+    answer.token_ids = answer.token_ids[:num]
+    answer.logprobs = answer.logprobs and answer.logprobs[:num]
+    output.finished = True
+    yield output
 
 
 async def load_weights(stage: EngineStage, folder: str) -> None:

@@ -49,13 +49,13 @@ def start_engines_in(context: BaseContext) -> bool:
     return True
 
 
+def cpu_kernels() -> dict[str, list[str]]:
+    """Engine argument `ir_op_priority` of an engine on a CPU whose worker has `WORKER_EXTENSION`."""
+    return {name: [CPU_KERNELS, "native"] for name in ("rms_norm", "fused_add_rms_norm")}
+
+
 def _folder(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     assert spec is not None
     assert spec.origin is not None
     return Path(spec.origin).parent
-
-
-def cpu_kernels() -> dict[str, list[str]]:
-    """Engine argument `ir_op_priority` of an engine on a CPU whose worker has `WORKER_EXTENSION`."""
-    return {name: [CPU_KERNELS, "native"] for name in ("rms_norm", "fused_add_rms_norm")}

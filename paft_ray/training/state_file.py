@@ -20,7 +20,7 @@ _DTYPE = "F32"
 
 def pieces(tensors: Mapping[str, torch.Tensor]) -> Iterator[memoryview]:
     """The file, equal to that of `safetensors.torch.save`. `tensors`: fp32, on the CPU. No piece is a copy of a
-    tensor."""
+    contiguous tensor."""
     header, start = {}, 0
     for name in sorted(tensors):
         end = start + tensors[name].nbytes

@@ -14,7 +14,7 @@ from paft_ray.tasks.graders.grader import GraderSettings
 from paft_ray.tasks.graders.lead import without_leads
 from paft_ray.tasks.values import nfc
 
-_OPENED = re.compile(r"(?:[\s(\[{<•*_`\"'-]|\d{1,2}[.)]\s)+")
+_OPENED = re.compile(r"\A(?:[\s(\[{<•*_`\"'-]|\d{1,2}[.)]\s)+")
 """Brackets and marks of a list in front of an answer."""
 _LONGEST_LEAD = 1000
 """Characters before and behind a label that are looked at."""
@@ -39,7 +39,7 @@ class Choice(GraderSettings):
         """The label that the answer begins with; the longest of several."""
         text = completion.lstrip()[: _LONGEST_LEAD + max(map(len, self.labels))]
         parts = [*without_leads(text)]
-        parts += [_opened(part) for part in parts]
+        parts += [_OPENED.sub("", part) for part in parts]
         return next((label for part in parts if (label := self._first(part))), None)
 
     def rules_out(self, beginning: str) -> bool | None:
@@ -95,12 +95,6 @@ def _caseless(text: str) -> str:
 def _letters(text: str) -> str:
     """Letters and digits of a text without case and accents."""
     return "".join(filter(str.isalnum, unicodedata.normalize("NFD", _caseless(text))))
-
-
-def _opened(text: str) -> str:
-    """The text without brackets and marks of a list in front."""
-    found = _OPENED.match(text)
-    return text[found.end() :] if found else text
 
 
 def _goes_on(rest: str) -> bool:
