@@ -60,11 +60,11 @@ def _evaluated(run: Store) -> EvaluatedRun:
 def _show_arms(found: dict[str, Any]) -> None:
     for name, run in found["runs"].items():
         arms = run["arms"]
-        measures = list(next(iter(arms.values()))["measures"])
+        measures = list(dict.fromkeys(measure for row in arms.values() for measure in row["measures"]))
         rows = [
             (
                 arm,
-                *(percent(row["measures"][measure]["mean"]) for measure in measures),
+                *(percent(row["measures"].get(measure, {}).get("mean")) for measure in measures),
                 *(percent(row[key]) for key in ("named_rate", "std", "decile", "worst")),
             )
             for arm, row in arms.items()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from paft_ray.cli.out_file import check_folder
 from paft_ray.cli.resources import awaited_resources, check_resources, local_resources, seconds
 from paft_ray.cli.session import ray_session
 from paft_ray.cli.signals import interruptible
@@ -105,9 +106,7 @@ def _trained_task(resolved: ResolvedRun, model: TrainedModel) -> Task:
 def _check_target(out: str, run: Store) -> None:
     """Raises `UserError` where the results would be among other files: in the run or one of its own folders, or in a
     folder that holds something else."""
-    if not out.strip():
-        raise UserError("--out: names no folder; give a new or empty one")
-    target = Store(out)
+    target = check_folder(out, _MARK)
     whole = run.path("")
     inside = (
         target.path("").removeprefix(whole).split("/")[0]
@@ -116,5 +115,3 @@ def _check_target(out: str, run: Store) -> None:
     )
     if inside is not None and inside in _OWN_FOLDERS:
         raise UserError(f"--out {out}: holds the run's own results; give another folder")
-    if target.is_file("") or (target.entries() and not target.exists(_MARK)):
-        raise UserError(f"--out {out}: is not empty, and not of this command; give a new or empty folder")

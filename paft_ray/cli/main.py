@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
+from paft_ray.cli import robustness_command
 from paft_ray.cli.env_defaults import prepare_environment
 from paft_ray.cli.options import AcceptOption, VerboseOption, WaitOption, root_options
 from paft_ray.cli.signals import terminable
@@ -212,6 +213,17 @@ def export(
     from paft_ray.cli.export import export_run
 
     export_run(run, arm, seed, out, precision)
+
+
+@app.command("init", help="Write a task, rows, templates and a run file to start from.")
+def init(name: Annotated[str, typer.Argument(help="Of the run, and of the new folder")]) -> None:
+    """They run as they are."""
+    from paft_ray.cli.init import init
+
+    echo(init(name))
+
+
+app.command("robustness", help=robustness_command.HELP)(robustness_command.robustness)
 
 
 @prompts_app.command("import", help="Put lists of templates, ours or published ones, through the gate.")

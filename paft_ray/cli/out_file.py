@@ -1,4 +1,4 @@
-"""Files that `--out` names."""
+"""Files and folders that `--out` names."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from paft_ray.errors import UserError
+from paft_ray.storage.store import Store
 
 
 @contextmanager
@@ -17,3 +18,14 @@ def written_to(out: str) -> Iterator[None]:
         raise UserError(
             f"--out {out}: cannot be written ({error.strerror or error}); give the path of a file that you may write"
         ) from None
+
+
+def check_folder(out: str, mark: str) -> Store:
+    """The folder, not made yet. Raises `UserError` where it holds something else than an earlier call's results, which
+    a file called `mark` shows."""
+    if not out.strip():
+        raise UserError("--out: names no folder; give a new or empty one")
+    target = Store(out)
+    if target.is_file("") or (target.entries() and not target.exists(mark)):
+        raise UserError(f"--out {out}: is not empty, and not of this command; give a new or empty folder")
+    return target

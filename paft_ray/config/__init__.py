@@ -11,7 +11,7 @@ from paft_ray.config.engine import EngineConfig, engine_key
 from paft_ray.config.evaluate import EvaluateConfig, answers_key
 from paft_ray.config.generator import GeneratorConfig, generator_key
 from paft_ray.config.judge import JudgeConfig
-from paft_ray.config.load import load_config, parse_config, read_yaml_file
+from paft_ray.config.load import load_config, parse_config, read_yaml_file, with_overrides
 from paft_ray.config.model import ModelConfig, configured_model, input_key
 from paft_ray.config.prompts import PromptsConfig, Strategy, prompts_key
 from paft_ray.config.report import ReportConfig
@@ -68,4 +68,5 @@ __all__ = [
     "read_yaml_file",
     "sampling_key",
     "weights_key",
+    "with_overrides",
 ]

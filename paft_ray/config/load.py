@@ -39,9 +39,14 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         if other in values and name in values:
             raise UserError(f"config {path}: {other} and {name} are the same section; keep one of them")
     values = {_SPELLINGS.get(key, key): value for key, value in values.items()}
+    return parse_config(with_overrides(values, overrides), source=str(path))
+
+
+def with_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The values, changed in place by `section.key=value` overrides. Raises `UserError` for one that is none."""
     for override in overrides:
         _apply(values, override)
-    return parse_config(values, source=str(path))
+    return values
 
 
 class PlainLoader(yaml.SafeLoader):

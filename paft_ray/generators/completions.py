@@ -73,16 +73,16 @@ class ChatReply:
     """Generated tokens, in [1, `longest`]."""
 
 
-def read_completion(body: bytes, longest: int) -> ChatReply:
+def read_completion(body: bytes, longest: int, *, may_be_empty: bool = False) -> ChatReply:
     """The first choice of a chat completion. `longest`: tokens that one answer can have. Raises `ValueError` of one
-    clause for anything else."""
+    clause for anything else, and unless it `may_be_empty` for one without text."""
     try:
         found = _Completion.model_validate(_json(body))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         raise ValueError(f"{'.'.join(map(str, first['loc'])) or 'the answer'}: {first['msg']}") from None
     choice = found.choices[0]
-    if not choice.message.content.strip():
+    if not (may_be_empty or choice.message.content.strip()):
         raise ValueError("there is no text in choices[0].message.content")
     return ChatReply(
         text=choice.message.content.strip(),

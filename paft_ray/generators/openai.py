@@ -85,15 +85,15 @@ def ask_missing(
     cache = cache.keyed(
         {"generator": generator_key(generator.model_copy(update={"endpoint": unlimited})), "seed": seed}
     )
-    names = [identity(str(asked.number), asked.message, asked.regex) for asked in requests]
+    names = [identity(str(asked.number), asked.message, asked.settings) for asked in requests]
     rows = {row["request"]: row for row in cache.read(_ANSWERS).to_pylist()}
     kept = {
-        i: Completion(**{field: rows[name][field] for field in ("text", "finished", "tokens")})
+        i: Completion(**{field: rows[name][field] for field in ("text", "finished", "tokens")}, missing="")
         for i, name in enumerate(names)
         if name in rows
     }
     if kept:
-        _log.info(f"[synthesize {generator.label}] {len(kept)} answers of an earlier attempt are reused")
+        _log.info(f"[{generator.label}] {len(kept)} answers of an earlier attempt are reused")
     saver = BufferedWriter(cache)
 
     def keep(number: int, written: Completion) -> None:
@@ -139,7 +139,7 @@ def ask(
     found = asyncio.run(session.all(requests, seed, kept, keep))
     if session.failures:
         _log.warning(
-            f"[synthesize {generator.label}] {sum(not w.text for w in found)} of {len(found)} requests got no "
+            f"[{generator.label}] {sum(bool(w.missing) for w in found if not w.text)} of {len(found)} requests got no "
             f"answer; the first: {session.failures[0]}"
         )
     return found
@@ -174,7 +174,7 @@ class _Session:
                     return kept[number]
                 async with slots:
                     written = await self._one(exchange, asked, request_seed(seed, asked.number))
-                if written.text:
+                if written.text or not written.missing:
                     keep(number, written)
                 return written
 
@@ -192,14 +192,15 @@ class _Session:
             return Completion(text="", finished=False)
         if not await self.tokens.reserve(self.longest):
             return Completion(text="", finished=False, missing="token_cap")
-        found, lost = await self._answer(exchange, self._body(asked, seed))
+        found, lost = await self._answer(exchange, self._body(asked, seed), may_be_empty=not asked.axes)
         spent = lost + (found.tokens if found else 0)
         await self.tokens.settle(self.longest, spent)
         if found is None:
             return Completion(text="", finished=False, tokens=spent)
-        text = found.text if self.endpoint.grammar else _bare(found.text)
+        text = _bare(found.text) if asked.axes and not self.endpoint.grammar else found.text
         finished = asked.is_complete(text) if self.endpoint.grammar else found.finished
-        return Completion(text=self._without_key(asked, text), finished=finished, tokens=spent)
+        missing = "failed" if asked.axes else ""
+        return Completion(text=self._without_key(asked, text), finished=finished, missing=missing, tokens=spent)
 
     def _without_key(self, asked: Request, text: str) -> str:
         """The answer without the key, which JSON may hide until a list is read."""
@@ -210,7 +211,7 @@ class _Session:
                 return templates_text([PromptTemplate(text=text or "", system=system) for text, system in texts])
         return without_key(text, self.key)
 
-    async def _answer(self, exchange: Exchange, body: bytes) -> tuple[ChatReply | None, int]:
+    async def _answer(self, exchange: Exchange, body: bytes, *, may_be_empty: bool) -> tuple[ChatReply | None, int]:
         """(answer, tokens of attempts that gave none). An attempt that no status came back from counts at its
         longest."""
         lost, reason = 0, ""
@@ -221,7 +222,7 @@ class _Session:
                 lost += self.longest
             if reply.succeeded and not reply.trouble:
                 try:
-                    found = read_completion(reply.body, self.longest)
+                    found = read_completion(reply.body, self.longest, may_be_empty=may_be_empty)
                 except ValueError as error:
                     reason = f"no chat completion came ({error})"
                     break
@@ -237,7 +238,7 @@ class _Session:
         return None, lost
 
     def _body(self, asked: Request, seed: int) -> bytes:
-        alone = not (self.endpoint.grammar or asked.is_list)
+        alone = asked.axes and not (self.endpoint.grammar or asked.is_list)
         message = f"{asked.message}\nAnswer with the text alone." if alone else asked.message
         fields = {
             "max_tokens": self.generator.max_tokens,
@@ -245,12 +246,15 @@ class _Session:
             "seed": seed % 2**31,
             **self.endpoint.request,
         }
-        if self.endpoint.grammar:
+        if self.endpoint.grammar and asked.axes:
             fields["structured_outputs"] = {"regex": asked.regex}
         sent = {name: value for name, value in fields.items() if value is not None}
+        messages = [{"role": "user", "content": whole_characters(message)}]
+        if asked.instruction is not None:
+            messages.insert(0, {"role": "system", "content": whole_characters(asked.instruction)})
         body = {
             "model": self.generator.id,
-            "messages": [{"role": "user", "content": whole_characters(message)}],
+            "messages": messages,
             **sent,
         }
         return json.dumps(body, ensure_ascii=False).encode()

@@ -3,6 +3,7 @@ diversity, under a grammar; and what a generator answers."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,11 +31,18 @@ class Request:
     """The answer's grammar: free text around the task's placeholders, each once."""
     strategy: Strategy
     axes: tuple[dict[str, str], ...]
-    """How each template that is asked for is to be written."""
+    """How each template that is asked for is to be written; none: the answer is no template, and taken as it is."""
+    instruction: str | None = None
+    """System message before the user's."""
     system: bool = False
     """Whether templates are to have system parts."""
     rewrites: str | None = None
     """Content id of the seed template that is to be rewritten."""
+
+    @property
+    def settings(self) -> str:
+        """What decides the answer besides number and message."""
+        return self.regex if self.instruction is None else json.dumps([self.regex, self.instruction])
 
     @property
     def is_list(self) -> bool:
@@ -67,7 +75,7 @@ class Completion:
     finished: bool = True
     """False where the answer stops before its end."""
     missing: str = "failed"
-    """Why there is no text, where there is none."""
+    """Why there is no text, where there is none; empty where the answer itself has none."""
     tokens: int = 0
     """Generated tokens; they count against an endpoint's `max_total_tokens`."""
 

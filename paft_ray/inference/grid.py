@@ -24,6 +24,7 @@ from paft_ray.models.local import find_on_this_node
 from paft_ray.models.reference import ModelFiles
 from paft_ray.prompts.encode import Encoded, Encoder
 from paft_ray.prompts.template import PromptTemplate
+from paft_ray.prompts.variations.variant import Posed, posed
 from paft_ray.storage.schemas import MOST_SAID, MOST_TOKENS, OUTCOMES
 from paft_ray.tasks.graders.choice import Choice
 from paft_ray.tasks.task import Example, Task
@@ -67,6 +68,7 @@ class Grid:
 
     task: Task
     templates: tuple[PromptTemplate, ...]
+    """Variants of templates, too: what is asked of an example is then `posed`."""
     examples: tuple[Example, ...]
     model: ModelConfig
     model_files: ModelFiles
@@ -151,6 +153,10 @@ class Grid:
             index = self.asked[(index - self.num_cells) * len(self.asked) // self.num_free]
         return self.templates[index // len(self.examples)], self.examples[index % len(self.examples)]
 
+    def _posed(self, index: int) -> Posed:
+        """What is asked of a cell."""
+        return posed(*self.cell(index))
+
     def requests(self, indices: Iterable[int]) -> list[dict[str, Any]]:
         """Engine rows: of a task with labels one per branch of the label trie (one where first tokens differ; more
         where they are very many), the first of which gives the unconstrained answer, too; else one generation.
@@ -160,7 +166,8 @@ class Grid:
         rows = []
         for index in indices:
             try:
-                encoded = self.encoder.encode(*self.cell(index))
+                asked_of = self._posed(index)
+                encoded = self.encoder.encode(asked_of.template, asked_of.example)
             except (ValueError, TypeError) as error:  # TypeError: how a tokenizer refuses text that is none
                 rows.append({**_request([index, 0], [], {}), "error": ascii(f"{type(error).__name__}: {error}")})
                 continue
@@ -220,8 +227,9 @@ class Grid:
                     continue
                 values = self._judge_choice(index, after_newline, waiting.pop(index))
             else:
-                said = self._judge_said(row["token_ids"], self.cell(index)[1], after_newline)
-                timed.append(self._judge_said.timed(row, self.cell(index)[1], after_newline, said, self._deciding))
+                example = self._posed(index).example
+                said = self._judge_said(row["token_ids"], example, after_newline)
+                timed.append(self._judge_said.timed(row, example, after_newline, said, self._deciding))
                 if index >= self.num_cells:
                     continue
                 values = self._judge_generated(index, row, said)
@@ -246,21 +254,26 @@ class Grid:
             top = dict(zip(row["top_ids"], row["top_logprobs"], strict=True))
             answers.setdefault(query[0], {}).update({token: top[token] for token in tokens})
         labels = self.encoder.label_ids(after_newline)
-        predicted, logprobs = greedy_label(labels, answers), label_logprobs(labels, answers)
-        (_, example), root = self.cell(index), found.get(_ROOT, {})
-        said = _values_said(root, self._judge_said(root["token_ids"], example, after_newline)) if self.free else {}
+        predicted, shown = greedy_label(labels, answers), label_logprobs(labels, answers)
+        cell, root = self._posed(index), found.get(_ROOT, {})
+        said = self._values_said(root, cell, after_newline) if self.free else {}
         return {
             **said,
             **self._ids(index),
-            "predicted": predicted,
+            "predicted": cell.label(predicted),
             "parsed": True,
-            "correct": predicted == example.answer,
-            "logprob": logprobs[example.answer],
+            "correct": predicted == cell.example.answer,
+            "logprob": shown[cell.example.answer],
             "said": said["text"][:MOST_SAID] if said else None,
-            "label_logprobs": [min(value, 0.0) for value in logprobs.values()],
+            "label_logprobs": [min(shown[cell.shown.get(label, label)], 0.0) for label in labels],
             "label_mass": min(sum(map(math.exp, answers[()].values())), 1.0) if () in answers else None,
             "text": None,
         }
+
+    def _values_said(self, row: Mapping[str, Any], cell: Posed, after_newline: bool) -> dict[str, Any]:
+        """Values of an unconstrained answer, in the task's own labels."""
+        values = _values_said(row, self._judge_said(row["token_ids"], cell.example, after_newline))
+        return {**values, "named": values["named"] and cell.label(values["named"])}
 
     def _judge_generated(self, index: int, row: Mapping[str, Any], said: Said) -> dict[str, Any]:
         """Values of `JUDGED` of a cell of a task without labels."""

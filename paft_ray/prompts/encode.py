@@ -167,8 +167,8 @@ class Encoder:
     def _prompt(self, template: PromptTemplate, fields: dict[str, str]) -> tuple[list[int], bool]:
         text = template.render(fields)
         if self.chat:
-            frame = self._frame(bool(template.system))
-            contents = [template.system, text] if template.system else [text]
+            frame = self._frame(template.system is not None)
+            contents = [text] if template.system is None else [template.system, text]
             return self._tokens.chat(frame, contents), frame[-1].endswith("\n")
         if template.system:
             text = f"{template.system}\n\n{text}"

@@ -218,7 +218,8 @@ def template_of_row(row: Mapping[str, Any], where: str) -> PromptTemplate:
                     f"{where}: {name} {visible(value)[:60]!r} is no short name; allowed: 1 to {_LONGEST_NAME} visible "
                     "characters on one line, without spaces around them"
                 )
-    return PromptTemplate(text=row["text"], system=row.get("system"), group=row.get("group"), frame=row.get("frame"))
+    system = row.get("system") or None
+    return PromptTemplate(text=row["text"], system=system, group=row.get("group"), frame=row.get("frame"))
 
 
 def _parquet_templates(path: str | Path) -> list[PromptTemplate]:

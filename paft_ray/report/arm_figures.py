@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from paft_ray.config import ReportConfig
 from paft_ray.metrics import (
@@ -100,6 +101,22 @@ def part_of(arm: ArmOutcomes, templates: Sequence[str], examples: Sequence[str] 
         correct=arm.correct[cells],
         predicted=None if arm.predicted is None else arm.predicted[cells],
     )
+
+
+def common_cells(one: ArmOutcomes, other: ArmOutcomes) -> tuple[ArmOutcomes, ArmOutcomes]:
+    """Two arms of different tables on the templates and examples of which both measured a cell."""
+    templates = sorted(set(one.template_ids) & set(other.template_ids))
+    examples = sorted(set(one.example_ids) & set(other.example_ids))
+    one, other = part_of(one, templates, examples), part_of(other, templates, examples)
+    both = _measured(one) & _measured(other)
+    templates = [templates[t] for t in np.flatnonzero(both.any(axis=1))]
+    examples = [examples[e] for e in np.flatnonzero(both.any(axis=0))]
+    return part_of(one, templates, examples), part_of(other, templates, examples)
+
+
+def _measured(arm: ArmOutcomes) -> NDArray[np.bool_]:
+    """Shape [templates, examples]."""
+    return np.asarray(~np.isnan(arm.correct).all(axis=0))
 
 
 def _places(ids: Sequence[str], wanted: Sequence[str]) -> list[int]:

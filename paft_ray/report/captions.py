@@ -44,6 +44,20 @@ def arms(rows: Sequence[TemplateRow], values: Values) -> Picture:
     )
 
 
+def axes(values: Values, headline: str, confidence: float) -> Picture:
+    """How far each axis of a suite moves each arm. `values`: the part `axes` of results.json."""
+    parts = []
+    for axis, found in values.items():
+        stds = ", ".join(f"{arm} {percent(row['std'])}" for arm, row in found["arms"].items())
+        parts.append(f"{axis}: {stds}")
+    return Picture(
+        uri=plots.data_uri(plots.axes_plot(values, label=f"std of {headline} over levels, percentage points")),
+        text=f"Std of {headline} over the levels of each axis, in percentage points. {'; '.join(parts)}.",
+        caption=f"How far each axis moves the accuracy of a template: std over its levels with its "
+        f"{100 * confidence:g} % interval, without the noise of the test rows.",
+    )
+
+
 def templates(rows: Sequence[TemplateRow], names: Sequence[str], values: Values, *, kind: str) -> list[Picture]:
     """Every template's accuracy per arm by the headline measure, and next to it by knowledge where that is another.
     `values`: the content of results.json; `kind`: held-out or given."""
@@ -57,7 +71,7 @@ def templates(rows: Sequence[TemplateRow], names: Sequence[str], values: Values,
     known = [replace(row, accuracy=row.knowledge) for row in rows if row.knowledge is not None]
     if not known:
         return [first]
-    second = _templates(known, names, "knowledge", kind)
+    second = _templates(known, [name for name in names if name in known[0].accuracy], "knowledge", kind)
     return [
         first,
         replace(

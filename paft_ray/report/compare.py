@@ -8,9 +8,6 @@ from functools import cached_property
 from itertools import combinations
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from paft_ray.config import Config
 from paft_ray.errors import UserError
 from paft_ray.metrics import (
@@ -25,7 +22,7 @@ from paft_ray.metrics import (
     on_common_seeds,
 )
 from paft_ray.report.answers import label_rates
-from paft_ray.report.arm_figures import part_of, short_row, spread_row
+from paft_ray.report.arm_figures import common_cells, part_of, short_row, spread_row
 from paft_ray.report.arm_order import ordered
 from paft_ray.report.inputs import Measured
 from paft_ray.storage.stage_keys import differences
@@ -244,15 +241,5 @@ def _unpaired(one: ArmOutcomes, other: ArmOutcomes) -> str | None:
 def _common(one: ArmOutcomes, other: ArmOutcomes, known: Mapping[str, Example], others: Mapping[str, Example]) -> _Arms:
     """The outcomes of both arms on the templates and examples of which both measured a cell; an example agrees in text
     and answer (`known`, `others`: those of either run), not in id alone."""
-    templates = sorted(set(one.template_ids) & set(other.template_ids))
-    examples = [e for e in sorted(set(one.example_ids) & set(other.example_ids)) if known.get(e) == others.get(e)]
-    one, other = part_of(one, templates, examples), part_of(other, templates, examples)
-    both = _measured(one) & _measured(other)
-    templates = [templates[t] for t in np.flatnonzero(both.any(axis=1))]
-    examples = [examples[e] for e in np.flatnonzero(both.any(axis=0))]
-    return part_of(one, templates, examples), part_of(other, templates, examples)
-
-
-def _measured(arm: ArmOutcomes) -> NDArray[np.bool_]:
-    """Shape [templates, examples]."""
-    return np.asarray(~np.isnan(arm.correct).all(axis=0))
+    agreed = [e for e in sorted(set(one.example_ids) & set(other.example_ids)) if known.get(e) == others.get(e)]
+    return common_cells(part_of(one, one.template_ids, agreed), part_of(other, other.template_ids, agreed))

@@ -74,9 +74,7 @@ def _groups(values: Values) -> str | None:
 def _brackets(gap: Values, confidence: float) -> str:
     """What the intervals of these sentences are, and are not, for."""
     weights = (
-        "; one seed was trained, so they are for these weights and say nothing of other trainings"
-        if gap["num_seeds"] == 1
-        else ""
+        "; with one seed they are for these weights and say nothing of other trainings" if gap["num_seeds"] == 1 else ""
     )
     return f"Numbers in brackets are {100 * confidence:g} % intervals, not corrected for their number{weights}."
 

@@ -56,7 +56,12 @@ def _arms(
         rows = {measure: {arm: _without_intervals(row) for arm, row in of.items()} for measure, of in rows.items()}
     main = next(iter(rows.values()))
     return {
-        arm: {**row, "measures": {measure: {key: of[arm][key] for key in _OF_MEASURE} for measure, of in rows.items()}}
+        arm: {
+            **row,
+            "measures": {
+                measure: {key: of[arm][key] for key in _OF_MEASURE} for measure, of in rows.items() if arm in of
+            },
+        }
         for arm, row in main.items()
     }
 
@@ -64,14 +69,15 @@ def _arms(
 def _differences(
     part: Mapping[Measure, Mapping[str, ArmOutcomes]], headline: Measure, config: ReportConfig
 ) -> dict[str, dict[str, Any]]:
-    which = pairs(part[headline])
-    gaps = {measure: differences(of, which, config) for measure, of in part.items()}
+    gaps = {measure: differences(of, pairs(of), config) for measure, of in part.items()}
     return {
         name: {
             "first": gap.first,
             "second": gap.second,
             **short_row(gap),
-            "measures": {measure: short_row(of[name]) for measure, of in gaps.items() if measure != headline},
+            "measures": {
+                measure: short_row(of[name]) for measure, of in gaps.items() if measure != headline and name in of
+            },
         }
         for name, gap in gaps[headline].items()
     }

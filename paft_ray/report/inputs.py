@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from paft_ray.errors import UserError
 from paft_ray.metrics import ArmOutcomes, Measure, arms_from_table
@@ -65,6 +66,8 @@ class Measured:
     """Rows of evaluate/answers.parquet, what was generated for a task without labels; None: not at hand."""
     labels: Sequence[str] = ()
     """Of the task, in the order of `label_logprobs`; none: nothing is calibrated."""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Arm -> what it is, where no run made the arms."""
     held_out: bool = False
     """The templates are the run's own held-out split, checked against near-copies; False: given by the user."""
 
@@ -174,12 +177,16 @@ def check_current(run: Store) -> None:
 
 
 def arms_by_measure(outcomes: pa.Table) -> dict[Measure, dict[str, ArmOutcomes]]:
-    """Measure -> arm -> answers, the headline first: behavior, strict, and knowledge where the task has labels;
-    knowledge alone where no unconstrained answers were asked for."""
-    names: list[Measure] = ["behavior", "strict"] if _has_values(outcomes, "behavior") else []
-    if not names or _has_values(outcomes, "label_logprobs"):
-        names.append("knowledge")
-    return {name: arms_from_table(outcomes, name) for name in names}
+    """Measure -> arm -> answers, the headline first: behavior, strict, and knowledge of the arms whose choice among the
+    labels was measured; knowledge alone where no unconstrained answers were asked for."""
+    if not _has_values(outcomes, "behavior"):
+        return {"knowledge": arms_from_table(outcomes, "knowledge")}
+    said: list[Measure] = ["behavior", "strict"]
+    found: dict[Measure, dict[str, ArmOutcomes]] = {name: arms_from_table(outcomes, name) for name in said}
+    if _has_values(outcomes, "label_logprobs"):
+        chosen = pc.unique(outcomes.filter(pc.is_valid(outcomes["label_logprobs"]))["arm"])
+        found["knowledge"] = arms_from_table(outcomes.filter(pc.is_in(outcomes["arm"], chosen)), "knowledge")
+    return found
 
 
 def _has_values(outcomes: pa.Table, column: str) -> bool:

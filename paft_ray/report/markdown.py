@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from paft_ray.config import Config
+from paft_ray.report.axes import WorstCase
+from paft_ray.report.axes_report import AxesReport
 from paft_ray.report.figure_tables import CollapsedTemplates, collapsed_templates, figure_tables
 from paft_ray.report.format import duration, percent
 from paft_ray.report.inputs import Measured
@@ -27,6 +29,7 @@ def render_markdown(
     rows: Sequence[TemplateRow],
     rejected: Mapping[str, int],
     notes: Sequence[str] = (),
+    axes: AxesReport | None = None,
     truncation: str | None = None,
 ) -> str:
     """The Markdown text. `rejected`: candidates by reason; `notes`: sentences about the prompt set; `truncation`:
@@ -38,7 +41,7 @@ def render_markdown(
         f"# {cell(title)}: robustness to the prompt template",
         f"**{cell(values['verdict'])}.**",
         "\n".join(f"- {cell(sentence)}" for sentence in values["findings"]),
-        f"Task {cell(config.task)}, model {cell(config.model.id)}; {len(rows)} {kind} templates x "
+        f"Task {cell(config.task)}, {_models(measured, config)}; {len(rows)} {kind} templates x "
         f"{next(iter(values['arms'].values()))['num_examples']} test examples.",
         "## Arms",
         *_tables(tables.arms),
@@ -53,6 +56,7 @@ def render_markdown(
         ("Calibration control", tables.calibration),
     ):
         parts += [f"## {head}", *_tables(section)] if section else []
+    parts += ["## Axes", *_tables(axes.tables), *_worst_cases(axes.worst)] if axes else []
     parts += [
         f"## Accuracy per {kind} template, %",
         _matrix(results, rows),
@@ -62,6 +66,23 @@ def render_markdown(
     ]
     parts += [*_prompt_set(measured, rejected), *map(cell, notes), "## Cost", _cost(results)]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _models(measured: Measured, config: Config) -> str:
+    """What was measured, in words."""
+    named = "; ".join(f"{cell(arm)}: {cell(what)}" for arm, what in measured.models.items())
+    return f"models {named}" if named else f"model {cell(config.model.id)}"
+
+
+def _worst_cases(found: Sequence[WorstCase]) -> list[str]:
+    """The worst case of every axis and arm, with wrong answers."""
+    body = [
+        (worst.axis, worst.arm, worst.level, percent(worst.accuracy), asked, right, said)
+        for worst in found
+        for asked, right, said in (worst.wrong[:1] or [("(no wrong answer)", "", "")])
+    ]
+    head = ("axis", "arm", "level", "accuracy, %", "asked", "right answer", "given")
+    return ["Worst case of each axis, with a wrong answer:", _table(head, body)]
 
 
 def _prompt_set(measured: Measured, rejected: Mapping[str, int]) -> list[str]:
@@ -103,7 +124,7 @@ def _matrix(results: Results, rows: Sequence[TemplateRow]) -> str:
 def _knowledge(results: Results, rows: Sequence[TemplateRow]) -> list[str]:
     arms = list(results.arms)
     known = [(row.number, row.knowledge) for row in rows if row.knowledge is not None]
-    body = [(str(number), *(percent(values[arm]) for arm in arms)) for number, values in known]
+    body = [(str(number), *(percent(values.get(arm)) for arm in arms)) for number, values in known]
     return (
         ["The same by knowledge, the answer constrained to the labels:", _table(("no.", *arms), body)] if body else []
     )

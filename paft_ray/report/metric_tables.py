@@ -46,14 +46,14 @@ def measures_table(arms: Mapping[str, Values], *, confidence: float, where: str)
     """What the arms say and what they know, side by side."""
     level = f"{100 * confidence:g} % interval"
     columns = [
-        ("behavior", _figure("measures.behavior.mean", percent)),
-        (level, _range("measures.behavior", percent)),
-        ("strict", _figure("measures.strict.mean", percent)),
-        ("knowledge", _figure("measures.knowledge.mean", percent)),
-        (level, _range("measures.knowledge", percent)),
-        ("names a label", _figure("named_rate", percent)),
-        ("probability on labels", _figure("label_mass", percent)),
-        ("seeds", _figure("num_seeds", number(0))),
+        ("behavior", figure("measures.behavior.mean", percent)),
+        (level, interval("measures.behavior", percent)),
+        ("strict", figure("measures.strict.mean", percent)),
+        ("knowledge", figure("measures.knowledge.mean", percent)),
+        (level, interval("measures.knowledge", percent)),
+        ("names a label", figure("named_rate", percent)),
+        ("probability on labels", figure("label_mass", percent)),
+        ("seeds", figure("num_seeds", number(0))),
     ]
     said = {
         "behavior": "Behavior: the unconstrained answer, parsed leniently. Strict: the same without leniency.",
@@ -61,24 +61,25 @@ def measures_table(arms: Mapping[str, Values], *, confidence: float, where: str)
         "knowledge": "Knowledge: the label that greedy decoding ends in when only labels are allowed.",
         "label_mass": "Probability on labels: that an answer's first token begins one.",
     }
-    held = {*next(iter(arms.values()))["measures"], *(key for arm in arms.values() for key in said if arm.get(key))}
+    measures = {name for arm in arms.values() for name in arm["measures"]}
+    held = {*measures, *(key for arm in arms.values() for key in said if arm.get(key))}
     told = " ".join(text for key, text in said.items() if key in held)
-    return _table("accuracy", f"Mean accuracy in percent over {where}. {told}", columns, arms)
+    return built("accuracy", f"Mean accuracy in percent over {where}. {told}", columns, arms)
 
 
 def spread_table(arms: Mapping[str, Values], *, confidence: float, threshold: float, headline: str) -> FigureTable:
     """How accuracy differs between templates, by the headline measure."""
     level = f"{100 * confidence:g} % interval"
     columns = [
-        ("std", _figure("std", percent)),
-        (level, _range("intervals.std", percent)),
-        ("std, noise removed", _figure("std_noise_corrected", percent)),
-        ("worst", _figure("worst", percent)),
-        ("worst, shrunken", _figure("worst_shrunken", percent)),
-        ("lowest decile", _figure("decile", percent)),
-        (level, _range("intervals.decile", percent)),
+        ("std", figure("std", percent)),
+        (level, interval("intervals.std", percent)),
+        ("std, noise removed", figure("std_noise_corrected", percent)),
+        ("worst", figure("worst", percent)),
+        ("worst, shrunken", figure("worst_shrunken", percent)),
+        ("lowest decile", figure("decile", percent)),
+        (level, interval("intervals.decile", percent)),
         ("median", _quantile("0.5")),
-        (f"above {100 * threshold:g} %", _figure("share_above", percent)),
+        (f"above {100 * threshold:g} %", figure("share_above", percent)),
     ]
     said = [f"Spread of {headline} over templates, in percent."]
     if any(arm.get("num_seeds", 1) > 1 for arm in arms.values()):
@@ -90,20 +91,20 @@ def spread_table(arms: Mapping[str, Values], *, confidence: float, threshold: fl
     if any(arm.get("worst_shrunken") is not None for arm in arms.values()):
         said.append("Worst, shrunken: an estimate without the bad luck of being the lowest of many.")
     said.append(f"Above {100 * threshold:g} %: fraction of templates with a higher accuracy.")
-    return _table("spread", " ".join(said), columns, arms)
+    return built("spread", " ".join(said), columns, arms)
 
 
 def answer_table(arms: Mapping[str, Values], *, headline: str) -> FigureTable:
     """How the arms answer."""
     columns = [
-        ("not parsed", _figure("parse_failure_rate", percent)),
-        ("balanced accuracy", _figure("balanced_accuracy", percent)),
-        ("consistency", _figure("consistency", percent)),
-        ("sensitivity", _figure("sensitivity", percent)),
-        ("tokens per right answer", _figure("tokens_per_answer", number(1))),
-        ("interval", _range("speed.tokens", number(1))),
-        ("seconds per right answer", _figure("seconds_per_answer", number(2))),
-        ("interval ", _range("speed.seconds", number(2))),
+        ("not parsed", figure("parse_failure_rate", percent)),
+        ("balanced accuracy", figure("balanced_accuracy", percent)),
+        ("consistency", figure("consistency", percent)),
+        ("sensitivity", figure("sensitivity", percent)),
+        ("tokens per right answer", figure("tokens_per_answer", number(1))),
+        ("interval", interval("speed.tokens", number(1))),
+        ("seconds per right answer", figure("seconds_per_answer", number(2))),
+        ("interval ", interval("speed.seconds", number(2))),
     ]
     said = {
         "parse_failure_rate": "Not parsed: answers in which nothing was found that could be judged.",
@@ -112,7 +113,7 @@ def answer_table(arms: Mapping[str, Values], *, headline: str) -> FigureTable:
         "sensitivity": "Sensitivity (PromptSensiScore, arXiv 2410.12405): template pairs of which only one is right.",
     }
     told = [text for key, text in said.items() if any(arm.get(key) is not None for arm in arms.values())]
-    return _table("answers", " ".join([f"How the arms answer ({headline}), in percent.", *told]), columns, arms)
+    return built("answers", " ".join([f"How the arms answer ({headline}), in percent.", *told]), columns, arms)
 
 
 def estimated_table(arms: Mapping[str, Values]) -> FigureTable | None:
@@ -125,20 +126,20 @@ def estimated_table(arms: Mapping[str, Values]) -> FigureTable | None:
         f"Evaluation was budgeted: {budget} of all (template, example) cells were answered. "
         "Estimates for the full grid by an item-response model, accuracy in percent over templates."
     )
-    columns = [("mean", _figure("mean", percent)), ("interval", _range("", percent)), *_quantiles(found)]
-    return _table("estimated", caption, columns, found)
+    columns = [("mean", figure("mean", percent)), ("interval", interval("", percent)), *_quantiles(found)]
+    return built("estimated", caption, columns, found)
 
 
 def difference_table(differences: Mapping[str, Values], *, confidence: float, headline: str) -> FigureTable:
     """Differences of the mean by the headline measure."""
     columns = [
-        ("percentage points", _figure("mean", points)),
-        (f"{100 * confidence:g} % interval", _range("", points)),
-        ("p", _figure("p_value", probability)),
-        ("p, corrected", _figure("p_adjusted", probability)),
-        ("detectable", _figure("detectable", percent)),
+        ("percentage points", figure("mean", points)),
+        (f"{100 * confidence:g} % interval", interval("", points)),
+        ("p", figure("p_value", probability)),
+        ("p, corrected", figure("p_adjusted", probability)),
+        ("detectable", figure("detectable", percent)),
         ("decisive", _decisive),
-        ("seeds", _figure("num_seeds", number(0))),
+        ("seeds", figure("num_seeds", number(0))),
     ]
     caption = f"Differences of mean {headline} in percentage points, first minus second."
     if any(gap.get("low") is not None and gap.get("num_seeds") == 1 for gap in differences.values()):
@@ -152,26 +153,26 @@ def difference_table(differences: Mapping[str, Values], *, confidence: float, he
             f" p is {corrected if others else 'not corrected: one comparison was named beforehand'}. Detectable: the "
             f"true difference that would have shown {10 * POWER:g} times in 10."
         )
-    return _table("differences", caption, columns, differences, first="difference")
+    return built("differences", caption, columns, differences, first="difference")
 
 
 def spread_difference_table(differences: Mapping[str, Values], *, confidence: float, headline: str) -> FigureTable:
     """Differences of spread, and of the mean by the other measures."""
     level = f"{100 * confidence:g} % interval"
     columns = [
-        ("ratio of stds", _figure("std_ratio.value", ratio)),
-        (level, _range("std_ratio", ratio)),
-        ("lowest decile", _figure("decile.mean", points)),
-        (level, _range("decile", points)),
-        ("strict", _figure("measures.strict.mean", points)),
-        ("knowledge", _figure("measures.knowledge.mean", points)),
-        (level, _range("measures.knowledge", points)),
+        ("ratio of stds", figure("std_ratio.value", ratio)),
+        (level, interval("std_ratio", ratio)),
+        ("lowest decile", figure("decile.mean", points)),
+        (level, interval("decile", points)),
+        ("strict", figure("measures.strict.mean", points)),
+        ("knowledge", figure("measures.knowledge.mean", points)),
+        (level, interval("measures.knowledge", points)),
     ]
     caption = (
         f"The same pairs: std over templates of {headline}, first divided by second (below 1: the first depends less "
         "on the template); then differences in percentage points. These intervals are not corrected for their number."
     )
-    return _table("spread-differences", caption, columns, differences, first="difference")
+    return built("spread-differences", caption, columns, differences, first="difference")
 
 
 def group_table(groups: Mapping[str, Values], *, confidence: float, headline: str) -> FigureTable | None:
@@ -180,19 +181,19 @@ def group_table(groups: Mapping[str, Values], *, confidence: float, headline: st
     if not rows:
         return None
     columns = [
-        (headline, _figure("mean", percent)),
-        (f"{100 * confidence:g} % interval", _range("", percent)),
-        ("knowledge", _figure("measures.knowledge.mean", percent)),
-        ("std", _figure("std", percent)),
-        ("lowest decile", _figure("decile", percent)),
-        ("worst", _figure("worst", percent)),
-        ("templates", _figure("num_templates", number(0))),
+        (headline, figure("mean", percent)),
+        (f"{100 * confidence:g} % interval", interval("", percent)),
+        ("knowledge", figure("measures.knowledge.mean", percent)),
+        ("std", figure("std", percent)),
+        ("lowest decile", figure("decile", percent)),
+        ("worst", figure("worst", percent)),
+        ("templates", figure("num_templates", number(0))),
     ]
     caption = (
         "Groups of templates apart, accuracy in percent; their file names the groups. Figures of spread need "
         f"{MIN_TEMPLATES} templates, intervals {MIN_TEMPLATES_INTERVAL}."
     )
-    return _table("groups", caption, columns, rows, first="group: arm")
+    return built("groups", caption, columns, rows, first="group: arm")
 
 
 def group_difference_table(groups: Mapping[str, Values], *, confidence: float, headline: str) -> FigureTable | None:
@@ -206,13 +207,13 @@ def group_difference_table(groups: Mapping[str, Values], *, confidence: float, h
         return None
     level = f"{100 * confidence:g} % interval"
     columns = [
-        (headline, _figure("mean", points)),
-        (level, _range("", points)),
-        ("knowledge", _figure("measures.knowledge.mean", points)),
-        (level, _range("measures.knowledge", points)),
+        (headline, figure("mean", points)),
+        (level, interval("", points)),
+        ("knowledge", figure("measures.knowledge.mean", points)),
+        (level, interval("measures.knowledge", points)),
     ]
     caption = "Differences within each group, in percentage points; intervals are not corrected for their number."
-    return _table("group-differences", caption, columns, rows, first="group: difference")
+    return built("group-differences", caption, columns, rows, first="group: difference")
 
 
 def calibration_table(
@@ -224,11 +225,11 @@ def calibration_table(
     rows = {name: row for arm in plain for name, row in ((arm, plain[arm]), (f"{arm}+cal", calibrated[f"{arm}+cal"]))}
     level = f"{100 * confidence:g} % interval"
     columns = [
-        ("accuracy", _figure("mean", percent)),
-        (level, _range("", percent)),
-        ("std", _figure("std", percent)),
-        ("lowest decile", _figure("decile", percent)),
-        ("worst", _figure("worst", percent)),
+        ("accuracy", figure("mean", percent)),
+        (level, interval("", percent)),
+        ("std", figure("std", percent)),
+        ("lowest decile", figure("decile", percent)),
+        ("worst", figure("worst", percent)),
     ]
     caption = (
         "Calibration control, accuracy in percent of the most probable label (that of knowledge where no two labels "
@@ -236,14 +237,16 @@ def calibration_table(
         "label's log-probability over the test rows under the same template is taken off. That uses the test rows "
         "together, without their answers (transductive), and trains nothing."
     )
-    return _table("calibration", caption, columns, rows)
+    return built("calibration", caption, columns, rows)
 
 
-def _table(
+def built(
     name: str, caption: str, columns: Iterable[Column], values: Mapping[str, Values], first: str = "arm"
 ) -> FigureTable:
-    built = [(head, [cell(row) for row in values.values()]) for head, cell in columns]
-    kept = [(head, cells) for head, cells in built if any(cell.text != "–" for cell in cells)]
+    """The table of these columns, those without any figure left out. `values`: row -> what its cells are made of;
+    `first`: head of the rows' names."""
+    filled = [(head, [cell(row) for row in values.values()]) for head, cell in columns]
+    kept = [(head, cells) for head, cells in filled if any(cell.text != "–" for cell in cells)]
     rows = {row: tuple(cells[place] for _, cells in kept) for place, row in enumerate(values)}
     return FigureTable(name=name, caption=caption, first=first, head=tuple(head for head, _ in kept), rows=rows)
 
@@ -262,7 +265,8 @@ def _at(row: Values, path: str) -> Any:
     return found
 
 
-def _figure(path: str, form: Form) -> Callable[[Values], Cell]:
+def figure(path: str, form: Form) -> Callable[[Values], Cell]:
+    """The entry at a dotted path, written in `form`."""
     return lambda row: Cell(text=form(_at(row, path)), value=_at(row, path))
 
 
@@ -274,7 +278,7 @@ def _quantile(level: str) -> Callable[[Values], Cell]:
     return cell
 
 
-def _range(path: str, form: Form) -> Callable[[Values], Cell]:
+def interval(path: str, form: Form) -> Callable[[Values], Cell]:
     """`low` to `high` of the entry at a path, sorted by the lower end. What is written in percent is a fraction: its
     interval is shown as far as it lies in 0 to 100 %."""
 

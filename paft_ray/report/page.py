@@ -12,6 +12,7 @@ from typing import Any
 
 from paft_ray.config import Config
 from paft_ray.report import captions
+from paft_ray.report.axes_report import AxesReport
 from paft_ray.report.cost import training_costs, worker_time
 from paft_ray.report.figure_tables import collapsed_templates, figure_tables
 from paft_ray.report.flips import flips_by_arm
@@ -37,11 +38,11 @@ def render_report_page(
     history: History,
     results: Results,
     rows: Sequence[TemplateRow],
+    axes: AxesReport | None = None,
     truncation: str | None = None,
 ) -> str:
     """The HTML text of the page. `truncation`: sentence about truncated prompts."""
     arms, values, kind = list(results.arms), results.values, "held-out" if measured.held_out else "given"
-    timings = values["timings_s"]
     return _render(
         "report.html.j2",
         config,
@@ -57,23 +58,40 @@ def render_report_page(
         collapsed=collapsed_templates(values, rows),
         arms_plot=captions.arms(rows, values),
         rows=rows,
+        axes=axes,
+        axes_plot=axes and captions.axes(axes.values, values["headline"], config.report.confidence),
+        models=measured.models,
         template_plots=captions.templates(rows, arms, values, kind=kind),
         flips=flips_by_arm(measured, rows, results.arms),
         worst={arm: worst_templates(measured, rows, arm) for arm in reversed(arms)},
         sweep=_sweep(history.sweep) if history.sweep and measured.held_out else None,
         curves=captions.training(history),
-        provenance=provenance_counts(measured),
-        origins=origins(measured.templates, history.scores, rows),
-        prompts={"asked": 0, "kept": 0, "rejected": {}, "grammar_share": None, **history.manifests.get(SYNTHESIZE, {})},
-        prompt_notes=prompt_notes(history.manifests, history.quality),
         truncation=truncation,
         num_failed=measured.manifest.get("num_failed", 0),
-        stages=stage_rows({**history.manifests, "evaluate": measured.manifest}, timings),
-        total_s=sum(timings.values()) or 1.0,
-        trainings=training_costs(history),
-        effort=_effort(config, history, values),
+        **_prompt_set(measured, history, rows),
+        **_costs(measured, history, values, config),
         versions=measured.manifest.get("made_with", {}).get("versions", {}),
     )
+
+
+def _prompt_set(measured: Measured, history: History, rows: Sequence[TemplateRow]) -> dict[str, Any]:
+    none = {"asked": 0, "kept": 0, "rejected": {}, "grammar_share": None}
+    return {
+        "provenance": provenance_counts(measured),
+        "origins": origins(measured.templates, history.scores, rows),
+        "prompts": {**none, **history.manifests.get(SYNTHESIZE, {})},
+        "prompt_notes": prompt_notes(history.manifests, history.quality),
+    }
+
+
+def _costs(measured: Measured, history: History, values: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    timings = values["timings_s"]
+    return {
+        "stages": stage_rows({**history.manifests, "evaluate": measured.manifest}, timings),
+        "total_s": sum(timings.values()) or 1.0,
+        "trainings": training_costs(history),
+        "effort": _effort(config, history, values),
+    }
 
 
 def render_sweep_page(

@@ -27,7 +27,10 @@ _STYLES = {
     "top_accuracy": ("#b8608f", "D"),
     "paft": ("#0072b2", "o"),
 }
-_OTHERS = (("#008a63", "v"), ("#22303a", "P"), ("#a87000", "X"), ("#2f87b8", "<"))
+_OTHERS = (
+    *(("#008a63", "v"), ("#22303a", "P"), ("#a87000", "X"), ("#2f87b8", "<")),
+    *(("#6a3d9a", "*"), ("#a14a1a", "p"), ("#9c0f3f", "h"), ("#4d6600", "d")),
+)
 _WIDTH = 4.4  # inches, 422 px: close to a phone's width, so that letters are neither tiny there nor huge on a desk
 _MANY = 24  # templates from which rows are drawn closer
 _RC: dict[str, Any] = {
@@ -97,6 +100,37 @@ def arms_plot(rows: Sequence[TemplateRow], arms: Mapping[str, Mapping[str, Any]]
         axes.set_yticks(range(len(order)), [_plain(arm) for arm in order])
         axes.set_ylim(len(order) - 0.4, -0.6)
         axes.set_xlabel(label)
+        _finish(axes, "x")
+        return _svg(figure)
+
+
+def axes_plot(values: Mapping[str, Any], *, label: str) -> bytes:
+    """SVG: for each axis of a suite one mark per arm, the std over its levels with its interval.
+
+    `values`: the part `axes` of results.json; `label`: of the stds.
+    """
+    arms = list(next(iter(values.values()))["arms"])
+    look = styles(arms)
+    with mpl.rc_context(_RC):
+        figure = Figure(figsize=(_WIDTH, 1.1 + len(values) * (0.2 + 0.14 * len(arms))), layout="constrained")
+        axes = figure.add_subplot()
+        for place, found in enumerate(values.values()):
+            offsets = (np.arange(len(arms)) - (len(arms) - 1) / 2) * 0.7 / max(len(arms), 1)
+            for offset, arm in zip(offsets, arms, strict=True):
+                row, (color, marker) = found["arms"][arm], look[arm]
+                if row["std"] is None:
+                    continue
+                if row["low"] is not None:
+                    axes.plot([100 * row["low"], 100 * row["high"]], [place + offset] * 2, color=color, linewidth=1.6)
+                name = _plain(arm) if place == 0 else None
+                axes.scatter(
+                    [100 * row["std"]], [place + offset], color=color, marker=marker, s=26, label=name, zorder=3
+                )
+        axes.set_yticks(range(len(values)), [_plain(axis) for axis in values])
+        axes.set_ylim(len(values) - 0.5, -0.5)
+        axes.set_xlim(left=0)
+        axes.set_xlabel(label)
+        figure.legend(loc="outside upper center", ncols=2, frameon=False)
         _finish(axes, "x")
         return _svg(figure)
 

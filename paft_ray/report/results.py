@@ -30,6 +30,7 @@ from paft_ray.report.arm_order import ordered, pairs
 from paft_ray.report.budget import estimated_rows, estimates
 from paft_ray.report.calibration import calibration
 from paft_ray.report.findings import JUDGED_BY, findings
+from paft_ray.report.format import percent, span, within
 from paft_ray.report.groups import groups
 from paft_ray.report.inputs import History, Measured
 from paft_ray.report.speed import speeds
@@ -125,7 +126,7 @@ def _arms(measured: Measured, found: Mapping[Measure, _MeasureFigures]) -> dict[
             **row,
             **rates[arm],
             **speed[arm],
-            "measures": {measure: each.rows[arm] for measure, each in found.items()},
+            "measures": {measure: each.rows[arm] for measure, each in found.items() if arm in each.rows},
         }
         for arm, row in main.rows.items()
     }
@@ -141,7 +142,9 @@ def _difference(
     return {
         **difference_row(gap),
         **spread_row(arms[gap.first], arms[gap.second], config, seed),
-        "measures": {measure: short_row(found[measure].differences[name]) for measure in others},
+        "measures": {
+            measure: short_row(gaps[name]) for measure in others if name in (gaps := found[measure].differences)
+        },
     }
 
 
@@ -153,7 +156,12 @@ def _primary_pair(main: _MeasureFigures) -> tuple[str, str] | None:
 def _verdict(measured: Measured, main: _MeasureFigures, headline: Measure) -> str:
     named = primary(main.differences)
     if named is None:
-        return f"only arm {next(iter(main.arms))} was measured: nothing to compare"
+        arm, row = next(iter(main.rows.items()))
+        interval = span(*within(row["low"], row["high"]), percent)
+        return (
+            f"only arm {arm} was measured: {percent(row['mean'])} % mean {headline} ({interval}), worst template "
+            f"{percent(row['worst'])} %"
+        )
     where = "held-out templates" if measured.held_out else "the given templates"
     return verdict(main.differences[named], templates=f"{where}, judged by {JUDGED_BY[headline]}")
 

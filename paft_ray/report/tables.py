@@ -29,7 +29,7 @@ class TemplateRow:
     accuracy: Mapping[str, float]
     """Arm -> accuracy by the headline measure, averaged over seeds."""
     knowledge: Mapping[str, float] | None = None
-    """The same by knowledge, where that is measured and not the headline."""
+    """The same by knowledge, of the arms of which it is measured; None where it is not, or is the headline."""
     group: str | None = None
     """Group of held-out templates."""
 

@@ -110,13 +110,15 @@ def evaluate_models(
     templates: Sequence[PromptTemplate],
     examples: Sequence[Example],
     cache: AnswerCache,
+    stores: Mapping[ModelKey, Store] | None = None,
 ) -> Evaluation:
     """What the models answer. One engine, which loads one model after another, adapters merged: on a CPU adapter rows
     took 3.4 times as long as merged ones, and another start 20 times as long as another load (EXPERIMENTS.md).
 
     `cache` keeps answers if this does not end: a model with all its answers is neither merged nor loaded again.
+    `stores`: where trained models are that are not in the run itself.
     """
-    results, spent = _results(resolved, models, templates, examples, cache)
+    results, spent = _results(resolved, models, templates, examples, cache, stores or {})
     outcomes = pa.concat_tables([_outcomes(key, result) for key, result in results.items()])
     manifest = {
         "engine_starts": spent.engine_starts,
@@ -138,6 +140,7 @@ def _results(
     templates: Sequence[PromptTemplate],
     examples: Sequence[Example],
     cache: AnswerCache,
+    stores: Mapping[ModelKey, Store],
 ) -> tuple[dict[ModelKey, EvalResult], Generated]:
     """(result per model, what all took together)."""
     from paft_ray.inference.evaluator import evaluate
@@ -154,7 +157,7 @@ def _results(
             examples=examples,
             model=config.model,
             base=base,
-            models=[_weights(resolved, place, model) for model in models.values()],
+            models=[_weights(resolved, place, model, stores.get(key, place.run)) for key, model in models.items()],
             cache=cache,
             engine=config.engine,
             free=Free(max_tokens=config.evaluate.max_answer_tokens, num_rows=config.evaluate.latency_sample_rows),
@@ -165,14 +168,14 @@ def _results(
     return dict(zip(models, results, strict=True)), spent
 
 
-def _weights(resolved: ResolvedRun, place: Place, model: TrainedModel | None) -> ModelWeights:
-    """What an engine loads of a model, under the key of its answers."""
+def _weights(resolved: ResolvedRun, place: Place, model: TrainedModel | None, store: Store) -> ModelWeights:
+    """What an engine loads of a model in a store, under the key of its answers."""
     from paft_ray.inference.model_weights import ModelWeights
 
     sha256 = model and model.sha256
     return ModelWeights(
         key={"base": resolved.model_key, "sha256": sha256, "results_version": RESULTS_VERSION},
-        materialize=partial(place.weights, model) if model else None,
+        materialize=partial(place.weights, model, store) if model else None,
     )
 
 
@@ -249,12 +252,12 @@ class Place:
         return self.run.path("").rstrip("/") if self.run.is_local else tempfile.gettempdir()
 
     @contextmanager
-    def weights(self, model: TrainedModel) -> Iterator[str]:
-        """Folder of a trained model's full weights on this node, for as long as the block runs. Raises `UserError`
-        where it is not what was trained."""
+    def weights(self, model: TrainedModel, store: Store) -> Iterator[str]:
+        """Folder of the full weights, on this node, of a trained model in a store, for as long as the block runs.
+        Raises `UserError` where it is not what was trained."""
         with tempfile.TemporaryDirectory(prefix=self._prefix, dir=self._parent) as scratch:
             folder, base = f"{scratch}/trained", find_on_this_node(self.base).path
-            fetch_trained(self.run, model, Path(folder), base=base)
+            fetch_trained(store, model, Path(folder), base=base)
             if model.is_adapter:
                 from paft_ray.training.export import merge_adapter
 

@@ -48,11 +48,16 @@ def _shared_engines(resolved: ResolvedRun) -> AbstractContextManager[EnginePool]
     """Engines for all requests of the stages to the model."""
     from paft_ray.inference.engine_pool import shared_engines
 
+    return shared_engines(resolved.model, longest_request(resolved))
+
+
+def longest_request(resolved: ResolvedRun) -> int:
+    """Most tokens of a request to the model, with its answer."""
     config, task = resolved.config, resolved.task
     label = max((len(label.encode()) + 1 for label in task.label_texts), default=0)  # no token is shorter than a byte
     longest = config.model.max_prompt_tokens + max(task.max_answer_tokens, config.evaluate.max_answer_tokens, label)
     most = read_config(resolved.model.path).get("max_position_embeddings")
-    return shared_engines(resolved.model, min(longest, most) if isinstance(most, int) else longest)
+    return min(longest, most) if isinstance(most, int) else longest
 
 
 def _may_wait(engines: EnginePool, resolved: ResolvedRun) -> bool:

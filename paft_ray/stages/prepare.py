@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +156,15 @@ def in_proportion(answers: pa.ChunkedArray) -> np.ndarray:
     rank = np.empty(len(code), dtype=np.int64)
     rank[sorted_by_answer] = np.arange(len(code)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return np.argsort((2 * rank + 1) / sizes[code], kind="stable")
+
+
+def first_in_proportion(examples: Sequence[Example], num: int, seed: int, *, by_answer: bool) -> list[Example]:
+    """`num` examples drawn by seed (all where there are fewer), with `by_answer` their answers in the proportions of
+    all."""
+    drawn = [examples[i] for i in keyed_order([example.id for example in examples], seed, "rows test")]
+    if by_answer and drawn:
+        drawn = [drawn[i] for i in in_proportion(pa.chunked_array([[example.answer for example in drawn]]))]
+    return drawn[:num]
 
 
 def check_counts(

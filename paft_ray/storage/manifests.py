@@ -61,7 +61,7 @@ class ModelKey:
     @property
     def label(self) -> str:
         """As it is shown."""
-        return self.arm if self == self.BASE else f"{self.arm} (seed {self.seed})"
+        return self.arm if self.seed == self.BASE.seed else f"{self.arm} (seed {self.seed})"
 
 
 ModelKey.BASE = ModelKey("base", -1)

@@ -1,8 +1,11 @@
 """Generators behind an endpoint: vLLM's own server with the demo model, asked through Ray, with and without its
 grammar, and with a wrong key."""
 
+import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,3 +126,23 @@ def test_a_model_that_is_not_served_costs_only_its_answers(url: str, ray_session
     )
     assert [(written.text, written.missing) for written in found] == [("", "failed")] * 2
     assert starts == 0
+
+
+def test_a_server_is_measured_like_the_same_model_here(url: str, tmp_path: Path) -> None:
+    """`paft robustness`: what the server says, and what the model says that an engine of this machine asks."""
+    there = {"id": "writer", "endpoint": {"base_url": url, "api_key_env": "GENERATOR_KEY"}}
+    (tmp_path / "there.yaml").write_text(json.dumps(there))
+    command = (sys.executable, "-m", "paft_ray", "robustness", "here=demo:chat", "there=there.yaml", "--task", "demo")
+    options = ("--suite", "system", "--rows", "4", "--set", "engine.precision=fp32", "--out", "out")
+    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    rows = Store(str(tmp_path / "out")).read_table("outcomes.parquet").to_pylist()
+    named = {(row["arm"], row["template_id"], row["example_id"]): row["named"] for row in rows}
+    cells = {(template, example) for _, template, example in named}
+    agreed = sum(named["here", *cell] == named["there", *cell] for cell in cells)
+    assert len(cells) == 6 * 6 * 4
+    assert agreed >= 0.98 * len(cells), f"{agreed} of {len(cells)}"
+    values = Store(str(tmp_path / "out")).read_json("results.json")
+    assert "knowledge" in values["arms"]["here"]["measures"]
+    assert "knowledge" not in values["arms"]["there"]["measures"]
+    assert not any(KEY.encode() in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())

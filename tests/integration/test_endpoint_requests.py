@@ -25,7 +25,7 @@ from paft_ray.config import (
     parse_config,
     prompts_key,
 )
-from paft_ray.errors import UserError
+from paft_ray.errors import StageError, UserError
 from paft_ray.generators.openai import ask, ask_missing
 from paft_ray.generators.quality.judge import Ask
 from paft_ray.generators.quality.question import Question
@@ -34,8 +34,11 @@ from paft_ray.generators.quality.spending import Spending
 from paft_ray.generators.requests import Request, request
 from paft_ray.inference.answer_cache import AnswerCache
 from paft_ray.prompts.template import PromptTemplate
+from paft_ray.prompts.variations import options
+from paft_ray.robustness.endpoints import ask_endpoint
 from paft_ray.stages import synthesize
 from paft_ray.stages.resolved_run import ResolvedRun
+from paft_ray.storage.manifests import ModelKey
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Example, load_task
 from tests.support.known_judge import trusting, without_forced
@@ -550,3 +553,44 @@ def test_a_second_attempt_asks_only_what_has_no_answer_and_counts_what_was_spent
     assert KEY.encode() not in b"".join(file.read_bytes() for file in tmp_path.rglob("*.parquet"))
     ask_missing(asked(1), generator(server), 8, place)
     assert len(server.bodies) == 10, "another seed is another request"
+
+
+def test_every_cell_of_a_suite_is_one_request_and_judged(serve, ray_session: None, tmp_path: Path) -> None:
+    """`paft robustness` of an endpoint: nothing is added to the prompt, what is said is judged, an empty answer too."""
+    task, store = load_task("piqa"), Store.open(str(tmp_path), "run")
+    plain = PromptTemplate(text="Goal: {goal}\nA: {sol1}\nB: {sol2}\nAnswer:", system="Be brief.")
+    moved = options.variants(task, [plain], 0)[0]
+    rows = [Example(id=str(i), fields={"goal": f"g{i}", "sol1": "good", "sol2": "bad"}, answer="A") for i in range(3)]
+
+    def reply(number: int, body: dict[str, Any]) -> Reply:
+        prompt = body["messages"][-1]["content"]
+        said = "answer: a." if "A: good" in prompt else "The second one"
+        return completion("" if "g2" in prompt else said)
+
+    server = serve(reply)
+    config = Config(name="robustness", task="piqa")
+    model = generator(server, api_key_env=None)
+    key, cache = ModelKey("there", -1), AnswerCache.of(store, "")
+    found = ask_endpoint(model, key, task, [plain, moved], rows, cache, config)
+    assert [body["messages"][0] for body in server.bodies] == [{"role": "system", "content": "Be brief."}] * 6
+    prompts = {body["messages"][1]["content"] for body in server.bodies}
+    assert "Goal: g0\nA: bad\nB: good\nAnswer:" in prompts
+    values = found.outcomes.to_pylist()
+    assert [(row["behavior"], row["strict"], row["named"]) for row in values] == [
+        *[(1.0, 0.0, "A")] * 2,
+        *[(0.0, 0.0, None)] * 4,
+    ]
+    assert all(row["label_logprobs"] is None and row["correct"] is None for row in values)
+    assert found.manifest["endpoint_tokens"] == {"there": 60}
+    again = ask_endpoint(model, key, task, [plain, moved], rows, cache, config)
+    assert len(server.bodies) == 6, "answers cost money: they are not asked for twice"
+    assert again.outcomes.equals(found.outcomes)
+
+
+def test_an_endpoint_that_answers_nothing_is_no_measurement(serve, ray_session: None, tmp_path: Path) -> None:
+    server = serve(lambda number, body: (404, {}, "{}"))
+    cache = AnswerCache.of(Store.open(str(tmp_path), "run"), "")
+    row = Example(id="1", fields={"text": "good"}, answer="positive")
+    config, template = Config(name="robustness", task="demo"), PromptTemplate(text="{text}")
+    with pytest.raises(StageError, match="1 of 1 requests got no answer"):
+        ask_endpoint(generator(server, api_key_env=None), ModelKey("there", -1), DEMO, [template], [row], cache, config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from paft_ray.generators.grammar.frames import FRAMES, Frame
 from paft_ray.generators.grammar.parts import Pick, answers, cue, given, options
@@ -34,12 +35,15 @@ def ordered_frames(words: Words, seed: int) -> list[Frame]:
     return [frames[i] for i in keyed_order([frame.id for frame in frames], seed, "frames")]
 
 
-def compose(words: Words, frame: Frame, seed: int, number: int) -> PromptTemplate:
-    """Template `number` of a seed, with this frame."""
-    draw = PerExample(seed=seed)
+def compose(
+    words: Words, frame: Frame, seed: int, number: int, other: Mapping[str, int] | None = None
+) -> PromptTemplate:
+    """Template `number` of a seed, with this frame. `other`: name of a choice -> the number whose choice is taken."""
+    draw, others = PerExample(seed=seed), other or {}
 
     def pick(name: str, ways: int) -> int:
-        return draw.index(epoch=0, example_id=f"grammar {name} {number}", index_in_epoch=0, num_templates=ways)
+        key = f"grammar {name} {others.get(name, number)}"
+        return draw.index(epoch=0, example_id=key, index_in_epoch=0, num_templates=ways)
 
     text = re.sub(r"\n{3,}", "\n\n", _text(frame, words, pick))
     return PromptTemplate(text=text.lstrip().rstrip(" "), frame=frame.id)

@@ -85,7 +85,7 @@ def test_brackets_are_explained_and_one_seed_is_for_these_weights() -> None:
     gap = {"measures": {"knowledge": interval(0.1, 0.05, 0.15)}}
     assert findings(values(**gap))[-1] == "Numbers in brackets are 95 % intervals, not corrected for their number."
     assert findings(values(**gap, num_seeds=1))[-1] == (
-        "Numbers in brackets are 95 % intervals, not corrected for their number; one seed was trained, so they are for "
+        "Numbers in brackets are 95 % intervals, not corrected for their number; with one seed they are for "
         "these weights and say nothing of other trainings."
     )
 

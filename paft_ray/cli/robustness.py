@@ -1,0 +1,256 @@
+"""`paft robustness`: models that are there, measured under a suite."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from paft_ray.cli.out_file import check_folder
+from paft_ray.cli.preflight_model import check_model
+from paft_ray.cli.resources import awaited_resources, check_resources, local_resources, seconds
+from paft_ray.cli.robustness_checks import (
+    OUTCOMES_FILE,
+    ROWS_FILE,
+    Baseline,
+    checked,
+    junit_xml,
+    parse_limits,
+    print_checks,
+    read_baseline,
+)
+from paft_ray.cli.secrets import check_no_secrets
+from paft_ray.cli.session import ray_session
+from paft_ray.cli.signals import interruptible
+from paft_ray.cli.summary import print_results
+from paft_ray.config import Config, parse_config, with_overrides
+from paft_ray.echo import echo
+from paft_ray.errors import UserError
+from paft_ray.prompts.prompt_set import Entry, PromptSet
+from paft_ray.report.axes import Varied
+from paft_ray.robustness.groups import Group, grouped
+from paft_ray.robustness.models import GivenModel, given_models, keep_adapter, shown
+from paft_ray.robustness.suites import VERSION, Suite, make_suite
+from paft_ray.stages.precision import with_known_precision
+from paft_ray.stages.prepare import first_in_proportion
+from paft_ray.stages.resolved_run import ResolvedRun
+from paft_ray.stages.stage_errors import named
+from paft_ray.storage.run_lock import hold
+from paft_ray.storage.stage_cache import PARTIAL
+from paft_ray.storage.store import Store
+from paft_ray.tasks.readers import check_source, read_examples
+from paft_ray.tasks.task import Example, Source, content_id
+
+if TYPE_CHECKING:
+    from paft_ray.stages.evaluate import Evaluation
+
+NAME = "robustness"
+_MARK = "robustness.json"
+"""Written first, so that the folder may be written to again."""
+_SUITE, _ANSWERS = "suite.parquet", "answers.parquet"
+_SECTIONS = ("engine", "evaluate", "model", "report", "prompts", "plugins", "insecure_hosts", "seed")
+FAILED = 3
+"""Exit code where a check fails."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the command line asks for."""
+
+    models: tuple[str, ...]
+    task: str
+    suite: tuple[str, ...]
+    out: str
+    data: str | None
+    num_rows: int
+    base: str | None
+    chat: bool
+    overrides: tuple[str, ...]
+    fail_below: str | None
+    baseline: str | None
+    junit: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """The request, found good."""
+
+    resolved: ResolvedRun
+    models: list[GivenModel]
+    suite: Suite
+    examples: list[Example]
+    limits: Mapping[str, float]
+    baseline: Baseline | None
+    target: Store
+
+
+def robustness(request: Request, *, dry_run: bool, address: str | None, wait: str) -> int:
+    """Exit code: 0, or `FAILED` where a check fails. Writes results.json, report.md, report.html, outcomes.parquet and
+    suite.parquet. Raises `UserError` before Ray starts."""
+    wait_s = seconds(wait)
+    plan = _plan(request)
+    if dry_run:
+        echo(_said(plan))
+        return 0
+    config = plan.resolved.config
+    if not (address or os.environ.get("RAY_ADDRESS")) and any(model.endpoint is None for model in plan.models):
+        check_resources(config, "evaluate", [local_resources()])
+    plan.target.write_json(_MARK, {"models": list(request.models), "suite": list(plan.suite.names), "version": VERSION})
+    with interruptible("start the same command again"), hold(plan.target, NAME), named(plan.target, NAME):
+        groups = _groups(plan)
+        with ray_session(address), awaited_resources(config, "evaluate", wait_s):
+            found = _measured(plan, groups)
+        rows = _written(plan, found)
+        values = _reported(plan, found)
+        plan.target.delete(PARTIAL)
+    print_results(values, where="the suite's plain templates")
+    now = Baseline(path=request.out, outcomes=found.outcomes, rows=rows)
+    checks = checked(values, plan.limits, plan.baseline, now)
+    if request.junit:
+        junit_xml(request.junit, checks)
+    print_checks(checks)
+    echo(f"{NAME}: {plan.target.uri('report.html')}")
+    return FAILED if any(not check.passed for check in checks) else 0
+
+
+def _plan(request: Request) -> _Plan:
+    limits = parse_limits(request.fail_below)
+    baseline = read_baseline(request.baseline)
+    target = check_folder(request.out, _MARK)
+    config = _config(request)
+    resolved = ResolvedRun.of(config, target)
+    check_no_secrets(resolved.config, resolved.task)
+    task = resolved.task
+    _ = task.grader
+    models = given_models(request.models, base=request.base, chat=request.chat, config=config)
+    suite = make_suite(request.suite, task, resolved.config)
+    if config.evaluate.budget < 1 and suite.variants:
+        raise UserError("--budget: is for suite templates alone, whose cells stand for each other; give fewer --rows")
+    return _Plan(
+        resolved=resolved,
+        models=models,
+        suite=suite,
+        examples=_examples(resolved, request),
+        limits=limits,
+        baseline=baseline,
+        target=target,
+    )
+
+
+def _config(request: Request) -> Config:
+    """The settings of a run that a measurement takes. Raises `UserError` for those that it does not."""
+    for override in request.overrides:
+        if override.partition("=")[0].partition(".")[0] not in _SECTIONS:
+            raise UserError(f"--set {override}: a measurement takes no such setting; allowed: {', '.join(_SECTIONS)}")
+    values: dict[str, Any] = {"name": NAME, "task": request.task}
+    return parse_config(with_overrides(values, request.overrides), "--set")
+
+
+def _examples(resolved: ResolvedRun, request: Request) -> list[Example]:
+    """The rows, drawn by seed, labels in the proportions of the source."""
+    task = resolved.task
+    source = Source(path=request.data) if request.data else task.sources.get("test")
+    if source is None:
+        raise UserError(f"task {task.name}: has no test rows of its own; give --data FILE")
+    if source.dataset is None:
+        check_source(task, source)
+    found = list(read_examples(task, source))
+    return first_in_proportion(found, request.num_rows, resolved.config.seed, by_answer=bool(task.label_texts))
+
+
+def _groups(plan: _Plan) -> list[Group]:
+    """The models by base, their files found and checked."""
+    from paft_ray.training.trained_weights import check_trained
+
+    groups = []
+    for group in grouped(plan.resolved, plan.models):
+        path = group.resolved.model.path
+        check_model(group.resolved.config, group.resolved.task, path, (list(plan.suite.templates), []), trains=False)
+        members = [keep_adapter(m, plan.target, base=path) if m.adapter else m for m in group.models]
+        for model in members:
+            for each in model.trained:
+                check_trained(each.store, [each.model], base=path)
+        groups.append(replace(group, models=tuple(members)))
+    return groups
+
+
+def _measured(plan: _Plan, groups: Sequence[Group]) -> Evaluation:
+    """The outcomes of all models, with the manifest of the measurement."""
+    from paft_ray.robustness.measure import measure
+
+    begin = time.perf_counter()
+    precision = with_known_precision(plan.resolved, ["engine"]).config.engine
+    known = [
+        replace(
+            group,
+            resolved=replace(group.resolved, config=group.resolved.config.model_copy(update={"engine": precision})),
+        )
+        for group in groups
+    ]
+    asked = [model for model in plan.models if model.endpoint is not None]
+    found = measure(known, asked, plan.resolved, plan.suite.templates, plan.examples)
+    return replace(found, manifest={**found.manifest, "time_s": round(time.perf_counter() - begin, 3)})
+
+
+def _written(plan: _Plan, found: Evaluation) -> dict[str, str]:
+    """Writes outcomes, suite and rows; the rows by id, each with the hash of its content."""
+    plan.target.write_table(OUTCOMES_FILE, found.outcomes)
+    plan.target.write_table(_SUITE, plan.suite.to_table())
+    if found.answers is not None:
+        plan.target.write_table(_ANSWERS, found.answers)
+    rows = {example.id: content_id(example.fields, example.answer) for example in plan.examples}
+    plan.target.write_json(ROWS_FILE, rows)
+    return rows
+
+
+def _reported(plan: _Plan, found: Evaluation) -> dict[str, Any]:
+    """The content of results.json, after report and page are written."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from paft_ray.report.inputs import Measured
+    from paft_ray.report.render import write_report
+
+    config, task, suite = plan.resolved.config, plan.resolved.task, plan.suite
+    examples = {example.id: example for example in plan.examples}
+    plain = pc.is_in(found.outcomes["template_id"], pa.array([template.id for template in suite.plain]))
+    measured = Measured(
+        outcomes=found.outcomes.filter(plain),
+        templates=PromptSet.of(Entry.of_file(template, "suite", "held_out") for template in suite.plain),
+        examples=examples,
+        speed=found.speed,
+        manifest=found.manifest,
+        texts=found.answers,
+        labels=task.label_texts if config.evaluate.calibration else (),
+        models={model.name: shown(model) for model in plan.models},
+    )
+    varied = Varied(outcomes=found.outcomes, plain=suite.plain, variants=suite.variants, examples=examples)
+    written = write_report(
+        plan.target,
+        config=config,
+        stages=(),
+        measured=measured,
+        folder="",
+        varied=varied if suite.variants else None,
+    )
+    return written.values
+
+
+def _said(plan: _Plan) -> str:
+    """What would be asked of whom."""
+    suite, rows = plan.suite, len(plan.examples)
+    lines = [f"{model.name}: {shown(model)}" for model in plan.models]
+    asked = len(suite.templates) * rows * sum(len(model.keys) for model in plan.models)
+    lines.append(
+        f"suite {', '.join(suite.names) or 'templates'}: {len(suite.plain)} plain templates, {len(suite.variants)} "
+        f"variants, {rows} rows: {asked} answers of each kind"
+    )
+    for model in plan.models:
+        if model.endpoint is not None:
+            lines.append(
+                f"leaves this machine: {len(suite.templates) * rows} prompts with rows to {model.endpoint.label}, at "
+                f"most {model.endpoint.longest_answer} tokens each to be answered"
+            )
+    return "\n".join(lines)

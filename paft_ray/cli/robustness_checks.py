@@ -1,0 +1,164 @@
+"""What a measurement must reach: limits, and no decisive fall against an earlier one. For CI: one line each, JUnit
+XML."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from paft_ray.cli.out_file import written_to
+from paft_ray.echo import echo
+from paft_ray.errors import UserError
+from paft_ray.report.format import percent, points, probability, span
+from paft_ray.sanitize import visible
+from paft_ray.storage.store import Store
+
+LIMITS = ("mean", "worst", "decile", "worst_case")
+"""Figures that may be limited: of results.json, and the lowest accuracy of any column of the suite."""
+OUTCOMES_FILE, ROWS_FILE = "outcomes.parquet", "rows.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One check of one model."""
+
+    model: str
+    what: str
+    passed: bool
+    said: str
+    """What was found and what was wanted."""
+
+
+def parse_limits(text: str | None) -> dict[str, float]:
+    """Figure -> least value, of `mean=0.8,worst=0.6`. Raises `UserError`."""
+    limits: dict[str, float] = {}
+    for part in text.split(",") if text else ():
+        name, _, value = part.strip().partition("=")
+        try:
+            limits[name] = float(value)
+        except ValueError:
+            limits[name] = math.nan
+        if name not in LIMITS or not 0 <= limits[name] <= 1:
+            raise UserError(
+                f"--fail-below {part.strip()[:40]}: write FIGURE=FRACTION, such as worst=0.7; figures: "
+                f"{', '.join(LIMITS)}"
+            )
+    return limits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """An earlier measurement."""
+
+    path: str
+    outcomes: Any
+    """Its outcomes.parquet."""
+    rows: Mapping[str, str]
+    """Id of a row -> hash of its content."""
+
+
+def read_baseline(path: str | None) -> Baseline | None:
+    """The measurement whose results.json a path names, read at once: the new one may take its place. Raises `UserError`
+    where there is none."""
+    if path is None:
+        return None
+    place = Path(path)
+    store = Store(str(place.parent))
+    if not place.is_file() or not all((place.parent / name).is_file() for name in (OUTCOMES_FILE, ROWS_FILE)):
+        raise UserError(
+            f"--baseline {path}: give the results.json of an earlier `paft robustness`, with {OUTCOMES_FILE} and "
+            f"{ROWS_FILE} beside it"
+        )
+    rows = store.read_json(ROWS_FILE)
+    known = {name: digest for name, digest in rows.items() if isinstance(digest, str)} if isinstance(rows, dict) else {}
+    return Baseline(path=path, outcomes=store.read_table(OUTCOMES_FILE), rows=known)
+
+
+def checked(
+    values: Mapping[str, Any], limits: Mapping[str, float], baseline: Baseline | None, now: Baseline
+) -> list[Check]:
+    """Every limit of every model, then every model against the earlier measurement. `values`: the content of
+    results.json; `now`: this measurement. Raises `UserError` for a baseline that cannot be compared."""
+    found = [
+        _limited(arm, name, _figure(values, arm, name), least)
+        for arm in values["arms"]
+        for name, least in limits.items()
+    ]
+    return found + (_against(baseline, now, values["confidence"]) if baseline else [])
+
+
+def _figure(values: Mapping[str, Any], arm: str, name: str) -> float | None:
+    if name != "worst_case":
+        found = values["arms"][arm][name]
+        return None if found is None else float(found)
+    lowest = [axis["arms"][arm]["worst"]["accuracy"] for axis in values.get("axes", {}).values()]
+    return min(lowest) if lowest else _figure(values, arm, "worst")
+
+
+def _limited(arm: str, name: str, value: float | None, least: float) -> Check:
+    said = f"{name} {percent(value)} %, at least {percent(least)} % wanted"
+    return Check(model=arm, what=f"{name} >= {least:g}", passed=value is not None and value >= least, said=said)
+
+
+def _against(baseline: Baseline, now: Baseline, confidence: float) -> list[Check]:
+    """Each model of both measurements: no decisive fall, over the cells that both asked of rows that are the same,
+    p-values corrected for all models (Holm)."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from paft_ray.metrics import corrected, difference
+    from paft_ray.report.arm_figures import common_cells
+    from paft_ray.report.inputs import arms_by_measure
+
+    same = pa.array([row for row, digest in now.rows.items() if baseline.rows.get(row) == digest], pa.string())
+    then, here = (
+        arms_by_measure(table.filter(pc.is_in(table["example_id"], same))) if len(same) else {}
+        for table in (baseline.outcomes, now.outcomes)
+    )
+    measure = next((name for name in here if name in then), None)
+    gaps = {}
+    arms = [arm for arm in here[measure] if arm in then[measure]] if measure else []
+    for arm in arms:
+        assert measure is not None
+        one, other = common_cells(here[measure][arm], then[measure][arm])
+        if one.template_ids:
+            gaps[arm] = difference(one, other, confidence=confidence, names=("now", "before"))
+    if not gaps:
+        raise UserError(
+            f"--baseline {baseline.path}: has no answer of these models to these templates and rows; measure both in "
+            "the same way"
+        )
+    return [_compared(arm, gap) for arm, gap in corrected(gaps).items()]
+
+
+def _compared(arm: str, gap: Any) -> Check:
+    interval = span(gap.low, gap.high, points)
+    said = f"{points(gap.mean)} points against the baseline ({interval}; p {probability(gap.p_adjusted)})"
+    is_sure = gap.decisive or gap.low is None  # without an interval: all cells fell alike, or templates are too few
+    return Check(model=arm, what="no decisive fall", passed=not (is_sure and gap.mean < 0), said=said)
+
+
+def print_checks(checks: Sequence[Check]) -> None:
+    """One line for each, then one that counts them."""
+    for check in checks:
+        echo(f"{'ok' if check.passed else 'FAILED'}: {check.model}: {check.said}")
+    if checks:
+        failed = sum(not check.passed for check in checks)
+        echo(f"robustness: {len(checks) - failed} of {len(checks)} checks passed")
+
+
+def junit_xml(path: str, checks: Sequence[Check]) -> None:
+    """Writes the checks as one test suite. Raises `UserError` where the file cannot be written."""
+    failed = sum(not check.passed for check in checks)
+    suite = ElementTree.Element("testsuite", name="paft robustness", tests=str(len(checks)), failures=str(failed))
+    for check in checks:
+        case = ElementTree.SubElement(suite, "testcase", classname=visible(check.model), name=check.what)
+        if not check.passed:
+            ElementTree.SubElement(case, "failure", message=visible(check.said))
+    with written_to(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        ElementTree.ElementTree(suite).write(path, encoding="utf-8", xml_declaration=True)

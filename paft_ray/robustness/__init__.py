@@ -1,0 +1,2 @@
+"""How robust is any model: those that `paft robustness` names are measured under a suite, without a run or a
+training."""

@@ -1,0 +1,150 @@
+"""`paft robustness`: what is refused before Ray starts, what a dry run says, and the checks for CI."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from paft_ray.cli.main import main
+from paft_ray.cli.robustness_checks import Baseline, Check, checked, junit_xml, parse_limits, read_baseline
+from paft_ray.errors import UserError
+from paft_ray.storage.store import Store
+from tests.support.made_outcomes import outcome_row, outcome_table
+
+VALUES: dict[str, Any] = {
+    "confidence": 0.95,
+    "arms": {"mine": {"mean": 0.82, "worst": 0.55, "decile": 0.6}},
+    "axes": {"noise": {"arms": {"mine": {"worst": {"accuracy": 0.4}}}}},
+}
+
+
+NOTHING = Baseline(path="", outcomes=None, rows={})
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(["robustness", *arguments])
+    said = capsys.readouterr()
+    return int(ended.value.code or 0), said.out, said.err
+
+
+def test_a_dry_run_says_what_would_be_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    code, said, _ = run(
+        capsys, "demo", "demo:chat", "--task", "demo", "--suite", "all", "--rows", "20", "--out", str(out), "--dry-run"
+    )
+    assert code == 0
+    assert not out.exists()
+    assert said.splitlines()[0] == "demo: demo"
+    assert "24 plain templates" in said
+    assert "20 rows" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (["--suite", "nose"], "--suite nose: no suite"),
+        (["--fail-below", "wurst=0.4"], "--fail-below wurst=0.4"),
+        (["--fail-below", "worst=40"], "--fail-below worst=40"),
+        (["--data", "no.jsonl"], "no.jsonl"),
+        (["--set", "train.num_steps=3"], "--set train.num_steps=3: a measurement takes no such setting"),
+        (["--budget", "0.5", "--suite", "noise"], "--budget"),
+        (["--baseline", "no.json"], "--baseline no.json"),
+        (["--out", " "], "--out: names no folder"),
+    ],
+)
+def test_bad_input_is_one_line(
+    given: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, said = run(capsys, "demo", "--task", "demo", "--out", str(tmp_path / "out"), *given)
+    assert (code, len(said.splitlines())) == (2, 1)
+    assert named in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_ray_is_not_imported_before_its_settings_are_made() -> None:
+    """Its token is read when it is imported: a local Ray would refuse its own driver."""
+    code = "import sys, paft_ray.cli.robustness, paft_ray.robustness.groups; print('ray' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_a_folder_of_something_else_is_not_written_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    code, _, said = run(capsys, "demo", "--task", "demo", "--out", str(tmp_path))
+    assert code == 2
+    assert "is not empty" in said
+
+
+def test_limits() -> None:
+    assert parse_limits("mean=0.8, worst=0.5") == {"mean": 0.8, "worst": 0.5}
+    assert parse_limits(None) == {}
+    found = checked(VALUES, {"mean": 0.8, "worst": 0.6, "worst_case": 0.4}, None, NOTHING)
+    assert [(check.model, check.passed) for check in found] == [("mine", True), ("mine", False), ("mine", True)]
+    assert found[1].said == "worst 55.0 %, at least 60.0 % wanted"
+
+
+def test_a_figure_that_is_missing_is_not_reached() -> None:
+    few = {**VALUES, "arms": {"mine": {"mean": 0.9, "worst": None, "decile": None}}, "axes": {}}
+    assert not checked(few, {"worst_case": 0.0}, None, NOTHING)[0].passed
+
+
+def said(number: int, right: float) -> str:
+    return "yes" if number % 100 < 100 * right else "no"
+
+
+def outcomes(right: float) -> Any:
+    """One arm on 12 templates and 30 rows."""
+    rows = [
+        outcome_row("mine", f"t{t:02}", f"e{e:02}", "yes", said(31 * t + 17 * e, right), seed=-1)
+        for t in range(12)
+        for e in range(30)
+    ]
+    return outcome_table(rows, labels=("yes", "no"))
+
+
+def measured(right: float, rows: str = "x", *, path: str = "old.json") -> Baseline:
+    return Baseline(path=path, outcomes=outcomes(right), rows={f"e{e:02}": f"{rows}{e}" for e in range(30)})
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "passed"),
+    [(0.85, 0.9, True), (0.85, 0.85, True), (0.85, 0.4, False), (1.0, 0.0, False), (0.0, 1.0, True)],
+)
+def test_a_decisive_fall_against_a_baseline_fails(then: float, now: float, passed: bool) -> None:
+    (check,) = checked(VALUES, {}, measured(then), measured(now))
+    assert check.passed == passed, check.said
+
+
+def test_rows_that_changed_under_their_ids_are_not_compared() -> None:
+    with pytest.raises(UserError, match="has no answer of these models to these templates and rows"):
+        checked(VALUES, {}, measured(0.9), measured(0.1, rows="other"))
+
+
+def test_a_baseline_is_read_before_its_place_is_written_to(tmp_path: Path) -> None:
+    old = Store.at(str(tmp_path))
+    path = str(tmp_path / "results.json")
+    with pytest.raises(UserError, match=r"--baseline .*: give the results.json of an earlier"):
+        read_baseline(path)
+    old.write_json("results.json", {})
+    old.write_json("rows.json", measured(0.9).rows)
+    old.write_table("outcomes.parquet", outcomes(0.9))
+    found = read_baseline(path)
+    old.write_table("outcomes.parquet", outcomes(0.1))
+    (check,) = checked(VALUES, {}, found, measured(0.1))
+    assert not check.passed
+
+
+def test_junit(tmp_path: Path) -> None:
+    file = tmp_path / "ci" / "junit.xml"
+    passed = Check(model="mine", what="mean >= 0.8", passed=True, said="")
+    junit_xml(str(file), [passed, Check(model="<b>&", what="worst >= 0.6", passed=False, said='55 % < "60"')])
+    suite = ElementTree.parse(file).getroot()  # noqa: S314 (our own file)
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
+    assert [(c.get("classname"), [f.get("message") for f in c]) for c in suite] == [
+        ("mine", []),
+        ("<b>&", ['55 % < "60"']),
+    ]
