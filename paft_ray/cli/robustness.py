@@ -29,6 +29,7 @@ from paft_ray.config import Config, parse_config, with_overrides
 from paft_ray.echo import echo
 from paft_ray.errors import UserError
 from paft_ray.prompts.prompt_set import Entry, PromptSet
+from paft_ray.report.arm_order import pairs
 from paft_ray.report.axes import Varied
 from paft_ray.robustness.groups import Group, grouped
 from paft_ray.robustness.models import GivenModel, given_models, keep_adapter, shown
@@ -125,6 +126,7 @@ def _plan(request: Request) -> _Plan:
     task = resolved.task
     _ = task.grader
     models = given_models(request.models, base=request.base, chat=request.chat, config=config)
+    resolved = replace(resolved, config=_with_primary(resolved.config, models))
     suite = make_suite(request.suite, task, resolved.config)
     if config.evaluate.budget < 1 and suite.variants:
         raise UserError("--budget: is for suite templates alone, whose cells stand for each other; give fewer --rows")
@@ -140,12 +142,27 @@ def _plan(request: Request) -> _Plan:
 
 
 def _config(request: Request) -> Config:
-    """The settings of a run that a measurement takes. Raises `UserError` for those that it does not."""
+    """The settings of a run that a measurement takes; answers are not timed unless it is asked for. Raises `UserError`
+    for settings that it does not take."""
     for override in request.overrides:
         if override.partition("=")[0].partition(".")[0] not in _SECTIONS:
             raise UserError(f"--set {override}: a measurement takes no such setting; allowed: {', '.join(_SECTIONS)}")
-    values: dict[str, Any] = {"name": NAME, "task": request.task}
+    values: dict[str, Any] = {"name": NAME, "task": request.task, "evaluate": {"latency_sample_rows": 0}}
     return parse_config(with_overrides(values, request.overrides), "--set")
+
+
+def _with_primary(config: Config, models: Sequence[GivenModel]) -> Config:
+    """The configuration with the comparison that is not corrected for the others: as it says, else that of the first
+    two models. Raises `UserError` for one that is none of them."""
+    found = {frozenset(pair): "-".join(pair) for pair in pairs(model.name for model in models)}
+    primary = config.report.primary
+    if primary is None:
+        primary = found.get(frozenset(model.name for model in models[:2]))
+    elif primary not in found.values():
+        raise UserError(
+            f"report.primary={primary}: no comparison of these models; allowed: {', '.join(found.values())}"
+        )
+    return config.model_copy(update={"report": config.report.model_copy(update={"primary": primary})})
 
 
 def _examples(resolved: ResolvedRun, request: Request) -> list[Example]:

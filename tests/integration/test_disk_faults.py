@@ -177,12 +177,12 @@ def test_weights_that_are_not_what_was_trained_are_not_evaluated(tmp_path: Path)
     run.upload_dir(write_weights(tmp_path / "trained"), "train/paft-s0/weights")
     place = Place(run=run, engine=EngineConfig(), owner="test", base=find_model(str(tmp_path / "trained"), None))
     candidate = trained_model(run, "train/paft-s0/weights")
-    with place.weights(candidate) as folder:
+    with place.weights(candidate, run) as folder:
         assert Path(folder, "model.safetensors").exists()
     run.write_bytes("train/paft-s0/weights/model.safetensors", b"weigh")
     with (
         pytest.raises(UserError, match=r"train/paft-s0/weights/model\.safetensors is damaged"),
-        place.weights(candidate),
+        place.weights(candidate, run),
     ):
         pass
     assert not list((tmp_path / "a").glob("merged-*"))

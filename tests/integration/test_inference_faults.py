@@ -354,7 +354,7 @@ def test_weights_left_by_a_killed_evaluation_go_and_those_of_another_stay(ray_se
     def there() -> list[str]:
         return sorted(path.name for path in (tmp_path / "run").glob("merged-*"))
 
-    with other.weights(candidate) as kept, place.weights(candidate) as left:
+    with other.weights(candidate, run) as kept, place.weights(candidate, run) as left:
         assert Path(left, "config.json").is_file()
         place.clear()
         assert there() == [Path(kept).parent.name]

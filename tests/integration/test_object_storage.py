@@ -255,7 +255,7 @@ def test_the_weights_of_an_engine_come_to_its_node_and_go(
     (tmp_path / "node").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "node"))
     place = Place(run=run, engine=EngineConfig(), owner="test", base=find_model(str(model), None))
-    with place.weights(trained_model(run, "train/paft-s0/weights")) as folder:
+    with place.weights(trained_model(run, "train/paft-s0/weights"), run) as folder:
         assert {path.name for path in Path(folder).iterdir()} == {path.name for path in model.iterdir()}
         assert Path(folder).is_relative_to(tmp_path / "node")
     assert list((tmp_path / "node").iterdir()) == []

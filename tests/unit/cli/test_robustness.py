@@ -9,8 +9,11 @@ from xml.etree import ElementTree
 import pytest
 
 from paft_ray.cli.main import main
+from paft_ray.cli.robustness import Request, _config, _with_primary
 from paft_ray.cli.robustness_checks import Baseline, Check, checked, junit_xml, parse_limits, read_baseline
+from paft_ray.config import Config, ReportConfig
 from paft_ray.errors import UserError
+from paft_ray.robustness.models import given_models
 from paft_ray.storage.store import Store
 from tests.support.made_outcomes import outcome_row, outcome_table
 
@@ -70,6 +73,37 @@ def test_ray_is_not_imported_before_its_settings_are_made() -> None:
     code = "import sys, paft_ray.cli.robustness, paft_ray.robustness.groups; print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_setting_that_is_given_stands() -> None:
+    given = Request(
+        models=("demo",),
+        task="demo",
+        suite=(),
+        out="out",
+        data=None,
+        num_rows=2,
+        base=None,
+        chat=False,
+        overrides=("evaluate.budget=0.5", "seed=3"),
+        fail_below=None,
+        baseline=None,
+        junit=None,
+    )
+    config = _config(given)
+    assert (config.evaluate.budget, config.evaluate.latency_sample_rows, config.seed) == (0.5, 0, 3)
+
+
+def test_the_first_two_models_are_the_primary_comparison() -> None:
+    config = Config(name="robustness", task="demo")
+    models = given_models(["z=demo", "a=demo", "b=demo"], base=None, chat=False, config=config)
+    assert _with_primary(config, models).report.primary == "z-a"
+    assert _with_primary(config, models[:1]).report.primary is None
+    named = config.model_copy(update={"report": ReportConfig(primary="z-b")})
+    assert _with_primary(named, models).report.primary == "z-b"
+    wrong = config.model_copy(update={"report": ReportConfig(primary="paft-sft")})
+    with pytest.raises(UserError, match="paft-sft: no comparison of these models; allowed: b-a, z-a, z-b"):
+        _with_primary(wrong, models)
 
 
 def test_a_folder_of_something_else_is_not_written_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
