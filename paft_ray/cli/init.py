@@ -31,7 +31,7 @@ prompts:
   num_candidates: 30
 score: {{enabled: false}}
 train:
-  {{arms: [paft], num_epochs: null, num_steps: 20, global_batch: 8, micro_batch: 4, num_workers: 2,
+  {{arms: [paft], num_epochs: null, num_steps: 30, global_batch: 8, micro_batch: 4, num_workers: 2,
    learning_rate: 1.0e-3}}
 evaluate: {{latency_sample_rows: 0}}
 """
