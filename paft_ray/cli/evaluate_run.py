@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from paft_ray.cli.out_file import check_folder
+from paft_ray.cli.out_file import check_folder, named_folder
 from paft_ray.cli.resources import awaited_resources, check_resources, local_resources, seconds
 from paft_ray.cli.session import ray_session
 from paft_ray.cli.signals import interruptible
@@ -106,8 +106,7 @@ def _trained_task(resolved: ResolvedRun, model: TrainedModel) -> Task:
 def _check_target(out: str, run: Store) -> None:
     """Raises `UserError` where the results would be among other files: in the run or one of its own folders, or in a
     folder that holds something else."""
-    target = check_folder(out, _MARK)
-    whole = run.path("")
+    target, whole = named_folder(out), run.path("")
     inside = (
         target.path("").removeprefix(whole).split("/")[0]
         if target.path("").startswith(whole) and target.filesystem == run.filesystem
@@ -115,3 +114,4 @@ def _check_target(out: str, run: Store) -> None:
     )
     if inside is not None and inside in _OWN_FOLDERS:
         raise UserError(f"--out {out}: holds the run's own results; give another folder")
+    check_folder(out, _MARK)

@@ -20,12 +20,17 @@ def written_to(out: str) -> Iterator[None]:
         ) from None
 
 
-def check_folder(out: str, mark: str) -> Store:
-    """The folder, not made yet. Raises `UserError` where it holds something else than an earlier call's results, which
-    a file called `mark` shows."""
+def named_folder(out: str) -> Store:
+    """The folder, not made yet. Raises `UserError` where none is named."""
     if not out.strip():
         raise UserError("--out: names no folder; give a new or empty one")
-    target = Store(out)
+    return Store(out)
+
+
+def check_folder(out: str, mark: str) -> Store:
+    """The folder, not made yet. Raises `UserError` as `named_folder`, and where it holds something else than an earlier
+    call's results, which a file called `mark` shows."""
+    target = named_folder(out)
     if target.is_file("") or (target.entries() and not target.exists(mark)):
         raise UserError(f"--out {out}: is not empty, and not of this command; give a new or empty folder")
     return target

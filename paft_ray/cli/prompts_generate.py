@@ -9,13 +9,10 @@ from pathlib import Path
 from paft_ray.cli.out_file import written_to
 from paft_ray.config import PromptsConfig
 from paft_ray.errors import UserError
-from paft_ray.generators.grammar.compose import diverse_templates
-from paft_ray.prompts.gate import rejection
+from paft_ray.generators.grammar.compose import usable_templates
 from paft_ray.prompts.similarity import clusters
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import Task, load_task
-
-_OVER = 2  # composed for each one that is asked for: the gate may refuse some
 
 
 def generate(task_name: str, num: int, out: str, *, seed: int, max_words: int) -> str:
@@ -42,15 +39,14 @@ def templates(task: Task, num: int, *, seed: int, max_words: int) -> list[Prompt
     do."""
     kept = [
         replace(template, group=str(template.frame).rpartition("-")[0])
-        for template in diverse_templates(task, _OVER * num, seed)
-        if rejection(template, task, max_words=max_words) is None
+        for template in usable_templates(task, num, seed, max_words=max_words)
     ]
     if len(kept) < num:
         raise UserError(
             f"--num {num}: only {len(kept)} different templates of at most {max_words} words can be composed for task "
             f"{task.name}; ask for fewer"
         )
-    return kept[:num]
+    return kept
 
 
 def _line(template: PromptTemplate) -> str:

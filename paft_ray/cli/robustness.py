@@ -261,7 +261,7 @@ def _said(plan: _Plan) -> str:
     lines = [f"{model.name}: {shown(model)}" for model in plan.models]
     asked = len(suite.templates) * rows * sum(len(model.keys) for model in plan.models)
     lines.append(
-        f"suite {', '.join(suite.names) or 'templates'}: {len(suite.plain)} plain templates, {len(suite.variants)} "
+        f"suite {', '.join(suite.names)}: {len(suite.plain)} plain templates, {len(suite.variants)} "
         f"variants, {rows} rows: {asked} answers of each kind"
     )
     for model in plan.models:

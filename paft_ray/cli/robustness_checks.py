@@ -96,7 +96,8 @@ def _figure(values: Mapping[str, Any], arm: str, name: str) -> float | None:
         found = values["arms"][arm][name]
         return None if found is None else float(found)
     lowest = [axis["arms"][arm]["worst"]["accuracy"] for axis in values.get("axes", {}).values()]
-    return min(lowest) if lowest else _figure(values, arm, "worst")
+    known = [value for value in lowest if value is not None]  # a column may lack every answer
+    return min(known) if known else _figure(values, arm, "worst")
 
 
 def _limited(arm: str, name: str, value: float | None, least: float) -> Check:

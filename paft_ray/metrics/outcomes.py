@@ -82,8 +82,13 @@ def _of_seeds(arm: ArmOutcomes, seeds: Sequence[int]) -> ArmOutcomes:
 def mean_over_seeds(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean over the first axis of every cell of `values` [seeds, templates, examples], NaN where none was measured.
     Shape [templates, examples]."""
-    counts = (~np.isnan(values)).sum(axis=0)
-    return np.where(counts, np.nansum(values, axis=0) / np.maximum(counts, 1), np.nan)
+    return known_mean(values, axis=0)
+
+
+def known_mean(values: NDArray[np.float64], *, axis: int) -> NDArray[np.float64]:
+    """Means along an axis of what was measured, NaN where nothing was."""
+    counts = (~np.isnan(values)).sum(axis=axis)
+    return np.where(counts, np.nansum(values, axis=axis) / np.maximum(counts, 1), np.nan)
 
 
 def arms_from_table(table: Any, measure: Measure = "knowledge") -> dict[str, ArmOutcomes]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -67,6 +67,12 @@ class PromptTemplate:
         """Names of the placeholders, in order, with repeats."""
         return tuple(part.field for part in self.parts if isinstance(part, Slot))
 
+    def reworded(self, change: Callable[[str], str]) -> str:
+        """The text of a template whose own words are changed; its placeholders stay. Raises `TemplateError`."""
+        return "".join(
+            escaped(change(part.text)) if isinstance(part, Literal) else f"{{{part.field}}}" for part in self.parts
+        )
+
     def render(self, values: Mapping[str, str]) -> str:
         """The text with every field's value inserted verbatim. Raises `TemplateError` for a field without a value."""
         pieces = []
@@ -80,6 +86,11 @@ class PromptTemplate:
                     f"template {self.id}: no value for {{{part.field}}}; the example has: {', '.join(values)}"
                 )
         return "".join(pieces)
+
+
+def escaped(text: str) -> str:
+    """Text as a template writes it, braces doubled."""
+    return text.replace("{", "{{").replace("}", "}}")
 
 
 def parse(text: str) -> tuple[Part, ...]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from paft_ray.metrics import ArmOutcomes, Measure
 from paft_ray.metrics.axes import axis_spread, level_change
-from paft_ray.metrics.outcomes import mean_over_seeds
+from paft_ray.metrics.outcomes import known_mean, mean_over_seeds
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.prompts.variations.variant import TEMPLATES, Variant, posed
 from paft_ray.report.inputs import arms_by_measure
@@ -103,13 +103,13 @@ def _grid(varied: Varied, axis: str) -> _Grid:
 def _of_arm(arm: ArmOutcomes, grid: _Grid, confidence: float) -> dict[str, Any]:
     cells = _cells(arm, grid)
     flat = [template for columns in grid.columns for template in columns]
-    accuracy = _means(cells, 2).ravel()
+    accuracy = known_mean(cells, axis=2).ravel()
     worst = int(np.argmin(np.where(np.isnan(accuracy), np.inf, accuracy)))
     return {
         **_spread(cells, confidence),
         "levels": {
             level: {
-                "mean": _number(_means(cells[:, place].reshape(1, -1), 1)[0]),
+                "mean": _number(known_mean(cells[:, place].ravel(), axis=0)),
                 **(_change(cells, place, confidence) if grid.levels[0] == UNCHANGED and place else {}),
             }
             for place, level in enumerate(grid.levels)
@@ -122,13 +122,7 @@ def _of_arm(arm: ArmOutcomes, grid: _Grid, confidence: float) -> dict[str, Any]:
     }
 
 
-def _means(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Means along an axis of what is there; NaN where nothing is."""
-    counts = (~np.isnan(values)).sum(axis=axis)
-    return np.where(counts, np.nansum(values, axis=axis) / np.maximum(counts, 1), np.nan)
-
-
-def _number(value: float) -> float | None:
+def _number(value: Any) -> float | None:
     return None if np.isnan(value) else float(value)
 
 

@@ -48,13 +48,13 @@ def ask_endpoint(
     answers = write_templates(distinct, model, config.seed, cache.lasting, config.insecure_hosts)
     by_request = dict(zip(distinct, answers, strict=True))
     said = [by_request[request] for request in requests]
-    failed = sum(not answer.text and answer.missing != "" for answer in said)
+    answered = [(cell, answer) for cell, answer in zip(asked, said, strict=True) if answer.text or not answer.missing]
+    failed = len(asked) - len(answered)
     if failed > config.engine.max_failed_fraction * len(asked):
         raise StageError(
             f"{model.label}: {failed} of {len(asked)} requests got no answer "
             f"(engine.max_failed_fraction={config.engine.max_failed_fraction})"
         )
-    answered = [(cell, answer) for cell, answer in zip(asked, said, strict=True) if answer.text or not answer.missing]
     tokens = {key.arm: sum(answer.tokens for answer in answers)}
     return _evaluation(task, key, answered, {"num_failed": failed, "endpoint_tokens": tokens}, config)
 

@@ -125,7 +125,7 @@ def _short(model: str) -> str:
 def _arm_of_run(text: str) -> GivenModel | None:
     """The arm that `RUN:ARM` names; None where RUN is no run. Raises `UserError` where it lacks the arm."""
     place, _, arm = text.rpartition(":")
-    if not place or "/" in arm or not ("://" in place or (Path(place).expanduser() / "config.json").is_file()):
+    if not place or "/" in arm or not ("://" in place or (Path(place) / "config.json").is_file()):
         return None
     run = Store(place)
     if not run.exists("task.json"):
@@ -184,7 +184,9 @@ def shown(model: GivenModel) -> str:
     """What a model is, in words."""
     if model.endpoint is not None:
         return f"endpoint {model.endpoint.label}"
-    what = f"adapter {Path(model.adapter).name} of " if model.adapter else ""
-    trained = [each for each in model.trained if model.adapter is None]
-    what = f"arm {trained[0].model.arm} of run {trained[0].store.name}, base " if trained else what
+    what = ""
+    if model.adapter is not None:
+        what = f"adapter {Path(model.adapter).name} of "
+    elif model.trained:
+        what = f"arm {model.trained[0].model.arm} of run {model.trained[0].store.name}, base "
     return f"{what}{model.settings.id}" + (", asked through its chat template" if model.settings.chat else "")

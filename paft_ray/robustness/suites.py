@@ -9,10 +9,9 @@ import pyarrow as pa
 
 from paft_ray.config import Config, located
 from paft_ray.errors import UserError
-from paft_ray.generators.grammar.compose import diverse_templates
+from paft_ray.generators.grammar.compose import usable_templates
 from paft_ray.generators.grammar.formats import formats, label_orders
 from paft_ray.log import get_logger
-from paft_ray.prompts.gate import rejection
 from paft_ray.prompts.sampling import keyed_order
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.prompts.variations import noise, options, system
@@ -126,9 +125,7 @@ def _templates(file: str | None, task: Task, config: Config) -> list[PromptTempl
     if path is not None:
         found = gated_templates(path, config, task)
     else:
-        composed = diverse_templates(task, 2 * _NUM_TEMPLATES, config.seed)
-        found = [t for t in composed if rejection(t, task, max_words=config.prompts.max_words) is None]
-        found = found[:_NUM_TEMPLATES]
+        found = usable_templates(task, _NUM_TEMPLATES, config.seed, max_words=config.prompts.max_words)
     if not found:
         raise UserError(f"task {task.name}: no template to ask under; give a .jsonl file with --suite FILE")
     return sorted(found, key=lambda template: template.id)

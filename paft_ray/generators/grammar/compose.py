@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from paft_ray.generators.grammar.frames import FRAMES, Frame
 from paft_ray.generators.grammar.parts import Pick, answers, cue, given, options
 from paft_ray.generators.grammar.words import Words, words_of
+from paft_ray.prompts.gate import rejection
 from paft_ray.prompts.sampling import PerExample, keyed_order
 from paft_ray.prompts.selection import diverse
 from paft_ray.prompts.template import PromptTemplate
@@ -15,6 +16,7 @@ from paft_ray.tasks.task import Task
 
 _TOKEN = re.compile(r"<(do|Do|Please do|it|below)>")
 _POOL = 4  # templates from which one is chosen
+_OVER = 2  # composed for each one that is asked for: the gate may refuse some
 
 
 def diverse_templates(task: Task, num: int, seed: int) -> list[PromptTemplate]:
@@ -29,6 +31,13 @@ def diverse_templates(task: Task, num: int, seed: int) -> list[PromptTemplate]:
     return [candidates[i] for i in diverse(candidates, num)]
 
 
+def usable_templates(task: Task, num: int, seed: int, *, max_words: int) -> list[PromptTemplate]:
+    """The first `num` of twice as many composed templates that come through the gate, fewer where fewer do. Raises
+    `UserError` as `words_of`."""
+    composed = diverse_templates(task, _OVER * num, seed)
+    return [each for each in composed if rejection(each, task, max_words=max_words) is None][:num]
+
+
 def ordered_frames(words: Words, seed: int) -> list[Frame]:
     """The frames that suit the task, in an order fixed by the seed."""
     frames = [frame for frame in FRAMES if _fits(frame, words)]
@@ -39,14 +48,19 @@ def compose(
     words: Words, frame: Frame, seed: int, number: int, other: Mapping[str, int] | None = None
 ) -> PromptTemplate:
     """Template `number` of a seed, with this frame. `other`: name of a choice -> the number whose choice is taken."""
-    draw, others = PerExample(seed=seed), other or {}
+    others = other or {}
 
     def pick(name: str, ways: int) -> int:
-        key = f"grammar {name} {others.get(name, number)}"
-        return draw.index(epoch=0, example_id=key, index_in_epoch=0, num_templates=ways)
+        return drawn(seed, name, others.get(name, number), ways)
 
     text = re.sub(r"\n{3,}", "\n\n", _text(frame, words, pick))
     return PromptTemplate(text=text.lstrip().rstrip(" "), frame=frame.id)
+
+
+def drawn(seed: int, name: str, number: int, ways: int) -> int:
+    """What template `number` of a seed takes of the `ways` of a choice, in [0, ways)."""
+    key = f"grammar {name} {number}"
+    return PerExample(seed=seed).index(epoch=0, example_id=key, index_in_epoch=0, num_templates=ways)
 
 
 def _fits(frame: Frame, words: Words) -> bool:

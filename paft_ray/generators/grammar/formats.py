@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from paft_ray.generators.grammar.compose import compose, ordered_frames
+from paft_ray.generators.grammar.compose import compose, drawn, ordered_frames
 from paft_ray.generators.grammar.frames import Frame
 from paft_ray.generators.grammar.words import Words, words_of
 from paft_ray.prompts.sampling import PerExample
-from paft_ray.prompts.template import Literal, PromptTemplate
-from paft_ray.prompts.variations.noise import escaped, keeping, kept
+from paft_ray.prompts.template import PromptTemplate
+from paft_ray.prompts.variations.noise import keeping, kept
 from paft_ray.prompts.variations.variant import Variant
 from paft_ray.tasks.task import Task
 
@@ -27,6 +27,8 @@ _CASES: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("capitals", str.upper),
 )
 _NUM_FORMATS = 6
+_FIRST_FORMAT = 500
+"""Number of the template whose choices are the first format: none that requests take."""
 _MOST_TRIES = 500
 
 
@@ -37,7 +39,7 @@ def formats(task: Task, num_frames: int, seed: int) -> list[Variant]:
     found: list[Variant] = []
     for number, frame in enumerate(ordered_frames(words, seed)[:num_frames]):
         for form in range(_NUM_FORMATS):
-            composed = compose(words, frame, seed, number, dict.fromkeys(_FORMAT, _MOST_TRIES + form))
+            composed = compose(words, frame, seed, number, dict.fromkeys(_FORMAT, _FIRST_FORMAT + form))
             found.append(_variant(task, composed, frame, form, seed))
     return found
 
@@ -47,10 +49,7 @@ def _variant(task: Task, composed: PromptTemplate, frame: Frame, form: int, seed
         epoch=0, example_id=f"format case {form}", index_in_epoch=0, num_templates=len(_CASES)
     )
     case, change = _CASES[how]
-    text = "".join(
-        escaped(keeping(part.text, kept(task), change)) if isinstance(part, Literal) else f"{{{part.field}}}"
-        for part in composed.parts
-    )
+    text = composed.reworded(lambda own: keeping(own, kept(task), change))
     level = f"format {form + 1}" + ("" if change is str else f", {case}")
     return Variant(text=text, axis="format", level=level, base=_base(frame), version=VERSION, seed=seed)
 
@@ -84,10 +83,9 @@ def label_orders(task: Task, num_frames: int, seed: int) -> list[Variant]:
 
 def _orders(num_labels: int, seed: int) -> list[int]:
     """For each label the number whose choice of the first label it is."""
-    draw, found = PerExample(seed=seed), dict[int, int]()
+    found: dict[int, int] = {}
     for number in range(_MOST_TRIES):
-        key = f"grammar label order {number}"
-        found.setdefault(draw.index(epoch=0, example_id=key, index_in_epoch=0, num_templates=num_labels), number)
+        found.setdefault(drawn(seed, "label order", number, num_labels), number)
     return [found[label] for label in range(num_labels)]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from paft_ray.errors import UserError
+from paft_ray.prompts.template import escaped
 from paft_ray.sanitize import masked
 from paft_ray.tasks.task import Task
 
@@ -107,11 +108,6 @@ def _fault(description: str) -> str | None:
     if spoken := re.search(r"\b(?:I|me|my|we|us|our|you|your)\b", description):
         return f"speaks of `{spoken.group()}`, who is another one in other sentences"
     return None
-
-
-def escaped(text: str) -> str:
-    """Text as a template writes it."""
-    return text.replace("{", "{{").replace("}", "}}")
 
 
 def listed(items: Sequence[str], conjunction: str) -> str:

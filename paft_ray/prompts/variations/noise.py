@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from paft_ray.prompts.template import Literal, PromptTemplate
+from paft_ray.prompts.template import PromptTemplate
 from paft_ray.prompts.variations.keyed import uniforms
 from paft_ray.prompts.variations.variant import Posed, Variant
 from paft_ray.tasks.example import Example
@@ -36,16 +36,7 @@ def variants(task: Task, templates: Sequence[PromptTemplate], seed: int) -> list
         ("fields without punctuation", Noise(kind="bare", in_fields=True)),
     )
     return [
-        Variant(
-            text=template.text,
-            system=template.system,
-            axis="noise",
-            level=level,
-            base=template.id,
-            version=VERSION,
-            change=noise,
-            seed=seed,
-        )
+        Variant.of(template, axis="noise", level=level, version=VERSION, change=noise, seed=seed)
         for template in templates
         for level, noise in levels
     ]
@@ -68,13 +59,8 @@ class Noise:
         if self.in_fields:
             fields = {name: self._noisy(text, draw) for name, text in sorted(example.fields.items())}
             return Posed(template=template, example=replace(example, fields={n: fields[n] for n in example.fields}))
-        pieces = [
-            escaped(keeping(part.text, self.keep, lambda text: self._noisy(text, draw)))
-            if isinstance(part, Literal)
-            else f"{{{part.field}}}"
-            for part in template.parts
-        ]
-        return Posed(template=PromptTemplate(text="".join(pieces), system=template.system), example=example)
+        text = template.reworded(lambda own: keeping(own, self.keep, lambda free: self._noisy(free, draw)))
+        return Posed(template=PromptTemplate(text=text, system=template.system), example=example)
 
     def _noisy(self, text: str, draw: Callable[[], float]) -> str:
         if self.kind == "typos":
@@ -123,8 +109,3 @@ def keeping(text: str, keep: Sequence[str], change: Callable[[str], str]) -> str
     words = "|".join(re.escape(word) for word in sorted(keep, key=len, reverse=True))
     pieces = re.split(rf"((?<!\w)(?:{words})(?!\w))", text, flags=re.IGNORECASE)
     return "".join(piece if number % 2 else change(piece) for number, piece in enumerate(pieces))
-
-
-def escaped(text: str) -> str:
-    """Text as a template writes it."""
-    return text.replace("{", "{{").replace("}", "}}")

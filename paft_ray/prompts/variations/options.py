@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from paft_ray.prompts.template import Literal, PromptTemplate, Slot
-from paft_ray.prompts.variations.noise import escaped
+from paft_ray.prompts.template import Literal, PromptTemplate, Slot, escaped
 from paft_ray.prompts.variations.variant import Posed, Variant
 from paft_ray.tasks.example import Example
 from paft_ray.tasks.task import Task
@@ -27,25 +26,14 @@ def variants(task: Task, templates: Sequence[PromptTemplate], seed: int) -> list
     for template in templates:
         for by in range(1, len(labels)):
             rotation = Rotation(fields=tuple(task.options[label] for label in labels), labels=tuple(labels), by=by)
-            found.append(_variant(template, f"options moved by {by}", template.text, rotation, seed))
+            level = f"options moved by {by}"
+            found.append(Variant.of(template, axis="options", level=level, version=VERSION, change=rotation, seed=seed))
     styled = [styles(task.options, template) for template in templates]
     for number in range(min(map(len, styled), default=0) if labels else 0):
         for template, texts in zip(templates, styled, strict=True):
-            found.append(_variant(template, f"labels written in another way ({number + 1})", texts[number], None, seed))
+            level, text = f"labels written in another way ({number + 1})", texts[number]
+            found.append(Variant.of(template, axis="options", level=level, version=VERSION, text=text, seed=seed))
     return found
-
-
-def _variant(template: PromptTemplate, level: str, text: str, change: Rotation | None, seed: int) -> Variant:
-    return Variant(
-        text=text,
-        system=template.system,
-        axis="options",
-        level=level,
-        base=template.id,
-        version=VERSION,
-        change=change,
-        seed=seed,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, Self
 
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.example import Example
@@ -46,20 +46,42 @@ class Change(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Variant(PromptTemplate):
-    """A template under one level of one axis. `text` and `system` are what is asked where nothing changes by example.
-
-    `key` names the axis with its version, the level and the template that is varied, which decide what is asked.
-    """
+    """A template under one level of one axis. `text` and `system` are what is asked where nothing changes by
+    example."""
 
     axis: str
     level: str
     """As reports show it."""
     base: str
-    """Id of the template that is varied."""
+    """What is varied: the id of a template, or a frame of the grammar."""
     version: int
     """Of the axis: raised where it asks something else."""
     change: Change | None = None
     seed: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        template: PromptTemplate,
+        *,
+        axis: str,
+        level: str,
+        version: int,
+        text: str | None = None,
+        change: Change | None = None,
+        seed: int = 0,
+    ) -> Self:
+        """A template with its own system part, varied: by another `text`, or by a `change` of each cell."""
+        return cls(
+            text=template.text if text is None else text,
+            system=template.system,
+            axis=axis,
+            level=level,
+            base=template.id,
+            version=version,
+            change=change,
+            seed=seed,
+        )
 
     @cached_property
     def id(self) -> str:

@@ -126,6 +126,12 @@ def test_a_figure_that_is_missing_is_not_reached() -> None:
     assert not checked(few, {"worst_case": 0.0}, None, NOTHING)[0].passed
 
 
+def test_a_column_without_answers_is_no_worst_case() -> None:
+    missing = {"options": {"arms": {"mine": {"worst": {"accuracy": None}}}}, **VALUES["axes"]}
+    (check,) = checked({**VALUES, "axes": missing}, {"worst_case": 0.3}, None, NOTHING)
+    assert (check.passed, check.said) == (True, "worst_case 40.0 %, at least 30.0 % wanted")
+
+
 def said(number: int, right: float) -> str:
     return "yes" if number % 100 < 100 * right else "no"
 
