@@ -39,7 +39,7 @@ test-cluster: setup  ## several hosts on this machine: namespaces with sshd (roo
 test-all: setup  ## the slow ones too
 	$(BIN)/pytest tests --hypothesis-profile=thorough
 
-test-gpu: setup  ## the training on this machine's GPU, in at most 12 minutes, into docs/hardware/
+test-gpu: setup  ## training and engine on this machine's GPU, in at most 20 minutes, into docs/hardware/
 	$(BIN)/python -m tests.gpu
 
 lint: setup  ## style, types, import directions

@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +29,10 @@ from paft_ray.cpu_priority import usable_cpus
 from paft_ray.inference.vllm_args import CPU_ENVIRONMENT, engine_settings
 from paft_ray.models.resolve import resolve_model
 from paft_ray.prompts.prompt_set import PromptSet
+from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages.prepare import examples_of
 from paft_ray.storage.store import Store
+from paft_ray.tasks.task import Example
 from paft_ray.training.export import merge_adapter
 
 SHARED = Path("../shared/data")
@@ -126,34 +129,41 @@ def prepare(folder: Path, task: str) -> Work:
     held_out = PromptSet.from_table(run.read_table("synthesize/prompt_set.parquet")).split("held_out").templates
     (folder / "tasks").mkdir()
     for number, template in enumerate(held_out):
-        rows = [
-            {"prompt": template.render(e.fields).rstrip(" \t"), "label": labels.index(e.answer), "answer": e.answer}
-            for e in examples_of(run, "test")
-        ]
-        file = folder / f"tasks/{name(number)}.jsonl"
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        baseline = {
-            "task": name(number),
-            "dataset_path": "json",
-            "dataset_kwargs": {"data_files": {"test": str(file)}},
-            "test_split": "test",
-            "output_type": "multiple_choice",
-            "doc_to_text": "{{prompt}}",
-            "doc_to_choice": labels,
-            "doc_to_target": "label",
-            "metric_list": [{"metric": "acc"}],
-        }
-        file.with_suffix(".yaml").write_text(json.dumps(baseline))
-        generated = {key: value for key, value in baseline.items() if key != "doc_to_choice"} | {
-            "task": name(number, "g"),
-            "output_type": "generate_until",
-            "doc_to_target": "{{answer}}",
-            "generation_kwargs": {"until": [], "max_gen_toks": EvaluateConfig().max_answer_tokens, "do_sample": False},
-            "metric_list": [{"metric": "exact_match"}],
-        }
-        (folder / f"tasks/{name(number, 'g')}.yaml").write_text(json.dumps(generated))
+        write_task(folder / "tasks", number, template, examples_of(run, "test"), labels)
     assert len(held_out) == len(TEXTS), "a template was refused"
     return Work(folder=folder, settings=settings, models=models, templates=tuple(t.id for t in held_out))
+
+
+def write_task(
+    folder: Path, number: int, template: PromptTemplate, examples: Sequence[Example], labels: Sequence[str]
+) -> None:
+    """Writes both of the baseline's tasks of a template: the rows as this package shows them, under its settings."""
+    rows = [
+        {"prompt": template.render(e.fields).rstrip(" \t"), "label": labels.index(e.answer), "answer": e.answer}
+        for e in examples
+    ]
+    file = folder / f"{name(number)}.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    baseline = {
+        "task": name(number),
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(file)}},
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{prompt}}",
+        "doc_to_choice": list(labels),
+        "doc_to_target": "label",
+        "metric_list": [{"metric": "acc"}],
+    }
+    file.with_suffix(".yaml").write_text(json.dumps(baseline))
+    generated = {key: value for key, value in baseline.items() if key != "doc_to_choice"} | {
+        "task": name(number, "g"),
+        "output_type": "generate_until",
+        "doc_to_target": "{{answer}}",
+        "generation_kwargs": {"until": [], "max_gen_toks": EvaluateConfig().max_answer_tokens, "do_sample": False},
+        "metric_list": [{"metric": "exact_match"}],
+    }
+    (folder / f"{name(number, 'g')}.yaml").write_text(json.dumps(generated))
 
 
 def ours(work: Work, *settings: str) -> tuple[float, dict[tuple[str, str], float]]:

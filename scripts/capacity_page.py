@@ -246,8 +246,10 @@ def _checked() -> list[str]:
         "allocator's fragments are not counted;",
         "the CUDA context (about half a GiB) is not either. With ZeRO-3 the weights column holds up to 10^9 "
         "gathered weights, DeepSpeed's default limit.",
-        "Below ZeRO-3 every worker reads the complete model into CPU memory, fp32 where all weights train. With ZeRO-3 "
-        "none does: weights are taken apart as they are read, but for experts, which every worker fuses first",
+        "Below ZeRO-3 rank 0 reads the complete model into CPU memory, fp32 where all weights train; the others "
+        "receive it from there",
+        "(on a GPU, where nothing was measured, into its memory alone). With ZeRO-3 no rank holds it: weights are "
+        "taken apart as they are read, but for experts, which every worker fuses first",
         "([measured](../EXPERIMENTS.md) with 1.2 GiB on two CPU workers, not on a GPU). Full fine-tuning of the 70B "
         "model does not fit common hosts nevertheless: rank 0 gathers",
         "every checkpoint, and the finished weights.",

@@ -57,11 +57,16 @@ def check(resolved: ResolvedRun, command: str, *, local: bool) -> ResolvedRun:
 
 
 def check_job_storage(storage: str) -> None:
-    """Raises `UserError` for a relative path, which would be in the job's own folder."""
-    if "://" not in storage and not Path(storage).expanduser().is_absolute():
+    """Raises `UserError` as `check_job_path`."""
+    check_job_path(f"storage={storage}", storage, "--set storage=/shared/runs")
+
+
+def check_job_path(given: str, path: str, example: str) -> None:
+    """Raises `UserError`, which begins with what was `given`, for a relative path, which would be in the job's own
+    folder."""
+    if "://" not in path and not Path(path).expanduser().is_absolute():
         raise UserError(
-            f"storage={storage}: a job's own folder goes away with it; give a path or URI that all nodes reach, "
-            "e.g. --set storage=/shared/runs"
+            f"{given}: a job's own folder goes away with it; give a path or URI that all nodes reach, e.g. {example}"
         )
 
 

@@ -27,7 +27,7 @@ from paft_ray.cli.signals import interruptible
 from paft_ray.cli.summary import print_results
 from paft_ray.config import Config, parse_config, with_overrides
 from paft_ray.echo import echo
-from paft_ray.errors import UserError
+from paft_ray.errors import StageError, UserError, one_line
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.report.arm_order import pairs
 from paft_ray.report.axes import Varied
@@ -39,12 +39,13 @@ from paft_ray.stages.prepare import first_in_proportion
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.stage_errors import named
 from paft_ray.storage.run_lock import hold
-from paft_ray.storage.stage_cache import PARTIAL
 from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import check_source, read_examples
 from paft_ray.tasks.task import Example, Source, content_id
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from paft_ray.stages.evaluate import Evaluation
 
 NAME = "robustness"
@@ -88,8 +89,8 @@ class _Plan:
 
 
 def robustness(request: Request, *, dry_run: bool, address: str | None, wait: str) -> int:
-    """Exit code: 0, or `FAILED` where a check fails. Writes results.json, report.md, report.html, outcomes.parquet and
-    suite.parquet. Raises `UserError` before Ray starts."""
+    """Exit code: 0, or `FAILED` where a check fails. Writes results.json, report.md, report.html, outcomes.parquet,
+    suite.parquet and a card of each model. Raises `UserError` before Ray starts."""
     wait_s = seconds(wait)
     plan = _plan(request)
     if dry_run:
@@ -105,7 +106,6 @@ def robustness(request: Request, *, dry_run: bool, address: str | None, wait: st
             found = _measured(plan, groups)
         rows = _written(plan, found)
         values = _reported(plan, found)
-        plan.target.delete(PARTIAL)
     print_results(values, where="the suite's plain templates")
     now = Baseline(path=request.out, outcomes=found.outcomes, rows=rows)
     checks = checked(values, plan.limits, plan.baseline, now)
@@ -116,7 +116,18 @@ def robustness(request: Request, *, dry_run: bool, address: str | None, wait: st
     return FAILED if any(not check.passed for check in checks) else 0
 
 
-def _plan(request: Request) -> _Plan:
+def check_request(request: Request, *, with_rows: bool) -> None:
+    """Raises `UserError` for what cannot be measured. Neither a hub, nor a cluster, nor an endpoint is reached, without
+    rows no file of them either."""
+    _plan(request, with_rows=with_rows)
+
+
+def plugins_of(request: Request) -> list[str]:
+    """Files of graders that it names. Raises `UserError` for bad settings."""
+    return list(_config(request).plugins)
+
+
+def _plan(request: Request, *, with_rows: bool = True) -> _Plan:
     limits = parse_limits(request.fail_below)
     baseline = read_baseline(request.baseline)
     target = check_folder(request.out, _MARK)
@@ -134,7 +145,7 @@ def _plan(request: Request) -> _Plan:
         resolved=resolved,
         models=models,
         suite=suite,
-        examples=_examples(resolved, request),
+        examples=_examples(resolved, request) if with_rows else [],
         limits=limits,
         baseline=baseline,
         target=target,
@@ -208,7 +219,20 @@ def _measured(plan: _Plan, groups: Sequence[Group]) -> Evaluation:
     ]
     asked = [model for model in plan.models if model.endpoint is not None]
     found = measure(known, asked, plan.resolved, plan.suite.templates, plan.examples)
+    _check_answered(plan, found.outcomes)
     return replace(found, manifest={**found.manifest, "time_s": round(time.perf_counter() - begin, 3)})
+
+
+def _check_answered(plan: _Plan, outcomes: pa.Table) -> None:
+    """Raises `StageError` where a model gave no answer at all under a plain template: nothing can be said of it."""
+    columns = outcomes.group_by(["arm", "template_id"]).aggregate([])
+    found = set(zip(columns["arm"].to_pylist(), columns["template_id"].to_pylist(), strict=True))
+    for model in plan.models:
+        if silent := [template for template in plan.suite.plain if (model.name, template.id) not in found]:
+            raise StageError(
+                f"model {model.name}: all requests under {len(silent)} templates failed, the first: "
+                f"{one_line(silent[0].text)[:100]!r}"
+            )
 
 
 def _written(plan: _Plan, found: Evaluation) -> dict[str, str]:
@@ -228,6 +252,7 @@ def _reported(plan: _Plan, found: Evaluation) -> dict[str, Any]:
     import pyarrow.compute as pc
 
     from paft_ray.report.inputs import Measured
+    from paft_ray.report.measured_card import write_measured_cards
     from paft_ray.report.render import write_report
 
     config, task, suite = plan.resolved.config, plan.resolved.task, plan.suite
@@ -251,6 +276,9 @@ def _reported(plan: _Plan, found: Evaluation) -> dict[str, Any]:
         measured=measured,
         folder="",
         varied=varied if suite.variants else None,
+    )
+    write_measured_cards(
+        plan.target, written.values, measured.models, task=task.name, has_labels=bool(task.label_texts)
     )
     return written.values
 

@@ -66,9 +66,8 @@ def read_baseline(path: str | None) -> Baseline | None:
     where there is none."""
     if path is None:
         return None
-    place = Path(path)
-    store = Store(str(place.parent))
-    if not place.is_file() or not all((place.parent / name).is_file() for name in (OUTCOMES_FILE, ROWS_FILE)):
+    store = Store(str(Path(path).parent))
+    if not all(Path(each).is_file() for each in beside(path)):
         raise UserError(
             f"--baseline {path}: give the results.json of an earlier `paft robustness`, with {OUTCOMES_FILE} and "
             f"{ROWS_FILE} beside it"
@@ -76,6 +75,11 @@ def read_baseline(path: str | None) -> Baseline | None:
     rows = store.read_json(ROWS_FILE)
     known = {name: digest for name, digest in rows.items() if isinstance(digest, str)} if isinstance(rows, dict) else {}
     return Baseline(path=path, outcomes=store.read_table(OUTCOMES_FILE), rows=known)
+
+
+def beside(path: str) -> list[str]:
+    """The files of the measurement whose results.json a path names."""
+    return [path, *(str(Path(path).with_name(name)) for name in (OUTCOMES_FILE, ROWS_FILE))]
 
 
 def checked(

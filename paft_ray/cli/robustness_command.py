@@ -25,7 +25,8 @@ _Suite = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME|FILE",
-        help="templates (default), format, options, noise, system, all, or a .jsonl file of templates; may be repeated",
+        help="templates (default), format, options, noise[=RATE of typos], system, all, or a .jsonl file of templates; "
+        "may be repeated",
     ),
 ]
 _Out = Annotated[str, typer.Option(help="New or empty folder or URI, or that of an earlier call, which goes on")]
@@ -45,6 +46,9 @@ _FailBelow = Annotated[
 ]
 _Baseline = Annotated[
     str | None, typer.Option(metavar="OLD.json", help="results.json of an earlier call: fails on a decisive fall")
+]
+_Submit = Annotated[
+    bool, typer.Option("--submit", help="As a Ray job of the cluster at --address http://HOST:8265, which is followed")
 ]
 _Address = Annotated[
     str | None,
@@ -67,6 +71,7 @@ def robustness(
     baseline: _Baseline = None,
     junit: Annotated[str | None, typer.Option(metavar="FILE", help="Write the checks as JUnit XML")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be asked, and stop.")] = False,
+    submit: _Submit = False,
     address: _Address = None,
     wait: WaitOption = "0",
     verbose: VerboseOption = None,
@@ -88,4 +93,8 @@ def robustness(
         baseline=expanduser(baseline) if baseline else None,
         junit=expanduser(junit) if junit else None,
     )
+    if submit and not dry_run:
+        from paft_ray.cli.robustness_job import submit_robustness
+
+        raise typer.Exit(submit_robustness(request, address=address, wait=wait))
     raise typer.Exit(robustness(request, dry_run=dry_run, address=address, wait=wait))

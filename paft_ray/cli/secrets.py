@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import PurePath
 
 from paft_ray.config import Config, EndpointConfig
@@ -47,6 +48,17 @@ def check_no_secrets(config: Config, task: Task) -> None:
             raise UserError(
                 f"{name}: the URI holds credentials, which would be stored with the run; give them in the "
                 "environment (e.g. AWS_ACCESS_KEY_ID)"
+            )
+
+
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Raises `UserError` for a command line that holds a secret: a dashboard shows it."""
+    for number, argument in enumerate(arguments, start=1):
+        has_credentials = any(map(holds_credentials, (argument, argument.partition("=")[2])))
+        if has_credentials or secrets_in(argument) or KNOWN.search(argument):
+            name = argument.partition("=")[0] if argument.startswith("--") else f"model {number}"
+            raise UserError(
+                f"submit: {name} holds a secret, which the job's command line would show; {REMEDY}, remove it"
             )
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import yaml
@@ -61,11 +61,16 @@ def named_files(config: Config, task: Task) -> tuple[str, ...]:
         (config.prompts.decisions, None),
     ):
         wanted += [path for path in [own if given == "builtin" else given] if path]
-    found = tuple(dict.fromkeys(path for path in [*wanted, *rows.values()] if _relative(path)))
+    return shippable([*wanted, *rows.values()])
+
+
+def shippable(paths: Iterable[str]) -> tuple[str, ...]:
+    """Those at relative paths, each once. Raises `UserError` for one outside the working folder."""
+    found = tuple(dict.fromkeys(path for path in paths if _relative(path)))
     for path in found:
         if os.path.relpath(path).startswith(".."):
             raise UserError(
-                f"{path}: outside the folder that you start in, so it cannot be shipped; start paft submit in a "
+                f"{path}: outside the folder that you start in, so it cannot be shipped; start the command in a "
                 "folder above it"
             )
     return found

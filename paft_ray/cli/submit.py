@@ -11,11 +11,11 @@ import re
 import shlex
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from paft_ray.cli.connectivity import reach_job_api
 from paft_ray.cli.env_defaults import use_token
@@ -40,9 +40,38 @@ _POLL_S = 1.0
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 
+class Job(Protocol):
+    """What is asked of the cluster."""
+
+    @property
+    def base(self) -> str:
+        """Submission id without the number of the attempt: a function of what two jobs must not do at once."""
+        ...
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What two submits of one job must have in common."""
+        ...
+
+    @property
+    def entrypoint(self) -> str:
+        """Its shell command, which its dashboard shows."""
+        ...
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """Path in the job's folder -> content, of files that are made for it."""
+        ...
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Small files at relative paths, shipped as they are."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is asked of the cluster."""
+    """One or all stages of a run, as a job."""
 
     stage: str
     config: Config
@@ -78,8 +107,13 @@ class Request:
         return f"config/{Path(self.config_path).name}" if inside.startswith("..") else inside
 
     @property
+    def texts(self) -> Mapping[str, str]:
+        """The resolved configuration."""
+        return {self.shipped_config: resolved(self.config)}
+
+    @property
     def entrypoint(self) -> str:
-        """Shell command of the job, which its dashboard shows: overrides are in the configuration."""
+        """Shell command of the job: overrides are in the configuration."""
         options = [*(["--force"] if self.force else []), *(f"--accept={entry}" for entry in self.accept)]
         if self.wait_resources != "0":
             options.append(f"--wait-resources={self.wait_resources}")
@@ -99,7 +133,14 @@ def submit(
 ) -> int:
     """Exit code of the job, 0 where it is not followed. Raises `UserError` before
     the cluster is reached for bad input."""
-    asked = request(path, stage, overrides, force=force, accept=accept, wait=wait)
+    return run_job(
+        request(path, stage, overrides, force=force, accept=accept, wait=wait), follow=follow, address=address
+    )
+
+
+def run_job(asked: Job, *, follow: bool, address: str | None) -> int:
+    """Starts a job or attaches to it; its exit code, 0 where it is not followed. Raises `UserError` where the cluster
+    does not answer or refuses it."""
     if address:
         os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray would take the variable before the argument
     reach_job_api(address)
@@ -148,7 +189,7 @@ def request(
     )
 
 
-def start(client: Any, asked: Request) -> str:
+def start(client: Any, asked: Job) -> str:
     """Submission id of the job: the one that is still going with the same settings, else a new attempt. Raises
     `UserError` where the settings differ."""
     job, going = attempt(client.list_jobs(), asked)
@@ -174,7 +215,7 @@ def start(client: Any, asked: Request) -> str:
     return job
 
 
-def attempt(jobs: Sequence[Any], asked: Request) -> tuple[str, bool]:
+def attempt(jobs: Sequence[Any], asked: Job) -> tuple[str, bool]:
     """(submission id, whether that job is still going): of the run's job that is going, else of the next attempt.
     Raises `UserError` for other settings."""
     own = {_attempt_number(job.submission_id, asked.base): job for job in jobs}
@@ -185,8 +226,9 @@ def attempt(jobs: Sequence[Any], asked: Request) -> tuple[str, bool]:
         differing = differences(json.loads((job.metadata or {}).get(_METADATA, "{}")), asked.settings)
         if differing:
             raise UserError(
-                f"job {asked.base}-{number} of this run is still going with other settings ({'; '.join(differing)}); "
-                f"wait for it, stop it with `ray job stop {asked.base}-{number}`, or give the run another name"
+                f"job {asked.base}-{number} is still going with other settings ({'; '.join(differing)}); "
+                f"wait for it, stop it with `ray job stop {asked.base}-{number}`, or write elsewhere (name, storage or "
+                "--out)"
             )
         return job.submission_id, True
     return f"{asked.base}-{max(own, default=0) + 1}", False
@@ -223,12 +265,12 @@ def watch(client: Any, job: str) -> int:
 
 
 @contextmanager
-def packed(asked: Request) -> Iterator[Path]:
+def packed(asked: Job) -> Iterator[Path]:
     """A temporary folder with what the job ships; says what it holds. Raises `UserError` for what must not be
     shipped."""
     with tempfile.TemporaryDirectory(prefix="paft-submit-") as scratch:
         folder = Path(scratch)
-        own, size = write_job(folder, {asked.shipped_config: resolved(asked.config)}, asked.files)
+        own, size = write_job(folder, asked.texts, asked.files)
         count = sum(file.is_file() for file in folder.rglob("*"))
         echo(f"submit: ships {count} files, {size:.2f} MiB: paft_ray {package_version()}, {some(own, _SHOWN)}")
         yield folder

@@ -7,7 +7,7 @@ fast.
 from paft_ray.config.base import Fraction, Place, Positive, Precision, Section, Seed, builtin, fast_precision, located
 from paft_ray.config.data import DataConfig
 from paft_ray.config.endpoint import EndpointConfig
-from paft_ray.config.engine import EngineConfig, engine_key
+from paft_ray.config.engine import EngineConfig, engine_key, trained_engine_key
 from paft_ray.config.evaluate import EvaluateConfig, answers_key
 from paft_ray.config.generator import GeneratorConfig, generator_key
 from paft_ray.config.judge import JudgeConfig
@@ -67,6 +67,7 @@ __all__ = [
     "prompts_key",
     "read_yaml_file",
     "sampling_key",
+    "trained_engine_key",
     "weights_key",
     "with_overrides",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -26,6 +26,10 @@ class EngineConfig(Section):
     fp32."""
     kv_cache_gib: Annotated[float, Field(gt=0)] = 1
     """Key-value cache on the CPU in GiB (on a GPU set `engine_kwargs.gpu_memory_utilization`)."""
+    adapters: Literal["merge", "lora"] = "merge"
+    """How trained adapters answer. merge: each is added into the base's weights, which are loaded one model after
+    another. lora: all are served upon the base, without merging or loading, but with more work for each token (3.4
+    times as much time on a CPU)."""
     batch_rows: Positive = 64
     """Rows per Ray Data batch handed to the engine."""
     max_failed_fraction: Fraction = 0.01
@@ -50,3 +54,8 @@ class EngineConfig(Section):
 def engine_key(engine: EngineConfig) -> dict[str, Any]:
     """The settings that decide answers."""
     return engine.model_dump(mode="json", include={"precision", "engine_kwargs"})
+
+
+def trained_engine_key(engine: EngineConfig) -> dict[str, Any]:
+    """Those that decide answers of trained models, too."""
+    return engine_key(engine) | ({} if engine.adapters == "merge" else {"adapters": engine.adapters})

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 
 from paft_ray.prompts.template import PromptTemplate
 
-_LONGEST_TEXT = 100_000
+_LONGEST_TEXT, _LONGEST_TOKEN, _MOST_TOKENS = 100_000, 200, 1000
 
 
 def whole_characters(text: Any) -> Any:
@@ -34,6 +35,7 @@ class _Message(_Strict):
 class _Choice(_Strict):
     message: _Message
     finish_reason: Any = None
+    logprobs: Any = None
 
 
 class _Completion(_Strict):
@@ -56,6 +58,19 @@ class _Template(_Strict):
     text: Text
 
 
+class _Token(_Strict):
+    token: Annotated[Text, Field(max_length=_LONGEST_TOKEN)]
+    logprob: Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Position(_Strict):
+    top_logprobs: Annotated[list[Any], Field(max_length=_MOST_TOKENS)]
+
+
+class _Logprobs(_Strict):
+    content: Annotated[list[_Position], Field(min_length=1)]
+
+
 _TEXTS = TypeAdapter[list[str]](list[Annotated[Text, Field(strict=True)]])
 _TEMPLATES = TypeAdapter[list[_Template]](list[_Template])
 _ERROR = TypeAdapter[_Refused | _Problem](_Refused | _Problem)
@@ -71,6 +86,8 @@ class ChatReply:
     """False where it was truncated at the token limit."""
     tokens: int
     """Generated tokens, in [1, `longest`]."""
+    first: tuple[tuple[str, float], ...] = ()
+    """The most probable first tokens with their log-probabilities; none where the endpoint gives none."""
 
 
 def read_completion(body: bytes, longest: int, *, may_be_empty: bool = False) -> ChatReply:
@@ -88,6 +105,7 @@ def read_completion(body: bytes, longest: int, *, may_be_empty: bool = False) ->
         text=choice.message.content.strip(),
         finished=choice.finish_reason != "length",
         tokens=_spent(found.usage, longest),
+        first=_first(choice.logprobs),
     )
 
 
@@ -125,6 +143,17 @@ def _json(body: bytes | str) -> Any:
         raise ValueError("the JSON is nested too deep") from None
     except ValueError as error:
         raise ValueError(f"the answer is no JSON: {type(error).__name__}") from None
+
+
+def _first(logprobs: Any) -> tuple[tuple[str, float], ...]:
+    """Tokens of the first position; what has another form, or no finite number, is left out: it is extra."""
+    found: list[tuple[str, float]] = []
+    with suppress(ValidationError):
+        for each in _Logprobs.model_validate(logprobs).content[0].top_logprobs:
+            with suppress(ValidationError):
+                token = _Token.model_validate(each)
+                found.append((token.token, min(token.logprob, 0.0)))
+    return tuple(found)
 
 
 def _spent(usage: Any, longest: int) -> int:

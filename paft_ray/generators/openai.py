@@ -12,9 +12,9 @@ import asyncio
 import json
 import os
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 import pyarrow as pa
 import ray
@@ -31,6 +31,7 @@ from paft_ray.generators.completions import (
     whole_characters,
 )
 from paft_ray.generators.http_exchange import Exchange, Reply
+from paft_ray.generators.limits import Rate, Tokens
 from paft_ray.generators.requests import Completion, Request, request_seed
 from paft_ray.inference.answer_cache import AnswerCache, BufferedWriter, identity
 from paft_ray.inference.placement import on_this_node
@@ -48,6 +49,8 @@ _ANSWERS = pa.schema(
         ("error", pa.string()),
     ]
 )
+_FIRST = pa.field("first", pa.string())  # JSON, in answers to requests that ask for it
+_REFUSED = (400, 422)  # what a server says to a parameter that it does not take
 _HOPELESS = 3  # failed requests, with none answered, after which the rest is not sent
 _FENCE = re.compile(r"```\w*\n(.*?)\n?```", re.DOTALL)
 _LONGEST_REASON = 4000  # characters that are looked through for secrets, of which 200 are shown
@@ -86,12 +89,10 @@ def ask_missing(
         {"generator": generator_key(generator.model_copy(update={"endpoint": unlimited})), "seed": seed}
     )
     names = [identity(str(asked.number), asked.message, asked.settings) for asked in requests]
-    rows = {row["request"]: row for row in cache.read(_ANSWERS).to_pylist()}
-    kept = {
-        i: Completion(**{field: rows[name][field] for field in ("text", "finished", "tokens")}, missing="")
-        for i, name in enumerate(names)
-        if name in rows
-    }
+    asks_first = bool(generator.endpoint and generator.endpoint.request.get("logprobs"))
+    schema = _ANSWERS.append(_FIRST) if asks_first else _ANSWERS
+    rows = {row["request"]: row for row in cache.read(schema).to_pylist()}
+    kept = {i: _kept(rows[name]) for i, name in enumerate(names) if name in rows}
     if kept:
         _log.info(f"[{generator.label}] {len(kept)} answers of an earlier attempt are reused")
     saver = BufferedWriter(cache)
@@ -103,11 +104,17 @@ def ask_missing(
             "finished": written.finished,
             "tokens": written.tokens,
             "error": "",
+            "first": json.dumps(written.first),
         }
-        saver.add(pa.Table.from_pylist([row], schema=_ANSWERS))
+        saver.add(pa.Table.from_pylist([row], schema=schema))
 
     with saver:
         return ask(requests, generator, seed, insecure_hosts=insecure_hosts, kept=kept, keep=keep)
+
+
+def _kept(row: Mapping[str, Any]) -> Completion:
+    first = tuple((str(token), float(logprob)) for token, logprob in json.loads(row.get("first") or "[]"))
+    return Completion(text=row["text"], finished=row["finished"], tokens=row["tokens"], missing="", first=first)
 
 
 def ask(
@@ -153,9 +160,11 @@ class _Session:
     ) -> None:
         self.generator, self.endpoint, self.key, self.insecure_hosts = generator, endpoint, key, insecure_hosts
         self.longest = generator.longest_answer
-        self.rate = _Rate(endpoint.requests_per_minute)
+        self.rate = Rate(endpoint.requests_per_minute)
         self.answered = 0
         self.failures: list[str] = []
+        self.refused = False
+        """Some request was refused for what it asks."""
 
     async def all(
         self,
@@ -165,7 +174,7 @@ class _Session:
         keep: Callable[[int, Completion], None],
     ) -> list[Completion]:
         limit, spent = self.endpoint.max_total_tokens, sum(written.tokens for written in kept.values())
-        self.tokens = _Tokens(None if limit is None else limit - spent)
+        self.tokens = Tokens(None if limit is None else limit - spent)
         slots = asyncio.Semaphore(self.endpoint.concurrency)
         async with Exchange(self.generator, self.key, self.insecure_hosts) as exchange:
 
@@ -196,11 +205,18 @@ class _Session:
         spent = lost + (found.tokens if found else 0)
         await self.tokens.settle(self.longest, spent)
         if found is None:
-            return Completion(text="", finished=False, tokens=spent)
+            missing = "refused" if self.refused and self.endpoint.request.get("logprobs") else "failed"
+            return Completion(text="", finished=False, tokens=spent, missing=missing)
         text = _bare(found.text) if asked.axes and not self.endpoint.grammar else found.text
         finished = asked.is_complete(text) if self.endpoint.grammar else found.finished
         missing = "failed" if asked.axes else ""
-        return Completion(text=self._without_key(asked, text), finished=finished, missing=missing, tokens=spent)
+        return Completion(
+            text=self._without_key(asked, text),
+            finished=finished,
+            missing=missing,
+            tokens=spent,
+            first=tuple((without_key(token, self.key), logprob) for token, logprob in found.first),
+        )
 
     def _without_key(self, asked: Request, text: str) -> str:
         """The answer without the key, which JSON may hide until a list is read."""
@@ -228,6 +244,7 @@ class _Session:
                     break
                 self.answered += 1
                 return found, lost - self.longest
+            self.refused |= reply.status in _REFUSED
             reason = self._reason(reply, exchange.url)
             wait_s = reply.retry_in_s(attempt)
             if wait_s is None:
@@ -279,53 +296,6 @@ class _Session:
         if status is None or reply.succeeded:
             return reply.trouble
         return f"HTTP {status}: {reply.trouble or read_error(reply.body)}"
-
-
-class _Rate:
-    """Spaces requests evenly."""
-
-    def __init__(self, per_minute: float | None) -> None:
-        self.interval_s = 60 / per_minute if per_minute else 0.0
-        self.next_s = 0.0
-
-    async def turn(self) -> None:
-        """Returns when the next request may go out."""
-        now = time.monotonic()
-        at = max(now, self.next_s)
-        self.next_s = at + self.interval_s
-        await asyncio.sleep(at - now)
-
-
-class _Tokens:
-    """Keeps generated tokens under a limit: what is under way is reserved at its longest."""
-
-    def __init__(self, limit: int | None) -> None:
-        self.left = limit
-        self.under_way = 0
-        self.changed = asyncio.Condition()
-
-    async def reserve(self, count: int) -> bool:
-        """True once `count` tokens are set aside, False where even an end of all that is under way could not give
-        them."""
-        if self.left is None:
-            return True
-        async with self.changed:
-            while self.left < count:
-                if not self.under_way:
-                    return False
-                await self.changed.wait()
-            self.left -= count
-            self.under_way += 1
-        return True
-
-    async def settle(self, reserved: int, spent: int) -> None:
-        """Gives back what was not spent."""
-        if self.left is None:
-            return
-        async with self.changed:
-            self.left += reserved - spent
-            self.under_way -= 1
-            self.changed.notify_all()
 
 
 def _bare(text: str) -> str:

@@ -78,6 +78,8 @@ class Completion:
     """Why there is no text, where there is none; empty where the answer itself has none."""
     tokens: int = 0
     """Generated tokens; they count against an endpoint's `max_total_tokens`."""
+    first: tuple[tuple[str, float], ...] = ()
+    """The most probable first tokens with their log-probabilities, where they were asked for and given."""
 
 
 def request(

@@ -22,7 +22,7 @@ from paft_ray.storage.versions import deciding_versions
 
 _log = get_logger(__name__)
 PAID = "paid"
-"""Folder of a stage with answers that cost money."""
+"""Folder of a stage with answers that outlast it: each is paid for once, in money or time."""
 SAVE_EVERY_S = 10
 """Longest time that an answer waits in memory, in seconds."""
 SAVE_ROWS = 4096
@@ -53,8 +53,8 @@ class AnswerCache:
 
     @property
     def lasting(self) -> AnswerCache:
-        """The same for answers that cost money: no manifest and no `--force` deletes them, so that they are not paid
-        again where only what is made of them has changed."""
+        """The same for answers that are paid for once: no manifest and no `--force` deletes them, so that they are not
+        asked for again where only what is made of them has changed."""
         return replace(self, folder=self.folder.removesuffix(PARTIAL) + PAID)
 
     def keyed(self, key: Mapping[str, Any]) -> AnswerCache:

@@ -19,7 +19,7 @@ from paft_ray.compat.vllm import WORKER_EXTENSION, cpu_kernels
 from paft_ray.errors import one_line
 from paft_ray.inference.engine_actor import EngineProxy, Engines
 from paft_ray.inference.model_weights import ModelWeights
-from paft_ray.inference.vllm_args import engine_settings
+from paft_ray.inference.vllm_args import adapter_settings, engine_settings
 
 ANSWERS = pa.schema(
     [
@@ -78,6 +78,7 @@ def processor_config(engines: Engines) -> vLLMEngineProcessorConfig:
     kwargs: dict[str, Any] = {
         "distributed_executor_backend": "uni" if settings.tensor_parallel == 1 else "mp",
         **engine_settings(settings, engines.max_model_len),
+        **adapter_settings(engines.adapter_rank),
         "worker_extension_cls": WORKER_EXTENSION,
         "seed": 0,  # of no effect: a request is greedy or has a seed of its own
     }

@@ -33,10 +33,13 @@ class Engines:
     """Most tokens of a request with its answer."""
     actors: tuple[Any, ...]
     """Handles of `EngineActor`, one per replica."""
+    adapter_rank: int = 0
+    """Highest rank of adapters that they serve upon their model; 0: they serve none."""
 
-    def serve(self, base: ModelFiles, settings: EngineConfig, max_model_len: int) -> bool:
+    def serve(self, base: ModelFiles, settings: EngineConfig, max_model_len: int, adapter_rank: int) -> bool:
         """Whether they answer as engines would that are started like this."""
-        return (self.base, self.settings) == (base, settings) and self.max_model_len >= max_model_len
+        alike = (self.base, self.settings) == (base, settings)
+        return alike and self.max_model_len >= max_model_len and self.adapter_rank >= adapter_rank
 
 
 class EngineActor:

@@ -29,10 +29,12 @@ class EnginePool:
         self.base, self.max_model_len = base, max_model_len
         self.running: Engines | None = None
 
-    def engines(self, base: ModelFiles, settings: EngineConfig, max_model_len: int) -> tuple[Engines, bool]:
+    def engines(
+        self, base: ModelFiles, settings: EngineConfig, max_model_len: int, adapter_rank: int = 0
+    ) -> tuple[Engines, bool]:
         """(Engines of the model `base`, whether this call starts any). Those that are gone are replaced; others, and
         those of which one does not answer, are stopped first."""
-        if self.running is not None and self.running.serve(base, settings, max_model_len):
+        if self.running is not None and self.running.serve(base, settings, max_model_len, adapter_rank):
             lost, is_late = self._check()
             if not is_late and len(lost) < len(self.running.actors):
                 for actor in lost:
@@ -45,7 +47,9 @@ class EnginePool:
         self.stop()
         longest = max(max_model_len, self.max_model_len if base == self.base else 0)
         actors = tuple(_actor(base, settings) for _ in range(settings.replicas))
-        self.running = Engines(base=base, settings=settings, max_model_len=longest, actors=actors)
+        self.running = Engines(
+            base=base, settings=settings, max_model_len=longest, actors=actors, adapter_rank=adapter_rank
+        )
         return self.running, True
 
     def lost(self) -> list[RayError]:

@@ -87,7 +87,7 @@ def evaluate(
         name=name,
         base=base,
         models=list(distinct.values()),
-        cache=cache,
+        cache=cache.keyed({"cells": grid.content_hash}),  # answers have numbers of cells
         engine=engine,
         max_model_len=grid.longest,
     )

@@ -26,6 +26,7 @@ from paft_ray.inference.engine_errors import failure_reason, is_process_failure,
 from paft_ray.inference.engine_pool import EnginePool, stage_engines
 from paft_ray.inference.model_weights import ModelWeights
 from paft_ray.inference.placement import on_this_node
+from paft_ray.inference.vllm_args import check_adapter_rank
 from paft_ray.log import get_logger, log_progress
 from paft_ray.models.reference import ModelFiles
 
@@ -36,7 +37,7 @@ SHOWN_FAILURES = 5
 _log = get_logger(__name__)
 _POLL_EVERY_S = 1
 _BAR_EVERY_S = 1.0
-_SAY_EVERY_S = 15
+_SAY_EVERY_S = _LOOK_EVERY_S = 15
 _SAY_STALLED_AFTER_S = 60
 
 
@@ -117,12 +118,14 @@ class _Session:
         self.base = base
         self.label, self.cache, self.engine = f"[{name}]", cache, engine
         self.models = {model.id: model for model in models}
+        self.adapter_rank = max((model.adapter_rank for model in models), default=0)
+        check_adapter_rank(self.adapter_rank)
         self.begin_s = self.bar_s = time.monotonic()
         known = cache.read(ANSWERS)
         kept = kept_rows(known.filter(pc.is_in(known["weights"], pa.array(self.models))), engine.max_failed_fraction)
         self.arrived = Arrived(kept)
         self.num_kept = kept.num_rows
-        self.crashes = self.starts = 0
+        self.crashes = self.starts = self.num_lost = 0
         self.nodes: dict[str, str] = {}
         self.done = False
         if self.num_kept:
@@ -152,12 +155,13 @@ class _Session:
     def run(self, missing: ray.data.Dataset, pool: EnginePool, max_model_len: int) -> None:
         """One attempt, until an engine has answered all or has crashed. Raises `StageError` where it may not be started
         again, or a limit ends it."""
-        engines, started = pool.engines(self.base, self.engine, max_model_len)
+        engines, started = pool.engines(self.base, self.engine, max_model_len, self.adapter_rank)
         self.starts += started
+        self.num_lost = 0
         again = f" again ({self.crashes} of {self.engine.max_restarts})" if self.crashes else ""
         _log.info(f"{self.label} {'starting the engine' if started else 'using the running engine'}{again}")
         try:
-            self._receive(missing, engines)
+            self._receive(missing, engines, pool)
             self.done = True
         except RayError as error:
             self._crashed(pool, error)
@@ -182,19 +186,20 @@ class _Session:
         _log.warning(f"{self.label} the engine crashed after {self.arrived.num_rows} answers: {reason}")
 
     def _say_lost(self, pool: EnginePool) -> None:
-        """Names engines that were lost, in whose place others answered."""
-        if self.engine.replicas > 1 and (lost := pool.lost()):
+        """Names engines that were lost since it was said last, in whose place others answer."""
+        if self.engine.replicas > 1 and len(lost := pool.lost()) > self.num_lost:
+            self.num_lost = len(lost)
             _log.warning(
-                f"{self.label} {len(lost)} of {self.engine.replicas} engines lost, the others answered their requests: "
+                f"{self.label} {len(lost)} of {self.engine.replicas} engines lost, the others answer their requests: "
                 f"{_reasons(lost)}"
             )
 
-    def _receive(self, missing: ray.data.Dataset, engines: Engines) -> None:
+    def _receive(self, missing: ray.data.Dataset, engines: Engines, pool: EnginePool) -> None:
         """Stores answers as they come, until all are there. They come through a child task: whatever ends it leaves
         nothing of its pipeline."""
         writer = BufferedWriter(self.cache)
         running = answers.options(scheduling_strategy=on_this_node()).remote(missing, engines, self.models)
-        last = said = time.monotonic()
+        last = said = looked = time.monotonic()
         with writer, _canceled_if_left(running):
             for arrived in _arriving(running):
                 now = time.monotonic()
@@ -207,6 +212,9 @@ class _Session:
                     last = now
                 writer.save_due()
                 self._check(now, last)
+                if now - looked > _LOOK_EVERY_S:
+                    looked = now
+                    self._say_lost(pool)
                 said = self._say_progress(now, last, said)
 
     def _say_progress(self, now: float, last: float, said: float) -> float:

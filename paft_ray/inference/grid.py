@@ -3,6 +3,7 @@ engine."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +12,7 @@ from functools import cached_property
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from paft_ray.config import ModelConfig
@@ -27,7 +29,7 @@ from paft_ray.prompts.template import PromptTemplate
 from paft_ray.prompts.variations.variant import Posed, posed
 from paft_ray.storage.schemas import MOST_SAID, MOST_TOKENS, OUTCOMES
 from paft_ray.tasks.graders.choice import Choice
-from paft_ray.tasks.task import Example, Task
+from paft_ray.tasks.task import Example, Task, content_id
 
 Query = tuple[Prefix, int]
 _ROOT: Query = ((), 0)
@@ -77,6 +79,15 @@ class Grid:
     """None: a task with labels is asked for them alone."""
     cells: tuple[int, ...] | None = None
     """The evaluated cells; None: all."""
+
+    @cached_property
+    def content_hash(self) -> str:
+        """Of what the numbers of cells stand for: 16 hex digits."""
+        of_rows = [[example.id, content_id(example.fields, example.answer)] for example in self.examples]
+        chosen = None if self.cells is None else hashlib.sha256(np.array(self.cells, np.int64).tobytes()).hexdigest()
+        free = self.free and asdict(self.free)
+        text = json.dumps([[template.id for template in self.templates], of_rows, chosen, free])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @cached_property
     def _path(self) -> str:

@@ -19,6 +19,9 @@ class ModelWeights:
     materialize: Callable[[], AbstractContextManager[str]] | None = None
     """Gives, on the node of the engine, the folder of the weights, which exists while the block runs; None: the weights
     that the engine starts with."""
+    adapter_rank: int = 0
+    """Above 0: the folder holds a LoRA adapter of this rank, which the engine serves upon the weights that it starts
+    with."""
 
     @property
     def id(self) -> str:

@@ -8,15 +8,39 @@ import shlex
 from typing import Any
 
 from paft_ray.config import EngineConfig
+from paft_ray.errors import UserError
 from paft_ray.inference.trie import MOST_LABEL_TOKENS
 
 CPU_ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TORCHDYNAMO_DISABLE": "1"}
 """Variables of an engine on a CPU. Without vLLM's multi-process workers the engine core computes on every core; with
 them it keeps one core back and binds the others. Even an eager engine compiles its log-probabilities at the first
 answer (18 s on a new machine, then 2 s a start), for no gain."""
+_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""That vLLM serves adapters up to. Rows come one model after another, so two adapters are in use at once at most."""
 _SAFE = {"trust_remote_code": False, "load_format": "safetensors"}
 """Code of a model folder is never run, and no pickle is loaded: not even where a configuration got past its checks."""
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+
+
+def adapter_settings(rank: int) -> dict[str, Any]:
+    """Engine arguments by name that make room for adapters of up to this rank upon the base; none for 0."""
+    if rank == 0:
+        return {}
+    return {
+        "enable_lora": True,
+        "max_loras": 2,
+        "max_cpu_loras": 16,
+        "max_lora_rank": min(r for r in _RANKS if r >= rank),
+    }
+
+
+def check_adapter_rank(rank: int) -> None:
+    """Raises `UserError` for one that vLLM does not serve."""
+    if rank > _RANKS[-1]:
+        raise UserError(
+            f"engine.adapters=lora: an adapter has rank {rank}, vLLM serves up to {_RANKS[-1]}; set "
+            "engine.adapters=merge"
+        )
 
 
 def engine_settings(engine: EngineConfig, max_model_len: int) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""The engine of Ray Data's LLM stage, whose weights change while it runs. Imports vLLM."""
+"""The engine of Ray Data's LLM stage, whose weights change while it runs, or which serves adapters. Imports vLLM."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
@@ -35,7 +36,7 @@ _BASE = "base"
 
 class WeightSwappingEngineStage(EngineStage):
     """Ray's engine for several models of one architecture, whose weights are swapped in place: seconds, where another
-    start takes twenty on a CPU. It starts with those of `base`."""
+    start takes twenty on a CPU. It starts with those of `base`, upon which it serves models that are adapters."""
 
     def __init__(self, *args: Any, base: ModelFiles, **kwargs: Any) -> None:
         as_computing()
@@ -44,6 +45,8 @@ class WeightSwappingEngineStage(EngineStage):
         end_answers_early(self, EarlyEnd(partial(load_tokenizer, self.base)).watch)
         self.weights: Mapping[str, ModelWeights] = {}
         self.loaded: str | None = _BASE
+        self.adapters: dict[str, str] = {}
+        self.kept = ExitStack()
         self.place = {
             "replica": ray.get_runtime_context().get_actor_id(),
             "node": ray.util.get_node_ip_address(),
@@ -52,10 +55,15 @@ class WeightSwappingEngineStage(EngineStage):
         self.changed = asyncio.Condition()
 
     async def serve(self, weights: Mapping[str, ModelWeights]) -> None:
-        """Answers for these models from here on, as if it had just started: the prefixes that it has computed for
-        others are forgotten, unless it answers for a lost replica already."""
-        self.weights = weights
-        if not self.num_running:
+        """Answers for these models from here on, as if it had just started: others' adapters, and the prefixes that it
+        has computed for them, are forgotten, unless it answers for a lost replica already."""
+        async with self.changed:
+            self.weights = weights
+            if self.num_running:
+                self.adapters = {key: folder for key, folder in self.adapters.items() if os.path.isdir(folder)}
+                return
+            self.kept.close()
+            self.adapters = {}
             with process_ends_with_engine():
                 await empty_prefix_cache(self.llm.engine)
 
@@ -66,25 +74,31 @@ class WeightSwappingEngineStage(EngineStage):
     def stop(self) -> None:
         """Ends the engine's own process."""
         self.llm.shutdown()
+        self.kept.close()
 
     async def udf(self, batch: list[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
         """Rows of the batch with the engine's output, from the model that each names in its column `weights`, and with
         the engine's `replica` and `node`."""
         for key, rows in groupby(batch, key=lambda row: str(row["weights"])):
             async with self._using(key):
-                async for row in super().udf(list(rows)):
+                upon = {"model": self.adapters[key]} if self.weights[key].adapter_rank else {}
+                async for row in super().udf([{**row, **upon} for row in rows]):
                     yield {**row, **self.place}
 
     @asynccontextmanager
     async def _using(self, key: str) -> AsyncIterator[None]:
         """While the block runs the loaded weights are those of `key`; whoever wants others waits until nobody uses
         these."""
-        wanted = _BASE if self.weights[key].materialize is None else key
+        weights = self.weights[key]
+        wanted = _BASE if weights.materialize is None or weights.adapter_rank else key
         async with self.changed:
             await self.changed.wait_for(lambda: self.loaded == wanted or not self.num_running)
             if self.loaded != wanted:
-                await self._load(key)
+                await self._load(wanted)
                 self.loaded = wanted
+            if weights.adapter_rank and key not in self.adapters:
+                assert weights.materialize is not None
+                self.adapters[key] = await asyncio.to_thread(self.kept.enter_context, weights.materialize())
             self.num_running += 1
         try:
             yield
@@ -95,7 +109,7 @@ class WeightSwappingEngineStage(EngineStage):
 
     async def _load(self, key: str) -> None:
         """Loads other weights in place. Where that fails the next batch loads its own again."""
-        materialize = self.weights[key].materialize
+        materialize = None if key == _BASE else self.weights[key].materialize
         self.loaded = None
         with ExitStack() as stack:
             folder = self.base if materialize is None else await asyncio.to_thread(stack.enter_context, materialize())

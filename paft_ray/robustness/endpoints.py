@@ -1,8 +1,11 @@
-"""A model behind an OpenAI-compatible endpoint: every cell is one chat request, whose text is judged."""
+"""A model behind an OpenAI-compatible endpoint: every cell is one chat request, whose text is judged; so is the choice
+among the labels, where the server says how probable first tokens were."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +16,18 @@ from paft_ray.errors import StageError
 from paft_ray.generators.openai import write_templates
 from paft_ray.generators.requests import Completion, Request
 from paft_ray.inference.answer_cache import AnswerCache
+from paft_ray.log import get_logger
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.prompts.variations.variant import posed
+from paft_ray.robustness.first_token import label_logprobs, normalized
 from paft_ray.stages.evaluate import Evaluation
 from paft_ray.storage.manifests import ModelKey
 from paft_ray.storage.schemas import ANSWERS, EVALUATED, MOST_SAID
 from paft_ray.tasks.task import Example, Task
+
+_log = get_logger(__name__)
+_NUM_TOP = 20
+"""The most that OpenAI's own servers and vLLM's give unless told otherwise."""
 
 
 def ask_endpoint(
@@ -32,7 +41,8 @@ def ask_endpoint(
     cells: NDArray[np.bool_] | None = None,
 ) -> Evaluation:
     """What it answers to every example under every template (or in `cells` [templates, examples]), judged: behavior and
-    strict; there is no choice among the labels. Answers are kept in `cache`, which is not deleted: they cost money.
+    strict, and knowledge where the server gives log-probabilities and every first position shows a label. Answers are
+    kept in `cache`.
 
     Raises `UserError` where the key is missing or refused, `StageError` where more requests fail than
     `engine.max_failed_fraction`.
@@ -45,7 +55,14 @@ def ask_endpoint(
     ]
     requests = [_request(*cell) for cell in asked]
     distinct = list(dict.fromkeys(requests))
-    answers = write_templates(distinct, model, config.seed, cache.lasting, config.insecure_hosts)
+    send = partial(write_templates, seed=config.seed, cache=cache, insecure_hosts=config.insecure_hosts)
+    if task.label_texts and distinct:
+        asking = _asking_logprobs(model)
+        if send(distinct[:1], asking)[0].missing == "refused":
+            _log.info(f"[{key.arm}] refuses log-probabilities: asked without")
+        else:
+            model = asking
+    answers = send(distinct, model)
     by_request = dict(zip(distinct, answers, strict=True))
     said = [by_request[request] for request in requests]
     answered = [(cell, answer) for cell, answer in zip(asked, said, strict=True) if answer.text or not answer.missing]
@@ -68,6 +85,13 @@ def _evaluation(
 ) -> Evaluation:
     """The judged answers. `counts`: of the manifest."""
     rows = [_outcome(task, key, *cell, answer) for cell, answer in answered]
+    chosen = [_choice(task, *cell, answer) for cell, answer in answered]
+    if (unknown := chosen.count(None)) == 0:
+        rows = [{**row, **(choice or {})} for row, choice in zip(rows, chosen, strict=True)]
+    elif task.label_texts:
+        _log.info(
+            f"[{key.arm}] {unknown} of {len(chosen)} answers do not show a choice at their first token: no knowledge"
+        )
     texts = [
         {**{name: row[name] for name in ANSWERS.names if name != "text"}, "text": answer.text}
         for row, (_, answer) in zip(rows, answered, strict=True)
@@ -99,6 +123,30 @@ def _request(template: PromptTemplate, example: Example) -> Request:
         axes=(),
         instruction=cell.template.system,
     )
+
+
+def _asking_logprobs(model: GeneratorConfig) -> GeneratorConfig:
+    """The same model, asked for the most probable first tokens, too, unless its requests say otherwise."""
+    assert model.endpoint is not None
+    request = {"logprobs": True, "top_logprobs": _NUM_TOP, **model.endpoint.request}
+    return model.model_copy(update={"endpoint": model.endpoint.model_copy(update={"request": request})})
+
+
+def _choice(task: Task, template: PromptTemplate, example: Example, said: Completion) -> Mapping[str, object] | None:
+    """Values of `EVALUATED` of the choice among the labels; None where the first tokens do not show it."""
+    found = label_logprobs(said.first, task.label_texts) if task.label_texts else None
+    if found is None:
+        return None
+    cell, shown = posed(template, example), dict(zip(task.label_texts, normalized(found), strict=True))
+    predicted = max(shown, key=shown.__getitem__)
+    return {
+        "predicted": cell.label(predicted),
+        "parsed": True,
+        "correct": predicted == cell.example.answer,
+        "logprob": shown[cell.example.answer],
+        "label_logprobs": [shown[cell.shown.get(label, label)] for label in task.label_texts],
+        "label_mass": min(sum(math.exp(logprob) for logprob in found), 1.0),
+    }
 
 
 def _outcome(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 
@@ -36,7 +37,8 @@ def _options(task: Task, templates: Sequence[PromptTemplate], seed: int) -> list
     return options.variants(task, templates, seed) or label_orders(task, len(templates), seed)
 
 
-AXES: Mapping[str, Callable[[Task, Sequence[PromptTemplate], int], list[Variant]]] = {
+Axis = Callable[[Task, Sequence[PromptTemplate], int], list[Variant]]
+AXES: Mapping[str, Axis] = {
     "format": _format,
     "options": _options,
     "noise": noise.variants,
@@ -44,7 +46,7 @@ AXES: Mapping[str, Callable[[Task, Sequence[PromptTemplate], int], list[Variant]
 }
 """Axis -> (task, templates to vary, seed) -> each template under each level; none where it does not go with the
 task."""
-ALL = "all"
+ALL, _NOISE = "all", "noise="
 NAMES = (TEMPLATES, *AXES, ALL)
 
 
@@ -88,6 +90,10 @@ def make_suite(given: Sequence[str], task: Task, config: Config) -> Suite:
     Raises `UserError` for a name or file that is none, for an axis that is asked for and does not go with the task, and
     where templates have to be composed and the task's words do not fit into sentences.
     """
+    axes = dict(AXES)
+    if rate := _noise_rate(given):
+        axes["noise"] = partial(noise.variants, rate=rate)
+    given = ["noise" if each.startswith(_NOISE) else each for each in given]
     files = [each for each in given if each not in NAMES]
     names = [each for each in given if each in NAMES] or [TEMPLATES]
     if len(files) > 1:
@@ -96,7 +102,11 @@ def make_suite(given: Sequence[str], task: Task, config: Config) -> Suite:
         raise UserError(f"--suite {files[0]}: no suite; allowed: {', '.join(NAMES)}, or a .jsonl file of templates")
     templates = _templates(files[0] if files else None, task, config)
     bases = [templates[i] for i in sorted(keyed_order([t.id for t in templates], config.seed, "bases")[:_NUM_BASES])]
-    found = {axis: _varied(axis, task, bases, config, must=axis in names) for axis in AXES if {axis, ALL} & {*names}}
+    found = {
+        axis: _varied(axis, make, task, bases, config, must=axis in names)
+        for axis, make in axes.items()
+        if {axis, ALL} & {*names}
+    }
     whole = bool({TEMPLATES, ALL} & {*names})
     return Suite(
         names=(*([TEMPLATES] if whole else []), *(axis for axis, variants in found.items() if variants)),
@@ -105,11 +115,29 @@ def make_suite(given: Sequence[str], task: Task, config: Config) -> Suite:
     )
 
 
-def _varied(axis: str, task: Task, bases: Sequence[PromptTemplate], config: Config, *, must: bool) -> list[Variant]:
+def _noise_rate(given: Sequence[str]) -> float | None:
+    """The rate of `noise=RATE`; None where none is given. Raises `UserError` for one that is no fraction."""
+    rates = [each.removeprefix(_NOISE) for each in given if each.startswith(_NOISE)]
+    if not rates:
+        return None
+    try:
+        found = float(rates[-1])
+    except ValueError:
+        found = 0.0
+    if not 0 < found < 1:
+        raise UserError(
+            f"--suite {_NOISE}{rates[-1][:20]}: write the fraction of letters that a typo meets, such as noise=0.1"
+        )
+    return found
+
+
+def _varied(
+    axis: str, make: Axis, task: Task, bases: Sequence[PromptTemplate], config: Config, *, must: bool
+) -> list[Variant]:
     """The variants of an axis; none, with a line, where it does not go with the task and was not asked for by name."""
     reason = "it has neither options nor a short list of labels"
     try:
-        found = _fitting(AXES[axis](task, bases, config.seed), config)
+        found = _fitting(make(task, bases, config.seed), config)
     except UserError as error:
         found, reason = [], str(error)
     if not found and must:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from paft_ray.config import Config, EngineConfig, answers_key, engine_key
+from paft_ray.config import Config, EngineConfig, answers_key, trained_engine_key
 from paft_ray.log import get_logger, stage_label
 from paft_ray.metrics.answer_cost import answer_cost
 from paft_ray.metrics.cell_sampling import answer_strata, sample_cells
@@ -30,10 +32,10 @@ from paft_ray.storage.manifests import ModelKey, TrainedModel, trained_models
 from paft_ray.storage.schemas import ANSWERS
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store
-from paft_ray.storage.temp_dirs import owned_prefix, remove_left
+from paft_ray.storage.temp_dirs import owned_prefix, remove_left, shared_folder
 from paft_ray.storage.versions import decided_by
 from paft_ray.tasks.task import Example
-from paft_ray.training.trained_weights import check_trained, fetch_trained
+from paft_ray.training.trained_weights import adapter_config_of, check_trained, fetch_trained
 
 _log = get_logger(__name__)
 
@@ -59,7 +61,7 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
         "model": resolved.model_key,
         "task": resolved.task_key,
         **resolved.grader_key,
-        "engine": engine_key(config.engine),
+        "engine": trained_engine_key(config.engine),
         "data": ROWS["test"].key(run),
         "prompts": PROMPT_SET.key(run),
         "models": {str(model.key): model.sha256 for model in trained},
@@ -112,8 +114,9 @@ def evaluate_models(
     cache: AnswerCache,
     stores: Mapping[ModelKey, Store] | None = None,
 ) -> Evaluation:
-    """What the models answer. One engine, which loads one model after another, adapters merged: on a CPU adapter rows
-    took 3.4 times as long as merged ones, and another start 20 times as long as another load (EXPERIMENTS.md).
+    """What the models answer. One engine, which loads one model after another, adapters merged, or serves adapters
+    upon the base (`engine.adapters`): on a CPU adapter rows took 3.4 times as long as merged ones, and another start 20
+    times as long as another load (EXPERIMENTS.md).
 
     `cache` keeps answers if this does not end: a model with all its answers is neither merged nor loaded again.
     `stores`: where trained models are that are not in the run itself.
@@ -172,10 +175,15 @@ def _weights(resolved: ResolvedRun, place: Place, model: TrainedModel | None, st
     """What an engine loads of a model in a store, under the key of its answers."""
     from paft_ray.inference.model_weights import ModelWeights
 
-    sha256 = model and model.sha256
+    key = {"base": resolved.model_key, "sha256": model and model.sha256, "results_version": RESULTS_VERSION}
+    if model is None:
+        return ModelWeights(key=key)
+    if not model.is_adapter or resolved.config.engine.adapters == "merge":
+        return ModelWeights(key=key, materialize=partial(place.weights, model, store))
     return ModelWeights(
-        key={"base": resolved.model_key, "sha256": sha256, "results_version": RESULTS_VERSION},
-        materialize=partial(place.weights, model, store) if model else None,
+        key={**key, "adapters": resolved.config.engine.adapters},
+        materialize=partial(place.weights, model, store, merged=False),
+        adapter_rank=adapter_config_of(store, model).r,
     )
 
 
@@ -252,18 +260,26 @@ class Place:
         return self.run.path("").rstrip("/") if self.run.is_local else tempfile.gettempdir()
 
     @contextmanager
-    def weights(self, model: TrainedModel, store: Store) -> Iterator[str]:
-        """Folder of the full weights, on this node, of a trained model in a store, for as long as the block runs.
-        Raises `UserError` where it is not what was trained."""
-        with tempfile.TemporaryDirectory(prefix=self._prefix, dir=self._parent) as scratch:
-            folder, base = f"{scratch}/trained", find_on_this_node(self.base).path
-            fetch_trained(store, model, Path(folder), base=base)
-            if model.is_adapter:
-                from paft_ray.training.export import merge_adapter
+    def weights(self, model: TrainedModel, store: Store, *, merged: bool = True) -> Iterator[str]:
+        """Folder of the full weights, on this node, of a trained model in a store, for as long as the block runs; not
+        `merged`: that of an adapter as it is. The engines of a node share it. Raises `UserError` where it is not what
+        was trained."""
+        merged = merged and model.is_adapter
+        here = f"{self._prefix}{hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]}-"
+        place = Path(self._parent) / f"{here}{model.sha256[:16]}{'' if merged else '-as-trained'}"
+        with shared_folder(place, partial(self._fill, model, store, merged=merged), instead_of=here) as folder:
+            yield str(folder)
 
-                folder = f"{scratch}/merged"
-                merge_adapter(base, f"{scratch}/trained", folder, precision=self.engine.precision)
-            yield folder
+    def _fill(self, model: TrainedModel, store: Store, folder: Path, *, merged: bool) -> None:
+        base = find_on_this_node(self.base).path
+        if not merged:
+            fetch_trained(store, model, folder, base=base)
+            return
+        from paft_ray.training.export import merge_adapter
+
+        with tempfile.TemporaryDirectory(dir=folder.parent) as adapter:
+            fetch_trained(store, model, Path(adapter), base=base)
+            merge_adapter(base, adapter, str(folder), precision=self.engine.precision)
 
     def clear(self) -> None:
         """Removes what killed engines have left there, on every node that can hold one."""

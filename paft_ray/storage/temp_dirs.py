@@ -3,10 +3,13 @@ one left."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -31,3 +34,49 @@ def only_folder(kind: str, owner: str) -> str:
     prefix = owned_prefix(kind, owner)
     remove_left(tempfile.gettempdir(), prefix)
     return tempfile.mkdtemp(prefix=prefix)
+
+
+@contextmanager
+def shared_folder(place: Path, make: Callable[[Path], None], *, instead_of: str) -> Iterator[Path]:
+    """The folder that `make` fills, made once for all processes of this machine that want `place`, for as long as the
+    block runs and until another one is made: those in the same parent whose names begin with `instead_of`, and that
+    nobody uses, go then. Where `make` fails nothing is left.
+
+    Locks are files in the machine's own temporary folder, since not every shared one has locks.
+    """
+    content = place / "content"
+    with _lock_file(place).open("a+") as lock:
+        while True:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not content.is_dir():
+                _remove_unused(place, instead_of)
+                _fill(place, content, make)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            if content.is_dir():  # else another process has taken it away between the two locks
+                break
+        yield content
+
+
+def _lock_file(place: Path) -> Path:
+    """It stays, empty: one that is removed may be held by another process."""
+    name = hashlib.sha256(str(place.absolute()).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"paft-{os.getuid()}-{name}.lock"
+
+
+def _fill(place: Path, content: Path, make: Callable[[Path], None]) -> None:
+    begun = place / "begun"
+    shutil.rmtree(begun, ignore_errors=True)
+    begun.mkdir(parents=True)
+    try:
+        make(begun)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    begun.rename(content)
+
+
+def _remove_unused(place: Path, prefix: str) -> None:
+    for other in set(place.parent.glob(f"{prefix}*")) - {place}:
+        with suppress(BlockingIOError), _lock_file(other).open("a+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(other, ignore_errors=True)

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from paft_ray.config import answers_key, engine_key, weights_key
+from paft_ray.config import answers_key, trained_engine_key, weights_key
 from paft_ray.echo import echo, echo_table
 from paft_ray.errors import UserError
 from paft_ray.log import get_logger, stage_label
@@ -71,7 +71,7 @@ def setup(resolved: ResolvedRun) -> Setup:
         "evaluate": answers_key(config.evaluate),
         "task": resolved.task_key,
         **resolved.grader_key,
-        "engine": engine_key(config.engine),
+        "engine": trained_engine_key(config.engine),
         "seed": config.train.seeds[0],
         "model": resolved.model_key,
         "data": {name: rows.key(run) for name, rows in ROWS.items()},

@@ -24,7 +24,7 @@ def start_engine(job: TrainingJob, worker: Worker, start_step: int) -> Any:
     settings = deepspeed_config(job.config, worker.world_size)
     shards = settings if job.config.zero_stage == 3 else None
     deepspeed.init_distributed()  # takes the group that is there; weights are read in parts by its size
-    model = build_model(job.model_path, job.config, seed=job.seed, device=device, shards=shards)
+    model = build_model(job.model_path, job.config, seed=job.seed, device=device, shards=shards, reads=worker.rank == 0)
     saved = checkpoint.read(job.store, start_step) if start_step else None
     if saved:
         deepspeed_state.load_weights(model, saved)

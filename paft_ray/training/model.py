@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+from accelerate import init_empty_weights
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.integrations import HfDeepSpeedConfig
 
 from paft_ray.compat.transformers import repeated_layer_names
@@ -19,13 +20,20 @@ _HALF = {torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
 def build_model(
-    model_path: str, config: TrainConfig, *, seed: int, device: str, shards: dict[str, Any] | None = None
+    model_path: str,
+    config: TrainConfig,
+    *,
+    seed: int,
+    device: str,
+    shards: dict[str, Any] | None = None,
+    reads: bool = True,
 ) -> Any:
     """A causal language model with fp32 trainable weights, frozen ones in the dtype that suits the device; the same on
     every rank for one seed.
 
     `shards`: the DeepSpeed configuration of ZeRO-3, whose ranks each keep their part of every base weight as it is
-    read, so that none holds the complete model; collective. None: each rank has the complete model.
+    read, so that none holds the complete model; collective. None: each rank has the complete model; where it does not
+    read it, its base weights hold anything, until DeepSpeed sends it those of rank 0.
 
     On an accelerator frozen weights are bf16 or fp16, half the memory. On a CPU with bf16 only those of linear
     layers are, and below ZeRO-3, which autocast would convert in every pass: all weights in bf16 were measured 1.6
@@ -36,7 +44,7 @@ def build_model(
     autocast_on_cpu = on_cpu and config.precision != "fp32"
     dtype = torch.float32 if on_cpu or config.lora is None else DTYPES[config.precision]
     attention = "eager" if autocast_on_cpu else "sdpa"
-    model = _read(model_path, dtype, attention, shards)
+    model = _read(model_path, dtype, attention, shards) if reads or shards else _unread(model_path, dtype, attention)
     model.config.use_cache = False
     if supports_padding_free(model):
         model.set_attn_implementation(PADDING_FREE)
@@ -68,6 +76,21 @@ def _read(model_path: str, dtype: torch.dtype, attention: str, shards: dict[str,
         model_path, dtype=dtype, attn_implementation=attention, trust_remote_code=False
     )
     del of_shards
+    return model
+
+
+def _unread(model_path: str, dtype: torch.dtype, attention: str) -> Any:
+    """The base model with room for its weights, of which no page is touched: a rank that receives them on an
+    accelerator takes no memory of its host."""
+    config = AutoConfig.from_pretrained(model_path, trust_remote_code=False)
+    with init_empty_weights(include_buffers=False):
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=dtype, attn_implementation=attention, trust_remote_code=False
+        )
+    for module in model.modules():
+        for name, weight in module.named_parameters(recurse=False):
+            setattr(module, name, torch.nn.Parameter(torch.empty_like(weight, device="cpu")))
+    model.tie_weights()
     return model
 
 

@@ -55,6 +55,12 @@ def fetch_trained(run: Store, model: TrainedModel, local: Path, *, base: str) ->
     check_weights_folder(local, f"run {run.root}: {model.path}", base=base, is_adapter=model.is_adapter)
 
 
+def adapter_config_of(run: Store, model: TrainedModel) -> adapter_config.AdapterConfig:
+    """What the configuration of a trained adapter says. Raises `UserError` as `check_adapter_config`."""
+    path = f"{model.path}/{adapter_config.FILE}"
+    return adapter_config.check_adapter_config(run.read_bytes(path), f"run {run.root}: {path}")
+
+
 def check_trained(run: Store, models: Iterable[TrainedModel], *, base: str) -> None:
     """Raises `UserError` as `fetch_trained`, and for links among the files, for the first damaged model.
 

@@ -2,7 +2,8 @@
 1 where anything was lost, repeated, changed, left over, or did not survive. `make chaos` runs it, `make chaos CHAOS=3`
 with three faults per stage.
 
-On two cores three faults per stage, as CI runs them, take under half an hour, the whole plan two hours."""
+On two cores a fault into every stage, as CI strikes, takes ten minutes, three take half an hour, the whole plan two
+hours."""
 
 from __future__ import annotations
 

@@ -1,9 +1,12 @@
-"""`python -m tests.gpu`: the training on this machine's GPU, checked in at most 12 minutes; `make test-gpu` runs it.
+"""`python -m tests.gpu`: training and engine on this machine's GPU, checked in at most 20 minutes; `make test-gpu` runs
+it.
 
-Every case is a process of its own that trains with the workers' loop, in a group of one and without Ray, on models of
-random weights: LoRA and all weights, ZeRO-2 and ZeRO-3, gradient checkpointing, torch.compile, half precision,
+Every case is a process of its own, on models of random weights. Most train with the workers' loop, in a group of one
+and without Ray: LoRA and all weights, ZeRO-2 and ZeRO-3, gradient checkpointing, torch.compile, half precision,
 offload. Small ones are held to plain PyTorch on the CPU, go on from a checkpoint, and export; a large one (1.1 G
-weights on a GPU of 60 GiB or more) tells memory, speed and its share of the device's matrix peak. The result goes to
+weights on a GPU of 60 GiB or more) tells memory, speed and its share of the device's matrix peak. Others start Ray and
+vLLM: the engine's label scores beside transformers', fresh and after other weights were loaded, and the small pipeline
+up to a served export. The result goes to
 docs/hardware/DEVICE.json, of which scripts/hardware_page.py makes the table of docs/hardware.md.
 
 Exit code 0: everything passed; 1: something failed; 3: nothing failed, something was not run (the time ended);
@@ -37,7 +40,7 @@ def main(arguments: list[str]) -> int:
     """Exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.gpu")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--budget-s", type=float, default=720, help="seconds; what they do not suffice for is not run")
+    parser.add_argument("--budget-s", type=float, default=1200, help="seconds; what they do not suffice for is not run")
     parser.add_argument("--only", default="", help="comma-separated cases, such as lora-zero2; the rest is not run")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/hardware", help="folder of the result file")
     given = parser.parse_args(arguments)

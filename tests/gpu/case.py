@@ -34,7 +34,7 @@ with uncollected(), without("mlflow", "sklearn"):  # as training workers start
     from paft_ray.training.step_metrics import read_metrics
     from paft_ray.training.validation import forward, validation_loss
     from tests.gpu.inputs import step_rows, write_model
-    from tests.gpu.plan import SMALL, Case, large
+    from tests.gpu.plan import SMALL, WITH_ENGINE, Case, large
 
 _SEED = 1
 _ALONE = Worker(rank=0, world_size=1)
@@ -158,7 +158,12 @@ def main(spec: dict[str, Any]) -> None:
             torch.cuda.set_device(0)
         backend, meeting = "nccl" if case.device == "cuda" else "gloo", f"file://{folder / case.name}.rendezvous"
         dist.init_process_group(backend, init_method=meeting, rank=0, world_size=1)
-    Path(spec["found"]).write_text(json.dumps(_KINDS[case.kind](case, folder)))
+    kinds = dict(_KINDS)
+    if case.kind in WITH_ENGINE:
+        from tests.gpu.engine_case import KINDS  # Ray and vLLM, which the others do without
+
+        kinds |= KINDS
+    Path(spec["found"]).write_text(json.dumps(kinds[case.kind](case, folder)))
 
 
 if __name__ == "__main__":

@@ -6,15 +6,16 @@ import math
 import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from typing import Any, Literal
 
 from paft_ray import capacity
-from tests.gpu.plan import TOLERANCE, Case
+from tests.gpu.plan import NATS, TOLERANCE, Case
 
 Found = Mapping[str, Any]
 _INITIALIZATION, _STEPS = 1.1, 1.5
 """Largest peak memory over capacity.py's; in steps temporary gradients and fragments come on top (docs/capacity.md)."""
-_OFFLOADED, _CHECKPOINTING, _FALL = 0.5, 0.95, 0.999
+_OFFLOADED, _CHECKPOINTING, _FALL, _MOVED = 0.5, 0.95, 0.999, 0.5
 PLAIN = "speed-lora-zero2"
 
 
@@ -83,6 +84,10 @@ def checks(cases: Sequence[Case]) -> list[Check]:
     for case in cases:
         if case.kind == "equality":
             found += _equality(case)
+        elif case.kind in ("engine", "adapters"):
+            found += _engine(case)
+        elif case.kind == "pipeline":
+            found += _pipeline(case)
         elif case.kind == "speed":
             found += _speed(case)
     return found
@@ -115,6 +120,40 @@ def _equality(case: Case) -> list[Check]:
         name = f"{case.name}: {line}"
         found.append(Check(name=name, unit="relative difference", needs=needs, value=value, tolerance=tolerance))
     return found
+
+
+def _engine(case: Case) -> list[Check]:
+    name, most = case.name, NATS[case.precision]
+    lines = {"labels beside transformers, weights of the start": "start"}
+    if case.kind == "engine":
+        lines |= {
+            "labels beside transformers, an adapter's merged weights loaded": "adapter",
+            "labels beside transformers, the first weights loaded again": "again",
+        }
+    else:
+        lines["labels beside transformers, an adapter served upon them"] = "adapter"
+    found = [
+        Check(name=f"{name}: {line}", unit="nats", needs=(name,), value=itemgetter(key), tolerance=most)
+        for line, key in lines.items()
+    ]
+    moved = Check(
+        name=f"{name}: tolerance over what the adapter moves", unit="ratio", needs=(name,),
+        value=lambda own: most / own["adapter_moves"] if own["adapter_moves"] else math.inf, tolerance=_MOVED,
+    )  # fmt: skip
+    rows = Check(name=f"{name}: rows", unit="rows", needs=(name,), value=itemgetter("rows"))
+    return [*found, moved, rows]
+
+
+def _pipeline(case: Case) -> list[Check]:
+    name = case.name
+    return [
+        Check(name=f"{name}: rows answered", unit="rows", needs=(name,), value=itemgetter("rows")),
+        Check(name=f"{name}: exit code of paft audit", unit="", needs=(name,), value=itemgetter("audit"), tolerance=0),
+        Check(
+            name=f"{name}: labels of the served export beside the evaluation", unit="nats", needs=(name,),
+            value=itemgetter("served"), tolerance=NATS[case.precision],
+        ),
+    ]  # fmt: skip
 
 
 def _speed(case: Case) -> list[Check]:

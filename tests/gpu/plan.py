@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from paft_ray.config import TrainConfig
+from paft_ray.config import Precision, TrainConfig
 
 Device = Literal["cuda", "cpu"]
-Kind = Literal["models", "reference", "equality", "speed", "peak"]
+Kind = Literal["models", "reference", "equality", "engine", "adapters", "pipeline", "speed", "peak"]
+WITH_ENGINE = ("engine", "adapters", "pipeline")
 TOLERANCE = {"fp32": 1e-4, "bf16": 1e-2, "fp16": 5e-2}
 """Largest relative difference of a loss: fp32 with TF32 off; fp16 may skip a step while it finds its scale."""
+NATS = {"fp32": 0.02, "bf16": 0.25}
+"""Largest difference of a label's log-probability from that of transformers in fp32."""
 
 
 def _llama(
@@ -82,6 +85,15 @@ SPEED_GPU: dict[str, dict[str, Any]] = {
 }
 
 
+ENGINES: tuple[tuple[str, Kind, Precision], ...] = (
+    ("engine-fp32", "engine", "fp32"),
+    ("adapters-fp32", "adapters", "fp32"),
+    ("pipeline", "pipeline", "fp32"),
+    ("engine-bf16", "engine", "bf16"),
+)
+"""Cases with Ray and vLLM; bf16 where the device computes it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """One process of the check."""
@@ -94,6 +106,8 @@ class Case:
     longest: int = 32
     """Tokens of the longest prompt."""
     limit_s: int = 120
+    precision: Precision = "fp32"
+    """Of the engine, where there is one."""
 
     @property
     def config(self) -> TrainConfig:
@@ -110,6 +124,8 @@ def cases(device: Device) -> list[Case]:
         found.append(Case(name=f"reference-{kind}", kind="reference", device="cpu", train=equality[kind]))
     for name, values in equality.items():
         found.append(Case(name=name, kind="equality", device=device, train=_on(device, values), limit_s=limit_s))
+    for name, kind, precision in ENGINES if gpu else ENGINES[:-1]:
+        found.append(Case(name=name, kind=kind, device=device, limit_s=2 * limit_s, precision=precision))
     found.append(Case(name="peak", kind="peak", device=device, limit_s=limit_s))
     for name, values in (SPEED | (SPEED_GPU if gpu else {})).items():
         train = _on(device, {**_COMMON, **_STEPS[device], "learning_rate": 1e-3, **values})

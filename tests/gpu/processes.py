@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.gpu.checks import Outcome
 from tests.gpu.machine import ROOT
-from tests.gpu.plan import Case
+from tests.gpu.plan import WITH_ENGINE, Case
 
 _LEAST_S = 20
 """Seconds under which no case is begun: the libraries' import takes most of them."""
@@ -25,10 +25,12 @@ _NOTE = 300
 
 
 def run_all(cases: Sequence[Case], folder: Path, deadline: float) -> Iterator[tuple[Case, Outcome]]:
-    """Every case with its outcome: models first, small ones side by side, the timed ones alone. Deadline: monotonic."""
+    """Every case with its outcome: models first, small ones side by side; those with an engine, and the timed ones,
+    alone. Deadline: monotonic."""
     cores = len(os.sched_getaffinity(0))
     pool = max(1, min(_TOGETHER, cores))
-    for kinds, width in ((("models",), 1), (("reference", "equality"), pool), (("peak", "speed"), 1)):
+    turns = (("models",), 1), (("reference", "equality"), pool), (WITH_ENGINE, 1), (("peak", "speed"), 1)
+    for kinds, width in turns:
         chosen = [case for case in cases if case.kind in kinds]
         with ThreadPoolExecutor(width) as threads:
             ran = threads.map(partial(run, folder=folder, deadline=deadline, threads=cores // width), chosen)
@@ -66,6 +68,8 @@ def run(case: Case, folder: Path, deadline: float, threads: int) -> Outcome:
 def _environment(case: Case) -> dict[str, str]:
     offline = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "DS_BUILD_OPS": "0"}
     waiting = {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "10000")}  # as training workers: less spinning
+    if case.kind in WITH_ENGINE:  # Ray and vLLM find their own places
+        return {**os.environ, **offline, **({"CUDA_VISIBLE_DEVICES": ""} if case.device == "cpu" else {})}
     group = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
     device = {"DS_ACCELERATOR": case.device, **({"CUDA_VISIBLE_DEVICES": ""} if case.device == "cpu" else {})}
     return {**os.environ, **offline, **waiting, **group, **device}

@@ -179,6 +179,7 @@ def test_weights_that_are_not_what_was_trained_are_not_evaluated(tmp_path: Path)
     candidate = trained_model(run, "train/paft-s0/weights")
     with place.weights(candidate, run) as folder:
         assert Path(folder, "model.safetensors").exists()
+    shutil.rmtree(Path(folder).parent)
     run.write_bytes("train/paft-s0/weights/model.safetensors", b"weigh")
     with (
         pytest.raises(UserError, match=r"train/paft-s0/weights/model\.safetensors is damaged"),

@@ -2,6 +2,7 @@
 key that never gets out."""
 
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -585,6 +586,56 @@ def test_every_cell_of_a_suite_is_one_request_and_judged(serve, ray_session: Non
     again = ask_endpoint(model, key, task, [plain, moved], rows, cache, config)
     assert len(server.bodies) == 6, "answers cost money: they are not asked for twice"
     assert again.outcomes.equals(found.outcomes)
+
+
+def test_log_probabilities_of_first_tokens_say_what_a_server_would_choose(
+    serve, ray_session: None, tmp_path: Path
+) -> None:
+    """Of a label's beginning, in whatever case; what the options' places do to a choice is undone."""
+    task, store = load_task("piqa"), Store.open(str(tmp_path), "run")
+    plain = PromptTemplate(text="Goal: {goal}\nA: {sol1}\nB: {sol2}\nAnswer:")
+    moved = options.variants(task, [plain], 0)[0]
+    rows = [Example(id="0", fields={"goal": "g", "sol1": "good", "sol2": "bad"}, answer="A")]
+    tokens = [{"token": " b", "logprob": -0.5}, {"token": "(", "logprob": -1.5}, {"token": "A)", "logprob": -2.5}]
+
+    def reply(number: int, body: dict[str, Any]) -> Reply:
+        assert (body["logprobs"], body["top_logprobs"]) == (True, 20)
+        found = json.loads(completion("I would say (B)")[2])
+        found["choices"][0]["logprobs"] = {"content": [{"token": " b", "logprob": -0.5, "top_logprobs": tokens}]}
+        return 200, {}, json.dumps(found)
+
+    model, config = generator(serve(reply), api_key_env=None), Config(name="robustness", task="piqa")
+    cache = AnswerCache.of(store, "").lasting
+    found = ask_endpoint(model, ModelKey("there", -1), task, [plain, moved], rows, cache, config)
+    one, other = found.outcomes.to_pylist()
+    assert (one["predicted"], one["correct"], other["predicted"], other["correct"]) == ("B", False, "A", True)
+    assert one["label_logprobs"] == pytest.approx([-2.126928, -0.126928], abs=1e-5)
+    assert other["label_logprobs"] == pytest.approx([-0.126928, -2.126928], abs=1e-5)
+    assert one["label_mass"] == pytest.approx(math.exp(-0.5) + math.exp(-2.5))
+    again = ask_endpoint(model, ModelKey("there", -1), task, [plain, moved], rows, cache, config)
+    assert again.outcomes.equals(found.outcomes), "log-probabilities are kept with the answers"
+
+
+def test_a_server_that_refuses_log_probabilities_is_asked_without(serve, ray_session: None, tmp_path: Path) -> None:
+    server = serve(lambda number, body: (400, {}, "{}") if "logprobs" in body else completion("positive"))
+    cache = AnswerCache.of(Store.open(str(tmp_path), "run"), "").lasting
+    row = Example(id="1", fields={"text": "good"}, answer="positive")
+    config, template = Config(name="robustness", task="demo"), PromptTemplate(text="{text}")
+    found = ask_endpoint(
+        generator(server, api_key_env=None), ModelKey("there", -1), DEMO, [template], [row], cache, config
+    )
+    (outcome,) = found.outcomes.to_pylist()
+    assert (outcome["behavior"], outcome["label_logprobs"]) == (1.0, None)
+
+
+def test_a_failure_by_chance_is_no_refusal_of_log_probabilities(serve, ray_session: None, tmp_path: Path) -> None:
+    server = serve(lambda number, body: (500, {}, "{}") if number == 0 else completion("positive"))
+    cache = AnswerCache.of(Store.open(str(tmp_path), "run"), "").lasting
+    row = Example(id="1", fields={"text": "good"}, answer="positive")
+    config, template = Config(name="robustness", task="demo"), PromptTemplate(text="{text}")
+    model = generator(server, api_key_env=None, max_retries=0)
+    ask_endpoint(model, ModelKey("there", -1), DEMO, [template], [row], cache, config)
+    assert ["logprobs" in body for body in server.bodies] == [True, True]
 
 
 def test_an_endpoint_that_answers_nothing_is_no_measurement(serve, ray_session: None, tmp_path: Path) -> None:

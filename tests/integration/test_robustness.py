@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +15,7 @@ import pytest
 
 from paft_ray.storage.store import Store
 from tests.chaos.tiny import save_tiny_model
+from tests.support.peft_adapter import write_peft_adapter
 
 if TYPE_CHECKING:
     from paft_ray.config import Config
@@ -25,22 +26,6 @@ CELL = [("template_id", "ascending"), ("example_id", "ascending")]
 
 def paft(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*PAFT, *arguments], cwd=folder, capture_output=True, text=True, timeout=900, check=False)
-
-
-def write_peft_adapter(folder: Path, base: str) -> Path:
-    """An adapter as a user's own script makes it: PEFT alone, nothing of ours."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    torch.manual_seed(0)
-    config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
-    model: Any = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), config)
-    for name, weight in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weight, std=0.02)
-    model.save_pretrained(str(folder))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +61,13 @@ def test_models_side_by_side(finished: tuple[Config, Store], files: tuple[Path, 
     assert "plain_peft" in (folder / "ci.xml").read_text(encoding="utf-8")
     assert "plain_peft" in (folder / "out/report.html").read_text(encoding="utf-8")
     assert (folder / "out/adapters/plain_peft/adapter_model.safetensors").is_file()
+    assert (folder / "out/cards/plain_peft.md").is_file()
     _same_answers(run, outcomes)
+
+    again = paft(folder, "robustness", *models, *options, "--set", "engine.precision=fp32", "--fail-below", "mean=0")
+    assert again.returncode == 0, (again.stdout + again.stderr)[-4000:]
+    assert out.read_json("results.json")["engine_starts"] == 0, "answers are kept"
+    assert out.read_table("outcomes.parquet").equals(outcomes)
 
 
 def _same_answers(run: Store, outcomes: pa.Table) -> None:

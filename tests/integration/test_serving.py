@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
 from paft_ray.config import Config
@@ -20,52 +17,12 @@ from paft_ray.prompts.prompt_set import Entry, PromptSet, read_templates
 from paft_ray.stages.prepare import examples_of
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import load_task
-from tests.support.vllm_server import serving
+from tests.support.vllm_server import Server, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # a merge and a server besides the small run
 
 NUM_CELLS = 24
 NEAR_TIE = 0.05  # nats between the two labels: rounding may turn such an answer
-
-
-class Server:
-    """vLLM's server on this machine, asked through its OpenAI-compatible endpoint."""
-
-    def __init__(self, line: str, url: str) -> None:
-        self.url = url
-        self.model = shlex.split(line)[shlex.split(line).index("--served-model-name") + 1]
-
-    def ask(self, prompt_ids: Sequence[int], **sampling: Any) -> dict[str, Any]:
-        """The first choice of a greedy completion."""
-        body = {"model": self.model, "prompt": list(prompt_ids), "temperature": 0, **sampling}
-        answer = httpx.post(f"{self.url}/v1/completions", json=body, timeout=120)
-        answer.raise_for_status()
-        return answer.json()["choices"][0]
-
-    def label(self, prompt_ids: Sequence[int], labels: dict[str, list[int]]) -> tuple[str, dict[int, float]]:
-        """The label that decoding token by token, each one among those that lead to a label, ends in; and the first
-        tokens' log-probabilities."""
-        said: list[int] = []
-        first: dict[int, float] = {}
-        remaining = dict(labels)
-        while len(remaining) > 1:
-            allowed = sorted({ids[len(said)] for ids in remaining.values()})
-            choice = self.ask(
-                [*prompt_ids, *said],
-                max_tokens=1,
-                allowed_token_ids=allowed,
-                logprobs=len(allowed),
-                logprob_token_ids=allowed,
-                return_tokens_as_token_ids=True,
-                return_token_ids=True,
-            )
-            first = first or {
-                int(key.removeprefix("token_id:")): value
-                for key, value in choice["logprobs"]["top_logprobs"][0].items()
-            }
-            said.append(choice["token_ids"][0])
-            remaining = {label: ids for label, ids in remaining.items() if ids[: len(said)] == said}
-        return next(iter(remaining)), first
 
 
 @pytest.fixture(scope="module")

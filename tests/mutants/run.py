@@ -37,6 +37,7 @@ INVARIANTS = {
     15: "no prompt set has a template that a person rejected, or a generated one that no calibrated judge is sure of",
     16: "an engine answers a later stage as one of its own would, and is left by none",
     17: "a variation is a pure function of (template, example, key), and its answers are judged as what they stand for",
+    18: "what several share, weights, folders, kept answers, is whole, and of what it is taken for",
 }
 _LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", "runs", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info")
 _TIMEOUT_S = 900

@@ -14,7 +14,7 @@ from paft_ray.tasks.task import Task
 
 VERSION = 1
 RATE = 0.05
-"""Fraction of the letters that a typo meets."""
+"""Fraction of the letters that a typo meets, unless another one is asked for."""
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _NEAR = {
     letter: "".join(row[i] for i in (place - 1, place + 1) if 0 <= i < len(row))
@@ -25,12 +25,13 @@ _PUNCTUATION = re.compile(r"(?<![\d])[!\"(),\-.:;?`]+(?!\d)|(?<!\w)'|'(?!\w)")
 """But for marks next to a digit, which may be a part of a number, and apostrophes within words."""
 
 
-def variants(task: Task, templates: Sequence[PromptTemplate], seed: int) -> list[Variant]:
-    """Each template under each level. What a template says of labels and of the answer's format stays."""
-    percent = f"{100 * RATE:g} %"
+def variants(task: Task, templates: Sequence[PromptTemplate], seed: int, *, rate: float = RATE) -> list[Variant]:
+    """Each template under each level. What a template says of labels and of the answer's format stays. `rate`:
+    fraction of the letters that a typo meets."""
+    percent = f"{100 * rate:g} %"
     levels: tuple[tuple[str, Noise], ...] = (
-        (f"typos in {percent} of the template's letters", Noise(kind="typos", keep=kept(task))),
-        (f"typos in {percent} of the fields' letters", Noise(kind="typos", in_fields=True)),
+        (f"typos in {percent} of the template's letters", Noise(kind="typos", rate=rate, keep=kept(task))),
+        (f"typos in {percent} of the fields' letters", Noise(kind="typos", rate=rate, in_fields=True)),
         ("fields in small letters", Noise(kind="lower", in_fields=True)),
         ("fields in capitals", Noise(kind="upper", in_fields=True)),
         ("fields without punctuation", Noise(kind="bare", in_fields=True)),
@@ -48,6 +49,8 @@ class Noise:
 
     kind: str
     """`typos`, `lower`, `upper` or `bare` (without punctuation)."""
+    rate: float = RATE
+    """Of typos."""
     in_fields: bool = False
     """Else in what the template itself says."""
     keep: tuple[str, ...] = ()
@@ -64,7 +67,7 @@ class Noise:
 
     def _noisy(self, text: str, draw: Callable[[], float]) -> str:
         if self.kind == "typos":
-            return typos(text, RATE, draw)
+            return typos(text, self.rate, draw)
         if self.kind == "bare":
             return re.sub(r"[ ]{2,}", " ", _PUNCTUATION.sub(" ", text)).strip() or text
         return text.lower() if self.kind == "lower" else text.upper()

@@ -82,6 +82,17 @@ def test_a_stage_uses_the_engines_of_the_one_before_and_none_is_left_at_the_end(
         assert pool.running is None, "after the block nothing is shared"
 
 
+def test_adapters_take_an_engine_with_room_for_them_which_then_serves_others_too(ray: Ray) -> None:
+    pool = EnginePool(BASE, 64)
+    first, _ = pool.engines(BASE, ENGINE, 64)
+    served, started = pool.engines(BASE, ENGINE, 64, 8)
+    assert (started, served.adapter_rank) == (True, 8)
+    assert calls(first.actors)[0][-1] == "kill"
+    assert pool.engines(BASE, ENGINE, 64) == (served, False)
+    assert pool.engines(BASE, ENGINE, 64, 4) == (served, False)
+    assert pool.engines(BASE, ENGINE, 64, 16)[1]
+
+
 @pytest.mark.parametrize(
     ("base", "engine", "max_model_len"),
     [(OTHER, ENGINE, 64), (BASE, ENGINE.model_copy(update={"batch_rows": 8}), 64), (BASE, ENGINE, 65)],

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 from paft_ray.config import ModelConfig
@@ -62,6 +63,53 @@ def grid(monkeypatch: pytest.MonkeyPatch, labels: list[str] | None, free: Free |
         model_files=ModelFiles(reference=ModelReference(id="m", revision=None, identity={}), path=""),
         free=free,
     )
+
+
+def test_answers_of_other_cells_are_kept_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A kept answer has the number of its cell, which other rows or templates give to another one."""
+    from paft_ray.config import EngineConfig
+    from paft_ray.inference import evaluator
+    from paft_ray.inference.answer_cache import AnswerCache
+    from paft_ray.inference.model_weights import ModelWeights
+    from paft_ray.storage.store import Store
+
+    class AskedError(Exception):
+        pass
+
+    folders: list[str] = []
+
+    def generate(*_: Any, cache: AnswerCache, **__: Any) -> None:
+        folders.append(cache.folder)
+        raise AskedError
+
+    monkeypatch.setattr(evaluator, "generate", generate)
+    monkeypatch.setattr(evaluator, "_dataset", lambda *_: None)
+    whole = grid(monkeypatch, ["yes", "no"])
+    other = replace(EXAMPLES[0], fields={"text": "w"})
+    for templates, examples, cells in (
+        (TEMPLATES, EXAMPLES, None),
+        (TEMPLATES, EXAMPLES, None),
+        (TEMPLATES, EXAMPLES[:2], None),
+        (TEMPLATES, (other, *EXAMPLES[1:]), None),
+        (TEMPLATES[::-1], EXAMPLES, None),
+        (TEMPLATES[:1], EXAMPLES, None),
+        (TEMPLATES, EXAMPLES, np.array([[True, False, True], [False, True, False]])),
+    ):
+        with pytest.raises(AskedError):
+            evaluator.evaluate(
+                name="t",
+                task=whole.task,
+                templates=templates,
+                examples=examples,
+                model=whole.model,
+                base=whole.model_files,
+                models=[ModelWeights(key={})],
+                cache=AnswerCache.of(Store.at(str(tmp_path)), "score"),
+                engine=EngineConfig(),
+                cells=cells,
+            )
+    assert folders[0] == folders[1]
+    assert len(set(folders)) == len(folders) - 1
 
 
 def answer(request: dict[str, Any], liked: str, said: str = "") -> dict[str, Any]:

@@ -7,8 +7,9 @@ import pytest
 
 from paft_ray.config import Config
 from paft_ray.errors import UserError
+from paft_ray.prompts.variations.variant import posed
 from paft_ray.robustness.suites import ALL, NAMES, make_suite
-from paft_ray.tasks.task import Task, load_task
+from paft_ray.tasks.task import Example, Task, load_task
 
 DEMO = load_task("demo")
 CONFIG = Config(name="robustness", task="demo")
@@ -56,6 +57,24 @@ def test_a_suite_is_the_same_for_the_same_seed() -> None:
     assert make_suite([ALL], DEMO, CONFIG) == make_suite([ALL], DEMO, CONFIG)
     other = CONFIG.model_copy(update={"seed": 1})
     assert make_suite(["noise"], DEMO, other) != make_suite(["noise"], DEMO, CONFIG)
+
+
+def test_noise_takes_a_rate() -> None:
+    usual, more = (make_suite([name], DEMO, CONFIG).variants for name in ("noise", "noise=0.3"))
+    assert [v.level for v in more if v.level != "fields in capitals"][:2] == [
+        "typos in 30 % of the template's letters",
+        "typos in 30 % of the fields' letters",
+    ]
+    typed, capitals = more[0], more[3]
+    row = Example(id="r", fields={"text": "a movie of some length"}, answer="positive")
+    assert posed(typed, row).template.text != posed(usual[0], row).template.text
+    assert capitals == usual[3], "the rate is of typos alone"
+
+
+@pytest.mark.parametrize("rate", ["", "0", "1", "2", "much", "nan"])
+def test_a_rate_that_is_no_fraction_is_refused(rate: str) -> None:
+    with pytest.raises(UserError, match=r"--suite noise=.*: write the fraction of letters"):
+        make_suite([f"noise={rate}"], DEMO, CONFIG)
 
 
 def test_formats_hold_the_wording() -> None:

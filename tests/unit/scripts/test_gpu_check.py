@@ -28,6 +28,9 @@ def outcomes(plan: list[Any], **changed: Outcome) -> dict[str, Outcome]:
         "models": done(num_weights=1),
         "reference": done(losses=LOSSES),
         "equality": done(losses=LOSSES, resumed=LOSSES, trained=4.8, exported=4.8),
+        "engine": done(rows=200, start=0.001, adapter=0.001, again=0.001, adapter_moves=1.0),
+        "adapters": done(rows=200, start=0.001, adapter=0.001, adapter_moves=1.0),
+        "pipeline": done(rows=96, audit=0, served=0.001),
         "peak": done(operations_per_s=1e12),
         "speed": done(
             initialization_gib=0.0,
@@ -55,7 +58,7 @@ def test_every_case_that_trains_has_rows_and_each_row_a_name_of_its_own(plan: li
     found = rows(plan, outcomes(plan))
     names = [row["name"] for row in found]
     assert len(set(names)) == len(names)
-    told = {case.name for case in plan if case.kind in ("equality", "speed", "peak")}
+    told = {case.name for case in plan if case.kind not in ("models", "reference")}
     assert {name.split(":")[0] for name in names} == told
 
 
@@ -87,6 +90,25 @@ def test_another_a_missing_and_no_number_fail(losses: list[float]) -> None:
     found = rows(CPU, outcomes(CPU, lora=done(losses=losses, resumed=LOSSES, trained=4.8, exported=4.8)))
     assert "lora: loss beside plain PyTorch on the CPU" in by_status(found, "fail")
     assert all(row["value"] is None or math.isfinite(row["value"]) for row in found), "JSON has no other numbers"
+
+
+@pytest.mark.parametrize(
+    ("case", "wrong", "row"),
+    [
+        ("engine-fp32", {"start": 0.03}, "labels beside transformers, weights of the start"),
+        ("engine-fp32", {"adapter": math.inf}, "labels beside transformers, an adapter's merged weights loaded"),
+        ("engine-fp32", {"again": math.nan}, "labels beside transformers, the first weights loaded again"),
+        ("engine-fp32", {"adapter_moves": 0.0}, "tolerance over what the adapter moves"),
+        ("adapters-fp32", {"adapter": 0.03}, "labels beside transformers, an adapter served upon them"),
+        ("pipeline", {"audit": 1}, "exit code of paft audit"),
+        ("pipeline", {"served": 0.03}, "labels of the served export beside the evaluation"),
+    ],
+)
+def test_an_engine_that_answers_as_another_model_fails(case: str, wrong: dict[str, float], row: str) -> None:
+    found = outcomes(CPU)
+    assert f"{case}: {row}" in by_status(rows(CPU, found), "pass")
+    found[case] = done(**{**(found[case].found or {}), **wrong})
+    assert by_status(rows(CPU, found), "fail") == {f"{case}: {row}"}
 
 
 def test_offloaded_weights_that_lie_on_the_gpu_at_initialization_fail() -> None:

@@ -55,6 +55,33 @@ def test_on_a_cpu_with_bf16_frozen_linear_layers_are_bf16_and_nothing_else(folde
     } == {torch.float32}
 
 
+@pytest.mark.parametrize("lora", [True, False])
+def test_a_rank_that_receives_its_weights_has_the_same_model_without_reading_them(folder: str, lora: bool) -> None:
+    """All but the values of base weights: names, shapes, dtypes, what is shared, what trains, buffers, adapters."""
+    settings = {"precision": "bf16", **({} if lora else {"lora": None})}
+    read = built(folder, **settings)
+    received = build_model(folder, TrainConfig.model_validate(settings), seed=0, device="cpu", reads=False)
+
+    def weights(model: Any) -> dict[str, tuple[Any, ...]]:
+        return {
+            name: (tuple(weight.shape), weight.dtype, weight.requires_grad, weight.device.type)
+            for name, weight in model.named_parameters()
+        }
+
+    assert weights(received) == weights(read)
+    assert received.state_dict().keys() == read.state_dict().keys()
+    buffers, wanted = dict(received.named_buffers()), dict(read.named_buffers())
+    assert buffers.keys() == wanted.keys()
+    assert all(torch.equal(buffers[name], wanted[name]) for name in wanted)
+    assert received.config.to_dict() == read.config.to_dict()
+    for name, weight in read.named_parameters():
+        if "lora_" in name:
+            assert torch.equal(weight, received.get_parameter(name)), name
+    received.load_state_dict(read.state_dict())
+    found, expected = _step(received), _step(read)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
 def test_they_give_the_logits_and_gradients_of_autocasts_own_conversion_to_the_bit(
     folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

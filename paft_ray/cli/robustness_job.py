@@ -1,0 +1,144 @@
+"""`paft robustness --submit`: a measurement as a Ray job."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paft_ray.cli.preflight import check_job_path
+from paft_ray.cli.robustness import Request, check_request, plugins_of
+from paft_ray.cli.robustness_checks import beside
+from paft_ray.cli.secrets import check_arguments
+from paft_ray.cli.shipping import shippable
+from paft_ray.cli.submit import run_job
+from paft_ray.config.plugins import split_pin
+from paft_ray.echo import echo
+from paft_ray.errors import UserError
+from paft_ray.robustness.models import unnamed
+from paft_ray.tasks.task import Task, load_task
+
+_YAML = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasurementJob:
+    """The same command on the cluster."""
+
+    arguments: tuple[str, ...]
+    """Of `paft robustness`."""
+    out: str
+    files: tuple[str, ...]
+    """Task, templates, rows, endpoints, graders and baseline at relative paths."""
+
+    @property
+    def base(self) -> str:
+        """Submission id without the number of the attempt: a function of where the results go."""
+        return f"robustness-{hashlib.sha256(self.out.rstrip('/').encode()).hexdigest()[:8]}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What two submits of one measurement must have in common."""
+        shipped = {path: hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in self.files}
+        return {"arguments": list(self.arguments), "files": shipped}
+
+    @property
+    def entrypoint(self) -> str:
+        """Shell command of the job."""
+        return shlex.join(["python", "-m", "paft_ray", "robustness", *self.arguments])
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """None are made."""
+        return {}
+
+
+def submit_robustness(request: Request, *, address: str | None, wait: str) -> int:
+    """Exit code of the job, which is followed. Raises `UserError` before the cluster is reached for bad input."""
+    return run_job(job(request, wait=wait), follow=True, address=address)
+
+
+def job(request: Request, *, wait: str = "0") -> MeasurementJob:
+    """The checked job. Raises `UserError` for bad input, and for paths that the job would not find."""
+    check_job_path(f"--out {request.out}", request.out, "--out /shared/robustness")
+    if request.junit and ("://" in request.junit or not Path(request.junit).is_absolute()):
+        raise UserError(f"--junit {request.junit}: a job's own folder goes away with it; give an absolute path")
+    for model in [*map(unnamed, request.models), *filter(None, [request.base])]:
+        _check_place(model)
+    task = load_task(request.task)
+    rows = [path for path in [request.data or _test_rows(task)] if path]
+    are_here = bool(rows) and all(path.startswith("builtin:") or _may_be_read(path) for path in rows)
+    arguments = (*_arguments(request), *([] if wait == "0" else [f"--wait-resources={wait}"]))
+    check_arguments(arguments)
+    check_request(request, with_rows=are_here)
+    if not are_here:
+        echo("submit: the rows are not on this machine; the job checks them before anything starts")
+    return MeasurementJob(
+        arguments=arguments,
+        out=request.out,
+        files=shippable([*_named(request, task), *rows]),
+    )
+
+
+def _check_place(model: str) -> None:
+    """Raises `UserError` for a model, or a run with an arm, in a folder at a relative path."""
+    place = model.removesuffix(":chat")
+    if not Path(place).is_absolute() and any(map(os.path.isdir, (place, place.rpartition(":")[0]))):
+        raise UserError(
+            f"model {model[:200]}: a folder is not shipped with a job; give an absolute path that all nodes reach, or "
+            "a Hugging Face id"
+        )
+
+
+def _may_be_read(path: str) -> bool:
+    """Rows at a relative path have to be here: they are shipped."""
+    return "://" not in path and (not Path(path).is_absolute() or Path(path).is_file())
+
+
+def _test_rows(task: Task) -> str | None:
+    source = task.sources.get("test")
+    return source.path if source else None
+
+
+def _named(request: Request, task: Task) -> Iterator[str]:
+    """Files that the request names, but for its rows."""
+    yield from (each for each in (request.task, *map(unnamed, request.models)) if each.endswith(_YAML))
+    yield from (each for each in request.suite if each.endswith((".jsonl", ".parquet")))
+    yield from (split_pin(plugin)[0] for plugin in plugins_of(request))
+    if task.held_out_templates:
+        yield task.held_out_templates
+    if request.baseline:
+        yield from beside(request.baseline)
+
+
+def _arguments(request: Request) -> Iterator[str]:
+    """What the command line was, paths in the folder that it was given in relative to it."""
+    yield from map(_expanded, request.models)
+    yield from (f"--task={_inside(request.task)}", f"--out={request.out}", f"--rows={request.num_rows}")
+    yield from (f"--suite={_inside(each)}" for each in request.suite)
+    yield from (f"--set={each}" for each in request.overrides)
+    for name, value in (
+        ("data", request.data and _inside(request.data)),
+        ("base", request.base),
+        ("fail-below", request.fail_below),
+        ("baseline", request.baseline and _inside(request.baseline)),
+        ("junit", request.junit),
+    ):
+        if value:
+            yield f"--{name}={value}"
+    if request.chat:
+        yield "--chat"
+
+
+def _expanded(model: str) -> str:
+    """A home folder as its path: the job may run under another user."""
+    whole = unnamed(model)
+    return model if model.endswith(whole) else f"{model.partition('=')[0]}={whole}" if "=" in model else whole
+
+
+def _inside(path: str) -> str:
+    return path if Path(path).is_absolute() or "://" in path else os.path.normpath(path)
