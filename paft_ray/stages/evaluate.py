@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from paft_ray.compat.ray import session_folder
 from paft_ray.config import Config, EngineConfig, answers_key, trained_engine_key
 from paft_ray.log import get_logger, stage_label
 from paft_ray.metrics.answer_cost import answer_cost
@@ -267,7 +268,8 @@ class Place:
         merged = merged and model.is_adapter
         here = f"{self._prefix}{hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]}-"
         place = Path(self._parent) / f"{here}{model.sha256[:16]}{'' if merged else '-as-trained'}"
-        with shared_folder(place, partial(self._fill, model, store, merged=merged), instead_of=here) as folder:
+        make, locks = partial(self._fill, model, store, merged=merged), session_folder()
+        with shared_folder(place, make, instead_of=here, locks=locks or Path(tempfile.gettempdir())) as folder:
             yield str(folder)
 
     def _fill(self, model: TrainedModel, store: Store, folder: Path, *, merged: bool) -> None:

@@ -37,19 +37,19 @@ def only_folder(kind: str, owner: str) -> str:
 
 
 @contextmanager
-def shared_folder(place: Path, make: Callable[[Path], None], *, instead_of: str) -> Iterator[Path]:
+def shared_folder(place: Path, make: Callable[[Path], None], *, instead_of: str, locks: Path) -> Iterator[Path]:
     """The folder that `make` fills, made once for all processes of this machine that want `place`, for as long as the
     block runs and until another one is made: those in the same parent whose names begin with `instead_of`, and that
     nobody uses, go then. Where `make` fails nothing is left.
 
-    Locks are files in the machine's own temporary folder, since not every shared one has locks.
+    `locks`: a folder of this machine alone for files that stay, since not every shared file system has locks.
     """
     content = place / "content"
-    with _lock_file(place).open("a+") as lock:
+    with _lock_file(place, locks).open("a+") as lock:
         while True:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not content.is_dir():
-                _remove_unused(place, instead_of)
+                _remove_unused(place, instead_of, locks)
                 _fill(place, content, make)
             fcntl.flock(lock, fcntl.LOCK_SH)
             if content.is_dir():  # else another process has taken it away between the two locks
@@ -57,10 +57,9 @@ def shared_folder(place: Path, make: Callable[[Path], None], *, instead_of: str)
         yield content
 
 
-def _lock_file(place: Path) -> Path:
-    """It stays, empty: one that is removed may be held by another process."""
-    name = hashlib.sha256(str(place.absolute()).encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"paft-{os.getuid()}-{name}.lock"
+def _lock_file(place: Path, locks: Path) -> Path:
+    """It is not removed: another process may hold it."""
+    return locks / f"paft-{hashlib.sha256(str(place.absolute()).encode()).hexdigest()[:16]}.lock"
 
 
 def _fill(place: Path, content: Path, make: Callable[[Path], None]) -> None:
@@ -75,8 +74,8 @@ def _fill(place: Path, content: Path, make: Callable[[Path], None]) -> None:
     begun.rename(content)
 
 
-def _remove_unused(place: Path, prefix: str) -> None:
+def _remove_unused(place: Path, prefix: str, locks: Path) -> None:
     for other in set(place.parent.glob(f"{prefix}*")) - {place}:
-        with suppress(BlockingIOError), _lock_file(other).open("a+") as lock:
+        with suppress(BlockingIOError), _lock_file(other, locks).open("a+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(other, ignore_errors=True)

@@ -2,12 +2,14 @@
 
 import multiprocessing
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from paft_ray.storage.temp_dirs import shared_folder
+from paft_ray.storage import temp_dirs
 
 NUM_PROCESSES = 4
 
@@ -17,6 +19,13 @@ def make(log: Path, folder: Path) -> None:
         lines.write("made\n")
     time.sleep(0.3)
     (folder / "weights").write_text("whole")
+
+
+def shared_folder(place: Path, make: Callable[[Path], None], *, instead_of: str) -> AbstractContextManager[Path]:
+    """With its locks next to the parent of the place."""
+    locks = place.parent.with_name(f"{place.parent.name}-locks")
+    locks.mkdir(exist_ok=True)
+    return temp_dirs.shared_folder(place, make, instead_of=instead_of, locks=locks)
 
 
 def use(place: Path, log: Path) -> None:
