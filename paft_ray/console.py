@@ -12,6 +12,8 @@ from paft_ray.errors import UserError
 from paft_ray.log import ACTOR, Line, show
 
 _EVERY_S = 0.5
+_LAST_LINES_S = 30
+"""The process that keeps the lines may still be starting when a short command ends: ten seconds on a slow machine."""
 
 
 class _Lines:
@@ -42,7 +44,7 @@ def console() -> Iterator[None]:
         yield
     finally:
         done.set()
-        printer.join(timeout=5)
+        printer.join(timeout=_LAST_LINES_S)
         ray.kill(actor)
         end_progress()
 

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from paft_ray.storage.store import Store
 from tests.support.plugin_run import PLUGIN, judged, write_plugin_run
 
@@ -15,6 +17,7 @@ def paft(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(PAFT), *arguments], cwd=folder, capture_output=True, text=True, timeout=600, check=False)
 
 
+@pytest.mark.slow  # nearly five minutes on a slow machine; unit tests judge by a file, too
 def test_a_run_is_judged_by_the_file_that_its_configuration_names(tmp_path: Path, demo_model: str) -> None:
     write_plugin_run(tmp_path)
     plugin, run = tmp_path / "my/contains_all.py", Store(f"{tmp_path}/runs/letters")

@@ -245,7 +245,7 @@ def test_zero_stages_micro_batches_and_workers_agree(
     _same_training(alone["whole"], pair[other])
 
 
-@pytest.mark.parametrize("stage", [2, 3])
+@pytest.mark.parametrize("stage", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_workers_that_do_not_divide_the_batch_fill_up_with_rows_that_count_nothing(
     alone: dict[str, Trained], group: Callable[..., dict[str, Trained]], stage: int
 ) -> None:
