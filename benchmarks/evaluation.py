@@ -153,6 +153,7 @@ def write_task(
         "doc_to_text": "{{prompt}}",
         "doc_to_choice": list(labels),
         "doc_to_target": "label",
+        "target_delimiter": "" if template.text.rstrip(" \t").endswith("\n") else " ",
         "metric_list": [{"metric": "acc"}],
     }
     file.with_suffix(".yaml").write_text(json.dumps(baseline))
