@@ -290,7 +290,7 @@ def _said(plan: _Plan) -> str:
     asked = len(suite.templates) * rows * sum(len(model.keys) for model in plan.models)
     lines.append(
         f"suite {', '.join(suite.names)}: {len(suite.plain)} plain templates, {len(suite.variants)} "
-        f"variants, {rows} rows: {asked} answers of each kind"
+        f"variants, {rows} rows: {asked} answers of each kind, less those that are kept"
     )
     for model in plan.models:
         if model.endpoint is not None:

@@ -17,8 +17,8 @@ _Models = Annotated[
     list[str],
     typer.Argument(
         metavar="MODEL ...",
-        help="[NAME=]MODEL: a Hugging Face id (owner/name@revision), a folder of weights, a PEFT adapter, RUN:ARM, or "
-        "demo; MODEL:chat asks through the chat template",
+        help="[NAME=]MODEL: a Hugging Face id (owner/name@revision), a folder of weights, a PEFT adapter, RUN:ARM, an "
+        "endpoint (https://HOST/v1#NAME, or a YAML file), or demo; MODEL:chat asks through the chat template",
     ),
 ]
 _Suite = Annotated[
@@ -38,11 +38,17 @@ _Budget = Annotated[
 ]
 _Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="A setting of a run: engine, evaluate, model, report"),
+    typer.Option(
+        "--set",
+        metavar="SECTION.KEY=VALUE",
+        help="A setting of a run: engine, evaluate, model, report, prompts, plugins, seed",
+    ),
 ]
 _FailBelow = Annotated[
     str | None,
-    typer.Option(metavar="mean=0.8,worst=0.6", help="Least mean, worst, decile or worst_case of every model"),
+    typer.Option(
+        metavar="mean=0.8,worst=0.6", help="Least mean, worst, decile or worst_case of every model (behavior)"
+    ),
 ]
 _Baseline = Annotated[
     str | None, typer.Option(metavar="OLD.json", help="results.json of an earlier call: fails on a decisive fall")

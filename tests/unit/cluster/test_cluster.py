@@ -23,7 +23,7 @@ MACHINES = ("aws", "gcp", "on-premises")
 CLOUDS = ("aws", "gcp")
 GPU_CONFIGS = sorted(path.stem for path in Path("jobs/configs").glob("*.yaml") if load_config(path).engine.num_gpus)
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text())
-FILES = sorted(path for path in Path("cluster").rglob("*") if path.is_file())
+FILES = sorted(path for path in Path("cluster").rglob("*") if path.is_file() and path.suffix != ".pyc")
 SECRET = re.compile(
     r"hf_[A-Za-z0-9]{16,}|AKIA[A-Z0-9]{16}|AIza[\w-]{30,}|-----BEGIN|\b[0-9a-f]{32,}\b"
     r"|(?i:\b(?:RAY_AUTH_TOKEN|HF_TOKEN|\w*SECRET_ACCESS_KEY|password|passwd)\b\s*[=:]\s*[\"']?[^\s{$\"']+)"
