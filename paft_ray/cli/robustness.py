@@ -122,16 +122,11 @@ def check_request(request: Request, *, with_rows: bool) -> None:
     _plan(request, with_rows=with_rows)
 
 
-def plugins_of(request: Request) -> list[str]:
-    """Files of graders that it names. Raises `UserError` for bad settings."""
-    return list(_config(request).plugins)
-
-
 def _plan(request: Request, *, with_rows: bool = True) -> _Plan:
     limits = parse_limits(request.fail_below)
     baseline = read_baseline(request.baseline)
     target = check_folder(request.out, _MARK)
-    config = _config(request)
+    config = config_of(request)
     resolved = ResolvedRun.of(config, target)
     check_no_secrets(resolved.config, resolved.task)
     task = resolved.task
@@ -152,7 +147,7 @@ def _plan(request: Request, *, with_rows: bool = True) -> _Plan:
     )
 
 
-def _config(request: Request) -> Config:
+def config_of(request: Request) -> Config:
     """The settings of a run that a measurement takes; answers are not timed unless it is asked for. Raises `UserError`
     for settings that it does not take."""
     for override in request.overrides:

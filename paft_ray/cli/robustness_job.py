@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from paft_ray.cli.preflight import check_job_path
-from paft_ray.cli.robustness import Request, check_request, plugins_of
+from paft_ray.cli.robustness import Request, check_request, config_of
 from paft_ray.cli.robustness_checks import beside
 from paft_ray.cli.secrets import check_arguments
-from paft_ray.cli.shipping import shippable
-from paft_ray.cli.submit import run_job
-from paft_ray.config.plugins import split_pin
+from paft_ray.cli.shipping import definitions, shippable
+from paft_ray.cli.submit import not_shipped, run_job
 from paft_ray.echo import echo
 from paft_ray.errors import UserError
-from paft_ray.robustness.models import unnamed
+from paft_ray.robustness.models import split_name
+from paft_ray.robustness.named_endpoint import is_file
+from paft_ray.robustness.suites import FILES
 from paft_ray.tasks.task import Task, load_task
-
-_YAML = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +66,7 @@ def job(request: Request, *, wait: str = "0") -> MeasurementJob:
     check_job_path(f"--out {request.out}", request.out, "--out /shared/robustness")
     if request.junit and ("://" in request.junit or not Path(request.junit).is_absolute()):
         raise UserError(f"--junit {request.junit}: a job's own folder goes away with it; give an absolute path")
-    for model in [*map(unnamed, request.models), *filter(None, [request.base])]:
+    for model in [*_models(request), *filter(None, [request.base])]:
         _check_place(model)
     task = load_task(request.task)
     rows = [path for path in [request.data or _test_rows(task)] if path]
@@ -88,10 +87,7 @@ def _check_place(model: str) -> None:
     """Raises `UserError` for a model, or a run with an arm, in a folder at a relative path."""
     place = model.removesuffix(":chat")
     if not Path(place).is_absolute() and any(map(os.path.isdir, (place, place.rpartition(":")[0]))):
-        raise UserError(
-            f"model {model[:200]}: a folder is not shipped with a job; give an absolute path that all nodes reach, or "
-            "a Hugging Face id"
-        )
+        raise not_shipped(model)
 
 
 def _may_be_read(path: str) -> bool:
@@ -106,9 +102,9 @@ def _test_rows(task: Task) -> str | None:
 
 def _named(request: Request, task: Task) -> Iterator[str]:
     """Files that the request names, but for its rows."""
-    yield from (each for each in (request.task, *map(unnamed, request.models)) if each.endswith(_YAML))
-    yield from (each for each in request.suite if each.endswith((".jsonl", ".parquet")))
-    yield from (split_pin(plugin)[0] for plugin in plugins_of(request))
+    yield from definitions(config_of(request))
+    yield from filter(is_file, _models(request))
+    yield from (each for each in request.suite if each.endswith(FILES))
     if task.held_out_templates:
         yield task.held_out_templates
     if request.baseline:
@@ -116,8 +112,9 @@ def _named(request: Request, task: Task) -> Iterator[str]:
 
 
 def _arguments(request: Request) -> Iterator[str]:
-    """What the command line was, paths in the folder that it was given in relative to it."""
-    yield from map(_expanded, request.models)
+    """What the command line was, paths in the folder that it was given in relative to it, home folders as their paths:
+    the job may run under another user."""
+    yield from (f"{name}={model}" if name else model for name, model in map(split_name, request.models))
     yield from (f"--task={_inside(request.task)}", f"--out={request.out}", f"--rows={request.num_rows}")
     yield from (f"--suite={_inside(each)}" for each in request.suite)
     yield from (f"--set={each}" for each in request.overrides)
@@ -134,10 +131,8 @@ def _arguments(request: Request) -> Iterator[str]:
         yield "--chat"
 
 
-def _expanded(model: str) -> str:
-    """A home folder as its path: the job may run under another user."""
-    whole = unnamed(model)
-    return model if model.endswith(whole) else f"{model.partition('=')[0]}={whole}" if "=" in model else whole
+def _models(request: Request) -> list[str]:
+    return [split_name(text)[1] for text in request.models]
 
 
 def _inside(path: str) -> str:

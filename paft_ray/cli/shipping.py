@@ -53,8 +53,7 @@ def named_files(config: Config, task: Task) -> tuple[str, ...]:
                 f"{name}={path}: rows are not shipped with a job; give an absolute path or URI that the cluster "
                 f"reads, or move them into the folder {OWN}/"
             )
-    wanted = [config.task] if config.task.endswith(_RUN_FILES) else []
-    wanted += [split_pin(plugin)[0] for plugin in config.plugins]
+    wanted = definitions(config)
     for given, own in (
         (config.prompts.seed_templates, task.seed_templates),
         (config.prompts.held_out_templates, task.held_out_templates),
@@ -62,6 +61,12 @@ def named_files(config: Config, task: Task) -> tuple[str, ...]:
     ):
         wanted += [path for path in [own if given == "builtin" else given] if path]
     return shippable([*wanted, *rows.values()])
+
+
+def definitions(config: Config) -> list[str]:
+    """Files of the task and of the graders that a configuration names."""
+    task = [config.task] if config.task.endswith(_RUN_FILES) else []
+    return task + [split_pin(plugin)[0] for plugin in config.plugins]
 
 
 def shippable(paths: Iterable[str]) -> tuple[str, ...]:

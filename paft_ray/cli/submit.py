@@ -300,10 +300,15 @@ def _client() -> Any:
 def _check_models(config: Config) -> None:
     for model, _ in config.models:
         if model.startswith(".") or (not Path(model).is_absolute() and model != "demo" and Path(model).is_dir()):
-            raise UserError(
-                f"model {model}: a folder is not shipped with a job; give an absolute path that all nodes reach, "
-                "or a Hugging Face id"
-            )
+            raise not_shipped(model)
+
+
+def not_shipped(model: str) -> UserError:
+    """For a model in a folder at a relative path."""
+    return UserError(
+        f"model {model[:200]}: a folder is not shipped with a job; give an absolute path that all nodes reach, or a "
+        "Hugging Face id"
+    )
 
 
 def _rows_are_here(config: Config, task: Task) -> bool:

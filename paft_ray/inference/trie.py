@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 Prefix = tuple[int, ...]
 MOST_LABEL_TOKENS = 128
@@ -41,7 +41,7 @@ def rooted_queries(labels: Mapping[str, list[int]]) -> dict[tuple[Prefix, int], 
 def label_logprobs(labels: Mapping[str, list[int]], answers: Mapping[Prefix, Mapping[int, float]]) -> dict[str, float]:
     """Log-probability of each label among the labels: at every branch the raw log-probabilities are normalized over its
     tokens, then added along the label."""
-    norms = {prefix: _logsumexp(list(tokens.values())) for prefix, tokens in answers.items()}
+    norms = {prefix: logsumexp(list(tokens.values())) for prefix, tokens in answers.items()}
     result = {}
     for label, ids in labels.items():
         steps = [(tuple(ids[:depth]), token) for depth, token in enumerate(ids)]
@@ -61,6 +61,7 @@ def greedy_label(labels: Mapping[str, list[int]], answers: Mapping[Prefix, Mappi
     return next(iter(remaining))
 
 
-def _logsumexp(values: list[float]) -> float:
+def logsumexp(values: Sequence[float]) -> float:
+    """Log of the sum of the exponentials, of one value or more."""
     top = max(values)
     return top + math.log(sum(math.exp(v - top) for v in values))

@@ -11,12 +11,12 @@ from huggingface_hub import EvalResult, ModelCardData
 from paft_ray.report.findings import JUDGED_BY
 from paft_ray.report.format import percent, span, within
 from paft_ray.report.markdown import cell
+from paft_ray.report.model_card import eval_results
 from paft_ray.sanitize import visible
 from paft_ray.storage.outputs import write_files
 from paft_ray.storage.store import Store
 
 FOLDER = "cards"
-_KEPT = 4  # decimals of a figure in the metadata
 
 
 def write_measured_cards(
@@ -80,16 +80,5 @@ def _results(values: Mapping[str, Any], name: str, over: str, *, task: str, has_
         ("accuracy_std", f"standard deviation over templates of {headline}", arm["std"]),
         ("accuracy_worst", f"worst template, {headline}", arm["worst"]),
     ]
-    return [
-        EvalResult(
-            task_type="text-classification" if has_labels else "text-generation",
-            dataset_type=visible(task),
-            dataset_name=visible(task),
-            dataset_split="test",
-            metric_type=kind,
-            metric_name=f"{label}, over {over}",
-            metric_value=round(value, _KEPT),
-        )
-        for kind, label, value in named
-        if value is not None
-    ]
+    over_all = [(kind, f"{label}, over {over}", value) for kind, label, value in named]
+    return eval_results(over_all, task=visible(task), dataset=visible(task), has_labels=has_labels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -195,10 +195,18 @@ def _eval_results(model: TrainedModel, origins: Origins, own: _Row) -> list[Eval
         *((f"accuracy_{name}", f"mean accuracy of {JUDGED_BY[name]} {over}", own.means[name]) for name in others),
         ("num_templates", "number of held-out prompt templates", found.num_templates),
     ]
+    dataset = visible(origins.datasets[0]) if origins.datasets else task
+    return eval_results(named, task=task, dataset=dataset, has_labels=bool(model.settings["task"].get("labels")))
+
+
+def eval_results(
+    named: Iterable[tuple[str, str, float | None]], *, task: str, dataset: str, has_labels: bool
+) -> list[EvalResult]:
+    """Figures (type, name, value) as a card's metadata hold them; one without a value is left out."""
     return [
         EvalResult(
-            task_type="text-classification" if model.settings["task"].get("labels") else "text-generation",
-            dataset_type=visible(origins.datasets[0]) if origins.datasets else task,
+            task_type="text-classification" if has_labels else "text-generation",
+            dataset_type=dataset,
             dataset_name=task,
             dataset_split="test",
             metric_type=kind,

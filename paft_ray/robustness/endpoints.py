@@ -18,7 +18,7 @@ from paft_ray.generators.requests import Completion, Request
 from paft_ray.inference.answer_cache import AnswerCache
 from paft_ray.log import get_logger
 from paft_ray.prompts.template import PromptTemplate
-from paft_ray.prompts.variations.variant import posed
+from paft_ray.prompts.variations.variant import Posed, posed
 from paft_ray.robustness.first_token import label_logprobs, normalized
 from paft_ray.stages.evaluate import Evaluation
 from paft_ray.storage.manifests import ModelKey
@@ -84,8 +84,9 @@ def _evaluation(
     config: Config,
 ) -> Evaluation:
     """The judged answers. `counts`: of the manifest."""
-    rows = [_outcome(task, key, *cell, answer) for cell, answer in answered]
-    chosen = [_choice(task, *cell, answer) for cell, answer in answered]
+    cells = [posed(*cell) for cell, _ in answered]
+    rows = [_outcome(task, key, *each, cell) for each, cell in zip(answered, cells, strict=True)]
+    chosen = [_choice(task, answer, cell) for (_, answer), cell in zip(answered, cells, strict=True)]
     if (unknown := chosen.count(None)) == 0:
         rows = [{**row, **(choice or {})} for row, choice in zip(rows, chosen, strict=True)]
     elif task.label_texts:
@@ -132,12 +133,12 @@ def _asking_logprobs(model: GeneratorConfig) -> GeneratorConfig:
     return model.model_copy(update={"endpoint": model.endpoint.model_copy(update={"request": request})})
 
 
-def _choice(task: Task, template: PromptTemplate, example: Example, said: Completion) -> Mapping[str, object] | None:
+def _choice(task: Task, said: Completion, cell: Posed) -> Mapping[str, object] | None:
     """Values of `EVALUATED` of the choice among the labels; None where the first tokens do not show it."""
     found = label_logprobs(said.first, task.label_texts) if task.label_texts else None
     if found is None:
         return None
-    cell, shown = posed(template, example), dict(zip(task.label_texts, normalized(found), strict=True))
+    shown = dict(zip(task.label_texts, normalized(found), strict=True))
     predicted = max(shown, key=shown.__getitem__)
     return {
         "predicted": cell.label(predicted),
@@ -150,10 +151,10 @@ def _choice(task: Task, template: PromptTemplate, example: Example, said: Comple
 
 
 def _outcome(
-    task: Task, key: ModelKey, template: PromptTemplate, example: Example, said: Completion
+    task: Task, key: ModelKey, asked: tuple[PromptTemplate, Example], said: Completion, cell: Posed
 ) -> Mapping[str, object]:
     """A row of `EVALUATED`."""
-    cell, grader = posed(template, example), task.grader
+    (template, example), grader = asked, task.grader
     named = grader.parse(said.text)
     strictly = None if named is None else grader.parse_strict(said.text)
     behavior, strict = (

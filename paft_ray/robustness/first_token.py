@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from paft_ray.inference.trie import logsumexp
+
 
 def label_logprobs(first: Sequence[tuple[str, float]], labels: Sequence[str]) -> list[float] | None:
     """Log-probability of each label, not normalized, from the most probable first tokens: those that are this label,
@@ -14,8 +16,9 @@ def label_logprobs(first: Sequence[tuple[str, float]], labels: Sequence[str]) ->
     None where the most probable one begins no label, or several: the answer starts with something else.
     """
     begun: list[list[float]] = [[] for _ in labels]
+    folded = [label.casefold() for label in labels]
     for rank, (token, logprob) in enumerate(sorted(first, key=lambda each: -each[1])):
-        meant = _meant(token.strip().casefold(), [label.casefold() for label in labels])
+        meant = _meant(token.strip().casefold(), folded)
         if meant is not None:
             begun[meant].append(logprob)
         elif rank == 0:
@@ -26,12 +29,12 @@ def label_logprobs(first: Sequence[tuple[str, float]], labels: Sequence[str]) ->
     floor = min(logprob for _, logprob in first)
     if left > 0:
         floor = min(floor, math.log(left))
-    return [_sum(found) if found else math.nextafter(floor, -math.inf) for found in begun]
+    return [logsumexp(found) if found else math.nextafter(floor, -math.inf) for found in begun]
 
 
 def normalized(logprobs: Sequence[float]) -> list[float]:
     """The same over the labels alone, each at most 0."""
-    whole = _sum(logprobs)
+    whole = logsumexp(logprobs)
     return [min(logprob - whole, 0.0) for logprob in logprobs]
 
 
@@ -45,9 +48,3 @@ def _meant(text: str, labels: Sequence[str]) -> int | None:
 
 def _begins(text: str, label: str) -> bool:
     return label.startswith(text) or (text.startswith(label) and not text[len(label)].isalnum())
-
-
-def _sum(logprobs: Sequence[float]) -> float:
-    """Log of the sum of probabilities."""
-    most = max(logprobs)
-    return most + math.log(sum(math.exp(logprob - most) for logprob in logprobs))

@@ -31,8 +31,8 @@ def measure(
     examples: Sequence[Example],
 ) -> Evaluation:
     """What all models answer: those of the groups, then those that are `asked` at endpoints. Answers are kept in the
-    store of `resolved` for good, so that a later call asks only for what is new: a model, a suite, rows. Ray must be
-    initialized. Raises as `evaluate_models` and `ask_endpoint`."""
+    store of `resolved` for good: a later call asks an engine only for what is new of the same cells, an endpoint only
+    for what is new. Ray must be initialized. Raises as `evaluate_models` and `ask_endpoint`."""
     cache = AnswerCache.of(resolved.store, "").lasting
     found = _engines(groups, templates, examples, cache) if groups else []
     cells = asked_cells(resolved.config, len(templates), examples)

@@ -82,18 +82,14 @@ def given_models(names: Sequence[str], *, base: str | None, chat: bool, config: 
     return found
 
 
-def unnamed(text: str) -> str:
-    """The model of `[NAME=]MODEL`, a home folder as its path."""
-    return _split(text)[1]
-
-
-def _split(text: str) -> tuple[str | None, str]:
+def split_name(text: str) -> tuple[str | None, str]:
+    """(name, model) of `[NAME=]MODEL`, a home folder as its path."""
     named = _NAME.fullmatch(text)
     return (named[1], expanduser(named[2])) if named else (None, expanduser(text))
 
 
 def _given(text: str, *, base: str | None, chat: bool, config: Config) -> GivenModel:
-    name, model = _split(text)
+    name, model = split_name(text)
     if not model.removesuffix(_CHAT).strip() or len(model) > _LONGEST:
         raise UserError(f"model {text[:60]!r}: give an id, a folder, RUN:ARM or an endpoint")
     if (endpoint := endpoint_of(model, config)) is not None:

@@ -10,7 +10,13 @@ from paft_ray.config import Config, GeneratorConfig, read_yaml_file
 from paft_ray.config.addresses import refusal
 from paft_ray.errors import UserError, first_fault
 
+_URLS = ("http://", "https://")
 _FILE = re.compile(r".+\.ya?ml")
+
+
+def is_file(text: str) -> bool:
+    """Whether a model's name is that of a file that describes an endpoint."""
+    return not text.startswith(_URLS) and _FILE.fullmatch(text) is not None
 
 
 def endpoint_of(text: str, config: Config) -> GeneratorConfig | None:
@@ -18,12 +24,12 @@ def endpoint_of(text: str, config: Config) -> GeneratorConfig | None:
     behind one (`id`, `endpoint`). None where it is neither. Raises `UserError` for an address that nothing may be sent
     to."""
     settings: dict[object, object]
-    if text.startswith(("http://", "https://")):
+    if text.startswith(_URLS):
         url, _, model = text.partition("#")
         if not model:
             raise UserError("model: name it behind the URL of its endpoint, such as https://HOST/v1#NAME")
         settings = {"id": model, "endpoint": {"base_url": url}}
-    elif _FILE.fullmatch(text):
+    elif is_file(text):
         settings = read_yaml_file(text, "endpoint")
     else:
         return None

@@ -48,6 +48,8 @@ AXES: Mapping[str, Axis] = {
 task."""
 ALL, _NOISE = "all", "noise="
 NAMES = (TEMPLATES, *AXES, ALL)
+FILES = (".jsonl", ".parquet")
+"""How the names of files of templates end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,7 @@ def make_suite(given: Sequence[str], task: Task, config: Config) -> Suite:
     names = [each for each in given if each in NAMES] or [TEMPLATES]
     if len(files) > 1:
         raise UserError(f"--suite {files[1]}: one file of templates is taken; put them into one")
-    if files and not files[0].endswith((".jsonl", ".parquet")):
+    if files and not files[0].endswith(FILES):
         raise UserError(f"--suite {files[0]}: no suite; allowed: {', '.join(NAMES)}, or a .jsonl file of templates")
     templates = _templates(files[0] if files else None, task, config)
     bases = [templates[i] for i in sorted(keyed_order([t.id for t in templates], config.seed, "bases")[:_NUM_BASES])]

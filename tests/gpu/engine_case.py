@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import subprocess
 import sys
@@ -18,14 +17,13 @@ from paft_ray.models.local import find_model
 from paft_ray.models.resolve import load_tokenizer
 from paft_ray.prompts.encode import Encoder
 from paft_ray.prompts.prompt_set import PromptSet
-from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages.prepare import examples_of
 from paft_ray.storage.store import Store
-from paft_ray.tasks.task import Example, load_task
+from paft_ray.tasks.task import load_task
 from paft_ray.training.export import merge_adapter
 from tests.chaos.tiny import save_tiny_model
 from tests.gpu.plan import Case
-from tests.support.label_reference import LONGEST, Labels, apart, cells, label_logprobs, label_reference, model_config
+from tests.support.label_reference import LONGEST, apart, cells, label_logprobs, label_reference, model_config
 from tests.support.peft_adapter import write_peft_adapter
 from tests.support.small_run import ONE_ARM
 from tests.support.vllm_server import Server, serving
@@ -41,41 +39,22 @@ def engine(case: Case, folder: Path) -> dict[str, Any]:
     from paft_ray.inference.model_weights import ModelWeights
 
     base, _, merged = _models(case, folder)
-    start, changed, again = _answers(
-        case,
-        folder,
-        [
-            ModelWeights(key={"at": "start"}),
-            ModelWeights(key={"at": "adapter"}, materialize=partial(nullcontext, str(merged))),
-            ModelWeights(key={"at": "again"}, materialize=partial(nullcontext, str(base))),
-        ],
-        EngineConfig(**_settings(case)),
-    )
-    plain, moved = (label_reference(place, *_cells(), case.device) for place in (base, merged))
-    return {
-        "rows": len(start),
-        "start": apart(start, plain),
-        "adapter": apart(changed, moved),
-        "again": apart(again, plain),
-        "adapter_moves": apart(moved, plain),
-    }
+    places = {"start": None, "adapter": merged, "again": base}
+    weights = [
+        ModelWeights(key={"at": at}, materialize=partial(nullcontext, str(place)) if place else None)
+        for at, place in places.items()
+    ]
+    return _beside_transformers(case, folder, weights)
 
 
 def adapters(case: Case, folder: Path) -> dict[str, Any]:
     """The same of an engine that serves the adapter upon its base."""
     from paft_ray.inference.model_weights import ModelWeights
 
-    base, adapter, merged = _models(case, folder)
-    served = ModelWeights(key={"at": "adapter"}, materialize=partial(nullcontext, str(adapter)), adapter_rank=_RANK)
-    weights = [ModelWeights(key={"at": "start"}), served]
-    start, changed = _answers(case, folder, weights, EngineConfig(**_settings(case)))
-    plain, moved = (label_reference(place, *_cells(), case.device) for place in (base, merged))
-    return {
-        "rows": len(start),
-        "start": apart(start, plain),
-        "adapter": apart(changed, moved),
-        "adapter_moves": apart(moved, plain),
-    }
+    _, adapter, _ = _models(case, folder)
+    materialize = partial(nullcontext, str(adapter))
+    served = ModelWeights(key={"at": "adapter"}, materialize=materialize, adapter_rank=_RANK)
+    return _beside_transformers(case, folder, [ModelWeights(key={"at": "start"}), served])
 
 
 def pipeline(case: Case, folder: Path) -> dict[str, Any]:
@@ -98,25 +77,24 @@ def pipeline(case: Case, folder: Path) -> dict[str, Any]:
     return {"rows": len(rows), "audit": audit, "served": served}
 
 
-def _models(case: Case, folder: Path) -> tuple[Path, Path, Path]:
-    """(Base, adapter, the base with the adapter merged into it)."""
-    base, adapter, merged = (folder / f"{case.name}-{what}" for what in ("base", "adapter", "merged"))
+def _places(case: Case, folder: Path) -> tuple[Path, ...]:
+    return tuple(folder / f"{case.name}-{what}" for what in ("base", "adapter", "merged"))
+
+
+def _models(case: Case, folder: Path) -> tuple[Path, ...]:
+    """(Base, adapter, the base with the adapter merged into it), written."""
+    base, adapter, merged = _places(case, folder)
     save_tiny_model(base)
     write_peft_adapter(adapter, str(base), rank=_RANK)
     merge_adapter(str(base), str(adapter), str(merged), precision="fp32")
     return base, adapter, merged
 
 
-def _cells() -> tuple[Sequence[PromptTemplate], Sequence[Example]]:
-    return cells(NUM_TEMPLATES, NUM_EXAMPLES)
-
-
-def _settings(case: Case) -> dict[str, Any]:
-    return {"num_gpus": int(case.device == "cuda"), "precision": case.precision, "timeout_s": case.limit_s}
-
-
-def _answers(case: Case, folder: Path, weights: Sequence[Any], engine: EngineConfig) -> list[Labels]:
-    base, (templates, examples) = folder / f"{case.name}-base", _cells()
+def _beside_transformers(case: Case, folder: Path, weights: Sequence[Any]) -> dict[str, Any]:
+    """What one engine answers with each of the weights, beside transformers. Their keys say where the engine has them
+    from: `adapter` ones are those of the merged model, all others the base's."""
+    templates, examples = cells(NUM_TEMPLATES, NUM_EXAMPLES)
+    base, _, merged = _places(case, folder)
     with ray_session():
         # Ray reads its settings when it is imported.
         from paft_ray.inference.answer_cache import AnswerCache
@@ -131,9 +109,17 @@ def _answers(case: Case, folder: Path, weights: Sequence[Any], engine: EngineCon
             base=find_model(str(base), None),
             models=weights,
             cache=AnswerCache.of(Store(str(folder / f"{case.name}-answers")), ""),
-            engine=engine,
+            engine=EngineConfig(num_gpus=int(case.device == "cuda"), precision=case.precision, timeout_s=case.limit_s),
         )
-    return [label_logprobs(result.outcomes) for result in results]
+    plain, moved = (label_reference(place, templates, examples, case.device) for place in (base, merged))
+    answered = {
+        model.key["at"]: label_logprobs(result.outcomes) for model, result in zip(weights, results, strict=True)
+    }
+    return {
+        "rows": len(answered["start"]),
+        **{at: apart(found, moved if at == "adapter" else plain) for at, found in answered.items()},
+        "adapter_moves": apart(moved, plain),
+    }
 
 
 def _served(server: Server, run: Store, model: Path, rows: Sequence[Mapping[str, Any]]) -> float:
@@ -144,10 +130,8 @@ def _served(server: Server, run: Store, model: Path, rows: Sequence[Mapping[str,
     for row in rows:
         encoded = encoder.encode(templates[row["template_id"]], examples[row["example_id"]])
         labels = encoder.label_ids(encoded.after_newline)
-        _, first = server.label(encoded.prompt_ids, labels)
-        scores = {label: first[ids[0]] for label, ids in labels.items()}
-        norm = math.log(sum(map(math.exp, scores.values())))
-        gaps.append(abs(scores[row["answer"]] - norm - row["logprob"]))
+        _, scores = server.choice(encoded.prompt_ids, labels)
+        gaps.append(abs(scores[row["answer"]] - row["logprob"]))
     return max(gaps)
 
 

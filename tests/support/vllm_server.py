@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import subprocess
@@ -58,6 +59,13 @@ class Server:
             said.append(choice["token_ids"][0])
             remaining = {label: ids for label, ids in remaining.items() if ids[: len(said)] == said}
         return next(iter(remaining)), first
+
+    def choice(self, prompt_ids: Sequence[int], labels: dict[str, list[int]]) -> tuple[str, dict[str, float]]:
+        """As `label`, with the log-probability of each label by its first token, normalized over the labels."""
+        said, first = self.label(prompt_ids, labels)
+        scores = {label: first[ids[0]] for label, ids in labels.items()}
+        norm = math.log(sum(map(math.exp, scores.values())))
+        return said, {label: score - norm for label, score in scores.items()}
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from paft_ray.cli.main import main
-from paft_ray.cli.robustness import Request, _config, _with_primary
+from paft_ray.cli.robustness import Request, _with_primary, config_of
 from paft_ray.cli.robustness_checks import Baseline, Check, checked, junit_xml, parse_limits, read_baseline
 from paft_ray.config import Config, ReportConfig
 from paft_ray.errors import UserError
@@ -90,7 +90,7 @@ def test_a_setting_that_is_given_stands() -> None:
         baseline=None,
         junit=None,
     )
-    config = _config(given)
+    config = config_of(given)
     assert (config.evaluate.budget, config.evaluate.latency_sample_rows, config.seed) == (0.5, 0, 3)
 
 
