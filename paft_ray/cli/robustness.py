@@ -15,6 +15,7 @@ from paft_ray.cli.robustness_checks import (
     OUTCOMES_FILE,
     ROWS_FILE,
     Baseline,
+    check_comparable,
     checked,
     junit_xml,
     parse_limits,
@@ -31,6 +32,7 @@ from paft_ray.errors import StageError, UserError, one_line
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.report.arm_order import pairs
 from paft_ray.report.axes import Varied
+from paft_ray.report.check import Check
 from paft_ray.robustness.groups import Group, grouped
 from paft_ray.robustness.models import GivenModel, given_models, keep_adapter, shown
 from paft_ray.robustness.suites import VERSION, Suite, make_suite
@@ -87,6 +89,11 @@ class _Plan:
     baseline: Baseline | None
     target: Store
 
+    @property
+    def rows(self) -> dict[str, str]:
+        """Id of every row -> hash of its content."""
+        return {example.id: content_id(example.fields, example.answer) for example in self.examples}
+
 
 def robustness(request: Request, *, dry_run: bool, address: str | None, wait: str) -> int:
     """Exit code: 0, or `FAILED` where a check fails. Writes results.json, report.md, report.html, outcomes.parquet,
@@ -104,11 +111,10 @@ def robustness(request: Request, *, dry_run: bool, address: str | None, wait: st
         groups = _groups(plan)
         with ray_session(address), awaited_resources(config, "evaluate", wait_s):
             found = _measured(plan, groups)
-        rows = _written(plan, found)
+        _write_answers(plan, found)
         values = _reported(plan, found)
     print_results(values, where="the suite's plain templates")
-    now = Baseline(path=request.out, outcomes=found.outcomes, rows=rows)
-    checks = checked(values, plan.limits, plan.baseline, now)
+    checks = [Check(**each) for each in values.get("checks", ())]
     if request.junit:
         junit_xml(request.junit, checks)
     print_checks(checks)
@@ -136,7 +142,7 @@ def _plan(request: Request, *, with_rows: bool = True) -> _Plan:
     suite = make_suite(request.suite, task, resolved.config)
     if config.evaluate.budget < 1 and suite.variants:
         raise UserError("--budget: is for suite templates alone, whose cells stand for each other; give fewer --rows")
-    return _Plan(
+    plan = _Plan(
         resolved=resolved,
         models=models,
         suite=suite,
@@ -145,6 +151,10 @@ def _plan(request: Request, *, with_rows: bool = True) -> _Plan:
         baseline=baseline,
         target=target,
     )
+    if baseline:
+        names, columns = [model.name for model in models], [template.id for template in suite.templates]
+        check_comparable(baseline, models=names, templates=columns, rows=plan.rows)
+    return plan
 
 
 def config_of(request: Request) -> Config:
@@ -230,15 +240,13 @@ def _check_answered(plan: _Plan, outcomes: pa.Table) -> None:
             )
 
 
-def _written(plan: _Plan, found: Evaluation) -> dict[str, str]:
+def _write_answers(plan: _Plan, found: Evaluation) -> None:
     """Writes outcomes, suite and rows; the rows by id, each with the hash of its content."""
     plan.target.write_table(OUTCOMES_FILE, found.outcomes)
     plan.target.write_table(_SUITE, plan.suite.to_table())
     if found.answers is not None:
         plan.target.write_table(_ANSWERS, found.answers)
-    rows = {example.id: content_id(example.fields, example.answer) for example in plan.examples}
-    plan.target.write_json(ROWS_FILE, rows)
-    return rows
+    plan.target.write_json(ROWS_FILE, plan.rows)
 
 
 def _reported(plan: _Plan, found: Evaluation) -> dict[str, Any]:
@@ -264,6 +272,7 @@ def _reported(plan: _Plan, found: Evaluation) -> dict[str, Any]:
         models={model.name: shown(model) for model in plan.models},
     )
     varied = Varied(outcomes=found.outcomes, plain=suite.plain, variants=suite.variants, examples=examples)
+    now = Baseline(path=plan.target.root, outcomes=found.outcomes, rows=plan.rows)
     written = write_report(
         plan.target,
         config=config,
@@ -271,6 +280,7 @@ def _reported(plan: _Plan, found: Evaluation) -> dict[str, Any]:
         measured=measured,
         folder="",
         varied=varied if suite.variants else None,
+        checks=lambda values: checked(values, plan.limits, plan.baseline, now),
     )
     write_measured_cards(
         plan.target, written.values, measured.models, task=task.name, has_labels=bool(task.label_texts)

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 from paft_ray.cli.out_file import written_to
 from paft_ray.echo import echo
 from paft_ray.errors import UserError
+from paft_ray.report.check import Check
 from paft_ray.report.format import percent, points, probability, span
 from paft_ray.sanitize import visible
 from paft_ray.storage.store import Store
@@ -20,17 +21,6 @@ from paft_ray.storage.store import Store
 LIMITS = ("mean", "worst", "decile", "worst_case")
 """Figures that may be limited: of results.json, and the lowest accuracy of any column of the suite."""
 OUTCOMES_FILE, ROWS_FILE = "outcomes.parquet", "rows.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """One check of one model."""
-
-    model: str
-    what: str
-    passed: bool
-    said: str
-    """What was found and what was wanted."""
 
 
 def parse_limits(text: str | None) -> dict[str, float]:
@@ -80,6 +70,23 @@ def read_baseline(path: str | None) -> Baseline | None:
 def beside(path: str) -> list[str]:
     """The files of the measurement whose results.json a path names."""
     return [path, *(str(Path(path).with_name(name)) for name in (OUTCOMES_FILE, ROWS_FILE))]
+
+
+def check_comparable(
+    baseline: Baseline, *, models: Sequence[str], templates: Sequence[str], rows: Mapping[str, str]
+) -> None:
+    """Raises `UserError` where an earlier measurement has no model, template (id) or row in common with what is about
+    to be measured. `rows`: id -> hash of its content; none where they are not known yet."""
+    has = {name: set(baseline.outcomes[name].unique().to_pylist()) for name in ("arm", "template_id")}
+    if not has["arm"] & {*models}:
+        reason = f"it has no model of these names, but {', '.join(sorted(has['arm']))}; name yours alike (NAME=MODEL)"
+    elif not has["template_id"] & {*templates}:
+        reason = "none of its templates is in this suite; measure both under the same suite"
+    elif rows and not rows.items() & baseline.rows.items():
+        reason = "it has none of these rows; measure both with the same --data, --rows and seed"
+    else:
+        return
+    raise UserError(f"--baseline {baseline.path}: cannot be compared: {reason}")
 
 
 def checked(

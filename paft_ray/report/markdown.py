@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from paft_ray.config import Config
 from paft_ray.report.axes import WorstCase
@@ -41,6 +42,7 @@ def render_markdown(
         f"# {cell(title)}: robustness to the prompt template",
         f"**{cell(values['verdict'])}.**",
         "\n".join(f"- {cell(sentence)}" for sentence in values["findings"]),
+        *_checks(values.get("checks", ())),
         f"Task {cell(config.task)}, {_models(measured, config)}; {len(rows)} {kind} templates x "
         f"{next(iter(values['arms'].values()))['num_examples']} test examples.",
         "## Arms",
@@ -72,6 +74,12 @@ def _models(measured: Measured, config: Config) -> str:
     """What was measured, in words."""
     named = "; ".join(f"{cell(arm)}: {cell(what)}" for arm, what in measured.models.items())
     return f"models {named}" if named else f"model {cell(config.model.id)}"
+
+
+def _checks(made: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was to be reached, by model."""
+    body = [("passed" if check["passed"] else "FAILED", check["model"], check["said"]) for check in made]
+    return ["## Checks", _table(("check", "model", "found"), body)] if body else []
 
 
 def _worst_cases(found: Sequence[WorstCase]) -> list[str]:

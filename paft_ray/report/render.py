@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from paft_ray.config import Config
 from paft_ray.report.axes import Varied
 from paft_ray.report.axes_report import AxesReport
 from paft_ray.report.budget import budget_note
+from paft_ray.report.check import Checks
 from paft_ray.report.inputs import History, Measured
 from paft_ray.report.markdown import render_markdown
 from paft_ray.report.page import render_report_page
@@ -40,12 +41,13 @@ def write_report(
     out: Store | None = None,
     folder: str = REPORT,
     varied: Varied | None = None,
+    checks: Checks | None = None,
 ) -> WrittenReport:
     """Writes results.json, report.md and report.html to `folder` of `out` (default: of the run itself).
 
     `stages`: names of the run's stages in their order. `measured`: another evaluation of the run's arms; default: the
-    run's own. `folder` "" writes into the root of `out`. `varied`: outcomes of a suite, whose axes are reported. Raises
-    `UserError` where the run has no evaluation.
+    run's own. `folder` "" writes into the root of `out`. `varied`: outcomes of a suite, whose axes are reported.
+    `checks`: what the results must reach. Raises `UserError` where the run has no evaluation.
     """
     measured, out = measured or Measured.of(run), out or run
     history = History.of(run, stages)
@@ -54,6 +56,8 @@ def write_report(
     if axes:
         found.values["axes"] = axes.values
         found.values["findings"] += axes.findings
+    if checks and (made := checks(found.values)):
+        found.values["checks"] = [asdict(check) for check in made]
     rows = template_rows(measured, found.by_measure)
     truncation = _truncation(found, measured, history, config)
     page = render_report_page(

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from paft_ray.metrics import ArmOutcomes
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.report import metric_tables
+from paft_ray.report.check import Check
 from paft_ray.report.cost import training_costs, worker_time
 from paft_ray.report.flips import flips
 from paft_ray.report.inputs import History, Measured
@@ -314,3 +316,21 @@ def test_a_sweep_of_the_run_is_not_shown_with_another_evaluation(tmp_path: Path)
     given_ = Measured(outcomes=own.outcomes, templates=own.templates, examples=own.examples, manifest={"time_s": 1.0})
     write_report(run, config=config(), stages=REPORTED, measured=given_, folder="own")
     assert 'id="sweep"' not in run.read_bytes("own/report.html").decode()
+
+
+def test_checks_stand_in_all_three_files(tmp_path: Path) -> None:
+    run = hostile_run(tmp_path)
+    made = [
+        Check(model=ATTACKS[0], what="worst >= 0.6", passed=False, said=f"worst 55.0 % {ATTACKS[1]}"),
+        Check(model="base", what="mean >= 0.1", passed=True, said="mean 60.0 %, at least 10.0 % wanted"),
+    ]
+    written = write_report(run, config=config(), stages=REPORTED, checks=lambda values: made)
+    assert [check["passed"] for check in written.values["checks"]] == [False, True]
+    assert run.read_json("report/results.json")["checks"][1] == asdict(made[1])
+    page, text = (run.read_bytes(f"report/report.{kind}").decode() for kind in ("html", "md"))
+    assert not any(attack in page or attack in text for attack in ATTACKS[:2])
+    assert page.count("FAILED") == 1
+    assert "| passed | base | mean 60.0 %, at least 10.0 % wanted |" in text
+    write_report(run, config=config(), stages=REPORTED, checks=lambda values: [])
+    assert "## Checks" not in run.read_bytes("report/report.md").decode()
+    assert 'id="checks"' not in run.read_bytes("report/report.html").decode()

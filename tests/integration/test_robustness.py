@@ -58,6 +58,7 @@ def test_models_side_by_side(finished: tuple[Config, Store], files: tuple[Path, 
     assert set(values["arms"]) == {"tiny-paft", "demo-chat", "plain_peft"}
     assert values["engine_starts"] == 1, "one base model by two names, one engine"
     assert set(values["axes"]) == {"templates", "noise"}
+    assert [(check["what"], check["passed"]) for check in values["checks"]] == [("mean >= 1", False)] * 3
     assert "plain_peft" in (folder / "ci.xml").read_text(encoding="utf-8")
     assert "plain_peft" in (folder / "out/report.html").read_text(encoding="utf-8")
     assert (folder / "out/adapters/plain_peft/adapter_model.safetensors").is_file()

@@ -10,9 +10,17 @@ import pytest
 
 from paft_ray.cli.main import main
 from paft_ray.cli.robustness import Request, _with_primary, config_of
-from paft_ray.cli.robustness_checks import Baseline, Check, checked, junit_xml, parse_limits, read_baseline
+from paft_ray.cli.robustness_checks import (
+    Baseline,
+    check_comparable,
+    checked,
+    junit_xml,
+    parse_limits,
+    read_baseline,
+)
 from paft_ray.config import Config, ReportConfig
 from paft_ray.errors import UserError
+from paft_ray.report.check import Check
 from paft_ray.robustness.models import given_models
 from paft_ray.storage.store import Store
 from tests.support.made_outcomes import outcome_row, outcome_table
@@ -162,6 +170,22 @@ def test_a_decisive_fall_against_a_baseline_fails(then: float, now: float, passe
 def test_rows_that_changed_under_their_ids_are_not_compared() -> None:
     with pytest.raises(UserError, match="has no answer of these models to these templates and rows"):
         checked(VALUES, {}, measured(0.9), measured(0.1, rows="other"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"models": ["other"]}, r"no model of these names, but mine; name yours alike \(NAME=MODEL\)"),
+        ({"templates": ["t99"]}, "none of its templates is in this suite"),
+        ({"rows": {"e00": "other0"}}, "none of these rows"),
+    ],
+)
+def test_a_baseline_of_something_else_is_refused_before_anything_is_asked(changed: dict[str, Any], reason: str) -> None:
+    alike: dict[str, Any] = {"models": ["mine", "new"], "templates": ["t00"], "rows": {"e00": "x0", "e99": "y"}}
+    check_comparable(measured(0.9), **alike)
+    check_comparable(measured(0.9), **{**alike, "rows": {}})
+    with pytest.raises(UserError, match=f"--baseline old.json: cannot be compared: .*{reason}"):
+        check_comparable(measured(0.9), **{**alike, **changed})
 
 
 def test_a_baseline_is_read_before_its_place_is_written_to(tmp_path: Path) -> None:
