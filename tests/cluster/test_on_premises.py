@@ -1,6 +1,7 @@
 """`cluster/on-premises.yaml` on three hosts, from up to down, as cluster/README.md tells it."""
 
 import json
+import os
 import re
 import secrets
 import shutil
@@ -18,6 +19,7 @@ from safetensors.numpy import load_file
 
 from paft_ray.models.resolve import resolve_model
 from paft_ray.storage.store import Store
+from tests.integration import object_store
 from tests.support.small_run import ONE_ARM
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
@@ -41,7 +43,26 @@ SPREAD = ("storage=/mnt/shared/runs", "train.cpus_per_worker=2", "engine.num_cpu
 HOST_SECRETS = {
     "HF_TOKEN": "hf_madeUpForThisTest0123456789abcdefg",
     "GENERATOR_KEY": "sk-made-up-for-this-test-0123456789",
+    "AWS_SECRET_ACCESS_KEY": object_store.KEY,
 }
+STORAGE_ACCESS = {
+    "AWS_ACCESS_KEY_ID": object_store.USER,
+    "AWS_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+CACHE = Path(resolve_model("demo", None)).parent
+READ = """
+import json, sys
+from paft_ray.storage.store import Store
+run = Store(sys.argv[1]).below("job")
+trained = run.read_json("train/manifest.json")["models"][0]
+print(json.dumps({
+    "arms": list(run.read_json("report/results.json")["arms"]),
+    "trained": trained["nodes"],
+    "answered": run.read_json("evaluate/manifest.json")["nodes"],
+    "metrics": [json.loads(line) for line in run.read_bytes("train/paft-s0/metrics.jsonl").splitlines()],
+}))
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +133,19 @@ def fill_in(path: Path, ips: tuple[str, ...], key: Path, environment: str) -> No
     path.write_text(yaml.safe_dump(config))
 
 
+def own_model(cache: Path) -> None:
+    """The demo's model in a cache of a host's own: no file of it is seen by two hosts under one path."""
+
+    def link(source: str, target: str) -> None:
+        try:
+            os.link(source, target)
+        except OSError:  # another file system
+            shutil.copy2(source, target)
+
+    folder = Path(resolve_model("demo", None))
+    shutil.copytree(folder, cache / folder.name, copy_function=link)
+
+
 def ray_processes(pid: int) -> str:
     """Ray's processes in the namespaces below a process: one line each, empty where there are none."""
     inside = [
@@ -133,12 +167,15 @@ def cluster(hosts: Callable[..., Any], wait_until: Callable[..., None]) -> Itera
     """Up, with the dashboard's tunnel; then down, and nothing is left."""
     variables = {
         "PYTHONPATH": "$HOME/paft_ray",
-        "PAFT_CACHE": str(Path(resolve_model("demo", None)).parent),
+        "PAFT_CACHE": "$HOME/cache",
         "HF_HUB_OFFLINE": "1",
         "GLOO_SOCKET_IFNAME": "eth0",
         **HOST_SECRETS,
+        **STORAGE_ACCESS,
     }
     with hosts(3, variables) as lab:
+        for number in range(3):
+            own_model(lab.folder / f"host{number}" / "home" / "cache")
         checkout = lab.folder / "checkout"
         checkout.mkdir()
         copy_checkout(checkout)
@@ -243,6 +280,52 @@ def test_a_submitted_run_uses_several_nodes_and_equals_that_of_one(on_one_node: 
     assert (ours["predicted"] != theirs["predicted"]).mean() <= 0.02
 
 
+@pytest.fixture
+def object_storage(cluster: Cluster) -> Iterator[str]:
+    """A storage URI of an S3-compatible server that all hosts reach. In place of the shared folder each sees an empty
+    one of its own."""
+    if object_store.install() is None:
+        pytest.skip("no S3-compatible server: swift cannot be installed from PyPI")
+    served = ["-m", "tests.integration.object_store", f"{cluster.lab.folder}/client/swift", "10.77.0.1", "runs"]
+    here = Path.cwd()
+    server = cluster.lab.start("python", *served, folder=here, PYTHONPATH=str(here), PAFT_CACHE=str(CACHE))
+    assert server.stdout is not None
+    endpoint = server.stdout.readline().strip()
+    assert endpoint.startswith("http://10.77.0.1:"), endpoint + server.stdout.read()
+    for host in range(3):
+        assert cluster.on(host, "mount -t tmpfs tmpfs /mnt/shared")[0] == 0
+    yield f"s3://runs/team?endpoint_override={endpoint}"
+    for host in range(3):
+        assert cluster.on(host, 'test -z "$(ls -A /mnt/shared)" && umount /mnt/shared')[0] == 0
+    cluster.lab.run("pkill", "--full", "tests.integration.object_store", folder=cluster.checkout)
+    server.communicate(timeout=60)
+
+
+def test_a_run_on_object_storage_alone_equals_that_of_one_host(
+    on_one_node: Store, cluster: Cluster, object_storage: str
+) -> None:
+    """No host sees a file of another: artifacts, checkpoints and trained weights go through the storage, each host has
+    a model of its own."""
+    submit = ["job", "submit", "--no-wait", "--submission-id=alone", "--working-dir=.", "--address", URL]
+    run = ["python", "jobs/pipeline.py", DEMO]
+    settings = (*SETTINGS, *SPREAD[1:], f"storage={object_storage}")
+    code, output = cluster.ray(*submit, "--", *run, *options(*settings))
+    assert code == 0, output[-6000:]
+    _, log = cluster.ray("job", "logs", "--follow", "alone", "--address", URL)
+    assert "succeeded" in cluster.ray("job", "status", "alone", "--address", URL)[1], log[-6000:]
+
+    access = {**STORAGE_ACCESS, "AWS_SECRET_ACCESS_KEY": object_store.KEY}
+    code, output = cluster.lab.run("python", "-c", READ, object_storage, folder=cluster.checkout, **access)
+    assert code == 0, output
+    found = json.loads(output.splitlines()[-1])
+    assert found["arms"] == ["base", "paft"]
+    assert len(set(found["trained"])) == 2
+    assert set(found["answered"]) <= set(cluster.lab.ips)
+    for ours, theirs in zip(found["metrics"], metrics(on_one_node), strict=True):
+        assert ours["tokens"] == theirs["tokens"]
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-4)
+
+
 def test_doctor_says_that_a_run_would_start(cluster: Cluster) -> None:
     code, output = cluster.paft("doctor", DEMO, *options(*SETTINGS, *SPREAD), "--address", URL)
     assert code == 0, output
@@ -339,7 +422,9 @@ def test_the_dashboard_listens_on_the_heads_loopback_only(cluster: Cluster) -> N
 def test_no_token_or_key_is_left_in_logs_manifests_and_process_lists(cluster: Cluster) -> None:
     """After the jobs of the tests above: everything that they and Ray wrote on hosts and shared storage."""
     words = {"token": cluster.token, **HOST_SECRETS}
-    own = re.compile(r"/(home/\.bashrc|home/\.ray/auth_token|client/home/\.ray/auth_token)$")
+    own = re.compile(
+        r"/(home/\.bashrc|home/\.ray/auth_token|client/home/\.ray/auth_token|client/swift/\w+\.conf)$|/home/cache/"
+    )
     found = []
     for path in cluster.lab.folder.rglob("*"):
         if path.is_symlink() or not path.is_file() or own.search(str(path)) or "/environment/" in str(path):

@@ -2,11 +2,15 @@
 
 It checks AWS signatures, lists by prefix and takes multipart uploads. It gets a virtual environment of its own (set up
 once, some seconds), needs no root and no service. One replica on one device: four processes, ended with the block.
+
+`python -m tests.integration.object_store FOLDER ADDRESS BUCKET` serves until it is ended, for hosts that reach that
+address, and prints the endpoint.
 """
 
 import getpass
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+_LOOPBACK = "127.0.0.1"
 PACKAGES = ("swift==2.38.3", "setuptools<81")
 USER, KEY = "test:paft", "only-for-the-tests"
 _PIPELINES = {
@@ -53,9 +58,9 @@ use = egg:swift#dlo
 _RINGS = """
 import sys
 from swift.common.ring import RingBuilder
-for name, port in (pair.split("=") for pair in sys.argv[2:]):
+for name, port in (pair.split("=") for pair in sys.argv[3:]):
     builder = RingBuilder(4, 1, 0)
-    builder.add_dev({"id": 0, "region": 1, "zone": 1, "ip": "127.0.0.1", "port": int(port), "device": "d1", "weight": 1.0})
+    builder.add_dev({"id": 0, "region": 1, "zone": 1, "ip": sys.argv[2], "port": int(port), "device": "d1", "weight": 1.0})
     builder.rebalance()
     builder.get_ring().save(f"{sys.argv[1]}/{name}.ring.gz")
 """
@@ -66,7 +71,7 @@ class Server:
     """A running server."""
 
     endpoint: str
-    """`http://127.0.0.1:PORT`."""
+    """`http://ADDRESS:PORT`."""
     ports: dict[str, int]
     """Of its four processes; a server that gets them again is the same to its clients."""
     processes: tuple[subprocess.Popen[bytes], ...]
@@ -100,26 +105,36 @@ def install() -> Path | None:
 
 
 @contextmanager
-def serve(binaries: Path, folder: Path, ports: dict[str, int] | None = None) -> Iterator[Server]:
+def serve(
+    binaries: Path, folder: Path, ports: dict[str, int] | None = None, *, address: str = _LOOPBACK
+) -> Iterator[Server]:
     """A server with its data below `folder` (what an earlier one left there too), ended with the block."""
-    ports = ports or {name: _free_port() for name in _PIPELINES}
+    ports = ports or {name: _free_port(address) for name in _PIPELINES}
     (folder / "devices/d1").mkdir(parents=True, exist_ok=True)
     (folder / "swift.conf").write_text("[swift-hash]\nswift_hash_path_suffix = tests\n")
     subprocess.run(
-        [str(binaries / "python"), "-c", _RINGS, str(folder), *(f"{name}={port}" for name, port in ports.items())],
+        [
+            str(binaries / "python"),
+            "-c",
+            _RINGS,
+            str(folder),
+            address,
+            *(f"{name}={port}" for name, port in ports.items()),
+        ],
         check=True,
     )
     processes = []
     try:
         for name in ("account", "container", "object", "proxy"):
             config = folder / f"{name}.conf"
-            config.write_text(_config(name, ports[name], folder))
+            config.write_text(_config(name, address, ports[name], folder))
             log = (folder / f"{name}.log").open("w")
             processes.append(
                 subprocess.Popen([str(binaries / f"swift-{name}-server"), str(config), "-v"], stdout=log, stderr=log)
             )
-        _wait(f"http://127.0.0.1:{ports['proxy']}/", processes, folder)
-        yield Server(endpoint=f"http://127.0.0.1:{ports['proxy']}", ports=ports, processes=tuple(processes))
+        endpoint = f"http://{address}:{ports['proxy']}"
+        _wait(f"{endpoint}/", processes, folder)
+        yield Server(endpoint=endpoint, ports=ports, processes=tuple(processes))
     finally:
         for process in processes:
             process.terminate()
@@ -127,19 +142,19 @@ def serve(binaries: Path, folder: Path, ports: dict[str, int] | None = None) -> 
             process.wait(timeout=30)
 
 
-def _config(name: str, port: int, folder: Path) -> str:
+def _config(name: str, address: str, port: int, folder: Path) -> str:
     place = f"swift_dir = {folder}\ndevices = {folder}/devices\nmount_check = false\nuser = {getpass.getuser()}"
     return (
-        f"[DEFAULT]\nbind_ip = 127.0.0.1\nbind_port = {port}\nworkers = 0\n{place}\n"
+        f"[DEFAULT]\nbind_ip = {address}\nbind_port = {port}\nworkers = 0\n{place}\n"
         f"[pipeline:main]\npipeline = {_PIPELINES[name]}\n"
         f"[app:{name}-server]\nuse = egg:swift#{name}\n"
         + ("account_autocreate = true\n" + _FILTERS if name == "proxy" else "")
     )
 
 
-def _free_port() -> int:
+def _free_port(address: str) -> int:
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.bind((address, 0))
         return int(listener.getsockname()[1])
 
 
@@ -154,3 +169,21 @@ def _wait(url: str, processes: Sequence[subprocess.Popen[bytes]], folder: Path, 
         except OSError:
             time.sleep(0.2)
     raise RuntimeError("\n".join(f"{log.name}: {log.read_text()[-2000:]}" for log in folder.glob("*.log")))
+
+
+def main(folder: str, address: str, bucket: str) -> None:
+    """Serves at an address, with one empty bucket, until SIGTERM."""
+    import pyarrow.fs as pafs
+
+    binaries = install()
+    assert binaries is not None, "swift cannot be installed"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with serve(binaries, Path(folder), address=address) as server:
+        os.environ.update(server.environment)
+        pafs.S3FileSystem(endpoint_override=server.endpoint, allow_bucket_creation=True).create_dir(bucket)
+        print(server.endpoint, flush=True)
+        signal.pause()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
