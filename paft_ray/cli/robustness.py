@@ -241,7 +241,7 @@ def _check_answered(plan: _Plan, outcomes: pa.Table) -> None:
 
 
 def _write_answers(plan: _Plan, found: Evaluation) -> None:
-    """Writes outcomes, suite and rows; the rows by id, each with the hash of its content."""
+    """Writes outcomes, suite, and the rows by id, each with the hash of its content."""
     plan.target.write_table(OUTCOMES_FILE, found.outcomes)
     plan.target.write_table(_SUITE, plan.suite.to_table())
     if found.answers is not None:
@@ -250,7 +250,8 @@ def _write_answers(plan: _Plan, found: Evaluation) -> None:
 
 
 def _reported(plan: _Plan, found: Evaluation) -> dict[str, Any]:
-    """The content of results.json, after report and page are written."""
+    """The content of results.json, after report and page are written. Raises `UserError` for a baseline that cannot be
+    compared."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -272,7 +273,15 @@ def _reported(plan: _Plan, found: Evaluation) -> dict[str, Any]:
         models={model.name: shown(model) for model in plan.models},
     )
     varied = Varied(outcomes=found.outcomes, plain=suite.plain, variants=suite.variants, examples=examples)
-    now = Baseline(path=plan.target.root, outcomes=found.outcomes, rows=plan.rows)
+    now, refused = Baseline(path=plan.target.root, outcomes=found.outcomes, rows=plan.rows), list[UserError]()
+
+    def checks(values: Mapping[str, Any]) -> Sequence[Check]:
+        try:
+            return checked(values, plan.limits, plan.baseline, now)
+        except UserError as error:  # the report is written without them
+            refused.append(error)
+            return []
+
     written = write_report(
         plan.target,
         config=config,
@@ -280,11 +289,13 @@ def _reported(plan: _Plan, found: Evaluation) -> dict[str, Any]:
         measured=measured,
         folder="",
         varied=varied if suite.variants else None,
-        checks=lambda values: checked(values, plan.limits, plan.baseline, now),
+        checks=checks,
     )
     write_measured_cards(
         plan.target, written.values, measured.models, task=task.name, has_labels=bool(task.label_texts)
     )
+    if refused:
+        raise refused[0]
     return written.values
 
 

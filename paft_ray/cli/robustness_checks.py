@@ -62,9 +62,13 @@ def read_baseline(path: str | None) -> Baseline | None:
             f"--baseline {path}: give the results.json of an earlier `paft robustness`, with {OUTCOMES_FILE} and "
             f"{ROWS_FILE} beside it"
         )
-    rows = store.read_json(ROWS_FILE)
+    from paft_ray.storage.schemas import EVALUATED
+
+    rows, outcomes = store.read_json(ROWS_FILE), store.read_table(OUTCOMES_FILE)
+    if not {EVALUATED.field(name) for name in ("arm", "template_id", "example_id")} <= {*outcomes.schema}:
+        raise UserError(f"--baseline {path}: the {OUTCOMES_FILE} beside it is not that of a `paft robustness`")
     known = {name: digest for name, digest in rows.items() if isinstance(digest, str)} if isinstance(rows, dict) else {}
-    return Baseline(path=path, outcomes=store.read_table(OUTCOMES_FILE), rows=known)
+    return Baseline(path=path, outcomes=outcomes, rows=known)
 
 
 def beside(path: str) -> list[str]:

@@ -1,11 +1,13 @@
 """`paft robustness`: what is refused before Ray starts, what a dry run says, and the checks for CI."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import pyarrow as pa
 import pytest
 
 from paft_ray.cli.main import main
@@ -20,9 +22,11 @@ from paft_ray.cli.robustness_checks import (
 )
 from paft_ray.config import Config, ReportConfig
 from paft_ray.errors import UserError
+from paft_ray.prompts.template import PromptTemplate
 from paft_ray.report.check import Check
 from paft_ray.robustness.models import given_models
 from paft_ray.storage.store import Store
+from paft_ray.tasks.task import content_id
 from tests.support.made_outcomes import outcome_row, outcome_table
 
 VALUES: dict[str, Any] = {
@@ -186,6 +190,35 @@ def test_a_baseline_of_something_else_is_refused_before_anything_is_asked(change
     check_comparable(measured(0.9), **{**alike, "rows": {}})
     with pytest.raises(UserError, match=f"--baseline old.json: cannot be compared: .*{reason}"):
         check_comparable(measured(0.9), **{**alike, **changed})
+
+
+@pytest.mark.parametrize(("arm", "refused"), [("demo", False), ("other", True)])
+def test_a_dry_run_refuses_a_baseline_of_something_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arm: str, refused: bool
+) -> None:
+    template = PromptTemplate(text="Is it positive or negative? {text}\nAnswer:")
+    (tmp_path / "suite.jsonl").write_text(json.dumps({"text": template.text}))
+    rows = [{"id": f"r{i}", "text": f"film {i}", "label": ("positive", "negative")[i % 2]} for i in range(4)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    old = Store.at(str(tmp_path))
+    old.write_json("results.json", {})
+    old.write_json("rows.json", {row["id"]: content_id({"text": row["text"]}, row["label"]) for row in rows[:1]})
+    asked = [outcome_row(arm, template.id, row["id"], row["label"], row["label"]) for row in rows]
+    old.write_table("outcomes.parquet", outcome_table(asked))
+    given = ("--suite", str(tmp_path / "suite.jsonl"), "--data", str(tmp_path / "rows.jsonl"), "--dry-run")
+    against = ("--baseline", str(tmp_path / "results.json"), "--out", str(tmp_path / "out"))
+    code, _, said = run(capsys, "demo", "--task", "demo", *given, *against)
+    assert code == (2 if refused else 0), said
+    assert ("no model of these names, but other" in said) == refused
+
+
+def test_a_baseline_is_of_a_measurement(tmp_path: Path) -> None:
+    old = Store.at(str(tmp_path))
+    old.write_json("results.json", {})
+    old.write_json("rows.json", {})
+    old.write_table("outcomes.parquet", pa.table({"arm": [1], "template_id": ["t"], "example_id": ["e"]}))
+    with pytest.raises(UserError, match="is not that of a `paft robustness`"):
+        read_baseline(str(tmp_path / "results.json"))
 
 
 def test_a_baseline_is_read_before_its_place_is_written_to(tmp_path: Path) -> None:
