@@ -28,8 +28,8 @@ if [ "$role" = host ]; then
   ip address add "10.77.0.$((10 + number))/24" dev eth0
   ip route add default via 10.77.0.1
   private_folders "$lab/host$number"
-  for other in "$lab"/host[0-9]* "$lab/client"; do  # what another host or the client has is not seen here
-    if [ "$other" != "$lab/host$number" ]; then mount -t tmpfs tmpfs "$other"; fi
+  for other in "$lab"/host[0-9]* "$lab/client" "$lab/checkout" "$lab/shared"; do  # of others, and by other paths
+    if [ -d "$other" ] && [ "$other" != "$lab/host$number" ]; then mount -t tmpfs tmpfs "$other"; fi
   done
   mount --bind "$lab/host$number/passwd" /etc/passwd
   exec /usr/sbin/sshd -D -e -f "$lab/sshd_config"

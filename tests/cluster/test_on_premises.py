@@ -50,7 +50,6 @@ STORAGE_ACCESS = {
     "AWS_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-CACHE = Path(resolve_model("demo", None)).parent
 READ = """
 import json, sys
 from paft_ray.storage.store import Store
@@ -61,8 +60,10 @@ print(json.dumps({
     "trained": trained["nodes"],
     "answered": run.read_json("evaluate/manifest.json")["nodes"],
     "metrics": [json.loads(line) for line in run.read_bytes("train/paft-s0/metrics.jsonl").splitlines()],
+    "outcomes": run.read_table("evaluate/outcomes.parquet").select(sys.argv[2].split(",")).to_pylist(),
 }))
 """
+CELL = ["arm", "template_id", "example_id"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,12 +271,11 @@ def test_a_submitted_run_uses_several_nodes_and_equals_that_of_one(on_one_node: 
     ]
     assert adapters[0].keys() == adapters[1].keys()
     assert max(float(np.abs(adapters[0][name] - adapters[1][name]).max()) for name in adapters[0]) < 1e-4
-    keys = ["arm", "template_id", "example_id"]
     ours, theirs = (
-        each.read_table("evaluate/outcomes.parquet").to_pandas().sort_values(keys, ignore_index=True)
+        each.read_table("evaluate/outcomes.parquet").to_pandas().sort_values(CELL, ignore_index=True)
         for each in (run, on_one_node)
     )
-    assert ours[keys].equals(theirs[keys])
+    assert ours[CELL].equals(theirs[CELL])
     assert (ours["logprob"] - theirs["logprob"]).abs().max() < 1e-3
     assert (ours["predicted"] != theirs["predicted"]).mean() <= 0.02
 
@@ -288,17 +288,27 @@ def object_storage(cluster: Cluster) -> Iterator[str]:
         pytest.skip("no S3-compatible server: swift cannot be installed from PyPI")
     served = ["-m", "tests.integration.object_store", f"{cluster.lab.folder}/client/swift", "10.77.0.1", "runs"]
     here = Path.cwd()
-    server = cluster.lab.start("python", *served, folder=here, PYTHONPATH=str(here), PAFT_CACHE=str(CACHE))
+    cache = str(Path(resolve_model("demo", None)).parent)
+    server = cluster.lab.start("python", *served, folder=here, PYTHONPATH=str(here), PAFT_CACHE=cache)
     assert server.stdout is not None
-    endpoint = server.stdout.readline().strip()
-    assert endpoint.startswith("http://10.77.0.1:"), endpoint + server.stdout.read()
-    for host in range(3):
-        assert cluster.on(host, "mount -t tmpfs tmpfs /mnt/shared")[0] == 0
-    yield f"s3://runs/team?endpoint_override={endpoint}"
-    for host in range(3):
-        assert cluster.on(host, 'test -z "$(ls -A /mnt/shared)" && umount /mnt/shared')[0] == 0
-    cluster.lab.run("pkill", "--full", "tests.integration.object_store", folder=cluster.checkout)
-    server.communicate(timeout=60)
+    said = []
+    for line in server.stdout:
+        said.append(line.strip())
+        if said[-1].startswith("http://10.77.0.1:"):
+            break
+    else:
+        pytest.fail("\n".join(said))
+    left = []
+    try:
+        for host in range(3):
+            assert cluster.on(host, "mount -t tmpfs tmpfs /mnt/shared")[0] == 0
+        yield f"s3://runs/team?endpoint_override={said[-1]}"
+    finally:
+        for host in range(3):
+            left.append(cluster.on(host, "ls -A /mnt/shared; umount /mnt/shared")[1].strip())
+        cluster.lab.run("pkill", "--full", "tests.integration.object_store", folder=cluster.checkout)
+        server.communicate(timeout=60)
+    assert left == ["", "", ""], "something was written to the shared folder"
 
 
 def test_a_run_on_object_storage_alone_equals_that_of_one_host(
@@ -315,15 +325,23 @@ def test_a_run_on_object_storage_alone_equals_that_of_one_host(
     assert "succeeded" in cluster.ray("job", "status", "alone", "--address", URL)[1], log[-6000:]
 
     access = {**STORAGE_ACCESS, "AWS_SECRET_ACCESS_KEY": object_store.KEY}
-    code, output = cluster.lab.run("python", "-c", READ, object_storage, folder=cluster.checkout, **access)
+    read = ["python", "-c", READ, object_storage, ",".join([*CELL, "logprob"])]
+    code, output = cluster.lab.run(*read, folder=cluster.checkout, **access)
     assert code == 0, output
     found = json.loads(output.splitlines()[-1])
     assert found["arms"] == ["base", "paft"]
     assert len(set(found["trained"])) == 2
+    assert found["answered"]
     assert set(found["answered"]) <= set(cluster.lab.ips)
     for ours, theirs in zip(found["metrics"], metrics(on_one_node), strict=True):
         assert ours["tokens"] == theirs["tokens"]
         assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-4)
+    there, here = (
+        {tuple(row[name] for name in CELL): row["logprob"] for row in rows}
+        for rows in (found["outcomes"], on_one_node.read_table("evaluate/outcomes.parquet").to_pylist())
+    )
+    assert there.keys() == here.keys()
+    assert max(abs(there[cell] - here[cell]) for cell in here) < 1e-3
 
 
 def test_doctor_says_that_a_run_would_start(cluster: Cluster) -> None:
