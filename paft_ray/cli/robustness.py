@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from paft_ray.cli.out_file import check_folder
@@ -89,7 +90,7 @@ class _Plan:
     baseline: Baseline | None
     target: Store
 
-    @property
+    @cached_property
     def rows(self) -> dict[str, str]:
         """Id of every row -> hash of its content."""
         return {example.id: content_id(example.fields, example.answer) for example in self.examples}

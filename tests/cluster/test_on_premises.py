@@ -45,11 +45,6 @@ HOST_SECRETS = {
     "GENERATOR_KEY": "sk-made-up-for-this-test-0123456789",
     "AWS_SECRET_ACCESS_KEY": object_store.KEY,
 }
-STORAGE_ACCESS = {
-    "AWS_ACCESS_KEY_ID": object_store.USER,
-    "AWS_REGION": "us-east-1",
-    "AWS_EC2_METADATA_DISABLED": "true",
-}
 READ = """
 import json, sys
 from paft_ray.storage.store import Store
@@ -172,7 +167,7 @@ def cluster(hosts: Callable[..., Any], wait_until: Callable[..., None]) -> Itera
         "HF_HUB_OFFLINE": "1",
         "GLOO_SOCKET_IFNAME": "eth0",
         **HOST_SECRETS,
-        **STORAGE_ACCESS,
+        **object_store.ENVIRONMENT,
     }
     with hosts(3, variables) as lab:
         for number in range(3):
@@ -324,9 +319,8 @@ def test_a_run_on_object_storage_alone_equals_that_of_one_host(
     _, log = cluster.ray("job", "logs", "--follow", "alone", "--address", URL)
     assert "succeeded" in cluster.ray("job", "status", "alone", "--address", URL)[1], log[-6000:]
 
-    access = {**STORAGE_ACCESS, "AWS_SECRET_ACCESS_KEY": object_store.KEY}
     read = ["python", "-c", READ, object_storage, ",".join([*CELL, "logprob"])]
-    code, output = cluster.lab.run(*read, folder=cluster.checkout, **access)
+    code, output = cluster.lab.run(*read, folder=cluster.checkout, **object_store.ENVIRONMENT)
     assert code == 0, output
     found = json.loads(output.splitlines()[-1])
     assert found["arms"] == ["base", "paft"]

@@ -25,6 +25,13 @@ from pathlib import Path
 _LOOPBACK = "127.0.0.1"
 PACKAGES = ("swift==2.38.3", "setuptools<81")
 USER, KEY = "test:paft", "only-for-the-tests"
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": USER,
+    "AWS_SECRET_ACCESS_KEY": KEY,
+    "AWS_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+"""Variables that pyarrow's S3 filesystem reads."""
 _PIPELINES = {
     "proxy": "catch_errors proxy-logging cache listing_formats bulk s3api tempauth slo dlo proxy-server",
     "account": "account-server",
@@ -75,16 +82,6 @@ class Server:
     ports: dict[str, int]
     """Of its four processes; a server that gets them again is the same to its clients."""
     processes: tuple[subprocess.Popen[bytes], ...]
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Variables that pyarrow's S3 filesystem reads."""
-        return {
-            "AWS_ACCESS_KEY_ID": USER,
-            "AWS_SECRET_ACCESS_KEY": KEY,
-            "AWS_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
 
 
 def install() -> Path | None:
@@ -179,7 +176,7 @@ def main(folder: str, address: str, bucket: str) -> None:
     assert binaries is not None, "swift cannot be installed"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with serve(binaries, Path(folder), address=address) as server:
-        os.environ.update(server.environment)
+        os.environ.update(ENVIRONMENT)
         pafs.S3FileSystem(endpoint_override=server.endpoint, allow_bucket_creation=True).create_dir(bucket)
         print(server.endpoint, flush=True)
         signal.pause()

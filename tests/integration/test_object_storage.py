@@ -46,7 +46,7 @@ def storage(server: Server, request: pytest.FixtureRequest) -> Iterator[str]:
     """A storage URI; the endpoint comes from the environment, or stands in the URI."""
     bucket = f"runs-{request.param.replace('_', '-').lower()}"
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in server.environment.items():
+        for name, value in object_store.ENVIRONMENT.items():
             patch.setenv(name, value)
         pafs.S3FileSystem(endpoint_override=server.endpoint, allow_bucket_creation=True).create_dir(bucket)
         if request.param == "AWS_ENDPOINT_URL":

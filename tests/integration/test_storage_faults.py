@@ -77,7 +77,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerHandle]:
     found = ServerHandle(binaries, tmp_path_factory.mktemp("swift"))
     assert found.server is not None
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**found.server.environment, "AWS_ENDPOINT_URL": found.server.endpoint}.items():
+        for name, value in {**object_store.ENVIRONMENT, "AWS_ENDPOINT_URL": found.server.endpoint}.items():
             patch.setenv(name, value)
         pafs.S3FileSystem(endpoint_override=found.server.endpoint, allow_bucket_creation=True).create_dir("faults")
         yield found
