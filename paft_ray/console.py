@@ -9,7 +9,7 @@ from typing import Any
 
 from paft_ray.echo import end_progress
 from paft_ray.errors import UserError
-from paft_ray.log import ACTOR, Line, show
+from paft_ray.log import ACTOR, Line, set_has_console, show
 
 _EVERY_S = 0.5
 _LAST_LINES_S = 30
@@ -39,12 +39,14 @@ def console() -> Iterator[None]:
     actor = ray.remote(_Lines).options(name=ACTOR, num_cpus=0).remote()
     done = threading.Event()
     printer = threading.Thread(target=_show_lines, args=(actor, done), daemon=True)
+    set_has_console(True)
     printer.start()
     try:
         yield
     finally:
         done.set()
         printer.join(timeout=_LAST_LINES_S)
+        set_has_console(False)
         ray.kill(actor)
         end_progress()
 

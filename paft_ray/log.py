@@ -15,7 +15,10 @@ from paft_ray.echo import echo, echo_progress, shows_progress
 ACTOR = "paft-console"
 """Name of the actor that takes the lines of a job's workers (paft_ray/console.py)."""
 _MARKS = {logging.DEBUG: "debug: ", logging.INFO: "", logging.WARNING: "warning: ", logging.ERROR: "error: "}
+_RECEIVED_S = 10
+"""A worker's line is given up after this: what the work is for goes on without it."""
 _shown_from = logging.INFO
+_has_console = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +53,12 @@ class _Handler(logging.Handler):
         actor = _actor()
         if actor is None:
             show(line)
-        else:
-            actor.put.remote(line)
+            return
+        sent = actor.put.remote(line)
+        if not _has_console:  # a task's last line must be there before its result is: the driver may end with that
+            import ray
+
+            ray.wait([sent], timeout=_RECEIVED_S)
 
 
 def get_logger(name: str) -> logging.Logger:
@@ -68,6 +75,13 @@ def show_from(level: int) -> None:
     """Sets the lowest level that this process shows: `logging.INFO` unless set."""
     global _shown_from
     _shown_from = level
+
+
+def set_has_console(value: bool) -> None:
+    """Says whether this process has the console. What it sends there itself comes before what it takes; the lines of
+    any other process have no such order, so that one waits until they are received."""
+    global _has_console
+    _has_console = value
 
 
 def show(line: Line) -> None:
