@@ -31,6 +31,8 @@ LEAST_AUC = 0.85
 """The lower end of the interval of the AUC from which a signal may decide."""
 _LEAST_TEXTS = 20
 """Positives, and negatives of each kind, below which an AUC means little."""
+_PARTS = 3
+"""One in this many texts is asked about first."""
 _LEAST_SEEDS = 0.8
 """Fraction of the user's own seed templates that a signal must be sure of."""
 OTHER_TASK, SHUFFLED, FORCED = "other_task", "shuffled", "forced"
@@ -68,12 +70,11 @@ class Calibration:
             return "too few texts to calibrate with"
         if not self.num_seeds:
             return "the task has no seed templates to try it on"
-        interval = self.found.auc
-        if interval.low < LEAST_AUC:
+        if self.found.auc.low < LEAST_AUC:
             return f"the lower end of its AUC is below {LEAST_AUC}"
         if (of_generator := self.found.by_kind.get(FORCED, 1.0)) < LEAST_AUC:
             return f"its AUC is {of_generator:.2f} against what the generator writes for other tasks"
-        if self.num_sure_seeds < _LEAST_SEEDS * self.num_seeds:
+        if self._knows_too_few_seeds:
             return f"it is sure of {self.num_sure_seeds} of {self.num_seeds} seed templates"
         return None
 
@@ -81,6 +82,16 @@ class Calibration:
     def may_decide(self) -> bool:
         """Whether what the signal says of candidates counts."""
         return self.reason is None
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether it may not decide, and more texts would hardly change that."""
+        return self._knows_too_few_seeds or (self.found is not None and self.found.auc.high < LEAST_AUC)
+
+    @property
+    def _knows_too_few_seeds(self) -> bool:
+        """Also where there are none."""
+        return not self.num_seeds or self.num_sure_seeds < _LEAST_SEEDS * self.num_seeds
 
 
 def hand_written(held_out: Sequence[PromptTemplate], similarity: float) -> list[Pair]:
@@ -119,6 +130,14 @@ def known_pairs(written: Sequence[Pair], question: Question) -> list[Known]:
         ]
         found.append(Known(pair=Pair(template=shuffled(pair.template), task=own), kind=SHUFFLED, text=name))
     return found
+
+
+def in_parts(known: Sequence[Known]) -> tuple[list[Known], list[Known]]:
+    """(What is made of one in three texts of every task, the rest): the first part is enough to refuse a signal that
+    knows nothing. Of few texts all are in it."""
+    texts = list(dict.fromkeys(each.text for each in known))
+    first = set(texts[::_PARTS] if len(texts) >= _PARTS * _LEAST_TEXTS else texts)
+    return [each for each in known if each.text in first], [each for each in known if each.text not in first]
 
 
 def shuffled(template: PromptTemplate) -> PromptTemplate:

@@ -15,11 +15,13 @@ from paft_ray.generators.quality.calibration import (
     Known,
     calibration,
     hand_written,
+    in_parts,
     known_pairs,
     scored,
 )
 from paft_ray.generators.quality.question import Question
 from paft_ray.generators.quality.signal import Pair, Signal
+from paft_ray.metrics.discrimination import Scored
 from paft_ray.prompts.checks.verdict import Verdict
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.tasks.task import Task
@@ -82,16 +84,28 @@ class Reviewer:
         self, signal: Signal, known: Sequence[Known], generator: GeneratorConfig, candidates: Sequence[PromptTemplate]
     ) -> tuple[Calibration, list[float] | None]:
         """(What the signal is worth, its scores of the candidates; None where it may not decide)."""
-        found = signal.scores([*(each.pair for each in known), *self._pairs(self.seeds)])
-        items, of_seeds = scored(known, found[: len(known)]), found[len(known) :]
-        first = calibration(signal, items, of_seeds, np.random.default_rng(self.seed))
-        if not first.may_decide:
-            return first, None
+        first, rest = in_parts(known)
+        items, of_seeds = self._asked(signal, first, self.seeds)
+        found = self._calibration(signal, items, of_seeds)
+        if not found.is_hopeless and rest:
+            items += self._asked(signal, rest, [])[0]
+            found = self._calibration(signal, items, of_seeds)
+        if not found.may_decide:
+            return found, None
         forced = [Known(pair=pair, kind=FORCED, text=pair.template.id) for pair in self._pairs(self.forced(generator))]
-        found = signal.scores([*(each.pair for each in forced), *self._pairs(candidates)])
-        items += scored(forced, found[: len(forced)])
-        second = calibration(signal, items, of_seeds, np.random.default_rng(self.seed))
-        return second, found[len(forced) :] if second.may_decide else None
+        of_generator, scores = self._asked(signal, forced, candidates)
+        found = self._calibration(signal, [*items, *of_generator], of_seeds)
+        return found, scores if found.may_decide else None
+
+    def _asked(
+        self, signal: Signal, known: Sequence[Known], templates: Sequence[PromptTemplate]
+    ) -> tuple[list[Scored], list[float]]:
+        """(The known pairs with what the signal says of them, what it says of other templates), asked at once."""
+        found = signal.scores([*(each.pair for each in known), *self._pairs(templates)])
+        return scored(known, found[: len(known)]), found[len(known) :]
+
+    def _calibration(self, signal: Signal, items: Sequence[Scored], of_seeds: Sequence[float]) -> Calibration:
+        return calibration(signal, items, of_seeds, np.random.default_rng(self.seed))
 
     def _pairs(self, templates: Sequence[PromptTemplate]) -> list[Pair]:
         return [Pair(template=template, task=self.task) for template in templates]

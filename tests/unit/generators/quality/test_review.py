@@ -15,8 +15,10 @@ from paft_ray.generators.quality.calibration import (
     LEAST_AUC,
     OTHER_TASK,
     SHUFFLED,
+    Calibration,
     calibration,
     hand_written,
+    in_parts,
     known_pairs,
     scored,
     shuffled,
@@ -24,6 +26,8 @@ from paft_ray.generators.quality.calibration import (
 from paft_ray.generators.quality.judge import Ask, Judge
 from paft_ray.generators.quality.question import Question
 from paft_ray.generators.quality.review import NO_SIGNAL, NOT_SURE, Reviewed, Reviewer
+from paft_ray.metrics.bootstrap import Interval
+from paft_ray.metrics.discrimination import Discrimination
 from paft_ray.prompts.prompt_set import Entry
 from paft_ray.prompts.split import near
 from paft_ray.prompts.template import PromptTemplate
@@ -163,6 +167,46 @@ def test_a_judge_that_does_not_know_may_not_speak_and_nothing_is_used(sharpness:
     assert found.calibrations[0].found.auc.low < LEAST_AUC
     assert {(v.passed, v.reason, v.score) for v in found.verdicts.values()} == {(False, NO_SIGNAL, None)}
     assert asked == []  # its generator is asked for nothing more
+
+
+def test_a_third_of_the_texts_refuses_a_judge_that_knows_nothing() -> None:
+    """Of every task, with what is made of them; a judge that knows is asked about all."""
+    known = known_pairs(WRITTEN, QUESTION)
+    first, rest = in_parts(known)
+    texts, others = {each.text for each in first}, {each.text for each in rest}
+    assert not texts & others
+    assert len(texts) == -(-len(WRITTEN) // 3)
+    assert {each.pair.task.name for each in first} == {each.pair.task.name for each in rest}
+    assert len(first) + len(rest) == len(known)
+
+    nothing, all_known = review(0.0).calibrations[0].found, review(12.0).calibrations[0].found
+    assert nothing.num_positives == len(texts) < len(WRITTEN) == all_known.num_positives
+    assert nothing.auc.high < LEAST_AUC
+
+
+@pytest.mark.parametrize(
+    ("interval", "num_sure_seeds", "is_hopeless"),
+    [((0.6, 0.84), 10, True), ((0.6, 0.86), 10, False), ((0.9, 1.0), 7, True), ((0.9, 1.0), 8, False)],
+)
+def test_a_signal_is_refused_early_only_where_its_interval_or_the_seeds_say_so(
+    interval: tuple[float, float], num_sure_seeds: int, is_hopeless: bool
+) -> None:
+    low, high = interval
+    auc = Interval(value=(low + high) / 2, low=low, high=high)
+    found = Calibration(
+        signal="x",
+        found=Discrimination(auc=auc, by_kind={OTHER_TASK: auc.value}, num_positives=26, num_negatives=26),
+        num_seeds=10,
+        num_sure_seeds=num_sure_seeds,
+        counts={OTHER_TASK: 26},
+    )
+    assert found.is_hopeless == is_hopeless
+    assert not (found.is_hopeless and found.may_decide)
+
+
+def test_of_few_texts_all_are_asked_about_at_once() -> None:
+    known = known_pairs(WRITTEN[:59], QUESTION)
+    assert in_parts(known) == (known, [])
 
 
 def test_a_second_signal_is_tried_where_the_first_may_not_speak() -> None:
