@@ -56,9 +56,7 @@ class _Handler(logging.Handler):
             return
         sent = actor.put.remote(line)
         if not _has_console:  # a task's last line must be there before its result is: the driver may end with that
-            import ray
-
-            ray.wait([sent], timeout=_RECEIVED_S)
+            sys.modules["ray"].wait([sent], timeout=_RECEIVED_S)
 
 
 def get_logger(name: str) -> logging.Logger:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from paft_ray.cli.out_file import check_folder, named_folder
+from paft_ray.cli.out_file import ANOTHER_OUT, check_folder, named_folder
 from paft_ray.cli.resources import awaited_resources, check_resources, local_resources, seconds
 from paft_ray.cli.session import ray_session
 from paft_ray.cli.signals import interruptible
@@ -66,7 +66,8 @@ def evaluate_run(
     from paft_ray.report.render import write_report
     from paft_ray.stages.evaluate import evaluate_models, with_base
 
-    with interruptible("start the same command again"), hold(target, "evaluate"), named(run, "evaluate"):
+    holding = hold(target, "evaluate", elsewhere=ANOTHER_OUT)
+    with interruptible("start the same command again"), holding, named(run, "evaluate"):
         with ray_session(address), awaited_resources(config, "evaluate", wait_s):
             begin = time.perf_counter()
             found = evaluate_models(

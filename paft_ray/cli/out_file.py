@@ -8,15 +8,18 @@ from contextlib import contextmanager
 from paft_ray.errors import UserError
 from paft_ray.storage.store import Store
 
+ANOTHER_OUT = "give another --out"
+"""What else can be done where another command writes to the folder."""
+
 
 @contextmanager
-def written_to(out: str) -> Iterator[None]:
-    """Raises `UserError` where the block could not write the file."""
+def written_to(out: str, *, option: str = "--out") -> Iterator[None]:
+    """Raises `UserError` where the block could not write the file that an option names."""
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"--out {out}: cannot be written ({error.strerror or error}); give the path of a file that you may write"
+            f"{option} {out}: cannot be written ({error.strerror or error}); give the path of a file that you may write"
         ) from None
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from paft_ray.cli.preflight_model import check_model
 from paft_ray.cli.resources import check_resources, local_resources
 from paft_ray.cli.secrets import check_no_secrets
 from paft_ray.compat.ray import is_submitted_job
-from paft_ray.config import Config
+from paft_ray.config import Config, GeneratorConfig
 from paft_ray.config.keys import read_key
 from paft_ray.errors import UserError
 from paft_ray.generators.grammar.words import words_of
@@ -46,7 +47,7 @@ def check(resolved: ResolvedRun, command: str, *, local: bool) -> ResolvedRun:
     if any(stage.reads_model for stage in stages):
         asks = local and any(stage.asks_generators for stage in stages)
         if asks and not resolved.store.exists(manifest_path(SYNTHESIZE)):
-            _check_keys(config)
+            check_keys(config.prompts.asked_models)
         resolved = resolved.with_models()
         for generator in resolved.models[1:]:
             shapes(generator.path)
@@ -84,14 +85,14 @@ def _check_prepared(resolved: ResolvedRun, command: str) -> None:
         check_trackers(config.tracking, config.insecure_hosts)
 
 
-def _check_keys(config: Config) -> None:
+def check_keys(models: Iterable[GeneratorConfig]) -> None:
     """Raises `UserError` where an endpoint's key is not in this process's environment, which a local Ray inherits, or
     can be no key."""
-    for generator in config.prompts.asked_models:
+    for generator in models:
         name = generator.endpoint.api_key_env if generator.endpoint else None
         if name and not read_key(name, os.environ):
             raise UserError(
-                f"generator {generator.label}: the environment variable {name}, which holds its key, is not set "
+                f"model {generator.label}: the environment variable {name}, which holds its key, is not set "
                 "or is empty; export it"
             )
 

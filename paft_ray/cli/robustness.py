@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from paft_ray.cli.out_file import check_folder
+from paft_ray.cli.out_file import ANOTHER_OUT, check_folder
+from paft_ray.cli.preflight import check_keys
 from paft_ray.cli.preflight_model import check_model
 from paft_ray.cli.resources import awaited_resources, check_resources, local_resources, seconds
 from paft_ray.cli.robustness_checks import (
@@ -17,6 +18,8 @@ from paft_ray.cli.robustness_checks import (
     ROWS_FILE,
     Baseline,
     check_comparable,
+    check_junit,
+    check_limits,
     checked,
     junit_xml,
     parse_limits,
@@ -105,10 +108,13 @@ def robustness(request: Request, *, dry_run: bool, address: str | None, wait: st
         echo(_said(plan))
         return 0
     config = plan.resolved.config
-    if not (address or os.environ.get("RAY_ADDRESS")) and any(model.endpoint is None for model in plan.models):
-        check_resources(config, "evaluate", [local_resources()])
+    if not (address or os.environ.get("RAY_ADDRESS")):
+        check_keys(model.endpoint for model in plan.models if model.endpoint is not None)
+        if any(model.endpoint is None for model in plan.models):
+            check_resources(config, "evaluate", [local_resources()])
     plan.target.write_json(_MARK, {"models": list(request.models), "suite": list(plan.suite.names), "version": VERSION})
-    with interruptible("start the same command again"), hold(plan.target, NAME), named(plan.target, NAME):
+    holding = hold(plan.target, NAME, elsewhere=ANOTHER_OUT)
+    with interruptible("start the same command again"), holding, named(plan.target, NAME):
         groups = _groups(plan)
         with ray_session(address), awaited_resources(config, "evaluate", wait_s):
             found = _measured(plan, groups)
@@ -116,10 +122,10 @@ def robustness(request: Request, *, dry_run: bool, address: str | None, wait: st
         values = _reported(plan, found)
     print_results(values, where="the suite's plain templates")
     checks = [Check(**each) for each in values.get("checks", ())]
-    if request.junit:
-        junit_xml(request.junit, checks)
     print_checks(checks)
     echo(f"{NAME}: {plan.target.uri('report.html')}")
+    if request.junit:
+        junit_xml(request.junit, checks)
     return FAILED if any(not check.passed for check in checks) else 0
 
 
@@ -131,6 +137,7 @@ def check_request(request: Request, *, with_rows: bool) -> None:
 
 def _plan(request: Request, *, with_rows: bool = True) -> _Plan:
     limits = parse_limits(request.fail_below)
+    check_junit(request.junit)
     baseline = read_baseline(request.baseline)
     target = check_folder(request.out, _MARK)
     config = config_of(request)
@@ -138,11 +145,12 @@ def _plan(request: Request, *, with_rows: bool = True) -> _Plan:
     check_no_secrets(resolved.config, resolved.task)
     task = resolved.task
     _ = task.grader
-    models = given_models(request.models, base=request.base, chat=request.chat, config=config)
+    models = given_models(request.models, base=request.base, chat=request.chat, config=config, task=task)
     resolved = replace(resolved, config=_with_primary(resolved.config, models))
     suite = make_suite(request.suite, task, resolved.config)
     if config.evaluate.budget < 1 and suite.variants:
         raise UserError("--budget: is for suite templates alone, whose cells stand for each other; give fewer --rows")
+    check_limits(limits, num_templates=len(suite.plain), budget=config.evaluate.budget)
     plan = _Plan(
         resolved=resolved,
         models=models,
@@ -273,7 +281,9 @@ def _reported(plan: _Plan, found: Evaluation) -> dict[str, Any]:
         labels=task.label_texts if config.evaluate.calibration else (),
         models={model.name: shown(model) for model in plan.models},
     )
-    varied = Varied(outcomes=found.outcomes, plain=suite.plain, variants=suite.variants, examples=examples)
+    varied = Varied(
+        outcomes=found.outcomes, plain=suite.plain, variants=suite.variants, examples=examples, texts=found.answers
+    )
     now, refused = Baseline(path=plan.target.root, outcomes=found.outcomes, rows=plan.rows), list[UserError]()
 
     def checks(values: Mapping[str, Any]) -> Sequence[Check]:
@@ -302,9 +312,13 @@ def _reported(plan: _Plan, found: Evaluation) -> dict[str, Any]:
 
 def _said(plan: _Plan) -> str:
     """What would be asked of whom."""
+    from paft_ray.stages.evaluate import asked_cells
+
     suite, rows = plan.suite, len(plan.examples)
+    cells = asked_cells(plan.resolved.config, len(suite.templates), plan.examples)
+    num_cells = len(suite.templates) * rows if cells is None else int(cells.sum())
     lines = [f"{model.name}: {shown(model)}" for model in plan.models]
-    asked = len(suite.templates) * rows * sum(len(model.keys) for model in plan.models)
+    asked = num_cells * sum(len(model.keys) for model in plan.models)
     lines.append(
         f"suite {', '.join(suite.names)}: {len(suite.plain)} plain templates, {len(suite.variants)} "
         f"variants, {rows} rows: {asked} answers of each kind, less those that are kept"
@@ -312,7 +326,7 @@ def _said(plan: _Plan) -> str:
     for model in plan.models:
         if model.endpoint is not None:
             lines.append(
-                f"leaves this machine: {len(suite.templates) * rows} prompts with rows to {model.endpoint.label}, at "
+                f"leaves this machine: {num_cells} prompts with rows to {model.endpoint.label}, at "
                 f"most {model.endpoint.longest_answer} tokens each to be answered"
             )
     return "\n".join(lines)

@@ -7,19 +7,27 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
+
+import numpy as np
 
 from paft_ray.cli.out_file import written_to
 from paft_ray.echo import echo
 from paft_ray.errors import UserError
+from paft_ray.metrics.robustness import MIN_TEMPLATES, MIN_TEMPLATES_INTERVAL
 from paft_ray.report.check import Check
 from paft_ray.report.format import percent, points, probability, span
 from paft_ray.sanitize import visible
 from paft_ray.storage.store import Store
 
+if TYPE_CHECKING:
+    from paft_ray.metrics import Difference
+
 LIMITS = ("mean", "worst", "decile", "worst_case")
 """Figures that may be limited: of results.json, and the lowest accuracy of any column of the suite."""
+_OF_MANY = ("worst", "decile")
+"""Those that a few templates do not have."""
 OUTCOMES_FILE, ROWS_FILE = "outcomes.parquet", "rows.json"
 
 
@@ -40,6 +48,18 @@ def parse_limits(text: str | None) -> dict[str, float]:
     return limits
 
 
+def check_limits(limits: Mapping[str, float], *, num_templates: int, budget: float) -> None:
+    """Raises `UserError` for a figure that the measurement will not have, with so many plain templates."""
+    for name in limits:
+        if budget < 1 and name != "mean":
+            raise UserError(f"--fail-below {name}: with --budget only the mean is estimated; limit that, or ask all")
+        if num_templates < MIN_TEMPLATES and name in _OF_MANY:
+            raise UserError(
+                f"--fail-below {name}: {num_templates} plain templates, at least {MIN_TEMPLATES} are needed; limit "
+                "worst_case, the lowest accuracy under any template"
+            )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
     """An earlier measurement."""
@@ -56,8 +76,9 @@ def read_baseline(path: str | None) -> Baseline | None:
     where there is none."""
     if path is None:
         return None
-    store = Store(str(Path(path).parent))
-    if not all(Path(each).is_file() for each in beside(path)):
+    folder, slash, name = path.rpartition("/")
+    store = Store(folder or slash or ".")
+    if not all(store.is_file(each) for each in (name, OUTCOMES_FILE, ROWS_FILE)):
         raise UserError(
             f"--baseline {path}: give the results.json of an earlier `paft robustness`, with {OUTCOMES_FILE} and "
             f"{ROWS_FILE} beside it"
@@ -72,20 +93,23 @@ def read_baseline(path: str | None) -> Baseline | None:
 
 
 def beside(path: str) -> list[str]:
-    """The files of the measurement whose results.json a path names."""
+    """The files of the measurement whose results.json a path of this machine names."""
     return [path, *(str(Path(path).with_name(name)) for name in (OUTCOMES_FILE, ROWS_FILE))]
 
 
 def check_comparable(
     baseline: Baseline, *, models: Sequence[str], templates: Sequence[str], rows: Mapping[str, str]
 ) -> None:
-    """Raises `UserError` where an earlier measurement has no model, template (id) or row in common with what is about
-    to be measured. `rows`: id -> hash of its content; none where they are not known yet."""
+    """Raises `UserError` where an earlier measurement has no model or row, or too few templates (ids), in common with
+    what is about to be measured. `rows`: id -> hash of its content; none where they are not known yet."""
     has = {name: set(baseline.outcomes[name].unique().to_pylist()) for name in ("arm", "template_id")}
     if not has["arm"] & {*models}:
         reason = f"it has no model of these names, but {', '.join(sorted(has['arm']))}; name yours alike (NAME=MODEL)"
-    elif not has["template_id"] & {*templates}:
-        reason = "none of its templates is in this suite; measure both under the same suite"
+    elif (num := len(has["template_id"] & {*templates})) < MIN_TEMPLATES_INTERVAL:
+        reason = (
+            f"{num or 'none'} of its templates {'are' if num > 1 else 'is'} in this suite, at least "
+            f"{MIN_TEMPLATES_INTERVAL} are needed; measure both under the same suite"
+        )
     elif rows and not rows.items() & baseline.rows.items():
         reason = "it has none of these rows; measure both with the same --data, --rows and seed"
     else:
@@ -99,20 +123,22 @@ def checked(
     """Every limit of every model, then every model against the earlier measurement. `values`: the content of
     results.json; `now`: this measurement. Raises `UserError` for a baseline that cannot be compared."""
     found = [
-        _limited(arm, name, _figure(values, arm, name), least)
+        _limited(arm, name, _figure(values, now, arm, name), least)
         for arm in values["arms"]
         for name, least in limits.items()
     ]
     return found + (_against(baseline, now, values["confidence"]) if baseline else [])
 
 
-def _figure(values: Mapping[str, Any], arm: str, name: str) -> float | None:
-    if name != "worst_case":
+def _figure(values: Mapping[str, Any], now: Baseline, arm: str, name: str) -> float | None:
+    from paft_ray.metrics.outcomes import arms_from_table, known_mean, mean_over_seeds
+
+    if name == "worst_case":
+        outcomes = arms_from_table(now.outcomes, values["headline"])[arm]
+        found = np.nanmin(known_mean(mean_over_seeds(outcomes.correct), axis=1))  # a column may lack every answer
+    else:
         found = values["arms"][arm][name]
-        return None if found is None else float(found)
-    lowest = [axis["arms"][arm]["worst"]["accuracy"] for axis in values.get("axes", {}).values()]
-    known = [value for value in lowest if value is not None]  # a column may lack every answer
-    return min(known) if known else _figure(values, arm, "worst")
+    return None if found is None else float(found)
 
 
 def _limited(arm: str, name: str, value: float | None, least: float) -> Check:
@@ -142,20 +168,22 @@ def _against(baseline: Baseline, now: Baseline, confidence: float) -> list[Check
         assert measure is not None
         one, other = common_cells(here[measure][arm], then[measure][arm])
         if one.template_ids:
-            gaps[arm] = difference(one, other, confidence=confidence, names=("now", "before"))
+            gaps[f"{arm} now"] = difference(one, other, confidence=confidence, names=(arm, "before"))
     if not gaps:
         raise UserError(
             f"--baseline {baseline.path}: has no answer of these models to these templates and rows; measure both in "
             "the same way"
         )
-    return [_compared(arm, gap) for arm, gap in corrected(gaps).items()]
+    return [_compared(gap) for gap in corrected(gaps).values()]
 
 
-def _compared(arm: str, gap: Any) -> Check:
-    interval = span(gap.low, gap.high, points)
-    said = f"{points(gap.mean)} points against the baseline ({interval}; p {probability(gap.p_adjusted)})"
-    is_sure = gap.decisive or gap.low is None  # without an interval: all cells fell alike, or templates are too few
-    return Check(model=arm, what="no decisive fall", passed=not (is_sure and gap.mean < 0), said=said)
+def _compared(gap: Difference) -> Check:
+    said = f"{points(gap.mean)} points against the baseline ({span(gap.low, gap.high, points)}; p "
+    said += f"{probability(gap.p_adjusted)})"
+    if gap.insufficient_data_reason:
+        said += f"; no interval: {gap.insufficient_data_reason}"
+    is_sure = gap.decisive or gap.is_constant
+    return Check(model=gap.first, what="no decisive fall", passed=not (is_sure and gap.mean < 0), said=said)
 
 
 def print_checks(checks: Sequence[Check]) -> None:
@@ -167,6 +195,12 @@ def print_checks(checks: Sequence[Check]) -> None:
         echo(f"robustness: {len(checks) - failed} of {len(checks)} checks passed")
 
 
+def check_junit(path: str | None) -> None:
+    """Raises `UserError` for a URI: what reads the file is on this machine."""
+    if path and "://" in path:
+        raise UserError(f"--junit {path}: is written to this machine; give a path")
+
+
 def junit_xml(path: str, checks: Sequence[Check]) -> None:
     """Writes the checks as one test suite. Raises `UserError` where the file cannot be written."""
     failed = sum(not check.passed for check in checks)
@@ -175,6 +209,6 @@ def junit_xml(path: str, checks: Sequence[Check]) -> None:
         case = ElementTree.SubElement(suite, "testcase", classname=visible(check.model), name=check.what)
         if not check.passed:
             ElementTree.SubElement(case, "failure", message=visible(check.said))
-    with written_to(path):
+    with written_to(path, option="--junit"):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         ElementTree.ElementTree(suite).write(path, encoding="utf-8", xml_declaration=True)

@@ -86,7 +86,7 @@ def job(request: Request, *, wait: str = "0") -> MeasurementJob:
 def _check_place(model: str) -> None:
     """Raises `UserError` for a model, or a run with an arm, in a folder at a relative path."""
     place = model.removesuffix(":chat")
-    if not Path(place).is_absolute() and any(map(os.path.isdir, (place, place.rpartition(":")[0]))):
+    if place != "demo" and not Path(place).is_absolute() and any(map(os.path.isdir, (place, place.rpartition(":")[0]))):
         raise not_shipped(model)
 
 
@@ -107,7 +107,7 @@ def _named(request: Request, task: Task) -> Iterator[str]:
     yield from (each for each in request.suite if each.endswith(FILES))
     if task.held_out_templates:
         yield task.held_out_templates
-    if request.baseline:
+    if request.baseline and "://" not in request.baseline:
         yield from beside(request.baseline)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, t
 
-from paft_ray.metrics.outcomes import ArmOutcomes, on_common_seeds
+from paft_ray.metrics.outcomes import ArmOutcomes, have_common_seeds, mean_over_seeds, on_common_seeds
 from paft_ray.metrics.robustness import DECILE, insufficient_data_reason, noise_by_seed
 
 BLOCK = 256
@@ -85,14 +85,17 @@ def spread_difference(
 ) -> SpreadDifference | None:
     """Ratio of stds and difference of lowest deciles with bootstrap intervals, both arms over the same draws.
 
-    Arms are paired by seed, see `on_common_seeds`. None below `MIN_TEMPLATES` templates, where over a tenth of the
-    cells of an arm were not measured, and where every cell has the same difference. Raises `ValueError` where ids
-    differ or no seed is common.
+    Arms are paired by seed, see `on_common_seeds`; without a common one seeds are drawn apart. None below
+    `MIN_TEMPLATES` templates, where over a tenth of the cells of an arm were not measured, and where every cell has the
+    same difference. Raises `ValueError` where ids differ.
     """
     if first.template_ids != second.template_ids or first.example_ids != second.example_ids:
         raise ValueError("spread is compared on the same templates and examples only")
     first, second = on_common_seeds(first, second)
-    gap = first.correct - second.correct
+    if have_common_seeds(first, second):
+        gap = first.correct - second.correct
+    else:
+        gap = mean_over_seeds(first.correct) - mean_over_seeds(second.correct)
     if _too_little(first) or _too_little(second) or np.nanmax(gap) - np.nanmin(gap) <= _ROUNDING:
         return None
     (std, decile, _), (other_std, other_decile, _) = _spread(first.by_seed), _spread(second.by_seed)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from paft_ray.errors import UserError
 from paft_ray.metrics.crossed import POWER, MeanEstimate, crossed_mean
-from paft_ray.metrics.outcomes import ArmOutcomes, mean_over_seeds, on_common_seeds
+from paft_ray.metrics.outcomes import ArmOutcomes, have_common_seeds, mean_over_seeds, on_common_seeds
 from paft_ray.metrics.robustness import MIN_TEMPLATES_INTERVAL, insufficient_data_reason
 
 PRIMARY = "paft-sft"
@@ -50,6 +50,8 @@ class Difference:
     grid: IntervalTarget = "other templates and rows"
     is_primary: bool = False
     """Named beforehand, so not corrected."""
+    is_constant: bool = False
+    """There is no interval because every cell has this difference."""
 
     @property
     def excludes_zero(self) -> bool:
@@ -68,13 +70,17 @@ def difference(
     """Mean score of the first arm minus the second, with the t interval of `crossed_mean`: for other templates and
     examples, and for other trainings where there are several seeds; with one seed it is for these weights.
 
-    Arms are paired by template, example and seed, see `on_common_seeds`. Cells that failed or were not asked in either
-    arm are left out. The p-value is from the same t. Below `MIN_TEMPLATES_INTERVAL` templates there is a mean only, and
-    where every cell has the same difference. Where templates fail rarely (under one in ten) the interval holds the
-    truth somewhat less often than it says (docs/evaluation.md). Raises `ValueError` where ids differ or no seed is
-    common.
+    Arms are paired by template, example and seed, see `on_common_seeds`; without a common seed their trainings are two
+    samples. Cells that failed or were not asked in either arm are left out. The p-value is from the same t. Below
+    `MIN_TEMPLATES_INTERVAL` templates there is a mean only, and where every cell has the same difference. Where
+    templates fail rarely (under one in ten) the interval holds the truth somewhat less often than it says
+    (docs/evaluation.md). Raises `ValueError` where ids differ.
     """
     _same_grid(first, second, names)
+    if not have_common_seeds(first, second):
+        values = mean_over_seeds(first.correct)[None] - mean_over_seeds(second.correct)[None]
+        means = [*_per_seed(first.correct), *_per_seed(second.correct)]
+        return _difference(values, means, names, confidence, min(len(first.seeds), len(second.seeds)))
     one, other = on_common_seeds(first, second)
     values = one.correct - other.correct
     per_seed = _per_seed(values)
@@ -110,7 +116,8 @@ def _difference(
 ) -> Difference:
     found = crossed_mean(mean_over_seeds(values), seed_means)
     missing = insufficient_data_reason(values.shape[1], MIN_TEMPLATES_INTERVAL)
-    if not missing and not found.has_variance:
+    is_constant = not missing and not found.has_variance
+    if is_constant:
         missing = "the difference is the same in every cell, which tells nothing of others"
     low, high = (None, None) if missing else found.interval(confidence)
     return Difference(
@@ -126,6 +133,7 @@ def _difference(
         num_seeds=num_seeds,
         insufficient_data_reason=missing,
         estimate=None if missing else found,
+        is_constant=is_constant,
     )
 
 

@@ -65,10 +65,8 @@ def have_common_seeds(first: ArmOutcomes, second: ArmOutcomes) -> bool:
 
 
 def on_common_seeds(first: ArmOutcomes, second: ArmOutcomes) -> tuple[ArmOutcomes, ArmOutcomes]:
-    """Both arms on the training seeds that both have; an arm that nobody trained (`base`) stands against every seed of
-    the other. Raises `ValueError` where they have no seed in common."""
-    if not have_common_seeds(first, second):
-        raise ValueError(f"trainings of seeds {first.seeds} and {second.seeds} have no seed in common")
+    """Both arms on the training seeds that both have; on all of theirs where they have none in common. An arm that
+    nobody trained (`base`) stands against every seed of the other."""
     common = [seed for seed in first.seeds if seed in second.seeds]
     return (_of_seeds(first, common), _of_seeds(second, common)) if common else (first, second)
 

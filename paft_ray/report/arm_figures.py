@@ -20,6 +20,7 @@ from paft_ray.metrics import (
     spread_difference,
     spread_intervals,
 )
+from paft_ray.report.arm_order import pairs
 
 _DIFFERENCE = (
     "first",
@@ -53,12 +54,19 @@ def arm_row(arm: ArmOutcomes, config: ReportConfig, seed: int) -> dict[str, Any]
 def differences(
     arms: Mapping[str, ArmOutcomes], which: Iterable[tuple[str, str]], config: ReportConfig
 ) -> dict[str, Difference]:
-    """`FIRST-SECOND` -> difference, p-values corrected over all but the primary one."""
+    """`FIRST-SECOND` -> difference, p-values corrected over all but the primary one. Raises `UserError` where that is
+    none of them."""
     found = {
         f"{first}-{second}": difference(arms[first], arms[second], confidence=config.confidence, names=(first, second))
         for first, second in which
     }
     return corrected(found, config.primary) if found else {}
+
+
+def of_these(config: ReportConfig, arms: Iterable[str]) -> ReportConfig:
+    """The same without a primary comparison that these arms lack: not every arm has every measure."""
+    is_there = config.primary in {"-".join(pair) for pair in pairs(arms)}
+    return config if is_there else config.model_copy(update={"primary": None})
 
 
 def primary(found: Mapping[str, Difference]) -> str | None:

@@ -19,7 +19,7 @@ from paft_ray.metrics.outcomes import known_mean, mean_over_seeds
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.prompts.variations.variant import TEMPLATES, Variant, posed
 from paft_ray.report.inputs import arms_by_measure
-from paft_ray.report.tables import given, scores
+from paft_ray.report.tables import given, scores, text_of
 from paft_ray.tasks.task import Example
 
 UNCHANGED = "unchanged"
@@ -37,6 +37,8 @@ class Varied:
     plain: Sequence[PromptTemplate]
     variants: Sequence[Variant]
     examples: Mapping[str, Example]
+    texts: pa.Table | None = None
+    """Schema `ANSWERS`, of a task without labels."""
 
     @cached_property
     def by_measure(self) -> Mapping[Measure, Mapping[str, ArmOutcomes]]:
@@ -189,7 +191,7 @@ def _wrong(varied: Varied, arm: str, template: PromptTemplate, headline: Measure
     found = []
     for outcome in rows.slice(0, _NUM_WRONG).to_pylist():
         cell = posed(template, varied.examples[outcome["example_id"]])
-        answer = given(outcome, headline)
+        answer = given(outcome, headline, text_of(outcome, varied.texts))
         said = cell.shown.get(answer.text, answer.text) if answer.parsed else answer.text
         asked = "\n\n".join(filter(None, (cell.template.system, cell.template.render(cell.example.fields))))
         found.append((asked[:_LONGEST], cell.example.answer, said or "(nothing)"))

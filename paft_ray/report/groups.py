@@ -7,7 +7,7 @@ from typing import Any
 
 from paft_ray.config import ReportConfig
 from paft_ray.metrics import ArmOutcomes, Measure
-from paft_ray.report.arm_figures import arm_row, differences, part_of, short_row
+from paft_ray.report.arm_figures import arm_row, differences, of_these, part_of, short_row
 from paft_ray.report.arm_order import pairs
 from paft_ray.report.inputs import Measured
 
@@ -69,7 +69,7 @@ def _arms(
 def _differences(
     part: Mapping[Measure, Mapping[str, ArmOutcomes]], headline: Measure, config: ReportConfig
 ) -> dict[str, dict[str, Any]]:
-    gaps = {measure: differences(of, pairs(of), config) for measure, of in part.items()}
+    gaps = {measure: differences(of, pairs(of), of_these(config, of)) for measure, of in part.items()}
     return {
         name: {
             "first": gap.first,

@@ -22,6 +22,7 @@ from paft_ray.report.arm_figures import (
     arm_row,
     difference_row,
     differences,
+    of_these,
     primary,
     short_row,
     spread_row,
@@ -71,8 +72,11 @@ class _MeasureFigures:
 
 def results(measured: Measured, history: History, config: ReportConfig, seed: int) -> Results:
     """Figures per arm and differences for every pair of arms (paft - sft first); intervals follow `seed`."""
-    found = {measure: _measured(measured, measure, config, seed) for measure in measured.by_measure}
-    headline, main = next(iter(found.items()))
+    headline, *others = measured.by_measure
+    found = {headline: _measured(measured, headline, config, seed)}
+    for measure in others:
+        found[measure] = _measured(measured, measure, of_these(config, measured.by_measure[measure]), seed)
+    main = found[headline]
     manifests = {**(history.manifests if measured.held_out else {}), "evaluate": measured.manifest}
     by_measure = {measure: each.arms for measure, each in found.items()}
     values = {

@@ -130,7 +130,7 @@ def given(outcome: Mapping[str, Any], measure: Measure, text: str = "") -> Given
     return Given(text=said if named is None else named, parsed=named is not None)
 
 
-def _text(outcome: Mapping[str, Any], texts: pa.Table | None) -> str:
+def text_of(outcome: Mapping[str, Any], texts: pa.Table | None) -> str:
     """What was generated; empty where it is not at hand."""
     if texts is None:
         return ""
@@ -143,7 +143,9 @@ def _failure(outcome: dict[str, Any], measured: Measured) -> Failure:
     example = measured.examples.get(outcome["example_id"])
     fields = example.fields if example else {"id": outcome["example_id"]}
     return Failure(
-        fields=fields, answer=outcome["answer"], given=given(outcome, measured.headline, _text(outcome, measured.texts))
+        fields=fields,
+        answer=outcome["answer"],
+        given=given(outcome, measured.headline, text_of(outcome, measured.texts)),
     )
 
 

@@ -7,6 +7,10 @@ from collections.abc import Sequence
 
 from paft_ray.inference.trie import logsumexp
 
+_ROUNDING = 2.0**-24
+"""Servers round probabilities to 32 bits: one that is said to be certain leaves this much."""
+_LESS = 1e-3  # nats
+
 
 def label_logprobs(first: Sequence[tuple[str, float]], labels: Sequence[str]) -> list[float] | None:
     """Log-probability of each label, not normalized, from the most probable first tokens: those that are this label,
@@ -25,11 +29,9 @@ def label_logprobs(first: Sequence[tuple[str, float]], labels: Sequence[str]) ->
             return None
     if not first:
         return None
-    left = 1 - sum(math.exp(logprob) for _, logprob in first)
-    floor = min(logprob for _, logprob in first)
-    if left > 0:
-        floor = min(floor, math.log(left))
-    return [logsumexp(found) if found else math.nextafter(floor, -math.inf) for found in begun]
+    left = max(1 - sum(math.exp(logprob) for _, logprob in first), _ROUNDING)
+    floor = min(math.log(left), min(logprob for _, logprob in first) - _LESS)
+    return [logsumexp(found) if found else floor for found in begun]
 
 
 def normalized(logprobs: Sequence[float]) -> list[float]:

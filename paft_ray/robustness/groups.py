@@ -33,7 +33,7 @@ def grouped(resolved: ResolvedRun, models: Sequence[GivenModel]) -> list[Group]:
     for (place, _), members in found.items():
         settings = members[0].settings
         config = resolved.config.model_copy(update={"model": settings})
-        folders = {settings.id: place} if Path(place).is_dir() else {}
+        folders = {settings.id: place} if Path(place).is_absolute() else {}
         of_group = replace(resolved, config=config, folders=folders).with_model()
         base = bases.setdefault(of_group.model.path, of_group.model)  # a folder may be named by an id, too
         groups.append(Group(resolved=replace(of_group, models=(base,)), models=tuple(members)))

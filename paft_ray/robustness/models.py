@@ -18,6 +18,7 @@ from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.manifests import ModelKey, TrainedModel, trained_models
 from paft_ray.storage.outputs import summed, write_files
 from paft_ray.storage.store import Store
+from paft_ray.tasks.task import Task
 from paft_ray.training.adapter_config import FILE as ADAPTER_CONFIG
 from paft_ray.training.adapter_config import check_adapter_config
 from paft_ray.training.trained_weights import ADAPTER_FILE, check_weights_folder
@@ -62,15 +63,16 @@ class GivenModel:
         return tuple(ModelKey(self.name, each.model.seed) for each in self.trained) or (ModelKey(self.name, UNTRAINED),)
 
 
-def given_models(names: Sequence[str], *, base: str | None, chat: bool, config: Config) -> list[GivenModel]:
+def given_models(names: Sequence[str], *, base: str | None, chat: bool, config: Config, task: Task) -> list[GivenModel]:
     """The models in the order given: `[NAME=]MODEL[:chat]`, `[NAME=]RUN:ARM` or an endpoint. Neither a hub nor a
     cluster is reached.
 
     `base`: of adapters whose file does not name one that serves; `chat`: ask all but arms of runs through their chat
-    template; `config`: its section `model` is for all but arms of runs. Raises `UserError` for an arm that a run lacks,
-    an adapter without a base, an endpoint that may not be asked, and a name that comes twice.
+    template; `config`: its section `model` is for all but arms of runs; `task`: how long answers are. Raises
+    `UserError` for an arm that a run lacks, an adapter without a base, an endpoint that may not be asked, and a name
+    that comes twice.
     """
-    found = [_given(name, base=base, chat=chat, config=config) for name in names]
+    found = [_given(name, base=base, chat=chat, config=config, task=task) for name in names]
     names_seen: set[str] = set()
     for model in found:
         if model.name in names_seen:
@@ -88,11 +90,11 @@ def split_name(text: str) -> tuple[str | None, str]:
     return (named[1], expanduser(named[2])) if named else (None, expanduser(text))
 
 
-def _given(text: str, *, base: str | None, chat: bool, config: Config) -> GivenModel:
+def _given(text: str, *, base: str | None, chat: bool, config: Config, task: Task) -> GivenModel:
     name, model = split_name(text)
     if not model.removesuffix(_CHAT).strip() or len(model) > _LONGEST:
         raise UserError(f"model {text[:60]!r}: give an id, a folder, RUN:ARM or an endpoint")
-    if (endpoint := endpoint_of(model, config)) is not None:
+    if (endpoint := endpoint_of(model, config, task)) is not None:
         return GivenModel(name=name or _short(endpoint.id), settings=ModelConfig(), place="", endpoint=endpoint)
     if (arm := _arm_of_run(model)) is not None:
         return replace(arm, name=name) if name else arm
@@ -100,7 +102,7 @@ def _given(text: str, *, base: str | None, chat: bool, config: Config) -> GivenM
     asks_chat = chat or model.endswith(_CHAT)
     model = model.removesuffix(_CHAT)
     shown = name or _short(model) + ("-chat" if asks_chat and not chat else "")
-    if (Path(model) / ADAPTER_CONFIG).is_file():
+    if _is_folder(model) and (Path(model) / ADAPTER_CONFIG).is_file():
         return _adapter(shown, Path(model).resolve(), base, _settings(settings, asks_chat))
     given = _pinned(model)
     return GivenModel(name=shown, settings=_settings(settings, asks_chat, given), place=_place(model))
@@ -108,7 +110,7 @@ def _given(text: str, *, base: str | None, chat: bool, config: Config) -> GivenM
 
 def _pinned(model: str) -> dict[str, str | None]:
     """Id and revision of `ID@REVISION`."""
-    identity, _, revision = (model, "", "") if Path(model).is_dir() else model.partition("@")
+    identity, _, revision = (model, "", "") if _is_folder(model) else model.partition("@")
     return {"id": identity, "revision": revision or None}
 
 
@@ -118,7 +120,12 @@ def _settings(settings: ModelConfig, chat: bool, change: dict[str, str | None] |
 
 
 def _place(identity: str) -> str:
-    return str(Path(identity).resolve()) if Path(identity).is_dir() else identity
+    return str(Path(identity).resolve()) if _is_folder(identity) else identity
+
+
+def _is_folder(identity: str) -> bool:
+    """The name `demo` is the model that ships, whatever lies in the working folder."""
+    return identity != "demo" and Path(identity).is_dir()
 
 
 def _short(model: str) -> str:

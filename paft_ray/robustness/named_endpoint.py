@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from paft_ray.config import Config, GeneratorConfig, read_yaml_file
 from paft_ray.config.addresses import refusal
 from paft_ray.errors import UserError, first_fault
+from paft_ray.tasks.task import Task
 
 _URLS = ("http://", "https://")
 _FILE = re.compile(r".+\.ya?ml")
@@ -19,10 +20,10 @@ def is_file(text: str) -> bool:
     return not text.startswith(_URLS) and _FILE.fullmatch(text) is not None
 
 
-def endpoint_of(text: str, config: Config) -> GeneratorConfig | None:
+def endpoint_of(text: str, config: Config, task: Task) -> GeneratorConfig | None:
     """The endpoint that a name stands for: `http(s)://HOST/v1#MODEL`, or a YAML file with the keys of a generator
-    behind one (`id`, `endpoint`). None where it is neither. Raises `UserError` for an address that nothing may be sent
-    to."""
+    behind one (`id`, `endpoint`); its answers are as long as those of an engine. None where it is neither. Raises
+    `UserError` for an address that nothing may be sent to."""
     settings: dict[object, object]
     if text.startswith(_URLS):
         url, _, model = text.partition("#")
@@ -33,7 +34,8 @@ def endpoint_of(text: str, config: Config) -> GeneratorConfig | None:
         settings = read_yaml_file(text, "endpoint")
     else:
         return None
-    given = {"temperature": 0.0, "max_tokens": config.evaluate.max_answer_tokens, **settings}
+    longest = config.evaluate.max_answer_tokens if task.label_texts else task.max_answer_tokens
+    given = {"temperature": 0.0, "max_tokens": longest, **settings}
     try:
         found = GeneratorConfig.model_validate(given)
     except ValidationError as error:  # its message does not show a URL, which may hold a password

@@ -120,8 +120,8 @@ _HOLDERS = TypeAdapter(Holder)
 class Lease:
     """One command's lease on a run."""
 
-    def __init__(self, run: Store, command: str) -> None:
-        self._run, self._own = run, Holder.here(command)
+    def __init__(self, run: Store, command: str, elsewhere: str) -> None:
+        self._run, self._own, self._elsewhere = run, Holder.here(command), elsewhere
         self._ended = threading.Event()
         self._renewer = threading.Thread(target=self._renew, name="paft-lease", daemon=True)
         self.lost: str | None = None
@@ -213,8 +213,7 @@ class Lease:
 
     def _refusal(self, found: bytes) -> str:
         return (
-            f"run {self._run.name} is locked by {_who(found)}; wait for it or stop it with Ctrl-C, or give this run "
-            "another name (--set name=NAME)"
+            f"run {self._run.name} is locked by {_who(found)}; wait for it or stop it with Ctrl-C, or {self._elsewhere}"
         )
 
     def _is_own(self, found: bytes | None) -> bool:
@@ -233,12 +232,14 @@ class Lease:
 
 
 @contextmanager
-def hold(run: Store, command: str) -> Iterator[Lease]:
-    """The lease on `run` while the block works, inside `interruptible`.
+def hold(
+    run: Store, command: str, *, elsewhere: str = "give this run another name (--set name=NAME)"
+) -> Iterator[Lease]:
+    """The lease on `run` while the block works, inside `interruptible`. `elsewhere`: how to work in another place.
 
     Raises `UserError` where another command holds it, `StageError` where it is lost on the way.
     """
-    lease = Lease(run, command)
+    lease = Lease(run, command, elsewhere)
     try:
         lease.take()
         yield lease

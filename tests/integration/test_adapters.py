@@ -10,6 +10,7 @@ from paft_ray.robustness.models import given_models, keep_adapter
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.manifests import ModelKey, TrainedModel
 from paft_ray.storage.store import Store
+from paft_ray.tasks.task import load_task
 from paft_ray.training.export import merge_adapter
 from tests.chaos.tiny import save_tiny_model
 from tests.support.label_reference import LONGEST, apart, cells, label_logprobs, label_reference
@@ -41,7 +42,9 @@ def test_adapters_upon_one_base_answer_as_merged(ray_session: None, tmp_path: Pa
     wanted = {"base": label_reference(base, templates, examples)}
     for seed, rank in enumerate((4, 12)):
         folder = write_peft_adapter(tmp_path / f"adapter{rank}", str(base), seed=seed, rank=rank)
-        (given,) = given_models([f"rank{rank}={folder}"], base=str(base), chat=False, config=config)
+        (given,) = given_models(
+            [f"rank{rank}={folder}"], base=str(base), chat=False, config=config, task=load_task("demo")
+        )
         (trained,) = keep_adapter(given, store, base=str(base)).trained
         models[trained.model.key] = trained.model
         merge_adapter(str(base), str(folder), str(tmp_path / f"merged{rank}"), precision="fp32")

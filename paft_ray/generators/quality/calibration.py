@@ -132,11 +132,11 @@ def known_pairs(written: Sequence[Pair], question: Question) -> list[Known]:
     return found
 
 
-def in_parts(known: Sequence[Known]) -> tuple[list[Known], list[Known]]:
-    """(What is made of one in three texts of every task, the rest): the first part is enough to refuse a signal that
-    knows nothing. Of few texts all are in it."""
+def in_parts(known: Sequence[Known], seeds: Iterable[PromptTemplate]) -> tuple[list[Known], list[Known]]:
+    """(What is made of the seed templates and of one in three texts of every task, the rest): the first part is enough
+    to refuse a signal that knows nothing. Of few texts all are in it."""
     texts = list(dict.fromkeys(each.text for each in known))
-    first = set(texts[::_PARTS] if len(texts) >= _PARTS * _LEAST_TEXTS else texts)
+    first = {*(texts[::_PARTS] if len(texts) >= _PARTS * _LEAST_TEXTS else texts), *(seed.id for seed in seeds)}
     return [each for each in known if each.text in first], [each for each in known if each.text not in first]
 
 

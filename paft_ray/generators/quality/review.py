@@ -84,7 +84,7 @@ class Reviewer:
         self, signal: Signal, known: Sequence[Known], generator: GeneratorConfig, candidates: Sequence[PromptTemplate]
     ) -> tuple[Calibration, list[float] | None]:
         """(What the signal is worth, its scores of the candidates; None where it may not decide)."""
-        first, rest = in_parts(known)
+        first, rest = in_parts(known, self.seeds)
         items, of_seeds = self._asked(signal, first, self.seeds)
         found = self._calibration(signal, items, of_seeds)
         if not found.is_hopeless and rest:

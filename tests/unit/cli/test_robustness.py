@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,6 +16,7 @@ from paft_ray.cli.robustness import Request, _with_primary, config_of
 from paft_ray.cli.robustness_checks import (
     Baseline,
     check_comparable,
+    check_limits,
     checked,
     junit_xml,
     parse_limits,
@@ -26,17 +28,14 @@ from paft_ray.prompts.template import PromptTemplate
 from paft_ray.report.check import Check
 from paft_ray.robustness.models import given_models
 from paft_ray.storage.store import Store
-from paft_ray.tasks.task import content_id
+from paft_ray.tasks.task import content_id, load_task
 from tests.support.made_outcomes import outcome_row, outcome_table
 
 VALUES: dict[str, Any] = {
     "confidence": 0.95,
     "arms": {"mine": {"mean": 0.82, "worst": 0.55, "decile": 0.6}},
-    "axes": {"noise": {"arms": {"mine": {"worst": {"accuracy": 0.4}}}}},
+    "headline": "behavior",
 }
-
-
-NOTHING = Baseline(path="", outcomes=None, rows={})
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -58,6 +57,26 @@ def test_a_dry_run_says_what_would_be_asked(tmp_path: Path, capsys: pytest.Captu
     assert "20 rows" in said
 
 
+def test_a_dry_run_counts_what_a_budget_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ("https://example.org/v1#big", "--task", "demo", "--rows", "20", "--out", str(tmp_path / "out"))
+    code, said, _ = run(capsys, *given, "--budget", "0.25", "--dry-run")
+    assert code == 0
+    assert "20 rows: 120 answers" in said
+    assert "leaves this machine: 120 prompts" in said
+
+
+def test_an_endpoint_s_key_is_looked_for_before_ray_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    file = tmp_path / "there.yaml"
+    file.write_text("id: big\nendpoint: {base_url: 'https://example.org/v1', api_key_env: NO_SUCH_KEY}\n")
+    code, _, said = run(capsys, str(file), "--task", "demo", "--out", str(tmp_path / "out"))
+    assert code == 2
+    assert "the environment variable NO_SUCH_KEY, which holds its key, is not set" in said
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("given", "named"),
     [
@@ -69,6 +88,9 @@ def test_a_dry_run_says_what_would_be_asked(tmp_path: Path, capsys: pytest.Captu
         (["--budget", "0.5", "--suite", "noise"], "--budget"),
         (["--baseline", "no.json"], "--baseline no.json"),
         (["--out", " "], "--out: names no folder"),
+        (["--suite", "noise", "--fail-below", "worst=0.5"], "at least 12 are needed; limit worst_case"),
+        (["--budget", "0.5", "--fail-below", "decile=0.5"], "--fail-below decile: with --budget only the mean"),
+        (["--junit", "s3://bucket/junit.xml"], "--junit s3://bucket/junit.xml: is written to this machine"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -108,7 +130,8 @@ def test_a_setting_that_is_given_stands() -> None:
 
 def test_the_first_two_models_are_the_primary_comparison() -> None:
     config = Config(name="robustness", task="demo")
-    models = given_models(["z=demo", "a=demo", "b=demo"], base=None, chat=False, config=config)
+    names = ["z=demo", "a=demo", "b=demo"]
+    models = given_models(names, base=None, chat=False, config=config, task=load_task("demo"))
     assert _with_primary(config, models).report.primary == "z-a"
     assert _with_primary(config, models[:1]).report.primary is None
     named = config.model_copy(update={"report": ReportConfig(primary="z-b")})
@@ -128,19 +151,37 @@ def test_a_folder_of_something_else_is_not_written_to(tmp_path: Path, capsys: py
 def test_limits() -> None:
     assert parse_limits("mean=0.8, worst=0.5") == {"mean": 0.8, "worst": 0.5}
     assert parse_limits(None) == {}
-    found = checked(VALUES, {"mean": 0.8, "worst": 0.6, "worst_case": 0.4}, None, NOTHING)
-    assert [(check.model, check.passed) for check in found] == [("mine", True), ("mine", False), ("mine", True)]
+    found = checked(VALUES, {"mean": 0.8, "worst": 0.6}, None, measured(0.9))
+    assert [(check.model, check.passed) for check in found] == [("mine", True), ("mine", False)]
     assert found[1].said == "worst 55.0 %, at least 60.0 % wanted"
 
 
+@pytest.mark.parametrize(("num_templates", "budget"), [(11, 1.0), (12, 0.5)])
+def test_a_limit_on_a_figure_that_there_will_not_be_is_refused(num_templates: int, budget: float) -> None:
+    check_limits({"worst": 0.5, "decile": 0.5, "worst_case": 0.5, "mean": 0.5}, num_templates=12, budget=1.0)
+    check_limits({"mean": 0.5}, num_templates=num_templates, budget=budget)
+    with pytest.raises(UserError, match="--fail-below worst: "):
+        check_limits({"worst": 0.5}, num_templates=num_templates, budget=budget)
+
+
 def test_a_figure_that_is_missing_is_not_reached() -> None:
-    few = {**VALUES, "arms": {"mine": {"mean": 0.9, "worst": None, "decile": None}}, "axes": {}}
-    assert not checked(few, {"worst_case": 0.0}, None, NOTHING)[0].passed
+    few = {**VALUES, "arms": {"mine": {"mean": 0.9, "worst": None, "decile": None}}}
+    assert not checked(few, {"worst": 0.0}, None, measured(0.9))[0].passed
 
 
-def test_a_column_without_answers_is_no_worst_case() -> None:
-    missing = {"options": {"arms": {"mine": {"worst": {"accuracy": None}}}}, **VALUES["axes"]}
-    (check,) = checked({**VALUES, "axes": missing}, {"worst_case": 0.3}, None, NOTHING)
+def test_the_worst_case_is_the_lowest_accuracy_of_any_column() -> None:
+    """However few there are; a column without answers is none."""
+    right = {"t00": 0.9, "noisy": 0.4, "silent": 0.0}
+    rows = [
+        outcome_row("mine", template, f"e{e:02}", "yes", said(5 * e, part), seed=-1)
+        for template, part in right.items()
+        for e in range(20)
+    ]
+    for row in rows:
+        if row["template_id"] == "silent":
+            row |= {"behavior": None, "strict": None}
+    now = Baseline(path="now", outcomes=outcome_table(rows, labels=("yes", "no")), rows={})
+    (check,) = checked(VALUES, {"worst_case": 0.3}, None, now)
     assert (check.passed, check.said) == (True, "worst_case 40.0 %, at least 30.0 % wanted")
 
 
@@ -148,18 +189,19 @@ def said(number: int, right: float) -> str:
     return "yes" if number % 100 < 100 * right else "no"
 
 
-def outcomes(right: float) -> Any:
-    """One arm on 12 templates and 30 rows."""
+def outcomes(right: float, *, num_templates: int = 12, arms: Sequence[str] = ("mine",), seed: int = -1) -> Any:
+    """Arms on templates and 30 rows."""
     rows = [
-        outcome_row("mine", f"t{t:02}", f"e{e:02}", "yes", said(31 * t + 17 * e, right), seed=-1)
-        for t in range(12)
+        outcome_row(arm, f"t{t:02}", f"e{e:02}", "yes", said(31 * t + 17 * e, right), seed=seed)
+        for arm in arms
+        for t in range(num_templates)
         for e in range(30)
     ]
     return outcome_table(rows, labels=("yes", "no"))
 
 
-def measured(right: float, rows: str = "x", *, path: str = "old.json") -> Baseline:
-    return Baseline(path=path, outcomes=outcomes(right), rows={f"e{e:02}": f"{rows}{e}" for e in range(30)})
+def measured(right: float, rows: str = "x", *, path: str = "old.json", **changes: Any) -> Baseline:
+    return Baseline(path=path, outcomes=outcomes(right, **changes), rows={f"e{e:02}": f"{rows}{e}" for e in range(30)})
 
 
 @pytest.mark.parametrize(
@@ -171,6 +213,24 @@ def test_a_decisive_fall_against_a_baseline_fails(then: float, now: float, passe
     assert check.passed == passed, check.said
 
 
+def test_few_templates_decide_nothing() -> None:
+    (check,) = checked(VALUES, {}, measured(0.9, num_templates=7), measured(0.4, num_templates=7))
+    assert check.passed
+    assert "no interval: " in check.said
+
+
+def test_a_model_that_was_trained_with_another_seed_is_compared() -> None:
+    (check,) = checked(VALUES, {}, measured(0.85, seed=0), measured(0.4, seed=1))
+    assert not check.passed
+
+
+def test_no_model_s_name_spares_it_the_correction() -> None:
+    """`paft-sft` is the comparison of a run that is not corrected."""
+    arms = ("paft-sft", "other")
+    found = checked({**VALUES, "arms": {}}, {}, measured(0.85, arms=arms), measured(0.8, arms=arms))
+    assert len({check.said for check in found}) == 1, "alike, so corrected alike"
+
+
 def test_rows_that_changed_under_their_ids_are_not_compared() -> None:
     with pytest.raises(UserError, match="has no answer of these models to these templates and rows"):
         checked(VALUES, {}, measured(0.9), measured(0.1, rows="other"))
@@ -180,12 +240,17 @@ def test_rows_that_changed_under_their_ids_are_not_compared() -> None:
     ("changed", "reason"),
     [
         ({"models": ["other"]}, r"no model of these names, but mine; name yours alike \(NAME=MODEL\)"),
-        ({"templates": ["t99"]}, "none of its templates is in this suite"),
+        ({"templates": ["t99"]}, "none of its templates is in this suite, at least 8 are needed"),
+        ({"templates": ["t01", "t02"]}, "2 of its templates are in this suite, at least 8 are needed"),
         ({"rows": {"e00": "other0"}}, "none of these rows"),
     ],
 )
 def test_a_baseline_of_something_else_is_refused_before_anything_is_asked(changed: dict[str, Any], reason: str) -> None:
-    alike: dict[str, Any] = {"models": ["mine", "new"], "templates": ["t00"], "rows": {"e00": "x0", "e99": "y"}}
+    alike: dict[str, Any] = {
+        "models": ["mine", "new"],
+        "templates": [f"t{t:02}" for t in range(8)],
+        "rows": {"e00": "x0", "e99": "y"},
+    }
     check_comparable(measured(0.9), **alike)
     check_comparable(measured(0.9), **{**alike, "rows": {}})
     with pytest.raises(UserError, match=f"--baseline old.json: cannot be compared: .*{reason}"):
@@ -196,14 +261,19 @@ def test_a_baseline_of_something_else_is_refused_before_anything_is_asked(change
 def test_a_dry_run_refuses_a_baseline_of_something_else(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arm: str, refused: bool
 ) -> None:
-    template = PromptTemplate(text="Is it positive or negative? {text}\nAnswer:")
-    (tmp_path / "suite.jsonl").write_text(json.dumps({"text": template.text}))
+    texts = [
+        f"{head} it positive or negative? {{text}}\nAnswer:"
+        for head in ["Is", "Was", "Seems", "Feels", "Sounds", "Looks"]
+    ]
+    texts += ["{text}\nPositive or negative, in a word:", "Say positive or negative of this: {text}"]
+    templates = [PromptTemplate(text=text) for text in texts]
+    (tmp_path / "suite.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     rows = [{"id": f"r{i}", "text": f"film {i}", "label": ("positive", "negative")[i % 2]} for i in range(4)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     old = Store.at(str(tmp_path))
     old.write_json("results.json", {})
     old.write_json("rows.json", {row["id"]: content_id({"text": row["text"]}, row["label"]) for row in rows[:1]})
-    asked = [outcome_row(arm, template.id, row["id"], row["label"], row["label"]) for row in rows]
+    asked = [outcome_row(arm, t.id, row["id"], row["label"], row["label"]) for t in templates for row in rows]
     old.write_table("outcomes.parquet", outcome_table(asked))
     given = ("--suite", str(tmp_path / "suite.jsonl"), "--data", str(tmp_path / "rows.jsonl"), "--dry-run")
     against = ("--baseline", str(tmp_path / "results.json"), "--out", str(tmp_path / "out"))

@@ -102,8 +102,16 @@ def test_figures_of_a_pair_are_of_the_seeds_that_both_have() -> None:
     found = metrics.spread_difference(first, second, **settings)
     alone = of_seeds(first.correct[:1], (0,))
     assert found == metrics.spread_difference(alone, second, **{**settings, "rng": np.random.default_rng(0)})
-    with pytest.raises(ValueError, match="no seed in common"):
-        metrics.spread_difference(first, of_seeds(first.correct, (3, 4, 5)), **settings)
+
+
+def test_without_a_common_seed_seeds_are_drawn_apart() -> None:
+    first, second = made_up(0, 0.1, shape=(3, 12, 50)), made_up(1, 0.2, shape=(2, 12, 50))
+    apart = of_seeds(second.correct, (7, 8))
+    found = metrics.spread_difference(first, apart, rng=np.random.default_rng(0), **SETTINGS)
+    assert found is not None
+    assert found.std_ratio is not None
+    std, other = (metrics.figures(each, threshold=0.8).std or 0 for each in (first, apart))
+    assert found.std_ratio.value == pytest.approx(std / other), "all seeds of both"
 
 
 @pytest.mark.parametrize(("templates", "examples"), [(24, 40), (12, 50)])

@@ -60,10 +60,19 @@ def test_seeds_are_a_third_level_and_pair_by_number() -> None:
     assert found.num_seeds == 3
     base = arm(low, seeds=(-1,))
     assert metrics.difference(paft, base, confidence=0.95).num_seeds == 3
-    with pytest.raises(ValueError, match="no seed in common"):
-        metrics.difference(paft, arm(sft.correct, seeds=(7, 8, 9)), confidence=0.95)
-    with pytest.raises(ValueError, match="no seed in common"):
-        metrics.difference(paft, arm(low, seeds=(7,)), confidence=0.95)
+
+
+def test_trainings_without_a_common_seed_are_two_samples() -> None:
+    """Welch's test of their means, where nothing else varies."""
+    low, high = np.zeros((1, 12, 20)), np.ones((1, 12, 20))
+    paft = arm(np.concatenate([high, low, high]), seeds=(0, 1, 2))
+    sft = arm(np.concatenate([low, high, low, low]), seeds=(7, 8, 9, 10))
+    found = metrics.difference(paft, sft, confidence=0.95)
+    theirs = stats.ttest_ind([1, 0, 1], [0, 1, 0, 0], equal_var=False).confidence_interval(0.95)
+    assert (found.mean, found.low, found.high) == pytest.approx((2 / 3 - 1 / 4, theirs.low, theirs.high))
+    assert found.num_seeds == 3
+    one = metrics.difference(paft, arm(low, seeds=(7,)), confidence=0.95)
+    assert (one.mean, one.num_seeds) == (pytest.approx(2 / 3), 1)
 
 
 def test_a_cell_that_failed_in_one_arm_is_left_out_of_the_difference() -> None:

@@ -12,6 +12,7 @@ from paft_ray.prompts.template import PromptTemplate
 from paft_ray.prompts.variations import noise, options
 from paft_ray.report.axes import UNCHANGED, Varied, axis_values
 from paft_ray.report.axes_report import AxesReport
+from paft_ray.storage.schemas import ANSWERS
 from paft_ray.tasks.task import Example, load_task
 from tests.support.made_outcomes import outcome_row, outcome_table
 
@@ -79,6 +80,17 @@ def test_a_wrong_answer_is_shown_with_the_label_that_stood_there() -> None:
     assert worst.level == moved.level
     assert "A: second\nB: first" in asked
     assert (right, said) == ("B", "A"), "row e00: its answer A stood behind B"
+
+
+def test_a_wrong_answer_in_free_text_is_shown() -> None:
+    """Also one that holds no answer."""
+    rows = [{**row, "said": None, "named": None} for row in made("arm", CAPITALS, 1)]
+    ids = [{name: row[name] for name in ("arm", "seed", "template_id", "example_id")} for row in rows]
+    texts = pa.Table.from_pylist([{**each, "text": "I do not know."} for each in ids], schema=ANSWERS)
+    examples = {row.id: row for row in ROWS}
+    varied = Varied(outcomes=outcome_table(rows), plain=PLAIN, variants=VARIANTS, examples=examples, texts=texts)
+    (worst,) = [case for case in AxesReport.of(varied, 0.95).worst if case.axis == "noise"]
+    assert [said for _, _, said in worst.wrong] == ["I do not know."] * 2
 
 
 def test_a_column_without_answers_is_left_out(varied: Varied) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from paft_ray.config import parse_config
@@ -262,6 +263,22 @@ def test_an_answer_that_a_label_ended_is_said_to_be_an_upper_bound(tmp_path: Pat
         "Sampled answers, generated to their end, whose behavior such an end would change: sft 1 of 96, paft 1 of 90.",
     )
     assert "It is an upper bound where a token that is a label ended the answer." in tables.arms[0].caption
+
+
+def test_an_arm_whose_choice_is_not_known_leaves_the_others_theirs(run: Store) -> None:
+    """Also where the primary comparison is with it: a server may not say its log-probabilities."""
+    table = OUTCOMES.read(run)
+    unknown = pa.array([arm == "sft" for arm in table["arm"].to_pylist()])
+    for name in ("correct", "predicted", "logprob", "label_logprobs", "label_mass"):
+        column = pc.if_else(unknown, pa.scalar(None, table[name].type), table[name])
+        table = table.set_column(table.column_names.index(name), name, column)
+    measured = replace(Measured.of(run, LABELS), outcomes=table)
+    settings = CONFIG.report.model_copy(update={"primary": "paft-sft"})
+    values = results(measured, History.of(run, REPORTED), settings, 0).values
+    assert values["differences"]["paft-sft"]["is_primary"]
+    assert values["differences"]["paft-sft"]["measures"].keys() == {"strict"}
+    assert "knowledge" in values["differences"]["paft-base"]["measures"]
+    assert "knowledge" not in values["arms"]["sft"]["measures"]
 
 
 def test_outcomes_of_an_earlier_version_end_in_one_line(run: Store, tmp_path: Path) -> None:

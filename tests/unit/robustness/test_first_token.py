@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from paft_ray.robustness.first_token import label_logprobs, normalized
@@ -23,11 +24,19 @@ def test_a_label_that_is_not_shown_is_less_probable_than_the_last_one_shown() ->
     assert found[0] < -3.0
 
 
-@pytest.mark.parametrize("first", [[("B", -0.01)], [("B", math.log(0.4))], [("B", 0.0)]])
+@pytest.mark.parametrize("first", [[("B", -0.01)], [("B", math.log(0.4))], [("B", math.log(0.6))]])
 def test_a_label_that_is_not_shown_never_wins(first: list[tuple[str, float]]) -> None:
     found = label_logprobs(first, ("A", "B"))
     assert found is not None
     assert found[1] > found[0]
+    a, b = np.float32(normalized(found))
+    assert b > a, "as it is stored, too"
+
+
+def test_what_a_server_is_certain_of_stays_certain() -> None:
+    a, b = normalized(label_logprobs([("B", 0.0)], ("A", "B")) or ())
+    assert math.exp(a) < 1e-6
+    assert math.exp(b) > 1 - 1e-6
 
 
 def test_a_token_may_go_on_behind_a_label_of_one_letter() -> None:

@@ -8,14 +8,15 @@ from paft_ray.config import Config
 from paft_ray.errors import UserError
 from paft_ray.robustness.models import GivenModel, given_models, keep_adapter, shown
 from paft_ray.storage.store import Store
+from paft_ray.tasks.task import load_task
 from tests.support.finished_run import finished_run
 from tests.support.tiny_adapter import write_adapter, write_base
 
 CONFIG = Config(name="robustness", task="demo")
 
 
-def given(*names: str, base: str | None = None, chat: bool = False) -> list[GivenModel]:
-    return given_models(names, base=base, chat=chat, config=CONFIG)
+def given(*names: str, base: str | None = None, chat: bool = False, task: str = "demo") -> list[GivenModel]:
+    return given_models(names, base=base, chat=chat, config=CONFIG, task=load_task(task))
 
 
 def test_ids_folders_and_names(tmp_path: Path) -> None:
@@ -30,6 +31,12 @@ def test_ids_folders_and_names(tmp_path: Path) -> None:
     ]
     assert found[2].place == str(tmp_path / "weights")
     assert [str(key) for key in found[0].keys] == ["demo-s-1"]
+
+
+def test_the_demo_s_model_is_no_folder_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_base(tmp_path / "demo")
+    monkeypatch.chdir(tmp_path)
+    assert [model.place for model in given("demo", "there=./demo")] == ["demo", str(tmp_path / "demo")]
 
 
 def test_chat_for_one_or_for_all() -> None:
@@ -102,6 +109,13 @@ def test_endpoints(tmp_path: Path) -> None:
     assert other.endpoint
     assert other.endpoint.endpoint
     assert other.endpoint.endpoint.max_total_tokens == 99
+
+
+@pytest.mark.parametrize(("task", "tokens"), [("demo", 16), ("gsm8k", 256)])
+def test_an_endpoint_may_answer_as_long_as_an_engine(task: str, tokens: int) -> None:
+    (found,) = given("http://127.0.0.1:8000/v1#small", task=task)
+    assert found.endpoint
+    assert found.endpoint.max_tokens == tokens
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Calibration decides whether a signal may speak: judges of known AUC are let in and kept out, and a rejected template
 is never used."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -172,10 +174,11 @@ def test_a_judge_that_does_not_know_may_not_speak_and_nothing_is_used(sharpness:
 def test_a_third_of_the_texts_refuses_a_judge_that_knows_nothing() -> None:
     """Of every task, with what is made of them; a judge that knows is asked about all."""
     known = known_pairs(WRITTEN, QUESTION)
-    first, rest = in_parts(known)
+    first, rest = in_parts(known, SEEDS)
     texts, others = {each.text for each in first}, {each.text for each in rest}
     assert not texts & others
-    assert len(texts) == -(-len(WRITTEN) // 3)
+    assert {seed.id for seed in SEEDS} < texts
+    assert len(WRITTEN) / 3 <= len(texts) <= len(WRITTEN) / 3 + len(SEEDS)
     assert {each.pair.task.name for each in first} == {each.pair.task.name for each in rest}
     assert len(first) + len(rest) == len(known)
 
@@ -204,9 +207,21 @@ def test_a_signal_is_refused_early_only_where_its_interval_or_the_seeds_say_so(
     assert not (found.is_hopeless and found.may_decide)
 
 
+def test_no_template_is_asked_about_twice() -> None:
+    asked: Counter[str] = Counter()
+    known = known_judge(truth, sharpness=12.0)
+
+    def counted(question: Question, templates: Sequence[PromptTemplate]) -> Any:
+        asked.update(template.id for template in templates)
+        return known(question, templates)
+
+    assert judged(counted).decided_by is not None
+    assert set(asked.values()) == {1}
+
+
 def test_of_few_texts_all_are_asked_about_at_once() -> None:
     known = known_pairs(WRITTEN[:59], QUESTION)
-    assert in_parts(known) == (known, [])
+    assert in_parts(known, SEEDS) == (known, [])
 
 
 def test_a_second_signal_is_tried_where_the_first_may_not_speak() -> None:
