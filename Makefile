@@ -23,8 +23,10 @@ $(READY): pyproject.toml scripts/setup.sh $(wildcard locks/*.txt)
 	bash scripts/setup.sh "$(PYTHON)" "$(VENV)" "$(BUILD)" dev
 	touch $@
 
+ON_GPU := --set engine.num_gpus=1 --set train.gpus_per_worker=1 --set train.num_workers=1
+
 demo: setup  ## the whole pipeline on a small real model: synthesize, score, train, evaluate, report
-	$(BIN)/paft run jobs/configs/demo.yaml
+	$(BIN)/paft run jobs/configs/demo.yaml $(if $(filter gpu,$(BUILD)),$(ON_GPU))
 
 unit: setup  ## tests without Ray, seconds
 	$(BIN)/pytest tests/unit -m "not slow" -n auto --dist worksteal

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from paft_ray.echo import echo
+from paft_ray.errors import UserError
 from paft_ray.prompts.checks.rules import broken_rule
 from paft_ray.prompts.gate import gated
 from paft_ray.prompts.imports import read_any
@@ -50,6 +51,11 @@ def check_prompts(
     own = load_task(task)
     found = checked(read_any(path), own, max_words=max_words)
     signal = None
+    if judge is not None and not own.seed_templates:
+        raise UserError(
+            f"--judge {judge}: task {own.name} names no seed templates, without which no judge may decide; name a file "
+            "of them in its YAML (seed_templates: FILE)"
+        )
     if judge is not None:
         found, signal = judged(found, own, judge, address)
     rejected = Counter(each.reason for each in found if each.reason)

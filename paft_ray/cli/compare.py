@@ -75,6 +75,8 @@ def _show_arms(found: dict[str, Any]) -> None:
             f"{name}: {size['num_templates']} held-out templates x {size['num_examples']} examples, "
             f"{seeds} seed{'s' * (seeds > 1)}, %"
         )
+        if "estimated" in size:
+            title += f"; estimated, {percent(size['estimated']['budget'])} % of the cells were asked"
         echo_table(("arm", *measures, "named", "std", "decile", "worst"), rows, title=title)
     echo(f"named: unconstrained answers that name a label; std, lowest decile and worst are of {found['headline']}")
 

@@ -70,9 +70,8 @@ def evaluate_run(
     with interruptible("start the same command again"), holding, named(run, "evaluate"):
         with ray_session(address), awaited_resources(config, "evaluate", wait_s):
             begin = time.perf_counter()
-            found = evaluate_models(
-                resolved, with_base(trained), prompts.templates, examples, AnswerCache.of(target, "")
-            )
+            cache = AnswerCache.of(target, "")
+            found = evaluate_models(resolved, with_base(trained), prompts.templates, examples, cache)
             manifest = {**found.manifest, "time_s": round(time.perf_counter() - begin, 3)}
         _write_tables(target, found)
         target.delete(PARTIAL)

@@ -55,7 +55,7 @@ def init(name: str) -> str:
         "templates.jsonl": (shipped / "seed_templates.jsonl").read_text(encoding="utf-8"),
         "run.yaml": _RUN.format(name=name),
     }
-    with written_to(name):
+    with written_to(name, option="paft init"):
         folder.mkdir(exist_ok=True)
         for file, text in files.items():
             (folder / file).write_text(text, encoding="utf-8")

@@ -19,7 +19,7 @@ def written_to(out: str, *, option: str = "--out") -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"{option} {out}: cannot be written ({error.strerror or error}); give the path of a file that you may write"
+            f"{option} {out}: cannot be written ({error.strerror or error}); give a place that you may write to"
         ) from None
 
 

@@ -123,9 +123,12 @@ def _check_sizes(resolved: ResolvedRun, templates: Templates) -> None:
 
 def most_templates(config: Config, templates: Templates) -> int:
     """Templates that the trials of a sweep can train on if every candidate is kept."""
-    seeds, _ = templates
+    seeds, held_out = templates
+    pool = len(seeds) + config.prompts.num_wanted
     aside = config.sweep.num_validation_templates if config.sweep.compares else 0
-    return len(seeds) + config.prompts.num_wanted - aside
+    if not held_out:
+        aside += max(config.prompts.min_held_out, round(config.prompts.held_out_fraction * pool))
+    return max(0, pool - aside)
 
 
 def check_inputs(resolved: ResolvedRun, *, rows: bool = True) -> Templates:

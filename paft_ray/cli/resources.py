@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,7 +27,19 @@ _POLL_S, _SAY_S = 2.0, 60.0
 def local_resources() -> dict[str, float]:
     """Logical CPUs and GPUs that a local Ray gets: at least four CPUs, since Ray Data waits for ever where workers hold
     all of them."""
-    return {"CPU": max(4, usable_cpus()), "GPU": len(list(Path("/dev").glob("nvidia[0-9]*")))}
+    return {"CPU": max(4, usable_cpus()), "GPU": len(list(Path("/dev").glob("nvidia[0-9]*"))) or _gpus_of_wsl()}
+
+
+def _gpus_of_wsl() -> int:
+    """NVIDIA GPUs under the Windows Subsystem for Linux, where they are no devices of their own."""
+    program = shutil.which("nvidia-smi")
+    if program is None or not Path("/dev/dxg").exists():
+        return 0
+    try:
+        said = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    return sum(line.startswith("GPU ") for line in said.splitlines())
 
 
 def check_resources(config: Config, command: str, nodes: Nodes) -> None:

@@ -33,12 +33,14 @@ from paft_ray.cli.summary import print_results
 from paft_ray.config import Config, parse_config, with_overrides
 from paft_ray.echo import echo
 from paft_ray.errors import StageError, UserError, one_line
+from paft_ray.log import get_logger
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.report.arm_order import pairs
 from paft_ray.report.axes import Varied
 from paft_ray.report.check import Check
 from paft_ray.robustness.groups import Group, grouped
 from paft_ray.robustness.models import GivenModel, given_models, keep_adapter, shown
+from paft_ray.robustness.seen import Seen
 from paft_ray.robustness.suites import VERSION, Suite, make_suite
 from paft_ray.stages.precision import with_known_precision
 from paft_ray.stages.prepare import first_in_proportion
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
 
     from paft_ray.stages.evaluate import Evaluation
 
+_log = get_logger(__name__)
 NAME = "robustness"
 _MARK = "robustness.json"
 """Written first, so that the folder may be written to again."""
@@ -147,7 +150,8 @@ def _plan(request: Request, *, with_rows: bool = True) -> _Plan:
     _ = task.grader
     models = given_models(request.models, base=request.base, chat=request.chat, config=config, task=task)
     resolved = replace(resolved, config=_with_primary(resolved.config, models))
-    suite = make_suite(request.suite, task, resolved.config)
+    seen = Seen.of(model.run for model in models)
+    suite = make_suite(request.suite, task, resolved.config, seen)
     if config.evaluate.budget < 1 and suite.variants:
         raise UserError("--budget: is for suite templates alone, whose cells stand for each other; give fewer --rows")
     check_limits(limits, num_templates=len(suite.plain), budget=config.evaluate.budget)
@@ -155,7 +159,7 @@ def _plan(request: Request, *, with_rows: bool = True) -> _Plan:
         resolved=resolved,
         models=models,
         suite=suite,
-        examples=_examples(resolved, request) if with_rows else [],
+        examples=_examples(resolved, request, seen) if with_rows else [],
         limits=limits,
         baseline=baseline,
         target=target,
@@ -190,16 +194,20 @@ def _with_primary(config: Config, models: Sequence[GivenModel]) -> Config:
     return config.model_copy(update={"report": config.report.model_copy(update={"primary": primary})})
 
 
-def _examples(resolved: ResolvedRun, request: Request) -> list[Example]:
-    """The rows, drawn by seed, labels in the proportions of the source."""
-    task = resolved.task
+def _examples(resolved: ResolvedRun, request: Request, seen: Seen) -> list[Example]:
+    """The rows, drawn by seed, labels in the proportions of the source; those that a model was trained on are told."""
+    task, found = resolved.task, list[Example]()
     source = Source(path=request.data) if request.data else task.sources.get("test")
-    if source is None:
+    if source is not None:
+        if source.dataset is None:
+            check_source(task, source)
+        found = list(read_examples(task, source))
+    elif not (found := seen.test_rows(task)):
         raise UserError(f"task {task.name}: has no test rows of its own; give --data FILE")
-    if source.dataset is None:
-        check_source(task, source)
-    found = list(read_examples(task, source))
-    return first_in_proportion(found, request.num_rows, resolved.config.seed, by_answer=bool(task.label_texts))
+    drawn = first_in_proportion(found, request.num_rows, resolved.config.seed, by_answer=bool(task.label_texts))
+    if number := seen.num_trained(drawn):
+        _log.warning(f"[{NAME}] {number} of {len(drawn)} rows are rows that a model of these was trained on")
+    return drawn
 
 
 def _groups(plan: _Plan) -> list[Group]:

@@ -24,6 +24,7 @@ from paft_ray.metrics import (
 from paft_ray.report.answers import label_rates
 from paft_ray.report.arm_figures import common_cells, part_of, short_row, spread_row
 from paft_ray.report.arm_order import ordered
+from paft_ray.report.budget import estimated_rows, estimates
 from paft_ray.report.inputs import Measured
 from paft_ray.storage.stage_keys import differences
 from paft_ray.tasks.task import Example
@@ -160,19 +161,28 @@ def _by_measure(run: EvaluatedRun) -> dict[Measure, dict[str, ArmOutcomes]]:
 
 
 def _figures(side: _Side, headline: Measure) -> dict[str, dict[str, Any]]:
-    """Arm -> figures by the headline measure, mean by each, and fraction of answers that name a label."""
-    rates = label_rates(side.run.measured)
-    rows = {}
-    for arm, outcomes in side.by_measure[headline].items():
-        found = figures(outcomes, threshold=side.run.config.report.threshold)
-        means = {measure: float(arms[arm].by_template.mean()) for measure, arms in side.by_measure.items()}
+    """Arm -> figures by the headline measure, mean by each, and fraction of answers that name a label; of the whole
+    grid, also where only a part of the cells was asked: then estimates, and None for what needs every cell."""
+    measured, config = side.run.measured, side.run.config
+    confidence, rates, rows = config.report.confidence, label_rates(measured), {}
+    whole = {
+        measure: estimates(measured, arms, confidence=confidence, seed=config.seed)
+        for measure, arms in side.by_measure.items()
+    }
+    filled, estimated = whole[headline]
+    for arm, outcomes in filled.items():
+        found = figures(outcomes, threshold=config.report.threshold)
+        means = {measure: float(arms[arm].by_template.mean()) for measure, (arms, _) in whole.items() if arm in arms}
         rows[arm] = {
             **{name: getattr(found, name) for name in _FIGURES},
             "decile": found.decile,
             "named_rate": rates[arm]["named_rate"],
             "measures": {measure: {"mean": mean} for measure, mean in means.items()},
         }
-    return rows
+    kept = ("measures", "named_rate")
+    return {
+        arm: {**row, **{name: rows[arm][name] for name in kept}} for arm, row in estimated_rows(rows, estimated).items()
+    }
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -183,7 +193,7 @@ def _settings(config: Config) -> dict[str, Any]:
 def _gap(pair: _Pair, measure: Measure) -> Difference | None:
     """The paired difference; None where there are too few common templates or no common seed."""
     one, other = pair.common[measure]
-    if _unpaired(one, other):
+    if _unpaired(pair, measure):
         return None
     names = (pair.first.run.name, pair.second.run.name)
     return difference(one, other, confidence=pair.first.run.config.report.confidence, names=names)
@@ -212,7 +222,7 @@ def _row(pair: _Pair, headline: Measure, gap: Difference | None) -> dict[str, An
         "num_templates": num_templates,
         "num_examples": num_examples,
         "paired": gap is not None,
-        "no_interval": gap.insufficient_data_reason if gap else _unpaired(one, other),
+        "no_interval": gap.insufficient_data_reason if gap else _unpaired(pair, headline),
     }
     if gap is None:
         return row
@@ -231,10 +241,15 @@ def _gap_of_means(one: ArmOutcomes, other: ArmOutcomes) -> float:
     return float(one.by_template.mean() - other.by_template.mean())
 
 
-def _unpaired(one: ArmOutcomes, other: ArmOutcomes) -> str | None:
+def _unpaired(pair: _Pair, measure: Measure) -> str | None:
     """Why two arms on their common cells are not paired."""
-    if (num := len(one.template_ids)) < MIN_TEMPLATES_INTERVAL:
-        return f"{num} common templates, at least {MIN_TEMPLATES_INTERVAL} are needed"
+    first, second = pair.whole[measure]
+    one, other = pair.common[measure]
+    least = MIN_TEMPLATES_INTERVAL
+    if not one.example_ids and len({*first.template_ids} & {*second.template_ids}) >= least:
+        return "no common test rows"
+    if (num := len(one.template_ids)) < least:
+        return f"{num} common templates, at least {least} are needed"
     return None if have_common_seeds(one, other) else "no common training seed"
 
 

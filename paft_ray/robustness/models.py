@@ -56,6 +56,8 @@ class GivenModel:
     """Folder of an adapter that no run trained."""
     endpoint: GeneratorConfig | None = None
     """Where the model is asked; then `settings` and `place` are none of it."""
+    run: Store | None = None
+    """Whose arm it is."""
 
     @property
     def keys(self) -> tuple[ModelKey, ...]:
@@ -152,6 +154,7 @@ def _arm_of_run(text: str) -> GivenModel | None:
         settings=resolved.config.model,
         place=resolved.place(resolved.config.model.id),
         trained=tuple(Trained(store=run, model=model) for model in models if model.arm == arm),
+        run=run,
     )
 
 

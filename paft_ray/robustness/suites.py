@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +17,7 @@ from paft_ray.prompts.sampling import keyed_order
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.prompts.variations import noise, options, system
 from paft_ray.prompts.variations.variant import TEMPLATES, Variant
+from paft_ray.robustness.seen import NOTHING, Seen
 from paft_ray.stages.user_templates import gated_templates
 from paft_ray.tasks.task import Task
 
@@ -28,13 +29,17 @@ _NUM_BASES = 6
 """Templates that each axis varies."""
 
 
-def _format(task: Task, templates: Sequence[PromptTemplate], seed: int) -> list[Variant]:
-    return formats(task, len(templates), seed)
+def _format(
+    task: Task, templates: Sequence[PromptTemplate], seed: int, *, without: Container[str] = ()
+) -> list[Variant]:
+    return formats(task, len(templates), seed, without=without)
 
 
-def _options(task: Task, templates: Sequence[PromptTemplate], seed: int) -> list[Variant]:
+def _options(
+    task: Task, templates: Sequence[PromptTemplate], seed: int, *, without: Container[str] = ()
+) -> list[Variant]:
     """Of options that are fields, else of labels that are listed."""
-    return options.variants(task, templates, seed) or label_orders(task, len(templates), seed)
+    return options.variants(task, templates, seed) or label_orders(task, len(templates), seed, without=without)
 
 
 Axis = Callable[[Task, Sequence[PromptTemplate], int], list[Variant]]
@@ -46,6 +51,8 @@ AXES: Mapping[str, Axis] = {
 }
 """Axis -> (task, templates to vary, seed) -> each template under each level; none where it does not go with the
 task."""
+_COMPOSED: Mapping[str, Callable[..., list[Variant]]] = {"format": _format, "options": _options}
+"""Those that take templates of the grammar, `without` some of its frames."""
 ALL, _NOISE = "all", "noise="
 NAMES = (TEMPLATES, *AXES, ALL)
 FILES = (".jsonl", ".parquet")
@@ -84,15 +91,16 @@ class Suite:
         return pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.string()) for name in rows[0]]))
 
 
-def make_suite(given: Sequence[str], task: Task, config: Config) -> Suite:
-    """The suite of these names and files. A file of templates, else the task's held-out ones, else composed ones are
-    the plain templates: all of them where `templates` is asked for, else those that the axes vary. An axis that does
+def make_suite(given: Sequence[str], task: Task, config: Config, seen: Seen = NOTHING) -> Suite:
+    """The suite of these names and files. A file of templates, else the held-out ones of a run whose arms are measured,
+    else the task's, else composed ones are the plain templates: all of them where `templates` is asked for, else those
+    that the axes vary. What an arm was trained on (`seen`) is left out, but for templates of a file. An axis that does
     not go with the task is left out of `all` with a line.
 
     Raises `UserError` for a name or file that is none, for an axis that is asked for and does not go with the task, and
     where templates have to be composed and the task's words do not fit into sentences.
     """
-    axes = dict(AXES)
+    axes: dict[str, Axis] = {**AXES, **{axis: partial(make, without=seen.frames) for axis, make in _COMPOSED.items()}}
     if rate := _noise_rate(given):
         axes["noise"] = partial(noise.variants, rate=rate)
     given = ["noise" if each.startswith(_NOISE) else each for each in given]
@@ -102,7 +110,7 @@ def make_suite(given: Sequence[str], task: Task, config: Config) -> Suite:
         raise UserError(f"--suite {files[1]}: one file of templates is taken; put them into one")
     if files and not files[0].endswith(FILES):
         raise UserError(f"--suite {files[0]}: no suite; allowed: {', '.join(NAMES)}, or a .jsonl file of templates")
-    templates = _templates(files[0] if files else None, task, config)
+    templates = _templates(files[0] if files else None, task, config, seen)
     bases = [templates[i] for i in sorted(keyed_order([t.id for t in templates], config.seed, "bases")[:_NUM_BASES])]
     found = {
         axis: _varied(axis, make, task, bases, config, must=axis in names)
@@ -149,13 +157,24 @@ def _varied(
     return found
 
 
-def _templates(file: str | None, task: Task, config: Config) -> list[PromptTemplate]:
+def _templates(file: str | None, task: Task, config: Config, seen: Seen) -> list[PromptTemplate]:
     """The plain templates, in the order of their ids."""
-    path = file or (located("templates", task.held_out_templates) if task.held_out_templates else None)
-    if path is not None:
-        found = gated_templates(path, config, task)
-    else:
-        found = usable_templates(task, _NUM_TEMPLATES, config.seed, max_words=config.prompts.max_words)
+    similarity, max_words = config.prompts.similarity, config.prompts.max_words
+    if file is not None:
+        found = gated_templates(file, config, task)
+        if trained := len(found) - len(seen.unseen(found, similarity)):
+            _log.warning(
+                f"[robustness] {file}: {trained} of {len(found)} templates are near what a model of these was trained "
+                "on, or of its frame"
+            )
+    elif not (found := seen.held_out(task, similarity=similarity, max_words=max_words)):
+        if task.held_out_templates:
+            found = gated_templates(located("templates", task.held_out_templates), config, task)
+            found = seen.unseen(found, similarity)
+        else:
+            most = 2 * _NUM_TEMPLATES  # some may be near what a model was trained on
+            found = usable_templates(task, most, config.seed, max_words=max_words, without=seen.frames)
+            found = seen.unseen(found, similarity)[:_NUM_TEMPLATES]
     if not found:
         raise UserError(f"task {task.name}: no template to ask under; give a .jsonl file with --suite FILE")
     return sorted(found, key=lambda template: template.id)

@@ -92,7 +92,7 @@ def _check_begun(run: Store, inputs: dict[str, Any], key: dict[str, Any], force:
     elif run.exists(_INPUTS) and (changed := differences(run.read_json(_INPUTS), inputs)):
         raise UserError(
             f"the sweep of run {run.name} was begun with other inputs ({'; '.join(changed)}); use another name "
-            "or --force to replace it"
+            "or --force to begin anew, rows and templates included"
         )
     elif run.exists(manifest_path(SWEEP)):
         finished = read_manifest(run, SWEEP, SweepManifest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from paft_ray.generators.grammar.frames import FRAMES, Frame
 from paft_ray.generators.grammar.parts import Pick, answers, cue, given, options
@@ -19,11 +19,13 @@ _POOL = 4  # templates from which one is chosen
 _OVER = 2  # composed for each one that is asked for: the gate may refuse some
 
 
-def diverse_templates(task: Task, num: int, seed: int) -> list[PromptTemplate]:
+def diverse_templates(task: Task, num: int, seed: int, *, without: Container[str] = ()) -> list[PromptTemplate]:
     """`num` distinct templates with their frames, fewer where the grammar has no more; those that differ most come
-    first, chosen from four times as many. Raises `UserError` as `words_of`."""
+    first, chosen from four times as many. `without`: frames that are not used. Raises `UserError` as `words_of`."""
     words, wanted = words_of(task), _POOL * max(num, len(FRAMES))
-    frames, pool = ordered_frames(words, seed), dict[str, PromptTemplate]()
+    frames, pool = ordered_frames(words, seed, without), dict[str, PromptTemplate]()
+    if not frames:
+        return []
     for number in range(2 * wanted):
         found = compose(words, frames[number % len(frames)], seed, number)
         pool.setdefault(found.id, found)
@@ -31,17 +33,20 @@ def diverse_templates(task: Task, num: int, seed: int) -> list[PromptTemplate]:
     return [candidates[i] for i in diverse(candidates, num)]
 
 
-def usable_templates(task: Task, num: int, seed: int, *, max_words: int) -> list[PromptTemplate]:
-    """The first `num` of twice as many composed templates that come through the gate, fewer where fewer do. Raises
-    `UserError` as `words_of`."""
-    composed = diverse_templates(task, _OVER * num, seed)
+def usable_templates(
+    task: Task, num: int, seed: int, *, max_words: int, without: Container[str] = ()
+) -> list[PromptTemplate]:
+    """The first `num` of twice as many composed templates that come through the gate, fewer where fewer do. `without`:
+    frames that are not used. Raises `UserError` as `words_of`."""
+    composed = diverse_templates(task, _OVER * num, seed, without=without)
     return [each for each in composed if rejection(each, task, max_words=max_words) is None][:num]
 
 
-def ordered_frames(words: Words, seed: int) -> list[Frame]:
-    """The frames that suit the task, in an order fixed by the seed."""
+def ordered_frames(words: Words, seed: int, without: Container[str] = ()) -> list[Frame]:
+    """The frames that suit the task but for those `without`, in an order fixed by the seed."""
     frames = [frame for frame in FRAMES if _fits(frame, words)]
-    return [frames[i] for i in keyed_order([frame.id for frame in frames], seed, "frames")]
+    ordered = (frames[i] for i in keyed_order([frame.id for frame in frames], seed, "frames"))
+    return [frame for frame in ordered if frame.id not in without]
 
 
 def compose(

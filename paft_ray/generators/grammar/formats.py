@@ -3,7 +3,7 @@ wording held (FormatSpread's idea, Sclar et al. 2024, arXiv 2310.11324)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from paft_ray.generators.grammar.compose import compose, drawn, ordered_frames
 from paft_ray.generators.grammar.frames import Frame
@@ -32,12 +32,12 @@ _FIRST_FORMAT = 500
 _MOST_TRIES = 500
 
 
-def formats(task: Task, num_frames: int, seed: int) -> list[Variant]:
-    """`num_frames` requests, each in the same formats; labels are never written in another case. Raises
-    `UserError` where the task's words do not fit into sentences."""
+def formats(task: Task, num_frames: int, seed: int, *, without: Container[str] = ()) -> list[Variant]:
+    """`num_frames` requests, each in the same formats; labels are never written in another case. `without`: frames that
+    are not used. Raises `UserError` where the task's words do not fit into sentences."""
     words = words_of(task)
     found: list[Variant] = []
-    for number, frame in enumerate(ordered_frames(words, seed)[:num_frames]):
+    for number, frame in enumerate(ordered_frames(words, seed, without)[:num_frames]):
         for form in range(_NUM_FORMATS):
             composed = compose(words, frame, seed, number, dict.fromkeys(_FORMAT, _FIRST_FORMAT + form))
             found.append(_variant(task, composed, frame, form, seed))
@@ -59,7 +59,7 @@ def _base(frame: Frame) -> str:
     return f"frame {frame.id}"
 
 
-def label_orders(task: Task, num_frames: int, seed: int) -> list[Variant]:
+def label_orders(task: Task, num_frames: int, seed: int, *, without: Container[str] = ()) -> list[Variant]:
     """`num_frames` requests that list the labels, each with the labels in every order that begins with another one.
     None where the task has options, or labels that are not listed. Raises `UserError` as `formats`."""
     words = words_of(task)
@@ -67,7 +67,7 @@ def label_orders(task: Task, num_frames: int, seed: int) -> list[Variant]:
         return []
     orders = _orders(len(words.labels), seed)
     found: list[Variant] = []
-    for frame in ordered_frames(words, seed):
+    for frame in ordered_frames(words, seed, without):
         texts = _listing(words, frame, seed, orders)
         if texts is None:
             continue

@@ -47,3 +47,15 @@ def test_a_list_without_faults_ends_with_0(capsys: pytest.CaptureFixture[str], t
 def test_a_list_that_cannot_be_read_ends_with_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, _, err = run_cli(capsys, "prompts", "check", str(tmp_path / "none.jsonl"), "--task", "demo")
     assert (code, len(err.splitlines())) == (2, 1)
+
+
+def test_a_judge_needs_seed_templates_of_the_task(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Refused before Ray starts: without them it could decide nothing."""
+    (tmp_path / "own.yaml").write_text(
+        "name: own\nkind: choice\ndescription: Decide whether a review is good.\nfields: {text: the review}\n"
+        "labels: [good, bad]\n"
+    )
+    given = ("--task", str(tmp_path / "own.yaml"), "--judge", "demo")
+    code, _, err = run_cli(capsys, "prompts", "check", written(tmp_path, TEXTS[:1]), *given)
+    assert code == 2
+    assert "task own names no seed templates, without which no judge may decide" in err

@@ -1,18 +1,46 @@
 """Waiting for nodes that are still to come: what is asked of the autoscaler, and when it ends."""
 
+import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from paft_ray.cli import resources
-from paft_ray.cli.resources import awaited_resources, bundles, seconds
+from paft_ray.cli.resources import awaited_resources, bundles, check_resources, local_resources, seconds
 from paft_ray.config import load_config
 from paft_ray.errors import UserError
 
 CONFIG = load_config("jobs/configs/demo.yaml", ["engine.num_gpus=1", "train.gpus_per_worker=1"])
 SMALL, LARGE = {"CPU": 2.0}, {"CPU": 4.0, "GPU": 2.0}
+
+
+def test_gpus_of_wsl_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "Path", lambda path: tmp_path)  # stands for /dev and /dev/dxg
+    program = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert local_resources()["GPU"] == 0
+    for script, expected in (("printf 'GPU 0: A\\nGPU 1: A\\n'", 2), ("exit 9", 0)):
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        assert local_resources()["GPU"] == expected
+
+
+@pytest.mark.parametrize(("has_gpu", "given"), [(True, 1), (False, 0)])
+def test_the_demo_uses_a_gpu_where_the_gpu_builds_are_installed(tmp_path: Path, has_gpu: bool, given: int) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\nexit {0 if has_gpu else 1}\n")
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    said = subprocess.run(["make", "-n", "demo"], env=environment, capture_output=True, text=True, check=True).stdout
+    (line,) = [line for line in said.splitlines() if "paft run" in line]
+    assert line.count("--set engine.num_gpus=1") == given
+    settings = [part for part in line.split() if "=" in part]
+    config = load_config("jobs/configs/demo.yaml", settings)
+    check_resources(config, "run", [{"CPU": 4.0, "GPU": float(given)}])
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from paft_ray.config import parse_config
 from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.report import compare as report_compare
+from paft_ray.storage.artifacts import OUTCOMES
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Example
 from tests.support import made_stage as stages
@@ -190,10 +191,23 @@ def test_runs_that_share_too_little_are_not_paired_and_say_so(
     assert row["mean"] == pytest.approx(-0.1)
     assert row["num_templates"] == (7 if "templates" in change else 0)
     _, out, _ = compared(capsys, first.root, second.root)
-    assert (
-        f"paft: not paired ({row['num_templates']} common templates, at least 8 are needed); the difference is "
-        "that of the two means" in out
-    )
+    reason = "7 common templates, at least 8 are needed" if "templates" in change else "no common test rows"
+    assert f"paft: not paired ({reason}); the difference is that of the two means" in out
+
+
+def test_a_part_of_the_cells_is_no_grid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What needs every cell is left out, as in the report."""
+    runs = [evaluated(tmp_path / name, half) for name in ("a", "b")]
+    table = OUTCOMES.read(runs[0])
+    stages.evaluated(runs[0], table.take([n for n in range(len(table)) if n % 3]), budget=2 / 3)
+    _, out, _ = compared(capsys, *(run.root for run in runs), "--json")
+    part, whole = (json.loads(out)["runs"][name]["arms"]["paft"] for name in ("a", "b"))
+    assert (part["worst"], part["decile"], part["best"]) == (None, None, None)
+    assert whole["worst"] == 0.5
+    assert part["mean"] == pytest.approx(part["estimated"]["mean"])
+    assert part["measures"].keys() == whole["measures"].keys()
+    _, out, _ = compared(capsys, *(run.root for run in runs))
+    assert "estimated, 66.7 % of the cells were asked" in " ".join(out.split())
 
 
 def test_seeds_are_paired_by_number_and_said_where_none_is_common(
