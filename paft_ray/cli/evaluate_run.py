@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from paft_ray.cli.out_file import ANOTHER_OUT, check_folder, named_folder
-from paft_ray.cli.resources import awaited_resources, check_resources, local_resources, seconds
+from paft_ray.cli.resources import awaited_resources, check_here, seconds
 from paft_ray.cli.session import ray_session
 from paft_ray.cli.signals import interruptible
 from paft_ray.echo import echo
@@ -56,7 +56,7 @@ def evaluate_run(
     prompts = PromptSet.of(Entry.of_file(t, "user", "held_out") for t in given)
     _check_target(out, run)
     if not (address or os.environ.get("RAY_ADDRESS")):
-        check_resources(config, "evaluate", [local_resources()])
+        check_here(config, "evaluate")
     resolved = resolved.with_model()
     check_trained(run, trained, base=resolved.model.path)
     target = Store.at(out)

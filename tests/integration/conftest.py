@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from paft_ray.cli.resources import vllm_build
 from tests.support.resolved import resolved
 
 if TYPE_CHECKING:
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
 
     from paft_ray.config import Config
     from paft_ray.storage.store import Store
+
+
+def pytest_sessionstart() -> None:
+    if vllm_build() == "GPU":
+        pytest.exit("the tests start engines on CPUs; use make test VENV=.venv-cpu BUILD=cpu", returncode=2)
+
 
 _SMALL = (
     "name=tiny",

