@@ -67,7 +67,7 @@ bench: setup  ## speed next to what users have today, interleaved on the same ro
 	$(BIN)/python -m benchmarks $(ONLY)
 
 sweep: setup  ## Ray Tune over prompt-set sizes at demo scale
-	$(BIN)/paft sweep jobs/configs/demo.yaml
+	$(BIN)/paft sweep jobs/configs/demo.yaml $(if $(filter gpu,$(BUILD)),$(ON_GPU))
 
 chaos: setup  ## faults into every stage at random moments, against an uninterrupted run (CHAOS=3: half an hour)
 	$(BIN)/python -m tests.chaos $(if $(CHAOS),--points $(CHAOS))

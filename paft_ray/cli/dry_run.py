@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from paft_ray import capacity
-from paft_ray.cli.preflight import check_inputs, most_templates
+from paft_ray.cli.preflight import check_inputs, most_templates, num_split_off
 from paft_ray.cli.preflight_model import check_model
 from paft_ray.config import Config, EngineConfig, GeneratorConfig, PromptsConfig, TrainConfig
 from paft_ray.cpu_priority import usable_cpus
@@ -72,7 +72,7 @@ def plan(config: Config, stage: str = "run") -> str:
         **(
             _sweep(config, given)
             if stage == "sweep"
-            else _evaluation(config, counts.get("test"), len(held_out), requests)
+            else _evaluation(config, counts.get("test"), len(held_out) or num_split_off(config, given), requests)
         ),
         **_needs(config, path, max(map(_length, encoded), default=config.model.max_prompt_tokens), num_train),
     }
@@ -181,16 +181,13 @@ def _sweep(config: Config, templates: Templates) -> dict[str, Any]:
     }
 
 
-def _evaluation(config: Config, counted: int | None, given: int, requests: int | None) -> dict[str, Any]:
+def _evaluation(config: Config, counted: int | None, held_out: int, requests: int | None) -> dict[str, Any]:
     """Prompts that the engines answer: per arm, held-out templates x test rows, or the part of these cells that
     `evaluate.budget` asks.
 
     `requests`: most that a cell takes, with labels that share their first tokens or are very many; None where the model
     is not on this machine.
     """
-    held_out = given or max(
-        config.prompts.min_held_out, round(config.prompts.num_candidates * config.prompts.held_out_fraction)
-    )
     num_test = config.data.num_test or counted
     cells = "" if config.evaluate.budget == 1 else f" x {100 * config.evaluate.budget:g} % of the cells"
     if requests is None:

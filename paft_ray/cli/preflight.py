@@ -123,12 +123,16 @@ def _check_sizes(resolved: ResolvedRun, templates: Templates) -> None:
 
 def most_templates(config: Config, templates: Templates) -> int:
     """Templates that the trials of a sweep can train on if every candidate is kept."""
+    seeds, _ = templates
+    aside = config.sweep.num_validation_templates if config.sweep.compares else 0
+    return max(0, len(seeds) + config.prompts.num_wanted - aside - num_split_off(config, templates))
+
+
+def num_split_off(config: Config, templates: Templates) -> int:
+    """Templates of the pool that are held out if every candidate is kept; 0 where held-out ones are given."""
     seeds, held_out = templates
     pool = len(seeds) + config.prompts.num_wanted
-    aside = config.sweep.num_validation_templates if config.sweep.compares else 0
-    if not held_out:
-        aside += max(config.prompts.min_held_out, round(config.prompts.held_out_fraction * pool))
-    return max(0, pool - aside)
+    return 0 if held_out else max(config.prompts.min_held_out, round(config.prompts.held_out_fraction * pool))
 
 
 def check_inputs(resolved: ResolvedRun, *, rows: bool = True) -> Templates:

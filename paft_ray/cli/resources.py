@@ -55,7 +55,8 @@ def check_here(config: Config, command: str) -> None:
     """Raises `UserError` as `check_resources`, of this machine, and for engines that its build of vLLM lacks."""
     check_resources(config, command, [local_resources()])
     build, num_gpus = vllm_build(), config.engine.num_gpus
-    if "engine" not in started_by(command, config):
+    asks_none = command == "synthesize" and not config.prompts.local_models
+    if asks_none or "engine" not in started_by(command, config):
         return
     if build == "GPU" and not num_gpus:
         raise UserError(

@@ -90,6 +90,7 @@ class _Plan:
 
     resolved: ResolvedRun
     models: list[GivenModel]
+    seen: Seen
     suite: Suite
     examples: list[Example]
     limits: Mapping[str, float]
@@ -115,6 +116,8 @@ def robustness(request: Request, *, dry_run: bool, address: str | None, wait: st
         check_keys(model.endpoint for model in plan.models if model.endpoint is not None)
         if any(model.endpoint is None for model in plan.models):
             check_here(config, "evaluate")
+    if number := plan.seen.num_trained(plan.examples):
+        _log.warning(f"[{NAME}] {number} of {len(plan.examples)} rows are training rows of the runs of these models")
     plan.target.write_json(_MARK, {"models": list(request.models), "suite": list(plan.suite.names), "version": VERSION})
     holding = hold(plan.target, NAME, elsewhere=ANOTHER_OUT)
     with interruptible("start the same command again"), holding, named(plan.target, NAME):
@@ -132,13 +135,13 @@ def robustness(request: Request, *, dry_run: bool, address: str | None, wait: st
     return FAILED if any(not check.passed for check in checks) else 0
 
 
-def check_request(request: Request, *, with_rows: bool) -> None:
+def check_request(request: Request, *, with_rows: bool, with_runs: bool) -> None:
     """Raises `UserError` for what cannot be measured. Neither a hub, nor a cluster, nor an endpoint is reached, without
-    rows no file of them either."""
-    _plan(request, with_rows=with_rows)
+    rows no file of them either; without runs, which decide the templates, those are not looked at."""
+    _plan(request, with_rows=with_rows, with_runs=with_runs)
 
 
-def _plan(request: Request, *, with_rows: bool = True) -> _Plan:
+def _plan(request: Request, *, with_rows: bool = True, with_runs: bool = True) -> _Plan:
     limits = parse_limits(request.fail_below)
     check_junit(request.junit)
     baseline = read_baseline(request.baseline)
@@ -150,21 +153,23 @@ def _plan(request: Request, *, with_rows: bool = True) -> _Plan:
     _ = task.grader
     models = given_models(request.models, base=request.base, chat=request.chat, config=config, task=task)
     resolved = replace(resolved, config=_with_primary(resolved.config, models))
-    seen = Seen.of(model.run for model in models)
+    seen = Seen.of(models)
     suite = make_suite(request.suite, task, resolved.config, seen)
     if config.evaluate.budget < 1 and suite.variants:
         raise UserError("--budget: is for suite templates alone, whose cells stand for each other; give fewer --rows")
-    check_limits(limits, num_templates=len(suite.plain), budget=config.evaluate.budget)
+    if with_runs:
+        check_limits(limits, num_templates=len(suite.plain), budget=config.evaluate.budget)
     plan = _Plan(
         resolved=resolved,
         models=models,
+        seen=seen,
         suite=suite,
         examples=_examples(resolved, request, seen) if with_rows else [],
         limits=limits,
         baseline=baseline,
         target=target,
     )
-    if baseline:
+    if baseline and with_runs:
         names, columns = [model.name for model in models], [template.id for template in suite.templates]
         check_comparable(baseline, models=names, templates=columns, rows=plan.rows)
     return plan
@@ -195,7 +200,7 @@ def _with_primary(config: Config, models: Sequence[GivenModel]) -> Config:
 
 
 def _examples(resolved: ResolvedRun, request: Request, seen: Seen) -> list[Example]:
-    """The rows, drawn by seed, labels in the proportions of the source; those that a model was trained on are told."""
+    """The rows, drawn by seed, labels in the proportions of the source."""
     task, found = resolved.task, list[Example]()
     source = Source(path=request.data) if request.data else task.sources.get("test")
     if source is not None:
@@ -204,10 +209,7 @@ def _examples(resolved: ResolvedRun, request: Request, seen: Seen) -> list[Examp
         found = list(read_examples(task, source))
     elif not (found := seen.test_rows(task)):
         raise UserError(f"task {task.name}: has no test rows of its own; give --data FILE")
-    drawn = first_in_proportion(found, request.num_rows, resolved.config.seed, by_answer=bool(task.label_texts))
-    if number := seen.num_trained(drawn):
-        _log.warning(f"[{NAME}] {number} of {len(drawn)} rows are rows that a model of these was trained on")
-    return drawn
+    return first_in_proportion(found, request.num_rows, resolved.config.seed, by_answer=bool(task.label_texts))
 
 
 def _groups(plan: _Plan) -> list[Group]:

@@ -15,6 +15,7 @@ import numpy as np
 from paft_ray.cli.out_file import written_to
 from paft_ray.echo import echo
 from paft_ray.errors import UserError
+from paft_ray.files.uris import split_uri
 from paft_ray.metrics.robustness import MIN_TEMPLATES, MIN_TEMPLATES_INTERVAL
 from paft_ray.report.check import Check
 from paft_ray.report.format import percent, points, probability, span
@@ -76,8 +77,9 @@ def read_baseline(path: str | None) -> Baseline | None:
     where there is none."""
     if path is None:
         return None
-    folder, slash, name = path.rpartition("/")
-    store = Store(folder or slash or ".")
+    place, options = split_uri(path)
+    folder, slash, name = place.rpartition("/")
+    store = Store((folder or slash or ".") + options)
     if not all(store.is_file(each) for each in (name, OUTCOMES_FILE, ROWS_FILE)):
         raise UserError(
             f"--baseline {path}: give the results.json of an earlier `paft robustness`, with {OUTCOMES_FILE} and "
@@ -108,7 +110,7 @@ def check_comparable(
     elif (num := len(has["template_id"] & {*templates})) < MIN_TEMPLATES_INTERVAL:
         reason = (
             f"{num or 'none'} of its templates {'are' if num > 1 else 'is'} in this suite, at least "
-            f"{MIN_TEMPLATES_INTERVAL} are needed; measure both under the same suite"
+            f"{MIN_TEMPLATES_INTERVAL} are needed; measure both under the same --suite FILE"
         )
     elif rows and not rows.items() & baseline.rows.items():
         reason = "it has none of these rows; measure both with the same --data, --rows and seed"

@@ -67,7 +67,7 @@ def robustness(
     task: Annotated[str, typer.Option(help="Built-in task or path of a task YAML")],
     out: _Out,
     suite: _Suite = None,
-    data: Annotated[str | None, typer.Option(help="Rows; default: the task's own test rows")] = None,
+    data: Annotated[str | None, typer.Option(help="Rows; default: test rows of the task, or of a run")] = None,
     rows: _Rows = 100,
     base: Annotated[str | None, typer.Option(metavar="ID", help="Base model of the adapters")] = None,
     chat: _Chat = False,

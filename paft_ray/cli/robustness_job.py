@@ -73,8 +73,8 @@ def job(request: Request, *, wait: str = "0") -> MeasurementJob:
     are_here = bool(rows) and all(path.startswith("builtin:") or _may_be_read(path) for path in rows)
     arguments = (*_arguments(request), *([] if wait == "0" else [f"--wait-resources={wait}"]))
     check_arguments(arguments)
-    check_request(request, with_rows=are_here)
-    if not are_here:
+    check_request(request, with_rows=are_here, with_runs=not any(map(_may_be_run_elsewhere, _models(request))))
+    if not are_here and (rows or "test" in task.sources):
         echo("submit: the rows are not on this machine; the job checks them before anything starts")
     return MeasurementJob(
         arguments=arguments,
@@ -88,6 +88,12 @@ def _check_place(model: str) -> None:
     place = model.removesuffix(":chat")
     if place != "demo" and not Path(place).is_absolute() and any(map(os.path.isdir, (place, place.rpartition(":")[0]))):
         raise not_shipped(model)
+
+
+def _may_be_run_elsewhere(model: str) -> bool:
+    """Whether it may name an arm of a run in a folder that this machine does not see."""
+    place, mark, arm = model.rpartition(":")
+    return bool(mark) and Path(place).is_absolute() and "/" not in arm and arm != "chat" and not Path(place).is_dir()
 
 
 def _may_be_read(path: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paft_ray.config import Config
 from paft_ray.errors import UserError
@@ -28,6 +28,9 @@ from paft_ray.report.budget import estimated_rows, estimates
 from paft_ray.report.inputs import Measured
 from paft_ray.storage.stage_keys import differences
 from paft_ray.tasks.task import Example
+
+if TYPE_CHECKING:
+    from paft_ray.metrics.budget import GridEstimate
 
 _Arms = tuple[ArmOutcomes, ArmOutcomes]
 _FIGURES = ("mean", "std", "worst", "best", "num_templates", "num_examples", "num_seeds")
@@ -55,6 +58,15 @@ class _Side:
         """By the headline measure."""
         return next(iter(self.by_measure.values()))
 
+    @cached_property
+    def whole(self) -> Mapping[Measure, tuple[Mapping[str, ArmOutcomes], Mapping[str, GridEstimate]]]:
+        """Measure -> (arms on the whole grid, their estimates where only a part of the cells was asked)."""
+        config = self.run.config
+        return {
+            measure: estimates(self.run.measured, arms, confidence=config.report.confidence, seed=config.seed)
+            for measure, arms in self.by_measure.items()
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Pair:
@@ -76,7 +88,7 @@ class _Pair:
         for measure, arms in self.first.by_measure.items():
             if measure in self.second.by_measure:
                 one, other = arms[self.arms[0]], self.second.by_measure[measure][self.arms[1]]
-                found[measure] = on_common_seeds(one, other) if have_common_seeds(one, other) else (one, other)
+                found[measure] = on_common_seeds(one, other)
         return found
 
     @cached_property
@@ -164,15 +176,13 @@ def _figures(side: _Side, headline: Measure) -> dict[str, dict[str, Any]]:
     """Arm -> figures by the headline measure, mean by each, and fraction of answers that name a label; of the whole
     grid, also where only a part of the cells was asked: then estimates, and None for what needs every cell."""
     measured, config = side.run.measured, side.run.config
-    confidence, rates, rows = config.report.confidence, label_rates(measured), {}
-    whole = {
-        measure: estimates(measured, arms, confidence=confidence, seed=config.seed)
-        for measure, arms in side.by_measure.items()
-    }
-    filled, estimated = whole[headline]
+    rates, rows = label_rates(measured), {}
+    filled, estimated = side.whole[headline]
     for arm, outcomes in filled.items():
         found = figures(outcomes, threshold=config.report.threshold)
-        means = {measure: float(arms[arm].by_template.mean()) for measure, (arms, _) in whole.items() if arm in arms}
+        means = {
+            measure: float(arms[arm].by_template.mean()) for measure, (arms, _) in side.whole.items() if arm in arms
+        }
         rows[arm] = {
             **{name: getattr(found, name) for name in _FIGURES},
             "decile": found.decile,
@@ -210,7 +220,7 @@ def _row(pair: _Pair, headline: Measure, gap: Difference | None) -> dict[str, An
         "second_arm": pair.arms[1],
         "first_seeds": list(one.seeds),
         "second_seeds": list(other.seeds),
-        "mean": _gap_of_means(*pair.whole[headline]),
+        "mean": _gap_of_means(pair, headline),
         "low": None,
         "high": None,
         "p_value": None,
@@ -237,7 +247,9 @@ def _row(pair: _Pair, headline: Measure, gap: Difference | None) -> dict[str, An
     }
 
 
-def _gap_of_means(one: ArmOutcomes, other: ArmOutcomes) -> float:
+def _gap_of_means(pair: _Pair, measure: Measure) -> float:
+    one, other = (side.whole[measure][0][arm] for side, arm in zip((pair.first, pair.second), pair.arms, strict=True))
+    one, other = on_common_seeds(one, other)
     return float(one.by_template.mean() - other.by_template.mean())
 
 
@@ -247,7 +259,7 @@ def _unpaired(pair: _Pair, measure: Measure) -> str | None:
     one, other = pair.common[measure]
     least = MIN_TEMPLATES_INTERVAL
     if not one.example_ids and len({*first.template_ids} & {*second.template_ids}) >= least:
-        return "no common test rows"
+        return "no cell of a common test row"
     if (num := len(one.template_ids)) < least:
         return f"{num} common templates, at least {least} are needed"
     return None if have_common_seeds(one, other) else "no common training seed"

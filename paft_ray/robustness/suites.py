@@ -22,7 +22,7 @@ from paft_ray.stages.user_templates import gated_templates
 from paft_ray.tasks.task import Task
 
 _log = get_logger(__name__)
-VERSION = 1
+VERSION = 2
 """Of what the names stand for; it stands in the results."""
 _NUM_TEMPLATES = 24
 _NUM_BASES = 6
@@ -113,7 +113,7 @@ def make_suite(given: Sequence[str], task: Task, config: Config, seen: Seen = NO
     templates = _templates(files[0] if files else None, task, config, seen)
     bases = [templates[i] for i in sorted(keyed_order([t.id for t in templates], config.seed, "bases")[:_NUM_BASES])]
     found = {
-        axis: _varied(axis, make, task, bases, config, must=axis in names)
+        axis: _varied(axis, make, task, bases, config, seen, must=axis in names)
         for axis, make in axes.items()
         if {axis, ALL} & {*names}
     }
@@ -142,10 +142,12 @@ def _noise_rate(given: Sequence[str]) -> float | None:
 
 
 def _varied(
-    axis: str, make: Axis, task: Task, bases: Sequence[PromptTemplate], config: Config, *, must: bool
+    axis: str, make: Axis, task: Task, bases: Sequence[PromptTemplate], config: Config, seen: Seen, *, must: bool
 ) -> list[Variant]:
     """The variants of an axis; none, with a line, where it does not go with the task and was not asked for by name."""
     reason = "it has neither options nor a short list of labels"
+    if seen.frames and axis in _COMPOSED:
+        reason += ", or the runs of these models trained on every frame of the grammar"
     try:
         found = _fitting(make(task, bases, config.seed), config)
     except UserError as error:
@@ -164,8 +166,8 @@ def _templates(file: str | None, task: Task, config: Config, seen: Seen) -> list
         found = gated_templates(file, config, task)
         if trained := len(found) - len(seen.unseen(found, similarity)):
             _log.warning(
-                f"[robustness] {file}: {trained} of {len(found)} templates are near what a model of these was trained "
-                "on, or of its frame"
+                f"[robustness] {file}: {trained} of {len(found)} templates are near training templates of the runs of "
+                "these models, or of their frames"
             )
     elif not (found := seen.held_out(task, similarity=similarity, max_words=max_words)):
         if task.held_out_templates:

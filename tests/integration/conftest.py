@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from paft_ray.storage.store import Store
 
 
-def pytest_sessionstart() -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _build_for_cpus() -> None:
     if vllm_build() == "GPU":
         pytest.exit("the tests start engines on CPUs; use make test VENV=.venv-cpu BUILD=cpu", returncode=2)
 

@@ -86,7 +86,7 @@ def test_a_plan_shows_configuration_loss_mask_and_estimates_without_ray(
     assert "num_steps: 7" in out
     assert "Answer: |  positive<|im_end|>" in out
     assert out.count("prompt tokens without loss | 2 with loss") == 3
-    assert "training_rows_each: 56" in out
+    assert "training_rows_each: 28" in out
     assert "4 models x 24 held-out templates x 40 rows = 3840" in out
     assert not (tmp_path / "runs").exists()
 

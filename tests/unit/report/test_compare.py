@@ -191,7 +191,7 @@ def test_runs_that_share_too_little_are_not_paired_and_say_so(
     assert row["mean"] == pytest.approx(-0.1)
     assert row["num_templates"] == (7 if "templates" in change else 0)
     _, out, _ = compared(capsys, first.root, second.root)
-    reason = "7 common templates, at least 8 are needed" if "templates" in change else "no common test rows"
+    reason = "7 common templates, at least 8 are needed" if "templates" in change else "no cell of a common test row"
     assert f"paft: not paired ({reason}); the difference is that of the two means" in out
 
 
