@@ -15,6 +15,7 @@ from paft_ray.config import Config, GeneratorConfig
 from paft_ray.config.keys import read_key
 from paft_ray.errors import UserError
 from paft_ray.generators.grammar.words import words_of
+from paft_ray.log import get_logger
 from paft_ray.models.files import shapes
 from paft_ray.report.arm_order import check_primary
 from paft_ray.stages import prepare
@@ -26,6 +27,8 @@ from paft_ray.storage.outputs import manifest_path
 from paft_ray.storage.store import Store
 from paft_ray.sweep.trials import listed_trials
 from paft_ray.tracking.trackers import check as check_trackers
+
+_log = get_logger(__name__)
 
 
 def check(resolved: ResolvedRun, command: str, *, local: bool) -> ResolvedRun:
@@ -153,6 +156,11 @@ def check_inputs(resolved: ResolvedRun, *, rows: bool = True) -> Templates:
     if rows:
         prepare.check(config.data, task)
     templates = user_templates(config, task)
+    if config.prompts.writing_models and not templates[0]:
+        _log.warning(
+            "prompts: without prompts.seed_templates no judge is trusted, so what models write is used only where a "
+            "person accepts it"
+        )
     if any(generator.type == "grammar" for generator in config.prompts.generators):
         words_of(task)
     if config.model.truncate_field is not None and config.model.truncate_field not in task.fields:

@@ -38,7 +38,7 @@ def import_files(
 
 def _write(result: Imported, out: str) -> None:
     name = Path(out).name
-    kept = PromptSet.of(Entry.of_file(template, "user") for template in result.kept)
+    kept = PromptSet(tuple(Entry.of_file(template, "user") for template in result.kept))  # the first one is arm sft's
     with written_to(out):
         folder = Store("/".join(out.split("/")[:-1] or ["."]) or "/")
         if name.endswith(".parquet"):

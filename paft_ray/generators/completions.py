@@ -21,6 +21,10 @@ def whole_characters(text: Any) -> Any:
     return text.encode(errors="replace").decode() if isinstance(text, str) else text
 
 
+def _or_empty(text: Any) -> Any:
+    return "" if text is None else text
+
+
 Text = Annotated[str, BeforeValidator(whole_characters)]
 
 
@@ -29,7 +33,8 @@ class _Strict(BaseModel):
 
 
 class _Message(_Strict):
-    content: Annotated[Text, Field(max_length=_LONGEST_TEXT)]
+    content: Annotated[Text, Field(max_length=_LONGEST_TEXT), BeforeValidator(_or_empty)]
+    """Null where all tokens went into thoughts that are not shown."""
 
 
 class _Choice(_Strict):

@@ -144,6 +144,11 @@ def ask(
         )
     session = _Session(generator, endpoint, key, insecure_hosts)
     found = asyncio.run(session.all(requests, seed, kept, keep))
+    if session.num_capped:
+        _log.warning(
+            f"[{generator.label}] {session.num_capped} of {len(found)} requests were not sent: what is left of "
+            "endpoint.max_total_tokens does not hold their answers; raise it"
+        )
     if session.failures:
         _log.warning(
             f"[{generator.label}] {sum(bool(w.missing) for w in found if not w.text)} of {len(found)} requests got no "
@@ -163,6 +168,8 @@ class _Session:
         self.rate = Rate(endpoint.requests_per_minute)
         self.answered = 0
         self.failures: list[str] = []
+        self.num_capped = 0
+        """Requests that the limit of tokens left no room for."""
         self.refused = False
         """Some request was refused for what it asks."""
 
@@ -200,6 +207,7 @@ class _Session:
         if len(self.failures) >= _HOPELESS and not self.answered:
             return Completion(text="", finished=False)
         if not await self.tokens.reserve(self.longest):
+            self.num_capped += 1
             return Completion(text="", finished=False, missing="token_cap")
         found, lost = await self._answer(exchange, self._body(asked, seed), may_be_empty=not asked.axes)
         spent = lost + (found.tokens if found else 0)

@@ -59,8 +59,10 @@ class AnswerCache:
 
     def keyed(self, key: Mapping[str, Any]) -> AnswerCache:
         """The part of the cache under certain settings. `key`: everything that decides its answers besides the
-        requests; versions of the libraries are added."""
-        text = json.dumps({**key, "versions": deciding_versions("evaluate")}, sort_keys=True)
+        requests; versions of the libraries are added, which decide nothing that an endpoint answers."""
+        is_lasting = self.folder.endswith(PAID)
+        versions = {} if is_lasting else {"versions": deciding_versions("evaluate")}
+        text = json.dumps({**key, **versions}, sort_keys=True)
         return replace(self, folder=f"{self.folder}/{hashlib.sha256(text.encode()).hexdigest()[:16]}")
 
     def add(self, rows: pa.Table) -> None:

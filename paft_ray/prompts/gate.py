@@ -214,6 +214,14 @@ def _unfilled(text: str, task: Task) -> bool:
     return _ROUND.search(text) is not None
 
 
+def _takes_anything(task: Task) -> bool:
+    """Whether the pattern finds an answer in whatever is written, as `(.+)` does."""
+    try:
+        return bool(finditer(task.answer_pattern or "", "Please reply"))
+    except TimeoutError:
+        return False
+
+
 def _leaks(text: str, task: Task) -> bool:
     """The text ends by stating an answer (`Answer: positive`, `#### 42`), not by listing the choices or asking
     whether one holds."""
@@ -223,7 +231,10 @@ def _leaks(text: str, task: Task) -> bool:
             matches = finditer(task.answer_pattern, text) if task.answer_pattern else []
         except TimeoutError:
             return False
-        return bool(matches) and matches[-1].end() >= len(end)
+        if not matches or matches[-1].end() < len(end) or _takes_anything(task):
+            return False
+        values = {match.group(1) for match in matches if "\n" not in text[match.end() : matches[-1].start()]}
+        return len(values) == 1  # `from 1 to 5` and `A, B or C` name the choices
     *above, last = end.rsplit("\n", 2)
     before = above[-1] if above else ""
     stated = re.search(rf"(?P<lead>^|[:=>→?{_FIELD}]|\bis)[\s\"'(\[*]*(?P<label>{_any(task.label_texts)})$", last)

@@ -21,8 +21,12 @@ def with_held_out(train: Sequence[Entry], held_out: Sequence[Entry], *, threshol
     """A prompt set from candidates and given held-out templates; candidates near a held-out one must have been taken
     out (`near_held_out`).
 
-    Raises `UserError` where one cluster holds over 30 % of the candidates.
+    Raises `UserError` without a candidate, and where one cluster holds over 30 % of them.
     """
+    if not train:
+        raise UserError(
+            "prompts: no template is left to train on; bring seed templates, more generators, or {type: grammar}"
+        )
     _clustered(train, threshold)
     return _numbered(
         [replace(e, split="train") for e in train] + [replace(e, split="held_out") for e in held_out], threshold

@@ -146,7 +146,7 @@ def difference_table(differences: Mapping[str, Values], *, confidence: float, he
         caption += " With one seed interval, p and decisive are for these weights, not for other trainings."
     if any(gap.get("p_adjusted") is not None for gap in differences.values()):
         named = next((name for name, gap in differences.items() if gap.get("is_primary")), None)
-        others = len(differences) - bool(named)
+        others = sum(gap.get("p_adjusted") is not None for name, gap in differences.items() if name != named)
         apart = f", the primary one apart ({named} was named beforehand)" if named else ""
         corrected = f"corrected for {others} comparison{'s' * (others != 1)}{apart}, after Holm"
         caption += (

@@ -21,12 +21,19 @@ _DRAWN = {
 def prompt_notes(manifests: Mapping[str, Manifest], quality: Quality | None = None) -> list[str]:
     """The sentences that the manifests of a run have figures for. `manifests`: stage -> manifest, checked; `quality`:
     what was found of the candidates, None where no model wrote any."""
+    synthesized = manifests.get(SYNTHESIZE, {})
     return [
-        *quality_sentences(quality),
-        *_coverage(manifests.get(SYNTHESIZE, {})),
+        *quality_sentences(quality, num_accepted=_accepted(synthesized)),
+        *_coverage(synthesized),
         *_draw(manifests.get(TRAIN, {})),
         *_best(manifests.get(SCORE, {})),
     ]
+
+
+def _accepted(manifest: Manifest) -> int:
+    """Templates that a person accepted and that are in the prompt set."""
+    found = manifest.get("decisions", {})
+    return found.get("accepted", 0) - len(found.get("left_out", {}))
 
 
 def _coverage(manifest: Manifest) -> list[str]:

@@ -12,16 +12,20 @@ _KINDS = {
 }
 
 
-def quality_sentences(quality: Quality | None) -> list[str]:
+def quality_sentences(quality: Quality | None, *, num_accepted: int = 0) -> list[str]:
     """One sentence per signal that was tried, and one per generator of which no candidate was fit to be used. None: no
-    model wrote any."""
+    model wrote any. `num_accepted`: templates that a person accepted, whatever was found of them."""
     if quality is None:
         return []
     generators = list(dict.fromkeys(found.generator for found in quality.candidates))
     passed = {found.generator for found in quality.candidates if found.passed}
     unused = [f"no template that {name} wrote ({_why(quality, name)})" for name in generators if name not in passed]
     sentences = [_signal(found) for found in quality.signals]
-    if generators and not passed:
+    if unused and num_accepted:
+        sentences.append(
+            f"By itself {', '.join(unused)} was fit; {num_accepted} templates are used as a person accepted them."
+        )
+    elif generators and not passed:
         sentences.append(f"Model-written synthesis was not used: {', '.join(unused)} was fit.")
     elif unused:
         sentences.append(f"Not used: {', '.join(unused)} was fit.")

@@ -68,9 +68,11 @@ def ask_endpoint(
     answered = [(cell, answer) for cell, answer in zip(asked, said, strict=True) if answer.text or not answer.missing]
     failed = len(asked) - len(answered)
     if failed > config.engine.max_failed_fraction * len(asked):
+        capped = any(answer.missing == "token_cap" for answer in said)
+        reason = "endpoint.max_total_tokens is used up" if capped else "see above"
         raise StageError(
-            f"{model.label}: {failed} of {len(asked)} requests got no answer "
-            f"(engine.max_failed_fraction={config.engine.max_failed_fraction})"
+            f"{model.label}: {failed} of {len(asked)} requests got no answer ({reason}; "
+            f"engine.max_failed_fraction={config.engine.max_failed_fraction})"
         )
     tokens = {key.arm: sum(answer.tokens for answer in answers)}
     return _evaluation(task, key, answered, {"num_failed": failed, "endpoint_tokens": tokens}, config)

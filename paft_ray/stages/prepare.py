@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from paft_ray.config import DataConfig
 from paft_ray.errors import UserError
+from paft_ray.log import get_logger, stage_label
 from paft_ray.prompts.sampling import keyed_order
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.storage.artifacts import ROWS, SplitName, stage_manifest
@@ -29,6 +30,7 @@ from paft_ray.tasks.readers import (
 )
 from paft_ray.tasks.task import Example, Source, Task, content_id
 
+_log = get_logger(__name__)
 RESULTS_VERSION = 2
 """Raised where a change of the code changes results (`scripts/results_versions.py`)."""
 _ROWS_PER_BLOCK, _CHARACTERS_PER_BLOCK = 4096, 2**24
@@ -207,7 +209,8 @@ def _prepare(data: DataConfig, seed: int, task: Task, found: dict[SplitName, Sou
     for name, table in splits.items():
         outputs |= ROWS[name].write(run, table)
     trained = _contents(splits["train"])
-    repeats = {name: len(_contents(splits[name]) & trained) for name in splits if name != "train"}
+    repeats: dict[SplitName, int] = {name: len(_contents(splits[name]) & trained) for name in splits if name != "train"}
+    _warn_of_rows(splits, repeats, task)
     return {
         "counts": {name: table.num_rows for name, table in splits.items()},
         "also_in_train": repeats,
@@ -218,6 +221,24 @@ def _prepare(data: DataConfig, seed: int, task: Task, found: dict[SplitName, Sou
         },
         "outputs": outputs,
     }
+
+
+def _warn_of_rows(splits: Mapping[SplitName, pa.Table], repeats: Mapping[SplitName, int], task: Task) -> None:
+    """Says what makes figures too high or too low."""
+    label = stage_label("prepare")
+    for name, number in repeats.items():
+        if number:
+            _log.warning(
+                f"{label} {number} of {splits[name].num_rows} {name} rows are training rows, too (the same text and "
+                "answer): remove what comes twice, or give a file of other rows"
+            )
+    answers = [example.answer for example in examples_from_table(splits["test"])]
+    longer = sum(len(answer.split()) > task.max_answer_tokens for answer in answers)
+    if longer and not task.label_texts:
+        _log.warning(
+            f"{label} {longer} of {len(answers)} test answers have more words than models may write tokens; raise "
+            f"max_answer_tokens ({task.max_answer_tokens}) of task {task.name}"
+        )
 
 
 def _contents(table: pa.Table) -> set[str]:

@@ -75,19 +75,21 @@ def _check_trained(resolved: ResolvedRun) -> None:
 
 
 def origins(resolved: ResolvedRun) -> Origins:
-    """Where base model, data and generators come from. A license is known where this machine holds what states it;
-    files of the user's own have none."""
-    config, task, data = resolved.config, resolved.task, resolved.config.data
-    own_data = data.train or data.validation or data.test
-    sources = {} if own_data else task.sources
+    """Where base model, data and the generators of the training templates come from. A license is known where this
+    machine holds what states it; files of the user's own have none."""
+    config, task, run = resolved.config, resolved.task, resolved.store
+    own = {name for name in ("train", "validation", "test") if getattr(config.data, name)}
+    sources = {name: source for name, source in task.sources.items() if name not in own}
+    prompts = PROMPT_SET.read(run).split("train").entries if run.exists(PROMPT_SET.path) else ()
+    wrote = {entry.source for entry in prompts}
     return Origins(
         base_id=hub_id(resolved.place(config.model.id)),
         base_license=model_license(resolved.place(config.model.id), config.model.revision),
-        data_license=None if own_data else task.license,
+        data_license=None if "train" in own else task.license,
         datasets=tuple(dict.fromkeys(source.dataset for source in sources.values() if source.dataset)),
         generators={
             hub_id(resolved.place(g.id)) or Path(g.id).name: model_license(resolved.place(g.id), g.revision)
             for g in config.prompts.generators
-            if g.type != "grammar"
+            if g.type != "grammar" and g.label in wrote
         },
     )

@@ -151,13 +151,14 @@ def _build(
     prompts = _split(config, entries, fixed, keep_in_train=sft)
     counts = _counts(config, writers, raw)
     counts["engine_starts"] += review.spending.engine_starts
-    _announce(counts, raw, rejected, quality_sentences(found))
     covered = _coverage(prompts, raw, settings.similarity)
     outputs = RAW_ANSWERS.write(run, raw) | LEAKAGE_REPORT.write(run, leakage_report(prompts, settings.similarity))
     outputs |= QUALITY.write(run, found) if found else {}
     if decisions:
         outputs |= DECISIONS.write(run, [each.model_dump(exclude_none=True) for each in decisions.values()])
         counts["decisions"] = _counted(decisions, decided)
+    accepted = sum(each.decision == "accept" for each in decisions.values()) - len(decided.left_out)
+    _announce(counts, raw, rejected, quality_sentences(found, num_accepted=accepted))
     return {
         **counts,
         "rejected": dict(rejected),

@@ -39,6 +39,12 @@ def user_templates(config: Config, task: Task) -> Templates:
             f"prompts: {len(seeds)} distinct templates and no generators, at least {least} are needed to hold "
             f"{least - 1} out; bring more"
         )
+    only_models = bool(config.prompts.generators) and config.prompts.writing_models == config.prompts.generators
+    if only_models and not seeds and not decisions:
+        raise UserError(
+            "prompts: without prompts.seed_templates no judge is trusted, so nothing that the generators write would "
+            "be used; name seed templates, or add {type: grammar} to prompts.generators"
+        )
     if not seeds and "sft" in config.train.arms:
         raise UserError(
             "prompts: arm sft trains on the first seed template, but prompts.seed_templates is not set; set it "

@@ -229,7 +229,7 @@ def test_a_difference_says_what_was_decided() -> None:
         "3",
     ]
     assert {cell.text for cell in table.rows["sft − base"][1:]} == {"–"}
-    assert "corrected for 2 comparisons" in table.caption
+    assert "corrected for 1 comparison," in table.caption, "one has no p-value"
 
 
 def test_each_arm_has_a_color_and_a_marker_of_its_own() -> None:

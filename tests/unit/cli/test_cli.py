@@ -19,6 +19,7 @@ from paft_ray.config import TrainConfig, load_config
 from paft_ray.errors import StageError, UserError
 from paft_ray.models.files import shapes
 from paft_ray.prompts.imports import import_templates
+from paft_ray.prompts.prompt_set import read_templates
 from paft_ray.stages.pipeline import run_stage
 from paft_ray.stages.registry import STAGES
 from paft_ray.stages.resolved_run import ResolvedRun
@@ -179,6 +180,28 @@ def test_import_prints_the_counts_and_writes_the_kept_templates(
     assert (counts["read"], counts["kept"], counts["repaired"]) == (4, 1, {"literal_newline": 1})
     assert sum(counts["rejected"].values()) == 3
     assert pq.read_table(out_file).num_rows == 1
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_imported_templates_keep_their_order(capsys: pytest.CaptureFixture[str], tmp_path: Path, kind: str) -> None:
+    """The first one is that of arm sft."""
+    texts = [f"Wording {name}: good or bad? {{text}}" for name in "zyxwvutsrq"]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    given = (str(tmp_path / "own.jsonl"), "--task", "demo", "--out", str(tmp_path / f"out.{kind}"))
+    assert run_cli(capsys, "prompts", "import", *given)[0] == 0
+    assert [template.text for template in read_templates(tmp_path / f"out.{kind}")] == texts
+
+
+def test_models_that_would_write_in_vain_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Without seed templates no judge is trusted."""
+    given = ["run", DEMO, "--dry-run", "--set", f"storage={tmp_path}", "--set", "train.arms=[paft]"]
+    given += ["--set", "prompts.seed_templates=null", "--set"]
+    code, _, err = run_cli(capsys, *given, "prompts.generators=[{id: demo}]")
+    assert code == 2
+    assert "nothing that the generators write would be used" in err
+    code, out, _ = run_cli(capsys, *given, "prompts.generators=[{id: demo}, {type: grammar}]")
+    assert code == 0
+    assert "what models write is used only where a person accepts it" in out
 
 
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="../shared is absent")

@@ -203,6 +203,26 @@ def test_licenses_are_those_that_the_owners_state(tmp_path: Path) -> None:
     assert model_license("no such/id/at all", None) is None
     own = parse_config({"name": "run", "task": "demo", "data": {"train": "mine.jsonl"}}, "test")
     assert origins(ResolvedRun.of(own)).data_license is None, "the task's license is that of its own rows"
+    tested = parse_config({"name": "run", "task": "demo", "data": {"test": "mine.jsonl"}}, "test")
+    assert origins(ResolvedRun.of(tested)).data_license == "Apache-2.0"
+
+
+def test_a_card_names_the_generators_that_wrote_a_training_template(tmp_path: Path) -> None:
+    """Not one that was asked in vain."""
+    run, texts = trained_run(tmp_path), ("Good or bad? {text}", "Like it? {text}", "Sum up: {text}")
+    sources = ("seed", "big", "small")
+    prompts = PromptSet.of(
+        Entry(
+            template=PromptTemplate(text=text),
+            split="held_out" if source == "small" else "train",
+            provenance={"source": source},
+        )
+        for text, source in zip(texts, sources, strict=True)
+    )
+    synthesized(run, prompts, sft_template=prompts.entries[0].template.id)
+    generators = [{"id": name} for name in ("big", "small", "idle")] + [{"type": "grammar"}]
+    config = parse_config({**run.read_json("config.json"), "prompts": {"generators": generators}}, "test")
+    assert set(origins(ResolvedRun.of(config, run)).generators) == {"big"}
 
 
 def test_an_export_holds_weights_card_and_templates_and_ends_with_the_command(

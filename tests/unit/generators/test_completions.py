@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paft_ray.generators.completions import read_templates, templates_text
+from paft_ray.generators.completions import read_completion, read_templates, templates_text
 from paft_ray.prompts.template import PromptTemplate
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -92,3 +92,12 @@ def test_a_system_part_is_written_as_asked_or_refused(row: str) -> None:
 def test_half_a_character_is_replaced_and_nothing_is_formatted() -> None:
     found = read_templates(r'["\ud83d {text.__class__} {0} %s {{x}}"]', 1, system=False)
     assert found == [PromptTemplate(text="? {text.__class__} {0} %s {{x}}")]
+
+
+def test_an_answer_of_null_is_empty() -> None:
+    """A model whose thoughts took all tokens says nothing, which is paid for like any answer."""
+    body = json.dumps({"choices": [{"message": {"content": None}, "finish_reason": "length"}]}).encode()
+    found = read_completion(body, 16, may_be_empty=True)
+    assert (found.text, found.finished) == ("", False)
+    with pytest.raises(ValueError, match="there is no text"):
+        read_completion(body, 16)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paft_ray.inference import answer_cache
 from paft_ray.inference.answer_cache import SAVE_ROWS, AnswerCache, BufferedWriter, identity
 from paft_ray.storage.stage_cache import PARTIAL, cached
 from paft_ray.storage.store import Store
@@ -151,3 +152,12 @@ def test_answers_that_cost_money_outlive_a_finished_stage_and_force(tmp_path: Pa
     for force in (False, True):
         cached(run, "synthesize", {}, dict, announce=lambda _: None, force=force)
     assert [cache.keyed({"model": "a"}).read(SCHEMA).num_rows for cache in (paid, local)] == [1, 0]
+
+
+def test_a_library_decides_nothing_that_an_endpoint_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = AnswerCache.of(Store.open(str(tmp_path), "run"), "synthesize")
+    before = [each.keyed({"model": "a"}).folder for each in (cache.lasting, cache)]
+    monkeypatch.setattr(answer_cache, "deciding_versions", lambda stage: {"vllm": "99"})
+    paid, local = (each.keyed({"model": "a"}).folder for each in (cache.lasting, cache))
+    assert paid == before[0]
+    assert local != before[1]

@@ -11,7 +11,7 @@ from paft_ray.errors import UserError
 from paft_ray.prompts.gate import gate, rejection
 from paft_ray.prompts.imports import import_templates
 from paft_ray.prompts.template import PromptTemplate
-from paft_ray.tasks.task import load_task
+from paft_ray.tasks.task import Task, load_task
 
 TASK = load_task("demo")
 PIQA = "{goal} {sol1} {sol2} "
@@ -183,3 +183,21 @@ def test_the_published_sets_come_through_the_gate_as_counted_by_hand(
     assert (len(result.kept), result.rejected) == (kept, rejected)
     literal = sum("\\n" in json.loads(line)["text"] for line in path.read_text().splitlines())
     assert 0 < result.repaired["literal_newline"] <= literal
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "reason"),
+    [
+        ("([1-5])", "{text}\nRate the reply from 1 to 5.", None),
+        (r"\b([A-D])\b", "{text}\nAnswer with A, B, C or D.", None),
+        ("(.+)", "{text}\nWhat is the answer?", None),
+        ("([1-5])", "{text}\nThe rating is 4.", "leaks_answer"),
+        ("#### ([0-9]+)", "Solve {text}\n#### 42", "leaks_answer"),
+        ("#### ([0-9]+)", "One: #### 7\nSolve {text}\n#### 42", "leaks_answer"),
+    ],
+)
+def test_a_pattern_that_matches_at_the_end_is_an_answer_unless_it_names_choices(
+    pattern: str, text: str, reason: str | None
+) -> None:
+    task = Task(name="own", kind="free", description="Rate a reply.", fields={"text": "the reply"}, pattern=pattern)
+    assert rejection(PromptTemplate(text=text), task, max_words=120) == reason

@@ -141,3 +141,8 @@ def test_templates_of_a_held_out_frame_count_as_near() -> None:
     held_out = [framed(0, "form-0"), framed(1, None)]
     entries = [framed(2, "form-0"), framed(3, "form-1"), framed(4, None), wording(1, "!")]
     assert near_held_out(entries, held_out, 0.7) == {entries[0].template.id, entries[3].template.id}
+
+
+def test_without_a_template_to_train_on_there_is_no_set() -> None:
+    with pytest.raises(UserError, match="no template is left to train on"):
+        with_held_out([], [wording(0)], threshold=0.7)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from paft_ray.report.prompt_notes import prompt_notes
+from paft_ray.storage.quality import CandidateFound, Quality
 
 COVERAGE = {"num_templates": 26, "num_clusters": 14, "mean_nearest": 0.624, "min_nearest": 0.3, "radius": 0.55}
 BEST = {"best": "ab12", "best_probability": 0.314, "num_templates": 26, "num_examples": 40, "num_tied": 0}
@@ -48,3 +49,12 @@ def test_how_sure_the_best_template_is_is_said_and_what_told_equal_ones_apart() 
     )
     (tied,) = prompt_notes({"score": {**BEST, "num_tied": 2}})
     assert tied.endswith("; 2 others have its accuracy, told apart by log-probability, then by id.")
+
+
+def test_what_a_person_accepted_is_said_to_be_used() -> None:
+    """Also where no judge was trusted."""
+    candidate = CandidateFound(id="a", generator="demo", passed=False, reason="no_trusted_signal", score=None)
+    quality = Quality(candidates=(candidate,))
+    decided = {"synthesize": {"decisions": {"accepted": 3, "rejected": 0, "left_out": {"x": "near_held_out"}}}}
+    assert prompt_notes({}, quality)[-1].startswith("Model-written synthesis was not used: ")
+    assert prompt_notes(decided, quality)[-1].endswith("was fit; 2 templates are used as a person accepted them.")
