@@ -126,7 +126,7 @@ SETTINGS = [
     setting("a huge number", "num_train: Input should be less than 2147483648", "data.num_train=999999999999999999999"),
     setting(
         "a batch that does not divide over the most workers",
-        "global_batch=8 is not a multiple of num_workers x micro_batch = 3 x 1",
+        "global_batch=4 is not a multiple of num_workers x micro_batch = 3 x 1",
         "train.min_workers=1",
         "train.num_workers=3",
         "train.micro_batch=1",
