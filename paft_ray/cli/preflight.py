@@ -48,9 +48,11 @@ def check(resolved: ResolvedRun, command: str, *, local: bool) -> ResolvedRun:
         _check_sweep(resolved, templates)
     _check_prepared(resolved, command)
     if any(stage.reads_model for stage in stages):
-        asks = local and any(stage.asks_generators for stage in stages)
+        asks = any(stage.asks_generators for stage in stages)
         if asks and not resolved.store.exists(manifest_path(SYNTHESIZE)):
-            check_keys(config.prompts.asked_models)
+            warn_of_writers(config, templates)
+            if local:
+                check_keys(config.prompts.asked_models)
         resolved = resolved.with_models()
         for generator in resolved.models[1:]:
             shapes(generator.path)
@@ -86,6 +88,15 @@ def _check_prepared(resolved: ResolvedRun, command: str) -> None:
         )
     if any(stage.is_tracked for stage in stages_of(command, config)):
         check_trackers(config.tracking, config.insecure_hosts)
+
+
+def warn_of_writers(config: Config, templates: Templates) -> None:
+    """Says where nothing that models are about to write will be used."""
+    if config.prompts.writing_models and not templates[0]:
+        _log.warning(
+            "prompts: without prompts.seed_templates no judge is trusted, so what models write is used only where a "
+            "person accepts it"
+        )
 
 
 def check_keys(models: Iterable[GeneratorConfig]) -> None:
@@ -156,11 +167,6 @@ def check_inputs(resolved: ResolvedRun, *, rows: bool = True) -> Templates:
     if rows:
         prepare.check(config.data, task)
     templates = user_templates(config, task)
-    if config.prompts.writing_models and not templates[0]:
-        _log.warning(
-            "prompts: without prompts.seed_templates no judge is trusted, so what models write is used only where a "
-            "person accepts it"
-        )
     if any(generator.type == "grammar" for generator in config.prompts.generators):
         words_of(task)
     if config.model.truncate_field is not None and config.model.truncate_field not in task.fields:

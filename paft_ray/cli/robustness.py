@@ -157,8 +157,8 @@ def _plan(request: Request, *, with_rows: bool = True, with_runs: bool = True) -
     suite = make_suite(request.suite, task, resolved.config, seen)
     if config.evaluate.budget < 1 and suite.variants:
         raise UserError("--budget: is for suite templates alone, whose cells stand for each other; give fewer --rows")
-    if with_runs:
-        check_limits(limits, num_templates=len(suite.plain), budget=config.evaluate.budget)
+    num_templates = len(suite.plain) if with_runs else None
+    check_limits(limits, num_templates=num_templates, budget=config.evaluate.budget)
     plan = _Plan(
         resolved=resolved,
         models=models,

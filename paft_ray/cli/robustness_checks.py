@@ -49,12 +49,13 @@ def parse_limits(text: str | None) -> dict[str, float]:
     return limits
 
 
-def check_limits(limits: Mapping[str, float], *, num_templates: int, budget: float) -> None:
-    """Raises `UserError` for a figure that the measurement will not have, with so many plain templates."""
+def check_limits(limits: Mapping[str, float], *, num_templates: int | None, budget: float) -> None:
+    """Raises `UserError` for a figure that the measurement will not have, with so many plain templates (None: it is not
+    known how many)."""
     for name in limits:
         if budget < 1 and name != "mean":
             raise UserError(f"--fail-below {name}: with --budget only the mean is estimated; limit that, or ask all")
-        if num_templates < MIN_TEMPLATES and name in _OF_MANY:
+        if num_templates is not None and num_templates < MIN_TEMPLATES and name in _OF_MANY:
             raise UserError(
                 f"--fail-below {name}: {num_templates} plain templates, at least {MIN_TEMPLATES} are needed; limit "
                 "worst_case, the lowest accuracy under any template"

@@ -233,7 +233,9 @@ def _leaks(text: str, task: Task) -> bool:
             return False
         if not matches or matches[-1].end() < len(end) or _takes_anything(task):
             return False
-        values = {match.group(1) for match in matches if "\n" not in text[match.end() : matches[-1].start()]}
+        clause = re.split(rf"[.?!\n{_FIELD}]", text[: matches[-1].start()])[-1]
+        first = matches[-1].start() - len(clause)
+        values = {match.group(1) for match in matches if match.start() >= first}
         return len(values) == 1  # `from 1 to 5` and `A, B or C` name the choices
     *above, last = end.rsplit("\n", 2)
     before = above[-1] if above else ""

@@ -61,11 +61,12 @@ class _Side:
     @cached_property
     def whole(self) -> Mapping[Measure, tuple[Mapping[str, ArmOutcomes], Mapping[str, GridEstimate]]]:
         """Measure -> (arms on the whole grid, their estimates where only a part of the cells was asked)."""
+        return {measure: self.on_grid(arms) for measure, arms in self.by_measure.items()}
+
+    def on_grid(self, arms: Mapping[str, ArmOutcomes]) -> tuple[Mapping[str, ArmOutcomes], Mapping[str, GridEstimate]]:
+        """As `estimates`."""
         config = self.run.config
-        return {
-            measure: estimates(self.run.measured, arms, confidence=config.report.confidence, seed=config.seed)
-            for measure, arms in self.by_measure.items()
-        }
+        return estimates(self.run.measured, arms, confidence=config.report.confidence, seed=config.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,8 +249,10 @@ def _row(pair: _Pair, headline: Measure, gap: Difference | None) -> dict[str, An
 
 
 def _gap_of_means(pair: _Pair, measure: Measure) -> float:
-    one, other = (side.whole[measure][0][arm] for side, arm in zip((pair.first, pair.second), pair.arms, strict=True))
-    one, other = on_common_seeds(one, other)
+    one, other = (
+        side.on_grid({arm: outcomes})[0][arm]
+        for side, arm, outcomes in zip((pair.first, pair.second), pair.arms, pair.whole[measure], strict=True)
+    )
     return float(one.by_template.mean() - other.by_template.mean())
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from paft_ray.report.format import percent
-from paft_ray.report.quality import quality_sentences
+from paft_ray.report.quality import num_accepted, quality_sentences
 from paft_ray.storage.manifests import SCORE, SYNTHESIZE, TRAIN
 from paft_ray.storage.quality import Quality
 from paft_ray.storage.stage_cache import Manifest
@@ -23,17 +23,11 @@ def prompt_notes(manifests: Mapping[str, Manifest], quality: Quality | None = No
     what was found of the candidates, None where no model wrote any."""
     synthesized = manifests.get(SYNTHESIZE, {})
     return [
-        *quality_sentences(quality, num_accepted=_accepted(synthesized)),
+        *quality_sentences(quality, num_accepted=num_accepted(synthesized)),
         *_coverage(synthesized),
         *_draw(manifests.get(TRAIN, {})),
         *_best(manifests.get(SCORE, {})),
     ]
-
-
-def _accepted(manifest: Manifest) -> int:
-    """Templates that a person accepted and that are in the prompt set."""
-    found = manifest.get("decisions", {})
-    return found.get("accepted", 0) - len(found.get("left_out", {}))
 
 
 def _coverage(manifest: Manifest) -> list[str]:

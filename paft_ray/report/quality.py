@@ -3,6 +3,9 @@ model wrote is used."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from paft_ray.storage.quality import Quality, SignalFound
 
 _KINDS = {
@@ -12,9 +15,14 @@ _KINDS = {
 }
 
 
+def num_accepted(manifest: Mapping[str, Any]) -> int:
+    """Templates that models wrote and that are used as a person accepted them, by the manifest of stage synthesize."""
+    return int(manifest.get("decisions", {}).get("of_models", 0))
+
+
 def quality_sentences(quality: Quality | None, *, num_accepted: int = 0) -> list[str]:
     """One sentence per signal that was tried, and one per generator of which no candidate was fit to be used. None: no
-    model wrote any. `num_accepted`: templates that a person accepted, whatever was found of them."""
+    model wrote any. `num_accepted`: templates of theirs that are used as a person accepted them."""
     if quality is None:
         return []
     generators = list(dict.fromkeys(found.generator for found in quality.candidates))
@@ -22,9 +30,7 @@ def quality_sentences(quality: Quality | None, *, num_accepted: int = 0) -> list
     unused = [f"no template that {name} wrote ({_why(quality, name)})" for name in generators if name not in passed]
     sentences = [_signal(found) for found in quality.signals]
     if unused and num_accepted:
-        sentences.append(
-            f"By itself {', '.join(unused)} was fit; {num_accepted} templates are used as a person accepted them."
-        )
+        sentences.append(f"By itself {', '.join(unused)} was fit; of what a person accepted, {num_accepted} are used.")
     elif generators and not passed:
         sentences.append(f"Model-written synthesis was not used: {', '.join(unused)} was fit.")
     elif unused:

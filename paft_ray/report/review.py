@@ -14,9 +14,10 @@ from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.similarity import Shingles, shingles, similarity
 from paft_ray.prompts.template import PromptTemplate, TemplateError
 from paft_ray.report.format import percent
-from paft_ray.report.quality import quality_sentences
+from paft_ray.report.quality import num_accepted, quality_sentences
 from paft_ray.report.templates import render_page
-from paft_ray.storage.artifacts import DECISIONS, PROMPT_SET, RAW_ANSWERS, ROWS
+from paft_ray.storage.artifacts import DECISIONS, PROMPT_SET, RAW_ANSWERS, ROWS, stage_manifest
+from paft_ray.storage.manifests import SYNTHESIZE
 from paft_ray.storage.quality import QUALITY
 from paft_ray.storage.store import Store
 from paft_ray.tasks.readers import examples_from_table
@@ -75,7 +76,7 @@ def review_page(run: Store, config: Config) -> str:
         title=run.name,
         subject="templates to accept or reject",
         candidates=found,
-        notes=quality_sentences(quality),
+        notes=quality_sentences(quality, num_accepted=num_accepted(stage_manifest(run, SYNTHESIZE))),
         verdicts=list(dict.fromkeys(candidate.verdict for candidate in found)),
         versions={},
     )

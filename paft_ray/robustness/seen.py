@@ -21,7 +21,7 @@ from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Example, Task, content_id
 
 _log = get_logger(__name__)
-_OF_TASK = ("fields", "labels", "description", "answer_format", "options", "kind", "grader_settings")
+_OF_TASK = ("fields", "labels", "description", "answer_format", "options", "kind", "pattern", "grader_settings")
 """Keys in which a run's task is that of the measurement; where its rows are from does not matter."""
 
 
@@ -68,11 +68,13 @@ class Seen:
             given = [_template(entry) for entry in self._templates[run.root] if entry.split == "held_out"]
             fitting = [each for each in given if rejection(each, task, max_words=max_words) is None]
             left = _unlike(fitting, self._trained(but=run.root), similarity)
-            if len(left) < len(given):
+            if len(left) < len(fitting):
                 _log.info(
-                    f"[robustness] {len(left)} of {len(given)} held-out templates of run {run.name} are unlike what "
+                    f"[robustness] {len(left)} of {len(fitting)} held-out templates of run {run.name} are unlike what "
                     "arms of other runs were trained on"
                 )
+            if 0 < len(left) < MIN_TEMPLATES_INTERVAL:
+                _log.info(f"[robustness] run {run.name}: {len(left)} held-out templates are too few, others are taken")
             most = max(most, left, key=len)
         return most if len(most) >= MIN_TEMPLATES_INTERVAL else []
 

@@ -22,14 +22,14 @@ from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.selection import Coverage, coverage
 from paft_ray.prompts.split import leakage_report, near_held_out, split_by_cluster, with_held_out
 from paft_ray.prompts.template import PromptTemplate
-from paft_ray.report.quality import quality_sentences
+from paft_ray.report.quality import num_accepted, quality_sentences
 from paft_ray.sanitize import masked
 from paft_ray.stages.candidate_review import CandidateReview
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.user_templates import decisions_of, given_templates, rejected_templates, user_templates
 from paft_ray.storage.artifacts import DECISIONS, LEAKAGE_REPORT, PROMPT_SET, RAW_ANSWERS, ROWS
 from paft_ray.storage.manifests import SYNTHESIZE
-from paft_ray.storage.quality import QUALITY
+from paft_ray.storage.quality import QUALITY, Quality
 from paft_ray.storage.stage_cache import Manifest, cached
 from paft_ray.storage.store import Store
 from paft_ray.storage.versions import decided_by
@@ -156,9 +156,8 @@ def _build(
     outputs |= QUALITY.write(run, found) if found else {}
     if decisions:
         outputs |= DECISIONS.write(run, [each.model_dump(exclude_none=True) for each in decisions.values()])
-        counts["decisions"] = _counted(decisions, decided)
-    accepted = sum(each.decision == "accept" for each in decisions.values()) - len(decided.left_out)
-    _announce(counts, raw, rejected, quality_sentences(found, num_accepted=accepted))
+        counts["decisions"] = _counted(decisions, decided, prompts, found)
+    _announce(counts, raw, rejected, quality_sentences(found, num_accepted=num_accepted(counts)))
     return {
         **counts,
         "rejected": dict(rejected),
@@ -207,14 +206,23 @@ def _decided(
     return decided
 
 
-def _counted(decisions: Decisions, decided: Decided) -> Manifest:
-    """What people decided, and which accepted templates stay out all the same."""
+def _counted(decisions: Decisions, decided: Decided, prompts: PromptSet, found: Quality | None) -> Manifest:
+    """What people decided, how many templates of models are used for it, and which accepted templates stay out all the
+    same."""
+    used = {entry.template.id for entry in prompts.split("train").entries}
+    accepted = {name for name, each in decisions.items() if each.decision == "accept"}
+    rescued = {each.id for each in (found.candidates if found else ()) if not each.passed} & accepted & used
     given = Counter(each.decision for each in decisions.values())
     label = stage_label("synthesize")
     _log.info(f"{label} decisions: {given['accept']} accepted, {given['reject']} rejected")
     for name, reason in decided.left_out.items():
         _log.warning(f"{label} template {name} was accepted and stays out: {reason}")
-    return {"accepted": given["accept"], "rejected": given["reject"], "left_out": decided.left_out}
+    return {
+        "accepted": given["accept"],
+        "rejected": given["reject"],
+        "of_models": len(rescued),
+        "left_out": decided.left_out,
+    }
 
 
 def _without_leaks(seeds: list[PromptTemplate], fixed: list[Entry], similarity: float) -> tuple[list[Entry], int]:

@@ -20,6 +20,7 @@ from paft_ray.errors import StageError, UserError
 from paft_ray.models.files import shapes
 from paft_ray.prompts.imports import import_templates
 from paft_ray.prompts.prompt_set import read_templates
+from paft_ray.prompts.template import PromptTemplate
 from paft_ray.stages.pipeline import run_stage
 from paft_ray.stages.registry import STAGES
 from paft_ray.stages.resolved_run import ResolvedRun
@@ -199,9 +200,13 @@ def test_models_that_would_write_in_vain_are_refused(capsys: pytest.CaptureFixtu
     code, _, err = run_cli(capsys, *given, "prompts.generators=[{id: demo}]")
     assert code == 2
     assert "nothing that the generators write would be used" in err
-    code, out, _ = run_cli(capsys, *given, "prompts.generators=[{id: demo}, {type: grammar}]")
-    assert code == 0
-    assert "what models write is used only where a person accepts it" in out
+    filled = "prompts.generators=[{id: demo}, {type: grammar}]"
+    assert run_cli(capsys, *given, filled)[0] == 0
+    config = load_config(DEMO, ["train.arms=[paft]", "prompts.seed_templates=null", filled])
+    preflight.warn_of_writers(config, ([], []))
+    assert "what models write is used only where a person accepts it" in capsys.readouterr().out
+    preflight.warn_of_writers(load_config(DEMO), ([PromptTemplate(text="{text}")], []))
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="../shared is absent")

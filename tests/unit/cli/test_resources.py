@@ -132,6 +132,8 @@ def test_an_engine_that_the_installed_build_has_not_is_refused(
     monkeypatch.setattr(resources, "local_resources", lambda: {"CPU": 8, "GPU": 1})
     config = load_config("jobs/configs/demo.yaml", [f"engine.num_gpus={num_gpus}"])
     check_here(config, "prepare")
+    alone = load_config("jobs/configs/demo.yaml", [f"engine.num_gpus={num_gpus}", "prompts.generators=[]"])
+    check_here(alone, "synthesize")
     if said is None:
         check_here(config, "run")
         return

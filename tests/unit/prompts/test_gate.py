@@ -194,6 +194,10 @@ def test_the_published_sets_come_through_the_gate_as_counted_by_hand(
         ("([1-5])", "{text}\nThe rating is 4.", "leaks_answer"),
         ("#### ([0-9]+)", "Solve {text}\n#### 42", "leaks_answer"),
         ("#### ([0-9]+)", "One: #### 7\nSolve {text}\n#### 42", "leaks_answer"),
+        ("#### ([0-9]+)", "One: #### 7. Solve {text} #### 42", "leaks_answer"),
+        ("([1-5])", "Rate {text} from 1 to 5. The rating is 4.", "leaks_answer"),
+        ("([0-9]+)", "Solve in 3 steps: {text} The answer is 42.", "leaks_answer"),
+        ("([0-9]+)", "Solve in 3 steps: {text} Answer from 0 to 10.", None),
     ],
 )
 def test_a_pattern_that_matches_at_the_end_is_an_answer_unless_it_names_choices(

@@ -55,6 +55,9 @@ def test_what_a_person_accepted_is_said_to_be_used() -> None:
     """Also where no judge was trusted."""
     candidate = CandidateFound(id="a", generator="demo", passed=False, reason="no_trusted_signal", score=None)
     quality = Quality(candidates=(candidate,))
-    decided = {"synthesize": {"decisions": {"accepted": 3, "rejected": 0, "left_out": {"x": "near_held_out"}}}}
+    counts: dict[str, Any] = {"accepted": 5, "rejected": 0, "of_models": 2, "left_out": {"x": "near_held_out"}}
+    decided = {"synthesize": {"decisions": counts}}
     assert prompt_notes({}, quality)[-1].startswith("Model-written synthesis was not used: ")
-    assert prompt_notes(decided, quality)[-1].endswith("was fit; 2 templates are used as a person accepted them.")
+    assert prompt_notes(decided, quality)[-1].endswith("was fit; of what a person accepted, 2 are used.")
+    counts["of_models"] = 0  # templates of the grammar, or the user's own
+    assert prompt_notes(decided, quality)[-1].startswith("Model-written synthesis was not used: ")

@@ -79,7 +79,7 @@ def test_people_overrule_the_number_of_candidates_and_reject_for_good(tmp_path: 
     gone = {WRITTEN[0], SEEDS[1].text, HELD_OUT[0].text}
     assert texts(after) == texts(before) - gone | {WRITTEN[2]}
     left_out = {identity(WRITTEN[3]): "leaks_answer"}
-    assert manifest["decisions"] == {"accepted": 2, "rejected": 3, "left_out": left_out}
+    assert manifest["decisions"] == {"accepted": 2, "rejected": 3, "of_models": 0, "left_out": left_out}
     assert [row["rejected"] for row in RAW_ANSWERS.read(run)] == [REJECTED, None, None, "leaks_answer"]
     assert (manifest["kept"], manifest["rejected"]) == (2, {REJECTED: 1, "leaks_answer": 1})
     assert {row["id"]: row["decision"] for row in DECISIONS.read(run)} == {
