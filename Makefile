@@ -24,9 +24,10 @@ $(READY): pyproject.toml scripts/setup.sh $(wildcard locks/*.txt)
 	touch $@
 
 ON_GPU := --set engine.num_gpus=1 --set train.gpus_per_worker=1 --set train.num_workers=1
+DEMO := jobs/configs/demo.yaml $(if $(filter gpu,$(BUILD)),$(ON_GPU))
 
 demo: setup  ## the whole pipeline on a small real model: synthesize, score, train, evaluate, report
-	$(BIN)/paft run jobs/configs/demo.yaml $(if $(filter gpu,$(BUILD)),$(ON_GPU))
+	$(BIN)/paft run $(DEMO)
 
 unit: setup  ## tests without Ray, seconds
 	$(BIN)/pytest tests/unit -m "not slow" -n auto --dist worksteal
@@ -67,7 +68,7 @@ bench: setup  ## speed next to what users have today, interleaved on the same ro
 	$(BIN)/python -m benchmarks $(ONLY)
 
 sweep: setup  ## Ray Tune over prompt-set sizes at demo scale
-	$(BIN)/paft sweep jobs/configs/demo.yaml $(if $(filter gpu,$(BUILD)),$(ON_GPU))
+	$(BIN)/paft sweep $(DEMO)
 
 chaos: setup  ## faults into every stage at random moments, against an uninterrupted run (CHAOS=3: half an hour)
 	$(BIN)/python -m tests.chaos $(if $(CHAOS),--points $(CHAOS))

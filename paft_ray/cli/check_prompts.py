@@ -51,12 +51,12 @@ def check_prompts(
     own = load_task(task)
     found = checked(read_any(path), own, max_words=max_words)
     signal = None
-    if judge is not None and not own.seed_templates:
-        raise UserError(
-            f"--judge {judge}: task {own.name} names no seed templates, without which no judge may decide; name a file "
-            "of them in its YAML (seed_templates: FILE)"
-        )
     if judge is not None:
+        if not own.seed_templates:
+            raise UserError(
+                f"--judge {judge}: task {own.name} names no seed templates, without which no judge may decide; name a "
+                "file of them in its YAML (seed_templates: FILE)"
+            )
         found, signal = judged(found, own, judge, address)
     rejected = Counter(each.reason for each in found if each.reason)
     passed = len(found) - rejected.total()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -12,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from paft_ray import nvidia_smi
 from paft_ray.config import Config
 from paft_ray.cpu_priority import usable_cpus
 from paft_ray.errors import UserError
@@ -34,14 +33,7 @@ def local_resources() -> dict[str, float]:
 
 def _gpus_of_wsl() -> int:
     """NVIDIA GPUs under the Windows Subsystem for Linux, where they are no devices of their own."""
-    program = shutil.which("nvidia-smi")
-    if program is None or not Path("/dev/dxg").exists():
-        return 0
-    try:
-        said = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=20, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return 0
-    return sum(line.startswith("GPU ") for line in said.splitlines())
+    return sum(line.startswith("GPU ") for line in nvidia_smi.lines("-L")) if Path("/dev/dxg").exists() else 0
 
 
 def check_resources(config: Config, command: str, nodes: Nodes) -> None:

@@ -23,7 +23,7 @@ from paft_ray.sanitize import visible
 from paft_ray.storage.store import Store
 
 if TYPE_CHECKING:
-    from paft_ray.metrics import Difference
+    from paft_ray.metrics import Difference, Measure
 
 LIMITS = ("mean", "worst", "decile", "worst_case")
 """Figures that may be limited: of results.json, and the lowest accuracy of any column of the suite."""
@@ -125,23 +125,23 @@ def checked(
 ) -> list[Check]:
     """Every limit of every model, then every model against the earlier measurement. `values`: the content of
     results.json; `now`: this measurement. Raises `UserError` for a baseline that cannot be compared."""
+    lowest = _lowest(now, values["headline"]) if "worst_case" in limits else {}
     found = [
-        _limited(arm, name, _figure(values, now, arm, name), least)
+        _limited(arm, name, lowest[arm] if name == "worst_case" else values["arms"][arm][name], least)
         for arm in values["arms"]
         for name, least in limits.items()
     ]
     return found + (_against(baseline, now, values["confidence"]) if baseline else [])
 
 
-def _figure(values: Mapping[str, Any], now: Baseline, arm: str, name: str) -> float | None:
+def _lowest(now: Baseline, headline: Measure) -> dict[str, float]:
+    """Model -> its lowest accuracy of any column; one without answers is none."""
     from paft_ray.metrics.outcomes import arms_from_table, known_mean, mean_over_seeds
 
-    if name == "worst_case":
-        outcomes = arms_from_table(now.outcomes, values["headline"])[arm]
-        found = np.nanmin(known_mean(mean_over_seeds(outcomes.correct), axis=1))  # a column may lack every answer
-    else:
-        found = values["arms"][arm][name]
-    return None if found is None else float(found)
+    return {
+        arm: float(np.nanmin(known_mean(mean_over_seeds(outcomes.correct), axis=1)))
+        for arm, outcomes in arms_from_table(now.outcomes, headline).items()
+    }
 
 
 def _limited(arm: str, name: str, value: float | None, least: float) -> Check:

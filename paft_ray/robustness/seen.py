@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 from paft_ray.errors import UserError
 from paft_ray.log import get_logger
@@ -20,6 +21,7 @@ from paft_ray.storage.artifacts import PROMPT_SET, ROWS, SplitName
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Example, Task, content_id
 
+T = TypeVar("T")
 _log = get_logger(__name__)
 _OF_TASK = ("fields", "labels", "description", "answer_format", "options", "kind", "pattern", "grader_settings")
 """Keys in which a run's task is that of the measurement; where its rows are from does not matter."""
@@ -112,11 +114,7 @@ def _is_of(run: Store, task: Task) -> bool:
 
 
 def _entries(run: Store) -> list[Entry]:
-    try:
-        return list(PROMPT_SET.read(run).entries) if run.exists(PROMPT_SET.path) else []
-    except UserError as error:
-        _log.warning(f"[robustness] run {run.name}: what its arms were trained on is not known ({error})")
-        return []
+    return _known(run, PROMPT_SET.path, lambda: list(PROMPT_SET.read(run).entries), "what its arms were trained on is")
 
 
 def _template(entry: Entry) -> PromptTemplate:
@@ -125,8 +123,13 @@ def _template(entry: Entry) -> PromptTemplate:
 
 
 def _rows(run: Store, split: SplitName) -> list[Example]:
+    return _known(run, ROWS[split].path, lambda: examples_of(run, split), f"its {split} rows are")
+
+
+def _known(run: Store, path: str, read: Callable[[], list[T]], what: str) -> list[T]:
+    """What a file of a run holds; nothing, with a line, where it cannot be read."""
     try:
-        return examples_of(run, split) if run.exists(ROWS[split].path) else []
+        return read() if run.exists(path) else []
     except UserError as error:
-        _log.warning(f"[robustness] run {run.name}: its {split} rows are not known ({error})")
+        _log.warning(f"[robustness] run {run.name}: {what} not known ({error})")
         return []

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
+from paft_ray import nvidia_smi
 from paft_ray.config import Config, Precision, fast_precision
 from paft_ray.errors import UserError, some
 from paft_ray.log import get_logger
@@ -19,7 +18,6 @@ from paft_ray.stages.resolved_run import ResolvedRun
 _log = get_logger(__name__)
 _BF16_CAPABILITY = 8.0
 """Compute capability of the first NVIDIA GPUs that multiply bf16 (Ampere)."""
-_TIMEOUT_S = 20
 
 
 def with_known_precision(resolved: ResolvedRun, starts: Sequence[Part]) -> ResolvedRun:
@@ -71,14 +69,9 @@ def node_precision(part: Part, num_gpus: float, capability: float | None) -> Pre
 
 def gpu_capability() -> float | None:
     """Least compute capability of this machine's NVIDIA GPUs, None where it has none or the driver cannot be asked."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return None
-    command = [program, "--query-gpu=compute_cap", "--format=csv,noheader"]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True).stdout
-        return min((float(line) for line in said.splitlines() if line.strip()), default=None)
-    except (OSError, ValueError, subprocess.SubprocessError):
+        return min(map(float, nvidia_smi.lines("--query-gpu=compute_cap", "--format=csv,noheader")), default=None)
+    except ValueError:
         return None
 
 

@@ -232,9 +232,10 @@ def _warn_of_rows(splits: Mapping[SplitName, pa.Table], repeats: Mapping[SplitNa
                 f"{label} {number} of {splits[name].num_rows} {name} rows are training rows, too (the same text and "
                 "answer): remove what comes twice, or give a file of other rows"
             )
+    if task.label_texts:
+        return
     answers = [example.answer for example in examples_from_table(splits["test"])]
-    longer = sum(len(answer.split()) > task.max_answer_tokens for answer in answers)
-    if longer and not task.label_texts:
+    if longer := sum(len(answer.split()) > task.max_answer_tokens for answer in answers):
         _log.warning(
             f"{label} {longer} of {len(answers)} test answers have more words than models may write tokens; raise "
             f"max_answer_tokens ({task.max_answer_tokens}) of task {task.name}"
