@@ -55,12 +55,18 @@ def export_run(folder: str, arm: str, seed: int, out: str, precision: Precision 
     if precision:
         engine = engine.model_copy(update={"precision": precision})
     card = render_card(model, config, origins(resolved), of_weights(measured, models), engine=engine, adapter=False)
+    stored = engine.precision if model.is_adapter else model.settings["train"]["precision"]
+    if precision and not model.is_adapter and precision != stored:
+        raise UserError(
+            f"--precision {precision}: all weights of {model.name} were trained and are stored in {stored}; leave it "
+            "out, a server converts them as it loads (--dtype)"
+        )
     with interruptible("start the same command again"), _into(target, out) as scratch:
         written = _weights(run, model, base, scratch, engine.precision)
         (written / "README.md").write_text(card, encoding="utf-8")
         (written / "templates.jsonl").write_text(templates.to_jsonl(), encoding="utf-8")
         written.rename(target)
-    echo(f"export: {model.name} in {target} ({engine.precision}); serve it with:")
+    echo(f"export: {model.name} in {target} ({stored}); serve it with:")
     echo(serve_command(str(target), name=model.name, engine=engine, max_model_len=longest_request(config, model)))
 
 

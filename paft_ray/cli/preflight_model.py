@@ -7,9 +7,9 @@ from itertools import chain
 from paft_ray.compat.lazy_imports import without
 from paft_ray.config import Config
 from paft_ray.errors import UserError, one_line
-from paft_ray.inference.grid import check_labels
+from paft_ray.inference.grid import check_labels, longest_answer
 from paft_ray.models.encoder import make_encoder
-from paft_ray.models.files import Shapes, embedding_rows, quantization, read_config, shapes
+from paft_ray.models.files import Shapes, embedding_rows, most_tokens, quantization, shapes
 from paft_ray.models.resolve import tokenizer_errors
 from paft_ray.prompts.encode import Encoder
 from paft_ray.stages.user_templates import Templates
@@ -36,11 +36,11 @@ def check_model(config: Config, task: Task, path: str, templates: Templates, *, 
         check_labels(encoder)
         for template in chain(*templates):
             encoder.check(template)
-    longest = read_config(path).get("max_position_embeddings")
-    if isinstance(longest, int) and config.model.max_prompt_tokens >= longest:
+    most, answer = most_tokens(path), longest_answer(encoder, config.evaluate.max_answer_tokens)
+    if most is not None and config.model.max_prompt_tokens + answer > most:
         raise UserError(
-            f"model.max_prompt_tokens={config.model.max_prompt_tokens}: the model reads {longest} tokens with "
-            "the answer; lower it"
+            f"model.max_prompt_tokens={config.model.max_prompt_tokens}: the model reads {most} tokens with the answer, "
+            f"which takes up to {answer}; allowed: up to {most - answer}"
         )
     lora = config.train.lora
     if lora is not None and lora.target_modules != "all-linear":

@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from paft_ray.config.base import Options, Positive, Section, Seed, each_once
+from paft_ray.config.passed_on import check_passed_on
 from paft_ray.config.sampling import SamplingConfig
+
+_Points = list[dict[str, JsonValue]]
+_SEARCHERS: Mapping[str, Mapping[str, Any]] = {
+    "optuna": {"points_to_evaluate": _Points},
+    "hyperopt": {"points_to_evaluate": _Points, "n_initial_points": int, "gamma": float},
+}
+"""Name -> options of Ray Tune's class -> type."""
+_SCHEDULERS: Mapping[str, Mapping[str, Any]] = {
+    "asha": {"grace_period": int, "reduction_factor": float, "brackets": int, "stop_last_trials": bool},
+    "median_stopping_rule": {
+        "grace_period": float,
+        "min_samples_required": int,
+        "min_time_slice": float,
+        "hard_stop": bool,
+    },
+}
+_OWNED = {
+    "max_t": "train.num_steps or num_epochs",
+    "space": "sweep.space",
+    "seed": "seed",
+    "random_state_seed": "seed",
+}
+"""Option -> the setting of ours that decides it."""
+
+
+def _check_options(given: Options, allowed: Mapping[str, Any]) -> None:
+    """Raises `ValueError` for an option that Ray Tune would leave out without a word, or of another type."""
+    reason = "not an option of this class of Ray Tune"
+    check_passed_on(given, allowed=allowed, owned=_OWNED, nearest=", ".join(allowed), reason=reason)
 
 
 class RangeConfig(Section):
@@ -42,10 +73,15 @@ class SpaceConfig(Section):
 class SearcherConfig(Section):
     """A search algorithm of Ray Tune that chooses the trials by validation loss; its package must be installed."""
 
-    name: Literal["optuna", "hyperopt", "ax"]
+    name: Literal["optuna", "hyperopt"]
     """Package of the algorithm (`pip install optuna`)."""
     options: Options = Field(default_factory=dict)
-    """Arguments of Tune's class, as they are."""
+    """Arguments of Tune's class: `points_to_evaluate`; for hyperopt `n_initial_points` and `gamma`, too."""
+
+    @model_validator(mode="after")
+    def _known(self) -> SearcherConfig:
+        _check_options(self.options, _SEARCHERS[self.name])
+        return self
 
 
 class SchedulerConfig(Section):
@@ -54,7 +90,12 @@ class SchedulerConfig(Section):
     name: Literal["asha", "median_stopping_rule"]
     """Which one; those that pause trials or change them on the way are left out."""
     options: Options = Field(default_factory=dict)
-    """Arguments of Tune's class, as they are; times are optimizer steps (asha: `grace_period`, `reduction_factor`)."""
+    """Arguments of Tune's class; times are optimizer steps (asha: `grace_period`, `reduction_factor`)."""
+
+    @model_validator(mode="after")
+    def _known(self) -> SchedulerConfig:
+        _check_options(self.options, _SCHEDULERS[self.name])
+        return self
 
 
 class SweepConfig(Section):

@@ -17,7 +17,7 @@ from paft_ray.config import EngineConfig
 from paft_ray.cpu_priority import as_computing, usable_cpus
 from paft_ray.inference import engine_preload
 from paft_ray.inference.engine_errors import is_process_failure, root_cause
-from paft_ray.inference.model_weights import ModelWeights
+from paft_ray.inference.model_weights import ModelCost, ModelWeights
 from paft_ray.inference.vllm_args import CPU_ENVIRONMENT
 from paft_ray.models.reference import ModelFiles
 
@@ -74,6 +74,11 @@ class EngineActor:
             self.stage.weights = weights
         (answered,) = [rows async for rows in self.stage(batch)]
         return answered
+
+    async def costs(self) -> dict[str, ModelCost]:
+        """What was spent on models, by the ids of their weights, since it last began to serve. One that runs beside
+        others that need no other weights has no time of its own."""
+        return self.stage.costs if self.stage is not None else {}
 
     async def check(self) -> None:
         """Raises vLLM's error where the engine's own process is gone."""

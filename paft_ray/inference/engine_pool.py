@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
@@ -12,8 +12,10 @@ import ray
 from ray.exceptions import RayError
 
 from paft_ray.config import EngineConfig
+from paft_ray.errors import StageError
 from paft_ray.inference.engine_actor import EngineActor, Engines, actor_options
 from paft_ray.inference.engine_errors import is_process_failure
+from paft_ray.inference.model_weights import ModelCost
 from paft_ray.models.reference import ModelFiles
 
 _CHECK_S = 30  # as long as a start: on a machine under load a healthy engine answers late
@@ -51,6 +53,17 @@ class EnginePool:
             base=base, settings=settings, max_model_len=longest, actors=actors, adapter_rank=adapter_rank
         )
         return self.running, True
+
+    def cost(self, weights: str) -> ModelCost:
+        """What a model took, by the id of its weights, since the engines last began to serve; of those that answered
+        for it and are still there. Raises `StageError` where none is."""
+        found = []
+        for actor in self.running.actors if self.running is not None else ():
+            with suppress(RayError):
+                found += [cost for key, cost in ray.get(actor.costs.remote()).items() if key == weights]
+        if not found:
+            raise StageError("no engine is left that answered")
+        return ModelCost.of_replicas(found)
 
     def lost(self) -> list[RayError]:
         """How the engines that are lost have ended, as far as they say at once."""
@@ -106,6 +119,14 @@ def shared_engines(base: ModelFiles, max_model_len: int) -> Iterator[EnginePool]
             yield pool
         finally:
             _OF_COMMAND.reset(token)
+
+
+@contextmanager
+def kept_engines(base: ModelFiles) -> Iterator[EnginePool]:
+    """The engines that the command shares; where it shares none, inference in the block does."""
+    shared = _OF_COMMAND.get()
+    with shared_engines(base, 0) if shared is None else nullcontext(shared) as pool:
+        yield pool
 
 
 @contextmanager

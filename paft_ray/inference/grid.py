@@ -156,7 +156,7 @@ class Grid:
     @cached_property
     def _longest_label(self) -> int:
         """Tokens with the end token; 1 of a task without labels."""
-        return max([1, *(len(ids) for newline in (True, False) for ids in self.encoder.label_ids(newline).values())])
+        return max([1, *_label_lengths(self.encoder)])
 
     def cell(self, index: int) -> tuple[PromptTemplate, Example]:
         """Template and example of a cell, or of the cell that a free index stands for."""
@@ -310,6 +310,18 @@ def requests_per_cell(encoder: Encoder) -> int:
     if not encoder.task.label_texts:
         return 1
     return max(1, *(len(rooted_queries(encoder.label_ids(newline))) for newline in (True, False)))
+
+
+def longest_answer(encoder: Encoder, most_free: int) -> int:
+    """Tokens that an answer in stage evaluate takes at most. `most_free`: of an unconstrained one where there are
+    labels."""
+    labels = _label_lengths(encoder)
+    return max(most_free, *labels) if labels else encoder.task.max_answer_tokens
+
+
+def _label_lengths(encoder: Encoder) -> list[int]:
+    """Tokens of each label with the end token, in both forms."""
+    return [len(ids) for newline in (True, False) for ids in encoder.label_ids(newline).values()]
 
 
 def check_labels(encoder: Encoder) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
@@ -16,7 +17,7 @@ from paft_ray.compat.ray import session_folder
 from paft_ray.cpu_priority import as_computing
 from paft_ray.inference import engine_preload
 from paft_ray.inference.early_end import EarlyEnd
-from paft_ray.inference.model_weights import ModelWeights
+from paft_ray.inference.model_weights import ModelCost, ModelWeights
 from paft_ray.models.files import loaded_files
 from paft_ray.models.local import find_on_this_node
 from paft_ray.models.reference import ModelFiles
@@ -46,12 +47,13 @@ class WeightSwappingEngineStage(EngineStage):
         self.weights: Mapping[str, ModelWeights] = {}
         self.loaded: str | None = _BASE
         self.adapters: dict[str, str] = {}
+        self.costs: dict[str, ModelCost] = {}
         self.kept = ExitStack()
         self.place = {
             "replica": ray.get_runtime_context().get_actor_id(),
             "node": ray.util.get_node_ip_address(),
         }
-        self.num_running = 0
+        self.num_running, self.running_since_s = 0, 0.0
         self.changed = asyncio.Condition()
 
     async def serve(self, weights: Mapping[str, ModelWeights]) -> None:
@@ -63,7 +65,7 @@ class WeightSwappingEngineStage(EngineStage):
                 self.adapters = {key: folder for key, folder in self.adapters.items() if os.path.isdir(folder)}
                 return
             self.kept.close()
-            self.adapters = {}
+            self.adapters, self.costs = {}, {}
             with process_ends_with_engine():
                 await empty_prefix_cache(self.llm.engine)
 
@@ -93,18 +95,27 @@ class WeightSwappingEngineStage(EngineStage):
         wanted = _BASE if weights.materialize is None or weights.adapter_rank else key
         async with self.changed:
             await self.changed.wait_for(lambda: self.loaded == wanted or not self.num_running)
+            cost = self.costs.setdefault(key, ModelCost())
             if self.loaded != wanted:
+                begin_s = time.monotonic()
                 await self._load(wanted)
                 self.loaded = wanted
+                cost.load_s += (time.monotonic() - begin_s) * (wanted == key)  # the base's are no adapter's cost
             if weights.adapter_rank and key not in self.adapters:
                 assert weights.materialize is not None
+                begin_s = time.monotonic()
                 self.adapters[key] = await asyncio.to_thread(self.kept.enter_context, weights.materialize())
+                cost.load_s += time.monotonic() - begin_s
+            if not self.num_running:
+                self.running_since_s = time.monotonic()
             self.num_running += 1
         try:
             yield
         finally:
             async with self.changed:
                 self.num_running -= 1
+                if not self.num_running:
+                    cost.answer_s += time.monotonic() - self.running_since_s
                 self.changed.notify_all()
 
     async def _load(self, key: str) -> None:

@@ -65,6 +65,13 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     return read_object(Path(folder) / "config.json")
 
 
+def most_tokens(folder: str | Path) -> int | None:
+    """Tokens that a model reads at most, as its config.json says; None where it does not say so."""
+    config = read_config(folder)
+    found = [config[name] for name in ("max_position_embeddings", "n_positions") if isinstance(config.get(name), int)]
+    return min(found, default=None)
+
+
 def weight_files(folder: str | Path) -> list[Path]:
     """The weight files that transformers loads: model.safetensors, else those that the index names; copies next to them
     are not.

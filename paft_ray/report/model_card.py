@@ -45,6 +45,10 @@ class Origins:
     """Hub ids of the data sets."""
     generators: Mapping[str, str | None]
     """Model that wrote prompt templates -> its license."""
+    test_dataset: str | None = None
+    """Hub id of the data set that the test rows are of; None: a file."""
+    test_split: str | None = None
+    """Its split; None where they were kept back from the training rows."""
 
 
 def write_cards(run: Store, config: Config, origins: Origins, measured: Measured) -> dict[str, str]:
@@ -195,20 +199,31 @@ def _eval_results(model: TrainedModel, origins: Origins, own: _Row) -> list[Eval
         *((f"accuracy_{name}", f"mean accuracy of {JUDGED_BY[name]} {over}", own.means[name]) for name in others),
         ("num_templates", "number of held-out prompt templates", found.num_templates),
     ]
-    dataset = visible(origins.datasets[0]) if origins.datasets else task
-    return eval_results(named, task=task, dataset=dataset, has_labels=bool(model.settings["task"].get("labels")))
+    return eval_results(
+        named,
+        task=task,
+        dataset=visible(origins.test_dataset) if origins.test_dataset else task,
+        split=visible(origins.test_split) if origins.test_split else None,
+        has_labels=bool(model.settings["task"].get("labels")),
+    )
 
 
 def eval_results(
-    named: Iterable[tuple[str, str, float | None]], *, task: str, dataset: str, has_labels: bool
+    named: Iterable[tuple[str, str, float | None]],
+    *,
+    task: str,
+    dataset: str,
+    has_labels: bool,
+    split: str | None = None,
 ) -> list[EvalResult]:
-    """Figures (type, name, value) as a card's metadata hold them; one without a value is left out."""
+    """Figures (type, name, value) as a card's metadata hold them; one without a value is left out. `dataset` and
+    `split`: whose rows were asked."""
     return [
         EvalResult(
             task_type="text-classification" if has_labels else "text-generation",
             dataset_type=dataset,
             dataset_name=task,
-            dataset_split="test",
+            dataset_split=split,
             metric_type=kind,
             metric_name=name,
             metric_value=round(value, _KEPT),

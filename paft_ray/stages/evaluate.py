@@ -7,7 +7,7 @@ import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +18,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from paft_ray.compat.ray import session_folder
-from paft_ray.config import Config, EngineConfig, answers_key, trained_engine_key
+from paft_ray.config import Config, EngineConfig, answers_key, engine_key, trained_engine_key
 from paft_ray.log import get_logger, stage_label
 from paft_ray.metrics.answer_cost import answer_cost
 from paft_ray.metrics.cell_sampling import answer_strata, sample_cells
 from paft_ray.models.local import find_on_this_node
 from paft_ray.models.reference import ModelFiles
 from paft_ray.prompts.template import PromptTemplate
+from paft_ray.stages.adapter_cost import Choice, Way, chosen, costs
 from paft_ray.stages.nodes import able_nodes
 from paft_ray.stages.prepare import examples_of
 from paft_ray.stages.resolved_run import ResolvedRun
@@ -116,16 +117,16 @@ def evaluate_models(
     stores: Mapping[ModelKey, Store] | None = None,
 ) -> Evaluation:
     """What the models answer. One engine, which loads one model after another, adapters merged, or serves adapters
-    upon the base (`engine.adapters`): on a CPU adapter rows took 3.4 times as long as merged ones, and another start 20
-    times as long as another load (EXPERIMENTS.md).
+    upon the base (`engine.adapters`, where `auto` measures one adapter either way): on a CPU adapter rows took 3.4
+    times as long as merged ones, and another start 20 times as long as another load (EXPERIMENTS.md).
 
     `cache` keeps answers if this does not end: a model with all its answers is neither merged nor loaded again.
     `stores`: where trained models are that are not in the run itself.
     """
-    results, spent = _results(resolved, models, templates, examples, cache, stores or {})
+    results, spent, choice = _results(resolved, models, templates, examples, cache, stores or {})
     outcomes = pa.concat_tables([_outcomes(key, result) for key, result in results.items()])
     manifest = {
-        "engine_starts": spent.engine_starts,
+        "engine_starts": spent.engine_starts + choice.engine_starts,
         "num_failed": sum(result.num_failed for result in results.values()),
         "num_kept": spent.num_kept,
         "num_truncated": sum(result.num_truncated for result in results.values()),
@@ -133,6 +134,7 @@ def evaluate_models(
         "failures": [{"arm": key.arm, **failure} for key, result in results.items() for failure in result.failures],
         "nodes": list(spent.nodes),
         "budget": resolved.config.evaluate.budget,
+        **({"adapters": choice.kept} if resolved.config.engine.adapters == "auto" else {}),
     }
     answers = None if resolved.task.label_texts else pa.concat_tables(_texts(*each) for each in results.items())
     return Evaluation(outcomes=outcomes, answers=answers, speed=_speed(results), manifest=manifest)
@@ -145,44 +147,62 @@ def _results(
     examples: Sequence[Example],
     cache: AnswerCache,
     stores: Mapping[ModelKey, Store],
-) -> tuple[dict[ModelKey, EvalResult], Generated]:
-    """(result per model, what all took together)."""
+) -> tuple[dict[ModelKey, EvalResult], Generated, Choice]:
+    """(result per model, what all took together, how adapters answered)."""
+    from paft_ray.inference.engine_pool import kept_engines
     from paft_ray.inference.evaluator import evaluate
     from paft_ray.inference.grid import Free
 
     config, base = resolved.config, resolved.model
     place = Place(run=resolved.store, engine=config.engine, owner=cache.run.uri(cache.folder), base=base)
+    cells = asked_cells(config, len(templates), examples)
+    free = Free(max_tokens=config.evaluate.max_answer_tokens)
+    ask = partial(
+        evaluate,
+        name="evaluate",
+        task=resolved.task,
+        templates=templates,
+        examples=examples,
+        model=config.model,
+        base=base,
+        engine=config.engine,
+        free=free,
+    )
+    found = [(model, stores.get(key, place.run)) for key, model in models.items()]
     place.clear()
     try:
-        results, spent = evaluate(
-            name="evaluate",
-            task=resolved.task,
-            templates=templates,
-            examples=examples,
-            model=config.model,
-            base=base,
-            models=[_weights(resolved, place, model, stores.get(key, place.run)) for key, model in models.items()],
-            cache=cache,
-            engine=config.engine,
-            free=Free(max_tokens=config.evaluate.max_answer_tokens, num_rows=config.evaluate.latency_sample_rows),
-            cells=asked_cells(config, len(templates), examples),
-        )
+        with kept_engines(base) as engines:
+            weights = partial(_weights, resolved, place)
+            choice = chosen(
+                config.engine,
+                found,
+                asked=np.ones((len(templates), len(examples)), dtype=bool) if cells is None else cells,
+                cache=cache,
+                key={"base": resolved.model_key, "engine": engine_key(config.engine)},
+                measure=partial(costs, ask, weights, engines),
+            )
+            results, spent = ask(
+                models=[weights(model, store, choice.way) for model, store in found],
+                cache=cache,
+                free=replace(free, num_rows=config.evaluate.latency_sample_rows),
+                cells=cells,
+            )
     finally:
         place.clear()
-    return dict(zip(models, results, strict=True)), spent
+    return dict(zip(models, results, strict=True)), spent, choice
 
 
-def _weights(resolved: ResolvedRun, place: Place, model: TrainedModel | None, store: Store) -> ModelWeights:
+def _weights(resolved: ResolvedRun, place: Place, model: TrainedModel | None, store: Store, way: Way) -> ModelWeights:
     """What an engine loads of a model in a store, under the key of its answers."""
     from paft_ray.inference.model_weights import ModelWeights
 
     key = {"base": resolved.model_key, "sha256": model and model.sha256, "results_version": RESULTS_VERSION}
     if model is None:
         return ModelWeights(key=key)
-    if not model.is_adapter or resolved.config.engine.adapters == "merge":
+    if not model.is_adapter or way == "merge":
         return ModelWeights(key=key, materialize=partial(place.weights, model, store))
     return ModelWeights(
-        key={**key, "adapters": resolved.config.engine.adapters},
+        key={**key, "adapters": way},
         materialize=partial(place.weights, model, store, merged=False),
         adapter_rank=adapter_config_of(store, model).r,
     )

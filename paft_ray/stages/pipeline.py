@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from paft_ray.compat.ray import is_own
 from paft_ray.log import get_logger, stage_label
-from paft_ray.models.files import read_config
+from paft_ray.models.files import most_tokens
 from paft_ray.stages.idle_engines import have_room
 from paft_ray.stages.registry import ALL, Stage, stages_of
 from paft_ray.stages.resolved_run import ResolvedRun
@@ -56,8 +56,7 @@ def longest_request(resolved: ResolvedRun) -> int:
     config, task = resolved.config, resolved.task
     label = max((len(label.encode()) + 1 for label in task.label_texts), default=0)  # no token is shorter than a byte
     longest = config.model.max_prompt_tokens + max(task.max_answer_tokens, config.evaluate.max_answer_tokens, label)
-    most = read_config(resolved.model.path).get("max_position_embeddings")
-    return min(longest, most) if isinstance(most, int) else longest
+    return min(longest, most_tokens(resolved.model.path) or longest)
 
 
 def _may_wait(engines: EnginePool, resolved: ResolvedRun) -> bool:

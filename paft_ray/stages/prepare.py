@@ -29,6 +29,7 @@ from paft_ray.tasks.readers import (
     read_examples,
 )
 from paft_ray.tasks.task import Example, Source, Task, content_id
+from paft_ray.training.data_order import plan
 
 _log = get_logger(__name__)
 RESULTS_VERSION = 2
@@ -47,7 +48,7 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
         "seed": config.seed,
         "sources": {name: _identity(source) for name, source in pinned.items()},
     }
-    return cached(
+    found = cached(
         resolved.store,
         PREPARE,
         key,
@@ -55,6 +56,10 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
         force=force,
         accept=resolved.accept,
     )
+    if num := found.get("counts", {}).get("train"):  # a training of no row ends here, and not after scoring
+        train = config.train
+        plan(num, epochs=train.num_epochs, steps=train.num_steps, global_batch=train.global_batch)
+    return found
 
 
 def _pinned(

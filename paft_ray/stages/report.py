@@ -82,6 +82,7 @@ def origins(resolved: ResolvedRun) -> Origins:
     sources = {name: source for name, source in task.sources.items() if name not in own}
     prompts = PROMPT_SET.read(run).split("train").entries if run.exists(PROMPT_SET.path) else ()
     wrote = {entry.source for entry in prompts}
+    tested = sources.get("test" if "test" in own or "test" in task.sources else "train")
     return Origins(
         base_id=hub_id(resolved.place(config.model.id)),
         base_license=model_license(resolved.place(config.model.id), config.model.revision),
@@ -92,4 +93,6 @@ def origins(resolved: ResolvedRun) -> Origins:
             for g in config.prompts.generators
             if g.type != "grammar" and g.label in wrote
         },
+        test_dataset=tested.dataset if tested else None,
+        test_split=tested.split if tested and "test" in sources else None,
     )

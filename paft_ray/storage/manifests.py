@@ -97,6 +97,8 @@ class ArmFields(TrainedFields):
 
     arm: TrainedArm
     seed: Seed
+    exported_step: Positive | None = None
+    """Optimizer steps that its weights have; an earlier checkpoint's where `train.export` chose one."""
 
     @property
     def key(self) -> ModelKey:
@@ -233,6 +235,8 @@ class TrainedModel:
     """Path relative to the folder -> SHA-256."""
     num_templates: int
     num_steps: int
+    exported_step: int | None = None
+    """Of the checkpoint that is exported, where it is not the last."""
     run: str = ""
     """Name of the run."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -249,6 +253,7 @@ class TrainedModel:
             files=found.files,
             num_templates=found.num_templates,
             num_steps=found.num_steps,
+            exported_step=getattr(found, "exported_step", None),
             run=run.name,
             settings=settings,
         )

@@ -27,6 +27,7 @@ from paft_ray.sweep.trials import Setup, Trial, chosen, num_trials, ranges
 from paft_ray.sweep.tune_trial import METRIC, TIME, run_trial
 
 _log = get_logger(__name__)
+_SEEDS = {"optuna": "seed", "hyperopt": "random_state_seed"}
 _SCHEDULERS = {"asha": "async_hyperband", "median_stopping_rule": "median_stopping_rule"}
 
 
@@ -121,17 +122,12 @@ def _space(searched: bool, listed: int, drawn: Mapping[str, RangeConfig]) -> dic
 
 def _search(config: Config, limit: int) -> Any:
     """The search algorithm, with at most `limit` trials at once (`TuneConfig.max_concurrent_trials` does not reach one
-    that is given); seeded, so that a sweep that is started again meets the same trials."""
+    that is given); seeded, so that a sweep that is started again meets the same trials, as far as they end in the same
+    order."""
     searcher = config.sweep.searcher
     if searcher is None:
         return tune.search.basic_variant.BasicVariantGenerator(random_state=config.seed, max_concurrent=limit)
-    seeded = (
-        {"seed": config.seed}
-        if searcher.name == "optuna"
-        else {"random_state_seed": config.seed}
-        if searcher.name == "hyperopt"
-        else {}
-    )
+    seeded = {_SEEDS[searcher.name]: config.seed}
     found = tune.create_searcher(searcher.name, metric=METRIC, mode="min", **seeded, **searcher.options)
     return tune.search.ConcurrencyLimiter(found, max_concurrent=limit)
 

@@ -46,9 +46,10 @@ def run_trial(config: dict[str, Any], setup: Setup, listed: Sequence[Trial]) -> 
     trial = chosen(listed, config)
     run = setup.resolved.store
     scheduled = setup.resolved.config.sweep.scheduler is not None
-    if scheduled:
-        _repeat_reports(run, trial)
     templates = setup.pool.take(trial.size, trial.subset_seed)
+    if scheduled:
+        num_steps, _ = _training(setup, trial, templates).plan
+        _repeat_reports(run, trial, num_steps)
     key = {
         **decided_by("train", train.RESULTS_VERSION),
         "inputs": setup.inputs,
@@ -65,11 +66,11 @@ def run_trial(config: dict[str, Any], setup: Setup, listed: Sequence[Trial]) -> 
     )
 
 
-def _repeat_reports(run: Store, trial: Trial) -> None:
+def _repeat_reports(run: Store, trial: Trial, num_steps: int) -> None:
     """Reports to the scheduler what the trial reported before an interruption: metrics are stored with every checkpoint
-    that it resumes from."""
-    for row in read_metrics(run.below(trial.folder))[:-1]:
-        if METRIC in row:
+    that it resumes from. That of the last step is reported once the weights are written."""
+    for row in read_metrics(run.below(trial.folder)):
+        if METRIC in row and row[TIME] < num_steps:
             tune.report({TIME: row[TIME], METRIC: row[METRIC]})
 
 

@@ -11,6 +11,8 @@ import math
 
 import numpy as np
 
+from paft_ray.errors import UserError
+
 _ROUNDS = 6
 
 
@@ -20,11 +22,18 @@ def num_steps(num_examples: int, num_epochs: float, global_batch: int) -> int:
 
 
 def plan(num_examples: int, *, epochs: float | None, steps: int | None, global_batch: int) -> tuple[int, int]:
-    """(optimizer steps, positions that carry loss) of a training; one of `epochs` and `steps` is given."""
+    """(optimizer steps, positions that carry loss) of a training; one of `epochs` and `steps` is given. Raises
+    `UserError` for a part of an epoch that is less than one row."""
     if steps is not None:
         return steps, steps * global_batch
     assert epochs is not None
-    return num_steps(num_examples, epochs, global_batch), round(num_examples * epochs)
+    found = num_steps(num_examples, epochs, global_batch)
+    if found < 1:
+        raise UserError(
+            f"train.num_epochs={epochs:g}: of {num_examples} training rows that is less than one row; raise it, or set "
+            "train.num_steps and num_epochs=null"
+        )
+    return found, round(num_examples * epochs)
 
 
 def rank_slice(rank: int, world_size: int, global_batch: int) -> range:

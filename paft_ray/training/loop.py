@@ -133,7 +133,12 @@ class _Recorder:
         if worker.rank == 0:
             checkpoint.discard_after(job.store, start)
             writer = MetricsWriter(
-                out, label=job.label, start_step=start, num_steps=job.num_steps, trackers=Trackers(job.tracker_run)
+                out,
+                checkpoints=job.store,
+                label=job.label,
+                start_step=start,
+                num_steps=job.num_steps,
+                trackers=Trackers(job.tracker_run),
             )
         log = AuditLog(
             audit_store(out, job.fingerprint),

@@ -20,16 +20,23 @@ _BAR_EVERY_S = 1.0
 
 
 class MetricsWriter:
-    """Writes the metrics of the lineage of the final weights: what a restart repeats is dropped first."""
+    """Writes the metrics of the lineage of the final weights: what a restart repeats is dropped first.
 
-    def __init__(self, out: Store, *, label: str, start_step: int, num_steps: int, trackers: Trackers) -> None:
-        self.out = out
+    They stand beside the checkpoints as well: a training that is resumed goes on with its own, whatever another one of
+    other settings has left in `out` meanwhile.
+    """
+
+    def __init__(
+        self, out: Store, *, checkpoints: Store, label: str, start_step: int, num_steps: int, trackers: Trackers
+    ) -> None:
+        self.out, self.checkpoints = out, checkpoints
         self.label = label
         self.num_steps = num_steps
         self.start_step = start_step
         self._shown_at = time.monotonic()
         self.trackers = trackers
-        self.history = [row for row in read_metrics(out) if row["step"] <= start_step] if start_step else []
+        own = read_metrics(checkpoints) or read_metrics(out) if start_step else []
+        self.history = [row for row in own if row["step"] <= start_step]
         from torch.utils.tensorboard import SummaryWriter  # late: the driver reads metrics without it
 
         self._events = _folder(out)
@@ -51,7 +58,8 @@ class MetricsWriter:
 
     def save(self, step: int) -> None:
         """Writes metrics up to a step, and events, to storage; training may continue meanwhile."""
-        write_metrics(self.out, self.until(step))
+        for folder in (self.checkpoints, self.out):
+            write_metrics(folder, self.until(step))
         self._writer.flush()
         self.out.upload_dir(self._events, f"tensorboard/from-step-{self.start_step:06d}")
 

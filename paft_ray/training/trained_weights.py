@@ -115,7 +115,10 @@ def _check_adapter(folder: Path, where: str, base: Shapes, num_layers: int | Non
         _refuse(where, f"{_shown(other)} is none of the target_modules of {adapter_config.FILE}")
     for module, parts in modules.items():
         (rank, inputs), (outputs, rank_out) = parts["A"], parts["B"]
-        if (rank, rank_out) != (config.r, config.r) or expected.get(module, (outputs, inputs)) != (outputs, inputs):
+        own = [(outputs, inputs), (inputs, outputs)][
+            : 1 + config.fan_in_fan_out
+        ]  # GPT-2's head is stored as others are
+        if (rank, rank_out) != (config.r, config.r) or expected.get(module, own[0]) not in own:
             _refuse(where, f"{_shown(module)} has another shape than its base, or another rank than r={config.r}")
     for name, tensor in tensors.items():
         if _is_zero(file, tensor, name, where):

@@ -1,9 +1,12 @@
-"""`engine.adapters=lora`: one engine serves trained adapters upon their base, and answers as with merged weights."""
+"""`engine.adapters`: one engine serves trained adapters upon their base and answers as with merged weights; `auto`
+takes what costs less."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+
+import pytest
 
 from paft_ray.config import Config, EngineConfig, EvaluateConfig
 from paft_ray.robustness.models import given_models, keep_adapter
@@ -20,7 +23,8 @@ TOLERANCE = 0.02  # nats
 NUM_TEMPLATES, NUM_EXAMPLES = 4, 6
 
 
-def test_adapters_upon_one_base_answer_as_merged(ray_session: None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("adapters", ["lora", "auto"])
+def test_adapters_upon_one_base_answer_as_merged(ray_session: None, tmp_path: Path, adapters: str) -> None:
     from paft_ray.inference.answer_cache import AnswerCache
     from paft_ray.stages.evaluate import evaluate_models
 
@@ -32,7 +36,9 @@ def test_adapters_upon_one_base_answer_as_merged(ray_session: None, tmp_path: Pa
             "task": "demo",
             "storage": str(tmp_path),
             "model": {"id": str(base), "max_prompt_tokens": LONGEST},
-            "engine": EngineConfig(precision="fp32", adapters="lora", timeout_s=300).model_dump(),
+            "engine": EngineConfig(
+                precision="fp32", adapters=adapters, timeout_s=300, **({"batch_rows": 1} if adapters == "auto" else {})
+            ).model_dump(),
             "evaluate": EvaluateConfig(latency_sample_rows=0, max_answer_tokens=2).model_dump(),
         }
     )
@@ -53,7 +59,11 @@ def test_adapters_upon_one_base_answer_as_merged(ray_session: None, tmp_path: Pa
     found = evaluate_models(
         resolved, models, templates, examples, AnswerCache.of(store, ""), dict.fromkeys(models, store)
     )
-    assert found.manifest["engine_starts"] == 1
+    assert found.manifest["engine_starts"] == 1, "the engine that measures answers"
+    if adapters == "auto":
+        choice = found.manifest["adapters"]
+        assert min(choice["merge_s"], choice["lora_s"]) > 0
+        assert choice["way"] == ("lora" if choice["lora_s"] < choice["merge_s"] else "merge")
     _as_wanted({key.arm: label_logprobs(_of(found.outcomes, key)) for key in models}, wanted)
     assert not list(tmp_path.glob("**/merged-*")), "nothing is left of what the engine was given"
 

@@ -115,7 +115,12 @@ def progress(out: Store, config: TrackingConfig, start_step: int) -> MetricsWrit
         params={"train": {"lora": {"rank": 8}}, "seed": 0},
     )
     return MetricsWriter(
-        out, label="[train paft/seed0]", start_step=start_step, num_steps=NUM_STEPS, trackers=Trackers(shown)
+        out,
+        checkpoints=out.below("checkpoints/f"),
+        label="[train paft/seed0]",
+        start_step=start_step,
+        num_steps=NUM_STEPS,
+        trackers=Trackers(shown),
     )
 
 

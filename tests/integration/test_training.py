@@ -2,6 +2,7 @@
 Ray."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,6 +49,9 @@ BEST = {
     "learning_rate": 2e-2,
 }
 DROPOUT = {"lora": {"rank": 8, "alpha": 16, "dropout": 0.1}}
+
+
+DIVERGING = {"learning_rate": 1e30, "warmup_fraction": 0, "checkpoint_every": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +113,11 @@ def group(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Callable
         values = [{"num_steps": STEPS, "out": str(folder / name), **job} for name, job in jobs.items()]
         (folder / "spec.json").write_text(json.dumps({"common": common, "jobs": values}))
         run_group(Path(__file__).with_name("training_worker.py"), str(folder / "spec.json"), world_size=world_size)
-        outs = {name: Path(job["out"]) for name, job in zip(jobs, values, strict=True) if "stop_at" not in job}
+        outs = {
+            name: Path(job["out"])
+            for name, job in zip(jobs, values, strict=True)
+            if not job.keys() & {"stop_at", "refused"}
+        }
         return {
             name: Trained(
                 out=out, probes=[json.loads((out / f"probe-{r}.json").read_text()) for r in range(world_size)]
@@ -142,6 +150,7 @@ def alone(group: Callable[..., dict[str, Trained]], tmp_path_factory: pytest.Tem
             "best crash": {"config": BEST, "stop_at": 5, "out": chosen},
             "best resumed": {"config": BEST, "out": chosen},
             "full": {"num_steps": 4, "config": FULL},
+            "diverged": {"refused": True, "config": DIVERGING},
         },
     )
 
@@ -391,6 +400,19 @@ def test_a_resumed_training_measures_and_exports_the_same(alone: dict[str, Train
     ]
     assert resumed.probes[0]["exported_step"] == whole.probes[0]["exported_step"]
     assert all(torch.equal(weight, whole.weights[name]) for name, weight in resumed.weights.items())
+
+
+def test_a_training_that_diverges_ends_before_it_keeps_such_weights(alone: dict[str, Trained]) -> None:
+    out = alone["plain"].out.parent / "diverged"
+    said = (out / "refused-0.txt").read_text()
+    assert re.fullmatch(
+        r"job training diverged at step \d: the loss is (nan|inf)(, the gradient's norm \S+)?; "
+        r"lower train.learning_rate, or raise train.warmup_fraction",
+        said,
+    )
+    files = list(out.glob("checkpoints/f/step-*/state.safetensors"))
+    assert files
+    assert all(bool(torch.isfinite(tensor).all()) for file in files for tensor in load_file(file).values())
 
 
 def test_two_workers_measure_the_accuracy_that_one_does(alone: dict[str, Trained], pair: dict[str, Trained]) -> None:

@@ -2,7 +2,8 @@
 jobs of the spec one after another.
 
 For every job it leaves OUT/probe-RANK.json (losses, gradient norms, pairs met, optimizer elements held),
-OUT/left-RANK.json (whether its engine outlives it) and, on rank 0, OUT/final.safetensors and OUT/export/.
+OUT/left-RANK.json (whether its engine outlives it) and, on rank 0, OUT/final.safetensors and OUT/export/; of a job that
+is to be `refused` OUT/refused-RANK.txt, the error.
 """
 
 import itertools
@@ -24,6 +25,7 @@ import torch.distributed as dist  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 from paft_ray.config import ModelConfig, TrainConfig  # noqa: E402
+from paft_ray.errors import StageError  # noqa: E402
 from paft_ray.models.encoder import make_encoder  # noqa: E402
 from paft_ray.models.local import find_model  # noqa: E402
 from paft_ray.prompts.prompt_set import PromptSet  # noqa: E402
@@ -88,6 +90,11 @@ def run(values: dict[str, Any], common: dict[str, Any]) -> "weakref.ref[Any] | N
             ),
         )
     except Stopped:
+        return None
+    except StageError as error:
+        if not values.get("refused"):
+            raise
+        Path(f"{job.out}/refused-{RANK}.txt").write_text(str(error))
         return None
     step, metrics = exported(engine, job)
     probe = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from string import ascii_uppercase
 
-from paft_ray.models.files import read_config
+from paft_ray.models.files import most_tokens
 from paft_ray.models.reference import ModelFiles
 from paft_ray.prompts.checks.words import FIELD, content_words, literal
 from paft_ray.prompts.template import PromptTemplate
@@ -105,8 +105,7 @@ class Question:
 
 def longest_question(model: ModelFiles) -> int:
     """Tokens of a question with its answer at most, not more than the model reads."""
-    most = read_config(model.path).get("max_position_embeddings")
-    return min(_LONGEST, most) if isinstance(most, int) else _LONGEST
+    return min(_LONGEST, most_tokens(model.path) or _LONGEST)
 
 
 def akin(one: Task, other: Task) -> bool:

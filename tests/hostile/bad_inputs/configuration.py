@@ -148,6 +148,26 @@ SETTINGS = [
     setting("a seed twice", "train.seeds: at least one is needed, and each once", "train.seeds=[0, 0]"),
     setting("a size twice", "sweep.sizes: at least one is needed", "sweep.sizes=[1, 2, 2]"),
     setting(
+        "a misspelled option of a scheduler",
+        "'graceperiod': not an option of this class of Ray Tune, so it is not passed on; nearest allowed: grace_period",
+        "sweep.scheduler={name: asha, options: {graceperiod: 20}}",
+    ),
+    setting(
+        "an option of a scheduler that is ours",
+        "max_t: is decided by train.num_steps",
+        "sweep.scheduler={name: asha, options: {max_t: 20}}",
+    ),
+    setting(
+        "an option of a scheduler of another type",
+        "grace_period: Input should be a valid integer",
+        "sweep.scheduler={name: asha, options: {grace_period: '20'}}",
+    ),
+    setting(
+        "a seed of a searcher",
+        "seed: is decided by seed",
+        "sweep.searcher={name: optuna, options: {seed: 3}}",
+    ),
+    setting(
         "compiled where weights are gathered",
         "train.compile needs train.zero_stage of 0 to 2",
         "train.compile=true",

@@ -1,5 +1,6 @@
 """The model card, and `paft export` up to the merge itself (which the served test does): a made-up run, no torch."""
 
+import re
 import shlex
 from itertools import pairwise
 from pathlib import Path
@@ -111,7 +112,13 @@ def measure(run: Store) -> None:
 def card_of(run: Store, **settings: Any) -> str:
     config = parse_config({"name": "run", "task": "demo", **settings}, "test")
     given = Origins(
-        base_id=None, base_license=HOSTILE, data_license=None, datasets=(HOSTILE,), generators={HOSTILE: HOSTILE}
+        base_id=None,
+        base_license=HOSTILE,
+        data_license=None,
+        datasets=(HOSTILE,),
+        generators={HOSTILE: HOSTILE},
+        test_dataset=HOSTILE,
+        test_split=HOSTILE,
     )
     model = next(m for m in trained_models(run) if (m.arm, m.seed) == ("paft", 1))
     return render_card(model, config, given, Measured.of(run), engine=config.engine, adapter=model.is_adapter)
@@ -207,6 +214,49 @@ def test_licenses_are_those_that_the_owners_state(tmp_path: Path) -> None:
     assert origins(ResolvedRun.of(tested)).data_license == "Apache-2.0"
 
 
+@pytest.mark.parametrize(
+    ("task", "data", "dataset", "split"),
+    [
+        ("sst2", {}, "stanfordnlp/sst2", "validation"),
+        ("sst2", {"train": "mine.jsonl"}, "stanfordnlp/sst2", "validation"),
+        ("sst2", {"test": "mine.jsonl"}, None, None),
+        ("demo", {}, None, None),
+    ],
+)
+def test_a_card_names_the_rows_that_were_asked(
+    task: str, data: dict[str, str], dataset: str | None, split: str | None
+) -> None:
+    found = origins(ResolvedRun.of(parse_config({"name": "run", "task": task, "data": data}, "test")))
+    assert (found.test_dataset, found.test_split) == (dataset, split)
+
+
+def test_rows_kept_back_from_training_are_of_its_data_set_and_no_split(tmp_path: Path) -> None:
+    file = tmp_path / "t.yaml"
+    file.write_text(
+        "name: t\nkind: choice\ndescription: d\nfields: {text: the text}\nlabels: [bad, good]\n"
+        "sources: {train: {dataset: o/rows, split: train}}\n"
+    )
+    config = parse_config({"name": "run", "task": str(file), "data": {"num_test": 5}}, "test")
+    found = origins(ResolvedRun.of(config))
+    assert (found.test_dataset, found.test_split) == ("o/rows", None)
+
+
+def test_a_card_says_which_checkpoint_was_exported(tmp_path: Path) -> None:
+    run = trained_run(tmp_path)
+    measure(run)
+    assert "| optimizer steps | 7 of " in card_of(run)
+    written = run.read_json("train/manifest.json")
+    written["key"]["train"]["export"] = "worst"
+    for model in written["models"]:
+        model["exported_step"] = 4
+    run.write_json("train/manifest.json", written)
+    assert re.search(
+        r"optimizer steps \| 4 of \d+ examples: the best checkpoint of 7 steps on validation rows "
+        r"\(train.export: worst\) \|",
+        card_of(run),
+    )
+
+
 def test_a_card_names_the_generators_that_wrote_a_training_template(tmp_path: Path) -> None:
     """Not one that was asked in vain."""
     run, texts = trained_run(tmp_path), ("Good or bad? {text}", "Like it? {text}", "Sum up: {text}")
@@ -254,6 +304,10 @@ def test_what_cannot_be_exported_is_refused_in_one_line(tmp_path: Path, capsys: 
         ((run.root, "--out", full / "mine.txt"), "is not empty"),
         ((run.root, "--out", "s3://bucket/out"), "a folder of this machine is needed"),
         ((run.root, "--out", "/proc/none/out"), "cannot be written"),
+        (
+            (run.root, "--precision", "fp16", "--out", tmp_path / "out"),
+            "all weights of run-paft-s0 were trained and are",
+        ),
         (
             (tmp_path / "none", "--out", tmp_path / "out"),
             "train/manifest.json is missing, so stage train is not finished",

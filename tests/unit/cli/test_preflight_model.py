@@ -49,6 +49,17 @@ def test_the_small_model_of_the_bad_folders_is_good_itself(tmp_path: Path) -> No
     assert "evaluation_prompts" in plan(config(model(tmp_path)))
 
 
+@pytest.mark.parametrize("positions", ["max_position_embeddings", "n_positions"])
+def test_a_prompt_leaves_room_for_the_longest_answer_that_evaluation_asks_for(tmp_path: Path, positions: str) -> None:
+    sizes = {name: value for name, value in CONFIG.items() if name != "max_position_embeddings"}
+    path = model(tmp_path, config__json=json.dumps({**sizes, positions: 200}))
+    checked(config(path, "model.max_prompt_tokens=184"), path, trains=True)
+    for answer, most in (("16", 184), ("40", 160)):
+        given = config(path, "model.max_prompt_tokens=185", f"evaluate.max_answer_tokens={answer}")
+        with pytest.raises(UserError, match=f"reads 200 tokens .* takes up to {answer}; allowed: up to {most}"):
+            checked(given, path, trains=True)
+
+
 def test_tokens_that_no_prompt_holds_need_no_embedding(tmp_path: Path) -> None:
     path = model(tmp_path, tokenizer__json=words("<image>", "<pad>"), model__safetensors=weights(6))
     assert checked(config(path), path, trains=True).largest_id() == ("negative", 5)

@@ -229,11 +229,11 @@ def test_a_number_sign_that_is_no_comment_is_kept(tmp_path: Path) -> None:
     config = load(
         tmp_path,
         "name: a\ntask: demo\n",
-        "sweep={space: {learning_rate: {loguniform: [1.0e-4, 1.0e-2]}}, searcher: {name: optuna, options: {a: 'x "
-        "#1', b: x#1}}}",
+        "sweep={space: {learning_rate: {loguniform: [1.0e-4, 1.0e-2]}}, searcher: {name: optuna, options: "
+        "{points_to_evaluate: [{a: 'x #1', b: x#1}]}}}",
     )
     assert config.sweep.searcher is not None
-    assert config.sweep.searcher.options == {"a": "x #1", "b": "x#1"}
+    assert config.sweep.searcher.options == {"points_to_evaluate": [{"a": "x #1", "b": "x#1"}]}
 
 
 def test_a_home_is_expanded_wherever_a_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,10 @@ import pytest
 from ray.exceptions import ActorDiedError, RayError, RayTaskError
 
 from paft_ray.config import EngineConfig
+from paft_ray.errors import StageError
 from paft_ray.inference import engine_pool
-from paft_ray.inference.engine_pool import EnginePool, shared_engines, stage_engines
+from paft_ray.inference.engine_pool import EnginePool, kept_engines, shared_engines, stage_engines
+from paft_ray.inference.model_weights import ModelCost
 from paft_ray.models.reference import ModelFiles, ModelReference
 
 ENGINE = EngineConfig(replicas=2, precision="fp32")
@@ -26,6 +28,8 @@ class Actor:
         self.health: RayError | str | None = None
         self.check = SimpleNamespace(remote=lambda: self.health)
         self.stop = SimpleNamespace(remote=lambda: self.calls.append("stop"))
+        self.spent: dict[str, ModelCost] = {}
+        self.costs = SimpleNamespace(remote=lambda: self.health or self.spent)
 
 
 class Ray:
@@ -49,9 +53,10 @@ class Ray:
     def wait(self, references: Sequence[Any], **_: Any) -> tuple[list[Any], list[Any]]:
         return [r for r in references if r != "hangs"], [r for r in references if r == "hangs"]
 
-    def get(self, reference: Any) -> None:
-        if reference is not None:
+    def get(self, reference: Any) -> Any:
+        if isinstance(reference, RayError):
             raise reference
+        return reference
 
     def kill(self, actor: Actor) -> None:
         actor.calls.append("kill")
@@ -80,6 +85,36 @@ def test_a_stage_uses_the_engines_of_the_one_before_and_none_is_left_at_the_end(
     assert calls(ray.made) == [["stop", "kill"]] * 2
     with stage_engines() as pool:
         assert pool.running is None, "after the block nothing is shared"
+
+
+def test_inference_in_a_block_shares_the_commands_engines_or_those_of_the_block(ray: Ray) -> None:
+    with kept_engines(BASE) as kept:
+        with stage_engines() as pool:
+            assert pool is kept
+            pool.engines(BASE, ENGINE, 64)
+        with stage_engines() as pool:
+            assert pool.engines(BASE, ENGINE, 64)[1] is False
+    assert calls(ray.made) == [["stop", "kill"]] * 2
+    with shared_engines(BASE, 0) as shared:
+        with kept_engines(BASE) as kept:
+            assert kept is shared
+            kept.engines(BASE, ENGINE, 64)
+        assert calls(ray.made[2:]) == [[], []], "they are the command's"
+
+
+def test_the_cost_of_a_model_is_that_of_the_engines_that_answered_for_it(ray: Ray) -> None:
+    pool = EnginePool()
+    with pytest.raises(StageError, match="no engine is left"):
+        pool.cost("a")
+    pool.engines(BASE, ENGINE, 64)
+    ray.made[0].spent = {"a": ModelCost(load_s=2, answer_s=6), "b": ModelCost(load_s=0, answer_s=9)}
+    ray.made[1].spent = {"a": ModelCost(load_s=4, answer_s=4)}
+    assert pool.cost("a") == ModelCost(load_s=3, answer_s=5)
+    assert pool.cost("b") == ModelCost(load_s=0, answer_s=9)
+    ray.made[0].health = ActorDiedError()
+    assert pool.cost("a") == ModelCost(load_s=4, answer_s=4)
+    with pytest.raises(StageError, match="no engine is left"):
+        pool.cost("b")
 
 
 def test_adapters_take_an_engine_with_room_for_them_which_then_serves_others_too(ray: Ray) -> None:

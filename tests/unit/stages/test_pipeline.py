@@ -20,7 +20,7 @@ def resolved(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> ResolvedRun:
     """The demo, its model not read."""
     config = load_config("jobs/configs/demo.yaml")
     monkeypatch.setattr(ResolvedRun, "model", SimpleNamespace(path=str(tmp_path)))
-    monkeypatch.setattr(pipeline, "read_config", lambda path: {"max_position_embeddings": 200})
+    monkeypatch.setattr(pipeline, "most_tokens", lambda path: 200)
     return ResolvedRun.of(config, Store.open(str(tmp_path), "t"))
 
 

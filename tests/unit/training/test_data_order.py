@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from paft_ray.training.data_order import locate, num_steps, permute, rank_slice, step_positions
+from paft_ray.errors import UserError
+from paft_ray.training.data_order import locate, num_steps, permute, plan, rank_slice, step_positions
 
 
 @given(
@@ -59,3 +60,9 @@ def test_every_place_of_an_epoch_is_equally_likely_for_an_example() -> None:
 @pytest.mark.parametrize(("epochs", "steps"), [(1, 7), (0.5, 4), (1.3, 9), (3, 19)])
 def test_parts_of_epochs_round_up_to_whole_steps(epochs: float, steps: int) -> None:
     assert num_steps(100, epochs, 16) == steps
+
+
+def test_less_than_a_row_is_refused() -> None:
+    with pytest.raises(UserError, match=r"train.num_epochs=0.02: of 20 training rows that is less than one row"):
+        plan(20, epochs=0.02, steps=None, global_batch=4)
+    assert plan(20, epochs=0.05, steps=None, global_batch=4) == (1, 1)

@@ -61,6 +61,33 @@ def test_what_is_no_adapter_of_the_base_is_refused_by_name(
     assert reason in str(refused.value)
 
 
+@pytest.mark.parametrize("untied", [False, True])
+def test_an_adapter_of_a_model_that_stores_its_weights_the_other_way_around_passes(
+    tmp_path: Path, untied: bool
+) -> None:
+    """Made by PEFT, of a model of GPT-2's kind, whose layers are `Conv1D` but for the head."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    sizes = {"n_layer": 2, "n_embd": 8, "n_head": 2, "vocab_size": 20, "n_positions": 16}
+    model = GPT2LMHeadModel(GPT2Config(**sizes, tie_word_embeddings=not untied))
+    model.save_pretrained(tmp_path / "base")
+    adapter = get_peft_model(
+        model,
+        LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False),
+    )
+    adapter.save_pretrained(tmp_path / "adapter")
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps({**config, "init_lora_weights": True}))
+    base = str(tmp_path / "base")
+    check_weights_folder(tmp_path / "adapter", "x", base=base, is_adapter=True)
+    (tmp_path / "adapter" / "adapter_config.json").write_text(
+        json.dumps({**config, "init_lora_weights": True, "fan_in_fan_out": False})
+    )
+    with pytest.raises(UserError, match="has another shape than its base"):
+        check_weights_folder(tmp_path / "adapter", "x", base=base, is_adapter=True)
+
+
 def test_a_file_that_is_truncated_is_refused(tmp_path: Path) -> None:
     folder, base = write_adapter(tmp_path / "adapter"), write_base(tmp_path / "base")
     file = folder / "adapter_model.safetensors"
