@@ -56,7 +56,8 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _is_json(path: Path) -> bool:
-    if path.suffix != ".json":
+    if path.suffix not in (".json", ".jsonl"):
         return False
-    json.loads(path.read_bytes())
+    for text in path.read_bytes().splitlines() if path.suffix == ".jsonl" else [path.read_bytes()]:
+        json.loads(text)
     return True
