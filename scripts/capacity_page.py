@@ -165,7 +165,8 @@ def _storage(model: Llama) -> list[str]:
     merged = capacity.num_weights(shapes) * 2 / capacity.GIB
     return [
         "".join(lines),
-        f"Evaluation merges one arm at a time into {merged:.0f} GiB of bf16 weights, removed afterwards.",
+        f"Evaluation merges one arm at a time into {merged:.0f} GiB of bf16 weights, removed afterwards; the sum is "
+        f"made in fp32 in CPU memory, {2 * merged:.0f} GiB.",
         "",
     ]
 
@@ -211,8 +212,8 @@ def _checked() -> list[str]:
     lines = [
         "## Checked against what was measured",
         "",
-        "The demo (SmolLM2-135M, fp32 on two CPU workers, ZeRO-2, micro-batch 4; `tests/unit/test_capacity.py` "
-        "holds the calculator to these figures):",
+        "The demo of 2026-11-24 (SmolLM2-135M, fp32 on two CPU workers, ZeRO-2, micro-batch 4; "
+        "`tests/unit/test_capacity.py` holds the calculator to these figures):",
         "",
         "| quantity | calculator | measured | difference |",
         "|---|---|---|---|",

@@ -19,8 +19,8 @@ from paft_ray.stages.resolved_run import stored_config
 from paft_ray.stages.train import arm_prompts
 from paft_ray.storage.artifacts import PROMPT_SET, ROWS, training_result
 from paft_ray.storage.intact import check_intact
-from paft_ray.storage.manifests import SWEEP, TRAIN
-from paft_ray.storage.outputs import read_raw_manifest
+from paft_ray.storage.manifests import SWEEP, TRAIN, trained_models
+from paft_ray.storage.outputs import manifest_path, read_raw_manifest
 from paft_ray.storage.stage_cache import finished_below
 from paft_ray.storage.store import Store
 from paft_ray.sweep.trials import pool_and_validation
@@ -73,12 +73,18 @@ def audit_run(folder: str) -> int:
 
 
 def audit(run: Store) -> dict[str, Findings]:
-    """Folder -> findings, for every finished training of the run and every finished trial of its sweep.
+    """Folder -> findings, for every finished training of the run, of stage train those that it names, and every
+    finished trial of its sweep.
 
     Raises `UserError` where there is none, where a manifest or an output of any stage is broken, where no training
     left a log, and where configuration, prompt set or data are no longer those of a training.
     """
-    folders = [f"{stage}/{name}" for stage in (TRAIN, SWEEP) for name in finished_below(run, stage)]
+    arms = (
+        [str(model.key) for model in trained_models(run)]
+        if run.exists(manifest_path(TRAIN))
+        else finished_below(run, TRAIN)
+    )
+    folders = [*(f"{TRAIN}/{name}" for name in arms), *(f"{SWEEP}/{name}" for name in finished_below(run, SWEEP))]
     if not folders or not run.exists("config.json"):
         raise UserError(
             f"run {run.root}: no finished training there; give the folder of a run in which paft trained a model "

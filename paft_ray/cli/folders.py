@@ -38,8 +38,16 @@ def place_caches() -> None:
         if name in os.environ or (moved and name == "HF_HOME") or _can_be_written(folder):
             continue
         # The cache holds models that can be read.
-        kept = name in ("PAFT_CACHE", "HF_HOME") and os.path.isdir(folder) and any(folder.iterdir())
+        kept = name in ("PAFT_CACHE", "HF_HOME") and _can_be_read(folder)
         os.environ[name] = str(folder if kept else own_folder(tempfile.gettempdir()) / below)
+
+
+def _can_be_read(folder: Path) -> bool:
+    """Whether something is there that can be listed."""
+    try:
+        return folder.is_dir() and any(folder.iterdir())
+    except OSError:
+        return False
 
 
 def moved_caches() -> str | None:

@@ -318,16 +318,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     One line and code 2 for what a user can fix, code 1 for a failed stage, 130 when interrupted.
     """
     prepare_environment()
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        sys.exit(
-            app(list(sys.argv[1:] if arguments is None else arguments), prog_name="paft", standalone_mode=False) or 0
-        )
+        sys.exit(app(given, prog_name="paft", standalone_mode=False) or 0)
     except _UsageError as error:  # its own box would show what was given, a key in the wrong place too
         _stop(2, error.format_message().rstrip("."), f"; see {error.ctx.command_path if error.ctx else 'paft'} --help")
     except (UserError, StorageError) as error:
         _stop(2, error)
     except StageError as error:
-        _stop(1, error, "; finished stages are kept: start the same command again to resume")
+        again = "without --force" if "--force" in given else "again"
+        _stop(1, error, f"; finished stages are kept: start the same command {again} to resume")
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # such as --help > /dev/full
             _stop(2, f"no space left for {error.filename or 'the output'}; free some space there")

@@ -31,9 +31,9 @@ from paft_ray.tracking.trackers import check as check_trackers
 _log = get_logger(__name__)
 
 
-def check(resolved: ResolvedRun, command: str, *, local: bool) -> ResolvedRun:
+def check(resolved: ResolvedRun, command: str, *, local: bool, force: bool = False) -> ResolvedRun:
     """The run with its models found, after task, files, templates, storage, models and (on one machine) resources are
-    found good. Raises `UserError`."""
+    found good. `force`: finished stages are made again. Raises `UserError`."""
     config, stages = resolved.config, stages_of(command, resolved.config)
     if not any(stage.uses_ray for stage in stages):
         check_no_secrets(config, resolved.task)
@@ -49,7 +49,7 @@ def check(resolved: ResolvedRun, command: str, *, local: bool) -> ResolvedRun:
     _check_prepared(resolved, command)
     if any(stage.reads_model for stage in stages):
         asks = any(stage.asks_generators for stage in stages)
-        if asks and not resolved.store.exists(manifest_path(SYNTHESIZE)):
+        if asks and (force or not resolved.store.exists(manifest_path(SYNTHESIZE))):
             warn_of_writers(config, templates)
             if local:
                 check_keys(config.prompts.asked_models)
@@ -69,8 +69,10 @@ def check_job_storage(storage: str) -> None:
 
 def check_job_path(given: str, path: str, example: str) -> None:
     """Raises `UserError`, which begins with what was `given`, for a relative path, which would be in the job's own
-    folder."""
-    if "://" not in path and not Path(path).expanduser().is_absolute():
+    folder, and for one in a home, which is another one there."""
+    if path.startswith("~"):
+        raise UserError(f"{given}: the job may run under another user; write the folder out, e.g. {example}")
+    if "://" not in path and not Path(path).is_absolute():
         raise UserError(
             f"{given}: a job's own folder goes away with it; give a path or URI that all nodes reach, e.g. {example}"
         )

@@ -89,7 +89,7 @@ def robustness(
         models=tuple(models),
         task=expanduser(task),
         suite=tuple(map(expanduser, suite or ())),
-        out=out,
+        out=expanduser(out),
         data=expanduser(data) if data else None,
         num_rows=rows,
         base=expanduser(base) if base else None,

@@ -56,7 +56,7 @@ def run_stage(
 
         given = ResolvedRun.load(Store(path)) if config is None else ResolvedRun.of(config)
         given = replace(given, accept=tuple(accept))
-        resolved = check(given, name, local=not (address or os.environ.get("RAY_ADDRESS")))
+        resolved = check(given, name, local=not (address or os.environ.get("RAY_ADDRESS")), force=force)
 
     run, stages = resolved.store, stages_of(name, resolved.config)
     uses_ray = any(stage.uses_ray for stage in stages)

@@ -98,6 +98,7 @@ class Request:
             "config": self.config.model_dump(mode="json", exclude_unset=True),
             "force": self.force,
             "accept": list(self.accept),
+            "files": {path: hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in self.files},
         }
 
     @property
@@ -166,6 +167,8 @@ def request(
         raise UserError(f"--stage {stage}: unknown; allowed: {', '.join(STAGES)}")
     if seconds(wait) and stage == "doctor":
         raise UserError("--wait-resources: doctor says what is there now; leave it out")
+    if stage == "doctor" and (force or accept):
+        raise UserError("--force, --accept: doctor changes nothing; leave them out")
     check_accepted(accept)
     config = load_config(path, overrides)
     check_job_storage(config.storage)
@@ -257,8 +260,8 @@ def watch(client: Any, job: str) -> int:
         echo(f"submit: job {job} succeeded")
         return 0
     echo(
-        f"paft: job {job} {status.lower()}: {one_line(found.message)[:200]}; submit again for the next attempt, "
-        "finished stages are kept",
+        f"paft: job {job} {status.lower()}: {one_line(found.message)[:200]}; submit again (without --force) for the "
+        "next attempt, finished stages are kept",
         err=True,
     )
     return found.driver_exit_code or 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -262,8 +263,8 @@ def asked_cells(config: Config, num_templates: int, examples: Sequence[Example])
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where models with their adapters merged are while an engine loads them: in the run where it is a folder, else in
-    the temporary folder of its node."""
+    """Where models with their adapters merged are while an engine loads them: in the run where it is a folder that may
+    be written, else in the temporary folder of its node."""
 
     run: Store
     engine: EngineConfig
@@ -278,7 +279,11 @@ class Place:
 
     @property
     def _parent(self) -> str:
-        return self.run.path("").rstrip("/") if self.run.is_local else tempfile.gettempdir()
+        return self.run.path("").rstrip("/") if self._is_in_run else tempfile.gettempdir()
+
+    @property
+    def _is_in_run(self) -> bool:
+        return self.run.is_local and os.access(self.run.path(""), os.W_OK)
 
     @contextmanager
     def weights(self, model: TrainedModel, store: Store, *, merged: bool = True) -> Iterator[str]:
@@ -308,9 +313,7 @@ class Place:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        nodes = (
-            [ray.get_runtime_context().get_node_id()] if self.run.is_local else engine_nodes(ray.nodes(), self.engine)
-        )
+        nodes = [ray.get_runtime_context().get_node_id()] if self._is_in_run else engine_nodes(ray.nodes(), self.engine)
         task = ray.remote(num_cpus=0)(Place._clear_here)
         ray.get(
             [

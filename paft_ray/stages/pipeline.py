@@ -12,7 +12,7 @@ from paft_ray.stages.idle_engines import have_room
 from paft_ray.stages.registry import ALL, Stage, stages_of
 from paft_ray.stages.resolved_run import ResolvedRun
 from paft_ray.stages.stage_errors import named
-from paft_ray.storage.stage_cache import Manifest
+from paft_ray.storage.stage_cache import Manifest, unfinish
 
 if TYPE_CHECKING:
     from paft_ray.inference.engine_pool import EnginePool
@@ -22,8 +22,11 @@ _log = get_logger(__name__)
 
 def run_all(resolved: ResolvedRun, *, force: bool = False) -> None:
     """Every stage, in one Ray session; finished ones are kept. Stages share their engines, which end as soon as no
-    later stage asks them, and where a training would not have room beside them."""
+    later stage asks them, and where a training would not have room beside them. `force`: none counts as finished from
+    the start, so that a run which ends on the way is resumed without it."""
     stages = stages_of(ALL, resolved.config)
+    if force:
+        unfinish(resolved.store, [stage.name for stage in stages])
     with _shared_engines(resolved) as engines:
         for number, stage in enumerate(stages, start=1):
             asked = any("engine" in later.starts for later in stages[number - 1 :])

@@ -132,6 +132,14 @@ def finish(
     return full
 
 
+def unfinish(run: Store, stages: Sequence[str]) -> None:
+    """Takes the manifests of stages and of their parts away, the last stage's first; what they wrote stays."""
+    for stage in reversed(stages):
+        run.delete(manifest_path(stage))
+        for name in finished_below(run, stage):
+            run.delete(manifest_path(f"{stage}/{name}"))
+
+
 def as_stored(key: Mapping[str, Any]) -> Manifest:
     """A key as a manifest states it."""
     return dict(json.loads(json.dumps(dict(key))))

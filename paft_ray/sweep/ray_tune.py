@@ -17,9 +17,9 @@ import ray
 from ray import tune
 
 from paft_ray.config import Config, RangeConfig, TrainConfig
-from paft_ray.errors import StageError
+from paft_ray.errors import StageError, UserError, one_line
 from paft_ray.log import get_logger, log_progress, stage_label
-from paft_ray.stages.stage_errors import reason
+from paft_ray.stages.stage_errors import causes, reason
 from paft_ray.storage.outputs import manifest_path
 from paft_ray.storage.stage_cache import finished_below
 from paft_ray.storage.store import Store
@@ -88,6 +88,11 @@ def _without_tracebacks() -> Iterator[None]:
 
 
 def _sorted_out(run: Store, listed: Sequence[Trial], results: Sequence[Any], before: set[str]) -> Trained:
+    """The trials by how they ended. Raises `UserError` where one was refused, such as a finished one whose libraries
+    have changed: it would be refused again, and a curve without it is another one."""
+    for refused in (cause for result in results if result.error is not None for cause in causes(result.error)):
+        if isinstance(refused, UserError) and not hasattr(refused, "cause"):  # Ray's wrapper is of its class, too
+            raise UserError(one_line(refused))
     finished: dict[str, Trial] = {}
     failed, stopped = [], []
     for result in results:

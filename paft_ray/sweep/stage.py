@@ -47,6 +47,8 @@ def run(resolved: ResolvedRun, *, force: bool = False) -> Manifest:
     The manifest: the content of sweep.json and `failed`, the names of trials that failed (started again, only those are
     tried). Raises `StageError` where all did, `UserError` where inputs have changed since the sweep was begun.
     """
+    if force:
+        resolved.store.delete("sweep")
     prepare.run(resolved, force=force)
     synthesize.run(resolved, force=force)
     resolved = resolved.with_sampling()

@@ -3,6 +3,7 @@ changed."""
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +18,8 @@ from paft_ray.prompts.prompt_set import Entry, PromptSet
 from paft_ray.prompts.sampling import make_draw
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.storage.artifacts import ROWS, training_result
+from paft_ray.storage.manifests import ModelKey
+from paft_ray.storage.outputs import manifest_path
 from paft_ray.storage.store import Store
 from paft_ray.tasks.task import Example
 from paft_ray.training.audit import Training
@@ -101,6 +104,16 @@ def test_a_good_log_is_a_row_of_zeros_and_exit_code_0(tmp_path: Path, capsys: py
         cell.strip() for cell in next(line for line in out.splitlines() if "paft-s3" in line).strip("│").split("│")
     ]
     assert cells == ["train/paft-s3", "7", "28", "2.5", "0", "0", "0"]
+
+
+def test_an_arm_that_the_run_has_no_more_is_not_audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, of = made(tmp_path / "r")
+    log(run, of)
+    for folder in ("train", "train/sft-s3"):
+        run.write_json(manifest_path(folder), {})
+    monkeypatch.setattr("paft_ray.cli.audit.trained_models", lambda run: [SimpleNamespace(key=ModelKey("paft", 3))])
+    monkeypatch.setattr("paft_ray.cli.audit.check_intact", lambda run: None)
+    assert list(audit(run)) == ["train/paft-s3"]
 
 
 def test_a_lost_row_is_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

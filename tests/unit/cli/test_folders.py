@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,6 +60,18 @@ def test_models_in_a_home_that_is_read_only_are_still_read(tmp_path: Path, monke
     found = caches()
     assert found["HF_HOME"] == str(hub)
     assert found["PAFT_CACHE"] == str(own_folder(str(tmp_path)) / ".cache/paft_ray")
+
+
+def test_a_cache_that_cannot_be_read_is_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".cache" / "huggingface" / "hub").mkdir(parents=True)
+    monkeypatch.setattr(os, "access", lambda path, _: not Path(path).is_relative_to(tmp_path))
+
+    def refused(folder: Path) -> Any:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    assert caches()["HF_HOME"] == str(own_folder(str(tmp_path)) / ".cache/huggingface")
 
 
 def test_a_cache_at_a_relative_path_is_the_same_folder_in_every_process(

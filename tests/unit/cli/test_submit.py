@@ -84,6 +84,12 @@ def test_doctor_does_not_wait() -> None:
         submit.submit(str(DEMO), "doctor", [SHARED], force=False, follow=False, address=None, wait="30m")
 
 
+@pytest.mark.parametrize("given", [{"force": True}, {"force": False, "accept": ["versions.torch"]}])
+def test_doctor_has_nothing_to_force_or_accept(given: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="doctor changes nothing"):
+        submit.request(str(DEMO), "doctor", [SHARED], **given)
+
+
 def test_what_is_accepted_travels_with_the_job() -> None:
     plain = submit.request(str(DEMO), "run", [SHARED], force=False)
     accepting = submit.request(str(DEMO), "run", [SHARED], force=False, accept=["versions.torch", "results_version"])
@@ -466,6 +472,7 @@ def test_a_configuration_from_elsewhere_is_shipped_too(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ("storage=runs", "storage=runs: a job's own folder goes away with it"),
+        ("storage=~/runs", "storage=~/runs: the job may run under another user"),
         (
             "data.train=rows.jsonl",
             "data.train=rows.jsonl: rows are not shipped with a job; give an absolute path or URI",
@@ -518,6 +525,25 @@ def test_a_submit_with_other_settings_is_refused_by_name_while_the_run_is_going(
         submit.start(cluster, asked("train.num_steps=3", force=True))
     cluster.end(job, JobStatus.FAILED, 1)
     assert submit.start(cluster, asked("train.num_steps=4")).endswith("-2")
+
+
+def test_a_submit_with_other_files_is_refused_by_name_while_the_run_is_going(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "task.yaml").write_text(TASK.replace("ROWS", "/shared/rows.jsonl"))
+    texts = [f'{{"text": "Wording number {"x" * n}: {{text}} Team?"}}\n' for n in range(14)]
+    (tmp_path / "mine/seeds.jsonl").write_text("".join(texts))
+    (tmp_path / "run.yaml").write_text(
+        "name: mine\ntask: task.yaml\ndata: {num_test: 5}\nprompts: {seed_templates: builtin}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    cluster = Cluster()
+    job = submit.start(cluster, asked(path="run.yaml"))
+    assert submit.start(cluster, asked(path="run.yaml")) == job
+    (tmp_path / "mine/seeds.jsonl").write_text("".join(texts[1:]))
+    with pytest.raises(UserError, match=r"files\.mine/seeds\.jsonl: "):
+        submit.start(cluster, asked(path="run.yaml"))
 
 
 def test_attempts_are_counted_by_number_and_other_jobs_do_not_count() -> None:

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from paft_ray.config import Config, load_config
+from paft_ray.errors import StageError
 from paft_ray.inference import engine_pool
 from paft_ray.stages import pipeline
 from paft_ray.stages.registry import STAGES, Stage, stages_of
 from paft_ray.stages.resolved_run import ResolvedRun
+from paft_ray.storage.outputs import manifest_path
 from paft_ray.storage.store import Store
 
 
@@ -71,6 +73,26 @@ def test_engines_of_another_model_or_on_a_cluster_never_wait_for_a_training(
     assert pipeline._may_wait(ours, resolved)
     monkeypatch.setattr(pipeline, "is_own", lambda: False)
     assert not pipeline._may_wait(ours, resolved), "another job may wait for what they hold"
+
+
+def test_a_forced_run_that_ends_on_the_way_is_resumed_without_force(
+    resolved: ResolvedRun, events: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was finished before it does not count, for it is of before."""
+    run = resolved.store
+    for folder in ("prepare", "train", "train/paft-s0", "evaluate"):
+        run.write_json(manifest_path(folder), {})
+
+    def fails(self: Stage, resolved: ResolvedRun, force: bool) -> Any:
+        raise StageError("ended")
+
+    monkeypatch.setattr(pipeline, "have_room", lambda *_: True)
+    pipeline.run_all(resolved)
+    assert run.exists(manifest_path("evaluate"))
+    monkeypatch.setattr(Stage, "make", fails)
+    with pytest.raises(StageError):
+        pipeline.run_all(resolved, force=True)
+    assert not any(run.exists(manifest_path(folder)) for folder in ("prepare", "train", "train/paft-s0", "evaluate"))
 
 
 @pytest.mark.parametrize(
