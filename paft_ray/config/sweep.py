@@ -13,7 +13,7 @@ from paft_ray.config.sampling import SamplingConfig
 
 _Points = list[dict[str, JsonValue]]
 _SEARCHERS: Mapping[str, Mapping[str, Any]] = {
-    "optuna": {"points_to_evaluate": _Points},
+    "optuna": {"points_to_evaluate": _Points, "evaluated_rewards": list[float], "study_name": str},
     "hyperopt": {"points_to_evaluate": _Points, "n_initial_points": int, "gamma": float},
 }
 """Name -> options of Ray Tune's class -> type."""
@@ -23,7 +23,6 @@ _SCHEDULERS: Mapping[str, Mapping[str, Any]] = {
         "grace_period": float,
         "min_samples_required": int,
         "min_time_slice": float,
-        "hard_stop": bool,
     },
 }
 _OWNED = {
@@ -76,7 +75,8 @@ class SearcherConfig(Section):
     name: Literal["optuna", "hyperopt"]
     """Package of the algorithm (`pip install optuna`)."""
     options: Options = Field(default_factory=dict)
-    """Arguments of Tune's class: `points_to_evaluate`; for hyperopt `n_initial_points` and `gamma`, too."""
+    """Arguments of Tune's class: `points_to_evaluate`; for optuna also `evaluated_rewards` and `study_name`, for
+    hyperopt `n_initial_points` and `gamma`."""
 
     @model_validator(mode="after")
     def _known(self) -> SearcherConfig:

@@ -60,7 +60,8 @@ class EnginePool:
         found = []
         for actor in self.running.actors if self.running is not None else ():
             with suppress(RayError):
-                found += [cost for key, cost in ray.get(actor.costs.remote()).items() if key == weights]
+                known = ray.get(actor.costs.remote(), timeout=_CHECK_S)
+                found += [known[weights]] if weights in known else []
         if not found:
             raise StageError("no engine is left that answered")
         return ModelCost.of_replicas(found)

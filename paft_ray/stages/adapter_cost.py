@@ -69,7 +69,9 @@ class Choice:
             found = cls(**store.read_json(file)) if store.exists(file) else None
         except (UserError, TypeError):
             return None
-        return found if found is not None and found.way in WAYS else None
+        if found is None or found.way not in WAYS or found.engine_starts != 0:
+            return None
+        return found if {type(found.merge_s), type(found.lora_s)} <= {int, float} else None
 
 
 def chosen(
@@ -83,8 +85,8 @@ def chosen(
 ) -> Choice:
     """How the adapters among the models, each in a store, answer the cells `asked` [templates, examples].
 
-    What was chosen under a `key` is kept beside the answers, whose key the way is part of. Adapters that the engine
-    cannot serve are merged.
+    What was measured under a `key` is kept beside the answers, whose key the way is part of. Adapters that cannot be
+    measured are merged.
     """
     adapters = {model.sha256: (model, store) for model, store in models if model is not None and model.is_adapter}
     if engine.adapters != "auto" or not adapters:
@@ -94,7 +96,8 @@ def chosen(
     choice = Choice.read(cache.run, file)
     if choice is None:
         choice = _measured(engine, list(adapters.values()), asked, measure)
-        cache.run.write_json(file, choice.kept)
+        if choice.merge_s is not None:
+            cache.run.write_json(file, choice.kept)
     _say(choice)
     return choice
 

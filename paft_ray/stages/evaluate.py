@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from paft_ray.compat.ray import session_folder
-from paft_ray.config import Config, EngineConfig, answers_key, engine_key, trained_engine_key
+from paft_ray.config import Config, EngineConfig, answers_key, trained_engine_key
 from paft_ray.log import get_logger, stage_label
 from paft_ray.metrics.answer_cost import answer_cost
 from paft_ray.metrics.cell_sampling import answer_strata, sample_cells
@@ -179,7 +179,7 @@ def _results(
                 found,
                 asked=np.ones((len(templates), len(examples)), dtype=bool) if cells is None else cells,
                 cache=cache,
-                key={"base": resolved.model_key, "engine": engine_key(config.engine)},
+                key={"base": resolved.model_key, "engine": config.engine.model_dump(mode="json")},
                 measure=partial(costs, ask, weights, engines),
             )
             results, spent = ask(

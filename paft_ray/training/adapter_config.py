@@ -26,7 +26,7 @@ class AdapterConfig(BaseModel):
     lora_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
     target_modules: list[_Layer] | _Layer
     fan_in_fan_out: bool = False
-    """Weights of the base are stored as [inputs, outputs], as GPT-2's are."""
+    """Weights of the base are stored as [inputs, outputs], as GPT-2's are; PEFT decides it by the layer."""
     base_model_name_or_path: str | None = None
     revision: str | None = None
     inference_mode: bool = True

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from paft_ray.errors import StageError
 from paft_ray.storage.store import Store
 from paft_ray.tracking.trackers import Trackers
 from paft_ray.training import checkpoint, checkpoint_saving
@@ -27,6 +29,7 @@ from paft_ray.training.optimizer_step import optimizer_step
 from paft_ray.training.validation import label_accuracy, validation_loss
 
 _ASK_EVERY_S = 5
+_MOST_LOST = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,7 @@ def train(job: TrainingJob, steps: Iterator[list[Row]], worker: Worker, hooks: H
 
     `steps` gives this rank's rows of one step after another, from the step at which to start; the state of that step is
     read from the newest checkpoint. Checkpoints are uploaded while training continues, the last one before it returns.
-    Raises `StageError` where one could not be written.
+    Raises `StageError` where one could not be written, and where training has diverged.
     """
     hooks = hooks or Hooks()
     first = next(steps, None)
@@ -57,11 +60,13 @@ def train(job: TrainingJob, steps: Iterator[list[Row]], worker: Worker, hooks: H
         engine = start_engine(job, worker, start)
         recorder = _Recorder.open(job, worker, start, upload)
         preemption = _PreemptionWatch(hooks.is_preempted, engine.device)
+        divergence = _DivergenceWatch(job.label)
         for step in range(start, job.num_steps):
             upload.check()
             rows = checked_rows(next(rows_of_steps, None), step, worker, job.config.global_batch)
             hooks.observe(step, rows)
             metrics = optimizer_step(engine, job, step, rows, worker)
+            divergence.look(metrics)
             recorder.log.add(step, rows)
             saves = preemption.is_announced() or _is_regular(job, step + 1)
             metrics |= _validated(engine, job, worker, step + 1)
@@ -98,6 +103,23 @@ def _validated(engine: Any, job: TrainingJob, worker: Worker, done: int) -> dict
     if job.labels and _is_regular(job, done):
         metrics |= label_accuracy(engine, job.labels, worker, job.config.micro_batch)
     return metrics
+
+
+class _DivergenceWatch:
+    """Ends a training whose weights give no loss any more. DeepSpeed leaves a single such step out, from ZeRO-1 on."""
+
+    def __init__(self, label: str) -> None:
+        self._label, self._lost = label, 0
+
+    def look(self, metrics: Mapping[str, Any]) -> None:
+        """Takes the metrics of a step, which are the same on every rank. Raises `StageError` at the last of
+        `_MOST_LOST` steps in a row whose loss is no number."""
+        self._lost = 0 if math.isfinite(metrics["loss"]) else self._lost + 1
+        if self._lost == _MOST_LOST:
+            raise StageError(
+                f"{self._label} training diverged: the loss of steps {metrics['step'] - _MOST_LOST + 1} to "
+                f"{metrics['step']} is no number; lower train.learning_rate, or raise train.warmup_fraction"
+            )
 
 
 class _PreemptionWatch:

@@ -37,6 +37,8 @@ class MetricsWriter:
         self.trackers = trackers
         own = read_metrics(checkpoints) or read_metrics(out) if start_step else []
         self.history = [row for row in own if row["step"] <= start_step]
+        if start_step:  # a training of which no step is left saves none
+            write_metrics(out, self.history)
         from torch.utils.tensorboard import SummaryWriter  # late: the driver reads metrics without it
 
         self._events = _folder(out)

@@ -6,7 +6,6 @@ divides by accumulation and averages over workers, so both are multiplied back.
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any
 
@@ -14,7 +13,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from paft_ray.errors import StageError
 from paft_ray.training.collate import answer_loss, answer_tokens, collate, length, micro_batches
 from paft_ray.training.deepspeed_config import accumulation
 from paft_ray.training.engine import set_learning_rate
@@ -26,8 +24,7 @@ from paft_ray.training.validation import forward
 
 def optimizer_step(engine: Any, job: TrainingJob, step: int, rows: list[Row], worker: Worker) -> dict[str, Any]:
     """Metrics of one optimizer step, which it runs; equal on every rank (`grad_norm` before clipping; None for ZeRO-0,
-    which does not report it). Raises `StageError` where training has diverged: no weights that come of such a step are
-    to be kept."""
+    which does not report it)."""
     begin = time.perf_counter()
     rate = learning_rate(step, job.num_steps, job.config)
     set_learning_rate(engine, rate)
@@ -48,31 +45,18 @@ def optimizer_step(engine: Any, job: TrainingJob, step: int, rows: list[Row], wo
         engine.step()
         total += loss.detach()
     dist.all_reduce(total)
-    loss_of_step, norm = total.item() / num_answer, engine.get_global_grad_norm()
-    norm = None if norm is None else float(norm)
-    _check_finite(job, step + 1, loss_of_step, norm)
+    norm = engine.get_global_grad_norm()
     seconds = time.perf_counter() - begin
     return {
         "step": step + 1,
-        "loss": loss_of_step,
+        "loss": total.item() / num_answer,
         "learning_rate": rate,
-        "grad_norm": norm,
+        "grad_norm": None if norm is None else float(norm),
         "tokens": int(num_tokens),
         "truncated_rows": int(num_truncated),
         "tokens_per_s": num_tokens / seconds,
         "time_s": seconds,
     }
-
-
-def _check_finite(job: TrainingJob, step: int, loss: float, norm: float | None) -> None:
-    """The weights of a step that is not finite never become so again. In fp16 DeepSpeed's loss scaling leaves such
-    steps out."""
-    if job.config.precision != "fp16" and not (math.isfinite(loss) and math.isfinite(norm or 0.0)):
-        shown = "" if norm is None else f", the gradient's norm {norm:g}"
-        raise StageError(
-            f"{job.label} training diverged at step {step}: the loss is {loss:g}{shown}; lower train.learning_rate, or "
-            "raise train.warmup_fraction"
-        )
 
 
 def _dropout_seed(seed: int, step: int, rank: int) -> int:

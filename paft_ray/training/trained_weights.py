@@ -32,6 +32,8 @@ _EXPONENTS = {
     "BF16": ("<u2", 0x7F80),
 }
 """Dtype of safetensors -> (unsigned integers of its size, bits of the exponent: all set where not finite)."""
+_TURNED = ("gpt2", "openai-gpt")
+"""Kinds of models whose layers hold their weights as [inputs, outputs]."""
 _CHUNK = 2**22  # numbers that are looked at together
 _PART = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
 
@@ -78,7 +80,7 @@ def check_weights_folder(folder: Path, where: str, *, base: str, is_adapter: boo
     """Raises `UserError` unless a local folder holds the complete adapter of the model folder `base`, or complete
     weights with configuration and tokenizer. `where`: names the folder in the message."""
     if is_adapter:
-        _check_adapter(folder, where, shapes(base), _num_layers(base))
+        _check_adapter(folder, where, shapes(base), _num_layers(base), is_turned=_kind(base) in _TURNED)
         return
     try:
         check_model_files(folder)
@@ -93,7 +95,7 @@ def check_weights_folder(folder: Path, where: str, *, base: str, is_adapter: boo
         _refuse(where, "all of its weights are zero")
 
 
-def _check_adapter(folder: Path, where: str, base: Shapes, num_layers: int | None) -> None:
+def _check_adapter(folder: Path, where: str, base: Shapes, num_layers: int | None, *, is_turned: bool) -> None:
     path = folder / adapter_config.FILE
     config = adapter_config.check_adapter_config(path.read_bytes() if path.is_file() else b"", where)
     file = folder / ADAPTER_FILE
@@ -115,10 +117,8 @@ def _check_adapter(folder: Path, where: str, base: Shapes, num_layers: int | Non
         _refuse(where, f"{_shown(other)} is none of the target_modules of {adapter_config.FILE}")
     for module, parts in modules.items():
         (rank, inputs), (outputs, rank_out) = parts["A"], parts["B"]
-        own = [(outputs, inputs), (inputs, outputs)][
-            : 1 + config.fan_in_fan_out
-        ]  # GPT-2's head is stored as others are
-        if (rank, rank_out) != (config.r, config.r) or expected.get(module, own[0]) not in own:
+        own = {(outputs, inputs), *([(inputs, outputs)] if is_turned else [])}  # heads are stored as everywhere
+        if (rank, rank_out) != (config.r, config.r) or expected.get(module, (outputs, inputs)) not in own:
             _refuse(where, f"{_shown(module)} has another shape than its base, or another rank than r={config.r}")
     for name, tensor in tensors.items():
         if _is_zero(file, tensor, name, where):
@@ -152,6 +152,10 @@ def _layer(name: str) -> int:
     """Number of the layer that a weight is of; -1 outside of layers."""
     found = re.search(r"\.(\d+)\.", name)
     return int(found[1]) if found else -1
+
+
+def _kind(base: str) -> object:
+    return read_config(base).get("model_type")
 
 
 def _num_layers(base: str) -> int | None:

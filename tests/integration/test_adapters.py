@@ -37,7 +37,10 @@ def test_adapters_upon_one_base_answer_as_merged(ray_session: None, tmp_path: Pa
             "storage": str(tmp_path),
             "model": {"id": str(base), "max_prompt_tokens": LONGEST},
             "engine": EngineConfig(
-                precision="fp32", adapters=adapters, timeout_s=300, **({"batch_rows": 1} if adapters == "auto" else {})
+                precision="fp32",
+                adapters=adapters,
+                timeout_s=300,
+                batch_rows=1,  # rows of all models are on their way together
             ).model_dump(),
             "evaluate": EvaluateConfig(latency_sample_rows=0, max_answer_tokens=2).model_dump(),
         }

@@ -2,7 +2,6 @@
 Ray."""
 
 import json
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,7 +50,7 @@ BEST = {
 DROPOUT = {"lora": {"rank": 8, "alpha": 16, "dropout": 0.1}}
 
 
-DIVERGING = {"learning_rate": 1e30, "warmup_fraction": 0, "checkpoint_every": 1}
+DIVERGING = {"learning_rate": 1e30, "warmup_fraction": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -402,17 +401,13 @@ def test_a_resumed_training_measures_and_exports_the_same(alone: dict[str, Train
     assert all(torch.equal(weight, whole.weights[name]) for name, weight in resumed.weights.items())
 
 
-def test_a_training_that_diverges_ends_before_it_keeps_such_weights(alone: dict[str, Trained]) -> None:
+def test_a_training_that_diverges_ends_and_exports_nothing(alone: dict[str, Trained]) -> None:
     out = alone["plain"].out.parent / "diverged"
-    said = (out / "refused-0.txt").read_text()
-    assert re.fullmatch(
-        r"job training diverged at step \d: the loss is (nan|inf)(, the gradient's norm \S+)?; "
-        r"lower train.learning_rate, or raise train.warmup_fraction",
-        said,
+    assert (out / "refused-0.txt").read_text() == (
+        "job training diverged: the loss of steps 2 to 4 is no number; lower train.learning_rate, or raise "
+        "train.warmup_fraction"
     )
-    files = list(out.glob("checkpoints/f/step-*/state.safetensors"))
-    assert files
-    assert all(bool(torch.isfinite(tensor).all()) for file in files for tensor in load_file(file).values())
+    assert not (out / "export").exists()
 
 
 def test_two_workers_measure_the_accuracy_that_one_does(alone: dict[str, Trained], pair: dict[str, Trained]) -> None:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorDiedError, RayError, RayTaskError
+from ray.exceptions import ActorDiedError, GetTimeoutError, RayError, RayTaskError
 
 from paft_ray.config import EngineConfig
 from paft_ray.errors import StageError
@@ -53,9 +53,12 @@ class Ray:
     def wait(self, references: Sequence[Any], **_: Any) -> tuple[list[Any], list[Any]]:
         return [r for r in references if r != "hangs"], [r for r in references if r == "hangs"]
 
-    def get(self, reference: Any) -> Any:
+    def get(self, reference: Any, timeout: float | None = None) -> Any:
         if isinstance(reference, RayError):
             raise reference
+        if reference == "hangs":
+            assert timeout, "it would wait for ever"
+            raise GetTimeoutError
         return reference
 
     def kill(self, actor: Actor) -> None:
@@ -111,8 +114,9 @@ def test_the_cost_of_a_model_is_that_of_the_engines_that_answered_for_it(ray: Ra
     ray.made[1].spent = {"a": ModelCost(load_s=4, answer_s=4)}
     assert pool.cost("a") == ModelCost(load_s=3, answer_s=5)
     assert pool.cost("b") == ModelCost(load_s=0, answer_s=9)
-    ray.made[0].health = ActorDiedError()
-    assert pool.cost("a") == ModelCost(load_s=4, answer_s=4)
+    for health in ("hangs", ActorDiedError()):
+        ray.made[0].health = health
+        assert pool.cost("a") == ModelCost(load_s=4, answer_s=4)
     with pytest.raises(StageError, match="no engine is left"):
         pool.cost("b")
 

@@ -90,7 +90,18 @@ def test_auto_measures_the_highest_rank_once_and_keeps_to_it(
     assert len(asked) == 2, "of another base nothing is known"
 
 
-@pytest.mark.parametrize("text", ["[]", "{", '{"way": "both"}', '{"cheaper": "lora"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{",
+        '{"way": "both", "merge_s": 1, "lora_s": 2}',
+        '{"cheaper": "lora"}',
+        '{"way": "merge", "merge_s": "1", "lora_s": 2}',
+        '{"way": "merge", "merge_s": null, "lora_s": null}',
+        '{"way": "merge", "merge_s": 1, "lora_s": 2, "engine_starts": "x"}',
+    ],
+)
 def test_a_damaged_choice_is_measured_anew(cache: AnswerCache, text: str) -> None:
     choice(cache, lambda *_: (COSTS, 0))
     (file,) = Path(cache.run.path(cache.folder)).iterdir()
@@ -102,6 +113,7 @@ def test_a_damaged_choice_is_measured_anew(cache: AnswerCache, text: str) -> Non
 def test_few_answers_are_merged_without_a_measurement(cache: AnswerCache, caplog: pytest.LogCaptureFixture) -> None:
     wide = AUTO.model_copy(update={"batch_rows": 64})
     assert choice(cache, unasked, wide) == Choice(way="merge")
+    assert not cache.run.exists(cache.folder), "with more of them it is measured"
     assert caplog.messages[-1].endswith(
         "adapters are merged into their base (too few answers to measure what is faster)"
     )

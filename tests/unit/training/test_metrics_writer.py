@@ -45,6 +45,7 @@ def test_a_resumed_training_goes_on_with_its_own_metrics(tmp_path: Path) -> None
         begun.save(steps[-1])
         begun.close()
     resumed = writer(out, 2)
+    assert [found["loss"] for found in read_metrics(out)] == [1.0, 1.0], "also where no step is left"
     resumed.add(row(3, 1))
     resumed.save(3)
     resumed.close()

@@ -81,11 +81,17 @@ def test_an_adapter_of_a_model_that_stores_its_weights_the_other_way_around_pass
     (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps({**config, "init_lora_weights": True}))
     base = str(tmp_path / "base")
     check_weights_folder(tmp_path / "adapter", "x", base=base, is_adapter=True)
-    (tmp_path / "adapter" / "adapter_config.json").write_text(
-        json.dumps({**config, "init_lora_weights": True, "fan_in_fan_out": False})
-    )
+    assert config["fan_in_fan_out"]
+
+
+def test_another_model_takes_no_adapter_the_other_way_around(tmp_path: Path) -> None:
+    turned = {
+        name.replace("lora_A", "x").replace("lora_B", "lora_A").replace("x", "lora_B"): tensor.T
+        for name, tensor in adapter_tensors().items()
+        if "up_proj" in name
+    }
     with pytest.raises(UserError, match="has another shape than its base"):
-        check_weights_folder(tmp_path / "adapter", "x", base=base, is_adapter=True)
+        check(tmp_path, {**without("up_proj"), **turned}, fan_in_fan_out=True)
 
 
 def test_a_file_that_is_truncated_is_refused(tmp_path: Path) -> None:
