@@ -100,5 +100,5 @@ def test_a_finished_run_is_not_run_again_and_a_changed_key_is_named(
     assert (file_digest(run, "evaluate/outcomes.parquet"), run.read_json("train/manifest.json")) == before
     assert capsys.readouterr().out.count("up to date, skipping") == 5
     changed = config.model_copy(update={"train": config.train.model_copy(update={"learning_rate": 0.5})})
-    with pytest.raises(UserError, match=r"train\.learning_rate: 0\.001 -> 0\.5"):
+    with pytest.raises(UserError, match=rf"train\.learning_rate: {config.train.learning_rate} -> 0\.5"):
         run_all(resolved(changed, run))
