@@ -233,7 +233,8 @@ def test_a_sweep_begun_with_other_inputs_is_refused_and_more_sizes_are_not(tmp_p
     synthesize.run(resolved(config, run))
     run.write_json("sweep/inputs.json", stage.setup(resolved(config, run)).inputs)
     other = small(tmp_path, "train.learning_rate=0.5")
-    with pytest.raises(UserError, match=r"begun with other inputs \(train\.learning_rate: 0\.001 -> 0\.5\)"):
+    named = rf"begun with other inputs \(train\.learning_rate: {config.train.learning_rate} -> 0\.5\)"
+    with pytest.raises(UserError, match=named):
         stage.run(resolved(other, run))
 
 
