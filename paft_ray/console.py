@@ -35,10 +35,10 @@ class _Lines:
 def console() -> Iterator[None]:
     """Shows what this process and its workers log while the block runs. Ray must be initialized."""
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)  # no other's end ends it
-    actor = ray.remote(_Lines).options(name=ACTOR, num_cpus=0, scheduling_strategy=here).remote()
+    from paft_ray.placement import on_this_node  # no other node's end ends the lines
+
+    actor = ray.remote(_Lines).options(name=ACTOR, num_cpus=0, scheduling_strategy=on_this_node()).remote()
     done = threading.Event()
     printer = threading.Thread(target=_show_lines, args=(actor, done), daemon=True)
     set_has_console(True)

@@ -146,14 +146,12 @@ def _on_each(nodes: Mapping[str, str], function: Callable[..., Any], *arguments:
     answer comes in time."""
     import ray
     from ray.exceptions import RayError
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from paft_ray.placement import on_node
 
     task = ray.remote(num_cpus=0, max_retries=0)(function)
     refs = {
-        key: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(key, soft=False)).remote(
-            key, name, *arguments
-        )
-        for key, name in nodes.items()
+        key: task.options(scheduling_strategy=on_node(key)).remote(key, name, *arguments) for key, name in nodes.items()
     }
     ready, _ = ray.wait(list(refs.values()), num_returns=len(refs), timeout=_TIMEOUT_S) if refs else ([], [])
     found: dict[str, Any] = {}

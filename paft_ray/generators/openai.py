@@ -34,8 +34,8 @@ from paft_ray.generators.http_exchange import Exchange, Reply
 from paft_ray.generators.limits import Rate, Tokens
 from paft_ray.generators.requests import Completion, Request, request_seed
 from paft_ray.inference.answer_cache import AnswerCache, BufferedWriter, identity
-from paft_ray.inference.placement import on_this_node
 from paft_ray.log import get_logger
+from paft_ray.placement import on_this_node
 from paft_ray.prompts.template import PromptTemplate
 from paft_ray.sanitize import without_key
 

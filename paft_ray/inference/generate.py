@@ -25,10 +25,10 @@ from paft_ray.inference.engine_actor import Engines
 from paft_ray.inference.engine_errors import failure_reason, is_process_failure, log_dir
 from paft_ray.inference.engine_pool import EnginePool, stage_engines
 from paft_ray.inference.model_weights import ModelWeights
-from paft_ray.inference.placement import on_this_node
 from paft_ray.inference.vllm_args import check_adapter_rank
 from paft_ray.log import get_logger, log_progress
 from paft_ray.models.reference import ModelFiles
+from paft_ray.placement import on_this_node
 
 DATA_CPUS = 0.25
 """Logical CPUs of a task that prepares requests."""

@@ -144,19 +144,16 @@ class Grid:
     @property
     def max_answer_tokens(self) -> int:
         """Longest unconstrained answer, long enough for every label; 1 where none is asked for."""
-        if not self.has_labels:
-            return self.task.max_answer_tokens
-        return max(self.free.max_tokens, self._longest_label) if self.free else 1
+        return 1 if self.has_labels and not self.free else self._longest_answer
 
     @property
     def longest(self) -> int:
         """Longest request with its answer, in tokens."""
-        return self.model.max_prompt_tokens + max(self.max_answer_tokens, self._longest_label)
+        return self.model.max_prompt_tokens + self._longest_answer
 
     @cached_property
-    def _longest_label(self) -> int:
-        """Tokens with the end token; 1 of a task without labels."""
-        return max([1, *_label_lengths(self.encoder)])
+    def _longest_answer(self) -> int:
+        return longest_answer(self.encoder, self.free.max_tokens if self.free else 1)
 
     def cell(self, index: int) -> tuple[PromptTemplate, Example]:
         """Template and example of a cell, or of the cell that a free index stands for."""
@@ -315,13 +312,8 @@ def requests_per_cell(encoder: Encoder) -> int:
 def longest_answer(encoder: Encoder, most_free: int) -> int:
     """Tokens that an answer in stage evaluate takes at most. `most_free`: of an unconstrained one where there are
     labels."""
-    labels = _label_lengths(encoder)
+    labels = [len(ids) for newline in (True, False) for ids in encoder.label_ids(newline).values()]
     return max(most_free, *labels) if labels else encoder.task.max_answer_tokens
-
-
-def _label_lengths(encoder: Encoder) -> list[int]:
-    """Tokens of each label with the end token, in both forms."""
-    return [len(ids) for newline in (True, False) for ids in encoder.label_ids(newline).values()]
 
 
 def check_labels(encoder: Encoder) -> None:

@@ -311,16 +311,12 @@ class Place:
     def clear(self) -> None:
         """Removes what killed engines have left there, on every node that can hold one."""
         import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        from paft_ray.placement import on_node
 
         nodes = [ray.get_runtime_context().get_node_id()] if self._is_in_run else engine_nodes(ray.nodes(), self.engine)
         task = ray.remote(num_cpus=0)(Place._clear_here)
-        ray.get(
-            [
-                task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(self)
-                for node in nodes
-            ]
-        )
+        ray.get([task.options(scheduling_strategy=on_node(node)).remote(self) for node in nodes])
 
     def _clear_here(self) -> None:
         remove_left(self._parent, self._prefix)

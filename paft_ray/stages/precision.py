@@ -91,14 +91,15 @@ def kinds(nodes: Sequence[Mapping[str, Any]], num_cpus: float, num_gpus: float) 
 def _ask(part: Part, num_cpus: float, num_gpus: float) -> dict[str, Precision]:
     """Address of a node -> its answer; this node answers in this process."""
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from paft_ray.placement import on_node
 
     here = ray.get_runtime_context().get_node_id()
     task = ray.remote(num_cpus=0)(_answer)
     asked = {
         address: ray.put(_answer(part, num_gpus))
         if node == here
-        else task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(part, num_gpus)
+        else task.options(scheduling_strategy=on_node(node)).remote(part, num_gpus)
         for address, node in kinds(ray.nodes(), num_cpus, num_gpus).items()
     }
     return dict(zip(asked, ray.get(list(asked.values())), strict=True))

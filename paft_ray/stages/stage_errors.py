@@ -34,16 +34,17 @@ def named(run: Store, stage: str) -> Iterator[None]:
 def reason(run: Store, stage: str, error: BaseException) -> str:
     """What went wrong first, in one line; the traceback of what no one foresaw is kept in the run, in a file that
     begins with `stage`."""
-    found = causes(error)
-    # Ray's wrapper is of the class of its cause too, its text a traceback.
-    plain = [cause for cause in found if not hasattr(cause, "cause")]
-    known = next(
-        (cause for kind in (StorageError, StageError, UserError) for cause in plain if isinstance(cause, kind)), None
-    )
-    if known is not None:
-        return one_line(known)
-    first = found[-1]
+    for kind in (StorageError, StageError, UserError):
+        if (known := first_cause(error, kind)) is not None:
+            return one_line(known)
+    first = causes(error)[-1]
     return f"{type(first).__name__}: {one_line(first)[:_LONGEST]}; traceback: {keep_traceback(run, stage, error)}"
+
+
+def first_cause(error: BaseException, kind: type[BaseException]) -> BaseException | None:
+    """The outermost error of a kind among the causes. Ray's wrapper, which is of the class of its cause too, is none:
+    its text is a traceback."""
+    return next((cause for cause in causes(error) if isinstance(cause, kind) and not hasattr(cause, "cause")), None)
 
 
 def causes(error: BaseException) -> list[BaseException]:

@@ -85,6 +85,8 @@ class TrainedFields(Part):
     """Path relative to the folder -> SHA-256."""
     num_templates: Positive
     num_steps: Positive
+    exported_step: Positive | None = None
+    """Optimizer steps that the weights have; an earlier checkpoint's where `train.export` chose one."""
     tokens_per_s: _Amount | None = None
     train_time_s: _Amount | None = None
     peak_memory_gib: _Amount | None = None
@@ -97,8 +99,6 @@ class ArmFields(TrainedFields):
 
     arm: TrainedArm
     seed: Seed
-    exported_step: Positive | None = None
-    """Optimizer steps that its weights have; an earlier checkpoint's where `train.export` chose one."""
 
     @property
     def key(self) -> ModelKey:
@@ -236,7 +236,6 @@ class TrainedModel:
     num_templates: int
     num_steps: int
     exported_step: int | None = None
-    """Of the checkpoint that is exported, where it is not the last."""
     run: str = ""
     """Name of the run."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -253,7 +252,7 @@ class TrainedModel:
             files=found.files,
             num_templates=found.num_templates,
             num_steps=found.num_steps,
-            exported_step=getattr(found, "exported_step", None),
+            exported_step=found.exported_step,
             run=run.name,
             settings=settings,
         )

@@ -19,7 +19,7 @@ from ray import tune
 from paft_ray.config import Config, RangeConfig, TrainConfig
 from paft_ray.errors import StageError, UserError, one_line
 from paft_ray.log import get_logger, log_progress, stage_label
-from paft_ray.stages.stage_errors import causes, reason
+from paft_ray.stages.stage_errors import first_cause, reason
 from paft_ray.storage.outputs import manifest_path
 from paft_ray.storage.stage_cache import finished_below
 from paft_ray.storage.store import Store
@@ -90,8 +90,8 @@ def _without_tracebacks() -> Iterator[None]:
 def _sorted_out(run: Store, listed: Sequence[Trial], results: Sequence[Any], before: set[str]) -> Trained:
     """The trials by how they ended. Raises `UserError` where one was refused, such as a finished one whose libraries
     have changed: it would be refused again, and a curve without it is another one."""
-    for refused in (cause for result in results if result.error is not None for cause in causes(result.error)):
-        if isinstance(refused, UserError) and not hasattr(refused, "cause"):  # Ray's wrapper is of its class, too
+    for error in (result.error for result in results if result.error is not None):
+        if (refused := first_cause(error, UserError)) is not None:
             raise UserError(one_line(refused))
     finished: dict[str, Trial] = {}
     failed, stopped = [], []

@@ -17,8 +17,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from paft_ray.errors import UserError, one_line
-from paft_ray.models.files import Shapes, read_config, shapes, weight_files
 from paft_ray.models.files import check_files as check_model_files
+from paft_ray.models.files import read_config, shapes, weight_files
 from paft_ray.storage.manifests import TrainedModel
 from paft_ray.storage.outputs import check_files, fetch_verified
 from paft_ray.storage.store import Store
@@ -80,7 +80,7 @@ def check_weights_folder(folder: Path, where: str, *, base: str, is_adapter: boo
     """Raises `UserError` unless a local folder holds the complete adapter of the model folder `base`, or complete
     weights with configuration and tokenizer. `where`: names the folder in the message."""
     if is_adapter:
-        _check_adapter(folder, where, shapes(base), _num_layers(base), is_turned=_kind(base) in _TURNED)
+        _check_adapter(folder, where, base)
         return
     try:
         check_model_files(folder)
@@ -95,7 +95,9 @@ def check_weights_folder(folder: Path, where: str, *, base: str, is_adapter: boo
         _refuse(where, "all of its weights are zero")
 
 
-def _check_adapter(folder: Path, where: str, base: Shapes, num_layers: int | None, *, is_turned: bool) -> None:
+def _check_adapter(folder: Path, where: str, base: str) -> None:
+    of_base, stated = shapes(base), read_config(base)
+    num_layers, is_turned = _num_layers(stated), stated.get("model_type") in _TURNED
     path = folder / adapter_config.FILE
     config = adapter_config.check_adapter_config(path.read_bytes() if path.is_file() else b"", where)
     file = folder / ADAPTER_FILE
@@ -108,7 +110,7 @@ def _check_adapter(folder: Path, where: str, base: Shapes, num_layers: int | Non
     targets = [config.target_modules] if isinstance(config.target_modules, str) else config.target_modules
     expected = {
         name.removesuffix(".weight"): shape
-        for name, shape in base.items()
+        for name, shape in of_base.items()
         if len(shape) == 2 and name.endswith(".weight") and _layer(name) < (num_layers or np.inf)
     }
     if missing := _missing(modules, targets, expected):
@@ -154,13 +156,8 @@ def _layer(name: str) -> int:
     return int(found[1]) if found else -1
 
 
-def _kind(base: str) -> object:
-    return read_config(base).get("model_type")
-
-
-def _num_layers(base: str) -> int | None:
+def _num_layers(config: Mapping[str, object]) -> int | None:
     """Layers that config.json states: folders of some models hold one more, which is not loaded."""
-    config = read_config(base)
     text = config.get("text_config")
     stated = (text if isinstance(text, dict) else config).get("num_hidden_layers")
     return stated if isinstance(stated, int) else None

@@ -48,8 +48,6 @@ BEST = {
     "learning_rate": 2e-2,
 }
 DROPOUT = {"lora": {"rank": 8, "alpha": 16, "dropout": 0.1}}
-
-
 DIVERGING = {"learning_rate": 1e30, "warmup_fraction": 0}
 
 

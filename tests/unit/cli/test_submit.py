@@ -166,16 +166,22 @@ def test_what_is_shipped_runs_without_the_checkout(tmp_path: Path) -> None:
     assert where.stdout.startswith(str(folder))
 
 
+def write_own_task(folder: Path) -> list[str]:
+    """run.yaml, task.yaml and mine/seeds.jsonl, whose lines it returns; the rows are elsewhere."""
+    (folder / "mine").mkdir()
+    (folder / "task.yaml").write_text(TASK.replace("ROWS", "/shared/rows.jsonl"))
+    texts = [f'{{"text": "Wording number {"x" * n}: {{text}} Team?"}}\n' for n in range(14)]
+    (folder / "mine/seeds.jsonl").write_text("".join(texts))
+    (folder / "run.yaml").write_text(
+        "name: mine\ntask: task.yaml\ndata: {num_test: 5}\nprompts: {seed_templates: builtin}\n"
+    )
+    return texts
+
+
 def test_task_and_templates_at_relative_paths_are_shipped_with_the_configuration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "task.yaml").write_text(TASK.replace("ROWS", "/shared/rows.jsonl"))
-    texts = [f'{{"text": "Wording number {"x" * n}: {{text}} Team?"}}\n' for n in range(14)]
-    (tmp_path / "mine/seeds.jsonl").write_text("".join(texts))
-    (tmp_path / "run.yaml").write_text(
-        "name: mine\ntask: task.yaml\ndata: {num_test: 5}\nprompts: {seed_templates: builtin}\n"
-    )
+    write_own_task(tmp_path)
     monkeypatch.chdir(tmp_path)
     cluster = Cluster()
     submit.start(cluster, asked(path="run.yaml"))
@@ -530,13 +536,7 @@ def test_a_submit_with_other_settings_is_refused_by_name_while_the_run_is_going(
 def test_a_submit_with_other_files_is_refused_by_name_while_the_run_is_going(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "task.yaml").write_text(TASK.replace("ROWS", "/shared/rows.jsonl"))
-    texts = [f'{{"text": "Wording number {"x" * n}: {{text}} Team?"}}\n' for n in range(14)]
-    (tmp_path / "mine/seeds.jsonl").write_text("".join(texts))
-    (tmp_path / "run.yaml").write_text(
-        "name: mine\ntask: task.yaml\ndata: {num_test: 5}\nprompts: {seed_templates: builtin}\n"
-    )
+    texts = write_own_task(tmp_path)
     monkeypatch.chdir(tmp_path)
     cluster = Cluster()
     job = submit.start(cluster, asked(path="run.yaml"))
